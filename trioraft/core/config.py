@@ -1,0 +1,136 @@
+"""Timing and Limits: what can be set, validated when it is set.
+
+Rules of this file: every bound in trioraft has its name here, with its unit last; a value that
+cannot work is refused with both values and the rule it breaks.
+"""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+
+from .errors import ConfigError
+
+HEARTBEATS_PER_TIMEOUT_MIN = 2
+"""A follower must be able to lose one heartbeat and still hear the next before it times out."""
+
+
+@attrs.frozen
+class Timing:
+    """When nodes lose patience.
+
+    Raises:
+        ConfigError: a range is empty, a time is not positive and finite, or the heartbeat is
+            not well below the lower election timeout.
+
+    The rule is the paper's (section 5.6): broadcast time ≪ election timeout ≪ time between
+    failures. A heartbeat above half of the lower timeout deposes healthy leaders for ever.
+    """
+
+    election_timeout_s: tuple[float, float] = (0.150, 0.300)
+    """Range, in seconds, from which each election timeout is drawn at random."""
+    heartbeat_interval_s: float = 0.050
+    """How often a leader is heard, in seconds."""
+    fast_failover: bool = True
+    """Whether a closed connection to the leader brings the election forward (a hint only)."""
+    fast_failover_spread_s: float = 0.010
+    """Range 0..spread, in seconds, over which followers draw their start after such a hint."""
+    pre_vote: bool = True
+    """Ask whether an election could be won before disturbing anyone (dissertation 9.6)."""
+    check_quorum: bool = True
+    """A leader that hears no majority for an election timeout steps down, and a follower that
+    hears its leader refuses votes (dissertation 6.2, 4.2.3)."""
+    widening_max: int = 16
+    """How often the election timeout may be stretched after elections that nobody won; it
+    doubles each time up to this factor. 1 turns it off."""
+
+    def __attrs_post_init__(self) -> None:
+        low, high = self.election_timeout_s
+        for name, value in (
+            ("election_timeout_s lower bound", low),
+            ("election_timeout_s upper bound", high),
+            ("heartbeat_interval_s", self.heartbeat_interval_s),
+        ):
+            if not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"{name} is {value!r}: give a positive, finite time in seconds")
+        if low > high:
+            raise ConfigError(
+                f"election_timeout_s is ({low!r}, {high!r}): the lower bound is above the upper; "
+                "give (lower, upper)"
+            )
+        if self.heartbeat_interval_s * HEARTBEATS_PER_TIMEOUT_MIN > low:
+            raise ConfigError(
+                f"heartbeat_interval_s is {self.heartbeat_interval_s:g} s, but the election timeout "
+                f"starts at {low:g} s: followers would depose every healthy leader. "
+                f"Rule: heartbeat_interval_s × {HEARTBEATS_PER_TIMEOUT_MIN} ≤ lower election "
+                f"timeout; use {low / 3:g} s, or raise election_timeout_s"
+            )
+        if not (math.isfinite(self.fast_failover_spread_s) and self.fast_failover_spread_s > 0):
+            raise ConfigError(
+                f"fast_failover_spread_s is {self.fast_failover_spread_s!r}: give a positive time "
+                "in seconds, or fast_failover=False"
+            )
+        if self.widening_max < 1:
+            raise ConfigError(
+                f"widening_max is {self.widening_max!r}: give a factor of at least 1 (1 = never)"
+            )
+
+
+@attrs.frozen
+class Limits:
+    """Every bound of a node. Reaching one slows or refuses; it never grows memory.
+
+    Raises:
+        ConfigError: a bound is not positive.
+    """
+
+    frame_bytes_max: int = 64 * 1024 * 1024
+    """Largest frame accepted from a peer; checked before anything is allocated."""
+    handshake_timeout_s: float = 5.0
+    """How long a new connection may take to say who it is."""
+    frame_timeout_s: float = 10.0
+    """How long a half-read frame, or a blocked send, may take before the connection goes."""
+    connect_timeout_s: float = 5.0
+    """How long one attempt to reach a peer may take."""
+    reconnect_backoff_s: tuple[float, float] = (0.010, 1.0)
+    """First and longest pause between attempts to reach a peer; doubled each time, with jitter."""
+    inbound_connections_max: int = 64
+    """Connections accepted at the same time; one more is closed at once."""
+    link_queue_messages_max: int = 4096
+    """Messages that may wait for one peer; beyond it new ones are dropped (Raft retries)."""
+    link_queue_bytes_max: int = 64 * 1024 * 1024
+    """Bytes that may wait for one peer."""
+    append_entries_max: int = 4096
+    """Entries in one AppendEntries."""
+    append_bytes_max: int = 1024 * 1024
+    """Bytes of commands in one AppendEntries (one entry may exceed it alone)."""
+    inflight_messages_max: int = 64
+    """AppendEntries on the way to one follower before the leader waits for an answer."""
+    inflight_bytes_max: int = 16 * 1024 * 1024
+    """Bytes of commands on the way to one follower."""
+    command_bytes_max: int = 8 * 1024 * 1024
+    """Largest single command."""
+    proposals_bytes_max: int = 64 * 1024 * 1024
+    """Bytes of commands proposed and not yet applied; then `propose` waits, `submit` refuses."""
+    event_stream_max: int = 4096
+    """Events that may wait in one `node.events()` stream; beyond it they are dropped, counted."""
+
+    def __attrs_post_init__(self) -> None:
+        for field in attrs.fields(Limits):
+            value = getattr(self, field.name)
+            for part in value if isinstance(value, tuple) else (value,):
+                if not (math.isfinite(part) and part > 0):
+                    raise ConfigError(f"Limits.{field.name} is {value!r}: give a positive number")
+        first, longest = self.reconnect_backoff_s
+        if first > longest:
+            raise ConfigError(
+                f"Limits.reconnect_backoff_s is ({first!r}, {longest!r}): the first pause is "
+                "longer than the longest; give (first, longest)"
+            )
+        if self.append_bytes_max + self.command_bytes_max > self.frame_bytes_max:
+            raise ConfigError(
+                f"Limits: append_bytes_max ({self.append_bytes_max}) plus command_bytes_max "
+                f"({self.command_bytes_max}) exceed frame_bytes_max ({self.frame_bytes_max}): a "
+                "full AppendEntries would be refused by every peer"
+            )

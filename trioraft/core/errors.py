@@ -1,0 +1,74 @@
+"""Every error trioraft raises, in one small tree.
+
+Rules of this file:
+
+* Each class says whose fault it is: yours (`ConfigError`), the cluster's state
+  (`NotLeader`, `ProposalDropped`, …), a peer's (`BadMessage`), the disk's
+  (`StorageError`) or ours (`InvariantViolation`).
+* Each message says what happened, with which values, and what to do.
+* `NotLeader` and `ProposalDropped` mean *certainly not in the log*; `OutcomeUnknown`
+  means *may or may not be*. No error blurs the two.
+"""
+
+from __future__ import annotations
+
+
+class RaftError(Exception):
+    """Base class of every error that trioraft raises on purpose."""
+
+
+class ConfigError(RaftError, ValueError):
+    """A value given by the caller cannot work. Raised before anything is started."""
+
+
+class NotLeader(RaftError):  # noqa: N818 - the pinned name; the field says "not leader"
+    """This node does not lead, so the command was not taken; it is certainly not in the log.
+
+    Attributes:
+        leader_id: the leader this node knows of, or None.
+        leader_address: where that leader can be reached, or None.
+    """
+
+    def __init__(
+        self, leader_id: str | None = None, leader_address: tuple[str, int] | None = None
+    ) -> None:
+        self.leader_id = leader_id
+        self.leader_address = leader_address
+        known = "no leader is known" if leader_id is None else f"the leader is {leader_id!r}"
+        super().__init__(f"this node is not the leader; {known}: ask there, or wait for one")
+
+
+class ProposalDropped(RaftError):  # noqa: N818 - the pinned name
+    """The command certainly is not in the log and never will be: it is safe to propose again."""
+
+
+class OutcomeUnknown(RaftError):  # noqa: N818 - the pinned name
+    """The command may or may not be applied: leadership was lost, or the node died, meanwhile."""
+
+
+class Overloaded(RaftError):  # noqa: N818 - the pinned name
+    """A bound in `Limits` is reached; the command was not taken. Slow down, or `await propose`."""
+
+
+class NodeDead(RaftError):  # noqa: N818 - the pinned name
+    """The node is Dead: it was killed, left, or failed. Open a new one."""
+
+
+class SessionExpired(RaftError):  # noqa: N818 - the pinned name
+    """The client's session was evicted: its retries can no longer be told from new commands."""
+
+
+class StorageError(RaftError):
+    """The disk failed, or cannot be used as it is. Nothing unacknowledged was promised."""
+
+
+class CorruptStorage(StorageError):  # noqa: N818 - the pinned name
+    """A stored record is not what was written. Nothing was repaired or cut off."""
+
+
+class BadMessage(RaftError):  # noqa: N818 - the pinned name
+    """A peer sent what no correct peer sends. It costs the sender its connection, nothing else."""
+
+
+class InvariantViolation(RaftError):  # noqa: N818 - the pinned name
+    """A bug in trioraft: a state that must not exist. The node dies loudly; please report it."""

@@ -1,0 +1,112 @@
+"""Typed trace events: what happened inside one core, in order.
+
+Rules of this file:
+
+* Events are the only source of log lines, transcripts and pictures; nothing parses prose.
+* They are frozen values, built only when someone listens, and hold no mutable state.
+* `at_s` is the caller's monotonic clock in seconds, as it was given to the core.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from .messages import Message
+from .reasons import Reason
+from .types import LogIndex, NodeId, Role, Term
+
+
+@attrs.frozen
+class LogSummary:
+    """A log in one glance: `log=[]` when it is empty."""
+
+    first_index: LogIndex
+    last_index: LogIndex
+    last_term: Term
+
+    def __str__(self) -> str:
+        if self.last_index < self.first_index:
+            return "[]"
+        return f"[{self.first_index}..{self.last_index} term {self.last_term}]"
+
+
+@attrs.frozen
+class TraceEvent:
+    """Base of every event."""
+
+    at_s: float
+
+
+@attrs.frozen
+class ElectionTimerStarted(TraceEvent):
+    """A new election timeout was drawn; hearing the leader restarts it without a new event."""
+
+    timeout_s: float
+    term: Term
+
+
+@attrs.frozen
+class RoleChanged(TraceEvent):
+    """The node took a role, perhaps the same one in a new term."""
+
+    role: Role
+    previous: Role
+    term: Term
+    log: LogSummary
+    reason: Reason
+
+
+@attrs.frozen
+class ElectionWonEvent(TraceEvent):
+    """Enough votes arrived; `RoleChanged` to LEADER follows."""
+
+    term: Term
+    votes: int
+
+
+@attrs.frozen
+class MessageSent(TraceEvent):
+    """A message was handed over for sending (those that wait for the disk: not sent yet)."""
+
+    message: Message
+    next_index: LogIndex = 0
+    """For AppendEntries: the follower's next index when it was built."""
+
+
+@attrs.frozen
+class MessageReceived(TraceEvent):
+    """A message arrived; the fields are the receiver's state before it was handled."""
+
+    message: Message
+    term: Term
+    voted_for: NodeId | None
+    role: Role
+
+
+@attrs.frozen
+class TermOutOfDate(TraceEvent):
+    """The message bears a higher term than ours; `RoleChanged` to FOLLOWER follows."""
+
+    message: Message
+
+
+@attrs.frozen
+class StaleReply(TraceEvent):
+    """A vote reply arrived when this node was no longer asking."""
+
+    message: Message
+    role: Role
+
+
+@attrs.frozen
+class CommitAdvanced(TraceEvent):
+    """Entries up to and including this index are committed, as far as this node knows."""
+
+    commit_index: LogIndex
+
+
+@attrs.frozen
+class TimeoutsWidened(TraceEvent):
+    """An election nobody won stretched the timeout range by this factor (1 = back to normal)."""
+
+    factor: int

@@ -1,0 +1,112 @@
+"""Every message that crosses the wire.
+
+Rules of this file:
+
+* A message is a frozen, tagged, array-like `msgspec.Struct`; decoding validates its types.
+* Every message bears `sender`, `receiver` and the sender's own `term`. `Raft.step` looks at the
+  term once for all of them; `RequestPreVote` alone never moves the receiver's term.
+* A pre-vote and a vote are different types, as are their replies: one cannot be taken for the
+  other (hazard V4).
+* Fields are only ever appended, with a default; tags are never reused.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from .types import Entry, LogIndex, NodeId, Term
+
+
+class RequestVote(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """A candidate asks for a vote in `term` (paper, figure 2)."""
+
+    sender: NodeId
+    receiver: NodeId
+    term: Term
+    last_log_index: LogIndex
+    last_log_term: Term
+    leadership_transfer: bool = False
+    """The old leader asked for this election: the receiver need not protect it (4.2.3)."""
+
+
+class RequestVoteReply(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """The answer to `RequestVote`; leaves only once the vote is durable."""
+
+    sender: NodeId
+    receiver: NodeId
+    term: Term
+    vote_granted: bool
+
+
+class RequestPreVote(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """Would you vote for me in `next_term`? Changes nothing at the receiver (dissertation 9.6)."""
+
+    sender: NodeId
+    receiver: NodeId
+    term: Term
+    """The sender's current term."""
+    next_term: Term
+    """The term in which it would campaign."""
+    last_log_index: LogIndex
+    last_log_term: Term
+
+
+class RequestPreVoteReply(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """The answer to `RequestPreVote`. `term` is the receiver's real term, so a refused node that
+    is behind catches up with it (hazards L1, L2)."""
+
+    sender: NodeId
+    receiver: NodeId
+    term: Term
+    next_term: Term
+    """Echo of the request: a reply to another round does not count."""
+    vote_granted: bool
+
+
+class AppendEntries(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """Replicates entries; without entries, a heartbeat (paper, figure 2)."""
+
+    sender: NodeId
+    receiver: NodeId
+    term: Term
+    prev_log_index: LogIndex
+    prev_log_term: Term
+    entries: tuple[Entry, ...]
+    leader_commit: LogIndex
+    round: int = 0
+    """Which heartbeat round of this leader's term this is; the reply echoes it."""
+
+
+class AppendEntriesReply(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """The answer to `AppendEntries`; a success leaves only once the entries are durable.
+
+    On success `match_index` is the last entry *that this message covered*. On failure the hint
+    says where the logs may part; it never becomes a match (hazard A5).
+    """
+
+    sender: NodeId
+    receiver: NodeId
+    term: Term
+    success: bool
+    match_index: LogIndex
+    """Success: prev_log_index + number of entries. Failure: 0."""
+    rejected_index: LogIndex = 0
+    """Failure: the prev_log_index that did not match, so that a stale reply is known."""
+    conflict_index: LogIndex = 0
+    """Failure: first index of the conflicting term, or one past the end of a short log."""
+    conflict_term: Term = 0
+    """Failure: the term that stands at prev_log_index here, 0 if the log is short."""
+    round: int = 0
+    """Echo of the request."""
+
+
+Message: TypeAlias = (
+    RequestVote
+    | RequestVoteReply
+    | RequestPreVote
+    | RequestPreVoteReply
+    | AppendEntries
+    | AppendEntriesReply
+)

@@ -1,0 +1,97 @@
+"""The nouns of the protocol: entries, hard state, configurations, recovered state.
+
+Rules of this file:
+
+* What crosses the wire or the disk is a frozen `msgspec.Struct` with `array_like=True`.
+  Fields are only ever *appended*, with a default: that is how old and new nodes can talk.
+* Log indexes start at 1 and terms at 0; index 0 with term 0 is the empty log (paper, figure 2).
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TypeAlias
+
+import attrs
+import msgspec
+
+NodeId: TypeAlias = str
+"""A node's name, unique in its cluster. The harness uses "0", "1", …"""
+
+Term: TypeAlias = int
+"""Raft's logical clock (paper, section 5.1)."""
+
+LogIndex: TypeAlias = int
+"""A position in the log, from 1; 0 stands before the first entry."""
+
+Address: TypeAlias = tuple[str, int]
+"""Host and TCP port."""
+
+
+class Role(enum.Enum):
+    """What a node is at the moment (paper, figure 4, and dissertation 9.6 for pre-vote)."""
+
+    FOLLOWER = "Follower"
+    PRE_CANDIDATE = "PreCandidate"
+    CANDIDATE = "Candidate"
+    LEADER = "Leader"
+    DEAD = "Dead"
+
+
+class EntryKind(enum.IntEnum):
+    """What a log entry carries."""
+
+    COMMAND = 0
+    """A command for the state machine."""
+    NOOP = 1
+    """A leader's first entry in its term (paper, section 8); carries nothing."""
+    CONFIGURATION = 2
+    """A cluster membership (paper, section 6)."""
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One entry of the replicated log (paper, section 5.3)."""
+
+    index: LogIndex
+    term: Term
+    data: bytes = b""
+    kind: int = 0  # an EntryKind; a plain int because decoding an enum costs more than all else
+
+
+class HardState(msgspec.Struct, frozen=True, array_like=True):
+    """What must be durable before a node answers (paper, figure 2: persistent state)."""
+
+    term: Term = 0
+    voted_for: NodeId | None = None
+
+
+class Configuration(msgspec.Struct, frozen=True, array_like=True):
+    """Who is in the cluster (paper, section 6).
+
+    While `outgoing` is not empty the configuration is joint: every decision needs a majority
+    of `voters` *and* a majority of `outgoing`.
+    """
+
+    voters: tuple[NodeId, ...]
+    outgoing: tuple[NodeId, ...] = ()
+    learners: tuple[NodeId, ...] = ()
+    addresses: dict[NodeId, Address] = {}
+
+    @property
+    def members(self) -> tuple[NodeId, ...]:
+        """Everyone who gets the log, sorted, each once."""
+        return tuple(sorted({*self.voters, *self.outgoing, *self.learners}))
+
+    def is_voter(self, node_id: NodeId) -> bool:
+        """Whether this node may vote and campaign."""
+        return node_id in self.voters or node_id in self.outgoing
+
+
+@attrs.frozen
+class Recovered:
+    """What a storage gives back when it is opened: where the node left off."""
+
+    hard_state: HardState = HardState()
+    entries: tuple[Entry, ...] = ()
+    configuration: Configuration = Configuration(())
+    """The bootstrap configuration, or the one in force at the log's base."""

@@ -1,0 +1,119 @@
+"""What a transport is: moves messages between nodes, promises nothing else.
+
+Rules of this file:
+
+* `send` never blocks and never raises: Raft retries whatever is lost, so a full queue drops.
+* `run` is the transport's whole life. When it is cancelled, every task, socket and file
+  descriptor of the transport is gone before it returns.
+* A transport calls its owner from its own tasks, in the same Trio thread; the owner's methods do
+  not block. `BadMessage` out of `on_message` costs that connection its life, nobody else's.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import attrs
+import trio
+
+from ..core.config import Limits
+from ..core.messages import Message
+from ..core.types import Address, NodeId
+
+
+@attrs.frozen
+class TransportEvent:
+    """Base of what a transport tells about its connections."""
+
+    at_s: float
+    """`trio.current_time()` when it happened."""
+
+
+@attrs.frozen
+class Listening(TransportEvent):
+    """The node accepts connections at this address."""
+
+    address: str
+
+
+@attrs.frozen
+class LinkUp(TransportEvent):
+    """The outgoing connection to this peer is ready."""
+
+    peer: NodeId
+
+
+@attrs.frozen
+class LinkDown(TransportEvent):
+    """The outgoing connection to this peer ended or could not be made."""
+
+    peer: NodeId
+    reason: str
+
+
+@attrs.frozen
+class ConnectionRejected(TransportEvent):
+    """An incoming connection was closed because of what it sent, or did not send in time."""
+
+    remote: str
+    """Address of the other side, as far as it is known."""
+    peer: NodeId | None
+    """Who it said it was, once the handshake had succeeded."""
+    reason: str
+    """A sentence: what was wrong, with the values."""
+
+
+@attrs.frozen
+class MessagesDropped(TransportEvent):
+    """The queue to this peer was full."""
+
+    peer: NodeId
+    count: int
+
+
+class TransportOwner(Protocol):
+    """The node, as its transport sees it. None of these may block."""
+
+    def on_message(self, message: Message) -> None:
+        """A message from a peer whose identity the transport has checked.
+
+        Raises:
+            BadMessage: no correct peer sends this; close the connection it came from.
+        """
+
+    def on_peer_lost(self, peer: NodeId) -> None:
+        """A connection with this peer ended (EOF, reset, refused). A hint, never proof."""
+
+    def on_transport_event(self, event: TransportEvent) -> None:
+        """Something that belongs into the log."""
+
+
+class Transport(Protocol):
+    """Moves messages between the nodes of one cluster. One instance serves one node's life;
+    after `run` has ended it may be run again (a restarted node)."""
+
+    @property
+    def node_id(self) -> NodeId:
+        """Whose transport this is; `open_node` checks that it is the node's."""
+
+    async def run(
+        self,
+        owner: TransportOwner,
+        *,
+        cluster_id: str,
+        limits: Limits,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Carry messages until cancelled; `started()` once the node can be reached.
+
+        Tasks are named `raft[ID].…`: `raft[0].listener`, `raft[0].link[1]`, ….
+
+        Raises:
+            OSError: the listening address cannot be used.
+        """
+
+    def send(self, message: Message) -> None:
+        """Queue a message for `message.receiver`; drop it if that peer is unknown or slow."""
+
+    def address_of(self, peer: NodeId) -> Address | None:
+        """Where this peer can be reached, if the transport knows."""
