@@ -41,9 +41,18 @@ class Timing:
     check_quorum: bool = True
     """A leader that hears no majority for an election timeout steps down, and a follower that
     hears its leader refuses votes (dissertation 6.2, 4.2.3)."""
-    widening_max: int = 16
+    widening_max: int = 8
     """How often the election timeout may be stretched after elections that nobody won; it
     doubles each time up to this factor. 1 turns it off."""
+
+    @property
+    def leader_protection_s(self) -> float:
+        """How long after hearing its leader a follower refuses (pre-)votes, in seconds.
+
+        A little less than the lower election timeout (dissertation 4.2.3): otherwise a tie of one
+        follower's timer with another's protection costs a whole further timeout (hazard L5).
+        """
+        return self.election_timeout_s[0] - self.heartbeat_interval_s / 2
 
     def __attrs_post_init__(self) -> None:
         low, high = self.election_timeout_s
@@ -61,8 +70,8 @@ class Timing:
             )
         if self.heartbeat_interval_s * HEARTBEATS_PER_TIMEOUT_MIN > low:
             raise ConfigError(
-                f"heartbeat_interval_s is {self.heartbeat_interval_s:g} s, but the election timeout "
-                f"starts at {low:g} s: followers would depose every healthy leader. "
+                f"heartbeat_interval_s is {self.heartbeat_interval_s:g} s, but election_timeout_s "
+                f"is ({low:g} s, {high:g} s): followers would depose every healthy leader. "
                 f"Rule: heartbeat_interval_s × {HEARTBEATS_PER_TIMEOUT_MIN} ≤ lower election "
                 f"timeout; use {low / 3:g} s, or raise election_timeout_s"
             )

@@ -91,7 +91,7 @@ class Configuration(msgspec.Struct, frozen=True, array_like=True):
 class Recovered:
     """What a storage gives back when it is opened: where the node left off."""
 
-    hard_state: HardState = HardState()
+    hard_state: HardState = attrs.field(factory=HardState)
     entries: tuple[Entry, ...] = ()
-    configuration: Configuration = Configuration(())
+    configuration: Configuration = attrs.field(factory=lambda: Configuration(()))
     """The bootstrap configuration, or the one in force at the log's base."""

@@ -1,0 +1,107 @@
+"""What a leader knows of one follower (dissertation 10.2; paper, figure 2: nextIndex, matchIndex).
+
+Rules of this file:
+
+* `match_index` only rises: it is what the follower has said it holds durably.
+* `next_index` > `match_index`, always (hazard A6).
+* PROBE sends one message and waits; REPLICATE sends ahead, within a window of messages and bytes.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+
+import attrs
+
+from .config import Limits
+from .types import LogIndex
+
+
+class ProgressState(enum.Enum):
+    """How a leader feeds one follower."""
+
+    PROBE = "probe"
+    """Where the logs agree is not known yet: one message at a time."""
+    REPLICATE = "replicate"
+    """The logs agree up to next_index - 1 if nothing was lost: send ahead."""
+
+
+@attrs.define
+class Progress:
+    """One follower, as its leader sees it."""
+
+    next_index: LogIndex
+    last_contact_s: float
+    """When this follower last answered, on the caller's clock."""
+    match_index: LogIndex = 0
+    state: ProgressState = ProgressState.PROBE
+    probe_sent: bool = False
+    """PROBE: the one message is on its way."""
+    sent_commit_index: LogIndex = 0
+    """The commit index that this follower was last told."""
+    match_at_heartbeat: LogIndex = -1
+    """match_index when the last heartbeat left: no progress since means something may be lost."""
+    _inflight: deque[tuple[LogIndex, int]] = attrs.field(factory=deque)
+    """(last index, bytes) of each AppendEntries on its way."""
+    _inflight_bytes: int = 0
+
+    @property
+    def inflight_messages(self) -> int:
+        """AppendEntries sent and not yet answered."""
+        return len(self._inflight)
+
+    def has_room(self, limits: Limits) -> bool:
+        """Whether one more AppendEntries may leave now."""
+        if self.state is ProgressState.PROBE:
+            return not self.probe_sent
+        return (
+            len(self._inflight) < limits.inflight_messages_max
+            and self._inflight_bytes < limits.inflight_bytes_max
+        )
+
+    def on_sent(self, last_index: LogIndex, size_bytes: int) -> None:
+        """An AppendEntries with entries up to `last_index` was built."""
+        if self.state is ProgressState.PROBE:
+            self.probe_sent = True
+            return
+        self.next_index = last_index + 1
+        self._inflight.append((last_index, size_bytes))
+        self._inflight_bytes += size_bytes
+
+    def on_matched(self, match_index: LogIndex) -> bool:
+        """The follower holds everything up to `match_index`. True if that is news."""
+        if self.state is ProgressState.PROBE and match_index >= self.match_index:
+            self._become(ProgressState.REPLICATE)
+            self.next_index = match_index + 1
+        advanced = match_index > self.match_index
+        if advanced:
+            self.match_index = match_index
+        self.next_index = max(self.next_index, self.match_index + 1)
+        while self._inflight and self._inflight[0][0] <= self.match_index:
+            self._inflight_bytes -= self._inflight.popleft()[1]
+        return advanced
+
+    def is_stale_rejection(self, rejected_index: LogIndex) -> bool:
+        """Whether a rejection answers a question that is no longer open (hazard A6)."""
+        if rejected_index <= self.match_index:
+            return True
+        if self.state is ProgressState.PROBE:
+            return rejected_index != self.next_index - 1
+        return rejected_index >= self.next_index
+
+    def on_rejected(self, next_index: LogIndex) -> None:
+        """The logs do not agree where we thought: look earlier, one message at a time."""
+        self._become(ProgressState.PROBE)
+        self.next_index = max(next_index, self.match_index + 1)
+
+    def on_link_lost(self) -> None:
+        """What was on its way is lost: start again after the last known match."""
+        self._become(ProgressState.PROBE)
+        self.next_index = self.match_index + 1
+
+    def _become(self, state: ProgressState) -> None:
+        self.state = state
+        self.probe_sent = False
+        self._inflight.clear()
+        self._inflight_bytes = 0

@@ -1,0 +1,74 @@
+"""ElectionTimer: when a node loses patience (paper, sections 5.2 and 9.3).
+
+Rules of this file:
+
+* A timeout is drawn when a timer *starts*; hearing the leader only moves the deadline.
+* After an election that nobody won although others answered, the range widens, doubling up to
+  `Timing.widening_max`; the first leader narrows it again. Without it, timeouts below the round
+  trip never elect anyone. Silence widens nothing: nobody is disturbed, and a healed cluster
+  should be quick.
+"""
+
+from __future__ import annotations
+
+import random
+
+from .config import Timing
+
+
+class ElectionTimer:
+    """One deadline that moves. It never acts: the caller asks whether it is due."""
+
+    __slots__ = ("_rng", "_timing", "deadline", "factor", "timeout_s")
+
+    def __init__(self, timing: Timing, rng: random.Random) -> None:
+        self._timing = timing
+        self._rng = rng
+        self.factor = 1
+        """By how much the range is stretched now."""
+        self.timeout_s = 0.0
+        """The timeout drawn last, in seconds."""
+        self.deadline: float | None = None
+        """When the timer is due, on the caller's clock; None while it does not run."""
+
+    def start(self, now: float) -> float:
+        """Draw a new timeout and run from `now`; returns the timeout in seconds."""
+        low, high = self._timing.election_timeout_s
+        self.timeout_s = self._rng.uniform(low, high) * self.factor
+        self.deadline = now + self.timeout_s
+        return self.timeout_s
+
+    def restart(self, now: float) -> None:
+        """The leader was heard: run the same timeout again from `now`."""
+        self.deadline = now + self.timeout_s
+
+    def hurry(self, now: float) -> None:
+        """The leader seems gone: be due within a small random spread, if not earlier anyway."""
+        soon = now + self._rng.uniform(0.0, self._timing.fast_failover_spread_s)
+        if self.deadline is not None:
+            self.deadline = min(self.deadline, soon)
+
+    def set_deadline(self, deadline: float) -> None:
+        """Be due at this very moment (a leader's quorum check)."""
+        self.deadline = deadline
+
+    def stop(self) -> None:
+        """Not due any more, ever, until started again."""
+        self.deadline = None
+
+    def is_due(self, now: float) -> bool:
+        """Whether the deadline is reached."""
+        return self.deadline is not None and now >= self.deadline
+
+    def widen(self) -> bool:
+        """Stretch the range for the next start. True if it changed."""
+        factor = min(self.factor * 2, self._timing.widening_max)
+        changed = factor != self.factor
+        self.factor = factor
+        return changed
+
+    def narrow(self) -> bool:
+        """Back to the configured range. True if it changed."""
+        changed = self.factor != 1
+        self.factor = 1
+        return changed
