@@ -62,6 +62,10 @@ class StorageError(RaftError):
     """The disk failed, or cannot be used as it is. Nothing unacknowledged was promised."""
 
 
+class DiskFull(StorageError):  # noqa: N818 - as the field says
+    """There is no room for a write; it was rolled back as a whole. It may be tried again."""
+
+
 class CorruptStorage(StorageError):  # noqa: N818 - the pinned name
     """A stored record is not what was written. Nothing was repaired or cut off."""
 

@@ -6,6 +6,8 @@ crashes between any two of them has broken no promise.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 
 from .events import TraceEvent
@@ -43,3 +45,37 @@ class Ready:
     def awaits_persist(self) -> bool:
         """Whether the storage must see this Ready: to write it, or to release its messages."""
         return self.must_persist or bool(self.messages_after_persist)
+
+
+@attrs.frozen
+class Write:
+    """One durable write: what a storage's `append` is called with."""
+
+    hard_state: HardState | None
+    entries: tuple[Entry, ...]
+    replace_from: LogIndex | None
+
+
+def join_writes(readies: Sequence[Ready]) -> Write | None:
+    """The writes of several consecutive Readys as one, or None if there is nothing to write.
+
+    What arrives while a write is under way joins the next one: that is where group commit
+    comes from.
+    """
+    hard_state: HardState | None = None
+    replace_from: LogIndex | None = None
+    entries: list[Entry] = []
+    for ready in readies:
+        if ready.hard_state is not None:
+            hard_state = ready.hard_state
+        if ready.replace_from is None:
+            continue
+        if replace_from is None or ready.replace_from <= replace_from:
+            replace_from = ready.replace_from
+            entries = list(ready.append)
+        else:
+            del entries[ready.replace_from - replace_from :]
+            entries.extend(ready.append)
+    if hard_state is None and replace_from is None:
+        return None
+    return Write(hard_state, tuple(entries), replace_from)

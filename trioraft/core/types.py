@@ -87,11 +87,36 @@ class Configuration(msgspec.Struct, frozen=True, array_like=True):
         return node_id in self.voters or node_id in self.outgoing
 
 
+class SnapshotMeta(msgspec.Struct, frozen=True, array_like=True):
+    """What is known of a snapshot without reading it (paper, section 7).
+
+    Two snapshots are the same exactly if their metas are equal: a transfer may be resumed only
+    then.
+    """
+
+    index: LogIndex
+    """The last log entry that the snapshot stands for."""
+    term: Term
+    """The term of that entry."""
+    configuration: Configuration
+    """The configuration in force at that entry."""
+    size_bytes: int
+    checksum: int
+    """CRC-32 of the content."""
+
+
 @attrs.frozen
 class Recovered:
     """What a storage gives back when it is opened: where the node left off."""
 
     hard_state: HardState = attrs.field(factory=HardState)
     entries: tuple[Entry, ...] = ()
+    """The entries after `base_index`, without a gap."""
     configuration: Configuration = attrs.field(factory=lambda: Configuration(()))
     """The bootstrap configuration, or the one in force at the log's base."""
+    base_index: LogIndex = 0
+    """Everything up to here is compacted away; the snapshot stands for it."""
+    base_term: Term = 0
+    """The term of the entry at `base_index`."""
+    snapshot: SnapshotMeta | None = None
+    """The newest snapshot that can be read; its index is at least `base_index`."""

@@ -1,23 +1,35 @@
-"""What a storage is: one atomic, durable write at a time.
+"""What a storage is: one atomic, durable write at a time, and snapshots beside it.
 
 Rules of this file:
 
 * `append` is all or nothing, and durable when it returns. It is the only call on the hot path.
 * The methods are plain functions. A storage with `blocking = True` may wait for a disk; the node
-  calls it in a worker thread, never two calls at the same time.
+  calls it in worker threads: `open`, `append`, `compact`, `receive_chunk`, `install_snapshot` and
+  `close` one at a time, and beside them `write_snapshot` and the reads, one at a time among
+  themselves.
 * A storage never repairs in silence: what it cannot read as it was written is `CorruptStorage`.
+* A snapshot's content is never held in memory as a whole: it comes and goes in chunks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from ..core.types import Entry, HardState, LogIndex, NodeId, Recovered
+from ..core.types import (
+    Configuration,
+    Entry,
+    HardState,
+    LogIndex,
+    NodeId,
+    Recovered,
+    SnapshotMeta,
+    Term,
+)
 
 
 class Storage(Protocol):
-    """Where term, vote and log survive a crash."""
+    """Where term, vote, log and snapshots survive a crash."""
 
     @property
     def blocking(self) -> bool:
@@ -26,8 +38,11 @@ class Storage(Protocol):
     def open(self, *, cluster_id: str, node_id: NodeId) -> Recovered | None:
         """Take the storage and return what it holds, or None when it is new.
 
+        A storage that was opened once is not new any more, whatever was appended.
+
         Raises:
-            StorageError: in use by someone else, or it belongs to another node or cluster.
+            StorageError: in use by someone else, or it belongs to another node or cluster, or is
+                of a format that this version does not know.
             CorruptStorage: what it holds is not what was written.
         """
 
@@ -38,7 +53,63 @@ class Storage(Protocol):
         `replace_from` and continued with `entries` (which start there).
 
         Raises:
-            StorageError: nothing of this call is stored, and the node dies.
+            DiskFull: nothing of this call is stored; it may be tried again.
+            StorageError: it is not known what of this call is stored; the node dies.
+        """
+
+    def compact(self, base_index: LogIndex, base_term: Term) -> None:
+        """Forget the entries up to `base_index`, whose term is `base_term`; a snapshot with at
+        least that index is stored. Older snapshots but the last two go as well."""
+
+    def write_snapshot(
+        self,
+        index: LogIndex,
+        term: Term,
+        configuration: Configuration,
+        chunks: Iterable[bytes],
+    ) -> SnapshotMeta:
+        """Store a snapshot of this node's state machine, atomically and durably, and return its
+        meta. `chunks` is consumed as it is written; if it raises, nothing is stored.
+
+        Raises:
+            DiskFull, StorageError: nothing of it is stored; the log is unharmed.
+        """
+
+    def read_snapshot(self, meta: SnapshotMeta) -> Iterator[bytes]:
+        """The content of a stored snapshot, in chunks.
+
+        Raises:
+            CorruptStorage: at the end, if the content is not what was written.
+            StorageError: there is no such snapshot any more.
+        """
+
+    def read_chunk(self, meta: SnapshotMeta, offset: int, bytes_max: int) -> bytes:
+        """Part of a stored snapshot: up to `bytes_max` bytes from `offset`.
+
+        Raises:
+            StorageError: there is no such snapshot any more.
+        """
+
+    def receive_chunk(self, meta: SnapshotMeta, offset: int, data: bytes) -> int:
+        """Keep part of a snapshot that another node sends, durably enough to resume.
+
+        A chunk that does not continue what was received is not kept; a chunk of another snapshot
+        than the last one starts a new transfer if its offset is 0, and is not kept otherwise.
+
+        Returns:
+            The offset from which more of `meta` is wanted; `meta.size_bytes` when all is here.
+
+        Raises:
+            DiskFull: the chunk was not kept.
+        """
+
+    def install_snapshot(self, meta: SnapshotMeta) -> None:
+        """Make a completely received snapshot the newest, atomically: the log keeps what follows
+        entry (index, term) if it holds that very entry, and is empty after `index` otherwise.
+
+        Raises:
+            CorruptStorage: what was received is not the snapshot; it is thrown away, and the
+                storage is as before.
         """
 
     def close(self) -> None:
