@@ -1,0 +1,155 @@
+"""Frames: a length, then a message, and nothing that trusts either.
+
+Rules of this file:
+
+* A frame is four bytes of big-endian length, then that many bytes of msgpack: one message of the
+  tagged union `core.messages.Message`.
+* A declared length is compared with its bound before anything is allocated for it, and a buffer
+  grows only by bytes that have really arrived.
+* Whatever is wrong with the bytes of a peer comes out as `BadMessage`, never as anything else.
+* No byte is copied more than a constant number of times, however the stream is cut up.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Any, final
+
+import msgspec
+
+from ..core.errors import BadMessage
+from ..core.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    Message,
+    RequestPreVote,
+    RequestPreVoteReply,
+    RequestVote,
+    RequestVoteReply,
+)
+from ..core.types import Entry
+
+LENGTH_BYTES = 4
+"""Size of the length that opens a frame."""
+
+NUMBER_MAX = 2**62
+"""Largest term, index or round accepted: below what a disk's signed 64 bits can hold, so that a
+peer's number never becomes an overflow elsewhere, even after it is counted up."""
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+_numbers_of: dict[type[Any], attrgetter[tuple[int, ...]]] = {
+    RequestVote: attrgetter("term", "last_log_index", "last_log_term"),
+    RequestVoteReply: attrgetter("term", "term"),
+    RequestPreVote: attrgetter("term", "next_term", "last_log_index", "last_log_term"),
+    RequestPreVoteReply: attrgetter("term", "next_term"),
+    AppendEntries: attrgetter("term", "prev_log_index", "prev_log_term", "leader_commit", "round"),
+    AppendEntriesReply: attrgetter(
+        "term", "match_index", "rejected_index", "conflict_index", "conflict_term", "round"
+    ),
+}
+"""The numbers of each message that must not be negative or beyond `NUMBER_MAX`."""
+
+_entry_index = attrgetter("index")
+_entry_term = attrgetter("term")
+
+
+def frame_of(payload: bytes) -> bytes:
+    """Put the length before a payload."""
+    return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
+
+
+def encode_frame(message: Message) -> bytes:
+    """Return the message as one frame, length included."""
+    return frame_of(_encoder.encode(message))
+
+
+def decode_message(payload: bytes | bytearray) -> Message:
+    """Return the message that a frame's payload holds.
+
+    Raises:
+        BadMessage: it is not one message of the union, or a number in it is out of range. Who
+            it says it is from is *not* checked here: that needs the connection.
+    """
+    try:
+        message = _decoder.decode(payload)
+    except (ValueError, OverflowError, RecursionError, MemoryError) as error:
+        # ValueError: msgspec's own errors and broken UTF-8. RecursionError: deep nesting in
+        # fields beyond the known ones, which are skipped, not read.
+        raise BadMessage(f"a frame of {len(payload)} bytes is not a message: {error}") from error
+    _check_range(type(message).__name__, _numbers_of[type(message)](message))
+    if type(message) is AppendEntries and message.entries:
+        _check_entries(message.entries)
+    return message
+
+
+def _check_entries(entries: tuple[Entry, ...]) -> None:
+    # Whole-column functions, not a loop over entries: this runs for every replicated command.
+    indexes = tuple(map(_entry_index, entries))
+    terms = set(map(_entry_term, entries))
+    _check_range("Entry", (min(indexes), max(indexes), min(terms), max(terms)))
+
+
+def _check_range(name: str, numbers: tuple[int, ...]) -> None:
+    if min(numbers) < 0 or max(numbers) > NUMBER_MAX:
+        raise BadMessage(
+            f"{name} bears the numbers {numbers}: terms, indexes and rounds are 0..{NUMBER_MAX}"
+        )
+
+
+@final
+class Deframer:
+    """Cuts a byte stream into payloads: `feed` it what arrived, then take `next_payload`s.
+
+    Args:
+        frame_bytes_max: largest payload accepted. May be changed between two payloads: the bound
+            before a handshake is much smaller than after it.
+    """
+
+    def __init__(self, frame_bytes_max: int) -> None:
+        self.frame_bytes_max = frame_bytes_max
+        self._buffer: bytes | bytearray = b""
+        self._at = 0  # everything before this offset was taken
+
+    @property
+    def pending(self) -> bool:
+        """Whether a frame has begun that `next_payload` could not return yet."""
+        return len(self._buffer) > self._at
+
+    def feed(self, data: bytes | bytearray) -> None:
+        """Add what arrived. Take `next_payload` until it is None before feeding again: that is
+        where a frame that is too large is noticed before it is collected."""
+        if not self.pending:
+            self._buffer = data  # the common case: whole frames, not copied
+        else:
+            if isinstance(self._buffer, bytes):
+                self._buffer = bytearray(self._buffer[self._at :])
+            else:
+                del self._buffer[: self._at]
+            self._buffer += data
+        self._at = 0
+
+    def next_payload(self) -> bytes | bytearray | None:
+        """Return the next whole payload, or None until more was fed.
+
+        Raises:
+            BadMessage: the frame declares more bytes than are accepted.
+        """
+        start = self._at + LENGTH_BYTES
+        if len(self._buffer) < start:
+            return None
+        size = int.from_bytes(self._buffer[self._at : start], "big")
+        if size > self.frame_bytes_max:
+            raise BadMessage(
+                f"a frame declares {size} bytes, at most {self.frame_bytes_max} are accepted"
+            )
+        end = start + size
+        if len(self._buffer) < end:
+            return None
+        payload = self._buffer[start:end]
+        if end == len(self._buffer):
+            self._buffer, self._at = b"", 0  # an idle connection keeps no large buffer
+        else:
+            self._at = end
+        return payload

@@ -1,0 +1,178 @@
+"""Who is there: the first frame of each connection, and its answer.
+
+Rules of this file:
+
+* The dialer says `Hello`; the listener answers with one `HelloReply`. Until then nothing else is
+  read, so no term of a stranger is ever looked at.
+* A refusal names what was expected and what came, and the dialer is told: its log explains itself.
+* Pure functions: bytes and values in, values or `BadMessage` out. Deadlines and sockets are the
+  callers'.
+* Fields are only ever appended, with a default: another version is still able to read them and
+  to refuse with a sentence instead of garbage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+import msgspec
+
+from ..core.errors import BadMessage
+from ..core.messages import Message
+from ..core.types import NodeId
+from .codec import decode_message, frame_of
+
+MAGIC = "trioraft"
+"""What every connection opens with."""
+
+PROTOCOL_VERSION = 1
+"""Raised when old and new nodes can no longer read each other's messages."""
+
+HANDSHAKE_BYTES_MAX = 4096
+"""Largest frame before a connection is known to be a peer's."""
+
+_SHOWN_CHARS_MAX = 64
+_REASON_CHARS_MAX = 512
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True):
+    """The dialer's first frame."""
+
+    magic: str
+    version: int
+    cluster_id: str
+    sender: NodeId
+    receiver: NodeId
+
+
+class HelloReply(msgspec.Struct, frozen=True, array_like=True):
+    """The listener's only frame: an empty reason means welcome."""
+
+    magic: str
+    version: int
+    refused_because: str = ""
+
+
+_encoder = msgspec.msgpack.Encoder()
+_hello_decoder = msgspec.msgpack.Decoder(Hello)
+_reply_decoder = msgspec.msgpack.Decoder(HelloReply)
+
+
+def encode_hello(*, cluster_id: str, sender: NodeId, receiver: NodeId) -> bytes:
+    """Return the dialer's first frame."""
+    return frame_of(_encoder.encode(Hello(MAGIC, PROTOCOL_VERSION, cluster_id, sender, receiver)))
+
+
+def encode_reply(refused_because: str = "") -> bytes:
+    """Return the listener's answer; a reason makes it a refusal."""
+    reason = refused_because[:_REASON_CHARS_MAX]
+    return frame_of(_encoder.encode(HelloReply(MAGIC, PROTOCOL_VERSION, reason)))
+
+
+def decode_hello(payload: bytes | bytearray) -> Hello:
+    """Return what a dialer said.
+
+    Raises:
+        BadMessage: it is no `Hello` at all; nobody there would understand an answer.
+    """
+    try:
+        hello = _hello_decoder.decode(payload)
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise BadMessage(f"the first frame is not a handshake: {error}") from error
+    if hello.magic != MAGIC:
+        raise BadMessage(f"the handshake begins with {_shown(hello.magic)}, not {MAGIC!r}")
+    return hello
+
+
+def check_hello(
+    hello: Hello,
+    *,
+    cluster_id: str,
+    node_id: NodeId,
+    peers: Container[NodeId],
+    certified: frozenset[str] | None,
+) -> None:
+    """Check that the dialer is a peer and means us.
+
+    Args:
+        hello: what it said.
+        cluster_id: the cluster this node belongs to.
+        node_id: this node.
+        peers: the ids this node accepts connections from.
+        certified: the DNS names in the dialer's certificate; None on plain TCP.
+
+    Raises:
+        BadMessage: the reason, to be sent back with `encode_reply`.
+    """
+    if hello.version != PROTOCOL_VERSION:
+        raise BadMessage(
+            f"protocol version {hello.version} was offered, this node speaks {PROTOCOL_VERSION}"
+        )
+    if hello.cluster_id != cluster_id:
+        raise BadMessage(
+            f"the connection is for cluster {_shown(hello.cluster_id)}, "
+            f"this node belongs to {_shown(cluster_id)}"
+        )
+    if hello.receiver != node_id:
+        raise BadMessage(
+            f"the connection is for node {_shown(hello.receiver)}, this is node {_shown(node_id)}"
+        )
+    if hello.sender not in peers:
+        raise BadMessage(f"node {_shown(hello.sender)} is not a peer of node {_shown(node_id)}")
+    if certified is not None:
+        check_certificate(hello.sender, certified)
+
+
+def check_certificate(peer: NodeId, certified: frozenset[str]) -> None:
+    """Check that a certificate speaks for this node id.
+
+    Raises:
+        BadMessage: the id is not among the certificate's DNS names.
+    """
+    if peer not in certified:
+        raise BadMessage(
+            f"the certificate is for {sorted(certified)}, not for node {_shown(peer)}: a node's "
+            "certificate bears its id as a DNS name"
+        )
+
+
+def check_reply(payload: bytes | bytearray) -> None:
+    """Check that the listener took us.
+
+    Raises:
+        BadMessage: it refused (the reason is its own words), or it is no trioraft node.
+    """
+    try:
+        reply = _reply_decoder.decode(payload)
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise BadMessage(f"its answer to the handshake is not one: {error}") from error
+    if reply.magic != MAGIC:
+        raise BadMessage(f"its answer to the handshake begins with {_shown(reply.magic)}")
+    if reply.refused_because:
+        raise BadMessage(f"it refused the connection: {_printable(reply.refused_because)}")
+
+
+def decode_from(peer: NodeId, node_id: NodeId, payload: bytes | bytearray) -> Message:
+    """Decode a message of an admitted peer, holding it to what its handshake said.
+
+    Raises:
+        BadMessage: it is no message, or another node's name is on it.
+    """
+    message = decode_message(payload)
+    if message.sender != peer:
+        raise BadMessage(
+            f"a message from {_shown(message.sender)} came over the connection of {_shown(peer)}"
+        )
+    if message.receiver != node_id:
+        raise BadMessage(f"a message to {_shown(message.receiver)} came to node {_shown(node_id)}")
+    return message
+
+
+def _shown(text: str) -> str:
+    """Quote a stranger's text for a log line: no control characters, and not all of it."""
+    return repr(text if len(text) <= _SHOWN_CHARS_MAX else text[:_SHOWN_CHARS_MAX] + "…")
+
+
+def _printable(text: str) -> str:
+    """A peer's sentence as one harmless line."""
+    return "".join(c if c.isprintable() else "?" for c in text[:_REASON_CHARS_MAX])

@@ -1,0 +1,129 @@
+"""Mutual TLS: which contexts are needed, and whose name a certificate bears.
+
+Rules of this file:
+
+* Both sides show a certificate, and each id is bound to one: the certificate of node X has X
+  among its DNS subject alternative names, exactly as it is written (case counts, no wildcards).
+* A context that would let a stranger in is refused when it is given, not when he comes.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from os import PathLike
+from typing import final
+
+import attrs
+import trio
+
+from ..core.errors import ConfigError
+from ..core.types import NodeId
+
+_DNS_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*")
+_IPV4 = re.compile(r"[0-9]+(\.[0-9]+){3}")
+
+
+@final
+@attrs.frozen
+class TlsContexts:
+    """The two `ssl.SSLContext`s of a node: Python's contexts serve one side only.
+
+    Args:
+        server: made with `ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)` or
+            `ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)`; has the node's certificate
+            and the authority loaded, and `verify_mode = ssl.CERT_REQUIRED`.
+        client: made with `ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)` or
+            `ssl.create_default_context(ssl.Purpose.SERVER_AUTH)`; has the same loaded.
+
+    Raises:
+        ConfigError: a context is for the wrong side, or does not ask for the peer's certificate.
+    """
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+
+    def __attrs_post_init__(self) -> None:
+        wrong = {"server": ssl.PROTOCOL_TLS_CLIENT, "client": ssl.PROTOCOL_TLS_SERVER}
+        for side, context in (("server", self.server), ("client", self.client)):
+            if not isinstance(context, ssl.SSLContext):
+                raise ConfigError(f"TlsContexts.{side} is {context!r}: give an ssl.SSLContext")
+            if context.protocol == wrong[side]:
+                raise ConfigError(
+                    f"TlsContexts.{side} was made with {context.protocol.name}, which serves the "
+                    f"other side only: use ssl.PROTOCOL_TLS_{side.upper()}"
+                )
+            if context.verify_mode is not ssl.CERT_REQUIRED:
+                raise ConfigError(
+                    f"TlsContexts.{side} has verify_mode {context.verify_mode.name}: anyone could "
+                    "pose as a node; set verify_mode = ssl.CERT_REQUIRED and load the authority"
+                )
+
+    @classmethod
+    def from_files(
+        cls,
+        *,
+        certificate: str | PathLike[str],
+        key: str | PathLike[str],
+        authority: str | PathLike[str],
+        password: str | None = None,
+    ) -> TlsContexts:
+        """Make both contexts (TLS 1.3) from PEM files.
+
+        Args:
+            certificate: this node's chain; bears the node id as a DNS name and allows use as
+                server and as client.
+            key: its private key.
+            authority: the certificates that may have signed a peer's; no others are trusted.
+            password: of the key, if it has one.
+
+        Raises:
+            OSError: a file cannot be read (`ssl.SSLError`: is not what it should be).
+        """
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        for context in (server, client):
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(authority)
+            context.load_cert_chain(certificate, key, password)
+        return cls(server, client)
+
+
+def contexts_of(given: TlsContexts | ssl.SSLContext | None) -> TlsContexts | None:
+    """Accept what `TcpTransport(ssl_context=…)` was given.
+
+    A single context works only if it was made for both sides (`ssl.PROTOCOL_TLS`, which Python
+    deprecates).
+
+    Raises:
+        ConfigError: it serves one side only.
+    """
+    if given is None or isinstance(given, TlsContexts):
+        return given
+    if isinstance(given, ssl.SSLContext) and given.protocol == ssl.PROTOCOL_TLS:
+        return TlsContexts(given, given)
+    raise ConfigError(
+        f"ssl_context is {given!r}: a node is server and client, and an ssl.SSLContext serves one "
+        "side; give TlsContexts(server, client) or TlsContexts.from_files(…)"
+    )
+
+
+def check_certifiable(node_id: NodeId) -> None:
+    """Check that a certificate can bear this id.
+
+    Raises:
+        ConfigError: the id is not usable as a DNS name.
+    """
+    if not _DNS_NAME.fullmatch(node_id) or _IPV4.fullmatch(node_id) or len(node_id) > 253:
+        raise ConfigError(
+            f"node id {node_id!r} cannot be a DNS name in a certificate: over TLS, ids are "
+            "labels of letters, digits, '-' and '_', joined by dots"
+        )
+
+
+def certified_names(stream: trio.SSLStream[trio.SocketStream]) -> frozenset[str]:
+    """Return the DNS names in the other side's verified certificate; call after the handshake."""
+    certificate = stream.getpeercert() or {}
+    names = certificate.get("subjectAltName", ())
+    return frozenset(name for kind, name in names if kind == "DNS")
