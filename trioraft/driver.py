@@ -1,0 +1,343 @@
+"""Driver: the life of one node. It owns the core, every task, and the order of effects.
+
+Rules of this file:
+
+* The core is touched from the Trio thread only; every input goes through `_after_input`, which
+  is where timers move, role tasks start and end, and the driver task is woken.
+* Effects are carried out by `_carry_out`, in the order that `Ready` prescribes.
+* What is given to the storage leaves (votes, acknowledgements) only once it is durable; a write
+  that has begun is never abandoned half way.
+* Becoming Dead is synchronous; when `run` returns, no task, thread or socket of the node is left.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from typing import Any, final
+
+import trio
+
+from .core.config import Limits, Timing
+from .core.messages import Message
+from .core.raft import Raft
+from .core.ready import Ready, join_writes
+from .core.types import Entry, EntryKind, LogIndex, NodeId, Recovered, Term
+from .event_stream import EventStream, NodeEvent
+from .logs import TraceLogger
+from .proposals import ProposalTable
+from .state_machine import StateMachine
+from .storage.base import Storage
+from .transport.base import Transport, TransportEvent
+from .wakeup import Wakeup
+
+DRAIN_PASSES = 3
+"""Scheduler passes that pending input gets before a due timer is believed (hazard L6): one in
+which Trio notices it, one in which its reader runs, one for a reader that was not ready."""
+
+
+@final
+class Driver:
+    """Runs one core: a `TransportOwner` towards the network, a set of tasks towards Trio."""
+
+    def __init__(
+        self,
+        node_id: NodeId,
+        *,
+        cluster_id: str,
+        timing: Timing,
+        limits: Limits,
+        rng: random.Random,
+        machine: StateMachine,
+        storage: Storage,
+        transport: Transport,
+        logger: TraceLogger,
+    ) -> None:
+        self.node_id = node_id
+        self.name = f"raft[{node_id}]"
+        self.limits = limits
+        self.core: Raft | None = None
+        self.proposals = ProposalTable(limits.proposals_bytes_max)
+        self.status_changed = trio.lowlevel.ParkingLot()
+        self.is_dead = False
+        self._cluster_id = cluster_id
+        self._timing = timing
+        self._rng = rng
+        self._machine = machine
+        self._storage = storage
+        self._transport = transport
+        self._logger = logger
+        self._streams: list[EventStream] = []
+        self._disk = trio.CapacityLimiter(1)  # the node's own: no other code can hold it up
+        self._nursery: trio.Nursery | None = None
+        self._timer_scope = trio.CancelScope()
+        self._heartbeat_scope = trio.CancelScope()
+        self._leader_scope: trio.CancelScope | None = None
+        self._leading_term: Term | None = None
+        self._work = Wakeup()
+        self._to_persist: list[Ready] = []
+        self._persist_work = Wakeup()
+        self._to_apply: list[tuple[Entry, ...]] = []
+        self._apply_work = Wakeup()
+
+    # -- life ------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        bootstrap: Recovered,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Live until killed, cancelled or failed; `started()` once the node can be reached.
+
+        Raises:
+            StorageError: the storage cannot be opened, or failed.
+            OSError: the transport cannot listen.
+            InvariantViolation: a bug in trioraft.
+        """
+        recovered = await self._call_storage(
+            lambda: self._storage.open(cluster_id=self._cluster_id, node_id=self.node_id)
+        )
+        try:
+            await self._live(_bootstrapped(recovered, bootstrap), task_status)
+        finally:
+            self.kill("left")
+            with trio.CancelScope(shield=True):
+                await self._call_storage(self._storage.close)
+
+    async def _live(self, recovered: Recovered, task_status: trio.TaskStatus[None]) -> None:
+        core = Raft(self.node_id, recovered, self._timing, self.limits, self._rng)
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self.core = core
+            self._listeners_changed()
+            await nursery.start(self._run_transport, name=f"{self.name}.transport")
+            core.start(trio.current_time())
+            nursery.start_soon(self._drive, core, name=f"{self.name}.driver")
+            nursery.start_soon(self._watch_timer, core, name=f"{self.name}.election_timer")
+            nursery.start_soon(self._persist, core, name=f"{self.name}.storage")
+            nursery.start_soon(self._apply, core, name=f"{self.name}.apply")
+            self._after_input(core)
+            task_status.started()
+
+    def kill(self, cause: str) -> None:
+        """Become Dead, now: no vote, no message, no result after this. Idempotent."""
+        if self.is_dead:
+            return
+        self.is_dead = True
+        if self.core is not None:
+            self.core.stop(cause, trio.current_time())
+            self._tell_events(self.core)
+        self.proposals.node_died()
+        for stream in self._streams:
+            stream.end()
+        self.status_changed.unpark_all()
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    def expected_tasks(self) -> frozenset[str]:
+        """Names of the tasks that the node's present role owns, connections apart."""
+        if self.is_dead or self.core is None:
+            return frozenset()
+        roles = ["driver", "election_timer", "storage", "apply", "transport"]
+        if self._leading_term is not None:
+            roles += [f"leader(term={self._leading_term})", "heartbeat"]
+        return frozenset({self.name, *(f"{self.name}.{role}" for role in roles)})
+
+    # -- the transport's owner -------------------------------------------------------------
+
+    def on_message(self, message: Message) -> None:
+        """A message arrived. Raises BadMessage if its sender is not in its right mind."""
+        core = self.core
+        if core is not None and not self.is_dead:
+            core.step(message, trio.current_time())
+            self._after_input(core)
+
+    def on_peer_lost(self, peer: NodeId) -> None:
+        """A connection with this peer ended."""
+        core = self.core
+        if core is not None and not self.is_dead:
+            core.on_peer_lost(peer, trio.current_time())
+            self._after_input(core)
+
+    def on_transport_event(self, event: TransportEvent) -> None:
+        """Something that belongs into the log."""
+        self._tell(event)
+
+    async def _run_transport(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        await self._transport.run(
+            self, cluster_id=self._cluster_id, limits=self.limits, task_status=task_status
+        )
+
+    # -- proposals -------------------------------------------------------------------------
+
+    def propose(self, core: Raft, data: bytes) -> LogIndex:
+        """Put a command into the leader's log; the driver sends and stores it."""
+        index = core.propose(data, trio.current_time())
+        self._work.set()
+        return index
+
+    # -- inputs to effects -----------------------------------------------------------------
+
+    def _after_input(self, core: Raft) -> None:
+        """The core may have changed: let timers, role tasks, watchers and the driver know."""
+        self._timer_scope.deadline = _or_never(core.deadline)
+        if core.heartbeat_deadline is not None:
+            self._heartbeat_scope.deadline = core.heartbeat_deadline
+        leading_term = core.term if core.leadership is not None else None
+        if leading_term != self._leading_term:
+            self._change_leader_task(core, leading_term)
+        if self.status_changed:
+            self.status_changed.unpark_all()
+        self._work.set()
+
+    def _change_leader_task(self, core: Raft, leading_term: Term | None) -> None:
+        if self._leader_scope is not None:
+            self._leader_scope.cancel()
+            self._leader_scope = None
+            self.proposals.leadership_lost(core.log.commit_index)
+        self._leading_term = leading_term
+        if leading_term is not None and self._nursery is not None:
+            scope = self._leader_scope = trio.CancelScope()
+            name = f"{self.name}.leader(term={leading_term})"
+            self._nursery.start_soon(self._lead, core, scope, name=name)
+
+    async def _drive(self, core: Raft) -> None:
+        while True:
+            await self._work.wait()
+            ready = core.ready()
+            if ready is not None:
+                self._carry_out(core, ready)
+
+    def _carry_out(self, core: Raft, ready: Ready) -> None:
+        if ready.awaits_persist:
+            self._to_persist.append(ready)
+            self._persist_work.set()
+        for message in ready.messages:
+            self._transport.send(message)
+        if ready.committed:
+            self._to_apply.append(ready.committed)
+            self._apply_work.set()
+        for event in ready.events:
+            self._tell(event)
+        # Building messages moves what the heartbeat has to do.
+        if core.heartbeat_deadline is not None:
+            self._heartbeat_scope.deadline = core.heartbeat_deadline
+
+    async def _persist(self, core: Raft) -> None:
+        """One durable write at a time; what arrives meanwhile joins the next."""
+        while True:
+            await self._persist_work.wait()
+            batch, self._to_persist = self._to_persist, []
+            write = join_writes(batch)
+            if write is not None:
+                await self._call_storage(
+                    lambda write=write: self._storage.append(  # type: ignore[misc] # binds now
+                        write.hard_state, write.entries, write.replace_from
+                    )
+                )
+                if self.is_dead:
+                    return
+            for ready in batch:
+                for message in ready.messages_after_persist:
+                    self._transport.send(message)
+            if batch:
+                core.on_persisted(batch[-1].number, trio.current_time())
+                self._after_input(core)
+
+    async def _call_storage(self, call: Callable[[], Any]) -> Any:
+        """Run one storage call; once begun it is waited for, whatever is cancelled."""
+        if not self._storage.blocking:
+            return call()
+        with trio.CancelScope(shield=True):
+            return await trio.to_thread.run_sync(call, limiter=self._disk)
+
+    async def _apply(self, core: Raft) -> None:
+        """Committed entries into the state machine, results to their proposers."""
+        while True:
+            await self._apply_work.wait()
+            batches, self._to_apply = self._to_apply, []
+            for entries in batches:
+                for entry in entries:
+                    self._apply_one(entry)
+                core.on_applied(entries[-1].index)
+                self._after_input(core)
+                await trio.lowlevel.checkpoint()
+
+    def _apply_one(self, entry: Entry) -> None:
+        if entry.kind != EntryKind.COMMAND:
+            self.proposals.passed(entry)
+            return
+        self.proposals.applied(entry, lambda: self._machine.apply(entry.index, entry.data))
+
+    # -- timers ----------------------------------------------------------------------------
+
+    async def _watch_timer(self, core: Raft) -> None:
+        """Sleep until the core's deadline, wherever it moves, and then tell the core."""
+        while True:
+            with trio.CancelScope(deadline=_or_never(core.deadline)) as self._timer_scope:
+                await trio.sleep_forever()
+            for _ in range(DRAIN_PASSES):
+                await trio.lowlevel.checkpoint()
+            core.on_timeout(trio.current_time())
+            self._after_input(core)
+
+    async def _lead(self, core: Raft, scope: trio.CancelScope) -> None:
+        """What runs only while this node leads one term."""
+        with scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._beat, core, name=f"{self.name}.heartbeat")
+
+    async def _beat(self, core: Raft) -> None:
+        while True:
+            with trio.CancelScope(deadline=_or_never(core.heartbeat_deadline)) as scope:
+                self._heartbeat_scope = scope
+                await trio.sleep_forever()
+            core.on_heartbeat_due(trio.current_time())
+            self._after_input(core)
+
+    # -- watchers --------------------------------------------------------------------------
+
+    def watch(self) -> EventStream:
+        """A new stream of everything that happens from here on."""
+        stream = EventStream(self.limits.event_stream_max)
+        self._streams.append(stream)
+        self._listeners_changed()
+        return stream
+
+    def unwatch(self, stream: EventStream) -> None:
+        """Nobody reads this stream any more."""
+        self._streams.remove(stream)
+        stream.close()
+        self._listeners_changed()
+
+    def _listeners_changed(self) -> None:
+        if self.core is not None:
+            self.core.tracing = bool(self._streams) or self._logger.enabled
+
+    def _tell(self, event: NodeEvent) -> None:
+        if self._logger.enabled:
+            self._logger.event(event)
+        for stream in self._streams:
+            stream.put(event)
+
+    def _tell_events(self, core: Raft) -> None:
+        """Tell what the core has still to say; a dead core has nothing else to do."""
+        ready = core.ready()
+        if ready is not None:
+            for event in ready.events:
+                self._tell(event)
+
+
+def _or_never(deadline: float | None) -> float:
+    return math.inf if deadline is None else deadline
+
+
+def _bootstrapped(recovered: Recovered | None, bootstrap: Recovered) -> Recovered:
+    """What the storage holds, with the configuration that the caller named for a new cluster."""
+    if recovered is None:
+        return bootstrap
+    return Recovered(recovered.hard_state, recovered.entries, bootstrap.configuration)

@@ -1,0 +1,199 @@
+"""Proposals: commands on their way, and who waits for them.
+
+Rules of this file:
+
+* Every proposal gets exactly one outcome: a result, the command's own exception,
+  `ProposalDropped` (another entry took its place) or `OutcomeUnknown`. Nobody waits for ever.
+* What is committed will be applied here, whoever leads: losing leadership tells only those whose
+  entries are not committed yet (hazards X3, X4).
+* The bound is on bytes; whoever waits for room is let in first come, first served.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, final
+
+import trio
+
+from .core.errors import OutcomeUnknown, Overloaded, ProposalDropped
+from .core.types import Entry, LogIndex, Term
+
+
+@final
+class Proposal:
+    """A command that is in the leader's log. Its `index` is known, its outcome comes later."""
+
+    __slots__ = ("_done", "_error", "_event", "_value", "index", "size_bytes", "term")
+
+    def __init__(self, index: LogIndex, term: Term, size_bytes: int) -> None:
+        self.index = index
+        """Where in the log it stands, if it stays there."""
+        self.term = term
+        """The term in which it was proposed."""
+        self.size_bytes = size_bytes
+        self._done = False
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._event: trio.Event | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the outcome is known."""
+        return self._done
+
+    async def result(self) -> Any:
+        """Wait for the outcome. It can be asked for again, by any number of tasks.
+
+        Returns:
+            What the state machine's `apply` returned.
+
+        Raises:
+            ProposalDropped: certainly not in the log.
+            OutcomeUnknown: leadership was lost or the node died; it may or may not be applied.
+            Exception: whatever `apply` raised for this command.
+
+        Cancelling the wait does not undo the command.
+        """
+        if self._done:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            if self._event is None:
+                self._event = trio.Event()
+            await self._event.wait()
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def resolve(self, value: Any) -> None:
+        """It was applied, with this result."""
+        self._value = value
+        self._finish()
+
+    def fail(self, error: BaseException) -> None:
+        """It has this error as its outcome."""
+        self._error = error
+        self._finish()
+
+    def _finish(self) -> None:
+        self._done = True
+        if self._event is not None:
+            self._event.set()
+
+
+@final
+class ProposalTable:
+    """The proposals of one node that wait for an outcome."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._waiting: dict[LogIndex, Proposal] = {}
+        self._queue: deque[tuple[int, trio.Event]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def check_room(self, size_bytes: int) -> None:
+        """Raise `Overloaded` if a command of this size must wait."""
+        if self._queue or not self._fits(size_bytes):
+            raise Overloaded(
+                f"{self._bytes} bytes of commands wait to be applied; with {size_bytes} more they "
+                f"would exceed Limits.proposals_bytes_max ({self._bytes_max}): slow down, or "
+                "await node.propose()"
+            )
+
+    async def wait_for_room(self, size_bytes: int) -> None:
+        """Wait until a command of this size fits; returns at once if it does. Cancellable."""
+        if not self._queue and self._fits(size_bytes):
+            await trio.lowlevel.checkpoint_if_cancelled()
+            return
+        entry = (size_bytes, trio.Event())
+        self._queue.append(entry)
+        try:
+            await entry[1].wait()
+        except trio.Cancelled:
+            if entry in self._queue:
+                self._queue.remove(entry)
+            self._admit()
+            raise
+
+    def add(self, proposal: Proposal) -> None:
+        """A command was appended to the log."""
+        self._bytes += proposal.size_bytes
+        self._waiting[proposal.index] = proposal
+
+    def applied(self, entry: Entry, run: Callable[[], Any]) -> None:
+        """Apply one entry through `run`, and tell its proposer, if there is one here."""
+        proposal = self._take(entry.index)
+        try:
+            value = run()
+        except Exception as error:  # noqa: BLE001 - it is the command's result, on every node alike
+            if proposal is not None and proposal.term == entry.term:
+                proposal.fail(error)
+                return
+        else:
+            if proposal is not None and proposal.term == entry.term:
+                proposal.resolve(value)
+                return
+        if proposal is not None:
+            proposal.fail(_dropped(proposal, entry.term))
+
+    def passed(self, entry: Entry) -> None:
+        """An entry of the protocol's own was committed where a command may have stood."""
+        proposal = self._take(entry.index)
+        if proposal is not None:
+            proposal.fail(_dropped(proposal, entry.term))
+
+    def leadership_lost(self, commit_index: LogIndex) -> None:
+        """Whatever is not committed has an unknown outcome from here on."""
+        lost = [index for index in self._waiting if index > commit_index]
+        for index in lost:
+            proposal = self._take(index)
+            if proposal is not None:
+                proposal.fail(
+                    OutcomeUnknown(
+                        f"leadership of term {proposal.term} was lost before entry {index} was "
+                        "committed: it may or may not be applied; ask the new leader"
+                    )
+                )
+        self._admit()
+
+    def node_died(self) -> None:
+        """Nobody here will ever know more."""
+        for proposal in list(self._waiting.values()):
+            self._take(proposal.index)
+            proposal.fail(
+                OutcomeUnknown(
+                    f"the node died while entry {proposal.index} was on its way: it may or may "
+                    "not be applied; ask another node"
+                )
+            )
+        while self._queue:
+            self._queue.popleft()[1].set()
+
+    def _take(self, index: LogIndex) -> Proposal | None:
+        proposal = self._waiting.pop(index, None)
+        if proposal is not None:
+            self._bytes -= proposal.size_bytes
+            if self._queue:
+                self._admit()
+        return proposal
+
+    def _fits(self, size_bytes: int) -> bool:
+        return self._bytes == 0 or self._bytes + size_bytes <= self._bytes_max
+
+    def _admit(self) -> None:
+        admitted_bytes = 0
+        while self._queue and self._fits(admitted_bytes + self._queue[0][0]):
+            size_bytes, event = self._queue.popleft()
+            admitted_bytes += size_bytes
+            event.set()
+
+
+def _dropped(proposal: Proposal, term: Term) -> ProposalDropped:
+    return ProposalDropped(
+        f"entry {proposal.index} of term {proposal.term} was replaced by one of term {term}: the "
+        "command is certainly not applied; propose it again"
+    )

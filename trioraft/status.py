@@ -1,0 +1,44 @@
+"""Status: what a node says of itself at one moment.
+
+Rules of this file: frozen values, built when asked for; nothing here changes behind your back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from .core.reasons import Reason
+from .core.types import Configuration, LogIndex, NodeId, Role, Term
+
+
+@attrs.frozen
+class PeerProgress:
+    """How far a leader knows one of its followers to be."""
+
+    match_index: LogIndex
+    """The follower holds everything up to here, durably."""
+    next_index: LogIndex
+    """What it is sent next."""
+    state: str
+    """"probe" or "replicate" (dissertation 10.2)."""
+
+
+@attrs.frozen
+class Status:
+    """A node at one moment."""
+
+    node_id: NodeId
+    role: Role
+    term: Term
+    leader_id: NodeId | None
+    """The leader of `term`, as far as this node knows."""
+    last_index: LogIndex
+    commit_index: LogIndex
+    applied_index: LogIndex
+    configuration: Configuration
+    progress: Mapping[NodeId, PeerProgress]
+    """Each other member, on a leader; empty elsewhere."""
+    last_role_change: Reason
+    """Why the node is what it is."""
