@@ -1,0 +1,378 @@
+"""open_cluster: several nodes in one process, and the verbs that tests are written in.
+
+Rules of this file:
+
+* Verbs say what a reader wants to know: `disconnect(leader)`, `await check_single_leader()`.
+* A wait names its condition and has a deadline; when it passes, the error shows every node.
+* Two leaders in one term are an error whenever the harness looks, whatever the test asked for.
+* Chance comes from one seed, and every failure names it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any, Literal, TypeAlias, final
+
+import attrs
+import trio
+
+from ..background import running_beside
+from ..core.config import Limits, Timing
+from ..core.errors import NodeDead
+from ..core.quorum import majority
+from ..core.types import LogIndex, NodeId, Role, Term
+from ..logs import EventLogger, current_sink, sink_logger
+from ..node import Node, open_node
+from ..state_machine import StateMachine
+from .networks import Network, network_of
+from .storages import StorageKind, Storages
+
+MachineFactory: TypeAlias = Callable[[], StateMachine]
+
+WAIT_ROUNDS = 20
+"""Longest election timeouts that a wait of the harness lasts before it fails."""
+COLLISION_CHANCE = 1 / 3
+"""The seeds' first stress mode: so many election timeouts are exactly the lower bound."""
+
+
+@final
+@attrs.define
+class CommandLog:
+    """A state machine that remembers its commands; a command's result is the command."""
+
+    commands: list[tuple[LogIndex, bytes]] = attrs.field(factory=list)
+
+    def apply(self, index: LogIndex, data: bytes) -> bytes:
+        """Remember one command."""
+        self.commands.append((index, data))
+        return data
+
+
+class CollidingRandom(random.Random):
+    """A source of timeouts that collide: a third of them are exactly the lower bound."""
+
+    def uniform(self, a: float, b: float) -> float:
+        """The lower bound with `COLLISION_CHANCE`, else uniform."""
+        return a if self.random() < COLLISION_CHANCE else super().uniform(a, b)
+
+
+@final
+@attrs.define(eq=False)
+class _Member:
+    """One running incarnation of a node."""
+
+    node: Node
+    gone: trio.Event = attrs.field(factory=trio.Event)
+    leave: trio.Event = attrs.field(factory=trio.Event)
+
+
+@final
+class Cluster:
+    """Nodes "0", "1", … on one network. Made by `open_cluster`."""
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        timing: Timing,
+        limits: Limits,
+        seed: int,
+        machine: MachineFactory,
+        network: Network,
+        storages: Storages,
+        collisions: bool,
+        loses_messages: bool,
+    ) -> None:
+        self.ids: tuple[NodeId, ...] = tuple(str(number) for number in range(size))
+        self.seed = seed
+        self.timing = timing
+        self.loses_messages = loses_messages
+        """Whether the network is an unreliable one."""
+        self.machines: dict[NodeId, Any] = {}
+        """The state machine of each node's present incarnation."""
+        self.network = network
+        self._limits = limits
+        self._new_machine = machine
+        self._storages = storages
+        rng_class = CollidingRandom if collisions else random.Random
+        self._rngs = {node_id: rng_class(f"{seed}/{node_id}") for node_id in self.ids}
+        self._members: dict[NodeId, _Member] = {}
+        self._nursery: trio.Nursery | None = None
+        self._isolated: set[NodeId] = set()
+        self._leader_of: dict[Term, NodeId] = {}
+        self._sink = current_sink()
+        self._logger: EventLogger | None = None if self._sink is None else sink_logger(self._sink)
+
+    @property
+    def nodes(self) -> dict[NodeId, Node]:
+        """The nodes that run."""
+        return {node_id: member.node for node_id, member in sorted(self._members.items())}
+
+    # -- looking ---------------------------------------------------------------------------
+
+    async def check_single_leader(self, *, timeout_s: float | None = None) -> tuple[NodeId, Term]:
+        """Wait until exactly one of the connected nodes leads, and those connected follow it.
+
+        Args:
+            timeout_s: how long to wait, in seconds; default: `WAIT_ROUNDS` election timeouts.
+
+        Returns:
+            The leader and its term.
+
+        Raises:
+            AssertionError: it did not happen in time, or two nodes led one term.
+        """
+        await self.wait(
+            lambda: self._single_leader() is not None,
+            "exactly one leader, followed by all connected nodes",
+            timeout_s=timeout_s,
+        )
+        leader = self._single_leader()
+        if leader is None:
+            raise AssertionError("the leader was gone at once")
+        return leader
+
+    def check_no_leader(self) -> None:
+        """Check that none of the nodes that are not disconnected leads at this moment."""
+        self._check_election_safety()
+        leaders = [node.id for node in self._connected() if node.status.role is Role.LEADER]
+        if leaders:
+            raise AssertionError(f"no leader was expected, but {leaders} lead\n{self.describe()}")
+
+    async def wait(
+        self, condition: Callable[[], bool], what: str, *, timeout_s: float | None = None
+    ) -> None:
+        """Wait until a condition over the cluster holds; looked at when any node changes.
+
+        Args:
+            condition: reads the cluster; changes nothing.
+            what: said in the error, as in "waited for …".
+            timeout_s: how long, in seconds; default: `WAIT_ROUNDS` election timeouts.
+
+        Raises:
+            AssertionError: it did not hold in time.
+        """
+        limit_s = timeout_s or WAIT_ROUNDS * self.timing.election_timeout_s[1]
+        with trio.move_on_after(limit_s):
+            while not self._holds(condition):
+                async with trio.open_nursery() as nursery:
+                    for node in self.nodes.values():
+                        nursery.start_soon(
+                            self._until, node, condition, nursery.cancel_scope.cancel
+                        )
+                    nursery.start_soon(trio.sleep_forever)  # all may be Dead: the limit decides
+            return
+        raise AssertionError(f"waited {limit_s:g} s for {what}\n{self.describe()}")
+
+    async def _until(
+        self, node: Node, condition: Callable[[], bool], done: Callable[[], None]
+    ) -> None:
+        try:
+            await node.wait(lambda _status: self._holds(condition))
+        except NodeDead:
+            return
+        done()
+
+    def _holds(self, condition: Callable[[], bool]) -> bool:
+        self._check_election_safety()
+        return condition()
+
+    def _single_leader(self) -> tuple[NodeId, Term] | None:
+        statuses = [node.status for node in self._connected() if self._reaches_majority(node.id)]
+        leaders = [status for status in statuses if status.role is Role.LEADER]
+        if len(leaders) != 1:
+            return None
+        leader = leaders[0]
+        agree = all(
+            status.leader_id == leader.node_id and status.term == leader.term for status in statuses
+        )
+        return (leader.node_id, leader.term) if agree else None
+
+    def _connected(self) -> list[Node]:
+        return [node for node in self.nodes.values() if node.id not in self._isolated]
+
+    def _reaches_majority(self, node_id: NodeId) -> bool:
+        cuts = self.network
+        heard = sum(
+            1
+            for other in self._members
+            if other == node_id or not (cuts.is_cut(node_id, other) or cuts.is_cut(other, node_id))
+        )
+        return heard >= majority(len(self.ids))
+
+    def _check_election_safety(self) -> None:
+        """At most one leader in a term (paper, section 5.2)."""
+        for node in self.nodes.values():
+            status = node.status
+            if status.role is Role.LEADER:
+                leader = self._leader_of.setdefault(status.term, node.id)
+                if leader != node.id:
+                    raise AssertionError(
+                        f"{leader} and {node.id} both led term {status.term}\n{self.describe()}"
+                    )
+
+    def describe(self) -> str:
+        """One line a node, for error messages."""
+        lines = [f"cluster of {len(self.ids)}, seed {self.seed}:"]
+        for node_id in self.ids:
+            member = self._members.get(node_id)
+            if member is None:
+                lines.append(f"  {node_id}: down")
+                continue
+            status = member.node.status
+            cut = ", disconnected" if node_id in self._isolated else ""
+            lines.append(
+                f"  {node_id}: {status.role.value} term={status.term} leader={status.leader_id} "
+                f"last={status.last_index} commit={status.commit_index}{cut} "
+                f"({status.last_role_change})"
+            )
+        return "\n".join(lines)
+
+    # -- breaking and mending --------------------------------------------------------------
+
+    def disconnect(self, node_id: NodeId) -> None:
+        """Cut a node off, silently, in both directions."""
+        self._say(f"Disconnect {node_id}")
+        self._isolated.add(node_id)
+        self.network.disconnect(node_id)
+
+    def reconnect(self, node_id: NodeId) -> None:
+        """Undo `disconnect`."""
+        self._say(f"Reconnect {node_id}")
+        self._isolated.discard(node_id)
+        self.network.reconnect(node_id)
+
+    def partition(self, *groups: set[NodeId]) -> None:
+        """Cut the cluster into groups that do not hear each other."""
+        self._say("Partition " + " | ".join(" ".join(sorted(group)) for group in groups))
+        self.network.partition(*groups)
+
+    def heal(self) -> None:
+        """Undo every `disconnect` and `partition`."""
+        self._say("Heal")
+        self._isolated.clear()
+        self.network.heal()
+
+    async def crash(self, node_id: NodeId) -> None:
+        """Kill a node; when this returns, nothing of it is left but its storage."""
+        self._say(f"Crash {node_id}")
+        member = self._members.pop(node_id)
+        member.node.kill()
+        member.leave.set()
+        await member.gone.wait()
+
+    async def restart(self, node_id: NodeId) -> None:
+        """Open a crashed node again, on the storage it left."""
+        self._say(f"Restart {node_id}")
+        await self._open(node_id)
+
+    def _say(self, text: str) -> None:
+        if self._sink is not None:
+            self._sink.test_line(text, at_s=trio.current_time())
+
+    # -- life ------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run all nodes until cancelled, or until one of them fails."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for node_id in self.ids:
+                await self._open(node_id)
+            task_status.started()
+            await trio.sleep_forever()
+
+    def stop(self) -> None:
+        """Kill all nodes."""
+        if self._nursery is not None:
+            for member in self._members.values():
+                member.node.kill()
+            self._nursery.cancel_scope.cancel()
+
+    async def _open(self, node_id: NodeId) -> None:
+        if self._nursery is None:
+            raise RuntimeError("the cluster is not open; use `async with open_cluster(…)`")
+        self._members[node_id] = await self._nursery.start(
+            self._keep_open, node_id, name=f"cluster.member[{node_id}]"
+        )
+
+    async def _keep_open(self, node_id: NodeId, *, task_status: trio.TaskStatus[_Member]) -> None:
+        machine = self.machines[node_id] = self._new_machine()
+        async with open_node(
+            node_id,
+            voters=self.ids,
+            machine=machine,
+            storage=self._storages.storage(node_id),
+            transport=self.network.transport(node_id),
+            cluster_id="test",
+            timing=self.timing,
+            limits=self._limits,
+            rng=self._rngs[node_id],
+            logger=self._logger,
+        ) as node:
+            member = _Member(node)
+            task_status.started(member)
+            await member.leave.wait()
+        member.gone.set()
+
+
+@asynccontextmanager
+async def open_cluster(
+    size: int = 3,
+    *,
+    timing: Timing | None = None,
+    network: Literal["memory", "tcp"] = "memory",
+    storage: StorageKind = "memory",
+    seed: int = 0,
+    machine: MachineFactory = CommandLog,
+    limits: Limits | None = None,
+    collisions: bool = False,
+    unreliable: bool = False,
+    delay_s: tuple[float, float] = (0.001, 0.005),
+) -> AsyncIterator[Cluster]:
+    """Open a cluster of nodes in this process and close it with the body.
+
+    Args:
+        size: number of nodes; they are called "0", "1", ….
+        timing: default `Timing()`.
+        network: "memory" (virtual time welcome) or "tcp" (real sockets on the loopback).
+        storage: what the nodes keep their logs in.
+        seed: of all chance: timeouts, delays, losses.
+        machine: called for each incarnation of each node.
+        limits: default `Limits()`.
+        collisions: a third of the election timeouts are exactly the lower bound.
+        unreliable: a tenth of the messages is lost, a tenth comes 75 ms late (memory only).
+        delay_s: one-way delay, lower and upper bound in seconds (memory only).
+
+    Raises:
+        Exception: of a node that failed, or of the body; a note on it names the seed.
+    """
+    with (
+        network_of(network, size, seed=seed, unreliable=unreliable, delay_s=delay_s) as the_network,
+        Storages.of(storage) as storages,
+    ):
+        cluster = Cluster(
+            size,
+            timing=timing or Timing(),
+            limits=limits or Limits(),
+            seed=seed,
+            machine=machine,
+            network=the_network,
+            storages=storages,
+            collisions=collisions,
+            loses_messages=unreliable,
+        )
+        with _naming(seed):
+            async with running_beside(partial(cluster.run), stop=cluster.stop, name="cluster"):
+                yield cluster
+
+
+@contextmanager
+def _naming(seed: int) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"open_cluster(seed={seed})")
+        raise

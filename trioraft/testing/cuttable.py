@@ -1,0 +1,106 @@
+"""CuttableTransport: any transport, with a scissor. Messages between cut nodes vanish silently.
+
+Rules of this file: connections stay open and nobody is told, as with a firewall that drops
+packets. That is the hard case; a closed connection would be noticed at once.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import trio
+
+from ..core.config import Limits
+from ..core.messages import Message
+from ..core.types import Address, NodeId
+from ..transport.base import Transport, TransportEvent, TransportOwner
+
+
+@final
+class Cuts:
+    """Which directed pairs of nodes are cut. Shared by all transports of one cluster."""
+
+    def __init__(self) -> None:
+        self._isolated: set[NodeId] = set()
+        self._group_of: dict[NodeId, int] = {}
+
+    def disconnect(self, node_id: NodeId) -> None:
+        """Cut a node off from everyone, in both directions."""
+        self._isolated.add(node_id)
+
+    def reconnect(self, node_id: NodeId) -> None:
+        """Undo `disconnect`."""
+        self._isolated.discard(node_id)
+
+    def partition(self, *groups: set[NodeId]) -> None:
+        """Nodes of different groups do not hear each other; those not named form one more."""
+        self._group_of = {node: number for number, group in enumerate(groups) for node in group}
+
+    def heal(self) -> None:
+        """Undo every cut."""
+        self._isolated.clear()
+        self._group_of.clear()
+
+    def is_cut(self, sender: NodeId, receiver: NodeId) -> bool:
+        """Whether messages from `sender` to `receiver` vanish."""
+        if sender in self._isolated or receiver in self._isolated:
+            return True
+        return self._group_of.get(sender, -1) != self._group_of.get(receiver, -1)
+
+
+@final
+class CuttableTransport:
+    """Wraps a transport; what is cut is neither sent nor received."""
+
+    def __init__(self, inner: Transport, cuts: Cuts) -> None:
+        self._inner = inner
+        self._cuts = cuts
+
+    @property
+    def node_id(self) -> NodeId:
+        """Whose transport this is."""
+        return self._inner.node_id
+
+    async def run(
+        self,
+        owner: TransportOwner,
+        *,
+        cluster_id: str,
+        limits: Limits,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """See `Transport.run`."""
+        await self._inner.run(
+            _CuttableOwner(owner, self._cuts, self.node_id),
+            cluster_id=cluster_id,
+            limits=limits,
+            task_status=task_status,
+        )
+
+    def send(self, message: Message) -> None:
+        """See `Transport.send`."""
+        if not self._cuts.is_cut(message.sender, message.receiver):
+            self._inner.send(message)
+
+    def address_of(self, peer: NodeId) -> Address | None:
+        """See `Transport.address_of`."""
+        return self._inner.address_of(peer)
+
+
+@final
+class _CuttableOwner:
+    def __init__(self, owner: TransportOwner, cuts: Cuts, node_id: NodeId) -> None:
+        self._owner = owner
+        self._cuts = cuts
+        self._node_id = node_id
+
+    def on_message(self, message: Message) -> None:
+        if not self._cuts.is_cut(message.sender, message.receiver):
+            self._owner.on_message(message)
+
+    def on_peer_lost(self, peer: NodeId) -> None:
+        if not self._cuts.is_cut(peer, self._node_id):
+            self._owner.on_peer_lost(peer)
+
+    def on_transport_event(self, event: TransportEvent) -> None:
+        self._owner.on_transport_event(event)
