@@ -31,6 +31,12 @@ class Campaign:
         """How it stands."""
         return quorum.tally(configuration, self.votes)
 
+    def was_too_short(self, candidate: NodeId) -> bool:
+        """Whether time ran out on answers that were coming: a peer spoke, or the candidate's own
+        vote is still on its way to the disk, so that nobody was asked. Silence is neither.
+        """
+        return self.anyone_answered or candidate not in self.votes
+
     @property
     def granted_count(self) -> int:
         """Votes won so far."""

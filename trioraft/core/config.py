@@ -118,6 +118,14 @@ class Limits:
     """AppendEntries on the way to one follower before the leader waits for an answer."""
     inflight_bytes_max: int = 16 * 1024 * 1024
     """Bytes of commands on the way to one follower."""
+    snapshot_entries: int = 100_000
+    """Entries applied since the last snapshot that make a node take another."""
+    snapshot_bytes: int = 64 * 1024 * 1024
+    """Bytes of commands applied since the last snapshot that make a node take another."""
+    snapshot_tail_entries: int = 10_000
+    """Entries kept before a snapshot, so that a slow follower need not be sent the snapshot."""
+    snapshot_chunk_bytes: int = 1024 * 1024
+    """Bytes of a snapshot in one message."""
     command_bytes_max: int = 8 * 1024 * 1024
     """Largest single command."""
     proposals_bytes_max: int = 64 * 1024 * 1024

@@ -66,6 +66,10 @@ class DiskFull(StorageError):  # noqa: N818 - as the field says
     """There is no room for a write; it was rolled back as a whole. It may be tried again."""
 
 
+class SnapshotGone(StorageError):  # noqa: N818 - as the field says
+    """A snapshot that is asked for was replaced by a newer one meanwhile."""
+
+
 class CorruptStorage(StorageError):  # noqa: N818 - the pinned name
     """A stored record is not what was written. Nothing was repaired or cut off."""
 

@@ -106,6 +106,29 @@ class CommitAdvanced(TraceEvent):
 
 
 @attrs.frozen
+class SnapshotSaved(TraceEvent):
+    """This node's snapshot is durable, and the log is cut before `base_index` + 1."""
+
+    index: LogIndex
+    size_bytes: int
+    base_index: LogIndex
+
+
+@attrs.frozen
+class SnapshotInstalled(TraceEvent):
+    """A snapshot received from the leader took the place of the log up to its index."""
+
+    index: LogIndex
+    size_bytes: int
+    sender: NodeId
+
+
+@attrs.frozen
+class DiskIsFull(TraceEvent):
+    """A write found no room and was rolled back; it is tried again."""
+
+
+@attrs.frozen
 class TimeoutsWidened(TraceEvent):
     """An election nobody won stretched the timeout range by this factor (1 = back to normal)."""
 

@@ -37,10 +37,11 @@ def check_node(raft: Raft) -> None:
 
 def _check_log(raft: Raft) -> None:
     log = raft.log
-    if not log.base_index <= log.applied_index <= log.commit_index <= log.last_index:
+    # The base may be ahead of what is applied: while a received snapshot is being restored.
+    if not max(log.base_index, log.applied_index) <= log.commit_index <= log.last_index:
         _fail(
             raft,
-            f"base {log.base_index} <= applied {log.applied_index} <= commit {log.commit_index} "
+            f"base {log.base_index}, applied {log.applied_index} <= commit {log.commit_index} "
             f"<= last {log.last_index} does not hold",
         )
     if not log.stable_index <= log.handed_index <= log.last_index:
@@ -219,17 +220,20 @@ class ClusterInvariants:
 
     def _check_log_matching(self, raft: Raft) -> None:
         """Equal (index, term) means equal entry and equal predecessor; by induction, equal logs."""
-        log, seen = raft.log, self._seen.setdefault(raft.node_id, [])
-        if log.base_index:
-            return  # the past is compacted: its entries were compared while they stood
-        same = min(len(seen), log.last_index)
-        while same and seen[same - 1] != log.entries(same, same)[0]:
+        log, seen = raft.log, self._seen.get(raft.node_id, [])
+        if seen and seen[0].index != log.first_index:  # compacted, or restarted from a snapshot
+            seen = [entry for entry in seen if entry.index >= log.first_index]
+        if seen and seen[0].index != log.first_index:
+            seen = []
+        self._seen[raft.node_id] = seen
+        same = min(len(seen), log.last_index - log.base_index)
+        while same and seen[same - 1] != _entry_at(log, log.base_index + same):
             same -= 1
         del seen[same:]
-        if same == log.last_index:
+        if log.base_index + same == log.last_index:
             return
-        previous_term = seen[-1].term if seen else 0
-        for entry in log.entries(same + 1, log.last_index):
+        previous_term = seen[-1].term if seen else log.base_term
+        for entry in log.entries(log.first_index + same, log.last_index):
             found = (entry, previous_term)
             known = self._entries.setdefault((entry.index, entry.term), found)
             if known != found:
@@ -239,6 +243,10 @@ class ClusterInvariants:
 
     def _check_state_machine_safety(self, raft: Raft) -> None:
         log = raft.log
+        if 0 < log.base_index <= len(self.committed):
+            replaced = self.committed[log.base_index - 1]
+            if replaced.term != log.base_term:
+                _fail(raft, f"a snapshot of term {log.base_term} stands for committed {replaced}")
         first = max(self._seen_commit.get(raft.node_id, 0) + 1, log.first_index)
         if first > log.commit_index:
             return

@@ -20,10 +20,12 @@ import attrs
 
 from . import quorum
 from .config import Limits, Timing
+from .errors import InvariantViolation
 from .log import RaftLog
-from .messages import AppendEntries, AppendEntriesReply
+from .messages import AppendEntries, AppendEntriesReply, InstallSnapshotReply
 from .progress import Progress, ProgressState
-from .types import Configuration, LogIndex, NodeId, Term
+from .ready import ChunkRequest
+from .types import Configuration, LogIndex, NodeId, SnapshotMeta, Term
 
 COMMIT_NOTICE_DELAY_S: Final = 0.002
 """How long a new commit index waits for entries to travel with before it gets a heartbeat of its
@@ -97,6 +99,8 @@ class Leadership:
             prev_index = progress.next_index - 1
         else:
             prev_index = progress.match_index
+        if self.log.term_at(prev_index) is None:
+            prev_index = 0  # compacted away: be heard all the same; the snapshot does the rest
         return self._message(peer, progress, prev_index, last=prev_index)
 
     @property
@@ -111,10 +115,20 @@ class Leadership:
         if self.commit_notice_deadline is None and self.progress:
             self.commit_notice_deadline = now + COMMIT_NOTICE_DELAY_S
 
-    def appends(self) -> Iterator[AppendEntries]:
-        """Whatever each follower lacks, as far as its window goes."""
+    def appends(self, snapshot: SnapshotMeta | None) -> Iterator[AppendEntries]:
+        """Whatever each follower lacks, as far as its window goes.
+
+        Args:
+            snapshot: the newest one here, for a follower that lacks what is compacted away.
+        """
         last_index = self.log.last_index
         for peer, progress in self.progress.items():
+            if progress.next_index <= self.log.base_index:
+                if snapshot is None:
+                    raise InvariantViolation(
+                        f"the log begins at {self.log.first_index}, but there is no snapshot"
+                    )
+                progress.on_behind(snapshot)
             while progress.next_index <= last_index and progress.has_room(self.limits):
                 first = progress.next_index
                 last = self.log.last_within(
@@ -147,6 +161,15 @@ class Leadership:
             round=self.round,
         )
 
+    def chunk_requests(self, now: float) -> Iterator[ChunkRequest]:
+        """The chunks that followers in need of a snapshot are to get next; a chunk that is not
+        answered within an election timeout is asked for again."""
+        patience_s = self.timing.election_timeout_s[1]
+        for peer, progress in self.progress.items():
+            if progress.snapshot is not None and progress.wants_chunk(now, patience_s):
+                progress.chunk_asked_s = now
+                yield ChunkRequest(peer, progress.snapshot, progress.snapshot_offset)
+
     # -- what comes back -------------------------------------------------------------------
 
     def on_success(self, message: AppendEntriesReply) -> bool:
@@ -164,6 +187,14 @@ class Leadership:
             if ours is not None:
                 hint = ours + 1
         progress.on_rejected(max(1, min(hint, message.rejected_index)))
+
+    def on_chunk_stored(self, reply: InstallSnapshotReply) -> bool:
+        """A follower holds part of a snapshot, or has installed it. True if its match is news."""
+        progress = self.progress[reply.sender]
+        if reply.installed:
+            return progress.on_matched(reply.meta.index)
+        progress.on_chunk_stored(reply.meta, reply.next_offset)
+        return False
 
     def on_contact(self, peer: NodeId, now: float) -> None:
         """A follower answered in this term."""

@@ -3,8 +3,9 @@
 Rules of this file:
 
 * Entries stand at base_index + 1 … last_index without a gap; terms never decrease.
-* Invariant: applied_index <= commit_index <= last_index, stable_index <= handed_index <=
-  last_index, and base_index <= applied_index.
+* Invariant: applied_index <= commit_index <= last_index and stable_index <= handed_index <=
+  last_index. base_index <= applied_index too, except while a snapshot that was received is being
+  restored: then applied_index is behind until the state machine has it.
 * A committed entry is never truncated (paper, section 5.4.3): asking for it is an error.
 * What is cut is no longer durable: stable_index and handed_index go back with it (hazard D2).
 """
@@ -17,7 +18,7 @@ from operator import attrgetter
 
 from .errors import InvariantViolation
 from .events import LogSummary
-from .types import Entry, LogIndex, Term
+from .types import Entry, LogIndex, SnapshotMeta, Term
 
 _term_of = attrgetter("term")
 
@@ -210,6 +211,42 @@ class RaftLog:
         del self._ends_bytes[keep:]
         self.handed_index = min(self.handed_index, self.last_index)
         self.stable_index = min(self.stable_index, self.last_index)
+
+    def compact(self, base_index: LogIndex) -> None:
+        """Forget the entries up to `base_index`; a snapshot stands for them (paper, section 7)."""
+        term = self.term_at(base_index)
+        if term is None or base_index > self.applied_index:
+            raise InvariantViolation(
+                f"compacting up to {base_index} a log that holds {self.first_index}.."
+                f"{self.last_index} and is applied up to {self.applied_index}"
+            )
+        count = base_index - self.base_index
+        if count:
+            self._bytes_at_base = self._ends_bytes[count - 1]
+        del self._entries[:count]
+        del self._ends_bytes[:count]
+        self.base_index, self.base_term = base_index, term
+
+    def restart_from(self, snapshot: SnapshotMeta) -> None:
+        """A snapshot takes the place of everything up to its index (paper, figure 13, steps 6–7).
+
+        What follows is kept if the log holds the snapshot's last entry, and dropped otherwise.
+        """
+        if snapshot.index <= self.commit_index:
+            raise InvariantViolation(
+                f"a snapshot of {snapshot.index} would take back entries committed up to "
+                f"{self.commit_index}"
+            )
+        keeps_rest = self.term_at(snapshot.index) == snapshot.term
+        count = snapshot.index - self.base_index if keeps_rest else len(self._entries)
+        if count:
+            self._bytes_at_base = self._ends_bytes[count - 1]
+        del self._entries[:count]
+        del self._ends_bytes[:count]
+        self.base_index, self.base_term = snapshot.index, snapshot.term
+        self.commit_index = snapshot.index
+        self.handed_index = max(self.base_index, min(self.handed_index, self.last_index))
+        self.stable_index = max(self.base_index, min(self.stable_index, self.last_index))
 
     def commit_to(self, index: LogIndex) -> bool:
         """Raise the commit index; it never goes back (hazard A4). True if it moved."""

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from .types import Entry, LogIndex, NodeId, Term
+from .types import Entry, LogIndex, NodeId, SnapshotMeta, Term
 
 
 class RequestVote(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -102,6 +102,37 @@ class AppendEntriesReply(msgspec.Struct, frozen=True, array_like=True, tag=6):
     """Echo of the request."""
 
 
+class InstallSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """One chunk of a snapshot, for a follower that lacks entries the leader has compacted away
+    (paper, figure 13)."""
+
+    sender: NodeId
+    receiver: NodeId
+    term: Term
+    meta: SnapshotMeta
+    offset: int
+    """Where in the content this chunk stands, in bytes."""
+    data: bytes
+    round: int = 0
+    """As in `AppendEntries`."""
+
+
+class InstallSnapshotReply(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """The answer to `InstallSnapshot`; leaves once the chunk is stored."""
+
+    sender: NodeId
+    receiver: NodeId
+    term: Term
+    meta: SnapshotMeta
+    """Echo of the request: a reply about another snapshot does not count."""
+    next_offset: int
+    """From where more is wanted: a transfer that was interrupted goes on from here."""
+    installed: bool = False
+    """The follower's log stands at or beyond the snapshot now."""
+    round: int = 0
+    """Echo of the request."""
+
+
 Message: TypeAlias = (
     RequestVote
     | RequestVoteReply
@@ -109,4 +140,6 @@ Message: TypeAlias = (
     | RequestPreVoteReply
     | AppendEntries
     | AppendEntriesReply
+    | InstallSnapshot
+    | InstallSnapshotReply
 )

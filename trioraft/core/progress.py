@@ -4,7 +4,8 @@ Rules of this file:
 
 * `match_index` only rises: it is what the follower has said it holds durably.
 * `next_index` > `match_index`, always (hazard A6).
-* PROBE sends one message and waits; REPLICATE sends ahead, within a window of messages and bytes.
+* PROBE sends one message and waits; REPLICATE sends ahead, within a window of messages and bytes;
+  SNAPSHOT sends one chunk at a time, and entries only when the snapshot is installed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections import deque
 import attrs
 
 from .config import Limits
-from .types import LogIndex
+from .types import LogIndex, SnapshotMeta
 
 
 class ProgressState(enum.Enum):
@@ -25,6 +26,8 @@ class ProgressState(enum.Enum):
     """Where the logs agree is not known yet: one message at a time."""
     REPLICATE = "replicate"
     """The logs agree up to next_index - 1 if nothing was lost: send ahead."""
+    SNAPSHOT = "snapshot"
+    """The follower lacks entries that are compacted away: it gets a snapshot first."""
 
 
 @attrs.define
@@ -42,6 +45,12 @@ class Progress:
     """The commit index that this follower was last told."""
     match_at_heartbeat: LogIndex = -1
     """match_index when the last heartbeat left: no progress since means something may be lost."""
+    snapshot: SnapshotMeta | None = None
+    """SNAPSHOT: which one is being sent."""
+    snapshot_offset: int = 0
+    """SNAPSHOT: bytes of it that the follower is known to hold."""
+    chunk_asked_s: float | None = None
+    """SNAPSHOT: when the chunk at `snapshot_offset` was asked for; None: not yet."""
     _inflight: deque[tuple[LogIndex, int]] = attrs.field(factory=deque)
     """(last index, bytes) of each AppendEntries on its way."""
     _inflight_bytes: int = 0
@@ -53,8 +62,8 @@ class Progress:
 
     def has_room(self, limits: Limits) -> bool:
         """Whether one more AppendEntries may leave now."""
-        if self.state is ProgressState.PROBE:
-            return not self.probe_sent
+        if self.state is not ProgressState.REPLICATE:
+            return self.state is ProgressState.PROBE and not self.probe_sent
         return (
             len(self._inflight) < limits.inflight_messages_max
             and self._inflight_bytes < limits.inflight_bytes_max
@@ -71,7 +80,9 @@ class Progress:
 
     def on_matched(self, match_index: LogIndex) -> bool:
         """The follower holds everything up to `match_index`. True if that is news."""
-        if self.state is ProgressState.PROBE and match_index >= self.match_index:
+        if (self.state is ProgressState.PROBE and match_index >= self.match_index) or (
+            self.snapshot is not None and match_index >= self.snapshot.index
+        ):
             self._become(ProgressState.REPLICATE)
             self.next_index = match_index + 1
         advanced = match_index > self.match_index
@@ -84,7 +95,7 @@ class Progress:
 
     def is_stale_rejection(self, rejected_index: LogIndex) -> bool:
         """Whether a rejection answers a question that is no longer open (hazard A6)."""
-        if rejected_index <= self.match_index:
+        if rejected_index <= self.match_index or self.state is ProgressState.SNAPSHOT:
             return True
         if self.state is ProgressState.PROBE:
             return rejected_index != self.next_index - 1
@@ -95,6 +106,24 @@ class Progress:
         self._become(ProgressState.PROBE)
         self.next_index = max(next_index, self.match_index + 1)
 
+    def on_behind(self, snapshot: SnapshotMeta) -> None:
+        """The follower lacks what is compacted away: send it this snapshot."""
+        self._become(ProgressState.SNAPSHOT)
+        self.snapshot = snapshot
+        self.next_index = snapshot.index + 1
+
+    def wants_chunk(self, now: float, patience_s: float) -> bool:
+        """Whether the chunk at `snapshot_offset` should be sent (again) now."""
+        if self.state is not ProgressState.SNAPSHOT:
+            return False
+        return self.chunk_asked_s is None or now - self.chunk_asked_s >= patience_s
+
+    def on_chunk_stored(self, snapshot: SnapshotMeta, next_offset: int) -> None:
+        """The follower holds this much of the snapshot; a reply about another one is stale."""
+        if self.snapshot == snapshot:
+            self.snapshot_offset = next_offset
+            self.chunk_asked_s = None
+
     def on_link_lost(self) -> None:
         """What was on its way is lost: start again after the last known match."""
         self._become(ProgressState.PROBE)
@@ -103,5 +132,8 @@ class Progress:
     def _become(self, state: ProgressState) -> None:
         self.state = state
         self.probe_sent = False
+        self.snapshot = None
+        self.snapshot_offset = 0
+        self.chunk_asked_s = None
         self._inflight.clear()
         self._inflight_bytes = 0

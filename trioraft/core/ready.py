@@ -12,7 +12,26 @@ import attrs
 
 from .events import TraceEvent
 from .messages import Message
-from .types import Entry, HardState, LogIndex
+from .types import Entry, HardState, LogIndex, NodeId, SnapshotMeta, Term
+
+
+@attrs.frozen
+class SnapshotChunk:
+    """Part of a snapshot that another node sends."""
+
+    sender: NodeId
+    meta: SnapshotMeta
+    offset: int
+    data: bytes
+
+
+@attrs.frozen
+class ChunkRequest:
+    """Part of a snapshot that a follower is to get next."""
+
+    receiver: NodeId
+    meta: SnapshotMeta
+    offset: int
 
 
 @attrs.frozen
@@ -27,8 +46,17 @@ class Ready:
     """1. Store these; they replace everything from `replace_from` on."""
     replace_from: LogIndex | None = None
     """Index of the first entry of `append`, or None when the log stays as it is."""
+    install: SnapshotMeta | None = None
+    """1. Install this snapshot, all of which was received, before `append`; once it is durable,
+    restore the state machine from it, after whatever `committed` brought before."""
+    chunks: tuple[SnapshotChunk, ...] = ()
+    """1. Store these, and answer each with `Raft.on_chunk_stored`."""
+    compact: tuple[LogIndex, Term] | None = None
+    """1. Forget the entries up to this index, which has this term."""
     messages: tuple[Message, ...] = ()
     """2. May leave at once."""
+    chunk_requests: tuple[ChunkRequest, ...] = ()
+    """2. Read these from the storage and pass them to `Raft.send_chunk`."""
     messages_after_persist: tuple[Message, ...] = ()
     """3. Only once this Ready and all before it are durable."""
     committed: tuple[Entry, ...] = ()
@@ -39,12 +67,24 @@ class Ready:
     @property
     def must_persist(self) -> bool:
         """Whether there is anything to write."""
-        return self.hard_state is not None or self.replace_from is not None
+        return (
+            self.hard_state is not None or self.replace_from is not None or self.install is not None
+        )
+
+    @property
+    def is_plain_write(self) -> bool:
+        """Whether nothing but hard state and entries is to be written: then it may be joined."""
+        return self.install is None and not self.chunks and self.compact is None
 
     @property
     def awaits_persist(self) -> bool:
         """Whether the storage must see this Ready: to write it, or to release its messages."""
-        return self.must_persist or bool(self.messages_after_persist)
+        return (
+            self.must_persist
+            or bool(self.messages_after_persist)
+            or bool(self.chunks)
+            or self.compact is not None
+        )
 
 
 @attrs.frozen

@@ -103,6 +103,14 @@ class QuorumLost:
 
 
 @attrs.frozen
+class NoRoom:
+    """The disk of a leader is full: it cannot commit, so somebody else should lead."""
+
+    def __str__(self) -> str:
+        return "disk full"
+
+
+@attrs.frozen
 class Stopped:
     """The node was killed or left, or failed."""
 
@@ -122,5 +130,6 @@ Reason: TypeAlias = (
     | HigherTerm
     | LeaderHeard
     | QuorumLost
+    | NoRoom
     | Stopped
 )

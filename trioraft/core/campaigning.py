@@ -1,0 +1,170 @@
+"""Campaigning: how a node asks for votes, and how it answers who asks (paper, section 5.2).
+
+Rules of this file:
+
+* A vote, and a request for votes, leave only once our own term and vote are durable (hazard V1).
+* A pre-vote promises nothing and changes nothing (dissertation 9.6; hazards V4, L3).
+* A follower that hears its leader refuses both, so that nobody disturbs a healthy cluster
+  (dissertation 4.2.3).
+"""
+
+from __future__ import annotations
+
+from . import events, messages, reasons
+from .campaign import Campaign
+from .errors import InvariantViolation
+from .leading import Leading
+from .quorum import Outcome
+from .reasons import Reason
+from .state import NEVER
+from .types import NodeId, Role
+
+
+class Campaigning(Leading):
+    """Elections, from both sides."""
+
+    # -- asking ----------------------------------------------------------------------------
+
+    def _become_pre_candidate(self, reason: Reason) -> None:
+        previous = self._enter(Role.PRE_CANDIDATE)
+        self.leader_id = None  # hazard L4
+        self._lost_leader = None
+        campaign = self._campaign = Campaign(term=self.term + 1, started_s=self._now)
+        self._trace_role(previous, reason)
+        self._start_timer()
+        campaign.record(self.node_id, granted=True)
+        for peer in self._other_voters():
+            request = messages.RequestPreVote(
+                sender=self.node_id,
+                receiver=peer,
+                term=self.term,
+                next_term=campaign.term,
+                last_log_index=self.log.last_index,
+                last_log_term=self.log.last_term,
+            )
+            self._send(request)
+        self._conclude(campaign)
+
+    def _become_candidate(self, reason: Reason) -> None:
+        previous = self._enter(Role.CANDIDATE)
+        self.term += 1
+        self.voted_for = self.node_id
+        self.leader_id = None
+        self._lost_leader = None
+        self._campaign = Campaign(term=self.term, started_s=self._now)
+        self._trace_role(previous, reason)
+        self._start_timer()
+        for peer in self._other_voters():
+            request = messages.RequestVote(
+                sender=self.node_id,
+                receiver=peer,
+                term=self.term,
+                last_log_index=self.log.last_index,
+                last_log_term=self.log.last_term,
+            )
+            self._send_after_persist(request)
+
+    def _why_campaign(self) -> Reason:
+        if self._lost_leader is not None:
+            return reasons.PeerLost(self._lost_leader)
+        if self._campaign is not None:
+            return reasons.NoWinner(self._now - self._campaign.started_s)
+        if self._leader_heard_s > NEVER:
+            return reasons.NoContact(self._now - self._leader_heard_s)
+        return reasons.NoContact(self._timer.timeout_s)
+
+    # -- answering -------------------------------------------------------------------------
+
+    def _answer_vote(self, request: messages.RequestVote) -> None:
+        """Paper, figure 2, RequestVote; and section 5.4.1."""
+        grant = (
+            request.term == self.term
+            and self.voted_for in (None, request.sender)
+            and self.role is Role.FOLLOWER
+            and self.leader_id in (None, request.sender)
+            and self.log.is_up_to_date(request.last_log_index, request.last_log_term)
+        )
+        if not grant:
+            self._refuse_vote(request)
+            return
+        self.voted_for = request.sender
+        self._start_timer()  # paper, section 5.2: granting a vote restarts it
+        self._send_after_persist(
+            messages.RequestVoteReply(self.node_id, request.sender, self.term, True)
+        )
+
+    def _refuse_vote(self, request: messages.RequestVote) -> None:
+        self._send_once_term_is_durable(
+            messages.RequestVoteReply(self.node_id, request.sender, self.term, False)
+        )
+
+    def _protects_leader(self, request: messages.RequestVote) -> bool:
+        """Whether this vote is refused unseen, its term too (dissertation 4.2.3)."""
+        return (
+            self.timing.check_quorum
+            and not request.leadership_transfer
+            and self._hears_leader_other_than(request.sender)
+        )
+
+    def _answer_pre_vote(self, request: messages.RequestPreVote) -> None:
+        """Dissertation 9.6. Changes neither term, vote nor timer (hazards V4, L3)."""
+        granted = (
+            request.next_term > self.term
+            and self.log.is_up_to_date(request.last_log_index, request.last_log_term)
+            and not self._hears_leader_other_than(request.sender)
+        )
+        self._send_once_term_is_durable(
+            messages.RequestPreVoteReply(
+                self.node_id, request.sender, self.term, request.next_term, granted
+            )
+        )
+
+    def _hears_leader_other_than(self, candidate: NodeId) -> bool:
+        """A leader that asks for votes leads no more: it is not protected from itself (L3)."""
+        if self._leadership is not None:
+            return True
+        if self.leader_id is None or self.leader_id == candidate:
+            return False
+        return self._now - self._leader_heard_s < self.timing.leader_protection_s
+
+    # -- counting --------------------------------------------------------------------------
+
+    def _on_vote_reply(self, reply: messages.RequestVoteReply) -> None:
+        campaign = self._campaign
+        if campaign is not None:
+            campaign.anyone_answered = True
+        if self.role is not Role.CANDIDATE or reply.term != self.term:
+            self._note_stale(reply)
+            return
+        self._record_vote(reply.sender, granted=reply.vote_granted)
+
+    def _on_pre_vote_reply(self, reply: messages.RequestPreVoteReply) -> None:
+        campaign = self._campaign
+        if campaign is not None:
+            campaign.anyone_answered = True
+        if (
+            campaign is None
+            or self.role is not Role.PRE_CANDIDATE
+            or reply.next_term != campaign.term
+        ):
+            self._note_stale(reply)
+            return
+        self._record_vote(reply.sender, granted=reply.vote_granted)
+
+    def _record_vote(self, voter: NodeId, *, granted: bool) -> None:
+        campaign = self._campaign
+        if campaign is None:
+            raise InvariantViolation(f"a vote of {voter!r} counted without a campaign")
+        campaign.record(voter, granted)
+        self._conclude(campaign)
+
+    def _conclude(self, campaign: Campaign) -> None:
+        if campaign.outcome(self.configuration) is not Outcome.WON:
+            return
+        votes = campaign.granted_count
+        if self.role is Role.PRE_CANDIDATE:
+            self._become_candidate(reasons.PreVoteWon(votes))
+            return
+        if self.tracing:
+            self._out.trace(events.ElectionWonEvent(self._now, self.term, votes))
+        self._become_leader(reasons.ElectionWon(votes))
