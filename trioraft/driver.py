@@ -5,8 +5,7 @@ Rules of this file:
 * The core is touched from the Trio thread only; every input goes through `_after_input`, which
   is where timers move, role tasks start and end, and the driver task is woken.
 * Effects are carried out by `_carry_out`, in the order that `Ready` prescribes.
-* What is given to the storage leaves (votes, acknowledgements) only once it is durable; a write
-  that has begun is never abandoned half way.
+* What waits for the disk (votes, acknowledgements) leaves only once it is durable.
 * Becoming Dead is synchronous; when `run` returns, no task, thread or socket of the node is left.
 """
 
@@ -14,18 +13,24 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
-from typing import Any, final
+from collections import deque
+from collections.abc import Sequence
+from typing import final
 
+import attrs
 import trio
 
+from .applying import Applying
+from .core import events
 from .core.config import Limits, Timing
+from .core.errors import DiskFull, InvariantViolation, SnapshotGone
 from .core.messages import Message
 from .core.raft import Raft
-from .core.ready import Ready, join_writes
-from .core.types import Entry, EntryKind, LogIndex, NodeId, Recovered, Term
+from .core.ready import ChunkRequest, Ready, SnapshotChunk
+from .core.types import Configuration, LogIndex, NodeId, Recovered, SnapshotMeta, Term
 from .event_stream import EventStream, NodeEvent
 from .logs import TraceLogger
+from .persistence import Persistence, StorageCalls
 from .proposals import ProposalTable
 from .state_machine import StateMachine
 from .storage.base import Storage
@@ -64,22 +69,20 @@ class Driver:
         self._cluster_id = cluster_id
         self._timing = timing
         self._rng = rng
-        self._machine = machine
-        self._storage = storage
+        self._calls = StorageCalls(storage)
+        self._persistence = Persistence(self._calls, self)
+        self._applying = Applying(machine, self._calls, self.proposals, limits, self)
         self._transport = transport
         self._logger = logger
         self._streams: list[EventStream] = []
-        self._disk = trio.CapacityLimiter(1)  # the node's own: no other code can hold it up
         self._nursery: trio.Nursery | None = None
         self._timer_scope = trio.CancelScope()
         self._heartbeat_scope = trio.CancelScope()
         self._leader_scope: trio.CancelScope | None = None
         self._leading_term: Term | None = None
         self._work = Wakeup()
-        self._to_persist: list[Ready] = []
-        self._persist_work = Wakeup()
-        self._to_apply: list[tuple[Entry, ...]] = []
-        self._apply_work = Wakeup()
+        self._chunk_requests: deque[ChunkRequest] = deque()
+        self._chunk_work = Wakeup()
 
     # -- life ------------------------------------------------------------------------------
 
@@ -96,18 +99,21 @@ class Driver:
             OSError: the transport cannot listen.
             InvariantViolation: a bug in trioraft.
         """
-        recovered = await self._call_storage(
-            lambda: self._storage.open(cluster_id=self._cluster_id, node_id=self.node_id)
+        storage = self._calls.storage
+        recovered = await self._calls.write(
+            lambda: storage.open(cluster_id=self._cluster_id, node_id=self.node_id)
         )
         try:
             await self._live(_bootstrapped(recovered, bootstrap), task_status)
         finally:
             self.kill("left")
             with trio.CancelScope(shield=True):
-                await self._call_storage(self._storage.close)
+                await self._calls.write(storage.close)
 
     async def _live(self, recovered: Recovered, task_status: trio.TaskStatus[None]) -> None:
         core = Raft(self.node_id, recovered, self._timing, self.limits, self._rng)
+        if recovered.snapshot is not None:
+            await self._applying.restore_first(recovered.snapshot)
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             self.core = core
@@ -116,8 +122,13 @@ class Driver:
             core.start(trio.current_time())
             nursery.start_soon(self._drive, core, name=f"{self.name}.driver")
             nursery.start_soon(self._watch_timer, core, name=f"{self.name}.election_timer")
-            nursery.start_soon(self._persist, core, name=f"{self.name}.storage")
-            nursery.start_soon(self._apply, core, name=f"{self.name}.apply")
+            nursery.start_soon(self._persistence.run, name=f"{self.name}.storage")
+            nursery.start_soon(
+                self._applying.run,
+                nursery.start_soon,
+                f"{self.name}.snapshot",
+                name=f"{self.name}.apply",
+            )
             self._after_input(core)
             task_status.started()
 
@@ -130,6 +141,7 @@ class Driver:
             self.core.stop(cause, trio.current_time())
             self._tell_events(self.core)
         self.proposals.node_died()
+        self._applying.stop()
         for stream in self._streams:
             stream.end()
         self.status_changed.unpark_all()
@@ -142,7 +154,7 @@ class Driver:
             return frozenset()
         roles = ["driver", "election_timer", "storage", "apply", "transport"]
         if self._leading_term is not None:
-            roles += [f"leader(term={self._leading_term})", "heartbeat"]
+            roles += [f"leader(term={self._leading_term})", "heartbeat", "snapshot_sender"]
         return frozenset({self.name, *(f"{self.name}.{role}" for role in roles)})
 
     # -- the transport's owner -------------------------------------------------------------
@@ -198,6 +210,7 @@ class Driver:
         if self._leader_scope is not None:
             self._leader_scope.cancel()
             self._leader_scope = None
+            self._chunk_requests.clear()
             self.proposals.leadership_lost(core.log.commit_index)
         self._leading_term = leading_term
         if leading_term is not None and self._nursery is not None:
@@ -214,64 +227,79 @@ class Driver:
 
     def _carry_out(self, core: Raft, ready: Ready) -> None:
         if ready.awaits_persist:
-            self._to_persist.append(ready)
-            self._persist_work.set()
+            self._persistence.put(ready)
         for message in ready.messages:
             self._transport.send(message)
         if ready.committed:
-            self._to_apply.append(ready.committed)
-            self._apply_work.set()
+            self._applying.put(ready.committed)
+        if ready.chunk_requests:
+            self._chunk_requests.extend(ready.chunk_requests)
+            self._chunk_work.set()
         for event in ready.events:
             self._tell(event)
         # Building messages moves what the heartbeat has to do.
         if core.heartbeat_deadline is not None:
             self._heartbeat_scope.deadline = core.heartbeat_deadline
 
-    async def _persist(self, core: Raft) -> None:
-        """One durable write at a time; what arrives meanwhile joins the next."""
-        while True:
-            await self._persist_work.wait()
-            batch, self._to_persist = self._to_persist, []
-            write = join_writes(batch)
-            if write is not None:
-                await self._call_storage(
-                    lambda write=write: self._storage.append(  # type: ignore[misc] # binds now
-                        write.hard_state, write.entries, write.replace_from
-                    )
-                )
-                if self.is_dead:
-                    return
-            for ready in batch:
-                for message in ready.messages_after_persist:
-                    self._transport.send(message)
-            if batch:
-                core.on_persisted(batch[-1].number, trio.current_time())
-                self._after_input(core)
+    # -- the disk's and the state machine's owner -------------------------------------------
 
-    async def _call_storage(self, call: Callable[[], Any]) -> Any:
-        """Run one storage call; once begun it is waited for, whatever is cancelled."""
-        if not self._storage.blocking:
-            return call()
-        with trio.CancelScope(shield=True):
-            return await trio.to_thread.run_sync(call, limiter=self._disk)
+    def on_durable(self, readies: Sequence[Ready]) -> None:
+        """Promises may leave: these Readys, and all before them, are durable."""
+        core = self._living_core()
+        for ready in readies:
+            for message in ready.messages_after_persist:
+                self._transport.send(message)
+        core.on_persisted(readies[-1].number, trio.current_time())
+        self._after_input(core)
 
-    async def _apply(self, core: Raft) -> None:
-        """Committed entries into the state machine, results to their proposers."""
-        while True:
-            await self._apply_work.wait()
-            batches, self._to_apply = self._to_apply, []
-            for entries in batches:
-                for entry in entries:
-                    self._apply_one(entry)
-                core.on_applied(entries[-1].index)
-                self._after_input(core)
-                await trio.lowlevel.checkpoint()
+    def on_installed(self, meta: SnapshotMeta) -> None:
+        """The stored log stands at this snapshot: bring the state machine there too."""
+        self._applying.put(meta)
 
-    def _apply_one(self, entry: Entry) -> None:
-        if entry.kind != EntryKind.COMMAND:
-            self.proposals.passed(entry)
-            return
-        self.proposals.applied(entry, lambda: self._machine.apply(entry.index, entry.data))
+    def on_chunk_stored(self, chunk: SnapshotChunk, next_offset: int) -> None:
+        """Part of a snapshot is stored."""
+        core = self._living_core()
+        core.on_chunk_stored(chunk, next_offset, trio.current_time())
+        self._after_input(core)
+
+    def on_disk_full(self) -> None:
+        """Nothing can be promised until there is room."""
+        core = self._living_core()
+        core.on_disk_full(trio.current_time())
+        self._after_input(core)
+
+    def on_applied(self, index: LogIndex) -> None:
+        """The state machine stands at this index."""
+        core = self._living_core()
+        core.on_applied(index)
+        self._after_input(core)
+
+    def on_snapshot_saved(self, meta: SnapshotMeta) -> None:
+        """The log may be cut."""
+        core = self._living_core()
+        core.on_snapshot_saved(meta, trio.current_time())
+        self._after_input(core)
+
+    def on_snapshot_unsaved(self, error: DiskFull) -> None:
+        """No room for a snapshot: the log grows until there is."""
+        self._tell(events.DiskIsFull(trio.current_time()))
+
+    def place_of(self, index: LogIndex) -> tuple[Term, Configuration]:
+        """The term of an applied entry, and the configuration in force there."""
+        core = self._living_core()
+        term = core.log.term_at(index)
+        if term is None:
+            raise InvariantViolation(f"entry {index} was applied, but it is not in the log")
+        return term, core.configuration
+
+    def _living_core(self) -> Raft:
+        if self.core is None:
+            raise InvariantViolation("a task of the node runs before its core exists")
+        return self.core
+
+    async def take_snapshot(self) -> LogIndex:
+        """Have a snapshot taken now, and wait until it is durable."""
+        return await self._applying.take_snapshot()
 
     # -- timers ----------------------------------------------------------------------------
 
@@ -290,6 +318,7 @@ class Driver:
         with scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._beat, core, name=f"{self.name}.heartbeat")
+                nursery.start_soon(self._send_snapshots, core, name=f"{self.name}.snapshot_sender")
 
     async def _beat(self, core: Raft) -> None:
         while True:
@@ -298,6 +327,27 @@ class Driver:
                 await trio.sleep_forever()
             core.on_heartbeat_due(trio.current_time())
             self._after_input(core)
+
+    async def _send_snapshots(self, core: Raft) -> None:
+        """Read the chunks that followers in need of a snapshot are to get, one at a time."""
+        storage, limits = self._calls.storage, self.limits
+        while True:
+            while self._chunk_requests:
+                request = self._chunk_requests.popleft()
+
+                def read(request: ChunkRequest = request) -> bytes:
+                    return storage.read_chunk(
+                        request.meta, request.offset, limits.snapshot_chunk_bytes
+                    )
+
+                try:
+                    data = await self._calls.beside(read)
+                except SnapshotGone:
+                    core.on_snapshot_gone(request)
+                else:
+                    core.send_chunk(request, data, trio.current_time())
+                self._after_input(core)
+            await self._chunk_work.wait()
 
     # -- watchers --------------------------------------------------------------------------
 
@@ -340,4 +390,4 @@ def _bootstrapped(recovered: Recovered | None, bootstrap: Recovered) -> Recovere
     """What the storage holds, with the configuration that the caller named for a new cluster."""
     if recovered is None:
         return bootstrap
-    return Recovered(recovered.hard_state, recovered.entries, bootstrap.configuration)
+    return attrs.evolve(recovered, configuration=bootstrap.configuration)

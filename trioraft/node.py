@@ -25,7 +25,7 @@ from .core import reasons
 from .core.config import Limits, Timing
 from .core.errors import ConfigError, NodeDead, NotLeader
 from .core.raft import Raft
-from .core.types import Configuration, NodeId, Recovered, Role
+from .core.types import Configuration, LogIndex, NodeId, Recovered, Role
 from .driver import Driver
 from .event_stream import EventStream
 from .logs import EventLogger, TraceLogger
@@ -159,6 +159,23 @@ class Node:
             yield stream
         finally:
             self._driver.unwatch(stream)
+
+    async def take_snapshot(self) -> LogIndex:
+        """Have a snapshot of this node's state machine taken now, whatever the thresholds say.
+
+        Returns:
+            The index that the snapshot stands for, once it is durable.
+
+        Raises:
+            NodeDead: the node is Dead, or died meanwhile.
+
+        Cancelling the wait does not stop the snapshot.
+        """
+        if not self._driver.is_dead:
+            index = await self._driver.take_snapshot()
+        if self._driver.is_dead:
+            raise NodeDead(f"node {self.id!r} is Dead; no snapshot was taken")
+        return index
 
     def kill(self) -> None:
         """Become Dead, now. Everything the node owns is cancelled; nothing sleeps out a tick.

@@ -124,11 +124,11 @@ class ProposalTable:
         self._bytes += proposal.size_bytes
         self._waiting[proposal.index] = proposal
 
-    def applied(self, entry: Entry, run: Callable[[], Any]) -> None:
-        """Apply one entry through `run`, and tell its proposer, if there is one here."""
+    def applied(self, entry: Entry, apply: Callable[[LogIndex, bytes], Any]) -> None:
+        """Apply one entry, and tell its proposer, if there is one here."""
         proposal = self._take(entry.index)
         try:
-            value = run()
+            value = apply(entry.index, entry.data)
         except Exception as error:  # noqa: BLE001 - it is the command's result, on every node alike
             if proposal is not None and proposal.term == entry.term:
                 proposal.fail(error)
@@ -145,6 +145,19 @@ class ProposalTable:
         proposal = self._take(entry.index)
         if proposal is not None:
             proposal.fail(_dropped(proposal, entry.term))
+
+    def covered(self, index: LogIndex) -> None:
+        """A snapshot took the place of the entries up to `index`: their results are not known
+        here, though they may well be applied."""
+        for covered in [waiting for waiting in self._waiting if waiting <= index]:
+            proposal = self._take(covered)
+            if proposal is not None:
+                proposal.fail(
+                    OutcomeUnknown(
+                        f"entry {covered} is covered by a snapshot from the leader: whether it is "
+                        "your command is not known here; ask the state machine"
+                    )
+                )
 
     def leadership_lost(self, commit_index: LogIndex) -> None:
         """Whatever is not committed has an unknown outcome from here on."""

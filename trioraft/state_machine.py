@@ -6,13 +6,14 @@ nothing but its own state and its arguments; otherwise the nodes' states part fo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from .core.types import LogIndex
 
 
 class StateMachine(Protocol):
-    """The object that the cluster replicates (paper, section 2)."""
+    """The object that the cluster replicates (paper, sections 2 and 7)."""
 
     def apply(self, index: LogIndex, data: bytes) -> Any:
         """Apply one committed command; called once per index, in order, never concurrently.
@@ -28,4 +29,20 @@ class StateMachine(Protocol):
         Raises:
             Exception: becomes the command's result: the proposer gets it raised. It must be
                 raised on every node alike, and leave the state as it should be.
+        """
+
+    def snapshot(self) -> bytes | Iterable[bytes]:
+        """The whole state, as it is between two commands; called in the Trio thread, so be quick.
+
+        A large state may be handed out piece by piece: the iterable is consumed in a worker
+        thread (if the storage blocks) while further commands are applied, so it must be a view
+        that they do not change: of a copy, or of a structure that is never changed in place.
+        """
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """Replace the whole state by that of a snapshot.
+
+        Args:
+            chunks: the content in order, cut anywhere. Called in a worker thread if the storage
+                blocks; nothing is applied meanwhile.
         """

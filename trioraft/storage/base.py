@@ -80,14 +80,14 @@ class Storage(Protocol):
 
         Raises:
             CorruptStorage: at the end, if the content is not what was written.
-            StorageError: there is no such snapshot any more.
+            SnapshotGone: there is no such snapshot any more.
         """
 
     def read_chunk(self, meta: SnapshotMeta, offset: int, bytes_max: int) -> bytes:
         """Part of a stored snapshot: up to `bytes_max` bytes from `offset`.
 
         Raises:
-            StorageError: there is no such snapshot any more.
+            SnapshotGone: there is no such snapshot any more.
         """
 
     def receive_chunk(self, meta: SnapshotMeta, offset: int, data: bytes) -> int:
@@ -96,8 +96,12 @@ class Storage(Protocol):
         A chunk that does not continue what was received is not kept; a chunk of another snapshot
         than the last one starts a new transfer if its offset is 0, and is not kept otherwise.
 
+        When the last chunk is here the content is checked; if it is not what `meta` says, it is
+        thrown away.
+
         Returns:
-            The offset from which more of `meta` is wanted; `meta.size_bytes` when all is here.
+            The offset from which more of `meta` is wanted; `meta.size_bytes` when all is here and
+            right, 0 when it was thrown away.
 
         Raises:
             DiskFull: the chunk was not kept.

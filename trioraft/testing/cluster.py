@@ -11,12 +11,13 @@ Rules of this file:
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Literal, TypeAlias, final
 
 import attrs
+import msgspec
 import trio
 
 from ..background import running_beside
@@ -49,6 +50,14 @@ class CommandLog:
         """Remember one command."""
         self.commands.append((index, data))
         return data
+
+    def snapshot(self) -> bytes:
+        """All commands so far."""
+        return msgspec.msgpack.encode(self.commands)
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """Remember what the snapshot remembers."""
+        self.commands = msgspec.msgpack.decode(b"".join(chunks), type=list[tuple[LogIndex, bytes]])
 
 
 class CollidingRandom(random.Random):

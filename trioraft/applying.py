@@ -1,0 +1,170 @@
+"""Applying: committed entries into the state machine, snapshots out of it and into it.
+
+Rules of this file:
+
+* One task applies, in order; a snapshot is taken and restored between two entries, never beside
+  one (hazard S1).
+* Writing a snapshot does not stop the log: the state machine hands out a view of itself, and a
+  worker thread writes it while entries go on being applied.
+* An exception out of `apply` is the command's result. One out of `snapshot` or `restore` is a bug
+  in the state machine, and ends the node.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeAlias, final
+
+import trio
+
+from .core.config import Limits
+from .core.errors import DiskFull
+from .core.types import Configuration, Entry, EntryKind, LogIndex, SnapshotMeta, Term
+from .persistence import StorageCalls
+from .proposals import ProposalTable
+from .state_machine import StateMachine
+from .wakeup import Wakeup
+
+_Work: TypeAlias = tuple[Entry, ...] | SnapshotMeta
+
+
+class ApplyingOwner(Protocol):
+    """The driver, as its applying sees it. None of these may block."""
+
+    def on_applied(self, index: LogIndex) -> None:
+        """The state machine stands at this index now."""
+
+    def on_snapshot_saved(self, meta: SnapshotMeta) -> None:
+        """A snapshot of the state machine is durable."""
+
+    def on_snapshot_unsaved(self, error: DiskFull) -> None:
+        """There was no room for a snapshot; another is tried later."""
+
+    def place_of(self, index: LogIndex) -> tuple[Term, Configuration]:
+        """The term of an applied entry, and the configuration in force there."""
+
+
+@final
+class Applying:
+    """The state machine of one node, and the task that feeds it."""
+
+    def __init__(
+        self,
+        machine: StateMachine,
+        calls: StorageCalls,
+        proposals: ProposalTable,
+        limits: Limits,
+        owner: ApplyingOwner,
+    ) -> None:
+        self._machine = machine
+        self._calls = calls
+        self._proposals = proposals
+        self._limits = limits
+        self._owner = owner
+        self._queue: deque[_Work] = deque()
+        self._work = Wakeup()
+        self._applied_index: LogIndex = 0
+        self._snapshot_index: LogIndex = 0
+        self._entries_since = 0
+        self._bytes_since = 0
+        self._is_saving = False
+        self._waiters: list[trio.Event] = []
+
+    async def restore_first(self, meta: SnapshotMeta) -> None:
+        """Before the node starts: bring the state machine to where the storage left off."""
+        await self._restore(meta)
+
+    def put(self, work: _Work) -> None:
+        """Entries to apply next, or a snapshot to restore."""
+        self._queue.append(work)
+        self._work.set()
+
+    async def run(self, spawn: Callable[..., None], name: str) -> None:
+        """Apply until cancelled.
+
+        Args:
+            spawn: starts a task in the node's nursery: snapshots are written beside this one.
+            name: of such a task.
+        """
+        while True:
+            await self._work.wait()
+            while self._queue:
+                work = self._queue.popleft()
+                if isinstance(work, SnapshotMeta):
+                    await self._restore(work)
+                    self._proposals.covered(work.index)
+                else:
+                    self._apply(work)
+                self._owner.on_applied(self._applied_index)
+                await trio.lowlevel.checkpoint()
+            if self._should_save():
+                self._is_saving = True
+                spawn(self._save, *self._view(), name=name)
+
+    def _apply(self, entries: tuple[Entry, ...]) -> None:
+        apply, proposals = self._machine.apply, self._proposals
+        for entry in entries:
+            if entry.kind == EntryKind.COMMAND:
+                proposals.applied(entry, apply)
+                self._bytes_since += len(entry.data)
+            else:
+                proposals.passed(entry)
+        self._applied_index = entries[-1].index
+        self._entries_since += len(entries)
+
+    # -- snapshots -------------------------------------------------------------------------
+
+    async def take_snapshot(self) -> LogIndex:
+        """Have a snapshot taken as soon as may be, and wait until it is durable."""
+        if self._snapshot_index < self._applied_index:
+            done = trio.Event()
+            self._waiters.append(done)
+            self._work.set()
+            await done.wait()
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        return self._snapshot_index
+
+    def stop(self) -> None:
+        """The node is Dead: let go of whoever waits for a snapshot."""
+        for waiter in self._waiters:
+            waiter.set()
+
+    def _should_save(self) -> bool:
+        if self._is_saving or self._applied_index <= self._snapshot_index:
+            return False
+        return (
+            bool(self._waiters)
+            or self._entries_since >= self._limits.snapshot_entries
+            or self._bytes_since >= self._limits.snapshot_bytes
+        )
+
+    def _view(self) -> tuple[LogIndex, Iterable[bytes]]:
+        self._entries_since = self._bytes_since = 0
+        content = self._machine.snapshot()
+        return self._applied_index, (content,) if isinstance(content, bytes) else content
+
+    async def _save(self, index: LogIndex, chunks: Iterable[bytes]) -> None:
+        term, configuration = self._owner.place_of(index)
+        storage = self._calls.storage
+        try:
+            meta = await self._calls.beside(
+                lambda: storage.write_snapshot(index, term, configuration, chunks)
+            )
+        except DiskFull as error:
+            self._owner.on_snapshot_unsaved(error)
+            return
+        finally:
+            self._is_saving = False
+        self._snapshot_index = max(self._snapshot_index, meta.index)
+        self._owner.on_snapshot_saved(meta)
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.set()
+
+    async def _restore(self, meta: SnapshotMeta) -> None:
+        storage = self._calls.storage
+        await self._calls.beside(lambda: self._machine.restore(storage.read_snapshot(meta)))
+        self._applied_index = self._snapshot_index = meta.index
+        self._entries_since = self._bytes_since = 0
