@@ -1,0 +1,219 @@
+"""Who started which task, and which of them are still there.
+
+Rules of this file:
+
+* What existed before, and whatever that starts of its own, belongs to others. Ours is what the
+  watched task does, and the tasks it starts, and theirs: in whichever nursery they live.
+* A task that is blocked and not cancelled is a leak at once: nobody waits for it. One that can
+  run may run until it blocks (`PASSES_MAX` turns of the scheduler), so that the order in which
+  Trio resumes tasks decides nothing. A cancelled one has `grace_s` real seconds.
+* Waiting never moves a virtual clock: it waits for all tasks to be blocked, which a
+  `MockClock` counts as activity.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from contextvars import ContextVar
+from types import FrameType
+from typing import final
+
+import trio
+import trio.testing
+from trio.abc import Instrument
+from trio.lowlevel import Task
+
+from .report import Allowed, Leak, LeakKind
+from .sites import Origin, describe_frames, find_origin
+from .trio_internals import is_cancelled, is_users_function, runs_callbacks
+
+PASSES_MAX = 50  # scheduler turns that runnable tasks are given to block or to end
+
+
+def started_at(task: Task) -> str | None:
+    """Where this task was started, if that was in a scope that the current task is in."""
+    for ownership in reversed(WATCHING.get()):
+        origin = ownership.started.get(task) or ownership.others.get(task)
+        if origin is not None:
+            return origin.text
+    return None
+
+
+@final
+class Ownership(Instrument):
+    """Tells the watched task's doings from those of whatever existed before it was watched."""
+
+    def __init__(self) -> None:
+        self._watched = trio.lowlevel.current_task()
+        root = trio.lowlevel.current_root_task()
+        if root is None:
+            raise RuntimeError("a task without a root task: this is no Trio that we know")
+        self._root = root
+        self._run_thread = threading.get_ident()
+        # Thread objects, not their identities: those are used again once a thread has ended.
+        self._threads_before = set(threading.enumerate())
+        self._agents = {task for task in _children(self._root) if runs_callbacks(task)}
+        self.started: dict[Task, Origin] = {}
+        """The tasks of ours that live, in the order of their start."""
+        self.others: dict[Task, Origin] = {}
+        """Those that others have started meanwhile."""
+        self.jobs: dict[int, bool] = {}
+        """Threads that work for a task now, by identity, and whether that task is ours."""
+
+    def task_spawned(self, task: Task) -> None:
+        """Trio calls this in the spawning task, with the whole stack of the spawn in place."""
+        origin = self.origin(sys._getframe(1))
+        nursery = task.parent_nursery
+        is_system = nursery is None or nursery.parent_task is self._root
+        if is_system and origin.by_trio and not is_users_function(task):
+            return  # Trio's own: closes an async generator, waits for a child process, …
+        (self.started if self.is_ours() else self.others)[task] = origin
+
+    def task_exited(self, task: Task) -> None:
+        """Trio calls this when a task has ended."""
+        self.started.pop(task, None)
+        self.others.pop(task, None)
+
+    def is_ours(self) -> bool:
+        """Whether the code that runs right now, in whichever thread, is the watched task's."""
+        try:
+            task = trio.lowlevel.current_task()
+        except RuntimeError:  # a thread, or a callback of the run loop
+            thread_id = threading.get_ident()
+            ours = self.jobs.get(thread_id)
+            if ours is not None:
+                return ours
+            if thread_id == self._run_thread:
+                return True
+            return threading.current_thread() not in self._threads_before
+        return task is self._watched or task in self.started or task in self._agents
+
+    def origin(self, frame: FrameType) -> Origin:
+        """Where in the user's code the current call comes from.
+
+        A task that runs nothing but Trio's code (`open_tcp_stream` starts some) has no line of
+        the user's: then it is the line that started the task.
+        """
+        found = find_origin(frame)
+        if found.site is not None:
+            return found
+        try:
+            task = trio.lowlevel.current_task()
+        except RuntimeError:
+            return found
+        started = self.started.get(task)
+        return found if started is None else Origin(started.site, found.by_trio)
+
+    def is_allowed(self, task: Task, allowed: Allowed) -> bool:
+        """Whether this task, or one of ours above it, may stay."""
+        above = _ancestors(task) & self.started.keys()
+        return task.name in allowed or any(each.name in allowed for each in above)
+
+    def leaks(self, allowed: Allowed) -> list[Leak]:
+        """Every task of ours that lives and may not, in the order in which they started."""
+        return [
+            _as_leak(task, origin, is_system=_is_child(task, self._root))
+            for task, origin in self.started.items()
+            if not self.is_allowed(task, allowed)
+        ]
+
+    async def settle(self, allowed: Allowed, grace_s: float) -> None:
+        """Let runnable tasks of ours block or end, and give cancelled ones `grace_s` seconds.
+
+        Returns at once if no task of ours lives. Not cancelled from outside: it is bounded.
+        """
+        waited_for = {task for task in self.started if not self.is_allowed(task, allowed)}
+        if not waited_for:
+            return
+        await _wait_for_exit(waited_for, passes_max=PASSES_MAX, grace_s=grace_s, cushion_s=0.0)
+        cancelled = {task for task in waited_for if is_cancelled(task)}
+        if cancelled:
+            await _wait_for_exit(cancelled, passes_max=None, grace_s=grace_s, cushion_s=grace_s)
+
+
+WATCHING: ContextVar[tuple[Ownership, ...]] = ContextVar("trioraft leak check", default=())
+"""The scopes around the current task, outermost first."""
+
+
+async def _wait_for_exit(
+    tasks: set[Task], *, passes_max: int | None, grace_s: float, cushion_s: float
+) -> None:
+    """Wait until `tasks` (which shrinks) is empty, all is blocked, or a bound is reached."""
+    with trio.CancelScope(shield=True) as scope:
+        bound = _Bound(scope, tasks, passes_max, grace_s)
+        trio.lowlevel.add_instrument(bound)
+        try:
+            await trio.testing.wait_all_tasks_blocked(cushion_s)
+        finally:
+            trio.lowlevel.remove_instrument(bound)
+
+
+@final
+class _Bound(Instrument):
+    """Ends a wait when its tasks are gone, or after so many scheduler turns or real seconds."""
+
+    def __init__(
+        self, scope: trio.CancelScope, tasks: set[Task], passes_max: int | None, grace_s: float
+    ) -> None:
+        self._scope = scope
+        self._tasks = tasks
+        self._passes_left = math.inf if passes_max is None else passes_max
+        self._deadline = time.monotonic() + grace_s  # real time, whatever the run's clock is
+
+    def task_exited(self, task: Task) -> None:
+        self._tasks.discard(task)
+        if not self._tasks:
+            self._scope.cancel()
+
+    def before_io_wait(self, _timeout: float) -> None:
+        self._passes_left -= 1
+        if self._passes_left <= 0 or time.monotonic() >= self._deadline:
+            self._scope.cancel()
+
+
+def walk(root: Task) -> Iterable[Task]:
+    """Every task below `root`, `root` first."""
+    left = [root]
+    while left:
+        task = left.pop()
+        yield task
+        left.extend(_children(task))
+
+
+def _children(task: Task) -> set[Task]:
+    return {child for nursery in task.child_nurseries for child in nursery.child_tasks}
+
+
+def _ancestors(task: Task) -> set[Task]:
+    found: set[Task] = set()
+    nursery = task.parent_nursery
+    while nursery is not None:
+        found.add(nursery.parent_task)
+        nursery = nursery.parent_task.parent_nursery
+    return found
+
+
+def _is_child(task: Task, parent: Task) -> bool:
+    return task.parent_nursery is not None and task.parent_nursery.parent_task is parent
+
+
+def _as_leak(task: Task, origin: Origin, *, is_system: bool) -> Leak:
+    what = "system task, " if is_system else ""
+    if inspect.getcoroutinestate(task.coro) == inspect.CORO_CREATED:
+        detail = f"{what}never had its first turn"
+    elif is_cancelled(task):
+        detail = f"{what}cancelled, but it goes on"
+    else:
+        detail = f"{what}still running, and nobody has cancelled it"
+    return Leak(
+        kind=LeakKind.TASK,
+        name=task.name,
+        spawned_at=origin.text,
+        await_chain=describe_frames(task.iter_await_frames()),
+        detail=detail,
+    )
