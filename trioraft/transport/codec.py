@@ -13,43 +13,42 @@ Rules of this file:
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Any, final
+from typing import Any, final, get_args
 
 import msgspec
 
 from ..core.errors import BadMessage
-from ..core.messages import (
-    AppendEntries,
-    AppendEntriesReply,
-    Message,
-    RequestPreVote,
-    RequestPreVoteReply,
-    RequestVote,
-    RequestVoteReply,
-)
+from ..core.messages import AppendEntries, Message
 from ..core.types import Entry
 
 LENGTH_BYTES = 4
 """Size of the length that opens a frame."""
 
 NUMBER_MAX = 2**62
-"""Largest term, index or round accepted: below what a disk's signed 64 bits can hold, so that a
-peer's number never becomes an overflow elsewhere, even after it is counted up."""
+"""Largest term, index, round or size accepted: below what a disk's signed 64 bits can hold, so
+that a peer's number never becomes an overflow elsewhere, even after it is counted up."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
+
+def _number_paths(struct: type[msgspec.Struct], prefix: str = "") -> list[str]:
+    """The attribute paths of all integers in a message, those of nested structs included."""
+    paths: list[str] = []
+    for field in msgspec.structs.fields(struct):
+        if field.type is int:
+            paths.append(prefix + field.name)
+        elif isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            paths += _number_paths(field.type, f"{prefix}{field.name}.")
+    return paths
+
+
 _numbers_of: dict[type[Any], attrgetter[tuple[int, ...]]] = {
-    RequestVote: attrgetter("term", "last_log_index", "last_log_term"),
-    RequestVoteReply: attrgetter("term", "term"),
-    RequestPreVote: attrgetter("term", "next_term", "last_log_index", "last_log_term"),
-    RequestPreVoteReply: attrgetter("term", "next_term"),
-    AppendEntries: attrgetter("term", "prev_log_index", "prev_log_term", "leader_commit", "round"),
-    AppendEntriesReply: attrgetter(
-        "term", "match_index", "rejected_index", "conflict_index", "conflict_term", "round"
-    ),
+    # `term` stands twice, because an attrgetter of one name alone would not give a tuple.
+    message: attrgetter("term", *_number_paths(message))
+    for message in get_args(Message)
 }
-"""The numbers of each message that must not be negative or beyond `NUMBER_MAX`."""
+"""For each message, its numbers: none may be negative or beyond `NUMBER_MAX`."""
 
 _entry_index = attrgetter("index")
 _entry_term = attrgetter("term")
@@ -94,7 +93,7 @@ def _check_entries(entries: tuple[Entry, ...]) -> None:
 def _check_range(name: str, numbers: tuple[int, ...]) -> None:
     if min(numbers) < 0 or max(numbers) > NUMBER_MAX:
         raise BadMessage(
-            f"{name} bears the numbers {numbers}: terms, indexes and rounds are 0..{NUMBER_MAX}"
+            f"{name} bears the numbers {numbers}: its terms, indexes, … are 0..{NUMBER_MAX}"
         )
 
 

@@ -101,7 +101,8 @@ class TcpTransport:
         if self._tls is not None:
             check_certifiable(node_id)
         for peer, address in peers.items():
-            self.set_peer(peer, address)
+            if peer != node_id:
+                self._peers[peer] = self._checked_peer(peer, address)
 
     @property
     def node_id(self) -> NodeId:
@@ -130,9 +131,7 @@ class TcpTransport:
         if address is None:
             self._peers.pop(peer, None)
         else:
-            checked = self._checked(f"peers[{peer!r}]", address, port_min=1)
-            if self._tls is not None:
-                check_certifiable(peer)
+            checked = self._checked_peer(peer, address)
             if self._peers.get(peer) == checked:
                 return
             self._peers[peer] = checked
@@ -305,6 +304,11 @@ class TcpTransport:
         )
 
     # -- checks --------------------------------------------------------------------------------
+
+    def _checked_peer(self, peer: NodeId, address: Address) -> Address:
+        if self._tls is not None:
+            check_certifiable(peer)
+        return self._checked(f"peers[{peer!r}]", address, port_min=1)
 
     def _checked(self, name: str, address: Address, *, port_min: int) -> Address:
         try:

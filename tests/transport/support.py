@@ -1,0 +1,198 @@
+"""What the transport tests share: an owner that records, and a way to run a transport.
+
+Rules of this file: a wait names its condition and is bounded; real time only where real sockets
+are the subject.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import attrs
+import trio
+
+from trioraft.core.config import Limits
+from trioraft.core.errors import BadMessage
+from trioraft.core.messages import AppendEntries, Message
+from trioraft.core.types import Entry, NodeId
+from trioraft.transport.base import (
+    ConnectionRejected,
+    LinkDown,
+    LinkUp,
+    Transport,
+    TransportEvent,
+)
+from trioraft.transport.tcp import TcpTransport
+
+CLUSTER = "test-cluster"
+LOOPBACK = ("127.0.0.1", 0)
+PATIENCE_S = 10.0
+"""Only reached by a test that fails."""
+
+EventType = TypeVar("EventType", bound=TransportEvent)
+
+
+@attrs.define(eq=False)
+class Recorder:
+    """A node that does nothing but remember what its transport told it."""
+
+    messages: list[Message] = attrs.Factory(list)
+    lost: list[NodeId] = attrs.Factory(list)
+    events: list[TransportEvent] = attrs.Factory(list)
+    refuses: Callable[[Message], bool] = lambda message: False
+    _changed: trio.Event = attrs.Factory(trio.Event)
+
+    def on_message(self, message: Message) -> None:
+        if self.refuses(message):
+            raise BadMessage("the owner does not like it")
+        self.messages.append(message)
+        self._note_change()
+
+    def on_peer_lost(self, peer: NodeId) -> None:
+        self.lost.append(peer)
+        self._note_change()
+
+    def on_transport_event(self, event: TransportEvent) -> None:
+        self.events.append(event)
+        self._note_change()
+
+    def _note_change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def all(self, kind: type[EventType]) -> list[EventType]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    async def until(self, condition: Callable[[Recorder], bool]) -> None:
+        with trio.fail_after(PATIENCE_S):
+            while not condition(self):
+                await self._changed.wait()
+
+    async def until_rounds(self, numbers: list[int]) -> None:
+        """Wait until exactly these messages have come, in this order."""
+        await self.until(lambda r: rounds(r.messages) == numbers)
+
+    async def until_count(self, messages: int) -> None:
+        await self.until(lambda r: len(r.messages) == messages)
+
+    async def until_lost(self, peer: NodeId, times: int) -> None:
+        await self.until(lambda r: r.lost.count(peer) >= times)
+
+    async def until_up(self, peer: NodeId, times: int = 1) -> None:
+        await self.until(lambda r: len([e for e in r.all(LinkUp) if e.peer == peer]) >= times)
+
+    async def until_down(self, peer: NodeId, times: int = 1) -> str:
+        await self.until(lambda r: len([e for e in r.all(LinkDown) if e.peer == peer]) >= times)
+        return [e for e in self.all(LinkDown) if e.peer == peer][times - 1].reason
+
+    async def until_rejected(self) -> ConnectionRejected:
+        await self.until(lambda r: bool(r.all(ConnectionRejected)))
+        return self.all(ConnectionRejected)[0]
+
+
+@asynccontextmanager
+async def running(
+    transport: Transport,
+    owner: Recorder | None = None,
+    *,
+    cluster_id: str = CLUSTER,
+    limits: Limits | None = None,
+) -> AsyncIterator[Recorder]:
+    """Run a transport for the length of a block."""
+    owner = Recorder() if owner is None else owner
+    async with trio.open_nursery() as nursery:
+
+        async def run(task_status: trio.TaskStatus[None]) -> None:
+            await transport.run(
+                owner, cluster_id=cluster_id, limits=limits or Limits(), task_status=task_status
+            )
+
+        await nursery.start(run)
+        yield owner
+        nursery.cancel_scope.cancel()
+
+
+def heartbeat(sender: NodeId, receiver: NodeId, number: int = 1) -> AppendEntries:
+    """A message that can be told from others by its number."""
+    return AppendEntries(sender, receiver, 1, 0, 0, (), 0, number)
+
+
+def replication(sender: NodeId, receiver: NodeId, size_bytes: int, number: int = 1) -> Message:
+    """A message of about this size."""
+    return AppendEntries(sender, receiver, 1, 0, 0, (Entry(1, 1, bytes(size_bytes)),), 0, number)
+
+
+def rounds(messages: list[Message]) -> list[int]:
+    """The numbers of heartbeats and replications."""
+    return [message.round for message in messages if isinstance(message, AppendEntries)]
+
+
+def free_port() -> int:
+    """A loopback port where nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def open_sockets() -> int:
+    """How many socket descriptors this process has."""
+    count = 0
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            count += os.readlink(f"/proc/self/fd/{entry}").startswith("socket:")
+        except OSError:
+            continue  # the descriptor of the listing itself
+    return count
+
+
+def linked_pair() -> tuple[TcpTransport, TcpTransport]:
+    transports = (
+        TcpTransport("0", LOOPBACK, {}, rng=random.Random(1)),
+        TcpTransport("1", LOOPBACK, {}, rng=random.Random(2)),
+    )
+    table = {transport.node_id: transport.bind() for transport in transports}
+    for transport in transports:
+        for peer, address in table.items():
+            transport.set_peer(peer, address)
+    return transports
+
+
+@asynccontextmanager
+async def connected(transport: TcpTransport) -> AsyncIterator[trio.SocketStream]:
+    """Connect to a node without a word."""
+    stream = await trio.open_tcp_stream(*transport.address)
+    try:
+        yield stream
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+class HangingResolver(trio.abc.HostnameResolver):
+    """A resolver that never answers."""
+
+    def __init__(self) -> None:
+        self.asked = trio.Event()
+
+    async def getaddrinfo(self, *args: object, **kwargs: object) -> Any:
+        self.asked.set()
+        await trio.sleep_forever()
+
+    async def getnameinfo(self, *args: object, **kwargs: object) -> tuple[str, str]:
+        raise AssertionError("nobody asked for a name")
+
+
+def all_tasks() -> list[trio.lowlevel.Task]:
+    found = []
+    waiting = [trio.lowlevel.current_root_task()]
+    while waiting:
+        task = waiting.pop()
+        if task is not None:
+            found.append(task)
+            waiting += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    return found

@@ -1,0 +1,111 @@
+"""The handshake as values: each refusal names what came and what was expected."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioraft.core.errors import BadMessage
+from trioraft.transport.codec import LENGTH_BYTES, encode_frame
+from trioraft.transport.handshake import (
+    MAGIC,
+    PROTOCOL_VERSION,
+    Hello,
+    HelloReply,
+    check_hello,
+    check_reply,
+    decode_from,
+    decode_hello,
+    encode_hello,
+    encode_reply,
+)
+
+from .support import heartbeat
+
+GOOD = Hello(MAGIC, PROTOCOL_VERSION, "blue", "1", "0")
+
+
+def check(hello: Hello, certified: frozenset[str] | None = None) -> None:
+    check_hello(hello, cluster_id="blue", node_id="0", peers={"1", "2"}, certified=certified)
+
+
+def test_a_peer_is_admitted() -> None:
+    frame = encode_hello(cluster_id="blue", sender="1", receiver="0")
+    hello = decode_hello(frame[LENGTH_BYTES:])
+    assert hello == GOOD
+    check(hello)
+    check(hello, certified=frozenset({"1", "other"}))
+
+
+REFUSALS = {
+    "version": ({"version": 9}, "protocol version 9 was offered, this node speaks 1"),
+    "cluster": (
+        {"cluster_id": "green"},
+        "the connection is for cluster 'green', this node belongs to 'blue'",
+    ),
+    "receiver": ({"receiver": "2"}, "the connection is for node '2', this is node '0'"),
+    "sender": ({"sender": "7"}, "node '7' is not a peer of node '0'"),
+    "itself": ({"sender": "0"}, "node '0' is not a peer of node '0'"),
+}
+
+
+@pytest.mark.parametrize(("change", "reason"), REFUSALS.values(), ids=REFUSALS)
+def test_refusals(change: dict[str, object], reason: str) -> None:
+    with pytest.raises(BadMessage) as refusal:
+        check(msgspec.structs.replace(GOOD, **change))
+    assert str(refusal.value) == reason
+    with pytest.raises(BadMessage, match="it refused the connection: ") as told:
+        check_reply(encode_reply(reason)[LENGTH_BYTES:])
+    assert reason in str(told.value)
+
+
+def test_a_certificate_of_another_name() -> None:
+    with pytest.raises(BadMessage, match=r"the certificate is for \['2'\], not for node '1'"):
+        check(GOOD, certified=frozenset({"2"}))
+
+
+def test_a_wrong_magic() -> None:
+    hello = msgspec.structs.replace(GOOD, magic="otherraft")
+    with pytest.raises(BadMessage, match="begins with 'otherraft', not 'trioraft'"):
+        decode_hello(msgspec.msgpack.encode(hello))
+    with pytest.raises(BadMessage, match="begins with 'otherraft'"):
+        check_reply(msgspec.msgpack.encode(HelloReply("otherraft", 1)))
+
+
+def test_a_welcome() -> None:
+    check_reply(encode_reply()[LENGTH_BYTES:])
+
+
+@given(st.binary(max_size=100))
+def test_garbage_is_a_bad_message_and_nothing_else(payload: bytes) -> None:
+    with pytest.raises(BadMessage):
+        decode_hello(payload)
+    with pytest.raises(BadMessage):
+        check_reply(payload)
+
+
+def test_a_message_is_no_handshake() -> None:
+    with pytest.raises(BadMessage, match="the first frame is not a handshake"):
+        decode_hello(encode_frame(heartbeat("1", "0"))[LENGTH_BYTES:])
+
+
+def test_a_strangers_text_does_not_spoil_the_log() -> None:
+    with pytest.raises(BadMessage) as refusal:
+        check(msgspec.structs.replace(GOOD, cluster_id="\n\x1b[2J" + "x" * 3000))
+    assert len(str(refusal.value)) < 300
+    assert str(refusal.value).isprintable()
+    with pytest.raises(BadMessage) as told:
+        check_reply(msgspec.msgpack.encode(HelloReply(MAGIC, 1, "\n\x1b[2J" + "x" * 3000)))
+    assert len(str(told.value)) < 600
+    assert str(told.value).isprintable()
+
+
+def test_a_message_under_another_name() -> None:
+    payload = encode_frame(heartbeat("1", "0"))[LENGTH_BYTES:]
+    assert decode_from("1", "0", payload) == heartbeat("1", "0")
+    with pytest.raises(BadMessage, match="a message from '1' came over the connection of '2'"):
+        decode_from("2", "0", payload)
+    with pytest.raises(BadMessage, match="a message to '0' came to node '3'"):
+        decode_from("1", "3", payload)

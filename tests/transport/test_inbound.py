@@ -1,0 +1,314 @@
+"""Incoming connections, over streams in memory and in virtual time: what each stranger gets."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+import attrs
+import msgspec
+import pytest
+import trio
+import trio.testing
+from trio.testing import MemoryReceiveStream, MemorySendStream, MockClock
+
+from trioraft.core.config import Limits
+from trioraft.core.errors import BadMessage
+from trioraft.transport.base import ConnectionRejected
+from trioraft.transport.codec import LENGTH_BYTES, encode_frame, frame_of
+from trioraft.transport.handshake import (
+    MAGIC,
+    PROTOCOL_VERSION,
+    Hello,
+    check_reply,
+    encode_hello,
+)
+from trioraft.transport.inbound import Inbound
+from trioraft.transport.session import Connection, Session
+
+from .support import CLUSTER, Recorder, heartbeat, replication, rounds
+
+HELLO = encode_hello(cluster_id=CLUSTER, sender="1", receiver="0")
+LIMITS = Limits(
+    frame_bytes_max=20_000,
+    append_bytes_max=1000,
+    command_bytes_max=1000,
+    handshake_timeout_s=5.0,
+    frame_timeout_s=10.0,
+)
+
+
+MemoryStream: TypeAlias = trio.StapledStream[MemorySendStream, MemoryReceiveStream]
+
+
+@attrs.define
+class Listener:
+    """Node 0's incoming side, without its sockets."""
+
+    owner: Recorder
+    inbound: Inbound
+    nursery: trio.Nursery
+    back: list[str]
+    open_connections: int = 0
+
+    def connect(self) -> MemoryStream:
+        ours, theirs = trio.testing.memory_stream_pair()
+        self.open_connections += 1
+
+        def hang_up() -> None:
+            ours.send_stream.close()
+            ours.receive_stream.close()
+
+        async def serve() -> None:
+            try:
+                await self.inbound.serve(Connection(ours, "somewhere", hang_up))
+            finally:
+                self.open_connections -= 1
+
+        self.nursery.start_soon(serve)
+        return theirs
+
+    async def admitted(self) -> MemoryStream:
+        stream = self.connect()
+        await stream.send_all(HELLO)
+        check_reply((await stream.receive_some())[LENGTH_BYTES:])
+        return stream
+
+
+@asynccontextmanager
+async def listening() -> AsyncIterator[Listener]:
+    owner = Recorder()
+    back: list[str] = []
+    session = Session("0", CLUSTER, owner, LIMITS, None, random.Random(1))
+    inbound = Inbound(session, {"1", "2"}, back.append)
+    async with trio.open_nursery() as nursery:
+        yield Listener(owner, inbound, nursery, back)
+        nursery.cancel_scope.cancel()
+
+
+async def trickle(stream: MemoryStream, data: bytes) -> None:
+    """Send a byte a second."""
+    for byte in data:
+        await stream.send_all(bytes([byte]))
+        await trio.sleep(1)
+
+
+async def test_a_peer_is_read(autojump_clock: MockClock) -> None:
+    async with listening() as listener:
+        stream = await listener.admitted()
+        await stream.send_all(encode_frame(heartbeat("1", "0", 1)))
+        await stream.send_all(encode_frame(heartbeat("1", "0", 2)) * 3)
+        await listener.owner.until(lambda r: rounds(r.messages) == [1, 2, 2, 2])
+        assert listener.back == ["1"]
+        assert listener.owner.events == []
+        assert listener.owner.lost == []
+
+
+async def test_messages_right_behind_the_handshake_are_read_too(autojump_clock: MockClock) -> None:
+    async with listening() as listener:
+        stream = listener.connect()
+        await stream.send_all(HELLO + encode_frame(heartbeat("1", "0", 7)))
+        await listener.owner.until(lambda r: rounds(r.messages) == [7])
+
+
+STRANGERS = {
+    "another cluster": (
+        encode_hello(cluster_id="green", sender="1", receiver="0"),
+        "the connection is for cluster 'green', this node belongs to 'test-cluster'",
+    ),
+    "another receiver": (
+        encode_hello(cluster_id=CLUSTER, sender="1", receiver="2"),
+        "the connection is for node '2', this is node '0'",
+    ),
+    "an unknown sender": (
+        encode_hello(cluster_id=CLUSTER, sender="9", receiver="0"),
+        "node '9' is not a peer of node '0'",
+    ),
+    "another version": (
+        frame_of(msgspec.msgpack.encode(Hello(MAGIC, PROTOCOL_VERSION + 1, CLUSTER, "1", "0"))),
+        "protocol version 2 was offered, this node speaks 1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("hello", "reason"), STRANGERS.values(), ids=STRANGERS)
+async def test_a_refused_dialer_is_told_why(
+    autojump_clock: MockClock, hello: bytes, reason: str
+) -> None:
+    async with listening() as listener:
+        stream = listener.connect()
+        await stream.send_all(hello + encode_frame(heartbeat("1", "0")))
+        with pytest.raises(BadMessage, match="it refused the connection") as told:
+            check_reply((await stream.receive_some())[LENGTH_BYTES:])
+        assert reason in str(told.value)
+        assert await stream.receive_some() == b""
+        (event,) = listener.owner.all(ConnectionRejected)
+        assert (event.remote, event.peer, event.reason) == ("somewhere", None, reason)
+        assert listener.owner.messages == []
+        assert listener.owner.lost == []
+        assert listener.back == []
+
+
+GARBAGE = {
+    "a web browser": (b"GET / HTTP/1.1\r\n\r\n", "a frame declares 1195725856 bytes, at most 4096"),
+    "another magic": (
+        frame_of(msgspec.msgpack.encode(Hello("otherraft", 1, CLUSTER, "1", "0"))),
+        "begins with 'otherraft', not 'trioraft'",
+    ),
+    "a message instead": (encode_frame(heartbeat("1", "0")), "the first frame is not a handshake"),
+    "zeroes": (bytes(100), "the first frame is not a handshake"),
+}
+
+
+@pytest.mark.parametrize(("data", "reason"), GARBAGE.values(), ids=GARBAGE)
+async def test_garbage_gets_no_answer(autojump_clock: MockClock, data: bytes, reason: str) -> None:
+    async with listening() as listener:
+        stream = listener.connect()
+        await stream.send_all(data)
+        assert await stream.receive_some() == b""
+        assert reason in (await listener.owner.until_rejected()).reason
+        assert listener.owner.messages == []
+
+
+async def test_a_silent_stranger_is_shown_out(autojump_clock: MockClock) -> None:
+    async with listening() as listener:
+        start_s = trio.current_time()
+        stream = listener.connect()
+        assert await stream.receive_some() == b""
+        assert trio.current_time() - start_s == pytest.approx(5.0)
+        assert "did not say who it is within 5 s" in (await listener.owner.until_rejected()).reason
+
+
+async def test_a_handshake_byte_by_byte_does_not_get_more_time(autojump_clock: MockClock) -> None:
+    async with listening() as listener:
+        start_s = trio.current_time()
+        stream = listener.connect()
+        with pytest.raises(trio.BrokenResourceError):
+            await trickle(stream, HELLO)
+        assert trio.current_time() - start_s < 7
+        assert "did not say who it is within 5 s" in (await listener.owner.until_rejected()).reason
+
+
+async def test_a_stranger_who_leaves(autojump_clock: MockClock) -> None:
+    async with listening() as listener:
+        stream = listener.connect()
+        await stream.send_all(HELLO[:10])
+        await stream.aclose()
+        reason = (await listener.owner.until_rejected()).reason
+        assert reason == "it closed the connection without saying who it is"
+        assert listener.owner.lost == []
+
+
+async def test_idling_between_frames_is_fine(autojump_clock: MockClock) -> None:
+    async with listening() as listener:
+        stream = await listener.admitted()
+        for number in (1, 2):
+            await trio.sleep(1000)
+            await stream.send_all(encode_frame(heartbeat("1", "0", number)))
+            await listener.owner.until_count(number)
+        assert listener.owner.events == []
+
+
+async def test_a_frame_must_come_in_time(autojump_clock: MockClock) -> None:
+    frame = encode_frame(replication("1", "0", 500))
+    async with listening() as listener:
+        stream = await listener.admitted()
+        start_s = trio.current_time()
+        with pytest.raises(trio.BrokenResourceError):
+            await trickle(stream, frame)
+        assert trio.current_time() - start_s < 12
+        event = await listener.owner.until_rejected()
+        assert (event.peer, event.reason) == ("1", "a frame took longer than 10 s")
+        assert listener.owner.lost == ["1"]
+        assert listener.owner.messages == []
+
+
+async def test_each_frame_has_a_deadline_of_its_own(autojump_clock: MockClock) -> None:
+    frames = b"".join(encode_frame(heartbeat("1", "0", n)) for n in range(20))
+    half = len(frames) // 40
+    async with listening() as listener:
+        stream = await listener.admitted()
+        for at in range(0, len(frames), half):  # 6 s a piece: no frame takes more than 10 s
+            await stream.send_all(frames[at : at + half])
+            await trio.sleep(4)
+        await listener.owner.until(lambda r: len(r.messages) == 20)
+        assert listener.owner.events == []
+
+
+BREACHES = {
+    "another sender": (
+        encode_frame(heartbeat("2", "0")),
+        "a message from '2' came over the connection of '1'",
+    ),
+    "another receiver": (encode_frame(heartbeat("1", "2")), "a message to '2' came to node '0'"),
+    "too large": (b"\x7f\0\0\0", "a frame declares 2130706432 bytes, at most 20000"),
+    "garbage": (frame_of(b"\xc1\xc1\xc1"), "is not a message"),
+    "a second handshake": (HELLO, "is not a message"),
+}
+
+
+@pytest.mark.parametrize(("data", "reason"), BREACHES.values(), ids=BREACHES)
+async def test_a_breach_closes_that_connection_alone(
+    autojump_clock: MockClock, data: bytes, reason: str
+) -> None:
+    async with listening() as listener:
+        stream = await listener.admitted()
+        other = listener.connect()
+        await other.send_all(encode_hello(cluster_id=CLUSTER, sender="2", receiver="0"))
+        await stream.send_all(encode_frame(heartbeat("1", "0", 1)))
+        await stream.send_all(data + encode_frame(heartbeat("1", "0", 2)))
+        event = await listener.owner.until_rejected()
+        assert event.peer == "1"
+        assert reason in event.reason
+        assert await stream.receive_some() == b""
+        await other.send_all(encode_frame(heartbeat("2", "0", 3)))
+        await listener.owner.until(lambda r: len(r.messages) == 2)
+        assert rounds(listener.owner.messages) == [1, 3]
+        assert listener.owner.lost == []  # the peer was thrown out, not lost
+        assert listener.open_connections == 1
+
+
+async def test_the_owner_may_refuse_a_message(autojump_clock: MockClock) -> None:
+    async with listening() as listener:
+        listener.owner.refuses = lambda message: message.term == 13
+        stream = await listener.admitted()
+        await stream.send_all(encode_frame(msgspec.structs.replace(heartbeat("1", "0"), term=13)))
+        event = await listener.owner.until_rejected()
+        assert (event.peer, event.reason) == ("1", "the owner does not like it")
+        assert await stream.receive_some() == b""
+
+
+async def test_the_end_of_a_connection_is_told_once(autojump_clock: MockClock) -> None:
+    async with listening() as listener:
+        stream = await listener.admitted()
+        await stream.send_all(encode_frame(heartbeat("1", "0")))
+        await stream.aclose()
+        await listener.owner.until(lambda r: bool(r.lost))
+        await trio.testing.wait_all_tasks_blocked()
+        assert listener.owner.lost == ["1"]
+        assert len(listener.owner.messages) == 1
+        assert listener.owner.events == []
+        assert listener.open_connections == 0
+
+
+async def test_a_new_connection_replaces_the_old_one(autojump_clock: MockClock) -> None:
+    async with listening() as listener:
+        old = await listener.admitted()
+        new = await listener.admitted()
+        assert await old.receive_some() == b""
+        await new.send_all(encode_frame(heartbeat("1", "0", 5)))
+        await listener.owner.until(lambda r: rounds(r.messages) == [5])
+        assert listener.owner.lost == ["1"]
+        assert listener.back == ["1", "1"]
+        assert listener.open_connections == 1
+
+
+async def test_disconnecting_a_peer(autojump_clock: MockClock) -> None:
+    async with listening() as listener:
+        stream = await listener.admitted()
+        listener.inbound.disconnect("1")
+        listener.inbound.disconnect("2")
+        assert await stream.receive_some() == b""
+        assert listener.owner.all(ConnectionRejected) == []
