@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from .types import Entry, LogIndex, NodeId, SnapshotMeta, Term
+from .types import Count, Entry, LogIndex, NodeId, SnapshotMeta, Term
 
 
 class RequestVote(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -75,7 +75,7 @@ class AppendEntries(msgspec.Struct, frozen=True, array_like=True, tag=5):
     prev_log_term: Term
     entries: tuple[Entry, ...]
     leader_commit: LogIndex
-    round: int = 0
+    round: Count = 0
     """Which heartbeat round of this leader's term this is; the reply echoes it."""
 
 
@@ -98,7 +98,7 @@ class AppendEntriesReply(msgspec.Struct, frozen=True, array_like=True, tag=6):
     """Failure: first index of the conflicting term, or one past the end of a short log."""
     conflict_term: Term = 0
     """Failure: the term that stands at prev_log_index here, 0 if the log is short."""
-    round: int = 0
+    round: Count = 0
     """Echo of the request."""
 
 
@@ -110,10 +110,10 @@ class InstallSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=7):
     receiver: NodeId
     term: Term
     meta: SnapshotMeta
-    offset: int
+    offset: Count
     """Where in the content this chunk stands, in bytes."""
     data: bytes
-    round: int = 0
+    round: Count = 0
     """As in `AppendEntries`."""
 
 
@@ -125,11 +125,11 @@ class InstallSnapshotReply(msgspec.Struct, frozen=True, array_like=True, tag=8):
     term: Term
     meta: SnapshotMeta
     """Echo of the request: a reply about another snapshot does not count."""
-    next_offset: int
+    next_offset: Count
     """From where more is wanted: a transfer that was interrupted goes on from here."""
     installed: bool = False
     """The follower's log stands at or beyond the snapshot now."""
-    round: int = 0
+    round: Count = 0
     """Echo of the request."""
 
 

@@ -10,7 +10,7 @@ Rules of this file:
 from __future__ import annotations
 
 import enum
-from typing import TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import attrs
 import msgspec
@@ -18,10 +18,17 @@ import msgspec
 NodeId: TypeAlias = str
 """A node's name, unique in its cluster. The harness uses "0", "1", …"""
 
-Term: TypeAlias = int
+NUMBER_MAX: Final = 2**62
+"""Largest number accepted from a peer or a disk: below what signed 64 bits hold, so that it never
+becomes an overflow elsewhere, even after it is counted up."""
+
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=NUMBER_MAX)]
+"""A number from 0; decoding refuses any other."""
+
+Term: TypeAlias = Count
 """Raft's logical clock (paper, section 5.1)."""
 
-LogIndex: TypeAlias = int
+LogIndex: TypeAlias = Count
 """A position in the log, from 1; 0 stands before the first entry."""
 
 Address: TypeAlias = tuple[str, int]
@@ -55,7 +62,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     index: LogIndex
     term: Term
     data: bytes = b""
-    kind: int = 0  # an EntryKind; a plain int because decoding an enum costs more than all else
+    # An EntryKind; a plain int because decoding an enum costs more than all else.
+    kind: Annotated[int, msgspec.Meta(ge=0, le=int(max(EntryKind)))] = 0
 
 
 class HardState(msgspec.Struct, frozen=True, array_like=True):
@@ -100,8 +108,8 @@ class SnapshotMeta(msgspec.Struct, frozen=True, array_like=True):
     """The term of that entry."""
     configuration: Configuration
     """The configuration in force at that entry."""
-    size_bytes: int
-    checksum: int
+    size_bytes: Count
+    checksum: Count
     """CRC-32 of the content."""
 
 

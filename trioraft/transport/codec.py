@@ -12,46 +12,18 @@ Rules of this file:
 
 from __future__ import annotations
 
-from operator import attrgetter
-from typing import Any, final, get_args
+from typing import final
 
 import msgspec
 
 from ..core.errors import BadMessage
-from ..core.messages import AppendEntries, Message
-from ..core.types import Entry
+from ..core.messages import Message
 
 LENGTH_BYTES = 4
 """Size of the length that opens a frame."""
 
-NUMBER_MAX = 2**62
-"""Largest term, index, round or size accepted: below what a disk's signed 64 bits can hold, so
-that a peer's number never becomes an overflow elsewhere, even after it is counted up."""
-
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
-
-
-def _number_paths(struct: type[msgspec.Struct], prefix: str = "") -> list[str]:
-    """The attribute paths of all integers in a message, those of nested structs included."""
-    paths: list[str] = []
-    for field in msgspec.structs.fields(struct):
-        if field.type is int:
-            paths.append(prefix + field.name)
-        elif isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
-            paths += _number_paths(field.type, f"{prefix}{field.name}.")
-    return paths
-
-
-_numbers_of: dict[type[Any], attrgetter[tuple[int, ...]]] = {
-    # `term` stands twice, because an attrgetter of one name alone would not give a tuple.
-    message: attrgetter("term", *_number_paths(message))
-    for message in get_args(Message)
-}
-"""For each message, its numbers: none may be negative or beyond `NUMBER_MAX`."""
-
-_entry_index = attrgetter("index")
-_entry_term = attrgetter("term")
 
 
 def frame_of(payload: bytes) -> bytes:
@@ -72,29 +44,11 @@ def decode_message(payload: bytes | bytearray) -> Message:
             it says it is from is *not* checked here: that needs the connection.
     """
     try:
-        message = _decoder.decode(payload)
+        return _decoder.decode(payload)
     except (ValueError, OverflowError, RecursionError, MemoryError) as error:
         # ValueError: msgspec's own errors and broken UTF-8. RecursionError: deep nesting in
         # fields beyond the known ones, which are skipped, not read.
         raise BadMessage(f"a frame of {len(payload)} bytes is not a message: {error}") from error
-    _check_range(type(message).__name__, _numbers_of[type(message)](message))
-    if type(message) is AppendEntries and message.entries:
-        _check_entries(message.entries)
-    return message
-
-
-def _check_entries(entries: tuple[Entry, ...]) -> None:
-    # Whole-column functions, not a loop over entries: this runs for every replicated command.
-    indexes = tuple(map(_entry_index, entries))
-    terms = set(map(_entry_term, entries))
-    _check_range("Entry", (min(indexes), max(indexes), min(terms), max(terms)))
-
-
-def _check_range(name: str, numbers: tuple[int, ...]) -> None:
-    if min(numbers) < 0 or max(numbers) > NUMBER_MAX:
-        raise BadMessage(
-            f"{name} bears the numbers {numbers}: its terms, indexes, … are 0..{NUMBER_MAX}"
-        )
 
 
 @final
