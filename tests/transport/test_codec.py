@@ -180,7 +180,7 @@ NUMBERS = [
 
 @pytest.mark.parametrize("message", NUMBERS, ids=repr)
 def test_numbers_out_of_range(message: Message) -> None:
-    with pytest.raises(BadMessage, match="Expected `int` [<>]= "):
+    with pytest.raises(BadMessage, match=r"Expected `int` [<>]= "):
         decode_message(encode(message))
 
 
@@ -208,7 +208,7 @@ def test_every_number_of_every_message_is_checked(message_type: type[msgspec.Str
     assert bad
     assert decode_message(encode(message_type(**values))) == message_type(**values)
     for change in bad:
-        with pytest.raises(BadMessage, match="Expected `int` [<>]= "):
+        with pytest.raises(BadMessage, match=r"Expected `int` [<>]= "):
             decode_message(encode(message_type(**{**values, **change})))
 
 

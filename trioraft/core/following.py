@@ -47,6 +47,10 @@ class Following(State):
             self._reply_failure(message, conflict=(0, 0))
             return
         self._hear_leader(message)
+        covered = message.prev_log_index + len(message.entries)
+        if covered < self.log.base_index:
+            self._reply_success(message, covered)  # a snapshot stands for all of it
+            return
         if message.prev_log_index < self.log.base_index:
             message = self._after_base(message)
         if self.log.term_at(message.prev_log_index) != message.prev_log_term:
@@ -56,24 +60,29 @@ class Following(State):
         if cut_from is not None:
             self._out.clip_writes(cut_from - 1)
         # Hazard A7: only what this message covers is known to be the leader's.
-        covered = message.prev_log_index + len(message.entries)
         self._commit_to(min(message.leader_commit, covered))
         self._reply_success(message, covered)
 
     def _after_base(self, message: messages.AppendEntries) -> messages.AppendEntries:
         """What a snapshot stands for is committed, so it matches: look at the rest only."""
-        covered = message.prev_log_index + len(message.entries)
-        base = min(self.log.base_index, covered)
         return msgspec.structs.replace(
             message,
-            prev_log_index=base,
-            prev_log_term=self.log.term_at(base) or 0,
-            entries=message.entries[base - message.prev_log_index :],
+            prev_log_index=self.log.base_index,
+            prev_log_term=self.log.base_term,
+            entries=message.entries[self.log.base_index - message.prev_log_index :],
         )
 
+    def _check_leader(self, message: messages.AppendEntries | messages.InstallSnapshot) -> None:
+        """Refuse what no correct leader of this term or a later one sends."""
+        if isinstance(message, messages.AppendEntries):
+            self._check_entries(message)
+        else:
+            self._check_chunk(message)
+
     def _check_entries(self, message: messages.AppendEntries) -> None:
-        """Refuse what no correct leader sends, before anything is changed."""
         index, term = message.prev_log_index, message.prev_log_term
+        if index < 0:
+            raise BadMessage(f"{message.sender!r} sends entries that follow index {index}")
         for entry in message.entries:
             index += 1
             if entry.index != index or not term <= entry.term <= message.term:
@@ -93,7 +102,8 @@ class Following(State):
         reply = messages.AppendEntriesReply(
             self.node_id, message.sender, self.term, True, match_index, round=message.round
         )
-        if match_index <= self.log.stable_index:
+        # The base of a snapshot counts as stable before it is installed; a crash takes it back.
+        if match_index <= self.log.stable_index and not self._out.is_installing:
             self._send_once_term_is_durable(reply)
         else:
             self._send_after_persist(reply)
@@ -117,27 +127,43 @@ class Following(State):
 
     # -- snapshots -------------------------------------------------------------------------
 
-    def _receive_chunk(self, message: messages.InstallSnapshot) -> None:
-        """Paper, figure 13, with a resumable transfer."""
+    def _check_chunk(self, message: messages.InstallSnapshot) -> None:
         meta = message.meta
-        if message.term < self.term:
-            self._reply_chunk(message.sender, meta, next_offset=0)
-            return
         if not 0 <= message.offset <= message.offset + len(message.data) <= meta.size_bytes:
             raise BadMessage(
                 f"{message.sender!r} sends {len(message.data)} bytes from {message.offset} of a "
                 f"snapshot of {meta.size_bytes} bytes"
             )
+        if meta.index < 1 or meta.term > message.term:
+            raise BadMessage(
+                f"{message.sender!r} sends a snapshot of ({meta.index}, term {meta.term}) in a "
+                f"message of term {message.term}"
+            )
+
+    def _receive_chunk(self, message: messages.InstallSnapshot) -> None:
+        """Paper, figure 13, with a resumable transfer.
+
+        One chunk at a time, and none while a snapshot waits to be installed: the storage holds
+        one that was received, and a new transfer would throw it away. The leader asks again.
+        """
+        meta = message.meta
+        if message.term < self.term:
+            self._reply_chunk(message.sender, meta, next_offset=0)
+            return
         self._hear_leader(message)
         if meta.index <= self.log.commit_index:
             self._reply_installed(message.sender, meta)
             return
+        if self._chunk_under_way or self._out.is_installing:
+            return
+        self._chunk_under_way = True
         chunk = SnapshotChunk(message.sender, meta, message.offset, message.data)
         self._out.chunks.append(chunk)
 
     def on_chunk_stored(self, chunk: SnapshotChunk, next_offset: int, now: float) -> None:
         """A chunk of `Ready.chunks` was given to the storage, which wants more from
         `next_offset`; all of the snapshot is there if that is its size."""
+        self._chunk_under_way = False
         if self.role is not Role.FOLLOWER or chunk.sender != self.leader_id:
             return  # its sender leads no more; the transfer may be resumed by whoever does
         self._now = now

@@ -157,12 +157,13 @@ class ClusterInvariants:
     `on_restart` a node that came back. Entries compacted away were looked at when they came.
     """
 
-    committed: list[Entry] = attrs.field(factory=list)
-    """The one sequence of committed entries; index 1 stands first."""
+    committed: dict[LogIndex, Entry] = attrs.field(factory=dict)
+    """The one sequence of committed entries, as far as nodes had them when they committed."""
     leaders: dict[Term, NodeId] = attrs.field(factory=dict)
     """Who has ever led which term."""
-    _committed_by: list[Term] = attrs.field(factory=list)
+    _committed_by: dict[LogIndex, Term] = attrs.field(factory=dict)
     """For each committed entry a term not before the one in which it was committed."""
+    _last_committed: LogIndex = 0
     _votes: dict[tuple[NodeId, Term], NodeId] = attrs.field(factory=dict)
     _entries: dict[tuple[LogIndex, Term], tuple[Entry, Term]] = attrs.field(factory=dict)
     """Every entry that ever stood anywhere, and the term of its predecessor."""
@@ -243,30 +244,29 @@ class ClusterInvariants:
 
     def _check_state_machine_safety(self, raft: Raft) -> None:
         log = raft.log
-        if 0 < log.base_index <= len(self.committed):
-            replaced = self.committed[log.base_index - 1]
-            if replaced.term != log.base_term:
-                _fail(raft, f"a snapshot of term {log.base_term} stands for committed {replaced}")
+        replaced = self.committed.get(log.base_index)
+        if replaced is not None and replaced.term != log.base_term:
+            _fail(raft, f"a snapshot of term {log.base_term} stands for committed {replaced}")
         first = max(self._seen_commit.get(raft.node_id, 0) + 1, log.first_index)
         if first > log.commit_index:
             return
         for entry in log.entries(first, log.commit_index):
-            if entry.index > len(self.committed) + 1:
-                _fail(raft, f"entry {entry.index} is committed before those ahead of it were")
-            if entry.index == len(self.committed) + 1:
-                self.committed.append(entry)
-                self._committed_by.append(raft.term)
-            elif self.committed[entry.index - 1] != entry:
-                other = self.committed[entry.index - 1]
+            other = self.committed.setdefault(entry.index, entry)
+            if other != entry:
                 _fail(raft, f"committed {entry}, elsewhere {other} (state-machine safety)")
+            self._committed_by.setdefault(entry.index, raft.term)
         self._seen_commit[raft.node_id] = log.commit_index
+        self._last_committed = max(self._last_committed, log.commit_index)
 
     def _check_leader_completeness(self, raft: Raft) -> None:
-        index = max(self._complete_up_to.get(raft.term, 0), raft.log.base_index)
-        while index < len(self.committed) and self._committed_by[index] < raft.term:
-            entry = self.committed[index]
-            found = _entry_at(raft.log, entry.index)
-            if found != entry:
-                _fail(raft, f"it lacks committed {entry}, has {found} (leader completeness)")
-            index += 1
-        self._complete_up_to[raft.term] = index
+        done = max(self._complete_up_to.get(raft.term, 0), raft.log.base_index)
+        for index in range(done + 1, self._last_committed + 1):
+            entry = self.committed.get(index)
+            if entry is not None:
+                if self._committed_by[index] >= raft.term:
+                    break
+                found = _entry_at(raft.log, index)
+                if found != entry:
+                    _fail(raft, f"it lacks committed {entry}, has {found} (leader completeness)")
+            done = index
+        self._complete_up_to[raft.term] = done

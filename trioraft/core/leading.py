@@ -134,6 +134,11 @@ class Leading(State):
                 f"{reply.sender!r} answers about a snapshot of entry {reply.meta.index}, but the "
                 f"log of its leader ends at {self.log.last_index}"
             )
+        if not 0 <= reply.next_offset <= reply.meta.size_bytes:
+            raise BadMessage(
+                f"{reply.sender!r} wants {reply.next_offset} of a snapshot of "
+                f"{reply.meta.size_bytes} bytes"
+            )
         leadership.on_contact(reply.sender, self._now)
         if leadership.on_chunk_stored(reply):
             self._maybe_commit(leadership)

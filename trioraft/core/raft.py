@@ -14,6 +14,8 @@ comes in, what goes out).
 
 from __future__ import annotations
 
+from typing import Final
+
 from . import events, messages, reasons
 from .campaigning import Campaigning
 from .errors import BadMessage, InvariantViolation
@@ -23,6 +25,8 @@ from .ready import Ready
 from .state import LEGAL_EDGES as LEGAL_EDGES
 from .state import NEVER
 from .types import Entry, LogIndex, NodeId, Role, SnapshotMeta
+
+OF_LEADER: Final = (messages.AppendEntries, messages.InstallSnapshot)
 
 
 class Raft(Campaigning, Following):
@@ -65,8 +69,8 @@ class Raft(Campaigning, Following):
         if isinstance(message, messages.RequestPreVote):
             self._answer_pre_vote(message)
             return
-        if isinstance(message, messages.AppendEntries) and message.term >= self.term:
-            self._check_entries(message)  # before its term: bad input changes nothing at all
+        if isinstance(message, OF_LEADER) and message.term >= self.term:
+            self._check_leader(message)  # before its term: bad input changes nothing at all
         if message.term > self.term:
             if isinstance(message, messages.RequestVote) and self._protects_leader(message):
                 self._refuse_vote(message)

@@ -81,6 +81,7 @@ class State:
         self._lost_leader: NodeId | None = None
         self._now = NEVER
         self._disk_is_full = False
+        self._chunk_under_way = False  # handed to the storage, and not answered yet
         self._out: Final = Outbox(recovered.hard_state)
         self._applying_index = self.log.applied_index  # handed out to be applied
 
