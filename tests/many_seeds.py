@@ -24,11 +24,13 @@ import attrs
 import trio
 from trio.testing import MockClock
 
-from tests.scenarios.elections import SCENARIOS
+from tests.scenarios import elections, replication
 from trioraft.testing.cluster import open_cluster
 from trioraft.testing.leaks import no_leaks
 
 CHUNK = 25
+SCENARIOS: Final = {**elections.SCENARIOS, **replication.SCENARIOS}
+GROUPS: Final = {"elections": elections.SCENARIOS, "replication": replication.SCENARIOS}
 
 
 @attrs.frozen
@@ -121,11 +123,12 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--seeds", type=seed_range, default=range(1000), metavar="A:B")
+    parser.add_argument("--group", choices=sorted(GROUPS), help="only these scenarios")
     parser.add_argument("--scenario", action="append", choices=sorted(SCENARIOS))
     parser.add_argument("--mode", choices=[mode.name for mode in MODES])
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N")
     options = parser.parse_args(argv)
-    names = options.scenario or list(SCENARIOS)
+    names = options.scenario or list(GROUPS.get(options.group, SCENARIOS))
     todo = list(tasks(names, options.seeds, options.mode))
     runs = len(names) * len(options.seeds)
     begun = time.monotonic()

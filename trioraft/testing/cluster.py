@@ -22,7 +22,7 @@ import trio
 
 from ..background import running_beside
 from ..core.config import Limits, Timing
-from ..core.errors import NodeDead
+from ..core.errors import NodeDead, NotLeader, ProposalDropped
 from ..core.quorum import majority
 from ..core.types import LogIndex, NodeId, Role, Term
 from ..logs import EventLogger, current_sink, sink_logger
@@ -185,6 +185,80 @@ class Cluster:
             return
         done()
 
+    # -- commands --------------------------------------------------------------------------
+
+    async def propose(self, data: bytes, *, timeout_s: float | None = None) -> Any:
+        """Have the connected nodes agree on a command, whoever leads.
+
+        Tries again as long as the command is certainly not in the log.
+
+        Returns:
+            What the state machine returned.
+
+        Raises:
+            OutcomeUnknown: leadership was lost meanwhile; it may or may not be applied.
+            AssertionError: nobody took it in time.
+        """
+        limit_s = timeout_s or WAIT_ROUNDS * self.timing.election_timeout_s[1]
+        with trio.move_on_after(limit_s):
+            while True:
+                leader, _ = await self.check_single_leader(timeout_s=limit_s)
+                try:
+                    return await self.nodes[leader].propose(data)
+                except (NotLeader, ProposalDropped, NodeDead):
+                    continue
+        raise AssertionError(f"nobody took {data!r} within {limit_s:g} s\n{self.describe()}")
+
+    async def check_committed(self, data: bytes) -> tuple[int, LogIndex]:
+        """Wait until every connected node has applied a command, all at the same place.
+
+        Needs machines that are `CommandLog`s.
+
+        Returns:
+            How many nodes have it, and its index.
+
+        Raises:
+            AssertionError: it did not happen in time, or the nodes differ.
+        """
+        await self.wait(
+            lambda: all(
+                self._index_of(node.id, data) is not None
+                for node in self._connected()
+                if self._reaches_majority(node.id)
+            ),
+            f"{data!r} on all connected nodes",
+        )
+        self.check_logs_agree()
+        indexes = [self._index_of(node_id, data) for node_id in self.machines]
+        found = {index for index in indexes if index is not None}
+        if len(found) != 1:
+            raise AssertionError(f"{data!r} stands at {sorted(found)}\n{self.describe()}")
+        return sum(index is not None for index in indexes), found.pop()
+
+    def check_not_committed(self, data: bytes) -> None:
+        """Check that no node has applied a command so far."""
+        holders = [node_id for node_id in self.machines if self._index_of(node_id, data)]
+        if holders:
+            raise AssertionError(f"{data!r} is applied on {holders}\n{self.describe()}")
+
+    def check_logs_agree(self) -> None:
+        """State-machine safety: what two nodes applied at an index is the same (paper, 5.4.3)."""
+        at: dict[LogIndex, tuple[NodeId, bytes]] = {}
+        for node_id, machine in self.machines.items():
+            for index, data in machine.commands:
+                other, theirs = at.setdefault(index, (node_id, data))
+                if theirs != data:
+                    raise AssertionError(
+                        f"at index {index}, {other} applied {theirs!r} and {node_id} {data!r}"
+                    )
+
+    def _index_of(self, node_id: NodeId, data: bytes) -> LogIndex | None:
+        commands = self.machines[node_id].commands
+        indexes = [index for index, command in commands if command == data]
+        if len(indexes) > 1:
+            raise AssertionError(f"{node_id} applied {data!r} at each of {indexes}")
+        return indexes[0] if indexes else None
+
     def _holds(self, condition: Callable[[], bool]) -> bool:
         self._check_election_safety()
         return condition()
@@ -204,7 +278,7 @@ class Cluster:
         return [node for node in self.nodes.values() if node.id not in self._isolated]
 
     def _reaches_majority(self, node_id: NodeId) -> bool:
-        cuts = self.network
+        cuts = self.network.cuts
         heard = sum(
             1
             for other in self._members
@@ -246,24 +320,29 @@ class Cluster:
         """Cut a node off, silently, in both directions."""
         self._say(f"Disconnect {node_id}")
         self._isolated.add(node_id)
-        self.network.disconnect(node_id)
+        self.network.cuts.disconnect(node_id)
 
     def reconnect(self, node_id: NodeId) -> None:
         """Undo `disconnect`."""
         self._say(f"Reconnect {node_id}")
         self._isolated.discard(node_id)
-        self.network.reconnect(node_id)
+        self.network.cuts.reconnect(node_id)
 
     def partition(self, *groups: set[NodeId]) -> None:
         """Cut the cluster into groups that do not hear each other."""
         self._say("Partition " + " | ".join(" ".join(sorted(group)) for group in groups))
-        self.network.partition(*groups)
+        self.network.cuts.partition(*groups)
 
     def heal(self) -> None:
         """Undo every `disconnect` and `partition`."""
         self._say("Heal")
         self._isolated.clear()
-        self.network.heal()
+        self.network.cuts.heal()
+
+    def mute_after(self, node_id: NodeId, sends: int) -> None:
+        """Let a node send so many messages more; further ones vanish until `heal`."""
+        self._say(f"Mute {node_id} after {sends} messages")
+        self.network.cuts.mute_after(node_id, sends)
 
     async def crash(self, node_id: NodeId) -> None:
         """Kill a node; when this returns, nothing of it is left but its storage."""

@@ -23,6 +23,7 @@ class Cuts:
     def __init__(self) -> None:
         self._isolated: set[NodeId] = set()
         self._group_of: dict[NodeId, int] = {}
+        self._sends_left: dict[NodeId, int] = {}
 
     def disconnect(self, node_id: NodeId) -> None:
         """Cut a node off from everyone, in both directions."""
@@ -36,10 +37,25 @@ class Cuts:
         """Nodes of different groups do not hear each other; those not named form one more."""
         self._group_of = {node: number for number, group in enumerate(groups) for node in group}
 
+    def mute_after(self, node_id: NodeId, sends: int) -> None:
+        """Let a node send so many messages more; further ones vanish until `heal`."""
+        self._sends_left[node_id] = sends
+
     def heal(self) -> None:
         """Undo every cut."""
         self._isolated.clear()
         self._group_of.clear()
+        self._sends_left.clear()
+
+    def lets_send(self, sender: NodeId, receiver: NodeId) -> bool:
+        """Whether this message may leave; counts it."""
+        if self.is_cut(sender, receiver):
+            return False
+        left = self._sends_left.get(sender)
+        if left is None:
+            return True
+        self._sends_left[sender] = max(0, left - 1)
+        return left > 0
 
     def is_cut(self, sender: NodeId, receiver: NodeId) -> bool:
         """Whether messages from `sender` to `receiver` vanish."""
@@ -79,7 +95,7 @@ class CuttableTransport:
 
     def send(self, message: Message) -> None:
         """See `Transport.send`."""
-        if not self._cuts.is_cut(message.sender, message.receiver):
+        if self._cuts.lets_send(message.sender, message.receiver):
             self._inner.send(message)
 
     def address_of(self, peer: NodeId) -> Address | None:

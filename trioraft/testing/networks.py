@@ -1,7 +1,7 @@
 """The networks a test cluster can run on: in memory, or TCP over the loopback.
 
-Rules of this file: both are cut in the same way, silently, so that a scenario means the same on
-either; both keep a node's address over its restarts.
+Rules of this file: both are cut by the same scissors, silently, so that a scenario means the same
+on either; both keep a node's address over its restarts.
 """
 
 from __future__ import annotations
@@ -23,23 +23,31 @@ LATE = (0.1, 0.075)
 """The seeds' second stress mode: a tenth is lost, a tenth comes 75 ms late."""
 
 
-class Network(Protocol):
-    """What the harness needs of a network."""
+class _Carrier(Protocol):
+    """What really carries the messages."""
 
-    def transport(self, node_id: NodeId) -> Transport: ...
-    def disconnect(self, node_id: NodeId) -> None: ...
-    def reconnect(self, node_id: NodeId) -> None: ...
-    def partition(self, *groups: set[NodeId]) -> None: ...
-    def heal(self) -> None: ...
-    def is_cut(self, sender: NodeId, receiver: NodeId) -> bool: ...
+    def transport(self, node_id: NodeId) -> Transport:
+        """This node's transport; it can be run again after a restart."""
 
 
 @final
-class TcpNetwork:
+class Network:
+    """A carrier, and the scissors for it."""
+
+    def __init__(self, carrier: _Carrier) -> None:
+        self.cuts = Cuts()
+        self._carrier = carrier
+
+    def transport(self, node_id: NodeId) -> Transport:
+        """This node's transport, with its messages cut as `cuts` says."""
+        return CuttableTransport(self._carrier.transport(node_id), self.cuts)
+
+
+@final
+class _Loopback:
     """Every node on a loopback port of its own, chosen by the system before any node starts."""
 
     def __init__(self, size: int, *, seed: int = 0) -> None:
-        self._cuts = Cuts()
         self._transports: dict[NodeId, TcpTransport] = {}
         addresses: dict[NodeId, Address] = {}
         for node_id in map(str, range(size)):
@@ -51,15 +59,10 @@ class TcpNetwork:
         for transport in self._transports.values():
             for peer, address in addresses.items():
                 transport.set_peer(peer, address)
-        self.disconnect = self._cuts.disconnect
-        self.reconnect = self._cuts.reconnect
-        self.partition = self._cuts.partition
-        self.heal = self._cuts.heal
-        self.is_cut = self._cuts.is_cut
 
     def transport(self, node_id: NodeId) -> Transport:
         """This node's transport; the same one again after a restart."""
-        return CuttableTransport(self._transports[node_id], self._cuts)
+        return self._transports[node_id]
 
     def close(self) -> None:
         """Give back the ports of nodes that were never started."""
@@ -80,17 +83,19 @@ def network_of(
     if kind == "tcp":
         if unreliable:
             raise ConfigError('unreliable=True needs network="memory": TCP loses no messages')
-        tcp = TcpNetwork(size, seed=seed)
+        loopback = _Loopback(size, seed=seed)
         try:
-            yield tcp
+            yield Network(loopback)
         finally:
-            tcp.close()
+            loopback.close()
         return
     if kind != "memory":
         raise ConfigError(f'network is {kind!r}; give "memory" or "tcp"')
-    yield MemoryNetwork(
-        random.Random(f"{seed}/network"),
-        delay_s,
-        drop=LOSS_CHANCE if unreliable else 0.0,
-        late=LATE if unreliable else (0.0, 0.0),
+    yield Network(
+        MemoryNetwork(
+            random.Random(f"{seed}/network"),
+            delay_s,
+            drop=LOSS_CHANCE if unreliable else 0.0,
+            late=LATE if unreliable else (0.0, 0.0),
+        )
     )
