@@ -1,0 +1,342 @@
+"""python -m benchmarks.election: how long a cluster is without a leader.
+
+Rules of this file:
+
+* It measures in real time: real sockets on the loopback, no virtual clock.
+* Nothing else happens while a trial runs: the progress bar is drawn between trials, never by a
+  thread of its own.
+* What cannot work is said in one line, before anything is measured (exit 2). Ctrl-C prints what
+  was measured so far (exit 130).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NoReturn, TypeAlias, final
+
+import attrs
+import trio
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from trioraft import ConfigError, Timing
+from trioraft.background import running_beside
+
+from . import plots, stats
+from .election_cases import Case, Setup, Trial, measure
+from .election_cluster import NoElectionError
+from .election_plot import save_plot
+from .election_report import Result, print_table
+
+NODES_MIN: Final = 3
+"""With fewer, what is left without the leader is no majority."""
+NODES_MAX: Final = 15
+"""They share one process: with more, that is what would be measured."""
+
+TABLE_WIDTH: Final = 100
+"""Columns of the table where there is no terminal to ask."""
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+_EXAMPLES: Final = """\
+cases:
+  bootstrap    from all nodes opened, their timers running, to the first leader
+  disconnect   the leader is cut off silently: no connection closes, nothing arrives
+  stop         the leader's node is stopped: its connections close
+
+best:
+  The theoretical best of a trial is the least of what the followers' election timers had left
+  when the leader was lost, plus one round trip. The table shows its median over the trials.
+
+examples:
+  python -m benchmarks.election
+  python -m benchmarks.election --case disconnect --nodes 3 --trials 100
+  python -m benchmarks.election --case stop --no-fast-failover
+  python -m benchmarks.election --election-timeout-ms 50 100 --heartbeat-ms 15
+  python -m benchmarks.election --json election.json --plot election.png
+"""
+
+
+@attrs.frozen
+class Options:
+    """What was asked for, checked."""
+
+    cases: tuple[Case, ...]
+    nodes: tuple[int, ...]
+    trials: int
+    seed: int
+    timing: Timing
+    json_path: Path | None
+    plot_path: Path | None
+
+    def setups(self) -> list[Setup]:
+        """Every case with every number of nodes."""
+        return [
+            Setup(case, nodes, self.timing, self.seed)
+            for case in self.cases
+            for nodes in self.nodes
+        ]
+
+
+# -- options -----------------------------------------------------------------------------------
+
+
+@final
+class _OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line; the usage is for `--help`."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"benchmarks.election: {message}\n")
+
+
+def parse(argv: Sequence[str] | None) -> Options:
+    """Read and check the command line.
+
+    Raises:
+        SystemExit: with 2 and one line on standard error, or with 0 after `--help`.
+    """
+    parser = _parser()
+    args = parser.parse_args(argv)
+    low_ms, high_ms = args.election_timeout_ms
+    try:
+        timing = Timing(
+            election_timeout_s=(low_ms / 1000, high_ms / 1000),
+            heartbeat_interval_s=args.heartbeat_ms / 1000,
+            fast_failover=args.fast_failover,
+        )
+    except ConfigError as error:
+        parser.error(str(error))
+    for path in (args.json, args.plot):
+        if path is not None:
+            _check_writable(parser, path)
+    if args.plot is not None:
+        if args.plot.suffix.lower() not in (".png", ".svg", ".pdf"):
+            parser.error(f"--plot is {str(args.plot)!r}: give a file that ends in .png")
+        try:
+            plots.check_available()
+        except plots.PlotsUnavailable as error:
+            parser.error(str(error))
+    return Options(
+        cases=tuple(dict.fromkeys(args.case or Case)),
+        nodes=tuple(dict.fromkeys(args.nodes or (3, 5, 7))),
+        trials=args.trials,
+        seed=args.seed,
+        timing=timing,
+        json_path=args.json,
+        plot_path=args.plot,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _OneLineParser(
+        prog="python -m benchmarks.election",
+        description="Measure how long a cluster is without a leader, in real time over TCP on the\n"
+        "loopback, and compare it with the theoretical best.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--nodes", type=_number(NODES_MIN, NODES_MAX), nargs="+", action="extend", metavar="N",
+        help="sizes of the cluster (default: 3 5 7)")  # fmt: skip
+    add("--trials", type=_number(1, 100_000), default=50, metavar="N",
+        help="elections for each case and size (default: 50)")  # fmt: skip
+    add("--case", type=_case, action="append", metavar="CASE",
+        help="bootstrap, disconnect or stop; may be repeated (default: all)")  # fmt: skip
+    add("--election-timeout-ms", type=float, nargs=2, default=(150.0, 300.0),
+        metavar=("LOW", "HIGH"), help="range of election timeouts (default: 150 300)")  # fmt: skip
+    add("--heartbeat-ms", type=float, default=50.0, metavar="MS",
+        help="heartbeat interval (default: 50)")  # fmt: skip
+    add("--no-fast-failover", dest="fast_failover", action="store_false",
+        help="let followers wait for their timers although the connection closed")  # fmt: skip
+    add("--seed", type=int, default=0, metavar="N", help="of timeouts and phases (default: 0)")
+    add("--json", type=Path, metavar="FILE", help="write the results as JSON")
+    add("--plot", type=Path, metavar="FILE.png", help="draw the distributions")
+    return parser
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        value = int(text) if text.strip().isdecimal() else None
+        if value is None or not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least} to {most}")
+        return value
+
+    return number
+
+
+def _case(text: str) -> Case:
+    try:
+        return Case(text)
+    except ValueError:
+        known = ", ".join(case.value for case in Case)
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {known}") from None
+
+
+def _check_writable(parser: argparse.ArgumentParser, path: Path) -> None:
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        parser.error(f"cannot write {str(path)!r}: there is no directory {str(folder)!r}")
+    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        parser.error(f"cannot write {str(path)!r}: it is a directory, or not writable")
+
+
+# -- measuring ---------------------------------------------------------------------------------
+
+Advance: TypeAlias = Callable[[Setup], None]
+
+
+@final
+@attrs.define
+class Measurement:
+    """What was measured so far."""
+
+    trials: dict[Setup, list[Trial]] = attrs.field(factory=dict)
+    was_interrupted: bool = False
+
+    @property
+    def results(self) -> list[Result]:
+        """Setups of which there is at least one trial."""
+        return [Result(setup, tuple(trials)) for setup, trials in self.trials.items() if trials]
+
+
+async def run(options: Options, measurement: Measurement, advance: Advance) -> None:
+    """Measure everything that was asked for; Ctrl-C ends it between two events, tidily.
+
+    Args:
+        options: what to measure.
+        measurement: gets each trial as it ends.
+        advance: called after each trial.
+
+    Raises:
+        NoElectionError: an election took absurdly long.
+    """
+    with trio.CancelScope() as scope:
+        async with _ending_on_interrupt(scope):
+            for setup in options.setups():
+                trials = measurement.trials.setdefault(setup, [])
+
+                def note(trial: Trial, setup: Setup = setup, trials: list[Trial] = trials) -> None:
+                    trials.append(trial)
+                    advance(setup)
+
+                await measure(setup, options.trials, note)
+    measurement.was_interrupted = scope.cancelled_caught
+
+
+def _ending_on_interrupt(scope: trio.CancelScope) -> AbstractAsyncContextManager[None]:
+    watching = trio.CancelScope()
+
+    async def watch(*, task_status: trio.TaskStatus[None]) -> None:
+        with watching, trio.open_signal_receiver(signal.SIGINT) as signals:
+            task_status.started()
+            async for _ in signals:
+                scope.cancel()
+
+    return running_beside(watch, stop=watching.cancel, name="interrupt")
+
+
+@contextmanager
+def _progress(options: Options, measurement: Measurement, console: Console) -> Iterator[Advance]:
+    """A bar on a terminal; elsewhere a line when a setup is done."""
+    if console.is_terminal:
+        total = len(options.setups()) * options.trials
+        columns = (TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(),
+                   TimeRemainingColumn())  # fmt: skip
+        with Progress(*columns, console=console, auto_refresh=False, transient=True) as progress:
+            task = progress.add_task("opening the cluster", total=total)
+
+            def draw(setup: Setup) -> None:
+                progress.update(task, advance=1, description=_name(setup), refresh=True)
+
+            yield draw
+        return
+
+    def say(setup: Setup) -> None:
+        trials = measurement.trials[setup]
+        if len(trials) == options.trials:
+            median_ms = stats.percentile(Result(setup, tuple(trials)).took_ms, 50)
+            console.print(f"{_name(setup)}: {len(trials)} trials, median {median_ms:.1f} ms")
+
+    yield say
+
+
+def _name(setup: Setup) -> str:
+    return f"{setup.case.value}, {setup.nodes} nodes"
+
+
+# -- the command -------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, write; returns the exit code."""
+    options = parse(argv)
+    measurement = Measurement()
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        with _progress(options, measurement, errors) as advance:
+            trio.run(partial(run, options, measurement, advance))
+        _deliver(options, measurement)
+    except KeyboardInterrupt:  # before the first trial, or after the last
+        measurement.was_interrupted = True
+    except (NoElectionError, OSError) as error:
+        print(f"benchmarks.election: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    if measurement.was_interrupted:
+        print("benchmarks.election: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _deliver(options: Options, measurement: Measurement) -> None:
+    results = measurement.results
+    if results:
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = TABLE_WIDTH
+        print_table(results, console)
+    if options.json_path is not None:
+        text = json.dumps(_document(options, measurement), indent=2, ensure_ascii=False)
+        options.json_path.write_text(text + "\n", encoding="utf-8")
+    if options.plot_path is not None and results:
+        save_plot(results, options.plot_path)
+
+
+def _document(options: Options, measurement: Measurement) -> dict[str, Any]:
+    timing = options.timing
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan
+    return {
+        "results": [result.summary() for result in measurement.results],
+        "settings": {
+            "election_timeout_ms": [round(bound * 1000, 3) for bound in timing.election_timeout_s],
+            "heartbeat_ms": round(timing.heartbeat_interval_s * 1000, 3),
+            "fast_failover": timing.fast_failover,
+            "trials": options.trials,
+            "seed": options.seed,
+            "network": "tcp over the loopback, all nodes in one process",
+        },
+        "machine": {
+            "python": platform.python_version(),
+            "trio": trio.__version__,
+            "system": platform.platform(),
+            "cpus": os.cpu_count(),
+            "load_average": None if math.isnan(load) else round(load, 2),
+        },
+        "interrupted": measurement.was_interrupted,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
