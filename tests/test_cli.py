@@ -1,0 +1,135 @@
+"""The commands from outside: options, messages, exit codes, and a missing extra.
+
+Rules of this file: the real command in a process of its own; nothing that takes seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PLAIN_ENVIRONMENT = {"COLUMNS": "80", "NO_COLOR": "1", "PYTHONWARNINGS": "error::ResourceWarning"}
+
+
+def run(
+    *arguments: str, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "trioraft", *arguments],
+        cwd=cwd,
+        env={**os.environ, **PLAIN_ENVIRONMENT, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def stub(directory: Path, module: str, text: str) -> str:
+    """Make a module that stands in for an installed one; returns the PYTHONPATH to find it by."""
+    (directory / f"{module}.py").write_text(text)
+    return os.pathsep.join(filter(None, [str(directory), os.environ.get("PYTHONPATH")]))
+
+
+def words(text: str) -> str:
+    """The text without the frames and line ends that a terminal's width puts into it."""
+    return " ".join(text.replace("│", " ").split())
+
+
+def test_help_names_the_commands() -> None:
+    result = run("--help")
+    assert result.returncode == 0
+    assert "demo" in result.stdout
+    assert "--version" in result.stdout
+
+
+def test_no_command_shows_the_help() -> None:
+    result = run()
+    assert "Usage" in result.stdout + result.stderr
+    assert "demo" in result.stdout + result.stderr
+
+
+def test_version() -> None:
+    result = run("--version")
+    assert result.returncode == 0
+    assert result.stdout.startswith("trioraft ")
+
+
+def test_help_of_demo_has_an_example_and_the_exit_codes() -> None:
+    result = run("demo", "--help")
+    assert result.returncode == 0
+    text = words(result.stdout)
+    assert "Example: trioraft demo --nodes 5 --seed 42 --log five.raftlog" in text
+    assert "1 a leak or a failure, 2 a wrong option" in text
+    for option in ("--nodes", "--seed", "--log", "--log-format"):
+        assert option in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["demo", "--nodes", "0"], "--nodes"),
+        (["demo", "--nodes", "10"], "--nodes"),
+        (["demo", "--nodes", "three"], "--nodes"),
+        (["demo", "--seed", "x"], "--seed"),
+        (["demo", "--log-format", "xml"], "--log-format"),
+        (["demo", "--colour"], "--colour"),
+        (["dema"], "dema"),
+    ],
+)
+def test_a_wrong_option_is_named_and_is_exit_code_2(
+    arguments: list[str], named: str, tmp_path: Path
+) -> None:
+    result = run(*arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert named in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("log", ["missing/demo.raftlog", "."])
+def test_a_log_that_cannot_be_written_is_said_before_anything_starts(
+    log: str, tmp_path: Path
+) -> None:
+    result = run("demo", "--log", log, cwd=tmp_path)
+    assert result.returncode == 2
+    assert f"cannot write '{log}'" in words(result.stderr)
+    assert "--log" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_without_the_extra_one_line_says_what_to_install(missing: str, tmp_path: Path) -> None:
+    text = f"raise ModuleNotFoundError('there is no {missing}', name={missing!r})\n"
+    result = run("demo", PYTHONPATH=stub(tmp_path, missing, text), cwd=tmp_path)
+    assert result.returncode == 1
+    assert "pip install 'trioraft[cli]'" in result.stderr
+    assert missing in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_another_missing_module_is_not_taken_for_the_extra(tmp_path: Path) -> None:
+    path = stub(tmp_path, "typer", "import a_module_that_nobody_has\n")
+    result = run("demo", PYTHONPATH=path, cwd=tmp_path)
+    assert result.returncode != 0
+    assert "ModuleNotFoundError" in result.stderr
+    assert "trioraft[cli]" not in result.stderr
+
+
+def test_importing_the_entry_point_needs_nothing_of_the_extra(tmp_path: Path) -> None:
+    path = ""
+    for module in ("typer", "rich", "jinja2"):
+        path = stub(tmp_path, module, f"raise ModuleNotFoundError(name={module!r})\n")
+    result = subprocess.run(
+        [sys.executable, "-c", "import trioraft.cli"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")

@@ -1,0 +1,9 @@
+"""`python -m trioraft`: the same commands as `trioraft`.
+
+Rules of this file: nothing but the call.
+"""
+
+from .cli import main
+
+if __name__ == "__main__":
+    main()
