@@ -49,16 +49,15 @@ class Deadline:
 class WatchedRandom(random.Random):
     """A seeded source of chance that remembers the starts drawn after fast failover's hint."""
 
-    def __init__(self, seed: str, hint_spread_s: float) -> None:
+    def __init__(self, seed: str) -> None:
         super().__init__(seed)
         self.hints: list[Deadline] = []
         """When a hint came, and when the node would campaign because of it."""
-        self._hint_range = (0.0, hint_spread_s)
 
     def uniform(self, a: float, b: float) -> float:
         """As `random.Random.uniform`."""
         value = super().uniform(a, b)
-        if (a, b) == self._hint_range:
+        if a == 0.0:  # an election timeout is drawn from a range above 0
             now = trio.current_time()
             self.hints.append(Deadline(now, now + value))
         return value
@@ -133,7 +132,7 @@ class WatchedCluster:
         self._network = network
         self.ids: tuple[NodeId, ...] = tuple(str(number) for number in range(size))
         self.watches: dict[NodeId, Watch] = {
-            node_id: Watch(WatchedRandom(f"{seed}/{node_id}", timing.fast_failover_spread_s))
+            node_id: Watch(WatchedRandom(f"{seed}/{node_id}"))
             for node_id in self.ids
         }
         self._storages = {node_id: MemoryStorage() for node_id in self.ids}

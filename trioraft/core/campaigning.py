@@ -16,7 +16,7 @@ from .errors import InvariantViolation
 from .leading import Leading
 from .quorum import Outcome
 from .reasons import Reason
-from .state import NEVER
+from .state import FIRST_HASTE, NEVER
 from .types import NodeId, Role
 
 
@@ -31,7 +31,7 @@ class Campaigning(Leading):
         self._lost_leader = None
         campaign = self._campaign = Campaign(term=self.term + 1, started_s=self._now)
         self._trace_role(previous, reason)
-        self._start_timer()
+        self._start_campaign_timer()
         campaign.record(self.node_id, granted=True)
         for peer in self._other_voters():
             request = messages.RequestPreVote(
@@ -53,7 +53,7 @@ class Campaigning(Leading):
         self._lost_leader = None
         self._campaign = Campaign(term=self.term, started_s=self._now)
         self._trace_role(previous, reason)
-        self._start_timer()
+        self._start_campaign_timer()
         for peer in self._other_voters():
             request = messages.RequestVote(
                 sender=self.node_id,
@@ -63,6 +63,14 @@ class Campaigning(Leading):
                 last_log_term=self.log.last_term,
             )
             self._send_after_persist(request)
+
+    def _start_campaign_timer(self) -> None:
+        """A campaign that began with a lost connection must not cost a whole timeout when votes
+        split: it is tried again soon, a little less soon each time."""
+        self._start_timer()
+        if self._haste:
+            self._timer.hurry(self._now, len(self._other_voters()), self._haste)
+            self._haste += 1
 
     def _why_campaign(self) -> Reason:
         if self._lost_leader is not None:
@@ -112,11 +120,26 @@ class Campaigning(Leading):
             request.next_term > self.term
             and self.log.is_up_to_date(request.last_log_index, request.last_log_term)
             and not self._hears_leader_other_than(request.sender)
+            and not self._goes_first(request)
         )
         self._send_once_term_is_durable(
             messages.RequestPreVoteReply(
                 self.node_id, request.sender, self.term, request.next_term, granted
             )
+        )
+
+    def _goes_first(self, request: messages.RequestPreVote) -> bool:
+        """Two followers that lost their leader in the same moment would both win the pre-vote,
+        and split the votes: there the greater id goes first. Only in the first round after the
+        loss: a node that cannot win must not keep others from it."""
+        return (
+            self.role is Role.PRE_CANDIDATE
+            and self._haste == FIRST_HASTE + 1
+            and self._campaign is not None
+            and self._campaign.term == request.next_term
+            and self.node_id > request.sender
+            and (self.log.last_term, self.log.last_index)
+            == (request.last_log_term, request.last_log_index)
         )
 
     def _hears_leader_other_than(self, candidate: NodeId) -> bool:

@@ -33,6 +33,7 @@ class Following(State):
         self.leader_id = message.sender
         self._leader_heard_s = self._now
         self._lost_leader = None
+        self._haste = 0
         if self._timer.narrow():
             self._trace_widened()
             self._start_timer()

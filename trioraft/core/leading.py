@@ -26,6 +26,7 @@ class Leading(State):
         previous = self._enter(Role.LEADER)
         self.leader_id = self.node_id
         self._campaign = None
+        self._haste = 0
         leadership = self._leadership = Leadership.begin(
             self.node_id,
             self.term,

@@ -23,7 +23,7 @@ from .following import Following
 from .messages import Message
 from .ready import Ready
 from .state import LEGAL_EDGES as LEGAL_EDGES
-from .state import NEVER
+from .state import FIRST_HASTE, NEVER
 from .types import Entry, LogIndex, NodeId, Role, SnapshotMeta
 
 OF_LEADER: Final = (messages.AppendEntries, messages.InstallSnapshot)
@@ -185,10 +185,12 @@ class Raft(Campaigning, Following):
         if self._leadership is not None and peer in self._leadership.progress:
             self._leadership.progress[peer].on_link_lost()
         hint_applies = self.timing.fast_failover and self.timing.pre_vote
-        if self.role is Role.FOLLOWER and peer == self.leader_id and hint_applies:
+        is_news = peer == self.leader_id and peer != self._lost_leader  # it has two connections
+        if self.role is Role.FOLLOWER and is_news and hint_applies:
             self._leader_heard_s = NEVER
             self._lost_leader = peer
-            self._timer.hurry(now)
+            self._haste = FIRST_HASTE
+            self._timer.hurry(now, len(self._other_voters()))
 
     def on_disk_full(self, now: float) -> None:
         """A write found no room and will be tried again. A leader that cannot write cannot

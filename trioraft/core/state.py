@@ -45,6 +45,8 @@ LEGAL_EDGES: Final[dict[Role, frozenset[Role]]] = {
 """Which role may follow which (paper, figure 4, with the pre-vote of dissertation 9.6)."""
 
 NEVER: Final = float("-inf")
+FIRST_HASTE: Final = 1
+"""The number of the first campaign after the leader's connection was lost."""
 
 
 class State:
@@ -79,6 +81,7 @@ class State:
         self._leadership: Leadership | None = None
         self._leader_heard_s = NEVER
         self._lost_leader: NodeId | None = None
+        self._haste = 0  # since the leader's connection was lost: the next campaign's number
         self._now = NEVER
         self._disk_is_full = False
         self._chunk_under_way = False  # handed to the storage, and not answered yet
@@ -120,6 +123,7 @@ class State:
         self._campaign = None
         self._leadership = None
         self._lost_leader = None
+        self._haste = 0
         if was_leader or leader_id is None:
             # A node that led has heard no leader; a node in a new term has heard none yet.
             self._leader_heard_s = NEVER

@@ -42,11 +42,24 @@ class ElectionTimer:
         """The leader was heard: run the same timeout again from `now`."""
         self.deadline = now + self.timeout_s
 
-    def hurry(self, now: float) -> None:
-        """The leader seems gone: be due within a small random spread, if not earlier anyway."""
-        soon = now + self._rng.uniform(0.0, self._timing.fast_failover_spread_s)
+    def hurry(self, now: float, rivals: int, attempt: int = 0) -> None:
+        """The leader seems gone: be due soon, if not earlier anyway.
+
+        Args:
+            now: the time.
+            rivals: how many other nodes may notice the same; with more of them the draw is wider,
+                so that the first one is as far ahead of the second.
+            attempt: 0 draws the first start within `fast_failover_spread_s`, so that one follower
+                is ahead of the others; from 1 on, a (pre-)election that began so is given time to
+                end, twice as much with each attempt.
+        """
+        spread_s = self._timing.fast_failover_spread_s * max(1.0, rivals / 2)
+        if attempt == 0:
+            patience_s = self._rng.uniform(0.0, spread_s)
+        else:
+            patience_s = self._rng.uniform(spread_s, 2 * spread_s) * 2 ** (attempt - 1)
         if self.deadline is not None:
-            self.deadline = min(self.deadline, soon)
+            self.deadline = min(self.deadline, now + patience_s)
 
     def set_deadline(self, deadline: float) -> None:
         """Be due at this very moment (a leader's quorum check)."""
