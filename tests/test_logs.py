@@ -27,12 +27,15 @@ from trio.testing import MockClock
 from trioraft.core.errors import ConfigError
 from trioraft.core.events import (
     CommitAdvanced,
+    DiskIsFull,
     ElectionTimerStarted,
     ElectionWonEvent,
     LogSummary,
     MessageReceived,
     MessageSent,
     RoleChanged,
+    SnapshotInstalled,
+    SnapshotSaved,
     StaleReply,
     TermOutOfDate,
     TimeoutsWidened,
@@ -41,6 +44,8 @@ from trioraft.core.events import (
 from trioraft.core.messages import (
     AppendEntries,
     AppendEntriesReply,
+    InstallSnapshot,
+    InstallSnapshotReply,
     RequestPreVote,
     RequestPreVoteReply,
     RequestVote,
@@ -54,7 +59,7 @@ from trioraft.core.reasons import (
     Started,
     Stopped,
 )
-from trioraft.core.types import Entry, Role
+from trioraft.core.types import Configuration, Entry, Role, SnapshotMeta
 from trioraft.logs import (
     Format,
     Level,
@@ -93,6 +98,7 @@ VOTE_REPLY = RequestVoteReply("2", "0", 1, vote_granted=True)
 PRE_VOTE = RequestPreVote("0", "2", 1, 2, 0, 0)
 PRE_VOTE_REPLY = RequestPreVoteReply("2", "0", 1, 2, vote_granted=False)
 HEARTBEAT = AppendEntries("2", "0", 1, 0, 0, (), 0)
+META = SnapshotMeta(9, 2, Configuration(("0", "1", "2")), size_bytes=100, checksum=7)
 FULL = AppendEntries(
     "2", "0", 3, 4, 1, tuple(Entry(index, 2, b"secret" * 999) for index in range(5, 126)), 4
 )
@@ -213,6 +219,26 @@ GOLDEN: list[tuple[Traced, tuple[str, ...]]] = [
     (CommitAdvanced(0.0, 7), ("commit index advances to 7",)),
     (TimeoutsWidened(0.0, 4), ("election timeouts widened by 4",)),
     (TimeoutsWidened(0.0, 1), ("election timeouts back to normal",)),
+    (
+        SnapshotSaved(0.0, 9, 100, 4),
+        ("snapshot of 100 bytes saved up to 9; the log begins after 4",),
+    ),
+    (SnapshotInstalled(0.0, 9, 100, "1"), ("snapshot of 100 bytes from 1 installed up to 9",)),
+    (DiskIsFull(0.0), ("disk is full; the write is tried again",)),
+    (
+        MessageSent(0.0, InstallSnapshot("2", "0", 3, META, 10, b"x" * 20)),
+        (
+            "sending InstallSnapshot to 0: {Term:3 LeaderId:2 Snapshot:{Index:9 Term:2 Bytes:100} "
+            "Offset:10 Data:<20 bytes>}",
+        ),
+    ),
+    (
+        received(InstallSnapshotReply("1", "0", 3, META, 30)),
+        (
+            "received InstallSnapshotReply {Term:3 Snapshot:{Index:9 Term:2 Bytes:100} "
+            "NextOffset:30 Installed:false}",
+        ),
+    ),
     (LinkUp(0.0, "1"), ("link to 1 up",)),
     (LinkDown(0.0, "1", "refused"), ("link to 1 down: refused",)),
     (

@@ -29,7 +29,14 @@ import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
 from .core.errors import ConfigError
-from .core.events import ElectionWonEvent, RoleChanged, TimeoutsWidened
+from .core.events import (
+    DiskIsFull,
+    ElectionWonEvent,
+    RoleChanged,
+    SnapshotInstalled,
+    SnapshotSaved,
+    TimeoutsWidened,
+)
 from .core.reasons import Reason
 from .core.types import Entry, NodeId
 from .raftlog import Run, Traced, defuse, describe, event_kind, run_name
@@ -50,6 +57,9 @@ _LEVELS: Final[Mapping[type[Traced], Level]] = {
     RoleChanged: "info",
     ElectionWonEvent: "info",
     TimeoutsWidened: "info",
+    SnapshotSaved: "info",
+    SnapshotInstalled: "info",
+    DiskIsFull: "warning",
     Listening: "info",
     LinkUp: "info",
     LinkDown: "info",

@@ -30,11 +30,14 @@ import trio
 
 from .core.events import (
     CommitAdvanced,
+    DiskIsFull,
     ElectionTimerStarted,
     ElectionWonEvent,
     MessageReceived,
     MessageSent,
     RoleChanged,
+    SnapshotInstalled,
+    SnapshotSaved,
     StaleReply,
     TermOutOfDate,
     TimeoutsWidened,
@@ -43,12 +46,14 @@ from .core.events import (
 from .core.messages import (
     AppendEntries,
     AppendEntriesReply,
+    InstallSnapshot,
+    InstallSnapshotReply,
     RequestPreVote,
     RequestPreVoteReply,
     RequestVote,
     RequestVoteReply,
 )
-from .core.types import Entry, NodeId, Role
+from .core.types import Entry, NodeId, Role, SnapshotMeta
 from .transport.base import (
     ConnectionRejected,
     LinkDown,
@@ -185,6 +190,20 @@ _SHOWN: Final[Mapping[type[Any], _Fields]] = {
         ("ConflictIndex", "conflict_index"),
         ("ConflictTerm", "conflict_term"),
     ),
+    InstallSnapshot: (
+        ("Term", "term"),
+        ("LeaderId", "sender"),
+        ("Snapshot", "meta"),
+        ("Offset", "offset"),
+        ("Data", "data"),
+    ),
+    InstallSnapshotReply: (
+        ("Term", "term"),
+        ("Snapshot", "meta"),
+        ("NextOffset", "next_offset"),
+        ("Installed", "installed"),
+    ),
+    SnapshotMeta: (("Index", "index"), ("Term", "term"), ("Bytes", "size_bytes")),
 }
 
 # The Go project's messages have no such field: written only when it says something.
@@ -295,6 +314,15 @@ _TEXTS: Final[Mapping[type[Traced], Callable[[Any, Label], str]]] = {
     StaleReply: lambda event, _: f"while waiting for reply, state = {event.role.value}",
     CommitAdvanced: lambda event, _: f"commit index advances to {event.commit_index}",
     TimeoutsWidened: _widened,
+    SnapshotSaved: lambda event, _: (
+        f"snapshot of {event.size_bytes} bytes saved up to {event.index}; "
+        f"the log begins after {event.base_index}"
+    ),
+    SnapshotInstalled: lambda event, label: (
+        f"snapshot of {event.size_bytes} bytes from {label(event.sender)} installed "
+        f"up to {event.index}"
+    ),
+    DiskIsFull: lambda event, _: "disk is full; the write is tried again",
     Listening: lambda event, _: f"listening at {defuse(event.address)}",
     LinkUp: lambda event, label: f"link to {label(event.peer)} up",
     LinkDown: lambda event, label: f"link to {label(event.peer)} down: {defuse(event.reason)}",

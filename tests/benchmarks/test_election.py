@@ -84,7 +84,7 @@ def test_the_expected_best_is_that_of_the_least_timer(
 
 
 def test_a_watch_knows_when_its_node_would_lose_patience() -> None:
-    watch = Watch(WatchedRandom("seed", 0.010))
+    watch = Watch(WatchedRandom("seed"))
     heartbeat = AppendEntries("0", "1", 1, 0, 0, (), 0, round=7)
     watch.debug("", trace=ElectionTimerStarted(10.0, 0.2, 1))
     assert watch.due_s(10.0, 11.0) == pytest.approx(10.2)
@@ -98,7 +98,7 @@ def test_a_watch_knows_when_its_node_would_lose_patience() -> None:
 
 
 async def test_a_hint_brings_the_deadline_forward(autojump_clock: trio.testing.MockClock) -> None:
-    rng = WatchedRandom("seed", 0.010)
+    rng = WatchedRandom("seed")
     watch = Watch(rng)
     now = trio.current_time()
     watch.debug("", trace=ElectionTimerStarted(now, 0.2, 1))
@@ -109,7 +109,7 @@ async def test_a_hint_brings_the_deadline_forward(autojump_clock: trio.testing.M
 
 
 def test_a_round_trip_is_a_heartbeat_and_its_own_answer() -> None:
-    watch = Watch(WatchedRandom("seed", 0.010))
+    watch = Watch(WatchedRandom("seed"))
     heartbeat = AppendEntries("0", "1", 1, 0, 0, (), 0, round=7)
     for at_s, number in ((5.0, 6), (5.001, 7)):
         reply = AppendEntriesReply("1", "0", 1, success=True, match_index=0, round=number)
