@@ -711,6 +711,9 @@ def test_levels_tell_the_story_at_info() -> None:
         "link_down": "info",
         "connection_rejected": "warning",
         "messages_dropped": "warning",
+        "snapshot_saved": "info",
+        "snapshot_installed": "info",
+        "disk_is_full": "warning",
     }
 
 
