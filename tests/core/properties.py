@@ -1,0 +1,17 @@
+"""How property tests run here: the same examples every time, without a deadline.
+
+Rules of this file: a failing example must fail again on another machine, and a slow machine
+must not fail one.
+"""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+quietly = settings(
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=300,
+    suppress_health_check=[HealthCheck.too_slow],
+)
