@@ -37,6 +37,7 @@ from trioraft.core.events import (
     SnapshotInstalled,
     SnapshotSaved,
     StaleReply,
+    StorageNotice,
     TermOutOfDate,
     TimeoutsWidened,
     TraceEvent,
@@ -224,6 +225,7 @@ GOLDEN: list[tuple[Traced, tuple[str, ...]]] = [
         ("snapshot of 100 bytes saved up to 9; the log begins after 4",),
     ),
     (SnapshotInstalled(0.0, 9, 100, "1"), ("snapshot of 100 bytes from 1 installed up to 9",)),
+    (StorageNotice(0.0, "a snapshot is damaged"), ("storage: a snapshot is damaged",)),
     (DiskIsFull(0.0), ("disk is full; the write is tried again",)),
     (
         MessageSent(0.0, InstallSnapshot("2", "0", 3, META, 10, b"x" * 20)),
@@ -714,6 +716,7 @@ def test_levels_tell_the_story_at_info() -> None:
         "snapshot_saved": "info",
         "snapshot_installed": "info",
         "disk_is_full": "warning",
+        "storage_notice": "warning",
     }
 
 

@@ -89,6 +89,7 @@ class BrokenStorage:
     """Fails its third write."""
 
     blocking = False
+    notices = ()
 
     def __init__(self) -> None:
         self._inner = MemoryStorage()

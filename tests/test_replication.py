@@ -23,5 +23,5 @@ async def test_in_virtual_time(name: str, mode: Mode, seed: int, autojump_clock:
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-async def test_over_tcp(name: str) -> None:
-    await SCENARIOS[name](partial(open_cluster, network="tcp"))
+async def test_over_tcp_and_sqlite(name: str) -> None:
+    await SCENARIOS[name](partial(open_cluster, network="tcp", storage="sqlite"))

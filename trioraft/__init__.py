@@ -17,6 +17,7 @@ from .core.config import Timing as Timing
 from .core.errors import BadMessage as BadMessage
 from .core.errors import ConfigError as ConfigError
 from .core.errors import CorruptStorage as CorruptStorage
+from .core.errors import DiskFull as DiskFull
 from .core.errors import InvariantViolation as InvariantViolation
 from .core.errors import NodeDead as NodeDead
 from .core.errors import NotLeader as NotLeader
@@ -36,5 +37,7 @@ from .proposals import Proposal as Proposal
 from .state_machine import StateMachine as StateMachine
 from .status import Status as Status
 from .storage.memory import MemoryStorage as MemoryStorage
+from .storage.sqlite import SQLiteStorage as SQLiteStorage
 from .transport.memory import MemoryNetwork as MemoryNetwork
 from .transport.tcp import TcpTransport as TcpTransport
+from .transport.tls import TlsContexts as TlsContexts

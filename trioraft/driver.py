@@ -112,6 +112,8 @@ class Driver:
 
     async def _live(self, recovered: Recovered, task_status: trio.TaskStatus[None]) -> None:
         core = Raft(self.node_id, recovered, self._timing, self.limits, self._rng)
+        for notice in self._calls.storage.notices:
+            self._tell(events.StorageNotice(trio.current_time(), notice))
         if recovered.snapshot is not None:
             await self._applying.restore_first(recovered.snapshot)
         async with trio.open_nursery() as nursery:
@@ -277,7 +279,8 @@ class Driver:
     def on_snapshot_saved(self, meta: SnapshotMeta) -> None:
         """The log may be cut."""
         core = self._living_core()
-        core.on_snapshot_saved(meta, trio.current_time())
+        previous_index = 0 if core.snapshot is None else core.snapshot.index
+        core.on_snapshot_saved(meta, trio.current_time(), keep_after=previous_index)
         self._after_input(core)
 
     def on_snapshot_unsaved(self, error: DiskFull) -> None:

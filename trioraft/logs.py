@@ -35,6 +35,7 @@ from .core.events import (
     RoleChanged,
     SnapshotInstalled,
     SnapshotSaved,
+    StorageNotice,
     TimeoutsWidened,
 )
 from .core.reasons import Reason
@@ -60,6 +61,7 @@ _LEVELS: Final[Mapping[type[Traced], Level]] = {
     SnapshotSaved: "info",
     SnapshotInstalled: "info",
     DiskIsFull: "warning",
+    StorageNotice: "warning",
     Listening: "info",
     LinkUp: "info",
     LinkDown: "info",

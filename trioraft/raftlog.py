@@ -39,6 +39,7 @@ from .core.events import (
     SnapshotInstalled,
     SnapshotSaved,
     StaleReply,
+    StorageNotice,
     TermOutOfDate,
     TimeoutsWidened,
     TraceEvent,
@@ -322,6 +323,7 @@ _TEXTS: Final[Mapping[type[Traced], Callable[[Any, Label], str]]] = {
         f"snapshot of {event.size_bytes} bytes from {label(event.sender)} installed "
         f"up to {event.index}"
     ),
+    StorageNotice: lambda event, _: f"storage: {defuse(event.text)}",
     DiskIsFull: lambda event, _: "disk is full; the write is tried again",
     Listening: lambda event, _: f"listening at {defuse(event.address)}",
     LinkUp: lambda event, label: f"link to {label(event.peer)} up",

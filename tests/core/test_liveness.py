@@ -241,6 +241,17 @@ def test_a_lost_connection_to_the_leader_brings_the_election_forward() -> None:
     assert one.raft.last_reason == reasons.PeerLost("2")
 
 
+def test_a_node_that_lost_its_leader_for_good_asks_for_ever_and_never_slower_than_usual() -> None:
+    """Cut off for hours: the haste of the first attempts doubles away, it does not overflow."""
+    one = follower_of_2()
+    one.loses("2")
+    for _ in range(3000):
+        before = one.now
+        one.times_out()
+        assert one.now - before <= TIMING.election_timeout_s[1]
+    assert one.is_now(Role.PRE_CANDIDATE)
+
+
 def test_a_lost_connection_to_anyone_else_means_nothing() -> None:
     one = follower_of_2()
     deadline = one.raft.deadline
@@ -257,6 +268,18 @@ def test_a_heartbeat_after_the_hint_takes_it_back() -> None:
     one.says()
     one.hears(request_pre_vote("3", 1, 2))
     assert one.says() == "1->3 RequestPreVoteReply term=1 next=2 refused"
+
+
+def test_after_a_heartbeat_the_next_loss_is_news_again_and_silence_is_only_silence() -> None:
+    one = follower_of_2()
+    one.loses("2")
+    one.hears(append("2", 1))
+    one.loses("2")
+    assert (one.raft.deadline or 0.0) <= one.now + TIMING.fast_failover_spread_s
+    one.hears(append("2", 1))
+    one.times_out()
+    assert isinstance(one.raft.last_reason, reasons.NoContact)
+    assert (one.raft.deadline or 0.0) >= one.now + LOW_S  # no haste: nobody's connection closed
 
 
 def test_a_broken_cable_between_two_nodes_disturbs_nobody() -> None:

@@ -28,10 +28,14 @@ META = snapshot_of(FIVE_ENTRIES, 5, 1)
 
 
 def compacted(*terms: int, base: int) -> Actor:
-    """Node "1" as a follower with all of this applied, its log cut up to `base`."""
+    """Node "1" as a follower with all of this applied, its log cut up to `base`.
+
+    The log reaches back to the last snapshot but one.
+    """
     one = Actor("1", term=terms[-1], log=entries_of(*terms), limits=SHORT_TAIL)
-    one.hears(append("2", terms[-1], (terms[base], base + 1), commit=base + 1))
-    one.takes_snapshot()
+    for index in (base, base + 1):
+        one.hears(append("2", terms[-1], (terms[index - 1], index), commit=index))
+        one.takes_snapshot()
     assert one.raft.log.base_index == base
     one.hears(append("2", terms[-1], (terms[-1], len(terms)), commit=len(terms)))
     one.says()
@@ -78,9 +82,10 @@ def test_a_leader_that_starts_over_finds_a_follower_whose_log_begins_later() -> 
         *(Actor(n, term=1, log=logs[n], limits=SHORT_TAIL, timing=NO_PRE_VOTE) for n in THREE)
     )
     two = talk["2"]
-    two.hears(append("3", 1, (1, 9), commit=9, to="2"))
+    for index in (8, 9):
+        two.hears(append("3", 1, (1, index), commit=index, to="2"))
+        two.takes_snapshot()
     two.says()
-    two.takes_snapshot()
     assert two.raft.log.base_index == 8
     talk.cut_off("1", "2")
     talk["1"].times_out()
@@ -99,9 +104,10 @@ def test_a_follower_far_behind_gets_the_snapshot_and_then_the_rest() -> None:
     talk = Conversation(*(Actor(n, limits=SHORT_TAIL, timing=NO_PRE_VOTE) for n in THREE))
     talk.elect("1")
     talk.cut_off("1", "2")
-    talk["1"].proposes(b"a", b"b", b"c")
-    talk.talk()
-    talk["1"].takes_snapshot()
+    for commands in ((b"a", b"b"), (b"c",)):
+        talk["1"].proposes(*commands)
+        talk.talk()
+        talk["1"].takes_snapshot()
     assert talk["1"].raft.log.base_index == 3
     talk.heal()
     talk.transcript()
@@ -200,6 +206,17 @@ def test_s1_nothing_is_applied_while_a_snapshot_is_being_installed() -> None:
     assert [entry.index for entry in one.applied] == [1, 2, 3, 4, 5, 6]
 
 
+def test_s1_what_follows_a_snapshot_is_applied_after_it_though_it_was_durable_before() -> None:
+    one = Actor("1", term=1, log=entries_of(*[1] * 8))
+    one.disk_waits = True
+    one.hears(chunk("2", 1, META, 0, FIVE_ENTRIES))
+    one.persist(1)
+    one.hears(append("2", 1, (1, 8), commit=8))
+    assert (one.raft.log.commit_index, one.applied) == (8, [])
+    one.persist()
+    assert [entry.index for entry in one.applied] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
 def test_s2_a_snapshot_that_is_complete_is_installed_before_another_one_begins() -> None:
     """The storage holds one received snapshot: a new transfer would throw the last one away."""
     newer = snapshot_of(FIVE_ENTRIES, 9, 1)
@@ -287,8 +304,10 @@ def test_a_node_whose_log_is_empty_but_for_a_snapshot_votes_by_it() -> None:
 
 def test_while_it_gets_a_snapshot_a_follower_still_hears_its_leader() -> None:
     one = leader_with(1, 1, 1, 1, 1)
-    one.hears(matched("2", 2, 6))
-    one.takes_snapshot()
+    for last in (6, 7):
+        one.hears(matched("2", 2, last))
+        one.takes_snapshot()
+        one.proposes(b"x")
     one.loses("3")
     assert one.raft.leadership is not None
     assert one.raft.leadership.progress["3"].state is ProgressState.SNAPSHOT

@@ -123,7 +123,8 @@ class Limits:
     snapshot_bytes: int = 64 * 1024 * 1024
     """Bytes of commands applied since the last snapshot that make a node take another."""
     snapshot_tail_entries: int = 10_000
-    """Entries kept before a snapshot, so that a slow follower need not be sent the snapshot."""
+    """Entries kept before a snapshot, so that a slow follower need not be sent the snapshot. The
+    log keeps what came after the previous snapshot in any case."""
     snapshot_chunk_bytes: int = 1024 * 1024
     """Bytes of a snapshot in one message."""
     command_bytes_max: int = 8 * 1024 * 1024

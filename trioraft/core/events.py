@@ -129,6 +129,13 @@ class DiskIsFull(TraceEvent):
 
 
 @attrs.frozen
+class StorageNotice(TraceEvent):
+    """The storage found damage when it was opened, and could do without what was damaged."""
+
+    text: str
+
+
+@attrs.frozen
 class TimeoutsWidened(TraceEvent):
     """An election nobody won stretched the timeout range by this factor (1 = back to normal)."""
 

@@ -49,9 +49,6 @@ class Following(State):
             return
         self._hear_leader(message)
         covered = message.prev_log_index + len(message.entries)
-        if covered < self.log.base_index:
-            self._reply_success(message, covered)  # a snapshot stands for all of it
-            return
         if message.prev_log_index < self.log.base_index:
             message = self._after_base(message)
         if self.log.term_at(message.prev_log_index) != message.prev_log_term:
@@ -65,7 +62,8 @@ class Following(State):
         self._reply_success(message, covered)
 
     def _after_base(self, message: messages.AppendEntries) -> messages.AppendEntries:
-        """What a snapshot stands for is committed, so it matches: look at the rest only."""
+        """What a snapshot stands for is committed, so it matches: look at the rest only, which
+        may be nothing."""
         return msgspec.structs.replace(
             message,
             prev_log_index=self.log.base_index,

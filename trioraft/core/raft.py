@@ -22,8 +22,8 @@ from .errors import BadMessage, InvariantViolation
 from .following import Following
 from .messages import Message
 from .ready import Ready
-from .state import LEGAL_EDGES as LEGAL_EDGES
 from .state import FIRST_HASTE, NEVER
+from .state import LEGAL_EDGES as LEGAL_EDGES
 from .types import Entry, LogIndex, NodeId, Role, SnapshotMeta
 
 OF_LEADER: Final = (messages.AppendEntries, messages.InstallSnapshot)
@@ -204,13 +204,25 @@ class Raft(Campaigning, Following):
         if self._leadership is not None:
             self._become_follower(self.term, None, reasons.NoRoom())
 
-    def on_snapshot_saved(self, meta: SnapshotMeta, now: float) -> None:
-        """This node's own snapshot is durable: cut the log, but for a tail (paper, section 7)."""
-        if self.snapshot is not None and self.snapshot.index >= meta.index:
+    def on_snapshot_saved(
+        self, meta: SnapshotMeta, now: float, *, keep_after: LogIndex | None = None
+    ) -> None:
+        """This node's own snapshot is durable: cut the log, but for a tail (paper, section 7).
+
+        Args:
+            meta: of the snapshot.
+            now: the time.
+            keep_after: keep what comes after this index in any case: that of an older snapshot,
+                so that one damaged snapshot is not the end of the node.
+        """
+        previous = self.snapshot
+        if previous is not None and previous.index >= meta.index:
             return
         self._now = now
         self.snapshot = meta
-        base = min(meta.index, self.log.applied_index) - self.limits.snapshot_tail_entries
+        base = meta.index - self.limits.snapshot_tail_entries
+        if keep_after is not None:
+            base = min(base, keep_after)
         if base > self.log.base_index:
             self.log.compact(base)
             self._out.compact = (self.log.base_index, self.log.base_term)

@@ -12,8 +12,12 @@ Rules of this file:
 from __future__ import annotations
 
 import random
+from typing import Final
 
 from .config import Timing
+
+HURRY_DOUBLINGS_MAX: Final = 16
+"""By then the usual timeout comes first; a node that is cut off for hours must not overflow."""
 
 
 class ElectionTimer:
@@ -57,7 +61,8 @@ class ElectionTimer:
         if attempt == 0:
             patience_s = self._rng.uniform(0.0, spread_s)
         else:
-            patience_s = self._rng.uniform(spread_s, 2 * spread_s) * 2 ** (attempt - 1)
+            doublings = min(attempt - 1, HURRY_DOUBLINGS_MAX)
+            patience_s = self._rng.uniform(spread_s, 2 * spread_s) * 2**doublings
         if self.deadline is not None:
             self.deadline = min(self.deadline, now + patience_s)
 

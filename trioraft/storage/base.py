@@ -35,6 +35,10 @@ class Storage(Protocol):
     def blocking(self) -> bool:
         """Whether calls may wait for a disk and belong into a worker thread."""
 
+    @property
+    def notices(self) -> Sequence[str]:
+        """What the last `open` found damaged and could do without, in sentences for the log."""
+
     def open(self, *, cluster_id: str, node_id: NodeId) -> Recovered | None:
         """Take the storage and return what it holds, or None when it is new.
 
@@ -52,14 +56,31 @@ class Storage(Protocol):
         """Store atomically and durably: the hard state if given; then the log, cut before
         `replace_from` and continued with `entries` (which start there).
 
+        Args:
+            hard_state: None leaves the stored one as it is.
+            entries: without a gap; may be empty.
+            replace_from: where they go; None leaves the log as it is. What lies under the base or
+                a snapshot is committed, and is never replaced.
+
         Raises:
             DiskFull: nothing of this call is stored; it may be tried again.
-            StorageError: it is not known what of this call is stored; the node dies.
+            StorageError: it is not known what of this call is stored; the node dies. (Entries
+                that do not fit the log are refused with it, too: those are not stored.)
         """
 
     def compact(self, base_index: LogIndex, base_term: Term) -> None:
         """Forget the entries up to `base_index`, whose term is `base_term`; a snapshot with at
-        least that index is stored. Older snapshots but the last two go as well."""
+        least that index is stored. Older snapshots but the last two go as well.
+
+        A base that the log has passed already is no error, and nothing is done. Should the newest
+        snapshot be damaged one day, the one before can serve only if the log still reaches back
+        to it: a base no higher than the index of the second newest snapshot keeps that open.
+
+        Raises:
+            DiskFull: nothing changed; it may be tried again.
+            StorageError: no snapshot reaches `base_index`, or the entry there is of another term
+                (nothing changed); or the disk failed.
+        """
 
     def write_snapshot(
         self,
@@ -71,8 +92,15 @@ class Storage(Protocol):
         """Store a snapshot of this node's state machine, atomically and durably, and return its
         meta. `chunks` is consumed as it is written; if it raises, nothing is stored.
 
+        Args:
+            index: a stored entry; what is not stored cannot be replaced by a snapshot.
+            term: the term of that entry.
+            configuration: the one in force there.
+            chunks: the content; empty chunks are allowed, and so is no chunk at all.
+
         Raises:
-            DiskFull, StorageError: nothing of it is stored; the log is unharmed.
+            DiskFull, StorageError: nothing of it is stored; the log is unharmed. Whatever `chunks`
+                raises comes through.
         """
 
     def read_snapshot(self, meta: SnapshotMeta) -> Iterator[bytes]:
@@ -114,6 +142,9 @@ class Storage(Protocol):
         Raises:
             CorruptStorage: what was received is not the snapshot; it is thrown away, and the
                 storage is as before.
+            DiskFull: the storage is as before, and the snapshot is still there to be installed.
+            StorageError: it was not received as a whole, or the log's base is beyond it (the
+                storage is as before); or the disk failed.
         """
 
     def close(self) -> None:

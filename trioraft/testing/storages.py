@@ -1,38 +1,48 @@
 """The storages a test cluster can keep its logs in.
 
 Rules of this file: a node's storage outlives its incarnations; a restart finds what the crash
-left.
+left. What is on a disk is gone with the cluster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal, TypeAlias, final
 
 from ..core.errors import ConfigError
 from ..core.types import NodeId
 from ..storage.base import Storage
 from ..storage.memory import MemoryStorage
+from ..storage.sqlite import SQLiteStorage
 
-StorageKind: TypeAlias = Literal["memory"]
+StorageKind: TypeAlias = Literal["memory", "sqlite"]
 
 
 @final
 class Storages:
     """One storage for each node, made when it is first asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[NodeId], Storage]) -> None:
+        self._make = make
         self._storages: dict[NodeId, Storage] = {}
 
     @classmethod
     @contextmanager
     def of(cls, kind: StorageKind) -> Iterator[Storages]:
         """Storages of this kind."""
-        if kind != "memory":
-            raise ConfigError(f'storage is {kind!r}; give "memory"')
-        yield cls()
+        if kind == "memory":
+            yield cls(lambda _node_id: MemoryStorage())
+        elif kind == "sqlite":
+            with tempfile.TemporaryDirectory(prefix="trioraft-") as directory:
+                yield cls(lambda node_id: SQLiteStorage(Path(directory, node_id)))
+        else:
+            raise ConfigError(f'storage is {kind!r}; give "memory" or "sqlite"')
 
     def storage(self, node_id: NodeId) -> Storage:
         """This node's storage, the same one over all its incarnations."""
-        return self._storages.setdefault(node_id, MemoryStorage())
+        if node_id not in self._storages:
+            self._storages[node_id] = self._make(node_id)
+        return self._storages[node_id]

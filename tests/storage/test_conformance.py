@@ -1,0 +1,129 @@
+"""The storages keep the protocol, and the suite that says so notices storages that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from trioraft import Entry, MemoryStorage
+from trioraft.core.types import HardState, LogIndex, NodeId, Recovered, SnapshotMeta, Term
+from trioraft.storage.base import Storage
+from trioraft.storage.sqlite import SQLiteStorage
+from trioraft.testing.faulty_storage import FaultyStorage
+from trioraft.testing.storage_conformance import STORAGE_CHECKS, StorageCheck, check_storage
+from trioraft.testing.storage_rules import StorageRuleBroken
+
+every_check = pytest.mark.parametrize("check", STORAGE_CHECKS, ids=lambda check: check.__name__)
+
+
+@every_check
+def test_memory_storage_conforms(check: StorageCheck) -> None:
+    check_storage(MemoryStorage, checks=[check])
+
+
+@every_check
+def test_sqlite_storage_conforms(check: StorageCheck, tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    check_storage(
+        lambda: SQLiteStorage(path), reborn=lambda _: SQLiteStorage(str(path)), checks=[check]
+    )
+
+
+@every_check
+def test_a_sqlite_storage_can_be_opened_again(check: StorageCheck, tmp_path: Path) -> None:
+    check_storage(lambda: SQLiteStorage(tmp_path), checks=[check])
+
+
+@every_check
+def test_a_faulty_storage_without_faults_conforms(check: StorageCheck) -> None:
+    check_storage(lambda: FaultyStorage(MemoryStorage()), checks=[check])
+
+
+class Wrong:
+    """A MemoryStorage with a bug planted by the subclass."""
+
+    blocking = False
+
+    def __init__(self) -> None:
+        self.inner = MemoryStorage()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    def open(self, *, cluster_id: str, node_id: NodeId) -> Recovered | None:
+        return self.inner.open(cluster_id=cluster_id, node_id=node_id)
+
+    def append(
+        self, hard_state: HardState | None, entries: Sequence[Entry], replace_from: LogIndex | None
+    ) -> None:
+        self.inner.append(hard_state, entries, replace_from)
+
+
+class ForgetsVotes(Wrong):
+    def append(
+        self, hard_state: HardState | None, entries: Sequence[Entry], replace_from: LogIndex | None
+    ) -> None:
+        self.inner.append(hard_state or HardState(), entries, replace_from)
+
+
+class NeverCuts(Wrong):
+    def append(
+        self, hard_state: HardState | None, entries: Sequence[Entry], replace_from: LogIndex | None
+    ) -> None:
+        if entries or replace_from is None:
+            self.inner.append(hard_state, entries, replace_from)
+
+
+class IsAlwaysNew(Wrong):
+    def open(self, *, cluster_id: str, node_id: NodeId) -> Recovered | None:
+        self.inner.open(cluster_id=cluster_id, node_id=node_id)
+        return None
+
+
+class TakesAnyone(Wrong):
+    def open(self, *, cluster_id: str, node_id: NodeId) -> Recovered | None:
+        return self.inner.open(cluster_id="c", node_id="n")
+
+
+class StoresHalf(Wrong):
+    def append(
+        self, hard_state: HardState | None, entries: Sequence[Entry], replace_from: LogIndex | None
+    ) -> None:
+        self.inner.append(hard_state, (), None)
+        self.inner.append(None, entries, replace_from)
+
+
+class NeverCompacts(Wrong):
+    def compact(self, base_index: LogIndex, base_term: Term) -> None:
+        self.inner.compact(0, 0)
+
+
+class KeepsAnyChunk(Wrong):
+    def receive_chunk(self, meta: SnapshotMeta, offset: int, data: bytes) -> int:
+        self.inner.receive_chunk(meta, offset, data)
+        return offset + len(data)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "rule"),
+    [
+        (ForgetsVotes, "hard state"),
+        (NeverCuts, "cut without entries"),
+        (IsAlwaysNew, "not new any more"),
+        (TakesAnyone, "is refused to"),
+        (StoresHalf, "a refused append stores nothing"),
+        (NeverCompacts, "compacted inside an append"),
+        (KeepsAnyChunk, "a transfer begins at 0"),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_the_suite_notices(wrong: Callable[[], Storage], rule: str) -> None:
+    with pytest.raises(StorageRuleBroken, match=rule):
+        check_storage(wrong)
+
+
+def test_every_check_says_which_rule_it_checks() -> None:
+    for check in STORAGE_CHECKS:
+        assert check.__doc__, check

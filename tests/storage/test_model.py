@@ -1,0 +1,225 @@
+"""Both storages against a plain list, step by step, whatever the steps are."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from trioraft import Configuration, CorruptStorage, Entry, MemoryStorage
+from trioraft.core.types import HardState, Recovered, SnapshotMeta
+from trioraft.storage import log_database
+from trioraft.storage.base import Storage
+from trioraft.storage.sqlite import SQLiteStorage
+
+from .support import CLUSTER, VOTERS, crashed_copy, entries
+
+
+class StorageModel(RuleBasedStateMachine):
+    """A storage, and what it should hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.term = 1
+        self.hard_state = HardState()
+        self.base_index = 0
+        self.base_term = 0
+        self.log: list[Entry] = []
+        self.snapshots: list[tuple[SnapshotMeta, bytes]] = []
+        self.storage = self.make()
+
+    def make(self) -> Storage:
+        """A new storage."""
+        return MemoryStorage()
+
+    def again(self) -> Storage:
+        """The storage as it is after a restart."""
+        self.storage.close()
+        return self.storage
+
+    @property
+    def last_index(self) -> int:
+        return self.base_index + len(self.log)
+
+    def term_at(self, index: int) -> int | None:
+        if index == self.base_index:
+            return self.base_term
+        if self.base_index < index <= self.last_index:
+            return self.log[index - self.base_index - 1].term
+        return None
+
+    @initialize()
+    def open_new(self) -> None:
+        assert self.storage.open(cluster_id=CLUSTER, node_id="0") is None
+
+    @rule(
+        back=st.sampled_from([0, 0, 0, 0, 1, 3, 10, 30]),
+        count=st.sampled_from([0, 1, 1, 2, 5, 60]),
+        vote=st.sampled_from([None, "0", "1"]),
+        with_hard_state=st.booleans(),
+    )
+    def append(self, back: int, count: int, vote: str | None, with_hard_state: bool) -> None:
+        newest = self.snapshots[-1][0].index if self.snapshots else 0
+        first = max(self.base_index + 1, newest + 1, self.last_index + 1 - back)
+        if back:
+            self.term += 1
+        new = entries(first, count, self.term, data_bytes=20)
+        hard_state = HardState(self.term, vote) if with_hard_state else None
+        self.storage.append(hard_state, new, first)
+        self.log[first - self.base_index - 1 :] = new
+        self.hard_state = hard_state or self.hard_state
+
+    @rule(vote=st.sampled_from([None, "0", "1"]))
+    def vote(self, vote: str | None) -> None:
+        self.term += 1
+        self.hard_state = HardState(self.term, vote)
+        self.storage.append(self.hard_state, (), None)
+
+    @precondition(lambda self: self.log)
+    @rule(data=st.data(), size=st.sampled_from([0, 10, 3000]))
+    def write_snapshot(self, data: st.DataObject, size: int) -> None:
+        newest = self.snapshots[-1][0].index if self.snapshots else 0
+        index = data.draw(st.integers(max(newest, self.base_index + 1), self.last_index))
+        term = self.term_at(index)
+        assert term is not None
+        content = bytes([index % 256]) * size
+        chunks = [content[: size // 3], content[size // 3 :]]
+        meta = self.storage.write_snapshot(index, term, VOTERS, chunks)
+        assert meta == SnapshotMeta(index, term, VOTERS, size, zlib.crc32(content))
+        self.adopt(meta, content)
+
+    def adopt(self, meta: SnapshotMeta, content: bytes) -> None:
+        kept = [s for s in self.snapshots if (s[0].index, s[0].term) != (meta.index, meta.term)]
+        kept.append((meta, content))
+        kept.sort(key=lambda s: (s[0].index, s[0].term))
+        self.snapshots = kept[-2:]
+
+    @precondition(lambda self: self.snapshots)
+    @rule(data=st.data())
+    def compact(self, data: st.DataObject) -> None:
+        newest = self.snapshots[-1][0].index
+        index = data.draw(st.integers(self.base_index, max(newest, self.base_index)))
+        term = self.term_at(index)
+        assert term is not None
+        self.storage.compact(index, term)
+        self.rebase(index, term)
+
+    def rebase(self, index: int, term: int) -> None:
+        self.log = self.log[index - self.base_index :]
+        self.base_index, self.base_term = index, term
+
+    @rule(
+        ahead=st.sampled_from([-3, -1, 0, 1, 20]),
+        other_term=st.booleans(),
+        breaks=st.sampled_from([False, False, True]),
+        restarts=st.booleans(),
+    )
+    def install(self, ahead: int, other_term: bool, breaks: bool, restarts: bool) -> None:
+        newest = self.snapshots[-1][0].index if self.snapshots else 0
+        index = max(self.last_index + ahead, newest, self.base_index + 1)
+        known_term = self.term_at(index)
+        if other_term or known_term is None or known_term == self.base_term:
+            self.term += 1
+            known_term = self.term
+        content = b"%d" % index * 100
+        meta = SnapshotMeta(index, known_term, VOTERS, len(content), zlib.crc32(content))
+        sent = content[:-1] + b"!" if breaks else content
+        assert self.storage.receive_chunk(meta, 0, sent[:50]) == 50
+        if restarts:
+            self.restart()
+        assert self.storage.receive_chunk(meta, 50, sent[50:]) == len(content)
+        if breaks:
+            with pytest.raises(CorruptStorage):
+                self.storage.install_snapshot(meta)
+            return
+        self.storage.install_snapshot(meta)
+        if self.term_at(index) != known_term:
+            self.log, self.base_index = [], index
+        self.rebase(index, known_term)
+        self.adopt(meta, content)
+
+    @rule()
+    def restart(self) -> None:
+        self.storage = self.again()
+        newest = self.snapshots[-1][0] if self.snapshots else None
+        assert self.storage.open(cluster_id=CLUSTER, node_id="0") == Recovered(
+            self.hard_state,
+            tuple(self.log),
+            Configuration(()) if newest is None else newest.configuration,
+            self.base_index,
+            self.base_term,
+            newest,
+        )
+
+    @invariant()
+    def snapshots_can_be_read(self) -> None:
+        for meta, content in self.snapshots:
+            assert b"".join(self.storage.read_snapshot(meta)) == content
+
+    def teardown(self) -> None:
+        self.storage.close()
+
+
+class SQLiteModel(StorageModel):
+    """The same, in a directory. Half of the restarts are crashes."""
+
+    def make(self) -> Storage:
+        self.directory = TemporaryDirectory()
+        self.incarnation = 0
+        return SQLiteStorage(self.path)
+
+    @property
+    def path(self) -> Path:
+        return Path(self.directory.name) / str(self.incarnation)
+
+    def again(self) -> Storage:
+        if self.incarnation % 2 == 0:
+            storage, self.incarnation = self.storage, self.incarnation + 1
+            assert isinstance(storage, SQLiteStorage)
+            crashed_copy(storage, self.path)
+            storage.close()
+        else:
+            self.storage.close()
+            before, self.incarnation = self.path, self.incarnation + 1
+            before.rename(self.path)
+        return SQLiteStorage(self.path)
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.directory.cleanup()
+
+
+def run(machine: type[StorageModel], examples: int, steps: int) -> None:
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_memory_storage_is_its_model() -> None:
+    run(StorageModel, 60, 40)
+
+
+def test_sqlite_storage_is_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Small bounds, so that copying the write-ahead log and sweeping in slices happen often.
+    monkeypatch.setattr(log_database, "WAL_BYTES_MAX", 60_000)
+    monkeypatch.setattr(log_database, "SWEEP_RECORDS_MAX", 2)
+    run(SQLiteModel, 20, 30)

@@ -1,0 +1,200 @@
+"""Directory: whose it is, who holds it, and how its files become durable.
+
+Rules of this file:
+
+* A directory belongs to one storage object at a time; the kernel lets go of the lock when its
+  process dies, however it dies.
+* A directory that is not ours is left as it is: nothing is created in it.
+* The lock file also notes whether its last holder closed the storage. If not, SQLite's
+  write-ahead log must still be there; without it, acknowledged writes would be gone in silence.
+* The note has always the same length: rewriting it needs no room.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+from typing import Literal, final
+
+import attrs
+import msgspec
+
+from ..core.errors import CorruptStorage, StorageError
+from .health import Health, describe
+
+DATABASE = "log.sqlite3"
+WRITE_AHEAD_LOG = "log.sqlite3-wal"
+LOCK = "trioraft.lock"
+BEING_CREATED = "log.sqlite3.new"
+
+_NOTE_BYTES = 256
+_NOT_FOREIGN = frozenset({LOCK, BEING_CREATED, f"{BEING_CREATED}-journal", "lost+found"})
+"""What may lie in a directory that is still new: creation was interrupted, or it is a volume."""
+
+KEEP_AND_REJOIN = (
+    "Nothing was changed. Do not delete the directory to start as new: a node that forgot its vote "
+    "may vote twice. Remove the node from the cluster, then let it join again with an empty "
+    "directory; the others send it the log"
+)
+"""What to do about a damaged log."""
+
+
+class LockNote(msgspec.Struct, frozen=True):
+    """What the lock file says."""
+
+    state: Literal["open", "closed"]
+    pid: int
+    host: str
+
+
+def sync_file(descriptor: int) -> None:
+    """Make a file's content and size durable.
+
+    Raises:
+        OSError: it is not durable, and never call this again for it (hazard D5).
+    """
+    full_sync = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: fsync alone stops at the drive
+    if full_sync is not None:
+        fcntl.fcntl(descriptor, full_sync)
+    else:
+        os.fsync(descriptor)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable: created, renamed, removed."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@attrs.frozen
+class Findings:
+    """What a directory said when it was taken."""
+
+    is_new: bool
+    """There is no database yet."""
+    was_left_open: bool
+    """The last holder did not close it: it was killed, or the machine went down."""
+
+
+@final
+class Directory:
+    """The files of one storage, held by a lock."""
+
+    def __init__(self, path: Path, health: Health) -> None:
+        self.path = path
+        self.database = path / DATABASE
+        self.write_ahead_log = path / WRITE_AHEAD_LOG
+        self._health = health
+        self._lock: int | None = None
+
+    def take(self) -> Findings:
+        """Create the directory if it is missing, and lock it.
+
+        Raises:
+            StorageError: it is in use, is not a directory, cannot be written, or holds
+                something else.
+            CorruptStorage: it was a storage, but its database is gone.
+        """
+        try:
+            self._make()
+            self._refuse_foreign()
+            descriptor = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise StorageError(
+                f"{self.path} cannot be used as a storage: {describe(error)}. Give a directory "
+                "that this process may create or write"
+            ) from error
+        try:
+            self._lock_or_refuse(descriptor)
+            findings = self._findings(_read_note(descriptor))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._lock = descriptor
+        return findings
+
+    def note(self, state: Literal["open", "closed"]) -> None:
+        """Write down, durably, what the next one to open this directory must know."""
+        if self._lock is None:
+            raise StorageError(f"the directory {self.path} is not locked by this storage")
+        note = LockNote(state, os.getpid(), socket.gethostname()[:64])
+        with self._health.watching("writing the lock file"):
+            os.pwrite(self._lock, msgspec.json.encode(note).ljust(_NOTE_BYTES - 1) + b"\n", 0)
+            sync_file(self._lock)
+
+    def let_go(self) -> None:
+        """Unlock. Idempotent."""
+        descriptor, self._lock = self._lock, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def _make(self) -> None:
+        if self.path.exists():
+            return
+        first_made = self.path
+        while not first_made.parent.exists():
+            first_made = first_made.parent
+        self.path.mkdir(parents=True, exist_ok=True)
+        made = self.path
+        while made != first_made.parent:
+            made = made.parent
+            sync_directory(made)
+
+    def _refuse_foreign(self) -> None:
+        names = set(os.listdir(self.path))
+        if DATABASE in names or LOCK in names or names <= _NOT_FOREIGN:
+            return
+        some = ", ".join(sorted(names)[:5])
+        raise StorageError(
+            f"{self.path} is not empty and holds no {DATABASE} (there is: {some}): it is not a "
+            "storage of trioraft. Give an empty or a new directory; nothing was changed here"
+        )
+
+    def _lock_or_refuse(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            note = _read_note(descriptor)
+            who = "someone who is just opening it"
+            if note is not None and note.state == "open":
+                who = f"process {note.pid} on {note.host}"
+                if note.pid == os.getpid():
+                    who = f"this very process ({note.pid})"
+            raise StorageError(
+                f"the storage in {self.path} is in use by {who}. Stop or close that one first, or "
+                "give each node a directory of its own"
+            ) from None
+
+    def _findings(self, note: LockNote | None) -> Findings:
+        """Look again, now that nobody else can change anything."""
+        names = set(os.listdir(self.path))
+        if DATABASE in names:
+            return Findings(False, note is not None and note.state == "open")
+        if note is not None:
+            raise CorruptStorage(
+                f"{self.database} is gone: the lock file beside it says that there was a storage. "
+                f"Bring the file back. {KEEP_AND_REJOIN}"
+            )
+        self._refuse_foreign_beside_lock(names)
+        return Findings(True, False)
+
+    def _refuse_foreign_beside_lock(self, names: set[str]) -> None:
+        if not names <= _NOT_FOREIGN:
+            some = ", ".join(sorted(names - _NOT_FOREIGN)[:5])
+            raise CorruptStorage(
+                f"{self.database} is gone, but there is still: {some}. Bring the database back, or "
+                f"give an empty directory. {KEEP_AND_REJOIN}"
+            )
+
+
+def _read_note(descriptor: int) -> LockNote | None:
+    """The note in a lock file, or None if it was never written whole."""
+    try:
+        return msgspec.json.decode(os.pread(descriptor, _NOTE_BYTES, 0), type=LockNote)
+    except msgspec.DecodeError:
+        return None

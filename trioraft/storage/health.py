@@ -1,0 +1,87 @@
+"""Health: what an error of the disk means, and that a storage which failed once stays failed.
+
+Rules of this file:
+
+* A full disk is `DiskFull`: the write was rolled back as a whole, and may be tried again.
+* Every other failure of a read, write or fsync is final. An fsync that failed once tells nothing
+  when it is called again, because the kernel may have dropped the pages (hazard D5): so nothing
+  is retried, and everything after it is refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias, final
+
+from ..core.errors import DiskFull, StorageError
+
+DiskTrouble: TypeAlias = OSError | sqlite3.Error | OverflowError
+"""What the operating system or SQLite raises; OverflowError: a value that SQLite cannot hold."""
+
+DISK_TROUBLE = (OSError, sqlite3.Error, OverflowError)
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def is_disk_full(error: DiskTrouble) -> bool:
+    """Whether this error says nothing but that there is no room."""
+    if isinstance(error, OSError):
+        return error.errno in _NO_ROOM
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+
+
+def describe(error: DiskTrouble) -> str:
+    """The error in words, with its code."""
+    name = getattr(error, "sqlite_errorname", None)
+    return f"{error} ({name})" if name else str(error) or type(error).__name__
+
+
+@final
+class Health:
+    """Whether a storage may still be used; shared by the threads that call it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._refusal: str | None = None
+
+    def check(self) -> None:
+        """Refuse everything after a failure.
+
+        Raises:
+            StorageError: something failed before, or the storage was closed.
+        """
+        if self._refusal is not None:
+            raise StorageError(f"the storage in {self._directory} {self._refusal}")
+
+    def error(self, doing: str, error: DiskTrouble) -> StorageError:
+        """The error to raise for this trouble; unless the disk is merely full, it is final."""
+        if is_disk_full(error):
+            return DiskFull(
+                f"no room while {doing} in {self._directory}: {describe(error)}. Nothing of it is "
+                "stored; make room, and try again"
+            )
+        failure = f"{doing}: {describe(error)}"
+        self._refusal = (
+            f"failed earlier and is not used any more ({failure}). Close it, look after the disk, "
+            "and open it anew"
+        )
+        return StorageError(
+            f"the disk failed while {failure} (directory {self._directory}). What of this is "
+            "stored is unknown, and it is not retried: look after the disk, and open it anew"
+        )
+
+    @contextmanager
+    def watching(self, doing: str) -> Iterator[None]:
+        """Turn disk trouble within into the right error."""
+        try:
+            yield
+        except DISK_TROUBLE as error:
+            raise self.error(doing, error) from error
+
+    def end(self) -> None:
+        """The storage is closed: what another thread may still be writing stays unfinished."""
+        self._refusal = "is closed: open it first"

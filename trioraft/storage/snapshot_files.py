@@ -1,0 +1,276 @@
+"""SnapshotFiles: the finished snapshots of one storage, a file each.
+
+Rules of this file:
+
+* A snapshot appears under its name only when it is complete and durable: temporary name, fsync,
+  rename, fsync of the directory. What has a temporary name was never promised.
+* Content goes through in chunks, and every chunk through a CRC-32.
+* The last two are kept: should the newest be damaged, the one before may serve.
+* The log's thread and the snapshots' thread both come here: the table of snapshots is guarded by
+  a lock, and nothing slow happens under it. A file that is removed while someone reads it lives
+  on until it is closed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import BinaryIO, final
+
+import msgspec
+
+from ..core.errors import CorruptStorage, StorageError
+from ..core.types import Configuration, LogIndex, SnapshotMeta, Term
+from .directory import sync_directory, sync_file
+from .health import Health
+from .snapshot_format import Description, encode_header, header_bytes, read_header
+
+KEPT = 2
+"""How many snapshots are kept."""
+
+CHUNK_BYTES = 256 * 1024
+"""How much is read at a time."""
+
+SYNC_EVERY_BYTES = 8 * 1024 * 1024
+"""How much is written before it is pushed to the disk. The rest of the file then follows fast,
+and the log's own writes do not queue behind a gigabyte."""
+
+PREFIX = "snapshot-"
+SUFFIX = ".raft"
+TEMPORARY_SUFFIX = ".tmp"
+
+
+def file_name(meta: SnapshotMeta) -> str:
+    """Sorts by index."""
+    return f"{PREFIX}{meta.index:020d}-{meta.term:020d}{SUFFIX}"
+
+
+def is_snapshot(name: str) -> bool:
+    """Whether a file of this name is a finished snapshot."""
+    return name.startswith(PREFIX) and name.endswith(SUFFIX)
+
+
+def content_chunks(file: BinaryIO, meta: SnapshotMeta, name: str) -> Iterator[bytes]:
+    """The content of a file that stands behind its header, checked at the end.
+
+    Raises:
+        CorruptStorage: at the end, if it is not what was written.
+    """
+    left = meta.size_bytes
+    crc = 0
+    while left:
+        chunk = file.read(min(left, CHUNK_BYTES))
+        if not chunk:
+            raise CorruptStorage(
+                f"{name} was cut: {left} of {meta.size_bytes} bytes of content are missing"
+            )
+        left -= len(chunk)
+        crc = zlib.crc32(chunk, crc)
+        yield chunk
+    if crc != meta.checksum or file.read(1):
+        raise CorruptStorage(
+            f"{name} (entries up to {meta.index}) is not what was written: its CRC-32 is "
+            f"{crc:08x} and should be {meta.checksum:08x}, or something follows it"
+        )
+
+
+@final
+class SnapshotFiles:
+    """What is there, by meta; and how to write and read it."""
+
+    def __init__(self, directory: Path, cluster_id: str, health: Health) -> None:
+        self.directory = directory
+        self._cluster_id = cluster_id
+        self._health = health
+        self._guard = threading.Lock()
+        self._known: dict[str, SnapshotMeta] = {}  # by file name
+
+    # -- opening ---------------------------------------------------------------------------
+
+    def find(self) -> tuple[list[SnapshotMeta], list[str]]:
+        """Look at what is there, without changing anything.
+
+        Returns:
+            The snapshots whose headers are right, newest first, the first of them read from
+            end to end; and what is wrong with those that were passed over.
+
+        Raises:
+            StorageError: one is of a newer format, or a file cannot be read.
+        """
+        problems: list[str] = []
+        usable: list[SnapshotMeta] = []
+        names = sorted(filter(is_snapshot, os.listdir(self.directory)), reverse=True)
+        for name in names:
+            try:
+                meta = self._checked(self.directory / name, whole=not usable)
+            except CorruptStorage as error:
+                problems.append(str(error))
+                continue
+            usable.append(meta)
+            self._known[name] = meta
+        return usable, problems
+
+    def _checked(self, path: Path, *, whole: bool) -> SnapshotMeta:
+        with self._health.watching(f"reading {path}"), path.open("rb") as file:
+            header = read_header(file, str(path))
+            meta = header.description.meta
+            if header.description.cluster_id != self._cluster_id or file_name(meta) != path.name:
+                raise CorruptStorage(
+                    f"{path} holds a snapshot of entries up to {meta.index} of cluster "
+                    f"{header.description.cluster_id!r}: it does not belong here"
+                )
+            if whole:
+                for _ in content_chunks(file, meta, str(path)):
+                    pass
+        return meta
+
+    def remove_leftovers(self) -> None:
+        """Remove what was being written when the last holder died."""
+        for name in os.listdir(self.directory):
+            if name.startswith(PREFIX) and name.endswith(TEMPORARY_SUFFIX):
+                (self.directory / name).unlink(missing_ok=True)
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def write(
+        self,
+        index: LogIndex,
+        term: Term,
+        configuration: Configuration,
+        chunks: Iterable[bytes],
+    ) -> SnapshotMeta:
+        """See `Storage.write_snapshot`."""
+        meta = SnapshotMeta(index, term, configuration, 0, 0)
+        temporary = self.directory / f"{file_name(meta)}{TEMPORARY_SUFFIX}"
+        try:
+            with self._health.watching(f"writing {temporary}"):
+                file = temporary.open("wb")
+            try:
+                meta = self._fill(file, meta, chunks)
+            finally:
+                with suppress(OSError):  # what cannot be written now failed before, at the sync
+                    file.close()
+            self.adopt(temporary, meta)
+        except BaseException:
+            with suppress(OSError):  # then it is removed at the next opening
+                temporary.unlink(missing_ok=True)
+            raise
+        return meta
+
+    def _fill(self, file: BinaryIO, meta: SnapshotMeta, chunks: Iterable[bytes]) -> SnapshotMeta:
+        size_bytes = crc = unsynced_bytes = 0
+        doing = f"writing the snapshot of entries up to {meta.index}"
+        description = Description(self._cluster_id, meta)
+        with self._health.watching(doing):
+            file.write(bytes(header_bytes(description)))
+        for chunk in chunks:  # the caller's code: what it raises is not the disk's trouble
+            with self._health.watching(doing):
+                file.write(chunk)
+                crc = zlib.crc32(chunk, crc)
+                size_bytes += len(chunk)
+                unsynced_bytes += len(chunk)
+                if unsynced_bytes >= SYNC_EVERY_BYTES:
+                    file.flush()
+                    sync_file(file.fileno())
+                    unsynced_bytes = 0
+        meta = msgspec.structs.replace(meta, size_bytes=size_bytes, checksum=crc)
+        with self._health.watching(doing):
+            file.seek(0)
+            file.write(encode_header(msgspec.structs.replace(description, meta=meta)))
+            file.flush()
+            sync_file(file.fileno())
+        return meta
+
+    def adopt(self, path: Path, meta: SnapshotMeta) -> None:
+        """Give a complete, durable file its name; then remove what is too old."""
+        name = file_name(meta)
+        self._health.check()
+        with self._health.watching(f"renaming {path}"), self._guard:
+            os.rename(path, self.directory / name)
+            self._known[name] = meta
+        with self._health.watching(f"making {name} durable"):
+            sync_directory(self.directory)
+        self.prune()
+
+    def prune(self) -> None:
+        """Remove all but the newest; damaged ones too, once there are enough newer ones."""
+        with self._guard:
+            newest = sorted(self._known)[-KEPT:]
+            if len(newest) < KEPT:
+                return
+            self._known = {name: self._known[name] for name in newest}
+        with self._health.watching("removing old snapshots"):
+            for name in filter(is_snapshot, os.listdir(self.directory)):
+                if name < newest[0]:
+                    (self.directory / name).unlink(missing_ok=True)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def newest_index(self) -> LogIndex:
+        """How far the snapshots reach; 0 without any."""
+        with self._guard:
+            return max((meta.index for meta in self._known.values()), default=0)
+
+    def read(self, meta: SnapshotMeta) -> Iterator[bytes]:
+        """See `Storage.read_snapshot`."""
+        return self._read(self._path(meta), meta)
+
+    def _read(self, path: Path, meta: SnapshotMeta) -> Iterator[bytes]:
+        with self._opened(path, meta) as file:
+            chunks = content_chunks(file, meta, str(path))
+            while True:
+                with self._health.watching(f"reading {path}"):
+                    chunk = next(chunks, None)
+                if chunk is None:
+                    return
+                yield chunk
+
+    def read_chunk(self, meta: SnapshotMeta, offset: int, bytes_max: int) -> bytes:
+        """See `Storage.read_chunk`."""
+        path = self._path(meta)
+        if offset < 0:
+            raise StorageError(f"a snapshot has no byte {offset}; give an offset from 0")
+        with self._opened(path, meta) as file, self._health.watching(f"reading {path}"):
+            wanted = max(0, min(bytes_max, meta.size_bytes - offset))
+            file.seek(offset, os.SEEK_CUR)
+            data = file.read(wanted)
+        if len(data) != wanted:
+            raise CorruptStorage(
+                f"{path} was cut: {wanted} bytes are wanted at {offset}, {len(data)} are there"
+            )
+        return data
+
+    def _path(self, meta: SnapshotMeta) -> Path:
+        name = file_name(meta)
+        with self._guard:
+            known = self._known.get(name)
+        if known != meta:
+            raise _gone(meta)
+        return self.directory / name
+
+    def _opened(self, path: Path, meta: SnapshotMeta) -> BinaryIO:
+        """The file, at its content."""
+        self._health.check()
+        try:
+            file = path.open("rb")
+        except FileNotFoundError as error:
+            raise _gone(meta) from error
+        with ExitStack() as undo:
+            undo.callback(file.close)
+            with self._health.watching(f"reading {path}"):
+                found = read_header(file, str(path)).description.meta
+            if found != meta:
+                raise _gone(meta)
+            undo.pop_all()
+        return file
+
+
+def _gone(meta: SnapshotMeta) -> StorageError:
+    return StorageError(
+        f"the snapshot of entries up to {meta.index} (term {meta.term}, {meta.size_bytes} bytes) "
+        "is not stored any more: take the newest one"
+    )

@@ -1,0 +1,333 @@
+"""SQLiteStorage: a directory on a disk, with the log in SQLite and snapshots in files beside it.
+
+Rules of this file:
+
+* What `append` returned from is durable, across a killed process and a lost power supply.
+* Opening checks everything that was written; what is damaged is `CorruptStorage`, and a failed
+  opening changes nothing in the directory.
+* After a failure of the disk everything is refused (hazard D5); after a full disk nothing is.
+* The log and the snapshots are used from two threads at a time. They share no connection: a
+  snapshot is a file and describes itself.
+* A snapshot that was received becomes the log's base in one transaction, and gets its name after
+  that; a crash in between is made good at the next opening.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import final
+
+import attrs
+
+from ..core.errors import ConfigError, CorruptStorage, DiskFull, StorageError
+from ..core.types import (
+    Configuration,
+    Entry,
+    HardState,
+    LogIndex,
+    NodeId,
+    Recovered,
+    SnapshotMeta,
+    Term,
+)
+from .directory import KEEP_AND_REJOIN, Directory, Findings
+from .health import DISK_TROUBLE, Health
+from .log_database import LogDatabase, create_database
+from .log_loading import Identity, LoadedLog, load
+from .received_snapshot import ReceivedSnapshot
+from .records import PAGE_BYTES
+from .snapshot_files import SnapshotFiles
+from .wal_check import check_database_files
+
+LOG_BYTES_MIN = 16 * PAGE_BYTES
+"""An empty database takes some pages."""
+
+
+@attrs.frozen
+class _Opened:
+    """What there is between `open` and `close`."""
+
+    directory: Directory
+    health: Health
+    log: LogDatabase
+    snapshots: SnapshotFiles
+    received: ReceivedSnapshot
+
+
+@final
+class SQLiteStorage:
+    """A storage in a directory of its own.
+
+    ```python
+    storage = SQLiteStorage("/var/lib/my-service/raft-0")  # one directory for each node
+    async with open_node("0", voters=..., machine=..., storage=storage, transport=...) as node:
+        ...
+    ```
+
+    The directory needs a file system with working fsync and flock: a local one.
+    """
+
+    blocking = True
+
+    def __init__(
+        self, directory: str | os.PathLike[str], *, log_bytes_max: int | None = None
+    ) -> None:
+        """Nothing is touched before `open`.
+
+        Args:
+            directory: created when it is missing; must be empty the first time.
+            log_bytes_max: bound on the log's database file, in bytes; `append` raises `DiskFull`
+                beyond it, until compaction makes room. None: as much as the disk has. SQLite's
+                write-ahead log (about 4 MiB) and the snapshots come on top.
+
+        Raises:
+            ConfigError: the bound is too small.
+        """
+        if log_bytes_max is not None and log_bytes_max < LOG_BYTES_MIN:
+            raise ConfigError(
+                f"log_bytes_max is {log_bytes_max}: give at least {LOG_BYTES_MIN} bytes, or None"
+            )
+        self._path = Path(directory).absolute()
+        self._log_bytes_max = log_bytes_max
+        self._opened: _Opened | None = None
+        self._notices: tuple[str, ...] = ()
+
+    @property
+    def directory(self) -> Path:
+        """Where it is."""
+        return self._path
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What the last opening found wrong and could do without: a damaged snapshot that an
+        older one replaces. Worth a line in a log: the disk may be failing."""
+        return self._notices
+
+    # -- life ------------------------------------------------------------------------------
+
+    def open(self, *, cluster_id: str, node_id: NodeId) -> Recovered | None:
+        """Lock the directory, check all that it holds and return it; see `Storage.open`.
+
+        Raises:
+            StorageError: in use by someone else, not a storage, another node's or cluster's, of a
+                newer format, or the disk failed. Nothing was changed.
+            CorruptStorage: it holds something else than what was written. Nothing was changed.
+        """
+        if self._opened is not None:
+            raise StorageError(
+                f"the storage in {self._path} is in use by node {node_id!r}: give each node its own"
+            )
+        health = Health(self._path)
+        identity = Identity(cluster_id, node_id)
+        with ExitStack() as undo:
+            directory = Directory(self._path, health)
+            findings = directory.take()
+            undo.callback(directory.let_go)
+            loaded = _load(directory, findings, identity, health)
+            snapshots = SnapshotFiles(self._path, cluster_id, health)
+            received = ReceivedSnapshot(self._path, cluster_id, health)
+            snapshot, is_to_be_named, self._notices = _match(loaded, snapshots, received)
+            # Everything was checked; only from here on something is changed.
+            log = LogDatabase(directory.database, loaded, health, bytes_max=self._log_bytes_max)
+            undo.callback(log.close)
+            with suppress(DiskFull):  # then there is no note, and the log has to be read in full
+                log.make_a_mark()
+                directory.note("open")
+            with health.watching("removing leftovers"):
+                snapshots.remove_leftovers()
+            if is_to_be_named and snapshot is not None:
+                snapshots.adopt(received.path, snapshot)
+                received.was_adopted()
+            undo.pop_all()
+        self._opened = _Opened(directory, health, log, snapshots, received)
+        if findings.is_new:
+            return None
+        return Recovered(
+            loaded.hard_state,
+            tuple(loaded.entries),
+            Configuration(()) if snapshot is None else snapshot.configuration,
+            loaded.base.index,
+            loaded.base.term,
+            snapshot,
+        )
+
+    def close(self) -> None:
+        """Let go of the directory; see `Storage.close`.
+
+        Raises:
+            StorageError: the disk failed. It is closed all the same; what was appended stays.
+        """
+        opened, self._opened = self._opened, None
+        if opened is None:
+            return
+        opened.health.end()
+        try:
+            opened.received.let_go()
+            # SQLite removes its write-ahead log now. The note goes first: a crash in between
+            # leaves more than is needed, never less.
+            opened.directory.note("closed")
+        finally:
+            try:
+                opened.log.close()
+            finally:
+                opened.directory.let_go()
+
+    def _use(self) -> _Opened:
+        opened = self._opened
+        if opened is None:
+            raise StorageError(f"the storage in {self._path} is not open: open it first")
+        opened.health.check()
+        return opened
+
+    # -- the log ---------------------------------------------------------------------------
+
+    def append(
+        self, hard_state: HardState | None, entries: Sequence[Entry], replace_from: LogIndex | None
+    ) -> None:
+        """Store atomically and durably; see `Storage.append`. One transaction, one fsync."""
+        opened = self._use()
+        log = opened.log
+        next_index = log.last_index + 1
+        if replace_from is None:
+            fits = not entries
+        else:
+            fits = log.base.index < replace_from <= next_index and (
+                not entries
+                or entries[0].index == entries[-1].index - len(entries) + 1 == replace_from
+            )
+            if replace_from != next_index:  # what a snapshot stands for is never replaced
+                fits = fits and replace_from > opened.snapshots.newest_index()
+        if not fits:
+            given = f"{entries[0].index} to {entries[-1].index}" if entries else "none"
+            raise StorageError(
+                f"entries {given} from {replace_from} do not continue a log that holds "
+                f"{log.base.index + 1} to {log.last_index}, with snapshots up to "
+                f"{opened.snapshots.newest_index()}. Nothing is stored"
+            )
+        log.append(hard_state, entries, replace_from)
+
+    def compact(self, base_index: LogIndex, base_term: Term) -> None:
+        """Forget entries up to `base_index`; see `Storage.compact`.
+
+        The room is used again; the database file does not shrink. Long logs are removed in
+        slices, some now and some with later appends, so that this takes milliseconds.
+        """
+        opened = self._use()
+        log = opened.log
+        if base_index <= log.base.index:
+            return
+        newest = opened.snapshots.newest_index()
+        term = log.term_at(base_index)
+        if base_index > newest or term != base_term:
+            raise StorageError(
+                f"the log cannot be compacted up to entry {base_index} of term {base_term}: the "
+                f"newest snapshot reaches {newest}, and the term there is {term}. Take a snapshot "
+                "first; nothing was changed"
+            )
+        log.compact(base_index, base_term)
+        opened.snapshots.prune()
+
+    # -- snapshots -------------------------------------------------------------------------
+
+    def write_snapshot(
+        self,
+        index: LogIndex,
+        term: Term,
+        configuration: Configuration,
+        chunks: Iterable[bytes],
+    ) -> SnapshotMeta:
+        """Store a snapshot of this node; see `Storage.write_snapshot`."""
+        opened = self._use()
+        last_index = opened.log.last_index
+        if not 0 < index <= last_index:
+            raise StorageError(
+                f"a snapshot of entries up to {index} does not fit a log that ends at "
+                f"{last_index}: only what is stored can be replaced. Nothing is stored"
+            )
+        return opened.snapshots.write(index, term, configuration, chunks)
+
+    def read_snapshot(self, meta: SnapshotMeta) -> Iterator[bytes]:
+        """The content in chunks; see `Storage.read_snapshot`."""
+        return self._use().snapshots.read(meta)
+
+    def read_chunk(self, meta: SnapshotMeta, offset: int, bytes_max: int) -> bytes:
+        """Part of a snapshot; see `Storage.read_chunk`."""
+        return self._use().snapshots.read_chunk(meta, offset, bytes_max)
+
+    def receive_chunk(self, meta: SnapshotMeta, offset: int, data: bytes) -> int:
+        """Keep part of a snapshot that is sent to us; see `Storage.receive_chunk`."""
+        return self._use().received.receive(meta, offset, data)
+
+    def install_snapshot(self, meta: SnapshotMeta) -> None:
+        """Make a received snapshot the newest; see `Storage.install_snapshot`."""
+        opened = self._use()
+        log = opened.log
+        if meta.index < log.base.index:
+            raise StorageError(
+                f"a snapshot of entries up to {meta.index} would move the log back, which begins "
+                f"after entry {log.base.index}. Nothing was changed"
+            )
+        path = opened.received.complete(meta)
+        if log.term_at(meta.index) == meta.term:
+            log.compact(meta.index, meta.term)
+        else:
+            log.start_over(meta.index, meta.term)
+        opened.snapshots.adopt(path, meta)
+        opened.received.was_adopted()
+
+
+def _load(
+    directory: Directory, findings: Findings, identity: Identity, health: Health
+) -> LoadedLog:
+    """The log as it stands; created if the directory is new."""
+    try:
+        if findings.is_new:
+            create_database(directory.database, identity)
+        check_database_files(
+            directory.database,
+            directory.write_ahead_log,
+            was_left_open=findings.was_left_open,
+        )
+    except DISK_TROUBLE as error:
+        raise health.error("opening the storage", error) from error
+    return load(directory.database, identity)
+
+
+def _match(
+    loaded: LoadedLog, snapshots: SnapshotFiles, received: ReceivedSnapshot
+) -> tuple[SnapshotMeta | None, bool, tuple[str, ...]]:
+    """Which snapshot goes with the log (hazard S3).
+
+    Returns:
+        The newest that can be read; whether it is a received one that has still to get its name;
+        what is wrong with newer ones.
+
+    Raises:
+        CorruptStorage: none goes with the log.
+    """
+    usable, problems = snapshots.find()
+    complete = received.find()
+    newest = usable[0] if usable else None
+    base = loaded.base
+    if newest is None or newest.index < base.index:
+        if base.index == 0:
+            return None, False, tuple(problems)
+        if complete is not None and (complete.index, complete.term) == (base.index, base.term):
+            return complete, True, tuple(problems)
+        here = "there is none" if newest is None else f"the newest reaches entry {newest.index}"
+        raise CorruptStorage(
+            f"{snapshots.directory}: the log begins after entry {base.index} (term {base.term}) "
+            f"and needs a snapshot up to there, but {here} that can be read"
+            f"{''.join(f'; {problem}' for problem in problems)}. {KEEP_AND_REJOIN}"
+        )
+    if newest.index > loaded.last_index or loaded.term_at(newest.index) != newest.term:
+        raise CorruptStorage(
+            f"{snapshots.directory}: the newest snapshot is of entries up to {newest.index} (term "
+            f"{newest.term}), but the log goes from {base.index} (term {base.term}) to "
+            f"{loaded.last_index} and does not hold that entry: they are not of the same time. "
+            f"{KEEP_AND_REJOIN}"
+        )
+    return newest, False, tuple(problems)

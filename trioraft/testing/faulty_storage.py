@@ -1,0 +1,197 @@
+"""FaultyStorage: any storage, with faults that a test switches on.
+
+Rules of this file:
+
+* Without a fault it is the storage within, call for call.
+* A fault comes before the storage within sees the call: what failed stored nothing, and what is
+  held up is not stored yet.
+* Faults are switched from the test's thread while the node's worker thread writes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import final
+
+from ..core.errors import ConfigError, DiskFull, StorageError
+from ..core.types import (
+    Configuration,
+    Entry,
+    HardState,
+    LogIndex,
+    NodeId,
+    Recovered,
+    SnapshotMeta,
+    Term,
+)
+from ..storage.base import Storage
+
+
+@final
+class FaultyStorage:
+    """A storage around another.
+
+    ```python
+    storage = FaultyStorage(SQLiteStorage(tmp_path), blocking=True)
+    with storage.held():            # a disk that hangs
+        proposal = node.submit(b"x")
+        ...
+    storage.disk_full = True        # until it is False again
+    storage.fail_next_append()      # an fsync that fails; the node must die of it
+    ```
+    """
+
+    def __init__(self, inner: Storage, *, blocking: bool | None = None) -> None:
+        """Nothing fails yet.
+
+        Args:
+            inner: what keeps the data.
+            blocking: overrides what `inner` says; True sends a `MemoryStorage` into worker
+                threads, so that it can be held up.
+        """
+        self.inner = inner
+        self.blocking = inner.blocking if blocking is None else blocking
+        self.disk_full = False
+        """While True, whatever writes raises `DiskFull`."""
+        self.delay_s = 0.0
+        """How long each append waits before it writes, in seconds. Blocking storages only."""
+        self.writes = 0
+        """How many appends have been written."""
+        self.calls: list[str] = []
+        """The name of every call, in order, failed ones too."""
+        self._next_error: StorageError | None = None
+        self._failure: StorageError | None = None
+        self._may_write = threading.Event()
+        self._may_write.set()
+        self._waiting = threading.Event()
+
+    # -- switches --------------------------------------------------------------------------
+
+    def fail_next_append(self, error: StorageError | None = None) -> None:
+        """Let the next append raise this error; after anything but `DiskFull` every call is
+        refused until the storage is opened anew, as after a failed fsync."""
+        self._next_error = error or StorageError(
+            "the disk failed (on purpose): what is stored is unknown"
+        )
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold every append back until the end of the block: a disk that hangs.
+
+        Raises:
+            ConfigError: this storage is not called in threads, so it would stop everything.
+        """
+        self._check_may_wait("held()")
+        self._may_write.clear()
+        try:
+            yield
+        finally:
+            self._waiting.clear()
+            self._may_write.set()
+
+    def wait_until_held(self, timeout_s: float) -> bool:
+        """Wait until an append is being held back; call it in a thread beside Trio.
+
+        Args:
+            timeout_s: how long to wait, in seconds.
+
+        Returns:
+            Whether one is.
+        """
+        return self._waiting.wait(timeout_s)
+
+    def _check_may_wait(self, what: str) -> None:
+        if not self.blocking:
+            raise ConfigError(
+                f"{what} needs a storage that is called in threads: give FaultyStorage(…, "
+                "blocking=True)"
+            )
+
+    # -- the storage -----------------------------------------------------------------------
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What the inner storage found damaged."""
+        return self.inner.notices
+
+    def open(self, *, cluster_id: str, node_id: NodeId) -> Recovered | None:
+        """See `Storage.open`; faults of the past are over."""
+        self.calls.append("open")
+        recovered = self.inner.open(cluster_id=cluster_id, node_id=node_id)
+        self._failure = None
+        return recovered
+
+    def append(
+        self, hard_state: HardState | None, entries: Sequence[Entry], replace_from: LogIndex | None
+    ) -> None:
+        """See `Storage.append`."""
+        self._begin("append")
+        if self.delay_s:
+            self._check_may_wait("delay_s")
+            threading.Event().wait(self.delay_s)  # a worker thread's sleep
+        if not self._may_write.is_set():
+            self._waiting.set()
+            self._may_write.wait()
+        error, self._next_error = self._next_error, None
+        if error is not None:
+            if not isinstance(error, DiskFull):
+                self._failure = error
+            raise error
+        self._check_room()
+        self.inner.append(hard_state, entries, replace_from)
+        self.writes += 1
+
+    def compact(self, base_index: LogIndex, base_term: Term) -> None:
+        """See `Storage.compact`."""
+        self._begin("compact")
+        self.inner.compact(base_index, base_term)
+
+    def write_snapshot(
+        self,
+        index: LogIndex,
+        term: Term,
+        configuration: Configuration,
+        chunks: Iterable[bytes],
+    ) -> SnapshotMeta:
+        """See `Storage.write_snapshot`."""
+        self._begin("write_snapshot")
+        self._check_room()
+        return self.inner.write_snapshot(index, term, configuration, chunks)
+
+    def read_snapshot(self, meta: SnapshotMeta) -> Iterator[bytes]:
+        """See `Storage.read_snapshot`."""
+        self._begin("read_snapshot")
+        return self.inner.read_snapshot(meta)
+
+    def read_chunk(self, meta: SnapshotMeta, offset: int, bytes_max: int) -> bytes:
+        """See `Storage.read_chunk`."""
+        self._begin("read_chunk")
+        return self.inner.read_chunk(meta, offset, bytes_max)
+
+    def receive_chunk(self, meta: SnapshotMeta, offset: int, data: bytes) -> int:
+        """See `Storage.receive_chunk`."""
+        self._begin("receive_chunk")
+        self._check_room()
+        return self.inner.receive_chunk(meta, offset, data)
+
+    def install_snapshot(self, meta: SnapshotMeta) -> None:
+        """See `Storage.install_snapshot`."""
+        self._begin("install_snapshot")
+        self._check_room()
+        self.inner.install_snapshot(meta)
+
+    def close(self) -> None:
+        """See `Storage.close`."""
+        self.calls.append("close")
+        self.inner.close()
+
+    def _begin(self, call: str) -> None:
+        self.calls.append(call)
+        if self._failure is not None:
+            raise StorageError(f"the disk failed earlier (on purpose): {self._failure}")
+
+    def _check_room(self) -> None:
+        if self.disk_full:
+            raise DiskFull("no room (on purpose): nothing of this call is stored")
