@@ -132,8 +132,7 @@ class WatchedCluster:
         self._network = network
         self.ids: tuple[NodeId, ...] = tuple(str(number) for number in range(size))
         self.watches: dict[NodeId, Watch] = {
-            node_id: Watch(WatchedRandom(f"{seed}/{node_id}"))
-            for node_id in self.ids
+            node_id: Watch(WatchedRandom(f"{seed}/{node_id}")) for node_id in self.ids
         }
         self._storages = {node_id: MemoryStorage() for node_id in self.ids}
         self._members: dict[NodeId, _Member] = {}

@@ -75,7 +75,8 @@ class Timing:
                 f"Rule: heartbeat_interval_s × {HEARTBEATS_PER_TIMEOUT_MIN} ≤ lower election "
                 f"timeout; use {low / 3:g} s, or raise election_timeout_s"
             )
-        if not (math.isfinite(self.fast_failover_spread_s) and self.fast_failover_spread_s > 0):
+        spread_s = self.fast_failover_spread_s
+        if self.fast_failover and not (math.isfinite(spread_s) and spread_s > 0):
             raise ConfigError(
                 f"fast_failover_spread_s is {self.fast_failover_spread_s!r}: give a positive time "
                 "in seconds, or fast_failover=False"

@@ -87,14 +87,17 @@ class Leadership:
     def heartbeats(self, now: float) -> Iterator[AppendEntries]:
         """One empty AppendEntries per follower: a new round."""
         self.round += 1
-        self.heartbeat_deadline = now + self.timing.heartbeat_interval_s
+        is_regular = now >= self.heartbeat_deadline  # otherwise it brings a commit index only
+        if is_regular:
+            self.heartbeat_deadline = now + self.timing.heartbeat_interval_s
         self.commit_notice_deadline = None
         for peer, progress in self.progress.items():
-            yield self._heartbeat(peer, progress)
+            yield self._heartbeat(peer, progress, is_regular=is_regular)
 
-    def _heartbeat(self, peer: NodeId, progress: Progress) -> AppendEntries:
-        stalled = progress.match_index == progress.match_at_heartbeat
-        progress.match_at_heartbeat = progress.match_index
+    def _heartbeat(self, peer: NodeId, progress: Progress, *, is_regular: bool) -> AppendEntries:
+        stalled = is_regular and progress.match_index == progress.match_at_heartbeat
+        if is_regular:
+            progress.match_at_heartbeat = progress.match_index
         if progress.state is ProgressState.PROBE or stalled:
             prev_index = progress.next_index - 1
         else:

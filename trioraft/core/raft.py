@@ -144,13 +144,17 @@ class Raft(Campaigning, Following):
             self._start_timer()
             return
         reason = self._why_campaign()
-        campaign = self._campaign
-        if campaign is not None and campaign.was_too_short(self.node_id) and self._timer.widen():
-            self._trace_widened()
+        if not self._haste:  # a hurried campaign is meant to be short
+            self._maybe_widen()
         if self.timing.pre_vote:
             self._become_pre_candidate(reason)
         else:
             self._become_candidate(reason)
+
+    def _maybe_widen(self) -> None:
+        campaign = self._campaign
+        if campaign is not None and campaign.was_too_short(self.node_id) and self._timer.widen():
+            self._trace_widened()
 
     def on_persisted(self, number: int, now: float) -> None:
         """The Ready of this number, and all before it, are durable."""
