@@ -2,8 +2,9 @@
 
 Rules of this file:
 
-* One task applies, in order; a snapshot is taken and restored between two entries, never beside
-  one (hazard S1).
+* Entries are applied in order, at once by whoever brings them; only while a snapshot is being
+  restored they wait, and the task applies them after it. A snapshot is taken and restored
+  between two entries, never beside one (hazard S1).
 * Writing a snapshot does not stop the log: the state machine hands out a view of itself, and a
   worker thread writes it while entries go on being applied.
 * An exception out of `apply` is the command's result. One out of `snapshot` or `restore` is a bug
@@ -63,6 +64,7 @@ class Applying:
         self._limits = limits
         self._owner = owner
         self._queue: deque[_Work] = deque()
+        self._is_idle = True
         self._work = Wakeup()
         self._applied_index: LogIndex = 0
         self._snapshot_index: LogIndex = 0
@@ -77,6 +79,13 @@ class Applying:
 
     def put(self, work: _Work) -> None:
         """Entries to apply next, or a snapshot to restore."""
+        if self._is_idle and not isinstance(work, SnapshotMeta):
+            self._apply(work)
+            self._owner.on_applied(self._applied_index)
+            if self._should_save():
+                self._work.set()
+            return
+        self._is_idle = False
         self._queue.append(work)
         self._work.set()
 
@@ -88,6 +97,7 @@ class Applying:
             name: of such a task.
         """
         while True:
+            self._is_idle = True
             await self._work.wait()
             while self._queue:
                 work = self._queue.popleft()

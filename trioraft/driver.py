@@ -2,9 +2,11 @@
 
 Rules of this file:
 
-* The core is touched from the Trio thread only; every input goes through `_after_input`, which
-  is where timers move, role tasks start and end, and the driver task is woken.
-* Effects are carried out by `_carry_out`, in the order that `Ready` prescribes.
+* The core is touched from the Trio thread only. After every input comes `_act`: it carries out
+  what the core now wants done, in the order that `Ready` prescribes, and moves timers and role
+  tasks along. Whoever brought the input does it, without a detour through another task.
+* Proposals alone wait for the driver task: it comes round once for all that were made meanwhile,
+  and that is where batches come from.
 * What waits for the disk (votes, acknowledgements) leaves only once it is durable.
 * Becoming Dead is synchronous; when `run` returns, no task, thread or socket of the node is left.
 """
@@ -31,7 +33,7 @@ from .core.types import Configuration, LogIndex, NodeId, Recovered, SnapshotMeta
 from .event_stream import EventStream, NodeEvent
 from .logs import TraceLogger
 from .persistence import Persistence, StorageCalls
-from .proposals import ProposalTable
+from .proposals import Proposal, ProposalTable
 from .state_machine import StateMachine
 from .storage.base import Storage
 from .transport.base import Transport, TransportEvent
@@ -81,6 +83,8 @@ class Driver:
         self._leader_scope: trio.CancelScope | None = None
         self._leading_term: Term | None = None
         self._work = Wakeup()
+        self._is_acting = False
+        self._batch_s = 0.0
         self._chunk_requests: deque[ChunkRequest] = deque()
         self._chunk_work = Wakeup()
 
@@ -131,7 +135,7 @@ class Driver:
                 f"{self.name}.snapshot",
                 name=f"{self.name}.apply",
             )
-            self._after_input(core)
+            self._act(core)
             task_status.started()
 
     def kill(self, cause: str) -> None:
@@ -166,14 +170,19 @@ class Driver:
         core = self.core
         if core is not None and not self.is_dead:
             core.step(message, trio.current_time())
-            self._after_input(core)
+
+    def on_batch_end(self) -> None:
+        """What had arrived was handed over."""
+        core = self.core
+        if core is not None and not self.is_dead:
+            self._act(core)
 
     def on_peer_lost(self, peer: NodeId) -> None:
         """A connection with this peer ended."""
         core = self.core
         if core is not None and not self.is_dead:
             core.on_peer_lost(peer, trio.current_time())
-            self._after_input(core)
+            self._act(core)
 
     def on_transport_event(self, event: TransportEvent) -> None:
         """Something that belongs into the log."""
@@ -188,16 +197,31 @@ class Driver:
 
     # -- proposals -------------------------------------------------------------------------
 
-    def propose(self, core: Raft, data: bytes) -> LogIndex:
-        """Put a command into the leader's log; the driver sends and stores it."""
-        index = core.propose(data, trio.current_time())
-        self._work.set()
-        return index
+    def propose(self, core: Raft, data: bytes) -> Proposal:
+        """Put a command into the leader's log; the driver task sends and stores it."""
+        if not self._work.is_set:
+            self._batch_s = trio.current_time()  # one look at the clock for the whole batch
+            self._work.set()
+        proposal = Proposal(core.propose(data, self._batch_s), core.term, len(data))
+        self.proposals.add(proposal)
+        return proposal
 
     # -- inputs to effects -----------------------------------------------------------------
 
-    def _after_input(self, core: Raft) -> None:
-        """The core may have changed: let timers, role tasks, watchers and the driver know."""
+    def _act(self, core: Raft) -> None:
+        """The core may have changed: do what it wants done, and let everyone else know."""
+        if self._is_acting:
+            return  # an effect of this very `_act` came back as an input: it is seen to below
+        self._is_acting = True
+        try:
+            while (ready := core.ready()) is not None:
+                self._carry_out(ready)
+        finally:
+            self._is_acting = False
+        self._settle(core)
+
+    def _settle(self, core: Raft) -> None:
+        """Timers, role tasks and watchers follow the core."""
         self._timer_scope.deadline = _or_never(core.deadline)
         if core.heartbeat_deadline is not None:
             self._heartbeat_scope.deadline = core.heartbeat_deadline
@@ -206,7 +230,6 @@ class Driver:
             self._change_leader_task(core, leading_term)
         if self.status_changed:
             self.status_changed.unpark_all()
-        self._work.set()
 
     def _change_leader_task(self, core: Raft, leading_term: Term | None) -> None:
         if self._leader_scope is not None:
@@ -221,17 +244,16 @@ class Driver:
             self._nursery.start_soon(self._lead, core, scope, name=name)
 
     async def _drive(self, core: Raft) -> None:
+        """Come round for proposals."""
         while True:
             await self._work.wait()
-            ready = core.ready()
-            if ready is not None:
-                self._carry_out(core, ready)
+            self._act(core)
 
-    def _carry_out(self, core: Raft, ready: Ready) -> None:
-        if ready.awaits_persist:
-            self._persistence.put(ready)
+    def _carry_out(self, ready: Ready) -> None:
         for message in ready.messages:
             self._transport.send(message)
+        if ready.awaits_persist:
+            self._persistence.put(ready)
         if ready.committed:
             self._applying.put(ready.committed)
         if ready.chunk_requests:
@@ -239,9 +261,6 @@ class Driver:
             self._chunk_work.set()
         for event in ready.events:
             self._tell(event)
-        # Building messages moves what the heartbeat has to do.
-        if core.heartbeat_deadline is not None:
-            self._heartbeat_scope.deadline = core.heartbeat_deadline
 
     # -- the disk's and the state machine's owner -------------------------------------------
 
@@ -252,7 +271,7 @@ class Driver:
             for message in ready.messages_after_persist:
                 self._transport.send(message)
         core.on_persisted(readies[-1].number, trio.current_time())
-        self._after_input(core)
+        self._act(core)
 
     def on_installed(self, meta: SnapshotMeta) -> None:
         """The stored log stands at this snapshot: bring the state machine there too."""
@@ -262,26 +281,26 @@ class Driver:
         """Part of a snapshot is stored."""
         core = self._living_core()
         core.on_chunk_stored(chunk, next_offset, trio.current_time())
-        self._after_input(core)
+        self._act(core)
 
     def on_disk_full(self) -> None:
         """Nothing can be promised until there is room."""
         core = self._living_core()
         core.on_disk_full(trio.current_time())
-        self._after_input(core)
+        self._act(core)
 
     def on_applied(self, index: LogIndex) -> None:
         """The state machine stands at this index."""
         core = self._living_core()
         core.on_applied(index)
-        self._after_input(core)
+        self._act(core)
 
     def on_snapshot_saved(self, meta: SnapshotMeta) -> None:
         """The log may be cut."""
         core = self._living_core()
         previous_index = 0 if core.snapshot is None else core.snapshot.index
         core.on_snapshot_saved(meta, trio.current_time(), keep_after=previous_index)
-        self._after_input(core)
+        self._act(core)
 
     def on_snapshot_unsaved(self, error: DiskFull) -> None:
         """No room for a snapshot: the log grows until there is."""
@@ -314,7 +333,7 @@ class Driver:
             for _ in range(DRAIN_PASSES):
                 await trio.lowlevel.checkpoint()
             core.on_timeout(trio.current_time())
-            self._after_input(core)
+            self._act(core)
 
     async def _lead(self, core: Raft, scope: trio.CancelScope) -> None:
         """What runs only while this node leads one term."""
@@ -329,7 +348,7 @@ class Driver:
                 self._heartbeat_scope = scope
                 await trio.sleep_forever()
             core.on_heartbeat_due(trio.current_time())
-            self._after_input(core)
+            self._act(core)
 
     async def _send_snapshots(self, core: Raft) -> None:
         """Read the chunks that followers in need of a snapshot are to get, one at a time."""
@@ -349,7 +368,7 @@ class Driver:
                     core.on_snapshot_gone(request)
                 else:
                     core.send_chunk(request, data, trio.current_time())
-                self._after_input(core)
+                self._act(core)
             await self._chunk_work.wait()
 
     # -- watchers --------------------------------------------------------------------------

@@ -105,10 +105,11 @@ class Node:
 
         Cancelling the wait does not undo the command: it may still be applied.
         """
-        self._leading_core()
-        self._check_size(data)
-        await self._driver.proposals.wait_for_room(len(data))
-        return await self._append(data).result()
+        proposals = self._driver.proposals
+        if not proposals.has_room(len(data)):
+            self._check(data)
+            await proposals.wait_for_room(len(data))
+        return await self._driver.propose(self._check(data), data).result()
 
     def submit(self, data: bytes) -> Proposal:
         """Put a command into the leader's log without waiting: for pipelines.
@@ -123,10 +124,9 @@ class Node:
             Overloaded: the commands on their way fill `Limits.proposals_bytes_max`.
             NotLeader, NodeDead, ConfigError: as `propose`.
         """
-        self._leading_core()
-        self._check_size(data)
+        core = self._check(data)
         self._driver.proposals.check_room(len(data))
-        return self._append(data)
+        return self._driver.propose(core, data)
 
     async def wait(self, predicate: Callable[[Status], bool]) -> Status:
         """Wait until `predicate` holds of the node's status; returns at once if it does.
@@ -189,29 +189,25 @@ class Node:
         """Names of the tasks that the node's present role owns (its connections' apart)."""
         return self._driver.expected_tasks()
 
-    def _leading_core(self) -> Raft:
-        core = self._driver.core
-        if self._driver.is_dead or core is None:
-            raise NodeDead(f"node {self.id!r} is Dead; the command was not taken")
-        if core.leadership is None:
-            leader_id = core.leader_id
-            address = None if leader_id is None else self._transport.address_of(leader_id)
-            raise NotLeader(leader_id, address)
+    def _check(self, data: bytes) -> Raft:
+        """The core, if it leads and the command can be taken at all."""
+        driver = self._driver
+        core = driver.core
+        if core is None or core.leadership is None:
+            raise self._why_not(core)
+        if len(data) > driver.limits.command_bytes_max:
+            raise ConfigError(
+                f"a command of {len(data)} bytes exceeds Limits.command_bytes_max "
+                f"({driver.limits.command_bytes_max}): split it, or raise the limit on every node"
+            )
         return core
 
-    def _check_size(self, data: bytes) -> None:
-        limit = self._driver.limits.command_bytes_max
-        if len(data) > limit:
-            raise ConfigError(
-                f"a command of {len(data)} bytes exceeds Limits.command_bytes_max ({limit}): "
-                "split it, or raise the limit on every node"
-            )
-
-    def _append(self, data: bytes) -> Proposal:
-        core = self._leading_core()  # again: a wait for room may lie between
-        proposal = Proposal(self._driver.propose(core, data), core.term, len(data))
-        self._driver.proposals.add(proposal)
-        return proposal
+    def _why_not(self, core: Raft | None) -> NodeDead | NotLeader:
+        if core is None or self._driver.is_dead:
+            return NodeDead(f"node {self.id!r} is Dead; the command was not taken")
+        leader_id = core.leader_id
+        address = None if leader_id is None else self._transport.address_of(leader_id)
+        return NotLeader(leader_id, address)
 
 
 @asynccontextmanager

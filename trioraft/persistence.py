@@ -4,6 +4,7 @@ Rules of this file:
 
 * Readys are honoured in their order. Plain writes that arrive while one is under way join the
   next: one transaction for all of them.
+* A storage that does not block is written to at once, by whoever brings the Ready.
 * A write that has begun is waited for, whatever is cancelled: half a write is nobody's friend.
 * A full disk is waited out: the write is tried again, and nothing is acknowledged meanwhile.
   Every other failure ends the node; a failed fsync is never tried again (hazard D5).
@@ -79,11 +80,26 @@ class Persistence:
         self._owner = owner
         self._waiting: list[Ready] = []
         self._work = Wakeup()
+        self._is_idle = True
 
     def put(self, ready: Ready) -> None:
         """This Ready has something for the disk, or messages that wait for it."""
+        may_write_now = not self._storage.blocking and self._is_idle and ready.is_plain_write
+        if may_write_now and self._store_at_once(ready):
+            return
+        self._is_idle = False
         self._waiting.append(ready)
         self._work.set()
+
+    def _store_at_once(self, ready: Ready) -> bool:
+        write = join_writes([ready])
+        if write is not None:
+            try:
+                self._storage.append(write.hard_state, write.entries, write.replace_from)
+            except DiskFull:
+                return False  # the task waits it out
+        self._owner.on_durable([ready])
+        return True
 
     async def run(self) -> None:
         """Write until cancelled.
@@ -92,6 +108,7 @@ class Persistence:
             StorageError: the storage failed.
         """
         while True:
+            self._is_idle = not self._waiting
             await self._work.wait()
             batch, self._waiting = self._waiting, []
             for group in _groups(batch):

@@ -25,7 +25,16 @@ from .core.types import Entry, LogIndex, Term
 class Proposal:
     """A command that is in the leader's log. Its `index` is known, its outcome comes later."""
 
-    __slots__ = ("_done", "_error", "_event", "_value", "index", "size_bytes", "term")
+    __slots__ = (
+        "_done",
+        "_error",
+        "_event",
+        "_value",
+        "_waiter",
+        "index",
+        "size_bytes",
+        "term",
+    )
 
     def __init__(self, index: LogIndex, term: Term, size_bytes: int) -> None:
         self.index = index
@@ -36,7 +45,8 @@ class Proposal:
         self._done = False
         self._value: Any = None
         self._error: BaseException | None = None
-        self._event: trio.Event | None = None
+        self._waiter: trio.lowlevel.Task | None = None  # the common case: just one
+        self._event: trio.Event | None = None  # further ones
 
     @property
     def is_done(self) -> bool:
@@ -58,6 +68,9 @@ class Proposal:
         """
         if self._done:
             await trio.lowlevel.checkpoint_if_cancelled()
+        elif self._waiter is None:
+            self._waiter = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._give_up)
         else:
             if self._event is None:
                 self._event = trio.Event()
@@ -76,8 +89,15 @@ class Proposal:
         self._error = error
         self._finish()
 
+    def _give_up(self, _: object) -> trio.lowlevel.Abort:
+        self._waiter = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
     def _finish(self) -> None:
         self._done = True
+        if self._waiter is not None:
+            trio.lowlevel.reschedule(self._waiter)
+            self._waiter = None
         if self._event is not None:
             self._event.set()
 
@@ -95,9 +115,13 @@ class ProposalTable:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether a command of this size need not wait."""
+        return not self._queue and self._fits(size_bytes)
+
     def check_room(self, size_bytes: int) -> None:
         """Raise `Overloaded` if a command of this size must wait."""
-        if self._queue or not self._fits(size_bytes):
+        if not self.has_room(size_bytes):
             raise Overloaded(
                 f"{self._bytes} bytes of commands wait to be applied; with {size_bytes} more they "
                 f"would exceed Limits.proposals_bytes_max ({self._bytes_max}): slow down, or "
@@ -106,7 +130,7 @@ class ProposalTable:
 
     async def wait_for_room(self, size_bytes: int) -> None:
         """Wait until a command of this size fits; returns at once if it does. Cancellable."""
-        if not self._queue and self._fits(size_bytes):
+        if self.has_room(size_bytes):
             await trio.lowlevel.checkpoint_if_cancelled()
             return
         entry = (size_bytes, trio.Event())

@@ -15,22 +15,23 @@ import trio
 class Wakeup:
     """What a driver sleeps on."""
 
-    __slots__ = ("_is_set", "_lot")
+    __slots__ = ("_lot", "is_set")
 
     def __init__(self) -> None:
-        self._is_set = False
+        self.is_set = False
+        """Whether it was woken and has not come round yet."""
         self._lot = trio.lowlevel.ParkingLot()
 
     def set(self) -> None:
         """Wake the sleeper, or let its next `wait` return at once."""
-        if not self._is_set:
-            self._is_set = True
+        if not self.is_set:
+            self.is_set = True
             self._lot.unpark()
 
     async def wait(self) -> None:
         """Sleep until woken. Cancellation leaves the wake in place."""
-        if self._is_set:
+        if self.is_set:
             await trio.lowlevel.checkpoint()
         else:
             await self._lot.park()
-        self._is_set = False
+        self.is_set = False

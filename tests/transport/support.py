@@ -47,6 +47,9 @@ class Recorder:
     refuses: Callable[[Message], bool] = lambda message: False
     _changed: trio.Event = attrs.Factory(trio.Event)
 
+    def on_batch_end(self) -> None:
+        pass
+
     def on_message(self, message: Message) -> None:
         if self.refuses(message):
             raise BadMessage("the owner does not like it")

@@ -165,7 +165,9 @@ async def test_a_connection_that_cannot_be_made_in_time(
 # -- the queue -----------------------------------------------------------------------------------
 
 
-async def test_everything_queued_leaves_in_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_waits_behind_a_write_leaves_in_one_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     writes: list[int] = []
     send_all = trio.SocketStream.send_all
 
@@ -177,11 +179,26 @@ async def test_everything_queued_leaves_in_one_write(monkeypatch: pytest.MonkeyP
         stream = await peer.admit()
         monkeypatch.setattr(trio.SocketStream, "send_all", noting)
         frame = encode_frame(heartbeat("0", "1"))
-        for count in (1, 30, 2):
+        for count in (30, 2):
+            peer.link.offer(replication("0", "1", 100_000, 0))
+            await trio.testing.wait_all_tasks_blocked(0.01)  # the write is stuck
             for _ in range(count):
                 peer.link.offer(heartbeat("0", "1"))
-            assert await read_rounds(stream, count) == [1] * count
-        assert writes == [len(frame), 30 * len(frame), 2 * len(frame)]
+            assert await read_rounds(stream, 1 + count) == [0] + [1] * count
+        assert [size for size in writes if size % len(frame) == 0] == [
+            30 * len(frame),
+            2 * len(frame),
+        ]
+
+
+async def test_a_message_to_an_idle_link_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with linked(monkeypatch) as peer:
+        stream = await peer.admit()
+        await trio.testing.wait_all_tasks_blocked()
+        peer.link.offer(heartbeat("0", "1", 8))
+        with stream.socket.dup() as theirs:  # without a turn of the scheduler in between
+            assert select.select([theirs], [], [], 1)[0]
+        assert await read_rounds(stream, 1) == [8]
 
 
 async def test_a_message_leaves_within_one_task_switch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +230,9 @@ async def test_a_large_queue_leaves_in_order_in_bounded_writes(
 async def test_the_queue_is_bounded_by_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     async with linked(monkeypatch, Limits(link_queue_messages_max=10)) as peer:
         stream = await peer.admit()
-        for number in range(25):
+        peer.link.offer(replication("0", "1", 100_000, 0))
+        await trio.testing.wait_all_tasks_blocked(0.01)  # the write is stuck
+        for number in range(1, 25):
             peer.link.offer(heartbeat("0", "1", number))
         assert await read_rounds(stream, 10) == list(range(10))  # the new ones are dropped
         peer.link.offer(heartbeat("0", "1", 99))
@@ -225,9 +244,10 @@ async def test_the_queue_is_bounded_by_messages(monkeypatch: pytest.MonkeyPatch)
 async def test_the_queue_is_bounded_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     async with linked(monkeypatch, Limits(link_queue_bytes_max=1000)) as peer:
         stream = await peer.admit()
-        for number in range(5):
-            peer.link.offer(replication("0", "1", 400, number))
-        assert await read_rounds(stream, 2) == [0, 1]
+        peer.link.offer(replication("0", "1", 100_000, 0))  # alone, it always fits
+        await trio.testing.wait_all_tasks_blocked(0.01)  # the write is stuck
+        peer.link.offer(replication("0", "1", 400, 1))  # there is no room beside it
+        assert await read_rounds(stream, 1) == [0]
         peer.link.offer(replication("0", "1", 5000, 7))  # alone, it always fits
         assert await read_rounds(stream, 1) == [7]
 

@@ -114,6 +114,9 @@ class _CuttableOwner:
         if not self._cuts.is_cut(message.sender, message.receiver):
             self._owner.on_message(message)
 
+    def on_batch_end(self) -> None:
+        self._owner.on_batch_end()
+
     def on_peer_lost(self, peer: NodeId) -> None:
         if not self._cuts.is_cut(peer, self._node_id):
             self._owner.on_peer_lost(peer)

@@ -81,6 +81,9 @@ class TransportOwner(Protocol):
             BadMessage: no correct peer sends this; close the connection it came from.
         """
 
+    def on_batch_end(self) -> None:
+        """What had arrived so far was handed over, message by message: act on it now."""
+
     def on_peer_lost(self, peer: NodeId) -> None:
         """A connection with this peer ended (EOF, reset, refused). A hint, never proof."""
 

@@ -141,13 +141,17 @@ class Inbound:
     async def _read(self, peer: NodeId, connection: Connection, scope: trio.CancelScope) -> None:
         deframer = connection.deframer
         node_id = self._session.node_id
-        on_message = self._session.owner.on_message
+        owner = self._session.owner
         timeout_s = self._session.limits.frame_timeout_s
         while True:
             whole_frames = False
-            while (payload := deframer.next_payload()) is not None:
-                on_message(decode_from(peer, node_id, payload))
-                whole_frames = True
+            try:
+                while (payload := deframer.next_payload()) is not None:
+                    owner.on_message(decode_from(peer, node_id, payload))
+                    whole_frames = True
+            finally:
+                if whole_frames:
+                    owner.on_batch_end()
             # The deadline belongs to the frame that is half there; more bytes do not extend it.
             if not deframer.pending:
                 if scope.deadline != math.inf:

@@ -6,12 +6,14 @@ Rules of this file:
 * The queue belongs to a connection, or to the attempt to make one. When that fails, what waited
   is discarded: Raft repeats what still matters, and old messages are only in the way.
 * The queue is bounded by messages and by bytes, those in the hands of the kernel call included.
-* Everything queued leaves in one write, as soon as the scheduler comes round.
+* Everything queued leaves in one write, as soon as the scheduler comes round. A message that finds
+  the link idle is given to the kernel at once, which spares it a turn of the scheduler.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 from collections import deque
@@ -66,6 +68,7 @@ class Link:
         self._accepting = False
         self._dropped = 0  # in the present episode of a full queue
         self._news = trio.Event()  # something was queued
+        self._idle_fd: int | None = None  # of a plain socket, while nothing waits to be written
         self._peer_back = trio.Event()
         self._attempts = 0
         self._failures = 0  # in a row
@@ -89,6 +92,12 @@ class Link:
         if len(frame) - LENGTH_BYTES > limits.frame_bytes_max:
             self._dropped += 1  # the peer would close the connection over it
             return
+        if self._idle_fd is not None:
+            frame = _rest_after_write(self._idle_fd, frame)
+            if not frame:
+                self._tell_dropped()
+                return
+            self._idle_fd = None  # from here on in order, behind what is left
         self._queue.append(frame)
         self._queued_bytes += len(frame)
         self._news.set()
@@ -193,10 +202,15 @@ class Link:
 
     async def _write(self, stream: trio.abc.Stream) -> str:
         timeout_s = self._session.limits.frame_timeout_s
+        fd = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else None
         while True:
             if not self._queue:
                 self._news = trio.Event()
-                await self._news.wait()
+                self._idle_fd = fd
+                try:
+                    await self._news.wait()
+                finally:
+                    self._idle_fd = None
             data = self._take()
             with trio.move_on_after(timeout_s) as patience:
                 try:
@@ -261,6 +275,15 @@ class Link:
         self._peer_back = trio.Event()
         with trio.move_on_after(pause_s * self._session.rng.uniform(0.5, 1.0)):
             await self._peer_back.wait()
+
+
+def _rest_after_write(fd: int, frame: bytes) -> bytes:
+    """Give the kernel what it takes at once; return the rest. A broken connection takes nothing
+    here, and is noticed by whoever waits on it."""
+    try:
+        return frame[os.write(fd, frame) :]
+    except OSError:
+        return frame
 
 
 async def dial(address: Address, attempt: int) -> trio.SocketStream:

@@ -138,6 +138,7 @@ class _Inbox:
                     self.owner.on_transport_event(parcel)
                 else:
                     self.owner.on_peer_lost(sender)
+            self.owner.on_batch_end()
 
     def _deliver(self, sender: NodeId, frame: bytes) -> None:
         self.due_bytes -= len(frame)
