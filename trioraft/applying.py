@@ -27,6 +27,10 @@ from .proposals import ProposalTable
 from .state_machine import StateMachine
 from .wakeup import Wakeup
 
+SENDING_PATIENCE = 4
+"""How many times as many entries are let pass while a snapshot is being sent. Newer snapshots
+replace the one that is on its way, and a slow transfer would start over for ever (hazard S4)."""
+
 _Work: TypeAlias = tuple[Entry, ...] | SnapshotMeta
 
 
@@ -41,6 +45,9 @@ class ApplyingOwner(Protocol):
 
     def on_snapshot_unsaved(self, error: DiskFull) -> None:
         """There was no room for a snapshot; another is tried later."""
+
+    def is_sending_snapshot(self) -> bool:
+        """Whether a follower is getting a snapshot from here."""
 
     def place_of(self, index: LogIndex) -> tuple[Term, Configuration]:
         """The term of an applied entry, and the configuration in force there."""
@@ -144,10 +151,15 @@ class Applying:
     def _should_save(self) -> bool:
         if self._is_saving or self._applied_index <= self._snapshot_index:
             return False
+        return bool(self._waiters) or (
+            self._is_time(1)
+            and (not self._owner.is_sending_snapshot() or self._is_time(SENDING_PATIENCE))
+        )
+
+    def _is_time(self, patience: int) -> bool:
         return (
-            bool(self._waiters)
-            or self._entries_since >= self._limits.snapshot_entries
-            or self._bytes_since >= self._limits.snapshot_bytes
+            self._entries_since >= patience * self._limits.snapshot_entries
+            or self._bytes_since >= patience * self._limits.snapshot_bytes
         )
 
     def _view(self) -> tuple[LogIndex, Iterable[bytes]]:

@@ -306,6 +306,11 @@ class Driver:
         """No room for a snapshot: the log grows until there is."""
         self._tell(events.DiskIsFull(trio.current_time()))
 
+    def is_sending_snapshot(self) -> bool:
+        """Whether a follower is getting a snapshot from here."""
+        leadership = self._living_core().leadership
+        return leadership is not None and leadership.is_sending_snapshot
+
     def place_of(self, index: LogIndex) -> tuple[Term, Configuration]:
         """The term of an applied entry, and the configuration in force there."""
         core = self._living_core()

@@ -173,6 +173,11 @@ class Leadership:
                 progress.chunk_asked_s = now
                 yield ChunkRequest(peer, progress.snapshot, progress.snapshot_offset)
 
+    @property
+    def is_sending_snapshot(self) -> bool:
+        """Whether any follower is getting a snapshot."""
+        return any(progress.snapshot is not None for progress in self.progress.values())
+
     # -- what comes back -------------------------------------------------------------------
 
     def on_success(self, message: AppendEntriesReply) -> bool:

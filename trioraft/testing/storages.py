@@ -18,7 +18,8 @@ from ..storage.base import Storage
 from ..storage.memory import MemoryStorage
 from ..storage.sqlite import SQLiteStorage
 
-StorageKind: TypeAlias = Literal["memory", "sqlite"]
+StorageKind: TypeAlias = Literal["memory", "sqlite"] | Callable[[NodeId], Storage]
+"""By name, or a function that makes a node's storage."""
 
 
 @final
@@ -33,7 +34,9 @@ class Storages:
     @contextmanager
     def of(cls, kind: StorageKind) -> Iterator[Storages]:
         """Storages of this kind."""
-        if kind == "memory":
+        if callable(kind):
+            yield cls(kind)
+        elif kind == "memory":
             yield cls(lambda _node_id: MemoryStorage())
         elif kind == "sqlite":
             with tempfile.TemporaryDirectory(prefix="trioraft-") as directory:
