@@ -94,7 +94,7 @@ LAYERS: dict[str, Layer] = {
         (*RUNTIME, "pluggy", "pytest", "pytest_trio"),
     ),
     "cli": Layer(
-        ("cli", "__main__", "demo"),
+        ("cli", "__main__", "demo", "exits"),
         (*BELOW_CLI, "node values", "testing"),
         (*RUNTIME, "typer", "rich", "jinja2", "click"),
     ),

@@ -4,24 +4,18 @@ Rules of this file:
 
 * Importing it costs nothing and needs nothing beyond the standard library: typer and rich are
   an extra, and who has not got them is told so in one line.
-* Exit codes: 0 all well, 1 a failure, 2 a mistake in the command line; 130 after Ctrl-C, 141 when
-  the reader of our output went away, as a shell would say it.
+* Every way to end has its exit code, in `exits`.
 * No future annotations here: typer reads the annotations of functions whose names are local.
 """
 
 import importlib.metadata
-import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Final
 
+from .exits import EXIT_BROKEN_PIPE, EXIT_FAILURE, EXIT_INTERRUPTED, silence_stdout
+
 if TYPE_CHECKING:
     import typer
-
-EXIT_FAILURE: Final = 1
-EXIT_INTERRUPTED: Final = 130
-"""128 + SIGINT."""
-EXIT_BROKEN_PIPE: Final = 141
-"""128 + SIGPIPE."""
 
 _EXTRA: Final = frozenset({"typer", "rich", "click", "jinja2", "shellingham"})
 """What `trioraft[cli]` brings."""
@@ -48,13 +42,6 @@ def main() -> None:
     except OSError as error:  # a full disk under standard output, a port in use, …
         print(f"trioraft: {error}", file=sys.stderr)
         sys.exit(EXIT_FAILURE)
-
-
-def silence_stdout() -> None:
-    """Nobody reads our output any more: let the interpreter's last flush go nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
 
 
 def _version() -> str:

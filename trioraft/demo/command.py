@@ -22,8 +22,8 @@ import trio
 import typer
 from rich.console import Console
 
-from ..cli import EXIT_BROKEN_PIPE, EXIT_FAILURE, EXIT_INTERRUPTED, silence_stdout
 from ..core.errors import RaftError
+from ..exits import EXIT_BROKEN_PIPE, EXIT_FAILURE, EXIT_INTERRUPTED, silence_stdout
 from .live import LiveView
 from .log import open_log
 from .report import print_report
