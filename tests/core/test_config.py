@@ -85,7 +85,17 @@ def test_limits_refuse_a_backoff_that_shrinks() -> None:
 
 def test_limits_refuse_batches_that_no_peer_would_accept() -> None:
     with pytest.raises(ConfigError, match=r"\(700\).*\(400\) exceed frame_bytes_max \(1000\)"):
-        Limits(append_bytes_max=700, command_bytes_max=400, frame_bytes_max=1000)
+        Limits(
+            append_bytes_max=700,
+            command_bytes_max=400,
+            snapshot_chunk_bytes=10,
+            frame_bytes_max=1000,
+        )
+
+
+def test_limits_refuse_chunks_that_no_peer_would_accept() -> None:
+    with pytest.raises(ConfigError, match=r"snapshot_chunk_bytes \(600\) is more than half"):
+        Limits(snapshot_chunk_bytes=600, frame_bytes_max=1000)
 
 
 def test_a_config_error_is_a_value_error() -> None:

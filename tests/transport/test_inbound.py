@@ -33,6 +33,7 @@ from .support import CLUSTER, Recorder, heartbeat, replication, rounds
 HELLO = encode_hello(cluster_id=CLUSTER, sender="1", receiver="0")
 LIMITS = Limits(
     frame_bytes_max=20_000,
+    snapshot_chunk_bytes=1000,
     append_bytes_max=1000,
     command_bytes_max=1000,
     handshake_timeout_s=5.0,

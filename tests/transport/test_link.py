@@ -266,7 +266,12 @@ async def test_what_the_kernel_has_not_taken_counts_as_queued(
 
 
 async def test_a_message_no_peer_would_take_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = Limits(frame_bytes_max=10_000, append_bytes_max=1000, command_bytes_max=1000)
+    limits = Limits(
+        frame_bytes_max=10_000,
+        append_bytes_max=1000,
+        command_bytes_max=1000,
+        snapshot_chunk_bytes=1000,
+    )
     async with linked(monkeypatch, limits) as peer:
         stream = await peer.admit()
         peer.link.offer(replication("0", "1", 10_000, 1))

@@ -147,6 +147,11 @@ class Limits:
                 f"Limits.reconnect_backoff_s is ({first!r}, {longest!r}): the first pause is "
                 "longer than the longest; give (first, longest)"
             )
+        if 2 * self.snapshot_chunk_bytes > self.frame_bytes_max:
+            raise ConfigError(
+                f"Limits: snapshot_chunk_bytes ({self.snapshot_chunk_bytes}) is more than half of "
+                f"frame_bytes_max ({self.frame_bytes_max}): a chunk would be refused by every peer"
+            )
         if self.append_bytes_max + self.command_bytes_max > self.frame_bytes_max:
             raise ConfigError(
                 f"Limits: append_bytes_max ({self.append_bytes_max}) plus command_bytes_max "
