@@ -5,6 +5,7 @@ says where each one stands."""
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from trioraft import (
     StorageError,
     Timing,
 )
+from trioraft.applying import SLICE_ENTRIES
 from trioraft.testing.cluster import CommandLog, open_cluster
 from trioraft.testing.faulty_storage import FaultyStorage
 
@@ -250,6 +252,40 @@ async def test_x2_a_full_house_of_callers_holds_nothing_that_another_needs(
                 nursery.start_soon(caller, number)
         assert {number for number in range(60) if number % 3} <= set(done)
         assert await node.propose(b"%064d" % 0)
+
+
+class Clocking(Counting):
+    """Notes the turn of the scheduler in which each command is applied."""
+
+    turn = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns: Counter[int] = Counter()
+
+    def apply(self, index: int, data: bytes) -> int:
+        self.turns[Clocking.turn] += 1
+        return super().apply(index, data)
+
+
+async def test_a_long_commit_is_applied_in_slices(autojump_clock: MockClock) -> None:
+    """A slow state machine must not keep timers and heartbeats waiting for a whole commit."""
+    machine = Clocking()
+    async with open_single(machine=machine) as node, trio.open_nursery() as nursery:
+
+        async def count_turns() -> None:
+            while True:
+                Clocking.turn += 1
+                await trio.lowlevel.checkpoint()
+
+        await node.wait(leads)
+        proposals = [node.submit(b"%d" % number) for number in range(5 * SLICE_ENTRIES)]
+        nursery.start_soon(count_turns)
+        await proposals[-1].result()
+        nursery.cancel_scope.cancel()
+    assert machine.turns.total() == 5 * SLICE_ENTRIES
+    # Within a turn tasks run in any order, so two slices may see the same count.
+    assert max(machine.turns.values()) <= 2 * SLICE_ENTRIES
 
 
 def test_disk_full_is_a_storage_error() -> None:

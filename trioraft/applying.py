@@ -2,9 +2,10 @@
 
 Rules of this file:
 
-* Entries are applied in order, at once by whoever brings them; only while a snapshot is being
-  restored they wait, and the task applies them after it. A snapshot is taken and restored
-  between two entries, never beside one (hazard S1).
+* Entries are applied in order: a few at once by whoever brings them; many, and all that come while
+  a snapshot is being restored, by the task, slice by slice, so that a slow state machine does not
+  keep timers and heartbeats waiting. A snapshot is taken and restored between two entries, never
+  beside one (hazard S1).
 * Writing a snapshot does not stop the log: the state machine hands out a view of itself, and a
   worker thread writes it while entries go on being applied.
 * An exception out of `apply` is the command's result. One out of `snapshot` or `restore` is a bug
@@ -31,6 +32,10 @@ SENDING_PATIENCE = 4
 """How many times as many entries are let pass while a snapshot is being sent. Newer snapshots
 replace the one that is on its way, and a slow transfer would start over for ever (hazard S4)."""
 
+SLICE_ENTRIES = 512
+"""Entries that are applied in one go; between two slices every other task has its turn."""
+
+_COMMAND = int(EntryKind.COMMAND)  # comparing with an enum costs more than a trivial command
 _Work: TypeAlias = tuple[Entry, ...] | SnapshotMeta
 
 
@@ -86,14 +91,18 @@ class Applying:
 
     def put(self, work: _Work) -> None:
         """Entries to apply next, or a snapshot to restore."""
-        if self._is_idle and not isinstance(work, SnapshotMeta):
+        if self._is_idle and not isinstance(work, SnapshotMeta) and len(work) <= SLICE_ENTRIES:
             self._apply(work)
             self._owner.on_applied(self._applied_index)
             if self._should_save():
                 self._work.set()
             return
         self._is_idle = False
-        self._queue.append(work)
+        if isinstance(work, SnapshotMeta):
+            self._queue.append(work)
+        else:
+            for start in range(0, len(work), SLICE_ENTRIES):
+                self._queue.append(work[start : start + SLICE_ENTRIES])
         self._work.set()
 
     async def run(self, spawn: Callable[..., None], name: str) -> None:
@@ -122,7 +131,7 @@ class Applying:
     def _apply(self, entries: tuple[Entry, ...]) -> None:
         apply, proposals = self._machine.apply, self._proposals
         for entry in entries:
-            if entry.kind == EntryKind.COMMAND:
+            if entry.kind == _COMMAND:
                 proposals.applied(entry, apply)
                 self._bytes_since += len(entry.data)
             else:

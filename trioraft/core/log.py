@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from operator import attrgetter
 
 from .errors import InvariantViolation
@@ -157,9 +158,9 @@ class RaftLog:
                 f"ends at {self.last_index} of term {self.last_term}"
             )
         end = self._ends_bytes[-1] if self._ends_bytes else self._bytes_at_base
-        for entry in entries:
-            end += len(entry.data)
-            self._ends_bytes.append(end)
+        sizes = [len(entry.data) for entry in entries]
+        sizes[0] += end
+        self._ends_bytes.extend(accumulate(sizes))
         self._entries.extend(entries)
 
     def append_one(self, entry: Entry) -> None:
