@@ -124,8 +124,8 @@ class Driver:
             self._nursery = nursery
             self.core = core
             self._listeners_changed()
+            core.start(trio.current_time())  # before the first message can arrive
             await nursery.start(self._run_transport, name=f"{self.name}.transport")
-            core.start(trio.current_time())
             nursery.start_soon(self._drive, core, name=f"{self.name}.driver")
             nursery.start_soon(self._watch_timer, core, name=f"{self.name}.election_timer")
             nursery.start_soon(self._persistence.run, name=f"{self.name}.storage")

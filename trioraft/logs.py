@@ -156,8 +156,8 @@ def configure(
 
     Args:
         format: `"json"` (one object a line, for machines), `"console"` (for a person; in colour
-            if the stream is a terminal), `"raftlog"` (for `trioraft viz` and the Go project's
-            tools; see `Raftlog`).
+            if the stream is a terminal), `"raftlog"` (for the Go project's tools; see
+            `Raftlog`).
         stream: where to; standard error by default. It stays the caller's, to close.
         level: least level to write; `"info"` by default, but `"debug"` for a raftlog, which is
             nothing without its messages.

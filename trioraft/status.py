@@ -22,7 +22,7 @@ class PeerProgress:
     next_index: LogIndex
     """What it is sent next."""
     state: str
-    """"probe" or "replicate" (dissertation 10.2)."""
+    """How it is sent entries: "probe", "replicate" (dissertation 10.2) or "snapshot"."""
 
 
 @attrs.frozen

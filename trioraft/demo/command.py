@@ -61,7 +61,8 @@ each step took, and what the leak check found. It takes less than 10 seconds.
 
 Example:  trioraft demo --nodes 5 --seed 42 --log five.raftlog
 
-Exit code: 0 all well, 1 a leak or a failure, 2 a wrong option, 130 after Ctrl-C.
+Exit code: 0 all well, 1 a leak or a failure, 2 a wrong option, 130 after Ctrl-C, 143 after \
+SIGTERM.
 """
 """Paragraphs of one line each: typer keeps the ends of lines, whatever the terminal's width."""
 

@@ -126,8 +126,8 @@ class Story:
     async def _start(self, stack: AsyncExitStack) -> Network:
         step = await self._announce(
             "start",
-            f"{_count(len(self._ids), 'follower')} will start, each listening on a loopback port "
-            "of its own. Nobody leads yet.",
+            f"{_count(len(self._ids), 'follower')} will start, {self._listening()}. "
+            "Nobody leads yet.",
         )
         began_s = trio.current_time()
         network = stack.enter_context(
@@ -156,7 +156,7 @@ class Story:
         )
         step.finish(
             trio.current_time() - began_s,
-            f"{_count(len(self._ids), 'follower')}, each on a loopback port of its own",
+            f"{_count(len(self._ids), 'follower')}, {self._listening()}",
         )
         return network
 
@@ -307,6 +307,9 @@ class Story:
 
     async def _linger(self) -> None:
         await trio.sleep(self._pace.linger_s)  # for the reader's eyes only
+
+    def _listening(self) -> str:
+        return f"{'each ' if len(self._ids) > 1 else ''}on a loopback port of its own"
 
     def _timeouts(self) -> str:
         low_s, high_s = self._timing.election_timeout_s

@@ -164,7 +164,7 @@ class Cluster:
         Raises:
             AssertionError: it did not hold in time.
         """
-        limit_s = timeout_s or WAIT_ROUNDS * self.timing.election_timeout_s[1]
+        limit_s = self._limit_s(timeout_s)
         with trio.move_on_after(limit_s):
             while not self._holds(condition):
                 async with trio.open_nursery() as nursery:
@@ -175,6 +175,11 @@ class Cluster:
                     nursery.start_soon(trio.sleep_forever)  # all may be Dead: the limit decides
             return
         raise AssertionError(f"waited {limit_s:g} s for {what}\n{self.describe()}")
+
+    def _limit_s(self, timeout_s: float | None) -> float:
+        if timeout_s is not None:
+            return timeout_s
+        return WAIT_ROUNDS * self.timing.election_timeout_s[1]
 
     async def _until(
         self, node: Node, condition: Callable[[], bool], done: Callable[[], None]
@@ -199,7 +204,7 @@ class Cluster:
             OutcomeUnknown: leadership was lost meanwhile; it may or may not be applied.
             AssertionError: nobody took it in time.
         """
-        limit_s = timeout_s or WAIT_ROUNDS * self.timing.election_timeout_s[1]
+        limit_s = self._limit_s(timeout_s)
         with trio.move_on_after(limit_s):
             while True:
                 leader, _ = await self.check_single_leader(timeout_s=limit_s)

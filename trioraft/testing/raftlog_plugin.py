@@ -33,8 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--raftlog",
         metavar="FILE",
         default=None,
-        help="write what the Raft nodes of each test log to FILE, for `trioraft viz` "
-        "(FILE.gw0, FILE.gw1, … with pytest-xdist)",
+        help="write what the Raft nodes of each test log to FILE, for the visualiser of "
+        "eliben/raft (FILE.gw0, FILE.gw1, … with pytest-xdist)",
     )
 
 
