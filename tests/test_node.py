@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 import trio
@@ -31,6 +33,20 @@ def leads(status: object) -> bool:
     return getattr(status, "role", None) is Role.LEADER
 
 
+class CommandMachine:
+    """A state machine without a state worth saving."""
+
+    def snapshot(self) -> bytes:
+        return b""
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        pass
+
+
+class Asynchronous(CommandMachine):
+    async def apply(self, index: int, data: bytes) -> None: ...
+
+
 # -- opening -------------------------------------------------------------------------------
 
 
@@ -52,6 +68,13 @@ async def test_the_only_voter_leads(autojump_clock: MockClock) -> None:
         ({"voters": ("0", "1", "1")}, "twice"),
         ({"voters": ("1", "2")}, "not one of voters"),
         ({"voters": ("0", "")}, "non-empty"),
+        ({"voters": ("0", 5)}, "non-empty"),
+        ({"voters": ("0", "x" * 300)}, "at most 256 bytes"),
+        ({"cluster_id": ""}, "cluster_id is ''"),
+        ({"cluster_id": 5}, "cluster_id is 5"),
+        ({"machine": CommandLog}, "give an instance"),
+        ({"machine": CommandMachine()}, "has no method 'apply'"),
+        ({"machine": Asynchronous()}, "apply is an async function"),
         ({"transport": MemoryNetwork(random.Random()).transport("7")}, "'7'"),
     ],
 )
@@ -228,7 +251,7 @@ async def test_a_follower_says_who_leads(autojump_clock: MockClock) -> None:
         assert leader in str(caught.value)
 
 
-class Picky:
+class Picky(CommandMachine):
     def apply(self, index: int, data: bytes) -> int:
         return 100 // len(data)
 
@@ -261,6 +284,20 @@ async def test_too_much_waits_or_is_refused(autojump_clock: MockClock) -> None:
 
                 nursery.start_soon(one)
         assert len(results) == 20
+
+
+@pytest.mark.parametrize("data", ["41", None, 41, [b"41"], bytearray(b"41"), memoryview(b"41")])
+async def test_a_command_is_bytes(data: Any, autojump_clock: MockClock) -> None:
+    """Anything else would be refused by every other node, and be corrupt on this one's disk; a
+    buffer could change after it was proposed."""
+    async with open_cluster(3) as cluster:
+        leader, _ = await cluster.check_single_leader()
+        with pytest.raises(ConfigError, match="a command is bytes"):
+            await cluster.nodes[leader].propose(data)
+        with pytest.raises(ConfigError, match="a command is bytes"):
+            cluster.nodes[leader].submit(data)
+        await cluster.propose(b"good")
+        assert (await cluster.check_committed(b"good"))[0] == 3
 
 
 async def test_a_command_can_be_too_large(autojump_clock: MockClock) -> None:

@@ -12,6 +12,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -34,6 +35,9 @@ from .state_machine import StateMachine
 from .status import PeerProgress, Status
 from .storage.base import Storage
 from .transport.base import Transport
+
+ID_BYTES_MAX = 256
+"""Longest name of a node or a cluster, in UTF-8: it travels in every handshake and message."""
 
 
 @final
@@ -100,11 +104,12 @@ class Node:
             ProposalDropped: certainly not in the log; propose it again.
             OutcomeUnknown: leadership was lost or the node died; it may or may not be applied.
             NodeDead: the node was Dead already; certainly not in the log.
-            ConfigError: the command is larger than `Limits.command_bytes_max`.
+            ConfigError: the command is not `bytes`, or larger than `Limits.command_bytes_max`.
             Exception: whatever `apply` raised for this command.
 
         Cancelling the wait does not undo the command: it may still be applied.
         """
+        _check_is_bytes(data)
         proposals = self._driver.proposals
         if not proposals.has_room(len(data)):
             self._check(data)
@@ -124,6 +129,7 @@ class Node:
             Overloaded: the commands on their way fill `Limits.proposals_bytes_max`.
             NotLeader, NodeDead, ConfigError: as `propose`.
         """
+        _check_is_bytes(data)
         core = self._check(data)
         self._driver.proposals.check_room(len(data))
         return self._driver.propose(core, data)
@@ -181,7 +187,8 @@ class Node:
         """Become Dead, now. Everything the node owns is cancelled; nothing sleeps out a tick.
 
         Whoever waits for a proposal gets `OutcomeUnknown`; the code inside `async with open_node`
-        goes on. Idempotent. What was acknowledged stays in the storage.
+        goes on. Idempotent. What was acknowledged stays in the storage. A write that has begun is
+        waited for, in the background: half a write is nobody's friend.
         """
         self._driver.kill("killed")
 
@@ -248,6 +255,8 @@ async def open_node(
         OSError: the transport cannot listen.
         InvariantViolation: a bug in trioraft; the node is Dead.
     """
+    _check_id("cluster_id", cluster_id)
+    _check_machine(machine)
     configuration = _bootstrap_configuration(node_id, voters, transport)
     driver = Driver(
         node_id,
@@ -271,9 +280,8 @@ def _bootstrap_configuration(
     if isinstance(voters, str):
         raise ConfigError(f"voters is the string {voters!r}; give a list of node ids")
     ids = tuple(voters)
-    bad = [voter for voter in ids if not isinstance(voter, str) or not voter]
-    if bad:
-        raise ConfigError(f"voters holds {bad!r}: node ids are non-empty strings")
+    for voter in ids:
+        _check_id("a name in voters", voter)
     twice = sorted({voter for voter in ids if ids.count(voter) > 1})
     if twice:
         raise ConfigError(f"voters names {twice} twice; name each node once")
@@ -285,6 +293,42 @@ def _bootstrap_configuration(
             "each node its own transport"
         )
     return Configuration(tuple(sorted(ids)))
+
+
+def _check_is_bytes(data: object) -> None:
+    """Anything else would break every node it reaches; a buffer could change under us."""
+    if not isinstance(data, bytes):
+        raise ConfigError(
+            f"a command is bytes, but {type(data).__name__} was given: encode it, as "
+            "text.encode() or bytes(buffer) do"
+        )
+
+
+def _check_id(what: str, name: object) -> None:
+    if not isinstance(name, str) or not 0 < len(name.encode()) <= ID_BYTES_MAX:
+        shown = repr(name) if len(repr(name)) < 80 else f"{repr(name)[:80]}…"
+        raise ConfigError(
+            f"{what} is {shown}: give a non-empty string of at most {ID_BYTES_MAX} bytes"
+        )
+
+
+def _check_machine(machine: object) -> None:
+    if isinstance(machine, type):
+        raise ConfigError(
+            f"machine is the class {machine.__name__}; give an instance: {machine.__name__}()"
+        )
+    for name in ("apply", "snapshot", "restore"):
+        method = getattr(machine, name, None)
+        if not callable(method):
+            raise ConfigError(
+                f"machine is a {type(machine).__name__}, which has no method {name!r}: see "
+                "trioraft.StateMachine"
+            )
+        if inspect.iscoroutinefunction(method):
+            raise ConfigError(
+                f"{type(machine).__name__}.{name} is an async function: a state machine is "
+                "synchronous, or commands could not be applied in order"
+            )
 
 
 def _progress(core: Raft) -> dict[NodeId, PeerProgress]:

@@ -47,7 +47,7 @@ def test_the_seeds_slow_heartbeat_is_refused_with_the_rule() -> None:
         ({"heartbeat_interval_s": 0.076}, r"is 0\.076 s, but .*\(0\.15 s, 0\.3 s\).*Rule: "),
         ({"fast_failover_spread_s": 0.0}, r"fast_failover_spread_s is 0\.0: give a positive"),
         ({"fast_failover_spread_s": NAN}, r"fast_failover_spread_s is nan: give a positive"),
-        ({"widening_max": 0}, r"widening_max is 0: give a factor of at least 1"),
+        ({"widening_max": 0}, r"widening_max is 0: give a whole factor of at least 1"),
     ],
 )
 def test_timing_refuses(values: dict[str, Any], message: str) -> None:
@@ -70,12 +70,42 @@ def test_a_follower_protects_its_leader_a_little_less_than_the_lowest_timeout() 
 
 
 @pytest.mark.parametrize("name", [field.name for field in attrs.fields(Limits)])
-@pytest.mark.parametrize("bad", [0, -1, NAN, INF])
+@pytest.mark.parametrize("bad", [0, -1, NAN, INF, "1", None, True])
 def test_every_limit_refuses_what_is_no_positive_number(name: str, bad: float) -> None:
     is_range = isinstance(getattr(Limits(), name), tuple)
     given: Any = (bad, 1.0) if is_range else bad
-    with pytest.raises(ConfigError, match=rf"Limits\.{name} is .*: give a positive number"):
+    with pytest.raises(ConfigError, match=rf"Limits\.{name} is .*: give (a|two) positive "):
         Limits(**{name: given})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"election_timeout_s": 0.15},
+        {"election_timeout_s": ("a", "b")},
+        {"election_timeout_s": (0.1, 0.2, 0.3)},
+        {"heartbeat_interval_s": "x"},
+        {"widening_max": 2.5},
+        {"widening_max": NAN},
+        {"fast_failover_spread_s": "soon"},
+    ],
+    ids=repr,
+)
+def test_timing_refuses_other_types(given: Any) -> None:
+    (name,) = given
+    with pytest.raises(ConfigError, match=rf"{name}.* is .*: give "):
+        Timing(**given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"link_queue_messages_max": 1.5}, {"reconnect_backoff_s": 1}, {"frame_bytes_max": 2**40}],
+    ids=repr,
+)
+def test_limits_refuse_what_cannot_be_counted(given: Any) -> None:
+    (name,) = given
+    with pytest.raises(ConfigError, match=rf"Limits\.{name} is .*: .*give "):
+        Limits(**given)
 
 
 def test_limits_refuse_a_backoff_that_shrinks() -> None:

@@ -55,13 +55,19 @@ class Timing:
         return self.election_timeout_s[0] - self.heartbeat_interval_s / 2
 
     def __attrs_post_init__(self) -> None:
-        low, high = self.election_timeout_s
+        timeouts = self.election_timeout_s
+        if not (isinstance(timeouts, tuple) and len(timeouts) == 2):
+            raise ConfigError(
+                f"election_timeout_s is {timeouts!r}: give (lower, upper) in seconds, as "
+                "(0.150, 0.300)"
+            )
+        low, high = timeouts
         for name, value in (
             ("election_timeout_s lower bound", low),
             ("election_timeout_s upper bound", high),
             ("heartbeat_interval_s", self.heartbeat_interval_s),
         ):
-            if not (math.isfinite(value) and value > 0):
+            if not _is_positive(value):
                 raise ConfigError(f"{name} is {value!r}: give a positive, finite time in seconds")
         if low > high:
             raise ConfigError(
@@ -76,15 +82,20 @@ class Timing:
                 f"timeout; use {low / 3:g} s, or raise election_timeout_s"
             )
         spread_s = self.fast_failover_spread_s
-        if self.fast_failover and not (math.isfinite(spread_s) and spread_s > 0):
+        if self.fast_failover and not _is_positive(spread_s):
             raise ConfigError(
                 f"fast_failover_spread_s is {self.fast_failover_spread_s!r}: give a positive time "
                 "in seconds, or fast_failover=False"
             )
-        if self.widening_max < 1:
+        if not _is_count(self.widening_max):
             raise ConfigError(
-                f"widening_max is {self.widening_max!r}: give a factor of at least 1 (1 = never)"
+                f"widening_max is {self.widening_max!r}: give a whole factor of at least 1 "
+                "(1 = never)"
             )
+
+
+FRAME_BYTES_LIMIT = 2**32 - 1
+"""What the four bytes of a frame's length can say."""
 
 
 @attrs.frozen
@@ -137,15 +148,17 @@ class Limits:
 
     def __attrs_post_init__(self) -> None:
         for field in attrs.fields(Limits):
-            value = getattr(self, field.name)
-            for part in value if isinstance(value, tuple) else (value,):
-                if not (math.isfinite(part) and part > 0):
-                    raise ConfigError(f"Limits.{field.name} is {value!r}: give a positive number")
+            self._check_field(field.name, getattr(self, field.name), field.default)
         first, longest = self.reconnect_backoff_s
         if first > longest:
             raise ConfigError(
                 f"Limits.reconnect_backoff_s is ({first!r}, {longest!r}): the first pause is "
                 "longer than the longest; give (first, longest)"
+            )
+        if self.frame_bytes_max > FRAME_BYTES_LIMIT:
+            raise ConfigError(
+                f"Limits.frame_bytes_max is {self.frame_bytes_max}: the length of a frame has four "
+                f"bytes; give at most {FRAME_BYTES_LIMIT}"
             )
         if 2 * self.snapshot_chunk_bytes > self.frame_bytes_max:
             raise ConfigError(
@@ -158,3 +171,27 @@ class Limits:
                 f"({self.command_bytes_max}) exceed frame_bytes_max ({self.frame_bytes_max}): a "
                 "full AppendEntries would be refused by every peer"
             )
+
+    @staticmethod
+    def _check_field(name: str, value: object, default: object) -> None:
+        """A time or a range of times is positive; whatever counts something is a whole number."""
+        if isinstance(default, int):
+            if not _is_count(value):
+                raise ConfigError(f"Limits.{name} is {value!r}: give a positive whole number")
+        elif isinstance(default, tuple):
+            is_range = isinstance(value, tuple) and len(value) == len(default)
+            if not (is_range and isinstance(value, tuple) and all(map(_is_positive, value))):
+                raise ConfigError(f"Limits.{name} is {value!r}: give two positive numbers")
+        elif not _is_positive(value):
+            raise ConfigError(f"Limits.{name} is {value!r}: give a positive number")
+
+
+def _is_positive(value: object) -> bool:
+    """A finite number above 0."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and isinstance(value, int | float) and math.isfinite(value) and value > 0
+
+
+def _is_count(value: object) -> bool:
+    """A whole number from 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

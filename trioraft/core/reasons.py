@@ -58,7 +58,7 @@ class PreVoteWon:
     votes: int
 
     def __str__(self) -> str:
-        return f"pre-vote won with {self.votes} votes"
+        return f"pre-vote won with {_votes(self.votes)}"
 
 
 @attrs.frozen
@@ -68,7 +68,7 @@ class ElectionWon:
     votes: int
 
     def __str__(self) -> str:
-        return f"election won with {self.votes} votes"
+        return f"election won with {_votes(self.votes)}"
 
 
 @attrs.frozen
@@ -118,6 +118,10 @@ class Stopped:
 
     def __str__(self) -> str:
         return self.cause
+
+
+def _votes(count: int) -> str:
+    return "1 vote" if count == 1 else f"{count} votes"
 
 
 Reason: TypeAlias = (

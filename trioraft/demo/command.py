@@ -23,7 +23,13 @@ import typer
 from rich.console import Console
 
 from ..core.errors import RaftError
-from ..exits import EXIT_BROKEN_PIPE, EXIT_FAILURE, EXIT_INTERRUPTED, silence_stdout
+from ..exits import (
+    EXIT_BROKEN_PIPE,
+    EXIT_FAILURE,
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    silence_stdout,
+)
 from .live import LiveView
 from .log import open_log
 from .report import print_report
@@ -33,8 +39,6 @@ from .view import PlainView, View
 NODES_MAX: Final = 9
 """More do not fit on a terminal of 24 lines."""
 SEEDS: Final = 1_000_000
-EXIT_TERMINATED: Final = 143
-"""128 + SIGTERM."""
 
 
 class LogFormat(enum.StrEnum):
