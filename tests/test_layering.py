@@ -56,7 +56,7 @@ LAYERS: dict[str, Layer] = {
     "node values": Layer(("event_stream", "status"), ("core", "seams"), ("attrs", "trio")),
     "node": Layer(
         (
-            *("node", "driver", "persistence", "applying", "proposals"),
+            *("node", "driver", "persistence", "applying", "proposals", "room"),
             *("background", "wakeup"),
         ),
         ("core", "seams", "state machine", "logs", "node values"),

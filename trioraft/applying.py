@@ -15,9 +15,10 @@ Rules of this file:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeAlias, final
 
+import attrs
 import trio
 
 from .core.config import Limits
@@ -54,8 +55,23 @@ class ApplyingOwner(Protocol):
     def is_sending_snapshot(self) -> bool:
         """Whether a follower is getting a snapshot from here."""
 
-    def place_of(self, index: LogIndex) -> tuple[Term, Configuration]:
-        """The term of an applied entry, and the configuration in force there."""
+    def place_of(self, index: LogIndex) -> tuple[Term, Configuration] | None:
+        """The term of an applied entry, and the configuration in force there; None if the log
+        does not hold it any more."""
+
+
+class _AbandonedError(Exception):
+    """The node died while its snapshot was being written: nobody wants the rest."""
+
+
+@final
+@attrs.define(eq=False)
+class _Waiter:
+    """Somebody who wants a snapshot of at least this index."""
+
+    wanted_index: LogIndex
+    done: trio.Event = attrs.field(factory=trio.Event)
+    failure: DiskFull | None = None
 
 
 @final
@@ -83,7 +99,8 @@ class Applying:
         self._entries_since = 0
         self._bytes_since = 0
         self._is_saving = False
-        self._waiters: list[trio.Event] = []
+        self._waiters: list[_Waiter] = []
+        self._is_stopped = False
 
     async def restore_first(self, meta: SnapshotMeta) -> None:
         """Before the node starts: bring the state machine to where the storage left off."""
@@ -116,17 +133,23 @@ class Applying:
             self._is_idle = True
             await self._work.wait()
             while self._queue:
+                self._drop_what_a_snapshot_covers()
                 work = self._queue.popleft()
                 if isinstance(work, SnapshotMeta):
                     await self._restore(work)
-                    self._proposals.covered(work.index)
                 else:
                     self._apply(work)
                 self._owner.on_applied(self._applied_index)
                 await trio.lowlevel.checkpoint()
             if self._should_save():
-                self._is_saving = True
-                spawn(self._save, *self._view(), name=name)
+                self._save_beside(spawn, name)
+
+    def _drop_what_a_snapshot_covers(self) -> None:
+        """Of several snapshots that wait, the last one counts: older ones may be gone already."""
+        snapshots = (i for i, work in enumerate(self._queue) if isinstance(work, SnapshotMeta))
+        last = max(snapshots, default=0)
+        for _ in range(last):
+            self._queue.popleft()
 
     def _apply(self, entries: tuple[Entry, ...]) -> None:
         apply, proposals = self._machine.apply, self._proposals
@@ -142,20 +165,40 @@ class Applying:
     # -- snapshots -------------------------------------------------------------------------
 
     async def take_snapshot(self) -> LogIndex:
-        """Have a snapshot taken as soon as may be, and wait until it is durable."""
-        if self._snapshot_index < self._applied_index:
-            done = trio.Event()
-            self._waiters.append(done)
-            self._work.set()
-            await done.wait()
-        else:
+        """Have a snapshot taken of at least what is applied now, and wait until it is durable.
+
+        Raises:
+            DiskFull: there was no room for it.
+        """
+        if self._snapshot_index >= self._applied_index:
             await trio.lowlevel.checkpoint_if_cancelled()
+            return self._snapshot_index
+        waiter = _Waiter(self._applied_index)
+        self._waiters.append(waiter)
+        self._work.set()
+        try:
+            await waiter.done.wait()
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+        if waiter.failure is not None:
+            raise waiter.failure
         return self._snapshot_index
 
     def stop(self) -> None:
-        """The node is Dead: let go of whoever waits for a snapshot."""
+        """The node is Dead: let go of whoever waits for a snapshot, and of one being written."""
+        self._is_stopped = True
         for waiter in self._waiters:
-            waiter.set()
+            waiter.done.set()
+
+    def _satisfy_waiters(self) -> None:
+        """A snapshot stands at `_snapshot_index`; who wants more gets another one."""
+        for waiter in self._waiters:
+            if waiter.wanted_index <= self._snapshot_index:
+                waiter.done.set()
+        self._waiters = [waiter for waiter in self._waiters if not waiter.done.is_set()]
+        if self._waiters:
+            self._work.set()
 
     def _should_save(self) -> bool:
         if self._is_saving or self._applied_index <= self._snapshot_index:
@@ -171,31 +214,50 @@ class Applying:
             or self._bytes_since >= patience * self._limits.snapshot_bytes
         )
 
-    def _view(self) -> tuple[LogIndex, Iterable[bytes]]:
+    def _save_beside(self, spawn: Callable[..., None], name: str) -> None:
+        """Take a view of the state now, and have it written while entries go on being applied."""
+        place = self._owner.place_of(self._applied_index)
+        if place is None:
+            return  # a snapshot from the leader is on its way in, and brings more than this
+        self._is_saving = True
         self._entries_since = self._bytes_since = 0
         content = self._machine.snapshot()
-        return self._applied_index, (content,) if isinstance(content, bytes) else content
+        chunks = (content,) if isinstance(content, bytes) else content
+        spawn(self._save, self._applied_index, *place, chunks, name=name)
 
-    async def _save(self, index: LogIndex, chunks: Iterable[bytes]) -> None:
-        term, configuration = self._owner.place_of(index)
+    async def _save(
+        self, index: LogIndex, term: Term, configuration: Configuration, chunks: Iterable[bytes]
+    ) -> None:
         storage = self._calls.storage
+        wanted = self._while_wanted(chunks)
         try:
             meta = await self._calls.beside(
-                lambda: storage.write_snapshot(index, term, configuration, chunks)
+                lambda: storage.write_snapshot(index, term, configuration, wanted)
             )
+        except _AbandonedError:
+            return
         except DiskFull as error:
             self._owner.on_snapshot_unsaved(error)
+            for waiter in self._waiters:
+                waiter.failure = error
+                waiter.done.set()
             return
         finally:
             self._is_saving = False
         self._snapshot_index = max(self._snapshot_index, meta.index)
         self._owner.on_snapshot_saved(meta)
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.set()
+        self._satisfy_waiters()
+
+    def _while_wanted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            if self._is_stopped:
+                raise _AbandonedError
+            yield chunk
 
     async def _restore(self, meta: SnapshotMeta) -> None:
         storage = self._calls.storage
         await self._calls.beside(lambda: self._machine.restore(storage.read_snapshot(meta)))
         self._applied_index = self._snapshot_index = meta.index
         self._entries_since = self._bytes_since = 0
+        self._proposals.covered(meta.index)
+        self._satisfy_waiters()

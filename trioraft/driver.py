@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 import attrs
@@ -25,7 +25,7 @@ import trio
 from .applying import Applying
 from .core import events
 from .core.config import Limits, Timing
-from .core.errors import DiskFull, InvariantViolation, SnapshotGone
+from .core.errors import DiskFull, SnapshotGone
 from .core.messages import Message
 from .core.raft import Raft
 from .core.ready import ChunkRequest, Ready, SnapshotChunk
@@ -266,7 +266,9 @@ class Driver:
 
     def on_durable(self, readies: Sequence[Ready]) -> None:
         """Promises may leave: these Readys, and all before them, are durable."""
-        core = self._living_core()
+        core = self.core
+        if core is None or self.is_dead:
+            return
         for ready in readies:
             for message in ready.messages_after_persist:
                 self._transport.send(message)
@@ -279,28 +281,24 @@ class Driver:
 
     def on_chunk_stored(self, chunk: SnapshotChunk, next_offset: int) -> None:
         """Part of a snapshot is stored."""
-        core = self._living_core()
-        core.on_chunk_stored(chunk, next_offset, trio.current_time())
-        self._act(core)
+        self._tell_core(lambda core, now: core.on_chunk_stored(chunk, next_offset, now))
 
     def on_disk_full(self) -> None:
         """Nothing can be promised until there is room."""
-        core = self._living_core()
-        core.on_disk_full(trio.current_time())
-        self._act(core)
+        self._tell_core(lambda core, now: core.on_disk_full(now))
 
     def on_applied(self, index: LogIndex) -> None:
         """The state machine stands at this index."""
-        core = self._living_core()
-        core.on_applied(index)
-        self._act(core)
+        self._tell_core(lambda core, _: core.on_applied(index))
 
     def on_snapshot_saved(self, meta: SnapshotMeta) -> None:
-        """The log may be cut."""
-        core = self._living_core()
-        previous_index = 0 if core.snapshot is None else core.snapshot.index
-        core.on_snapshot_saved(meta, trio.current_time(), keep_after=previous_index)
-        self._act(core)
+        """The log may be cut, but for what the previous snapshot would need."""
+
+        def tell(core: Raft, now: float) -> None:
+            keep_after = 0 if core.snapshot is None else core.snapshot.index
+            core.on_snapshot_saved(meta, now, keep_after=keep_after)
+
+        self._tell_core(tell)
 
     def on_snapshot_unsaved(self, error: DiskFull) -> None:
         """No room for a snapshot: the log grows until there is."""
@@ -308,21 +306,22 @@ class Driver:
 
     def is_sending_snapshot(self) -> bool:
         """Whether a follower is getting a snapshot from here."""
-        leadership = self._living_core().leadership
+        leadership = None if self.core is None else self.core.leadership
         return leadership is not None and leadership.is_sending_snapshot
 
-    def place_of(self, index: LogIndex) -> tuple[Term, Configuration]:
-        """The term of an applied entry, and the configuration in force there."""
-        core = self._living_core()
-        term = core.log.term_at(index)
-        if term is None:
-            raise InvariantViolation(f"entry {index} was applied, but it is not in the log")
-        return term, core.configuration
+    def place_of(self, index: LogIndex) -> tuple[Term, Configuration] | None:
+        """The term of an applied entry, and the configuration in force there; None once a snapshot
+        from the leader stands for it."""
+        core = self.core
+        term = None if core is None else core.log.term_at(index)
+        return None if core is None or term is None else (term, core.configuration)
 
-    def _living_core(self) -> Raft:
-        if self.core is None:
-            raise InvariantViolation("a task of the node runs before its core exists")
-        return self.core
+    def _tell_core(self, tell: Callable[[Raft, float], None]) -> None:
+        """Bring an input, unless the node is Dead, and act on it."""
+        core = self.core
+        if core is not None and not self.is_dead:
+            tell(core, trio.current_time())
+            self._act(core)
 
     async def take_snapshot(self) -> LogIndex:
         """Have a snapshot taken now, and wait until it is durable."""

@@ -31,10 +31,13 @@ class EventStream:
     def __init__(self, events_max: int) -> None:
         self.dropped = 0
         """Events lost because they were not read in time."""
+        self._is_over = False
         self._send, self._receive = trio.open_memory_channel[NodeEvent](events_max)
 
     def put(self, event: NodeEvent) -> None:
-        """Offer one event; never waits."""
+        """Offer one event; never waits. After the end it is too late, which is no error."""
+        if self._is_over:
+            return
         try:
             self._send.send_nowait(event)
         except trio.WouldBlock:
@@ -42,10 +45,12 @@ class EventStream:
 
     def end(self) -> None:
         """No more events will come."""
+        self._is_over = True
         self._send.close()
 
     def close(self) -> None:
         """Nobody reads any more."""
+        self._is_over = True
         self._send.close()
         self._receive.close()
 

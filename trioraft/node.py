@@ -24,7 +24,7 @@ import trio
 from .background import running_beside
 from .core import reasons
 from .core.config import Limits, Timing
-from .core.errors import ConfigError, NodeDead, NotLeader
+from .core.errors import ConfigError, NodeDead, NotLeader, RaftError
 from .core.raft import Raft
 from .core.types import Configuration, LogIndex, NodeId, Recovered, Role
 from .driver import Driver
@@ -110,11 +110,17 @@ class Node:
         Cancelling the wait does not undo the command: it may still be applied.
         """
         _check_is_bytes(data)
-        proposals = self._driver.proposals
-        if not proposals.has_room(len(data)):
-            self._check(data)
-            await proposals.wait_for_room(len(data))
-        return await self._driver.propose(self._check(data), data).result()
+        core = self._check(data)
+        room = self._driver.proposals.room
+        if not room.take(len(data)):
+            while not await room.wait(len(data)):
+                self._check(data)  # turned away: it says why
+            try:
+                core = self._check(data)
+            except RaftError:
+                room.give_back(len(data))
+                raise
+        return await self._driver.propose(core, data).result()
 
     def submit(self, data: bytes) -> Proposal:
         """Put a command into the leader's log without waiting: for pipelines.
@@ -131,7 +137,7 @@ class Node:
         """
         _check_is_bytes(data)
         core = self._check(data)
-        self._driver.proposals.check_room(len(data))
+        self._driver.proposals.take_room(len(data))
         return self._driver.propose(core, data)
 
     async def wait(self, predicate: Callable[[Status], bool]) -> Status:

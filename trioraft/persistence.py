@@ -129,7 +129,7 @@ class Persistence:
             await self._store_chunks(special)
 
     async def _install(self, meta: SnapshotMeta) -> None:
-        await self._calls.write(lambda: self._storage.install_snapshot(meta))
+        await self._until_there_is_room(lambda: self._storage.install_snapshot(meta))
         await trio.lowlevel.checkpoint_if_cancelled()
         self._owner.on_installed(meta)
 

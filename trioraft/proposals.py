@@ -6,12 +6,11 @@ Rules of this file:
   `ProposalDropped` (another entry took its place) or `OutcomeUnknown`. Nobody waits for ever.
 * What is committed will be applied here, whoever leads: losing leadership tells only those whose
   entries are not committed yet (hazards X3, X4).
-* The bound is on bytes; whoever waits for room is let in first come, first served.
+* A proposal's room is given back with its outcome.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any, final
 
@@ -19,6 +18,7 @@ import trio
 
 from .core.errors import OutcomeUnknown, Overloaded, ProposalDropped
 from .core.types import Entry, LogIndex, Term
+from .room import Room
 
 
 @final
@@ -107,62 +107,41 @@ class ProposalTable:
     """The proposals of one node that wait for an outcome."""
 
     def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self._bytes = 0
+        self.room = Room(bytes_max)
         self._waiting: dict[LogIndex, Proposal] = {}
-        self._queue: deque[tuple[int, trio.Event]] = deque()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def has_room(self, size_bytes: int) -> bool:
-        """Whether a command of this size need not wait."""
-        return not self._queue and self._fits(size_bytes)
-
-    def check_room(self, size_bytes: int) -> None:
-        """Raise `Overloaded` if a command of this size must wait."""
-        if not self.has_room(size_bytes):
+    def take_room(self, size_bytes: int) -> None:
+        """Take room for a command of this size, or raise `Overloaded`."""
+        if not self.room.take(size_bytes):
             raise Overloaded(
-                f"{self._bytes} bytes of commands wait to be applied; with {size_bytes} more they "
-                f"would exceed Limits.proposals_bytes_max ({self._bytes_max}): slow down, or "
-                "await node.propose()"
+                f"commands that wait to be applied take {self.room.taken_bytes} bytes; with "
+                f"{size_bytes} more they would exceed Limits.proposals_bytes_max "
+                f"({self.room.bytes_max}): slow down, or await node.propose()"
             )
 
-    async def wait_for_room(self, size_bytes: int) -> None:
-        """Wait until a command of this size fits; returns at once if it does. Cancellable."""
-        if self.has_room(size_bytes):
-            await trio.lowlevel.checkpoint_if_cancelled()
-            return
-        entry = (size_bytes, trio.Event())
-        self._queue.append(entry)
-        try:
-            await entry[1].wait()
-        except trio.Cancelled:
-            if entry in self._queue:
-                self._queue.remove(entry)
-            self._admit()
-            raise
-
     def add(self, proposal: Proposal) -> None:
-        """A command was appended to the log."""
-        self._bytes += proposal.size_bytes
+        """A command was appended to the log; its room is taken already."""
         self._waiting[proposal.index] = proposal
 
     def applied(self, entry: Entry, apply: Callable[[LogIndex, bytes], Any]) -> None:
         """Apply one entry, and tell its proposer, if there is one here."""
-        proposal = self._take(entry.index)
+        value, failure = None, None
         try:
             value = apply(entry.index, entry.data)
         except Exception as error:  # noqa: BLE001 - it is the command's result, on every node alike
-            if proposal is not None and proposal.term == entry.term:
-                proposal.fail(error)
-                return
-        else:
-            if proposal is not None and proposal.term == entry.term:
-                proposal.resolve(value)
-                return
-        if proposal is not None:
+            failure = error
+        proposal = self._take(entry.index)
+        if proposal is None:
+            return
+        if proposal.term != entry.term:
             proposal.fail(_dropped(proposal, entry.term))
+        elif failure is not None:
+            proposal.fail(failure)
+        else:
+            proposal.resolve(value)
 
     def passed(self, entry: Entry) -> None:
         """An entry of the protocol's own was committed where a command may have stood."""
@@ -195,7 +174,7 @@ class ProposalTable:
                         "committed: it may or may not be applied; ask the new leader"
                     )
                 )
-        self._admit()
+        self.room.turn_away()  # they are told who leads now
 
     def node_died(self) -> None:
         """Nobody here will ever know more."""
@@ -207,26 +186,13 @@ class ProposalTable:
                     "not be applied; ask another node"
                 )
             )
-        while self._queue:
-            self._queue.popleft()[1].set()
+        self.room.turn_away()
 
     def _take(self, index: LogIndex) -> Proposal | None:
         proposal = self._waiting.pop(index, None)
         if proposal is not None:
-            self._bytes -= proposal.size_bytes
-            if self._queue:
-                self._admit()
+            self.room.give_back(proposal.size_bytes)
         return proposal
-
-    def _fits(self, size_bytes: int) -> bool:
-        return self._bytes == 0 or self._bytes + size_bytes <= self._bytes_max
-
-    def _admit(self) -> None:
-        admitted_bytes = 0
-        while self._queue and self._fits(admitted_bytes + self._queue[0][0]):
-            size_bytes, event = self._queue.popleft()
-            admitted_bytes += size_bytes
-            event.set()
 
 
 def _dropped(proposal: Proposal, term: Term) -> ProposalDropped:

@@ -142,7 +142,8 @@ class Limits:
     command_bytes_max: int = 8 * 1024 * 1024
     """Largest single command."""
     proposals_bytes_max: int = 64 * 1024 * 1024
-    """Bytes of commands proposed and not yet applied; then `propose` waits, `submit` refuses."""
+    """Bytes of commands proposed and not yet applied, with 256 more for each; then `propose` waits,
+    and `submit` refuses."""
     event_stream_max: int = 4096
     """Events that may wait in one `node.events()` stream; beyond it they are dropped, counted."""
 

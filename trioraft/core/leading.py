@@ -52,7 +52,7 @@ class Leading(State):
         """
         if self._leadership is None:
             raise NotLeader(self.leader_id)
-        self._now = now
+        self._now = max(self._now, now)  # the caller may look at its clock once for a batch
         index = self.log.last_index + 1
         self.log.append_one(Entry(index, self.term, data))
         return index
