@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from trioraft import Entry, MemoryStorage
+from trioraft import Entry, MemoryStorage, StorageError
+from trioraft.core.errors import SnapshotGone
 from trioraft.core.types import HardState, LogIndex, NodeId, Recovered, SnapshotMeta, Term
 from trioraft.storage.base import Storage
 from trioraft.storage.sqlite import SQLiteStorage
@@ -106,6 +107,20 @@ class KeepsAnyChunk(Wrong):
         return offset + len(data)
 
 
+class TakesAnyContent(Wrong):
+    def receive_chunk(self, meta: SnapshotMeta, offset: int, data: bytes) -> int:
+        wanted = self.inner.receive_chunk(meta, offset, data)
+        return meta.size_bytes if offset + len(data) == meta.size_bytes else wanted
+
+
+class DoesNotSayGone(Wrong):
+    def read_chunk(self, meta: SnapshotMeta, offset: int, bytes_max: int) -> bytes:
+        try:
+            return self.inner.read_chunk(meta, offset, bytes_max)
+        except SnapshotGone as error:
+            raise StorageError(str(error)) from error
+
+
 @pytest.mark.parametrize(
     ("wrong", "rule"),
     [
@@ -116,6 +131,8 @@ class KeepsAnyChunk(Wrong):
         (StoresHalf, "a refused append stores nothing"),
         (NeverCompacts, "compacted inside an append"),
         (KeepsAnyChunk, "a transfer begins at 0"),
+        (DoesNotSayGone, "older ones are gone"),
+        (TakesAnyContent, "thrown away with its last chunk"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )

@@ -48,6 +48,7 @@ def test_a_failed_append_stores_nothing_and_is_final() -> None:
 def test_a_full_disk_is_full_until_it_is_not() -> None:
     storage = opened(FaultyStorage(MemoryStorage()))
     storage.append(None, entries(1, 5), 1)
+    storage.write_snapshot(5, 1, VOTERS, [b"x"])
     storage.disk_full = True
     meta = SnapshotMeta(9, 1, VOTERS, 1, 0)
     for call in (
@@ -55,12 +56,16 @@ def test_a_full_disk_is_full_until_it_is_not() -> None:
         lambda: storage.append(None, entries(6, 1), 6),
         lambda: storage.write_snapshot(5, 1, VOTERS, [b"x"]),
         lambda: storage.receive_chunk(meta, 0, b"x"),
+        lambda: storage.install_snapshot(meta),
+        lambda: storage.compact(3, 1),
     ):
         with pytest.raises(DiskFull, match="on purpose"):
             call()
     storage.disk_full = False
     storage.append(None, entries(6, 1), 6)
     assert log_of(storage) == 6
+    storage.compact(3, 1)
+    assert log_of(storage) == 3
 
 
 def test_one_append_may_find_no_room() -> None:

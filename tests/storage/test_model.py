@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from trioraft import Configuration, CorruptStorage, Entry, MemoryStorage
+from trioraft import Configuration, Entry, MemoryStorage, StorageError
 from trioraft.core.types import HardState, Recovered, SnapshotMeta
 from trioraft.storage import log_database
 from trioraft.storage.base import Storage
@@ -139,11 +139,13 @@ class StorageModel(RuleBasedStateMachine):
         assert self.storage.receive_chunk(meta, 0, sent[:50]) == 50
         if restarts:
             self.restart()
-        assert self.storage.receive_chunk(meta, 50, sent[50:]) == len(content)
+        wanted = self.storage.receive_chunk(meta, 50, sent[50:])
         if breaks:
-            with pytest.raises(CorruptStorage):
+            assert wanted == 0
+            with pytest.raises(StorageError, match="is not complete"):
                 self.storage.install_snapshot(meta)
             return
+        assert wanted == len(content)
         self.storage.install_snapshot(meta)
         if self.term_at(index) != known_term:
             self.log, self.base_index = [], index

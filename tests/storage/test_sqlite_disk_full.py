@@ -22,7 +22,16 @@ from trioraft.core.errors import DiskFull
 from trioraft.core.types import HardState, SnapshotMeta
 from trioraft.storage.sqlite import SQLiteStorage
 
-from .support import VOTERS, content, entries, filled, open_storage, snapshot
+from .support import (
+    VOTERS,
+    WRITE_AHEAD_LOG,
+    content,
+    crashed_copy,
+    entries,
+    filled,
+    open_storage,
+    snapshot,
+)
 
 
 def fill(storage: SQLiteStorage, first: int, count: int = 50) -> int:
@@ -67,6 +76,62 @@ def test_a_full_log_can_be_opened_and_closed_again_and_again(tmp_path: Path) -> 
         assert recovered is not None
         assert len(recovered.entries) == last_index
     storage.close()
+
+
+def fill_to_the_brim(storage: SQLiteStorage) -> int:
+    """Append until there is no room for anything. Returns the last index that was stored."""
+    last_index = 0
+    for count in (200, 50, 10, 1):
+        last_index = fill(storage, last_index + 1, count)
+    for _ in range(10_000):  # the rest of the last page
+        try:
+            storage.append(None, (), None)
+        except DiskFull:
+            return last_index
+    raise AssertionError("there was room without end")
+
+
+def test_killed_after_an_opening_that_found_no_room(tmp_path: Path) -> None:
+    """Nothing was written to the write-ahead log, so nothing is missing there."""
+    storage, _ = open_storage(tmp_path / "a", log_bytes_max=1024 * 1024)
+    last_index = fill_to_the_brim(storage)
+    storage.close()
+    storage, _ = open_storage(tmp_path / "a", log_bytes_max=1024 * 1024)
+    copy = crashed_copy(storage, tmp_path / "b")
+    storage.close()
+    recovered = content(copy)
+    assert recovered is not None
+    assert recovered.entries == tuple(entries(1, last_index))
+
+
+def append_one_more(storage: SQLiteStorage, last_index: int) -> None:
+    storage.append(None, entries(last_index + 1, 1), last_index + 1)
+
+
+def compact_some(storage: SQLiteStorage, last_index: int) -> None:
+    storage.compact(last_index - 10, 1)
+
+
+@pytest.mark.parametrize("write", [append_one_more, compact_some])
+def test_a_write_ahead_log_that_began_late_is_missed_too(
+    write: Callable[[SQLiteStorage, int], None], tmp_path: Path
+) -> None:
+    """There was no room when it was opened; what was written later must not be lost in silence."""
+    storage, _ = open_storage(tmp_path / "a", log_bytes_max=1024 * 1024)
+    last_index = fill_to_the_brim(storage)
+    snapshot(storage, last_index - 10, 1)
+    storage.close()
+    storage, _ = open_storage(tmp_path / "a", log_bytes_max=1024 * 1024)
+    assert storage._opened is not None
+    storage._opened.log._connection.execute("PRAGMA max_page_count=1000000")  # there is room now
+    write(storage, last_index)
+    whole = crashed_copy(storage, tmp_path / "whole")
+    lost = crashed_copy(storage, tmp_path / "lost")
+    storage.close()
+    assert content(whole) == content(storage.directory)
+    (lost / WRITE_AHEAD_LOG).unlink()
+    with pytest.raises(CorruptStorage, match="missing or cut"):
+        open_storage(lost)
 
 
 # -- full, by a small file system --------------------------------------------------------------
@@ -177,6 +242,54 @@ def test_a_failed_write_is_final(tmp_path: Path) -> None:
     assert [e.data for e in recovered.entries] == [b"kept"]
 
 
+QUOTA = """
+    import errno, os, resource, sys
+    from trioraft import Entry, StorageError
+    from trioraft.storage.sqlite import SQLiteStorage
+    storage = SQLiteStorage(sys.argv[1])
+    storage.open(cluster_id="tests", node_id="0")
+    storage.append(None, [Entry(1, 1, b"kept")], 1)
+    # SQLite says SQLITE_IOERR_WRITE for this limit, as it does for a quota.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    pwrite = os.pwrite
+    def without_room(*_):
+        raise OSError(int(sys.argv[2]), "no room")
+    os.pwrite = without_room
+    for _ in range(2):
+        try:
+            storage.append(None, [Entry(2, 1, b"x" * 500_000)], 2)
+        except StorageError as error:
+            print(type(error).__name__)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    os.pwrite = pwrite
+    try:
+        storage.append(None, [Entry(2, 1, b"room")], 2)
+    except StorageError as error:
+        print(type(error).__name__)
+    storage.close()
+    print(sorted(os.listdir(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "errors", "kept"),
+    [
+        (errno.EDQUOT, ["DiskFull"] * 2, [b"kept", b"room"]),
+        (errno.ENOSPC, ["DiskFull"] * 2, [b"kept", b"room"]),
+        (errno.EIO, ["StorageError"] * 3, [b"kept"]),
+    ],
+)
+def test_a_quota_is_a_full_disk(
+    code: int, errors: list[str], kept: list[bytes], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(QUOTA), str(tmp_path), str(code)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines == [*errors, "['log.sqlite3', 'trioraft.lock']"]
+    recovered = content(tmp_path)
+    assert recovered is not None
+    assert [e.data for e in recovered.entries] == kept
+
+
 def calls(storage: SQLiteStorage) -> list[Callable[[], object]]:
     """Everything that may be asked of an open storage."""
     meta = SnapshotMeta(500, 9, VOTERS, 1, 0)
@@ -242,8 +355,10 @@ def test_an_error_of_the_state_machine_is_not_the_disks(tmp_path: Path) -> None:
 def test_corruption_found_while_open_is_no_failure(tmp_path: Path) -> None:
     storage = filled(tmp_path)
     meta = SnapshotMeta(500, 9, VOTERS, 1, 12345)
-    storage.receive_chunk(meta, 0, b"x")
+    assert storage.receive_chunk(meta, 0, b"x") == 0
+    empty = SnapshotMeta(500, 9, VOTERS, 0, 12345)
+    assert storage.receive_chunk(empty, 0, b"") == 0
     with pytest.raises(CorruptStorage):
-        storage.install_snapshot(meta)
+        storage.install_snapshot(empty)
     storage.append(None, entries(248, 1, 6), 248)
     storage.close()

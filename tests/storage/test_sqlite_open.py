@@ -210,7 +210,7 @@ def test_a_missing_write_ahead_log_is_noticed(tmp_path: Path) -> None:
     assert content(copy) == content(storage.directory)
 
 
-def test_a_missing_hard_state_is_noticed(tmp_path: Path) -> None:
+def test_v7_a_missing_hard_state_is_noticed(tmp_path: Path) -> None:
     storage, _ = open_storage(tmp_path)
     storage.append(HardState(7, "1"), (), None)
     storage.close()

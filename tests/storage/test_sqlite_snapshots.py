@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import zlib
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from trioraft import CorruptStorage, StorageError
+from trioraft.core.errors import DiskFull
 from trioraft.core.types import HardState, SnapshotMeta
 from trioraft.storage.sqlite import SQLiteStorage
 
@@ -131,7 +133,7 @@ def test_damage_is_told_at_the_end_of_reading(tmp_path: Path) -> None:
 # -- log and snapshot are not of the same time (hazard S3) -------------------------------------
 
 
-def test_a_snapshot_beyond_the_log_is_refused(tmp_path: Path) -> None:
+def test_s3_a_snapshot_beyond_the_log_is_refused(tmp_path: Path) -> None:
     storage, _, _ = with_two_snapshots(tmp_path / "a")
     storage.close()
     other = filled(tmp_path / "b", (3, 1))
@@ -142,7 +144,7 @@ def test_a_snapshot_beyond_the_log_is_refused(tmp_path: Path) -> None:
         open_storage(tmp_path / "b")
 
 
-def test_a_snapshot_of_another_history_is_refused(tmp_path: Path) -> None:
+def test_s3_a_snapshot_of_another_history_is_refused(tmp_path: Path) -> None:
     storage, _, _ = with_two_snapshots(tmp_path / "a")
     storage.close()
     other = filled(tmp_path / "b", (3, 90))
@@ -250,6 +252,32 @@ def test_a_crash_while_installing_is_made_good(
         reopened.close()
 
 
+def test_an_opening_that_fails_after_a_crash_may_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = filled(tmp_path / "a")
+    meta, data = sent(500, 9)
+    storage.receive_chunk(meta, 0, data)
+    crashed = tmp_path / "b"
+
+    def crashing(old: Path, new: Path) -> None:
+        crashed_copy(storage, crashed)
+        os.replace(old, new)
+
+    def failing(old: Path, new: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("trioraft.storage.snapshot_files.os.rename", crashing)
+    storage.install_snapshot(meta)
+    storage.close()
+    monkeypatch.setattr("trioraft.storage.snapshot_files.os.rename", failing)
+    for _ in range(2):
+        with pytest.raises(DiskFull, match="renaming"):
+            open_storage(crashed)
+    monkeypatch.undo()
+    assert content(crashed) == content(storage.directory)
+
+
 def test_a_transfer_is_resumed_after_a_crash(tmp_path: Path) -> None:
     storage = filled(tmp_path / "a")
     data = bytes(range(256)) * 4000
@@ -268,16 +296,29 @@ def test_a_transfer_is_resumed_after_a_crash(tmp_path: Path) -> None:
 def test_a_damaged_transfer_starts_over_or_is_thrown_away(tmp_path: Path) -> None:
     storage = filled(tmp_path)
     meta, data = sent(500, 9)
-    for position, wanted in ((3, 0), (-1, len(data))):
-        storage.receive_chunk(meta, 0, data)
+    part = tmp_path / "received.part"
+    for position in (3, -1):  # the header, the content
+        assert storage.receive_chunk(meta, 0, data) == len(data)
         storage.close()
-        part = tmp_path / "received.part"
         flip(part, position)
         storage.open(cluster_id=CLUSTER, node_id="0")
-        assert storage.receive_chunk(meta, 1, b"") == wanted
+        assert storage.receive_chunk(meta, 1, b"") == 0
+    assert not part.exists()
+    # Nobody has to ask before installing: it is checked there, too.
+    assert storage.receive_chunk(meta, 0, data) == len(data)
+    storage.close()
+    flip(part, -1)
+    storage.open(cluster_id=CLUSTER, node_id="0")
     with pytest.raises(CorruptStorage, match="thrown away"):
         storage.install_snapshot(meta)
-    assert not (tmp_path / "received.part").exists()
+    assert not part.exists()
+    # Damage to what was received first is noticed with the last chunk.
+    storage.receive_chunk(meta, 0, data[:-1])
+    storage.close()
+    flip(part, -1)
+    storage.open(cluster_id=CLUSTER, node_id="0")
+    assert storage.receive_chunk(meta, len(data) - 1, data[-1:]) == 0
+    assert not part.exists()
     storage.append(None, entries(248, 1, 6), 248)
     storage.close()
 

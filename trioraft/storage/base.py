@@ -8,6 +8,7 @@ Rules of this file:
   `close` one at a time, and beside them `write_snapshot` and the reads, one at a time among
   themselves.
 * A storage never repairs in silence: what it cannot read as it was written is `CorruptStorage`.
+* A quota that is used up is a full disk.
 * A snapshot's content is never held in memory as a whole: it comes and goes in chunks.
 """
 
@@ -129,7 +130,8 @@ class Storage(Protocol):
 
         Returns:
             The offset from which more of `meta` is wanted; `meta.size_bytes` when all is here and
-            right, 0 when it was thrown away.
+            right, 0 when it was thrown away. (For an empty snapshot these are the same: install
+            it, and be told.)
 
         Raises:
             DiskFull: the chunk was not kept.

@@ -22,7 +22,7 @@ import attrs
 import msgspec
 
 from ..core.errors import CorruptStorage, StorageError
-from .health import Health, describe
+from .health import SCRATCH, Health, describe
 
 DATABASE = "log.sqlite3"
 WRITE_AHEAD_LOG = "log.sqlite3-wal"
@@ -30,7 +30,7 @@ LOCK = "trioraft.lock"
 BEING_CREATED = "log.sqlite3.new"
 
 _NOTE_BYTES = 256
-_NOT_FOREIGN = frozenset({LOCK, BEING_CREATED, f"{BEING_CREATED}-journal", "lost+found"})
+_NOT_FOREIGN = frozenset({LOCK, BEING_CREATED, f"{BEING_CREATED}-journal", SCRATCH, "lost+found"})
 """What may lie in a directory that is still new: creation was interrupted, or it is a volume."""
 
 KEEP_AND_REJOIN = (

@@ -2,7 +2,9 @@
 
 Rules of this file:
 
-* A full disk is `DiskFull`: the write was rolled back as a whole, and may be tried again.
+* A full disk is `DiskFull`: the write was rolled back as a whole, and may be tried again. So is a
+  quota that is used up. SQLite knows no quotas: it says SQLITE_IOERR_WRITE, and rolls back as for
+  a full disk; whether there is room is then tried out. A failed fsync has a code of its own.
 * Every other failure of a read, write or fsync is final. An fsync that failed once tells nothing
   when it is called again, because the kernel may have dropped the pages (hazard D5): so nothing
   is retried, and everything after it is refused.
@@ -11,6 +13,7 @@ Rules of this file:
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +27,12 @@ DiskTrouble: TypeAlias = OSError | sqlite3.Error | OverflowError
 
 DISK_TROUBLE = (OSError, sqlite3.Error, OverflowError)
 
+SCRATCH = "room.tmp"
+"""The file with which it is tried out whether there is room; it lives for a moment."""
+
+SCRATCH_BYTES = 16 * 1024
+"""Two pages. A write of one page and its frame failed, so less than that is left."""
+
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -32,6 +41,10 @@ def is_disk_full(error: DiskTrouble) -> bool:
     if isinstance(error, OSError):
         return error.errno in _NO_ROOM
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+
+
+def _may_be_a_quota(error: DiskTrouble) -> bool:
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_WRITE
 
 
 def describe(error: DiskTrouble) -> str:
@@ -59,7 +72,7 @@ class Health:
 
     def error(self, doing: str, error: DiskTrouble) -> StorageError:
         """The error to raise for this trouble; unless the disk is merely full, it is final."""
-        if is_disk_full(error):
+        if is_disk_full(error) or (_may_be_a_quota(error) and self._has_no_room()):
             return DiskFull(
                 f"no room while {doing} in {self._directory}: {describe(error)}. Nothing of it is "
                 "stored; make room, and try again"
@@ -73,6 +86,24 @@ class Health:
             f"the disk failed while {failure} (directory {self._directory}). What of this is "
             "stored is unknown, and it is not retried: look after the disk, and open it anew"
         )
+
+    def _has_no_room(self) -> bool:
+        """Try it out; False if anything else is wrong with the disk, too."""
+        path = self._directory / SCRATCH
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            try:
+                path.unlink()  # whatever happens now, nothing stays
+                written_bytes = 0
+                while written_bytes < SCRATCH_BYTES:  # near the end a write takes only a part
+                    rest = bytes(SCRATCH_BYTES - written_bytes)
+                    written_bytes += os.pwrite(descriptor, rest, written_bytes)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            return is_disk_full(error)
+        return False
 
     @contextmanager
     def watching(self, doing: str) -> Iterator[None]:

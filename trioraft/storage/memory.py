@@ -12,7 +12,7 @@ from typing import final
 
 import attrs
 
-from ..core.errors import CorruptStorage, StorageError
+from ..core.errors import CorruptStorage, SnapshotGone, StorageError
 from ..core.types import (
     Configuration,
     Entry,
@@ -40,6 +40,7 @@ class _Transfer:
 
     meta: SnapshotMeta
     content: bytearray = attrs.field(factory=bytearray)
+    crc: int = 0
 
 
 @final
@@ -186,6 +187,11 @@ class MemoryStorage:
         content = transfer.content
         if offset == len(content) and offset + len(data) <= meta.size_bytes:
             content += data
+            transfer.crc = zlib.crc32(data, transfer.crc)
+        # Of an empty one, 0 would say nothing: that is told when it is installed.
+        if 0 < meta.size_bytes == len(content) and transfer.crc != meta.checksum:
+            self._transfer = None
+            return 0
         return len(content)
 
     def install_snapshot(self, meta: SnapshotMeta) -> None:
@@ -205,12 +211,11 @@ class MemoryStorage:
             )
         self._transfer = None
         content = bytes(transfer.content)
-        crc = zlib.crc32(content)
-        if crc != meta.checksum:
+        if transfer.crc != meta.checksum:
             raise CorruptStorage(
                 f"the received snapshot of entries up to {meta.index} ({meta.size_bytes} bytes) is "
-                f"not what was sent: its CRC-32 is {crc:08x} and should be {meta.checksum:08x}. It "
-                "was thrown away; let it be sent again"
+                f"not what was sent: its CRC-32 is {transfer.crc:08x} and should be "
+                f"{meta.checksum:08x}. It was thrown away; let it be sent again"
             )
         if self._term_at(meta.index) != meta.term:
             self._entries.clear()
@@ -251,7 +256,7 @@ class MemoryStorage:
         for snapshot in self._snapshots:
             if snapshot.meta == meta:
                 return snapshot.content
-        raise StorageError(
+        raise SnapshotGone(
             f"the snapshot of entries up to {meta.index} (term {meta.term}, {meta.size_bytes} "
             "bytes) is not stored any more: take the newest one"
         )

@@ -4,8 +4,9 @@ Rules of this file:
 
 * One transfer at a time; its file says for which snapshot it is, and its length how far it got.
 * Only what continues it is kept (hazard S2), and a restart resumes it (hazard S4).
-* It becomes a snapshot only after its CRC-32 was found right. The CRC runs along with the
-  chunks; after a restart it is taken from the file, once.
+* It becomes a snapshot only after its CRC-32 was found right: with the last chunk, and again when
+  it is installed. The CRC runs along with the chunks; after a restart it is taken from the file,
+  once.
 """
 
 from __future__ import annotations
@@ -79,6 +80,10 @@ class ReceivedSnapshot:
         end_bytes = offset + len(data)
         if offset == transfer.received_bytes and data and end_bytes <= meta.size_bytes:
             self._keep(transfer, data)
+        # Of an empty one, 0 would say nothing: that is told when it is installed.
+        if 0 < meta.size_bytes == transfer.received_bytes and not _is_right(transfer):
+            self.throw_away()
+            return 0
         return transfer.received_bytes
 
     def complete(self, meta: SnapshotMeta) -> Path:

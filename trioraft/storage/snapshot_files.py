@@ -23,7 +23,7 @@ from typing import BinaryIO, final
 
 import msgspec
 
-from ..core.errors import CorruptStorage, StorageError
+from ..core.errors import CorruptStorage, SnapshotGone, StorageError
 from ..core.types import Configuration, LogIndex, SnapshotMeta, Term
 from .directory import sync_directory, sync_file
 from .health import Health
@@ -269,8 +269,8 @@ class SnapshotFiles:
         return file
 
 
-def _gone(meta: SnapshotMeta) -> StorageError:
-    return StorageError(
+def _gone(meta: SnapshotMeta) -> SnapshotGone:
+    return SnapshotGone(
         f"the snapshot of entries up to {meta.index} (term {meta.term}, {meta.size_bytes} bytes) "
         "is not stored any more: take the newest one"
     )

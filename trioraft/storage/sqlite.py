@@ -46,7 +46,7 @@ LOG_BYTES_MIN = 16 * PAGE_BYTES
 """An empty database takes some pages."""
 
 
-@attrs.frozen
+@attrs.define
 class _Opened:
     """What there is between `open` and `close`."""
 
@@ -55,6 +55,21 @@ class _Opened:
     log: LogDatabase
     snapshots: SnapshotFiles
     received: ReceivedSnapshot
+    is_noted: bool = False
+    """The next one to open it will miss the write-ahead log if it is gone."""
+
+    def note(self) -> None:
+        """Write that down, once. Something must be in the write-ahead log before, or it would be
+        missed without reason.
+
+        Raises:
+            StorageError: the disk failed.
+        """
+        if self.is_noted:
+            return
+        with suppress(DiskFull):  # then the next write tries again
+            self.directory.note("open")
+            self.is_noted = True
 
 
 @final
@@ -133,16 +148,18 @@ class SQLiteStorage:
             # Everything was checked; only from here on something is changed.
             log = LogDatabase(directory.database, loaded, health, bytes_max=self._log_bytes_max)
             undo.callback(log.close)
-            with suppress(DiskFull):  # then there is no note, and the log has to be read in full
-                log.make_a_mark()
-                directory.note("open")
+            # Closing removes the write-ahead log, so nobody may miss it; as in `close`.
+            undo.callback(directory.note, "closed")
+            opened = _Opened(directory, health, log, snapshots, received)
+            if log.make_a_mark():  # without room there is no note before the first write
+                opened.note()
             with health.watching("removing leftovers"):
                 snapshots.remove_leftovers()
             if is_to_be_named and snapshot is not None:
                 snapshots.adopt(received.path, snapshot)
                 received.was_adopted()
             undo.pop_all()
-        self._opened = _Opened(directory, health, log, snapshots, received)
+        self._opened = opened
         if findings.is_new:
             return None
         return Recovered(
@@ -208,6 +225,7 @@ class SQLiteStorage:
                 f"{opened.snapshots.newest_index()}. Nothing is stored"
             )
         log.append(hard_state, entries, replace_from)
+        opened.note()
 
     def compact(self, base_index: LogIndex, base_term: Term) -> None:
         """Forget entries up to `base_index`; see `Storage.compact`.
@@ -228,6 +246,7 @@ class SQLiteStorage:
                 "first; nothing was changed"
             )
         log.compact(base_index, base_term)
+        opened.note()
         opened.snapshots.prune()
 
     # -- snapshots -------------------------------------------------------------------------
@@ -275,6 +294,7 @@ class SQLiteStorage:
             log.compact(meta.index, meta.term)
         else:
             log.start_over(meta.index, meta.term)
+        opened.note()
         opened.snapshots.adopt(path, meta)
         opened.received.was_adopted()
 

@@ -146,6 +146,7 @@ class FaultyStorage:
     def compact(self, base_index: LogIndex, base_term: Term) -> None:
         """See `Storage.compact`."""
         self._begin("compact")
+        self._check_room()
         self.inner.compact(base_index, base_term)
 
     def write_snapshot(

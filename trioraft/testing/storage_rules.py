@@ -40,6 +40,8 @@ def expect_refusal(
         result = call()
     except kind:
         return
+    except StorageError as error:
+        result = error
     raise StorageRuleBroken(f"{rule}: expected {kind.__name__}, got {result!r}")
 
 

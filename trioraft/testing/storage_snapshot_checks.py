@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from ..core.errors import CorruptStorage
+from ..core.errors import SnapshotGone
 from ..core.types import HardState, SnapshotMeta
 from .storage_rules import StorageBench, StorageRuleBroken, configuration, entries, expect
 from .storage_rules import expect_refusal as refused
@@ -135,11 +135,18 @@ def the_last_two_are_kept(bench: StorageBench) -> None:
         refused(
             f"older ones are gone{when}",
             lambda read=read: read(metas[0], 0, 1),  # type: ignore[misc] # - binds now
+            SnapshotGone,
+        )
+        refused(
+            f"older ones are gone{when} (read at once)",
+            lambda: list(_read(bench, metas[0])),
+            SnapshotGone,
         )
         newest = bench.reopen().snapshot
         expect("the newest is recovered", newest, metas[2])
     other = msgspec.structs.replace(metas[2], checksum=metas[2].checksum ^ 1)
-    refused("another snapshot of the same entry is not it", lambda: list(_read(bench, other)))
+    rule = "another snapshot of the same entry is not it"
+    refused(rule, lambda: list(_read(bench, other)), SnapshotGone)
 
 
 def _read(bench: StorageBench, meta: SnapshotMeta) -> Iterator[bytes]:
@@ -204,17 +211,22 @@ def _install(bench: StorageBench, meta: SnapshotMeta) -> None:
 
 
 def a_broken_transfer_is_thrown_away(bench: StorageBench) -> None:
-    """Content that is not the snapshot is CorruptStorage; the storage is as before."""
+    """Content that is not the snapshot goes with its last chunk; the storage is as before."""
     _prepared(bench)
     own = bench.storage.write_snapshot(2, 1, configuration("a", "b"), [b"own"])
     meta = _meta(9, 3)
-    _receive(bench, meta, _CONTENT[:-1] + b"!")
-    refused(
-        "a snapshot with a wrong checksum is not installed",
-        lambda: bench.storage.install_snapshot(meta),
-        CorruptStorage,
-    )
-    expect("it was thrown away", bench.storage.receive_chunk(meta, 1, b"x"), 0)
+    half = len(_CONTENT) // 2
+    for is_resumed in (False, True):
+        bench.storage.receive_chunk(meta, 0, b"!" + _CONTENT[1:half])
+        if is_resumed:
+            bench.reopen()
+        wanted = bench.storage.receive_chunk(meta, half, _CONTENT[half:])
+        expect("wrong content is thrown away with its last chunk", wanted, 0)
+        expect("nothing of it stays", bench.storage.receive_chunk(meta, half, b"x"), 0)
+        refused("and it is not installed", lambda: bench.storage.install_snapshot(meta))
+    empty = msgspec.structs.replace(meta, size_bytes=0)
+    bench.storage.receive_chunk(empty, 0, b"")
+    refused("an empty one is checked, too", lambda: bench.storage.install_snapshot(empty))
     recovered = bench.holds("and nothing changed", entries(1, 1, 1, 1, 2, 2), _VOTE)
     expect("the snapshot before is the newest", recovered.snapshot, own)
     _install(bench, meta)
