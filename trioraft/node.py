@@ -180,6 +180,7 @@ class Node:
 
         Raises:
             NodeDead: the node is Dead, or died meanwhile.
+            DiskFull: there was no room for it; the log is unharmed.
 
         Cancelling the wait does not stop the snapshot.
         """
