@@ -27,6 +27,7 @@ from trio.testing import MockClock
 from trioraft.core.errors import ConfigError
 from trioraft.core.events import (
     CommitAdvanced,
+    ConfigurationChanged,
     DiskIsFull,
     ElectionTimerStarted,
     ElectionWonEvent,
@@ -41,6 +42,8 @@ from trioraft.core.events import (
     TermOutOfDate,
     TimeoutsWidened,
     TraceEvent,
+    TransferGivenUp,
+    TransferStarted,
 )
 from trioraft.core.messages import (
     AppendEntries,
@@ -49,8 +52,11 @@ from trioraft.core.messages import (
     InstallSnapshotReply,
     RequestPreVote,
     RequestPreVoteReply,
+    RequestReadIndex,
+    RequestReadIndexReply,
     RequestVote,
     RequestVoteReply,
+    TimeoutNow,
 )
 from trioraft.core.reasons import (
     ElectionWon,
@@ -61,6 +67,7 @@ from trioraft.core.reasons import (
     Stopped,
 )
 from trioraft.core.types import Configuration, Entry, Role, SnapshotMeta
+from trioraft.event_texts import Traced, defuse, describe, event_kind, has_own_text
 from trioraft.logs import (
     Format,
     Level,
@@ -74,17 +81,9 @@ from trioraft.logs import (
     sink_logger,
     use_sink,
 )
-from trioraft.raftlog import (
-    NodeNumbers,
-    Traced,
-    WallClock,
-    defuse,
-    describe,
-    event_kind,
-    has_own_text,
-    run_name,
-)
+from trioraft.raftlog import NodeNumbers, WallClock, run_name
 from trioraft.transport.base import (
+    AddressUnusable,
     ConnectionRejected,
     LinkDown,
     LinkUp,
@@ -228,6 +227,24 @@ GOLDEN: list[tuple[Traced, tuple[str, ...]]] = [
     (StorageNotice(0.0, "a snapshot is damaged"), ("storage: a snapshot is damaged",)),
     (DiskIsFull(0.0), ("disk is full; the write is tried again",)),
     (
+        ConfigurationChanged(0.0, Configuration(("0", "3"), ("0", "1"), ("2",), index=7)),
+        ("configuration 7: voters 0 3, outgoing 0 1, learners 2",),
+    ),
+    (TransferStarted(0.0, "2"), ("hands leadership over to 2",)),
+    (TransferGivenUp(0.0, "2", 0.3), ("transfer to 2 given up after 300 ms",)),
+    (
+        MessageSent(0.0, TimeoutNow("0", "2", 3)),
+        ("sending TimeoutNow to 2: {Term:3 LeaderId:0}",),
+    ),
+    (
+        received(RequestReadIndexReply("1", "0", 3, 17, 9)),
+        ("received RequestReadIndexReply {Term:3 Number:17 ReadIndex:9}",),
+    ),
+    (
+        MessageSent(0.0, RequestReadIndex("0", "1", 3, 17)),
+        ("sending RequestReadIndex to 1: {Term:3 Number:17}",),
+    ),
+    (
         MessageSent(0.0, InstallSnapshot("2", "0", 3, META, 10, b"x" * 20)),
         (
             "sending InstallSnapshot to 0: {Term:3 LeaderId:2 Snapshot:{Index:9 Term:2 Bytes:100} "
@@ -250,6 +267,10 @@ GOLDEN: list[tuple[Traced, tuple[str, ...]]] = [
     (
         ConnectionRejected(0.0, "127.0.0.1:9", "1", "a frame of 9 GB"),
         ("rejected connection from 127.0.0.1:9 (node 1): a frame of 9 GB",),
+    ),
+    (
+        AddressUnusable(0.0, "1", "it has the port 0"),
+        ("node 1 cannot be reached: it has the port 0",),
     ),
     (MessagesDropped(0.0, "1", 3), ("dropped 3 messages to 1: its queue is full",)),
 ]
@@ -711,12 +732,16 @@ def test_levels_tell_the_story_at_info() -> None:
         "timeouts_widened": "info",
         "link_up": "info",
         "link_down": "info",
+        "address_unusable": "warning",
         "connection_rejected": "warning",
         "messages_dropped": "warning",
         "snapshot_saved": "info",
         "snapshot_installed": "info",
         "disk_is_full": "warning",
         "storage_notice": "warning",
+        "configuration_changed": "info",
+        "transfer_started": "info",
+        "transfer_given_up": "warning",
     }
 
 

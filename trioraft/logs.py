@@ -30,6 +30,7 @@ from structlog.typing import FilteringBoundLogger, Processor
 
 from .core.errors import ConfigError
 from .core.events import (
+    ConfigurationChanged,
     DiskIsFull,
     ElectionWonEvent,
     RoleChanged,
@@ -37,11 +38,21 @@ from .core.events import (
     SnapshotSaved,
     StorageNotice,
     TimeoutsWidened,
+    TransferGivenUp,
+    TransferStarted,
 )
 from .core.reasons import Reason
 from .core.types import Entry, NodeId
-from .raftlog import Run, Traced, defuse, describe, event_kind, run_name
-from .transport.base import ConnectionRejected, LinkDown, LinkUp, Listening, MessagesDropped
+from .event_texts import Traced, defuse, describe, event_kind
+from .raftlog import Run, run_name
+from .transport.base import (
+    AddressUnusable,
+    ConnectionRejected,
+    LinkDown,
+    LinkUp,
+    Listening,
+    MessagesDropped,
+)
 
 Format: TypeAlias = Literal["json", "console", "raftlog"]
 """How a log looks."""
@@ -58,6 +69,9 @@ _LEVELS: Final[Mapping[type[Traced], Level]] = {
     RoleChanged: "info",
     ElectionWonEvent: "info",
     TimeoutsWidened: "info",
+    ConfigurationChanged: "info",
+    TransferStarted: "info",
+    TransferGivenUp: "warning",
     SnapshotSaved: "info",
     SnapshotInstalled: "info",
     DiskIsFull: "warning",
@@ -65,6 +79,7 @@ _LEVELS: Final[Mapping[type[Traced], Level]] = {
     Listening: "info",
     LinkUp: "info",
     LinkDown: "info",
+    AddressUnusable: "warning",
     ConnectionRejected: "warning",
     MessagesDropped: "warning",
 }

@@ -20,49 +20,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, TypeAlias, final
+from typing import Final, Literal, TypeAlias, final
 
 import attrs
-import msgspec
 import trio
 
-from .core.events import (
-    CommitAdvanced,
-    DiskIsFull,
-    ElectionTimerStarted,
-    ElectionWonEvent,
-    MessageReceived,
-    MessageSent,
-    RoleChanged,
-    SnapshotInstalled,
-    SnapshotSaved,
-    StaleReply,
-    StorageNotice,
-    TermOutOfDate,
-    TimeoutsWidened,
-    TraceEvent,
-)
-from .core.messages import (
-    AppendEntries,
-    AppendEntriesReply,
-    InstallSnapshot,
-    InstallSnapshotReply,
-    RequestPreVote,
-    RequestPreVoteReply,
-    RequestVote,
-    RequestVoteReply,
-)
-from .core.types import Entry, NodeId, Role, SnapshotMeta
-from .transport.base import (
-    ConnectionRejected,
-    LinkDown,
-    LinkUp,
-    Listening,
-    MessagesDropped,
-    TransportEvent,
-)
+from .core.types import NodeId
+from .event_texts import Traced, defuse, describe
 
 RUN_PREFIX: Final = "=== RUN"
 """How a header starts; the run's name is the rest of the line, stripped."""
@@ -73,35 +39,13 @@ ENTRY_RE: Final = re.compile(r"([0-9:.]+) \[(\w+)\] (.*)", re.ASCII)
 TEST_ID: Final = "TEST"
 """Who speaks in an entry that no node wrote."""
 
-ENTRIES_SHOWN_MAX: Final = 3
-"""Entries of one AppendEntries that are written out; the others are counted."""
-FREE_TEXT_CHARS_MAX: Final = 500
-"""Longest text of somebody else's choice; the rest is cut."""
 RUN_NAME_CHARS_MAX: Final = 200
 """Longest run name: readers make file names of them."""
 NUMBER_KEPT_BELOW: Final = 16
 """An id that is a number below this keeps it as its column; other ids are numbered."""
 
-Traced: TypeAlias = TraceEvent | TransportEvent
-"""Everything a node can tell about itself."""
-Label: TypeAlias = Callable[[NodeId], str]
-"""How a text names a node."""
 Outcome: TypeAlias = Literal["PASS", "FAIL", "SKIP"]
 """How a run ended, as its status line says it."""
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-# One space, at the one place where doubling it keeps a reader from recognising the line.
-_SHAPE_SPACE = re.compile(r"(?<=---) (?=\w)|(?<=[0-9:.]) (?=\[)|(?<=becomes) |(?<=in state) ")
-
-
-def defuse(text: str) -> str:
-    """Somebody else's text, on one line, bounded, and unlike anything a reader looks for.
-
-    Control characters become a space; where the text holds the shape of an entry, of a status or
-    of a change of role, its space is doubled. To the eye it stays the same.
-    """
-    line = _SHAPE_SPACE.sub("  ", _CONTROL.sub(" ", text[: FREE_TEXT_CHARS_MAX + 1]))
-    return line if len(text) <= FREE_TEXT_CHARS_MAX else line[:FREE_TEXT_CHARS_MAX] + "…"
 
 
 def run_name(name: str) -> str:
@@ -109,12 +53,6 @@ def run_name(name: str) -> str:
     `test_x_memory_3`."""
     word = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_")
     return word[:RUN_NAME_CHARS_MAX] or "run"
-
-
-def event_kind(event_type: type[Traced]) -> str:
-    """The event's name in snake case, as logs use it: `role_changed`, `election_won`."""
-    name = event_type.__name__.removesuffix("Event")
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 @attrs.define
@@ -149,215 +87,6 @@ class NodeNumbers:
         if kept < NUMBER_KEPT_BELOW and kept not in taken:
             return kept
         return next(number for number in range(len(taken) + 1) if number not in taken)
-
-
-# --- messages -------------------------------------------------------------------------------
-
-_Fields: TypeAlias = tuple[tuple[str, str], ...]
-
-# What is written of a message: (name in the text, attribute), in the Go project's order.
-_SHOWN: Final[Mapping[type[Any], _Fields]] = {
-    RequestVote: (
-        ("Term", "term"),
-        ("CandidateId", "sender"),
-        ("LastLogIndex", "last_log_index"),
-        ("LastLogTerm", "last_log_term"),
-        ("LeadershipTransfer", "leadership_transfer"),
-    ),
-    RequestVoteReply: (("Term", "term"), ("VoteGranted", "vote_granted")),
-    RequestPreVote: (
-        ("Term", "term"),
-        ("NextTerm", "next_term"),
-        ("CandidateId", "sender"),
-        ("LastLogIndex", "last_log_index"),
-        ("LastLogTerm", "last_log_term"),
-    ),
-    RequestPreVoteReply: (
-        ("Term", "term"),
-        ("NextTerm", "next_term"),
-        ("VoteGranted", "vote_granted"),
-    ),
-    AppendEntries: (
-        ("Term", "term"),
-        ("LeaderId", "sender"),
-        ("PrevLogIndex", "prev_log_index"),
-        ("PrevLogTerm", "prev_log_term"),
-        ("Entries", "entries"),
-        ("LeaderCommit", "leader_commit"),
-    ),
-    AppendEntriesReply: (
-        ("Term", "term"),
-        ("Success", "success"),
-        ("ConflictIndex", "conflict_index"),
-        ("ConflictTerm", "conflict_term"),
-    ),
-    InstallSnapshot: (
-        ("Term", "term"),
-        ("LeaderId", "sender"),
-        ("Snapshot", "meta"),
-        ("Offset", "offset"),
-        ("Data", "data"),
-    ),
-    InstallSnapshotReply: (
-        ("Term", "term"),
-        ("Snapshot", "meta"),
-        ("NextOffset", "next_offset"),
-        ("Installed", "installed"),
-    ),
-    SnapshotMeta: (("Index", "index"), ("Term", "term"), ("Bytes", "size_bytes")),
-}
-
-# The Go project's messages have no such field: written only when it says something.
-_ONLY_IF_SET: Final = frozenset({"leadership_transfer", "conflict_index", "conflict_term"})
-
-
-def _struct_text(struct: msgspec.Struct, label: Label) -> str:
-    """`{Term:1 VoteGranted:true}`; a message without a row in the table shows all its fields."""
-    shown = _SHOWN.get(type(struct)) or _all_fields(type(struct))
-    values = ((name, attribute, getattr(struct, attribute)) for name, attribute in shown)
-    parts = [
-        f"{name}:{label(value) if attribute == 'sender' else _value_text(value)}"
-        for name, attribute, value in values
-        if value or attribute not in _ONLY_IF_SET
-    ]
-    return "{" + " ".join(parts) + "}"
-
-
-def _all_fields(struct_type: type[msgspec.Struct]) -> _Fields:
-    addressing = ("sender", "receiver")
-    names = (name for name in struct_type.__struct_fields__ if name not in addressing)
-    return tuple((name.title().replace("_", ""), name) for name in names)
-
-
-def _value_text(value: object) -> str:
-    """A field as Go would print it; bytes by their number only."""
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case bytes() | bytearray() | memoryview():
-            return f"<{len(value)} bytes>"
-        case tuple() if all(isinstance(item, Entry) for item in value):
-            return _entries_text(value)
-        case msgspec.Struct():
-            return _struct_text(value, str)
-        case _:
-            return defuse(str(value))
-
-
-def _entries_text(entries: tuple[Entry, ...]) -> str:
-    shown = [f"{{Term:{entry.term} Index:{entry.index}}}" for entry in entries[:ENTRIES_SHOWN_MAX]]
-    if len(entries) > ENTRIES_SHOWN_MAX:
-        shown.append(f"…+{len(entries) - ENTRIES_SHOWN_MAX}")
-    return f"[{' '.join(shown)}]"
-
-
-def _sent(event: MessageSent, label: Label) -> str:
-    message, name = event.message, type(event.message).__name__
-    text = _struct_text(message, label)
-    match message:
-        case AppendEntries():
-            to = label(message.receiver)
-            return f"sending AppendEntries to {to}: ni={event.next_index}, args={text}"
-        case AppendEntriesReply():
-            return f"AppendEntries reply: {text}"
-        case _ if name.endswith("Reply"):
-            return f"... {name.removesuffix('Reply')} reply: &{text}"
-        case _:
-            return f"sending {name} to {label(message.receiver)}: {text}"
-
-
-def _received(event: MessageReceived, label: Label) -> str:
-    message, name = event.message, type(event.message).__name__
-    text = _struct_text(message, label)
-    match message:
-        case RequestVote() | RequestPreVote():
-            voted_for = "-1" if event.voted_for is None else label(event.voted_for)
-            return f"{name}: {text} [currentTerm={event.term}, votedFor={voted_for}]"
-        case _ if name.endswith("Reply"):
-            return f"received {name} {text}"
-        case _:
-            return f"{name}: {text}"
-
-
-# --- events ---------------------------------------------------------------------------------
-
-# The sentences the Go project's reader knows a state by. "becomes PreCandidate" is ours, and does
-# not contain "becomes Candidate": to that reader such a node is still a follower, which it is.
-_BECOMES: Final[Mapping[Role, str]] = {
-    Role.FOLLOWER: "becomes Follower with term={0.term}; log={0.log}",
-    Role.PRE_CANDIDATE: "becomes PreCandidate (currentTerm={0.term}); log={0.log}",
-    Role.CANDIDATE: "becomes Candidate (currentTerm={0.term}); log={0.log}",
-    Role.LEADER: "becomes Leader; term={0.term}, log={0.log}",
-    Role.DEAD: "becomes Dead",
-}
-
-
-def _widened(event: TimeoutsWidened, _: Label) -> str:
-    if event.factor == 1:
-        return "election timeouts back to normal"
-    return f"election timeouts widened by {event.factor}"
-
-
-def _rejected(event: ConnectionRejected, label: Label) -> str:
-    who = "" if event.peer is None else f" (node {label(event.peer)})"
-    return f"rejected connection from {defuse(event.remote)}{who}: {defuse(event.reason)}"
-
-
-_TEXTS: Final[Mapping[type[Traced], Callable[[Any, Label], str]]] = {
-    ElectionTimerStarted: lambda event, _: (
-        f"election timer started ({event.timeout_s * 1000:.0f}ms), term={event.term}"
-    ),
-    RoleChanged: lambda event, _: _BECOMES[event.role].format(event),
-    ElectionWonEvent: lambda event, _: f"wins election with {event.votes} votes",
-    MessageSent: _sent,
-    MessageReceived: _received,
-    TermOutOfDate: lambda event, _: f"... term out of date in {type(event.message).__name__}",
-    StaleReply: lambda event, _: f"while waiting for reply, state = {event.role.value}",
-    CommitAdvanced: lambda event, _: f"commit index advances to {event.commit_index}",
-    TimeoutsWidened: _widened,
-    SnapshotSaved: lambda event, _: (
-        f"snapshot of {event.size_bytes} bytes saved up to {event.index}; "
-        f"the log begins after {event.base_index}"
-    ),
-    SnapshotInstalled: lambda event, label: (
-        f"snapshot of {event.size_bytes} bytes from {label(event.sender)} installed "
-        f"up to {event.index}"
-    ),
-    StorageNotice: lambda event, _: f"storage: {defuse(event.text)}",
-    DiskIsFull: lambda event, _: "disk is full; the write is tried again",
-    Listening: lambda event, _: f"listening at {defuse(event.address)}",
-    LinkUp: lambda event, label: f"link to {label(event.peer)} up",
-    LinkDown: lambda event, label: f"link to {label(event.peer)} down: {defuse(event.reason)}",
-    ConnectionRejected: _rejected,
-    MessagesDropped: lambda event, label: (
-        f"dropped {event.count} messages to {label(event.peer)}: its queue is full"
-    ),
-}
-
-
-def has_own_text(event_type: type[Traced]) -> bool:
-    """Whether the table has a row for this event; without one it is shown field by field."""
-    return event_type in _TEXTS
-
-
-def describe(event: Traced, label: Label = str) -> tuple[str, ...]:
-    """The event in words, one text a line: one, or two when a role changed for a reason.
-
-    Args:
-        event: of the core or of a transport; one without a row in the table is shown as its kind
-            and its fields.
-        label: how to name other nodes; by default by their ids.
-    """
-    text_of = _TEXTS.get(type(event), _by_fields)
-    if isinstance(event, RoleChanged):
-        return text_of(event, label), f"... because {defuse(str(event.reason))}"
-    return (text_of(event, label),)
-
-
-def _by_fields(event: Traced, _: Label) -> str:
-    names = [field.name for field in attrs.fields(type(event)) if field.name != "at_s"]
-    values = [f"{name}={_value_text(getattr(event, name))}" for name in names]
-    return " ".join([event_kind(type(event)), *values])
 
 
 # --- a run --------------------------------------------------------------------------------

@@ -181,6 +181,31 @@ async def test_a_node_may_run_again(make_transports: MakeTransports) -> None:
                 await zero.until_count(number)
 
 
+async def test_what_the_configuration_says_never_raises(make_transports: MakeTransports) -> None:
+    transports = make_transports("0", "1")
+    unusable = [("10.1.2.3", 70_000), ("", 1), ("a\0b", 1)]
+    async with running(transports["0"]) as zero, running(transports["1"]) as one:
+        await until_all_linked(transports, zero, "0")
+        for address in (*unusable, None, None):
+            for peer in ("0", "7", "not a name", ""):
+                transports["0"].set_peer(peer, address)
+        assert transports["0"].address_of("7") is None
+        transports["0"].send(heartbeat("0", "1", 1))  # the others are not touched by it
+        await one.until_rounds([1])
+
+
+async def test_who_left_can_still_be_told_when_it_comes(make_transports: MakeTransports) -> None:
+    transports = make_transports("0", "1")
+    async with running(transports["0"]) as zero, running(transports["1"]) as one:
+        await until_all_linked(transports, zero, "0")
+        await until_all_linked(transports, one, "1")
+        transports["0"].set_peer("1", None)
+        if isinstance(transports["0"], TcpTransport):
+            await zero.until_up("1", times=2)
+        transports["0"].send(heartbeat("0", "1", 7))
+        await one.until_rounds([7])
+
+
 async def test_it_cannot_run_twice_at_once(make_transports: MakeTransports) -> None:
     transports = make_transports("0")
     async with running(transports["0"]):

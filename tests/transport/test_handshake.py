@@ -28,7 +28,7 @@ GOOD = Hello(MAGIC, PROTOCOL_VERSION, "blue", "1", "0")
 
 
 def check(hello: Hello, certified: frozenset[str] | None = None) -> None:
-    check_hello(hello, cluster_id="blue", node_id="0", peers={"1", "2"}, certified=certified)
+    check_hello(hello, cluster_id="blue", node_id="0", certified=certified)
 
 
 def test_a_peer_is_admitted() -> None:
@@ -46,8 +46,15 @@ REFUSALS = {
         "the connection is for cluster 'green', this node belongs to 'blue'",
     ),
     "receiver": ({"receiver": "2"}, "the connection is for node '2', this is node '0'"),
-    "sender": ({"sender": "7"}, "node '7' is not a peer of node '0'"),
-    "itself": ({"sender": "0"}, "node '0' is not a peer of node '0'"),
+    "itself": ({"sender": "0"}, "the dialer says that it is node '0', which is this node"),
+    "nobody": (
+        {"sender": ""},
+        "the dialer calls itself '': a name has 1 to 253 printable characters",
+    ),
+    "a bell": (
+        {"sender": "\a"},
+        "the dialer calls itself '\\x07': a name has 1 to 253 printable characters",
+    ),
 }
 
 
@@ -64,6 +71,21 @@ def test_refusals(change: dict[str, object], reason: str) -> None:
 def test_a_certificate_of_another_name() -> None:
     with pytest.raises(BadMessage, match=r"the certificate is for \['2'\], not for node '1'"):
         check(GOOD, certified=frozenset({"2"}))
+
+
+def test_who_we_have_not_heard_of_is_let_in() -> None:
+    check(msgspec.structs.replace(GOOD, sender="7"), certified=frozenset({"7"}))
+
+
+def test_the_address_is_a_later_addition_that_both_sides_may_lack() -> None:
+    frame = encode_hello(cluster_id="blue", sender="1", receiver="0", address=("127.0.0.1", 4000))
+    assert decode_hello(frame[LENGTH_BYTES:]).address == ("127.0.0.1", 4000)
+    old_dialer = msgspec.msgpack.encode([MAGIC, PROTOCOL_VERSION, "blue", "1", "0"])
+    assert decode_hello(old_dialer) == GOOD
+    old_listener = msgspec.msgpack.decode(frame[LENGTH_BYTES:])[:5]
+    assert old_listener == [MAGIC, PROTOCOL_VERSION, "blue", "1", "0"]
+    with pytest.raises(BadMessage, match="not a handshake"):
+        decode_hello(msgspec.msgpack.encode([MAGIC, PROTOCOL_VERSION, "blue", "1", "0", "there"]))
 
 
 def test_a_wrong_magic() -> None:

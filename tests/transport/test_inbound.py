@@ -45,13 +45,35 @@ MemoryStream: TypeAlias = trio.StapledStream[MemorySendStream, MemoryReceiveStre
 
 
 @attrs.define
+class Doors:
+    """Lets in whom the test has not shut out, and remembers who came and went."""
+
+    news: list[str] = attrs.Factory(list)
+    shut: set[str] = attrs.Factory(set)
+    told: list[tuple[str, int] | None] = attrs.Factory(list)
+    full_after_checks: int = 1000
+
+    def check_room(self, peer: str) -> None:
+        self.full_after_checks -= 1
+        if peer in self.shut or self.full_after_checks < 0:
+            raise BadMessage(f"no room for {peer}")
+
+    def on_arrival(self, peer: str, told: tuple[str, int] | None, remote_host: str) -> None:
+        self.news.append(f"+{peer}")
+        self.told.append(told)
+
+    def on_departure(self, peer: str) -> None:
+        self.news.append(f"-{peer}")
+
+
+@attrs.define
 class Listener:
     """Node 0's incoming side, without its sockets."""
 
     owner: Recorder
     inbound: Inbound
     nursery: trio.Nursery
-    back: list[str]
+    doors: Doors
     open_connections: int = 0
 
     def connect(self) -> MemoryStream:
@@ -81,11 +103,11 @@ class Listener:
 @asynccontextmanager
 async def listening() -> AsyncIterator[Listener]:
     owner = Recorder()
-    back: list[str] = []
+    doors = Doors()
     session = Session("0", CLUSTER, owner, LIMITS, None, random.Random(1))
-    inbound = Inbound(session, {"1", "2"}, back.append)
+    inbound = Inbound(session, doors)
     async with trio.open_nursery() as nursery:
-        yield Listener(owner, inbound, nursery, back)
+        yield Listener(owner, inbound, nursery, doors)
         nursery.cancel_scope.cancel()
 
 
@@ -102,7 +124,8 @@ async def test_a_peer_is_read(autojump_clock: MockClock) -> None:
         await stream.send_all(encode_frame(heartbeat("1", "0", 1)))
         await stream.send_all(encode_frame(heartbeat("1", "0", 2)) * 3)
         await listener.owner.until(lambda r: rounds(r.messages) == [1, 2, 2, 2])
-        assert listener.back == ["1"]
+        assert listener.doors.news == ["+1"]
+        assert listener.doors.told == [None]
         assert listener.owner.events == []
         assert listener.owner.lost == []
 
@@ -123,9 +146,13 @@ STRANGERS = {
         encode_hello(cluster_id=CLUSTER, sender="1", receiver="2"),
         "the connection is for node '2', this is node '0'",
     ),
-    "an unknown sender": (
+    "ourselves": (
+        encode_hello(cluster_id=CLUSTER, sender="0", receiver="0"),
+        "the dialer says that it is node '0', which is this node",
+    ),
+    "one too many": (
         encode_hello(cluster_id=CLUSTER, sender="9", receiver="0"),
-        "node '9' is not a peer of node '0'",
+        "no room for 9",
     ),
     "another version": (
         frame_of(msgspec.msgpack.encode(Hello(MAGIC, PROTOCOL_VERSION + 1, CLUSTER, "1", "0"))),
@@ -139,6 +166,7 @@ async def test_a_refused_dialer_is_told_why(
     autojump_clock: MockClock, hello: bytes, reason: str
 ) -> None:
     async with listening() as listener:
+        listener.doors.shut.add("9")
         stream = listener.connect()
         await stream.send_all(hello + encode_frame(heartbeat("1", "0")))
         with pytest.raises(BadMessage, match="it refused the connection") as told:
@@ -149,7 +177,7 @@ async def test_a_refused_dialer_is_told_why(
         assert (event.remote, event.peer, event.reason) == ("somewhere", None, reason)
         assert listener.owner.messages == []
         assert listener.owner.lost == []
-        assert listener.back == []
+        assert listener.doors.news == []
 
 
 GARBAGE = {
@@ -302,8 +330,24 @@ async def test_a_new_connection_replaces_the_old_one(autojump_clock: MockClock) 
         await new.send_all(encode_frame(heartbeat("1", "0", 5)))
         await listener.owner.until(lambda r: rounds(r.messages) == [5])
         assert listener.owner.lost == ["1"]
-        assert listener.back == ["1", "1"]
+        assert listener.doors.news == ["+1", "+1"]  # it has not left in between
         assert listener.open_connections == 1
+        await new.aclose()
+        await listener.owner.until_lost("1", 2)
+        assert listener.doors.news == ["+1", "+1", "-1"]
+
+
+async def test_a_dialer_for_whom_the_room_is_gone_once_it_is_welcome(
+    autojump_clock: MockClock,
+) -> None:
+    async with listening() as listener:
+        listener.doors.full_after_checks = 1
+        stream = await listener.admitted()
+        assert await stream.receive_some() == b""
+        event = await listener.owner.until_rejected()
+        assert (event.peer, event.reason) == ("1", "no room for 1")
+        assert listener.doors.news == []
+        assert listener.owner.lost == []
 
 
 async def test_disconnecting_a_peer(autojump_clock: MockClock) -> None:

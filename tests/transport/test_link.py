@@ -146,6 +146,40 @@ async def test_the_peers_return_ends_a_pause_and_makes_the_next_one_short(
         assert back_s + 0.5 <= peer.dials[attempts + 1] <= back_s + 1.0
 
 
+async def test_each_reason_is_told_once_in_an_outage_and_not_too_many(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with linked(monkeypatch) as peer:
+        codes = [111, 113] * 50 + list(range(1, 30))
+
+        async def fail(address: tuple[str, int], attempt: int) -> trio.SocketStream:
+            await trio.lowlevel.checkpoint()
+            raise OSError(codes[min(attempt, len(codes) - 1)], "out of order")
+
+        monkeypatch.setattr(link_module, "dial", fail)
+        await trio.sleep(50)
+        assert len(peer.owner.all(LinkDown)) == 2  # though they take turns
+        await trio.sleep(100)
+        assert len(peer.owner.all(LinkDown)) == link_module.REASONS_TOLD_MAX
+
+
+async def test_a_connection_that_does_not_last_does_not_shorten_the_pauses(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """As with two nodes of one name, each of which throws the other out."""
+    limits = Limits(reconnect_backoff_s=(0.010, 1.0))
+    async with linked(monkeypatch, limits) as peer:
+        for _ in range(12):
+            await (await peer.admit()).aclose()
+        assert peer.dials[-1] - peer.dials[-2] >= 0.5
+        stream = await peer.admit()
+        await trio.sleep(1.0)
+        await stream.aclose()
+        closed_s = trio.current_time()
+        await peer.admit()
+        assert peer.dials[-1] - closed_s <= 0.010
+
+
 async def test_a_connection_that_cannot_be_made_in_time(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:

@@ -98,6 +98,10 @@ class CuttableTransport:
         if self._cuts.lets_send(message.sender, message.receiver):
             self._inner.send(message)
 
+    def set_peer(self, peer: NodeId, address: Address | None) -> None:
+        """See `Transport.set_peer`."""
+        self._inner.set_peer(peer, address)
+
     def address_of(self, peer: NodeId) -> Address | None:
         """See `Transport.address_of`."""
         return self._inner.address_of(peer)

@@ -48,21 +48,30 @@ class _Loopback:
     """Every node on a loopback port of its own, chosen by the system before any node starts."""
 
     def __init__(self, size: int, *, seed: int = 0) -> None:
+        self._seed = seed
         self._transports: dict[NodeId, TcpTransport] = {}
         addresses: dict[NodeId, Address] = {}
         for node_id in map(str, range(size)):
-            transport = TcpTransport(
-                node_id, ("127.0.0.1", 0), {}, rng=random.Random(f"{seed}/{node_id}/tcp")
-            )
-            self._transports[node_id] = transport
+            transport = self._transports[node_id] = self._new(node_id)
             addresses[node_id] = transport.bind()
         for transport in self._transports.values():
             for peer, address in addresses.items():
-                transport.set_peer(peer, address)
+                transport.add_peer(peer, address)
 
     def transport(self, node_id: NodeId) -> Transport:
-        """This node's transport; the same one again after a restart."""
+        """This node's transport; the same one again after a restart.
+
+        One that was not there from the beginning joins: it knows nobody, and is known to nobody,
+        until the configuration tells. Its own `address_of` says what to put there.
+        """
+        if node_id not in self._transports:
+            joining = self._transports[node_id] = self._new(node_id)
+            joining.bind()
         return self._transports[node_id]
+
+    def _new(self, node_id: NodeId) -> TcpTransport:
+        rng = random.Random(f"{self._seed}/{node_id}/tcp")
+        return TcpTransport(node_id, ("127.0.0.1", 0), {}, rng=rng)
 
     def close(self) -> None:
         """Give back the ports of nodes that were never started."""

@@ -64,6 +64,15 @@ class ConnectionRejected(TransportEvent):
 
 
 @attrs.frozen
+class AddressUnusable(TransportEvent):
+    """This peer cannot be reached at the address that the configuration, or it itself, told."""
+
+    peer: NodeId
+    reason: str
+    """A sentence: what was wrong, with the values."""
+
+
+@attrs.frozen
 class MessagesDropped(TransportEvent):
     """The queue to this peer was full."""
 
@@ -118,5 +127,19 @@ class Transport(Protocol):
     def send(self, message: Message) -> None:
         """Queue a message for `message.receiver`; drop it if that peer is unknown or slow."""
 
+    def set_peer(self, peer: NodeId, address: Address | None) -> None:
+        """Learn from the configuration where a member can be reached; takes effect at once.
+
+        Never raises: the address was replicated, and each node makes of it what it can. One that
+        cannot be used counts as none, and is told as an `AddressUnusable`.
+
+        Args:
+            peer: a member, or who was one; the node's own id is ignored.
+            address: where it can be reached, unless the operator of this node has said otherwise.
+                None: it *left the cluster*; its connections are closed, and it may come back only
+                as a guest. (Nothing is called for a member without an address.)
+        """
+
     def address_of(self, peer: NodeId) -> Address | None:
-        """Where this peer can be reached, if the transport knows."""
+        """Where this peer can be reached, if the transport knows; of the node's own id: where
+        others can reach it. None of a member means that only it can make a connection."""

@@ -4,6 +4,8 @@ Rules of this file:
 
 * The dialer says `Hello`; the listener answers with one `HelloReply`. Until then nothing else is
   read, so no term of a stranger is ever looked at.
+* Whoever is of this cluster, means us and is who it says is let in, also if we have not heard of
+  it: a node that joins knows nobody, and one that was removed must be told.
 * A refusal names what was expected and what came, and the dialer is told: its log explains itself.
 * Pure functions: bytes and values in, values or `BadMessage` out. Deadlines and sockets are the
   callers'.
@@ -13,13 +15,11 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Container
-
 import msgspec
 
 from ..core.errors import BadMessage
 from ..core.messages import Message
-from ..core.types import NodeId
+from ..core.types import Address, NodeId
 from .codec import decode_message, frame_of
 
 MAGIC = "trioraft"
@@ -30,6 +30,9 @@ PROTOCOL_VERSION = 1
 
 HANDSHAKE_BYTES_MAX = 4096
 """Largest frame before a connection is known to be a peer's."""
+
+NODE_ID_CHARS_MAX = 253
+"""Longest name of a dialer: it is in task names and log lines from here on."""
 
 _SHOWN_CHARS_MAX = 64
 _REASON_CHARS_MAX = 512
@@ -43,6 +46,9 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
     cluster_id: str
     sender: NodeId
     receiver: NodeId
+    address: Address | None = None
+    """Where the dialer wants to be answered if we do not know it; a wildcard host stands for the
+    one it is seen at."""
 
 
 class HelloReply(msgspec.Struct, frozen=True, array_like=True):
@@ -58,9 +64,12 @@ _hello_decoder = msgspec.msgpack.Decoder(Hello)
 _reply_decoder = msgspec.msgpack.Decoder(HelloReply)
 
 
-def encode_hello(*, cluster_id: str, sender: NodeId, receiver: NodeId) -> bytes:
+def encode_hello(
+    *, cluster_id: str, sender: NodeId, receiver: NodeId, address: Address | None = None
+) -> bytes:
     """Return the dialer's first frame."""
-    return frame_of(_encoder.encode(Hello(MAGIC, PROTOCOL_VERSION, cluster_id, sender, receiver)))
+    hello = Hello(MAGIC, PROTOCOL_VERSION, cluster_id, sender, receiver, address)
+    return frame_of(_encoder.encode(hello))
 
 
 def encode_reply(refused_because: str = "") -> bytes:
@@ -89,16 +98,14 @@ def check_hello(
     *,
     cluster_id: str,
     node_id: NodeId,
-    peers: Container[NodeId],
     certified: frozenset[str] | None,
 ) -> None:
-    """Check that the dialer is a peer and means us.
+    """Check that the dialer is of our cluster, means us, and is who it says.
 
     Args:
         hello: what it said.
         cluster_id: the cluster this node belongs to.
         node_id: this node.
-        peers: the ids this node accepts connections from.
         certified: the DNS names in the dialer's certificate; None on plain TCP.
 
     Raises:
@@ -117,8 +124,14 @@ def check_hello(
         raise BadMessage(
             f"the connection is for node {_shown(hello.receiver)}, this is node {_shown(node_id)}"
         )
-    if hello.sender not in peers:
-        raise BadMessage(f"node {_shown(hello.sender)} is not a peer of node {_shown(node_id)}")
+    name = hello.sender
+    if not name.isprintable() or not 0 < len(name) <= NODE_ID_CHARS_MAX:
+        raise BadMessage(
+            f"the dialer calls itself {_shown(name)}: a name has 1 to {NODE_ID_CHARS_MAX} "
+            "printable characters"
+        )
+    if name == node_id:
+        raise BadMessage(f"the dialer says that it is node {_shown(node_id)}, which is this node")
     if certified is not None:
         check_certificate(hello.sender, certified)
 

@@ -5,6 +5,7 @@ Rules of this file:
 * An incoming connection is only read; the one thing ever written to it is the handshake's answer.
 * Nothing is passed on before the handshake has succeeded, and then only messages that bear the
   handshake's sender and this node's id.
+* Who is let in, and what follows from it, the `Doorkeeper` decides; it need not be a member.
 * A peer has one connection to us. A newer one replaces the older, which can only be a corpse.
 * What a stranger does costs him his connection and nobody else anything.
 """
@@ -12,17 +13,34 @@ Rules of this file:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container
-from typing import final
+from typing import Protocol, final
 
 import attrs
 import trio
 
 from ..core.errors import BadMessage
-from ..core.types import NodeId
+from ..core.types import Address, NodeId
 from .base import ConnectionRejected
-from .handshake import check_hello, decode_from, decode_hello, encode_reply
+from .handshake import Hello, check_hello, decode_from, decode_hello, encode_reply
 from .session import RECEIVE_BYTES_MAX, Connection, Session, sentence_of
+
+
+class Doorkeeper(Protocol):
+    """Who knows the peers."""
+
+    def check_room(self, peer: NodeId) -> None:
+        """Check that this peer, whose handshake is right, may connect.
+
+        Raises:
+            BadMessage: the reason, which it will be told.
+        """
+
+    def on_arrival(self, peer: NodeId, told: Address | None, remote_host: str) -> None:
+        """This peer has connected, perhaps in place of an earlier connection of its own; it told
+        where it wants to be answered, if at all; this is the host that we see (empty: unknown)."""
+
+    def on_departure(self, peer: NodeId) -> None:
+        """The last connection of this peer has ended."""
 
 
 @final
@@ -40,27 +58,20 @@ class Inbound:
 
     Args:
         session: the run.
-        peers: the ids to admit; looked at anew for each connection.
-        on_peer_back: called with a peer's id when it has connected.
+        doorkeeper: decides whom to admit, and is told who comes and goes.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        peers: Container[NodeId],
-        on_peer_back: Callable[[NodeId], None],
-    ) -> None:
+    def __init__(self, session: Session, doorkeeper: Doorkeeper) -> None:
         self._session = session
-        self._peers = peers
-        self._on_peer_back = on_peer_back
+        self._doorkeeper = doorkeeper
         self._readings: dict[NodeId, _Reading] = {}
 
     async def serve(self, connection: Connection) -> None:
         """Serve one connection to its end, and close it. Raises only what the owner raises."""
         try:
-            peer = await self._admit(connection)
-            if peer is not None:
-                await self._read_from(peer, connection)
+            hello = await self._admit(connection)
+            if hello is not None:
+                await self._read_from(hello, connection)
         finally:
             connection.hang_up()
 
@@ -75,7 +86,7 @@ class Inbound:
         """Tell why a connection is closed."""
         self._session.tell(ConnectionRejected(trio.current_time(), remote, peer, reason))
 
-    async def _admit(self, connection: Connection) -> NodeId | None:
+    async def _admit(self, connection: Connection) -> Hello | None:
         """Do the handshake, and tell the owner why if it fails."""
         timeout_s = self._session.limits.handshake_timeout_s
         reason = f"it did not say who it is within {timeout_s:g} s"
@@ -89,7 +100,7 @@ class Inbound:
         self.reject(connection.remote, None, reason)
         return None
 
-    async def _handshake(self, connection: Connection) -> NodeId:
+    async def _handshake(self, connection: Connection) -> Hello:
         session = self._session
         if session.tls is not None:
             await connection.secure(session.tls.server, server_hostname=None)
@@ -102,21 +113,23 @@ class Inbound:
                 hello,
                 cluster_id=session.cluster_id,
                 node_id=session.node_id,
-                peers=self._peers,
                 certified=connection.certified,
             )
+            self._doorkeeper.check_room(hello.sender)
         except BadMessage as error:
             await connection.stream.send_all(encode_reply(str(error)))
             raise
         await connection.stream.send_all(encode_reply())
-        return hello.sender
+        return hello
 
-    async def _read_from(self, peer: NodeId, connection: Connection) -> None:
+    async def _read_from(self, hello: Hello, connection: Connection) -> None:
         """Read an admitted connection until it ends; tell the owner how, unless we ended it."""
+        peer = hello.sender
         trio.lowlevel.current_task().name = f"raft[{self._session.node_id}].inbound[{peer}]"
         connection.deframer.frame_bytes_max = self._session.limits.frame_bytes_max
-        reading = self._take_over(peer)
+        reading = _Reading()
         try:
+            self._take_over(hello, connection.remote_host, reading)
             with reading.scope:
                 await self._read(peer, connection, reading.scope)
         except BadMessage as error:
@@ -127,16 +140,22 @@ class Inbound:
         finally:
             if self._readings.get(peer) is reading:
                 del self._readings[peer]
+                self._doorkeeper.on_departure(peer)
         if reading.scope.cancelled_caught and not reading.ended_on_purpose:
             timeout_s = self._session.limits.frame_timeout_s
             self.reject(connection.remote, peer, f"a frame took longer than {timeout_s:g} s")
         self._session.owner.on_peer_lost(peer)
 
-    def _take_over(self, peer: NodeId) -> _Reading:
-        self.disconnect(peer)
-        reading = self._readings[peer] = _Reading()
-        self._on_peer_back(peer)
-        return reading
+    def _take_over(self, hello: Hello, remote_host: str, reading: _Reading) -> None:
+        """Let a connection take the place of the peer's earlier one.
+
+        Raises:
+            BadMessage: others have come while our welcome was on its way, and now it is full.
+        """
+        self._doorkeeper.check_room(hello.sender)
+        self.disconnect(hello.sender)
+        self._readings[hello.sender] = reading
+        self._doorkeeper.on_arrival(hello.sender, hello.address, remote_host)
 
     async def _read(self, peer: NodeId, connection: Connection, scope: trio.CancelScope) -> None:
         deframer = connection.deframer

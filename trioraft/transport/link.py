@@ -13,6 +13,7 @@ Rules of this file:
 from __future__ import annotations
 
 import errno
+import math
 import os
 import socket
 import struct
@@ -25,13 +26,17 @@ import trio
 from ..core.errors import BadMessage
 from ..core.messages import Message
 from ..core.types import Address, NodeId
+from .addresses import host_port, numeric_host
 from .base import LinkDown, LinkUp, MessagesDropped
 from .codec import LENGTH_BYTES, encode_frame
 from .handshake import check_certificate, check_reply, encode_hello
-from .session import Connection, Session, host_port, numeric_host, sentence_of, tune_socket
+from .session import Connection, Session, sentence_of, tune_socket
 
 WRITE_BYTES_MAX = 1024 * 1024
 """Bytes after which a write is not made larger: a blocked write's deadline is for this much."""
+
+REASONS_TOLD_MAX = 8
+"""Different reasons told in one outage: a peer that makes up new ones does not fill the log."""
 
 _DOUBLINGS_MAX = 30
 
@@ -56,9 +61,14 @@ class Link:
         session: the run it belongs to.
         peer: whom it leads to.
         address: where that is.
+        is_answer: whether it is there only because the peer has connected to us. Then it does not
+            tell where we are: two guests that answered each other would never part.
     """
 
-    def __init__(self, session: Session, peer: NodeId, address: Address) -> None:
+    def __init__(
+        self, session: Session, peer: NodeId, address: Address, *, is_answer: bool = False
+    ) -> None:
+        self.is_answer = is_answer  # may change; counts when it connects
         self._session = session
         self._peer = peer
         self._address = address
@@ -72,9 +82,15 @@ class Link:
         self._peer_back = trio.Event()
         self._attempts = 0
         self._failures = 0  # in a row
-        self._told_reason = ""
+        self._up_s = math.inf  # since when the connection is ready, if there is one
+        self._told_reasons: set[str] = set()  # in the present outage
         self._refusal_is_news = False  # it was up, so a refused attempt says the peer is gone
         self._scope = trio.CancelScope()
+
+    @property
+    def address(self) -> Address:
+        """Where it leads."""
+        return self._address
 
     def offer(self, message: Message) -> None:
         """Queue a message, or drop it. Never blocks, never raises."""
@@ -142,7 +158,7 @@ class Link:
         with trio.move_on_after(timeout_s):
             try:
                 return await dial(self._address, self._attempts)
-            except OSError as error:
+            except (OSError, ValueError) as error:  # ValueError: no resolver would take that name
                 refused = isinstance(error, ConnectionRefusedError)
                 raise _Down(
                     f"cannot connect to {where}: {sentence_of(error)}", refused=refused
@@ -170,7 +186,10 @@ class Link:
         if connection.certified is not None:
             check_certificate(self._peer, connection.certified)
         hello = encode_hello(
-            cluster_id=session.cluster_id, sender=session.node_id, receiver=self._peer
+            cluster_id=session.cluster_id,
+            sender=session.node_id,
+            receiver=self._peer,
+            address=None if self.is_answer else session.advertised,
         )
         await connection.stream.send_all(hello)
         payload = await connection.receive_payload()
@@ -241,8 +260,8 @@ class Link:
     # -- beginnings and ends -------------------------------------------------------------------
 
     def _note_up(self) -> None:
-        self._failures = 0
-        self._told_reason = ""
+        self._up_s = trio.current_time()
+        self._told_reasons.clear()
         self._refusal_is_news = True
         self._session.tell(LinkUp(trio.current_time(), self._peer))
 
@@ -253,8 +272,9 @@ class Link:
         self._queue.clear()
         self._queued_bytes = 0
         self._writing = 0
-        if down.reason != self._told_reason:
-            self._told_reason = down.reason
+        told = self._told_reasons
+        if down.reason not in told and len(told) < REASONS_TOLD_MAX:
+            told.add(down.reason)
             self._session.tell(LinkDown(trio.current_time(), self._peer, down.reason))
         if down.was_up:
             self._session.owner.on_peer_lost(self._peer)
@@ -270,11 +290,19 @@ class Link:
     async def _pause(self) -> None:
         """Back off: doubling, with jitter, cut short when the peer itself connects to us."""
         first_s, longest_s = self._session.limits.reconnect_backoff_s
+        if self._has_lasted(longest_s):
+            self._failures = 0
         pause_s: float = min(longest_s, first_s * 2 ** min(self._failures, _DOUBLINGS_MAX))
         self._failures += 1
         self._peer_back = trio.Event()
         with trio.move_on_after(pause_s * self._session.rng.uniform(0.5, 1.0)):
             await self._peer_back.wait()
+
+    def _has_lasted(self, enough_s: float) -> bool:
+        """Whether what has just ended was a connection that lasted: one that is taken and dropped
+        at once, again and again, is a failure like any other."""
+        up_s, self._up_s = self._up_s, math.inf
+        return trio.current_time() - up_s >= enough_s
 
 
 def _rest_after_write(fd: int, frame: bytes) -> bytes:

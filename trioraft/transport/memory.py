@@ -334,6 +334,9 @@ class MemoryTransport:
         """Whose transport this is."""
         return self._node_id
 
+    def set_peer(self, peer: NodeId, address: Address | None) -> None:
+        """Do nothing: nodes in one process reach each other by name, members or not."""
+
     def address_of(self, peer: NodeId) -> Address | None:
         """Return None: nodes in one process have no addresses."""
         return None

@@ -45,6 +45,8 @@ class Session:
     limits: Limits
     tls: TlsContexts | None
     rng: random.Random
+    advertised: Address | None = None
+    """Where others can reach us; a wildcard host means the host at which they see us."""
 
     def tell(self, event: TransportEvent) -> None:
         """Pass an event to the owner."""
@@ -64,11 +66,13 @@ class Connection:
     certified: frozenset[str] | None = None
     """The DNS names in the other side's certificate; None on plain TCP."""
     deframer: Deframer = attrs.Factory(lambda: Deframer(HANDSHAKE_BYTES_MAX))
+    remote_host: str = ""
+    """The host in that address; empty if it is not known, or does not matter."""
 
     @classmethod
-    def over(cls, stream: trio.SocketStream, remote: str) -> Connection:
+    def over(cls, stream: trio.SocketStream, remote: str, *, remote_host: str = "") -> Connection:
         """Wrap a connected socket."""
-        return cls(stream, remote, stream.socket.close)
+        return cls(stream, remote, stream.socket.close, remote_host=remote_host)
 
     async def secure(self, context: ssl.SSLContext, *, server_hostname: str | None) -> None:
         """Do the TLS handshake: as a client of `server_hostname`, or as the server.
@@ -103,17 +107,6 @@ class Connection:
             if not data:
                 return None
             self.deframer.feed(data)
-
-
-def host_port(address: Address) -> str:
-    """Render an address: `127.0.0.1:4000`, `[::1]:4000`."""
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def numeric_host(host: str) -> str:
-    """Spare `localhost` the resolver, and so a thread."""
-    return "127.0.0.1" if host == "localhost" else host
 
 
 def sentence_of(error: BaseException) -> str:

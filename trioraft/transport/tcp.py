@@ -2,9 +2,8 @@
 
 Rules of this file:
 
-* Addresses and certificates are checked when they are given; what cannot work never starts.
-* Plain TCP stays on this machine unless `insecure=True` says otherwise: whoever can reach a
-  plain port can vote.
+* Addresses and certificates are checked when they are given (`addresses` has the rules). What the
+  operator gives wrong never starts; what the configuration says wrong is told, and left out.
 * No error of one connection, and no lack of descriptors, ends the transport. Only the listening
   address being unusable does, before `started()`.
 * Cancelling `run` closes every descriptor at once; no peer is said goodbye to.
@@ -13,7 +12,6 @@ Rules of this file:
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 import random
 import socket
@@ -29,10 +27,12 @@ from ..core.config import Limits
 from ..core.errors import ConfigError
 from ..core.messages import Message
 from ..core.types import Address, NodeId
-from .base import Listening, TransportOwner
+from .addresses import AddressRules, host_port, is_wildcard, numeric_host
+from .base import AddressUnusable, Listening, TransportOwner
 from .inbound import Inbound
-from .link import Link
-from .session import Connection, Session, host_port, numeric_host, tune_socket
+from .links import Links
+from .peers import PeerTable
+from .session import Connection, Session, tune_socket
 from .tls import TlsContexts, check_certifiable, contexts_of
 
 LISTEN_BACKLOG = 128
@@ -52,9 +52,11 @@ class _Run:
     session: Session
     nursery: trio.Nursery
     inbound: Inbound
-    links: dict[NodeId, Link] = attrs.Factory(dict)
+    links: Links
     connections: int = 0
     """Incoming connections, admitted or not."""
+    news: trio.Event = attrs.Factory(trio.Event)
+    """An unusable address is to be told."""
 
 
 @final
@@ -66,13 +68,18 @@ class TcpTransport:
         listen: host and port to accept connections at; port 0 lets the system choose (see
             `bind`). For all interfaces say "0.0.0.0" or "::".
         peers: where the other nodes are. The node's own entry may be in it and is ignored, so
-            that all nodes can share one table.
+            that all nodes can share one table. It wins over what the cluster's configuration
+            says; who is missing is found through the configuration, or comes by itself, so a
+            node that joins may give nobody.
         ssl_context: `TlsContexts`, which says what the two contexts must be like. Each node's
             certificate bears its id as a DNS name. (One `ssl.SSLContext` is taken only if it was
             made for both sides.)
         insecure: allow plain TCP beyond this machine. Then every host that can reach the port
             can pose as a node.
         rng: jitter of the reconnect pauses; its own if None.
+        advertise: where the others reach this node, if not at `listen`; port 0 stands for the
+            port it listens at. With a `listen` on all interfaces and no `advertise`, others take
+            the host at which they see this node's connections, and `address_of` cannot say it.
 
     Raises:
         ConfigError: an address is unusable, plain TCP would leave this machine, or an id cannot
@@ -88,21 +95,24 @@ class TcpTransport:
         insecure: bool = False,
         *,
         rng: random.Random | None = None,
+        advertise: Address | None = None,
     ) -> None:
         self._node_id = node_id
         self._tls = contexts_of(ssl_context)
-        self._insecure = insecure
+        self._rules = AddressRules(self._tls is not None, insecure)
         self._rng = random.Random() if rng is None else rng
-        self._listen = self._checked("listen", listen, port_min=0)
-        self._peers: dict[NodeId, Address] = {}
+        self._listen = self._rules.check("listen", listen, port_min=0)
+        self._advertise = self._checked_advertise(advertise)
+        self._table = PeerTable()
+        self._unusable: dict[NodeId, str] = {}  # the configuration's addresses: why not
+        self._untold: set[NodeId] = set()  # of them
         self._bound: socket.socket | None = None
         self._active: _Run | None = None
         self._running = False
         if self._tls is not None:
             check_certifiable(node_id)
         for peer, address in peers.items():
-            if peer != node_id:
-                self._peers[peer] = self._checked_peer(peer, address)
+            self.add_peer(peer, address)
 
     @property
     def node_id(self) -> NodeId:
@@ -115,28 +125,52 @@ class TcpTransport:
         return self._listen
 
     def address_of(self, peer: NodeId) -> Address | None:
-        """Where this peer is reached, or None if it is not known."""
-        return self._listen if peer == self._node_id else self._peers.get(peer)
+        """Where this peer is reached, or None if it is not known.
 
-    def set_peer(self, peer: NodeId, address: Address | None) -> None:
-        """Add a peer, move it to another address, or (None) forget it. Takes effect at once.
+        Of this node's own id: where others reach it; None while its port is open, or if it listens
+        on all interfaces and does not advertise one. Of who has left: what the operator gave for
+        it. Of a guest: what it told, as long as it is connected.
+        """
+        if peer == self._node_id:
+            host, port = self._reachable_at()
+            return None if port == 0 or is_wildcard(host) else (host, port)
+        found = None if self._active is None else self._active.links.address_of(peer)
+        return found or self._table.member_address(peer) or self._table.given_address(peer)
 
-        A forgotten peer is refused from now on, and its connections are closed.
+    def add_peer(self, peer: NodeId, address: Address) -> None:
+        """Add a peer, or move it to another address, as if `peers` had said so from the start.
+
+        It wins over what the configuration says, and takes effect at once.
 
         Raises:
             ConfigError: the address is unusable, or plain TCP would leave this machine.
         """
+        if peer != self._node_id:
+            self._table.give(peer, self._rules.check_peer(f"peers[{peer!r}]", peer, address))
+            self._unusable.pop(peer, None)
+            self._fit_links(peer)
+
+    def set_peer(self, peer: NodeId, address: Address | None) -> None:
+        """See `Transport.set_peer`; the operator's is `add_peer`."""
         if peer == self._node_id:
             return
         if address is None:
-            self._peers.pop(peer, None)
+            self._unusable.pop(peer, None)
+            if self._table.dismiss(peer) and self._active is not None:
+                self._active.links.on_departure(peer)
+                self._active.inbound.disconnect(peer)
+            return
+        name = f"the address of node {peer!r} in the configuration"
+        try:
+            usable = self._rules.check_peer(name, peer, address)
+        except ConfigError as error:
+            self._table.configure(peer, None)
+            if self._table.given_address(peer) is None:
+                self._note_unusable(peer, str(error))
         else:
-            checked = self._checked_peer(peer, address)
-            if self._peers.get(peer) == checked:
-                return
-            self._peers[peer] = checked
-        if self._active is not None:
-            self._relink(self._active, peer)
+            self._table.configure(peer, usable)
+            self._unusable.pop(peer, None)
+        self._fit_links(peer)
 
     def bind(self) -> Address:
         """Take the listening address now, before `run`, and return it with its real port.
@@ -166,9 +200,11 @@ class TcpTransport:
     def send(self, message: Message) -> None:
         """Queue a message for its receiver; drop it if that peer is unknown, down or slow."""
         if self._active is not None:
-            link = self._active.links.get(message.receiver)
+            link = self._active.links.by_peer.get(message.receiver)
             if link is not None:
                 link.offer(message)
+            else:
+                self._active.links.note_unreachable(message.receiver)
 
     async def run(
         self,
@@ -193,12 +229,14 @@ class TcpTransport:
         if self._running:
             raise trio.BusyResourceError(f"the transport of {self._node_id!r} already runs")
         self._running = True
-        session = Session(self._node_id, cluster_id, owner, limits, self._tls, self._rng)
-        inbound = Inbound(session, self._peers, self._peer_is_back)
         try:
             sock = await self._listening_socket()
+            where = self._reachable_at()
+            session = Session(self._node_id, cluster_id, owner, limits, self._tls, self._rng, where)
             async with trio.open_nursery() as nursery:
-                await self._live(_Run(session, nursery, inbound), sock, task_status)
+                links = Links(session, nursery, self._table, self._rules)
+                run = _Run(session, nursery, Inbound(session, links), links)
+                await self._live(run, sock, task_status)
         finally:
             self._running = False
             self.close()
@@ -211,31 +249,54 @@ class TcpTransport:
             run.nursery.start_soon(
                 self._accept_forever, run, sock, name=f"raft[{self._node_id}].listener"
             )
-            for peer in self._peers:
-                self._relink(run, peer)
+            for peer in self._table.members:
+                run.links.fit(peer)
             run.session.tell(Listening(trio.current_time(), host_port(self._listen)))
             task_status.started()
-            await trio.sleep_forever()
+            self._untold.update(self._unusable)
+            while True:
+                self._tell_unusable(run.session)
+                run.news = trio.Event()
+                await run.news.wait()
         finally:
             self._active = None  # while the nursery is still open: nobody can miss that it closes
 
     # -- peers ---------------------------------------------------------------------------------
 
-    def _relink(self, run: _Run, peer: NodeId) -> None:
-        """Make the links fit the table of peers again."""
-        old = run.links.pop(peer, None)
-        if old is not None:
-            old.close()
-        address = self._peers.get(peer)
-        if address is None:
-            run.inbound.disconnect(peer)
-        else:
-            link = run.links[peer] = Link(run.session, peer, address)
-            run.nursery.start_soon(link.run, name=f"raft[{self._node_id}].link[{peer}]")
+    def _fit_links(self, peer: NodeId) -> None:
+        if self._active is not None:
+            self._active.links.fit(peer)
 
-    def _peer_is_back(self, peer: NodeId) -> None:
-        if self._active is not None and peer in self._active.links:
-            self._active.links[peer].peer_is_back()
+    def _note_unusable(self, peer: NodeId, reason: str) -> None:
+        """Have it told, from a task of ours: the owner is in the middle of something else."""
+        if self._unusable.get(peer) == reason:
+            return
+        self._unusable[peer] = reason
+        if self._active is not None:
+            self._untold.add(peer)
+            self._active.news.set()
+
+    def _tell_unusable(self, session: Session) -> None:
+        untold, self._untold = sorted(self._untold), set()
+        for peer in untold:
+            if peer in self._unusable:
+                session.tell(AddressUnusable(trio.current_time(), peer, self._unusable[peer]))
+
+    def _reachable_at(self) -> Address:
+        """Where others are to dial; a wildcard host means where they see us."""
+        host, port = self._listen if self._advertise is None else self._advertise
+        return (host, port or self._listen[1])
+
+    def _checked_advertise(self, address: Address | None) -> Address | None:
+        if address is None:
+            return None
+        checked = self._rules.check("advertise", address, port_min=0)
+        if is_wildcard(checked[0]):
+            raise ConfigError(
+                f"advertise is {host_port(checked)}, which nobody can dial: give the name or the "
+                "address at which the other nodes reach this one"
+            )
+        return checked
 
     # -- listening -----------------------------------------------------------------------------
 
@@ -290,45 +351,20 @@ class TcpTransport:
 
     def _receive(self, run: _Run, stream: trio.SocketStream) -> None:
         """Give a new connection its task, or close it if there are too many."""
-        remote = _remote_of(stream)
+        connection = _connection_over(stream)
         limit = run.session.limits.inbound_connections_max
         if run.connections >= limit:
-            stream.socket.close()
-            run.inbound.reject(remote, None, f"there are already {limit} incoming connections")
+            connection.hang_up()
+            run.inbound.reject(
+                connection.remote, None, f"there are already {limit} incoming connections"
+            )
             return
         run.connections += 1
         tune_socket(stream, run.session.limits.frame_timeout_s)
         run.nursery.start_soon(
-            partial(_serve_counted, run, Connection.over(stream, remote)),
-            name=f"raft[{self._node_id}].inbound[{remote}]",
+            partial(_serve_counted, run, connection),
+            name=f"raft[{self._node_id}].inbound[{connection.remote}]",
         )
-
-    # -- checks --------------------------------------------------------------------------------
-
-    def _checked_peer(self, peer: NodeId, address: Address) -> Address:
-        if self._tls is not None:
-            check_certifiable(peer)
-        return self._checked(f"peers[{peer!r}]", address, port_min=1)
-
-    def _checked(self, name: str, address: Address, *, port_min: int) -> Address:
-        try:
-            host, port = address
-        except (TypeError, ValueError):
-            raise ConfigError(f"{name} is {address!r}: give (host, port)") from None
-        if not isinstance(host, str) or not host or host != host.strip():
-            raise ConfigError(
-                f"{name} has the host {host!r}: give a name or an address, such as '127.0.0.1', "
-                "or '0.0.0.0' to listen on all interfaces"
-            )
-        if isinstance(port, bool) or not isinstance(port, int) or not port_min <= port <= 65535:
-            raise ConfigError(f"{name} has the port {port!r}: give one of {port_min}..65535")
-        if self._tls is None and not self._insecure and not _is_loopback(host):
-            raise ConfigError(
-                f"{name} is {host_port((host, port))}, and there is no ssl_context: over plain "
-                "TCP whoever reaches the port can vote. Give ssl_context=TlsContexts(…), stay on "
-                "127.0.0.1, or say insecure=True if the network is trusted"
-            )
-        return (host, port)
 
 
 async def _serve_counted(run: _Run, connection: Connection) -> None:
@@ -338,16 +374,9 @@ async def _serve_counted(run: _Run, connection: Connection) -> None:
         run.connections -= 1
 
 
-def _remote_of(stream: trio.SocketStream) -> str:
+def _connection_over(stream: trio.SocketStream) -> Connection:
     try:
         host, port = stream.socket.getpeername()[:2]
     except OSError:
-        return "unknown"  # it was reset before we looked
-    return host_port((host, port))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(numeric_host(host)).is_loopback
-    except ValueError:
-        return False  # a name: where it leads is not ours to say
+        return Connection.over(stream, "unknown")  # it was reset before we looked
+    return Connection.over(stream, host_port((host, port)), remote_host=host)
