@@ -10,6 +10,7 @@ import pytest
 
 from trioraft.core.config import Limits, Timing
 from trioraft.core.errors import ConfigError, NotLeader
+from trioraft.core.membership import configuration_of
 from trioraft.core.messages import Message
 from trioraft.core.types import EntryKind, HardState, Role
 
@@ -507,11 +508,16 @@ def test_5_6_broadcast_time_is_well_below_the_election_timeout() -> None:
 
 def test_8_a_leader_begins_its_term_with_an_entry_that_does_nothing() -> None:
     one = leader()
-    (noop,) = one.disk.entries
-    assert (noop.index, noop.term, noop.data, noop.kind) == (1, 1, b"", EntryKind.NOOP)
-    one.hears(matched("2", 1, 1))
-    assert one.raft.log.commit_index == 1
+    one.hears(append("2", 2))  # another leader
+    one.times_out()
+    one.hears(vote("2", 3))
+    first, noop = one.disk.entries
+    assert (noop.index, noop.term, noop.data, noop.kind) == (2, 3, b"", EntryKind.NOOP)
+    one.hears(matched("2", 3, 2))
+    assert one.raft.log.commit_index == 2
     assert one.applied_commands() == []
+    # The very first entry of a cluster says who is in it, instead of nothing.
+    assert configuration_of(first).voters == ("1", "2", "3")
 
 
 # -- The dissertation --------------------------------------------------------------------------

@@ -19,9 +19,11 @@ from functools import partial
 from typing import Protocol
 
 from trioraft.core import messages
+from trioraft.core.change import MembershipChange, Transfer
 from trioraft.core.config import Limits, Timing
 from trioraft.core.events import TraceEvent
 from trioraft.core.invariants import ClusterInvariants
+from trioraft.core.membership import Change
 from trioraft.core.messages import Message
 from trioraft.core.raft import Raft
 from trioraft.core.ready import ChunkRequest, Ready
@@ -96,7 +98,13 @@ def render(message: Message) -> str:
         case messages.InstallSnapshotReply():
             meta = f"snapshot=({message.meta.term},{message.meta.index})"
             tail = f"{meta} next={message.next_offset} installed={message.installed}"
-    return f"{head} {tail}"
+        case messages.TimeoutNow():
+            tail = ""
+        case messages.RequestReadIndex():
+            tail = "asked"  # its number is drawn
+        case messages.RequestReadIndexReply():
+            tail = f"index={message.read_index}"
+    return f"{head} {tail}".rstrip()
 
 
 class Checks(Protocol):
@@ -144,6 +152,8 @@ class Actor:
         self.applied: list[Entry] = []
         self.applied_index = 0
         self.events: list[TraceEvent] = []
+        self.reads: dict[int, LogIndex] = {}
+        """Reads that may be answered, by number: the index that must be applied for it."""
         self.unwritten: deque[Ready] = deque()
         self.raft = self._begin()
 
@@ -193,6 +203,30 @@ class Actor:
 
         self.does(propose)
 
+    def asks_to_read(self, *, lease: bool = False) -> int:
+        """A client wants to read here; the number of the read."""
+        numbers: list[int] = []
+        self.does(lambda: numbers.append(self.raft.read(self.now, lease=lease)))
+        return numbers[0]
+
+    def hands_over(self, to: NodeId | None = None, *, patience_s: float = 0.3) -> Transfer:
+        """Leadership is to be transferred."""
+        begun: list[Transfer] = []
+        self.does(lambda: begun.append(self.raft.transfer(to, self.now, patience_s=patience_s)))
+        return begun[0]
+
+    def changes(
+        self, change: Change, *, expected_index: LogIndex | None = None
+    ) -> MembershipChange:
+        """The members are to change."""
+        begun: list[MembershipChange] = []
+        self.does(
+            lambda: begun.append(
+                self.raft.change_members(change, self.now, expected_index=expected_index)
+            )
+        )
+        return begun[0]
+
     def loses(self, peer: NodeId) -> None:
         """The connection with this peer closes."""
         self.does(lambda: self.raft.on_peer_lost(peer, self.now))
@@ -202,7 +236,8 @@ class Actor:
         log = self.raft.log
         index = log.applied_index
         term = log.term_at(index) or 0
-        meta = self.disk.save_snapshot(index, term, self.configuration, self.applied)
+        configuration = self.raft.membership.at(index)
+        meta = self.disk.save_snapshot(index, term, configuration, self.applied)
         self.does(lambda: self.raft.on_snapshot_saved(meta, self.now))
 
     def does(self, action: Callable[[], object]) -> None:
@@ -271,6 +306,8 @@ class Actor:
             self.raft.on_applied(ready.committed[-1].index)
         for request in ready.chunk_requests:
             self._send_chunk(request)
+        for read in ready.reads:
+            self.reads[read.number] = read.index
 
     def _send_chunk(self, request: ChunkRequest) -> None:
         size = self.limits.snapshot_chunk_bytes

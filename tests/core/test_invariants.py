@@ -18,7 +18,7 @@ from trioraft.core.invariants import (
     check_progressed,
 )
 from trioraft.core.raft import Raft
-from trioraft.core.types import Entry, Role
+from trioraft.core.types import Entry, EntryKind, Role
 
 from .conversation import Actor, Conversation, entries_of
 from .messages_by_hand import append, request_vote, vote
@@ -215,4 +215,6 @@ def test_a_whole_conversation_passes_and_is_counted() -> None:
     talk["1"].beats()
     talk.talk()
     assert talk.checks.leaders == {1: "1"}
-    assert [entry.data for entry in talk.checks.committed.values()] == [b"", b"a", b"b"]
+    first, *commands = talk.checks.committed.values()
+    assert first.kind == EntryKind.CONFIGURATION
+    assert [entry.data for entry in commands] == [b"a", b"b"]

@@ -116,8 +116,8 @@ def test_a_follower_far_behind_gets_the_snapshot_and_then_the_rest() -> None:
     talk["1"].proposes(b"d")
     talk.talk()
     assert between(talk.transcript(), "1", "3") == text("""
-        1->3 InstallSnapshot term=1 snapshot=(1,4) offset=0 bytes=28
-        3->1 InstallSnapshotReply term=1 snapshot=(1,4) next=28 installed=True
+        1->3 InstallSnapshot term=1 snapshot=(1,4) offset=0 bytes=40
+        3->1 InstallSnapshotReply term=1 snapshot=(1,4) next=40 installed=True
         1->3 AppendEntries term=1 prev=(1,4) entries=[1] commit=4
         3->1 AppendEntriesReply term=1 match=5
     """)

@@ -37,7 +37,6 @@ class Campaign:
         """
         return self.anyone_answered or candidate not in self.votes
 
-    @property
-    def granted_count(self) -> int:
-        """Votes won so far."""
-        return sum(self.votes.values())
+    def granted_count(self, configuration: Configuration) -> int:
+        """Votes won so far, of those that count."""
+        return sum(self.votes[voter] for voter in self.votes if configuration.is_voter(voter))

@@ -17,7 +17,7 @@ from .leading import Leading
 from .quorum import Outcome
 from .reasons import Reason
 from .state import FIRST_HASTE, NEVER
-from .types import NodeId, Role
+from .types import LogIndex, NodeId, Role
 
 
 class Campaigning(Leading):
@@ -45,7 +45,7 @@ class Campaigning(Leading):
             self._send(request)
         self._conclude(campaign)
 
-    def _become_candidate(self, reason: Reason) -> None:
+    def _become_candidate(self, reason: Reason, *, leadership_transfer: bool = False) -> None:
         previous = self._enter(Role.CANDIDATE)
         self.term += 1
         self.voted_for = self.node_id
@@ -61,8 +61,26 @@ class Campaigning(Leading):
                 term=self.term,
                 last_log_index=self.log.last_index,
                 last_log_term=self.log.last_term,
+                leadership_transfer=leadership_transfer,
             )
             self._send_after_persist(request)
+
+    def _take_over(self, request: messages.TimeoutNow) -> None:
+        """The leader asks for it: no need for a pre-vote (dissertation 3.10)."""
+        may_ask = request.term == self.term and self.leader_id in (None, request.sender)
+        if may_ask and self._may_campaign():
+            self._become_candidate(reasons.TransferFrom(request.sender), leadership_transfer=True)
+
+    def _may_campaign(self) -> bool:
+        """Whether this node has a vote (hazards M7, L8), and can make it durable (hazard L7)."""
+        if self.removed_index is not None:
+            return False
+        if not self._membership.may_vote_since(self.node_id, self.log.commit_index):
+            return False
+        waits_since_s = self._out.oldest_write_s
+        patience_s = self.timing.election_timeout_s[1]
+        is_stalled = waits_since_s is not None and self._now - waits_since_s >= patience_s
+        return not self._disk_is_full and not is_stalled
 
     def _start_campaign_timer(self) -> None:
         """A campaign that began with a lost connection must not cost a whole timeout when votes
@@ -124,9 +142,20 @@ class Campaigning(Leading):
         )
         self._send_once_term_is_durable(
             messages.RequestPreVoteReply(
-                self.node_id, request.sender, self.term, request.next_term, granted
+                self.node_id,
+                request.sender,
+                self.term,
+                request.next_term,
+                granted,
+                self._removed_by(request.sender),
             )
         )
+
+    def _removed_by(self, peer: NodeId) -> LogIndex:
+        """The committed configuration that does not have this peer, for it to learn; or 0."""
+        committed = self._membership.at(self.log.commit_index)
+        is_member = peer in committed.members or peer in self.configuration.members
+        return 0 if is_member else committed.index
 
     def _goes_first(self, request: messages.RequestPreVote) -> bool:
         """Two followers that lost their leader in the same moment would both win the pre-vote,
@@ -146,6 +175,9 @@ class Campaigning(Leading):
         """A leader that asks for votes leads no more: it is not protected from itself (L3)."""
         if self._leadership is not None:
             return True
+        if self.leader_id is None and self.timing.lease_s is not None:
+            # An earlier life of this node may have promised somebody a lease.
+            return self._now - self._started_s < self.timing.leader_protection_s
         if self.leader_id is None or self.leader_id == candidate:
             return False
         return self._now - self._leader_heard_s < self.timing.leader_protection_s
@@ -165,6 +197,9 @@ class Campaigning(Leading):
         campaign = self._campaign
         if campaign is not None:
             campaign.anyone_answered = True
+        if reply.removed_index > self.configuration.index:
+            self._note_removed(reply.removed_index)
+            return
         if (
             campaign is None
             or self.role is not Role.PRE_CANDIDATE
@@ -184,7 +219,7 @@ class Campaigning(Leading):
     def _conclude(self, campaign: Campaign) -> None:
         if campaign.outcome(self.configuration) is not Outcome.WON:
             return
-        votes = campaign.granted_count
+        votes = campaign.granted_count(self.configuration)
         if self.role is Role.PRE_CANDIDATE:
             self._become_candidate(reasons.PreVoteWon(votes))
             return

@@ -45,6 +45,19 @@ class Timing:
     """How often the election timeout may be stretched after elections that nobody won; it
     doubles each time up to this factor. 1 turns it off."""
 
+    lease_clock_drift_max: float | None = None
+    """Allow lease reads: how far two nodes' clocks may part, as a fraction (0.01: 1 % faster or
+    slower). A leader then answers `read_barrier(lease=True)` by its clock alone, without asking
+    anyone; *if a clock breaks this bound, such a read may be stale*. Needs fast_failover=False,
+    since a follower that lost a connection stops protecting its leader. None: no leases."""
+
+    @property
+    def lease_s(self) -> float | None:
+        """How long after a round of heartbeats left, once a quorum has answered it, no other
+        node can lead (dissertation 6.4.1), in seconds of the leader's clock; None: no leases."""
+        drift = self.lease_clock_drift_max
+        return None if drift is None else self.leader_protection_s * (1 - drift) / (1 + drift)
+
     @property
     def leader_protection_s(self) -> float:
         """How long after hearing its leader a follower refuses (pre-)votes, in seconds.
@@ -87,10 +100,26 @@ class Timing:
                 f"fast_failover_spread_s is {self.fast_failover_spread_s!r}: give a positive time "
                 "in seconds, or fast_failover=False"
             )
+        self._check_leases()
         if not _is_count(self.widening_max):
             raise ConfigError(
                 f"widening_max is {self.widening_max!r}: give a whole factor of at least 1 "
                 "(1 = never)"
+            )
+
+    def _check_leases(self) -> None:
+        drift = self.lease_clock_drift_max
+        if drift is None:
+            return
+        if not isinstance(drift, int | float) or not 0 <= drift < 1:
+            raise ConfigError(
+                f"lease_clock_drift_max is {drift!r}: give a fraction from 0 to below 1, as 0.01, "
+                "or None for no leases"
+            )
+        if self.fast_failover or not (self.check_quorum and self.pre_vote):
+            raise ConfigError(
+                "lease_clock_drift_max needs fast_failover=False, check_quorum=True and "
+                "pre_vote=True: a lease holds only as long as followers refuse votes to others"
             )
 
 

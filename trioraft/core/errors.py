@@ -50,6 +50,15 @@ class Overloaded(RaftError):  # noqa: N818 - the pinned name
     """A bound in `Limits` is reached; the command was not taken. Slow down, or `await propose`."""
 
 
+class TransferFailed(RaftError):  # noqa: N818 - as the field says
+    """Leadership was not handed over in time; this node leads on, and takes commands again."""
+
+
+class ConfigurationConflict(RaftError):  # noqa: N818 - as the field says
+    """A change of the cluster's members was refused; nothing was changed. Another one is under
+    way, or the configuration is not the one that the caller had looked at."""
+
+
 class NodeDead(RaftError):  # noqa: N818 - the pinned name
     """The node is Dead: it was killed, left, or failed. Open a new one."""
 

@@ -13,7 +13,7 @@ import attrs
 
 from .messages import Message
 from .reasons import Reason
-from .types import LogIndex, NodeId, Role, Term
+from .types import Configuration, LogIndex, NodeId, Role, Term
 
 
 @attrs.frozen
@@ -103,6 +103,28 @@ class CommitAdvanced(TraceEvent):
     """Entries up to and including this index are committed, as far as this node knows."""
 
     commit_index: LogIndex
+
+
+@attrs.frozen
+class ConfigurationChanged(TraceEvent):
+    """Another configuration counts now: it was appended, or a later one was truncated."""
+
+    configuration: Configuration
+
+
+@attrs.frozen
+class TransferStarted(TraceEvent):
+    """This leader hands over to `target`, and takes no commands meanwhile."""
+
+    target: NodeId
+
+
+@attrs.frozen
+class TransferGivenUp(TraceEvent):
+    """The target did not take over in time: this leader leads on."""
+
+    target: NodeId
+    waited_s: float
 
 
 @attrs.frozen

@@ -11,13 +11,18 @@ Rules of this file:
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from . import events, messages
 from .errors import BadMessage
+from .membership import configuration_of
 from .ready import SnapshotChunk
 from .state import State
-from .types import LogIndex, NodeId, Role, SnapshotMeta, Term
+from .types import EntryKind, LogIndex, NodeId, Role, SnapshotMeta, Term
+
+_CONFIGURATION: Final = int(EntryKind.CONFIGURATION)  # comparing with an enum costs more
 
 
 class Following(State):
@@ -57,6 +62,7 @@ class Following(State):
         cut_from = self.log.merge(message.entries)
         if cut_from is not None:
             self._out.clip_writes(cut_from - 1)
+        self._track_configurations(cut_from, message.entries)
         # Hazard A7: only what this message covers is known to be the leader's.
         self._commit_to(min(message.leader_commit, covered))
         self._reply_success(message, covered)
@@ -90,6 +96,8 @@ class Following(State):
                     f"continue ({index - 1}, term {term}) in a message of term {message.term}"
                 )
             term = entry.term
+            if entry.kind == _CONFIGURATION:
+                configuration_of(entry)
         conflict = self.log.first_conflict(message.entries)
         if conflict is not None and conflict <= self.log.commit_index:
             raise BadMessage(
@@ -175,7 +183,10 @@ class Following(State):
             self._reply_chunk(chunk.sender, meta, next_offset)
 
     def _install(self, meta: SnapshotMeta, sender: NodeId) -> None:
-        self.log.restart_from(meta)
+        keeps_rest = self.log.restart_from(meta)
+        self._membership.on_installed(meta.configuration, meta.index, keeps_rest=keeps_rest)
+        if self._membership.current != self.configuration:
+            self._configuration_changed()
         self._out.clip_writes(self.log.stable_index)
         self._out.install = meta
         self._applying_index = meta.index

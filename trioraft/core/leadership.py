@@ -13,17 +13,20 @@ Rules of this file:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
 import attrs
 
 from . import quorum
+from .change import MembershipChange, Transfer
 from .config import Limits, Timing
 from .errors import InvariantViolation
 from .log import RaftLog
-from .messages import AppendEntries, AppendEntriesReply, InstallSnapshotReply
+from .messages import AppendEntries, AppendEntriesReply, InstallSnapshotReply, TimeoutNow
 from .progress import Progress, ProgressState
+from .reads import PendingReads
 from .ready import ChunkRequest
 from .types import Configuration, LogIndex, NodeId, SnapshotMeta, Term
 
@@ -51,6 +54,17 @@ class Leadership:
     """When followers must be told of a commit that no entry has carried to them."""
     round: int = 0
     """Number of the last heartbeat round; rises within the term."""
+    change: MembershipChange | None = None
+    """The change of members that is under way, if this leader carries one out."""
+    transfer: Transfer | None = None
+    """The handing-over that is under way: no command is taken meanwhile."""
+    reads: PendingReads = attrs.field(factory=PendingReads)
+    departing: dict[NodeId, tuple[LogIndex, float]] = attrs.field(factory=dict)
+    """Members that were taken out and shall learn it: by which entry, and how long we try."""
+    _rounds_sent: deque[tuple[int, float]] = attrs.field(factory=deque)
+    """When each round left that no quorum has answered yet; kept only for leases."""
+    _lease_start_s: float = float("-inf")
+    _asked_to_campaign: bool = False
 
     @classmethod
     def begin(
@@ -66,31 +80,51 @@ class Leadership:
         now: float,
     ) -> Leadership:
         """A new leader knows nothing of the others: it probes from the end of its own log."""
-        progress = {
-            peer: Progress(next_index=log.last_index + 1, last_contact_s=now)
-            for peer in configuration.members
-            if peer != node_id
-        }
-        return cls(
+        leadership = cls(
             node_id=node_id,
             term=term,
             log=log,
             timing=timing,
             limits=limits,
-            progress=progress,
+            progress={},
             quorum_timeout_s=quorum_timeout_s,
             heartbeat_deadline=now + timing.heartbeat_interval_s,
         )
+        leadership.follow(configuration, now)
+        return leadership
+
+    def follow(self, configuration: Configuration, now: float) -> None:
+        """The members have changed: feed the new ones; let those that leave learn it."""
+        for peer in configuration.members:
+            self.departing.pop(peer, None)
+            if peer != self.node_id and peer not in self.progress:
+                self.progress[peer] = Progress(
+                    next_index=self.log.last_index + 1, last_contact_s=now
+                )
+        give_up_s = now + self.timing.election_timeout_s[1]
+        for peer in self.progress:
+            if peer not in configuration.members:
+                self.departing.setdefault(peer, (configuration.index, give_up_s))
+
+    def _let_go(self, now: float) -> None:
+        """Forget those that have learnt that they are out, and those that could not."""
+        for peer, (index, give_up_s) in list(self.departing.items()):
+            if self.progress[peer].sent_commit_index >= index or now >= give_up_s:
+                del self.departing[peer], self.progress[peer]
 
     # -- what leaves -----------------------------------------------------------------------
 
     def heartbeats(self, now: float) -> Iterator[AppendEntries]:
         """One empty AppendEntries per follower: a new round."""
         self.round += 1
-        is_regular = now >= self.heartbeat_deadline  # otherwise it brings a commit index only
+        is_regular = now >= self.heartbeat_deadline  # otherwise it brings a commit index, or asks
         if is_regular:
             self.heartbeat_deadline = now + self.timing.heartbeat_interval_s
+            if self.departing:
+                self._let_go(now)
         self.commit_notice_deadline = None
+        if self.timing.lease_s is not None:
+            self._rounds_sent.append((self.round, now))
         for peer, progress in self.progress.items():
             yield self._heartbeat(peer, progress, is_regular=is_regular)
 
@@ -221,6 +255,46 @@ class Leadership:
         if node_id == self.node_id:
             return self.log.stable_index
         return self.progress[node_id].match_index
+
+    def on_answered(self, reply: AppendEntriesReply, now: float) -> None:
+        """A follower answered in this term."""
+        progress = self.progress[reply.sender]
+        progress.last_contact_s = now
+        if reply.round > progress.answered_round:
+            progress.answered_round = reply.round
+
+    def confirmed_round(self, configuration: Configuration) -> int:
+        """The last heartbeat round that a quorum has answered: this leader led when it left."""
+        confirmed = quorum.agreed(configuration, self._answered_round)
+        while self._rounds_sent and self._rounds_sent[0][0] <= confirmed:
+            self._lease_start_s = self._rounds_sent.popleft()[1]
+        return confirmed
+
+    def _answered_round(self, node_id: NodeId) -> int:
+        return self.round if node_id == self.node_id else self.progress[node_id].answered_round
+
+    def has_lease(self, now: float) -> bool:
+        """Whether no other node can lead yet, by all clocks (dissertation 6.4.1)."""
+        lease_s = self.timing.lease_s
+        if lease_s is None or self._asked_to_campaign:
+            return False
+        return now < self._lease_start_s + lease_s
+
+    def timeout_now(self, target: NodeId) -> TimeoutNow:
+        """The request to take over. However late it arrives, it may depose this leader before its
+        lease ends: there is none any more."""
+        self._asked_to_campaign = True
+        return TimeoutNow(self.node_id, target, self.term)
+
+    def successor(self, configuration: Configuration, now: float) -> NodeId | None:
+        """The voter that can take over soonest: of those heard lately, the one that holds most."""
+        lately_s = now - self.timing.election_timeout_s[1]
+        known = [
+            (self.progress[voter].match_index, self.progress[voter].last_contact_s, voter)
+            for voter in configuration.voters
+            if voter != self.node_id and self.progress[voter].last_contact_s >= lately_s
+        ]
+        return max(known)[2] if known else None
 
     def quorum_deadline(self, configuration: Configuration, now: float) -> float:
         """When this leader must have stepped down unless someone answers (dissertation 6.2)."""

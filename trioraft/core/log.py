@@ -228,10 +228,13 @@ class RaftLog:
         del self._ends_bytes[:count]
         self.base_index, self.base_term = base_index, term
 
-    def restart_from(self, snapshot: SnapshotMeta) -> None:
+    def restart_from(self, snapshot: SnapshotMeta) -> bool:
         """A snapshot takes the place of everything up to its index (paper, figure 13, steps 6–7).
 
         What follows is kept if the log holds the snapshot's last entry, and dropped otherwise.
+
+        Returns:
+            Whether it was kept.
         """
         if snapshot.index <= self.commit_index:
             raise InvariantViolation(
@@ -248,6 +251,7 @@ class RaftLog:
         self.commit_index = snapshot.index
         self.handed_index = max(self.base_index, min(self.handed_index, self.last_index))
         self.stable_index = max(self.base_index, min(self.stable_index, self.last_index))
+        return keeps_rest
 
     def commit_to(self, index: LogIndex) -> bool:
         """Raise the commit index; it never goes back (hazard A4). True if it moved."""

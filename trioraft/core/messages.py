@@ -63,6 +63,9 @@ class RequestPreVoteReply(msgspec.Struct, frozen=True, array_like=True, tag=4):
     next_term: Term
     """Echo of the request: a reply to another round does not count."""
     vote_granted: bool
+    removed_index: LogIndex = 0
+    """Not 0: the committed configuration of this index does not have the receiver; it need not
+    ask again (hazard L8)."""
 
 
 class AppendEntries(msgspec.Struct, frozen=True, array_like=True, tag=5):
@@ -133,6 +136,37 @@ class InstallSnapshotReply(msgspec.Struct, frozen=True, array_like=True, tag=8):
     """Echo of the request."""
 
 
+class TimeoutNow(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """The leader asks a voter that holds the whole log to campaign at once (dissertation 3.10)."""
+
+    sender: NodeId
+    receiver: NodeId
+    term: Term
+
+
+class RequestReadIndex(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """A follower asks its leader how far it must have applied to answer reads (dissertation
+    6.4)."""
+
+    sender: NodeId
+    receiver: NodeId
+    term: Term
+    number: Count
+    """Never used twice, not even by an earlier life of the sender (hazard R2)."""
+
+
+class RequestReadIndexReply(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """The answer, once a quorum has confirmed that its sender still led after it was asked."""
+
+    sender: NodeId
+    receiver: NodeId
+    term: Term
+    number: Count
+    """Echo of the request."""
+    read_index: LogIndex
+    """Everything that was committed when the request arrived stands at or before this index."""
+
+
 Message: TypeAlias = (
     RequestVote
     | RequestVoteReply
@@ -142,4 +176,7 @@ Message: TypeAlias = (
     | AppendEntriesReply
     | InstallSnapshot
     | InstallSnapshotReply
+    | TimeoutNow
+    | RequestReadIndex
+    | RequestReadIndexReply
 )

@@ -15,6 +15,7 @@ from collections import deque
 from .events import TraceEvent
 from .log import RaftLog
 from .messages import Message
+from .reads import ConfirmedRead
 from .ready import ChunkRequest, Ready, SnapshotChunk
 from .types import Entry, HardState, LogIndex, SnapshotMeta, Term
 
@@ -36,6 +37,7 @@ class Outbox:
         "chunks",
         "compact",
         "install",
+        "reads",
     )
 
     def __init__(self, saved: HardState) -> None:
@@ -44,13 +46,15 @@ class Outbox:
         self.chunks: list[SnapshotChunk] = []
         self.chunk_requests: list[ChunkRequest] = []
         self.compact: tuple[LogIndex, Term] | None = None
+        self.reads: list[ConfirmedRead] = []
         self._saved = saved  # the hard state that was last handed out to be stored
         self._number = 0
         self._durable_number = 0
         self._hard_state_number = 0  # the last Ready that carried a hard state
         self._install_number = 0  # the last Ready that carried a snapshot to install
-        # Writes under way: (number, last index of the log then, did it carry a vote for us).
-        self._writes: deque[tuple[int, LogIndex, Term | None]] = deque()
+        # Writes under way: (number, last index of the log then, did it carry a vote for us, when
+        # it was handed out).
+        self._writes: deque[tuple[int, LogIndex, Term | None, float]] = deque()
         self._messages: list[Message] = []
         self._messages_after_persist: list[Message] = []
         self._events: list[TraceEvent] = []
@@ -87,6 +91,11 @@ class Outbox:
         """Whether a snapshot is to be installed and is not durable yet: nothing is applied."""
         return self.install is not None or self._durable_number < self._install_number
 
+    @property
+    def oldest_write_s(self) -> float | None:
+        """When the oldest write that is not durable yet was handed out."""
+        return self._writes[0][3] if self._writes else None
+
     def on_persisted(self, number: int, log: RaftLog) -> Term | None:
         """All Readys up to this number are durable: mark the log as far as they vouch for it.
 
@@ -96,14 +105,15 @@ class Outbox:
         self._durable_number = max(self._durable_number, number)
         vote_term: Term | None = None
         while self._writes and self._writes[0][0] <= number:
-            _, last_index, vote_term = self._writes.popleft()
+            _, last_index, vote_term, _ = self._writes.popleft()
             log.stable_index = max(log.stable_index, last_index)
         return vote_term
 
     def clip_writes(self, last_index: LogIndex) -> None:
         """What was cut after `last_index` is vouched for no longer."""
         self._writes = deque(
-            (number, min(end, last_index), vote) for number, end, vote in self._writes
+            (number, min(end, last_index), vote, handed_s)
+            for number, end, vote, handed_s in self._writes
         )
 
     # -- Ready -----------------------------------------------------------------------------
@@ -114,6 +124,7 @@ class Outbox:
         hard_state: HardState,
         vote_term: Term | None,
         committed: tuple[Entry, ...],
+        now: float,
     ) -> Ready | None:
         """Everything since the last call as one Ready; None if there is nothing."""
         replace_from = log.handed_index + 1 if log.handed_index < log.last_index else None
@@ -125,6 +136,7 @@ class Outbox:
             or self._messages
             or self._messages_after_persist
             or self._events
+            or self.reads
             or self._has_snapshot_work()
         ):
             return None
@@ -141,11 +153,12 @@ class Outbox:
             chunk_requests=tuple(self.chunk_requests),
             messages_after_persist=tuple(self._messages_after_persist),
             committed=committed,
+            reads=tuple(self.reads),
             events=tuple(self._events),
         )
         if ready.must_persist:
             log.handed_index = log.last_index
-            self._writes.append((self._number, log.last_index, vote_term))
+            self._writes.append((self._number, log.last_index, vote_term, now))
         if to_save is not None:
             self._saved = to_save
             self._hard_state_number = self._number
@@ -163,5 +176,6 @@ class Outbox:
         self._events.clear()
         self.chunks.clear()
         self.chunk_requests.clear()
+        self.reads.clear()
         self.install = None
         self.compact = None

@@ -41,6 +41,8 @@ class Progress:
     state: ProgressState = ProgressState.PROBE
     probe_sent: bool = False
     """PROBE: the one message is on its way."""
+    answered_round: int = 0
+    """The last heartbeat round of this term that the follower has answered."""
     sent_commit_index: LogIndex = 0
     """The commit index that this follower was last told."""
     match_at_heartbeat: LogIndex = -1

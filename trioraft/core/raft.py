@@ -47,7 +47,7 @@ class Raft(Campaigning, Following):
 
     def start(self, now: float) -> None:
         """Begin as a follower (paper, section 5.2)."""
-        self._now = now
+        self._now = self._started_s = now
         self._start_timer()
 
     def step(self, message: Message, now: float) -> None:
@@ -94,6 +94,10 @@ class Raft(Campaigning, Following):
                 self._answer_vote(message)
             case messages.InstallSnapshot():
                 self._receive_chunk(message)
+            case messages.TimeoutNow():
+                self._take_over(message)
+            case messages.RequestReadIndexReply():
+                self._on_read_reply(message)
             case _:
                 self._note_stale(message)
 
@@ -110,6 +114,10 @@ class Raft(Campaigning, Following):
                 self._on_vote_reply(message)
             case messages.RequestPreVoteReply():
                 self._on_pre_vote_reply(message)
+            case messages.TimeoutNow():
+                self._take_over(message)
+            case messages.RequestReadIndexReply():
+                self._on_read_reply(message)
             case _:
                 self._note_stale(message)
 
@@ -121,6 +129,10 @@ class Raft(Campaigning, Following):
                 self._answer_vote(message)
             case messages.InstallSnapshotReply():
                 self._on_chunk_reply(message)
+            case messages.RequestReadIndex():
+                self._on_read_request(message)
+            case messages.RequestReadIndexReply():
+                self._on_read_reply(message)
             case messages.AppendEntries() | messages.InstallSnapshot():
                 if message.term == self.term:
                     raise BadMessage(
@@ -137,10 +149,9 @@ class Raft(Campaigning, Following):
             return
         self._now = now
         if self._leadership is not None:
-            self._check_quorum(self._leadership)
+            self._watch_leadership(self._leadership)
             return
-        if self._disk_is_full or not self.configuration.is_voter(self.node_id):
-            # No vote of this node can become durable; or it has none (hazard M7).
+        if not self._may_campaign():
             self._start_timer()
             return
         reason = self._why_campaign()
@@ -206,7 +217,7 @@ class Raft(Campaigning, Following):
         if self.tracing:
             self._out.trace(events.DiskIsFull(now))
         if self._leadership is not None:
-            self._become_follower(self.term, None, reasons.NoRoom())
+            self._resign(self._leadership, reasons.NoRoom())
 
     def on_snapshot_saved(
         self, meta: SnapshotMeta, now: float, *, keep_after: LogIndex | None = None
@@ -230,6 +241,7 @@ class Raft(Campaigning, Following):
         if base > self.log.base_index:
             self.log.compact(base)
             self._out.compact = (self.log.base_index, self.log.base_term)
+        self._membership.on_compacted(meta.index)
         if self.tracing:
             saved = events.SnapshotSaved(now, meta.index, meta.size_bytes, self.log.base_index)
             self._out.trace(saved)
@@ -244,13 +256,17 @@ class Raft(Campaigning, Following):
 
     def ready(self) -> Ready | None:
         """Everything to do since the last call, or None."""
+        if self._open_reads:
+            self._ask_for_reads()
         leadership = self._leadership
         if leadership is not None:
+            self._begin_read_round(leadership)
             for message in leadership.appends(self.snapshot):
                 self._send(message)
             self._out.chunk_requests.extend(leadership.chunk_requests(self._now))
         vote_term = self.term if self.voted_for == self.node_id else None
-        return self._out.take(self.log, self.hard_state, vote_term, self._take_committed())
+        committed = self._take_committed()
+        return self._out.take(self.log, self.hard_state, vote_term, committed, self._now)
 
     def _take_committed(self) -> tuple[Entry, ...]:
         first = self._applying_index + 1

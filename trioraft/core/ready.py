@@ -12,6 +12,7 @@ import attrs
 
 from .events import TraceEvent
 from .messages import Message
+from .reads import ConfirmedRead
 from .types import Entry, HardState, LogIndex, NodeId, SnapshotMeta, Term
 
 
@@ -61,6 +62,8 @@ class Ready:
     """3. Only once this Ready and all before it are durable."""
     committed: tuple[Entry, ...] = ()
     """4. Apply, in order; all are durable here. Answer with `Raft.on_applied`."""
+    reads: tuple[ConfirmedRead, ...] = ()
+    """5. These reads may be answered once the state machine stands at their index."""
     events: tuple[TraceEvent, ...] = ()
     """5. What happened, if anyone listens."""
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import attrs
 
-from .types import NodeId, Term
+from .types import LogIndex, NodeId, Term
 
 
 @attrs.frozen
@@ -111,6 +111,47 @@ class NoRoom:
 
 
 @attrs.frozen
+class DiskStalled:
+    """A leader's disk did not finish a write within an election timeout: it cannot commit."""
+
+    waited_s: float
+
+    def __str__(self) -> str:
+        return f"disk stalled for {self.waited_s * 1000:.0f} ms"
+
+
+@attrs.frozen
+class TransferTo:
+    """A leader handed over on purpose (dissertation 3.10)."""
+
+    peer: NodeId
+
+    def __str__(self) -> str:
+        return f"transfer to {self.peer}"
+
+
+@attrs.frozen
+class TransferFrom:
+    """The leader asked this node to take over, at once (dissertation 3.10)."""
+
+    peer: NodeId
+
+    def __str__(self) -> str:
+        return f"transfer from {self.peer}"
+
+
+@attrs.frozen
+class Removed:
+    """The node is no member of the cluster any more (paper, section 6)."""
+
+    index: LogIndex
+    """Of the configuration without it."""
+
+    def __str__(self) -> str:
+        return f"removed by configuration {self.index}"
+
+
+@attrs.frozen
 class Stopped:
     """The node was killed or left, or failed."""
 
@@ -135,5 +176,9 @@ Reason: TypeAlias = (
     | LeaderHeard
     | QuorumLost
     | NoRoom
+    | DiskStalled
+    | TransferTo
+    | TransferFrom
+    | Removed
     | Stopped
 )

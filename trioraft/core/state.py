@@ -10,20 +10,24 @@ Rules of this file:
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Final
 
 from . import events, messages, reasons
 from .campaign import Campaign
 from .config import Limits, Timing
-from .errors import ConfigError, CorruptStorage, InvariantViolation
+from .errors import CorruptStorage, InvariantViolation
 from .leadership import Leadership
 from .log import RaftLog
+from .membership import Membership
 from .messages import Message
 from .outbox import Outbox
+from .reads import OpenRead
 from .reasons import Reason
 from .timer import ElectionTimer
 from .types import (
     Configuration,
+    Entry,
     HardState,
     LogIndex,
     NodeId,
@@ -62,20 +66,22 @@ class State:
         *,
         tracing: bool = False,
     ) -> None:
-        if not recovered.configuration.voters:
-            raise ConfigError("a cluster needs at least one voter; give voters=[…]")
         self.node_id: Final = node_id
         self.timing: Final = timing
         self.limits: Final = limits
         self.tracing = tracing
-        self.configuration: Configuration = recovered.configuration
         self.log: Final = _recovered_log(recovered)
         self.snapshot: SnapshotMeta | None = recovered.snapshot
+        self._membership: Final = _recovered_membership(recovered)
+        self.configuration: Configuration = self._membership.current
+        self.removed_index: LogIndex | None = None
+        """The index of the committed configuration by which this node was removed, if it was."""
         self.role = Role.FOLLOWER
         self.term: Term = recovered.hard_state.term
         self.voted_for: NodeId | None = recovered.hard_state.voted_for
         self.leader_id: NodeId | None = None
         self.last_reason: Reason = reasons.Started()
+        self._rng: Final = rng
         self._timer: Final = ElectionTimer(timing, rng)
         self._campaign: Campaign | None = None
         self._leadership: Leadership | None = None
@@ -83,8 +89,11 @@ class State:
         self._lost_leader: NodeId | None = None
         self._haste = 0  # since the leader's connection was lost: the next campaign's number
         self._now = NEVER
+        self._started_s = NEVER
         self._disk_is_full = False
         self._chunk_under_way = False  # handed to the storage, and not answered yet
+        self._open_reads: dict[int, OpenRead] = {}
+        self._read_number: int | None = None  # of the last read; None: none was asked in this life
         self._out: Final = Outbox(recovered.hard_state)
         self._applying_index = self.log.applied_index  # handed out to be applied
 
@@ -99,6 +108,11 @@ class State:
     def heartbeat_deadline(self) -> float | None:
         """When `on_heartbeat_due` wants to be called; None unless this node leads."""
         return None if self._leadership is None else self._leadership.next_heartbeat_s
+
+    @property
+    def membership(self) -> Membership:
+        """The configurations that stand in the log."""
+        return self._membership
 
     @property
     def leadership(self) -> Leadership | None:
@@ -150,7 +164,10 @@ class State:
     def _adopt_term(self, message: Message) -> None:
         if self.tracing:
             self._out.trace(events.TermOutOfDate(self._now, message))
-        reason = reasons.HigherTerm(message.term, message.sender)
+        reason: Reason = reasons.HigherTerm(message.term, message.sender)
+        is_handing_over = isinstance(message, messages.RequestVote) and message.leadership_transfer
+        if self._leadership is not None and is_handing_over:
+            reason = reasons.TransferTo(message.sender)
         self._become_follower(message.term, None, reason)
 
     def _start_timer(self) -> None:
@@ -165,6 +182,42 @@ class State:
             self._leadership.on_commit(self._now)
         if self.tracing:
             self._out.trace(events.CommitAdvanced(self._now, index))
+        if self._leadership is None and self.node_id not in self.configuration.members:
+            self._maybe_removed()
+
+    def _has_committed_own_term(self) -> bool:
+        """Whether all that earlier leaders committed is known to be committed here (hazards M1,
+        R1)."""
+        return self.log.term_at(self.log.commit_index) == self.term
+
+    # -- configurations --------------------------------------------------------------------
+
+    def _track_configurations(self, cut_from: LogIndex | None, entries: Sequence[Entry]) -> None:
+        """The log was cut and continued: the newest configuration in it counts from now on."""
+        changed = cut_from is not None and self._membership.on_truncated(cut_from)
+        if self._membership.on_appended(entries) or changed:
+            self._configuration_changed()
+
+    def _configuration_changed(self) -> None:
+        self.configuration = self._membership.current
+        if self.node_id in self.configuration.members:
+            self.removed_index = None
+        if self.tracing:
+            self._out.trace(events.ConfigurationChanged(self._now, self.configuration))
+
+    def _maybe_removed(self) -> None:
+        """A committed configuration does not have this node: has it been taken out, or has it not
+        been let in yet?"""
+        configuration = self._membership.at(self.log.commit_index)
+        was_member = self.node_id in self._membership.before(configuration).members
+        if was_member and self.node_id not in configuration.members:
+            self._note_removed(configuration.index)
+
+    def _note_removed(self, index: LogIndex) -> None:
+        """Nobody waits for this node any more: it campaigns no longer (hazard L8)."""
+        if self.removed_index is None:
+            self.removed_index = index
+            self._become_follower(self.term, self.leader_id, reasons.Removed(index))
 
     # -- sending ---------------------------------------------------------------------------
 
@@ -217,6 +270,15 @@ class State:
         votes = (messages.RequestVoteReply, messages.RequestPreVoteReply)
         if self.tracing and isinstance(message, votes):
             self._out.trace(events.StaleReply(self._now, message, self.role))
+
+
+def _recovered_membership(recovered: Recovered) -> Membership:
+    """What a snapshot stands for is in its configuration; the rest is in the log."""
+    snapshot = recovered.snapshot
+    if snapshot is None:
+        return Membership(recovered.configuration, recovered.entries)
+    later = (entry for entry in recovered.entries if entry.index > snapshot.index)
+    return Membership(snapshot.configuration, later)
 
 
 def _recovered_log(recovered: Recovered) -> RaftLog:

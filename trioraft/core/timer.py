@@ -70,6 +70,11 @@ class ElectionTimer:
         """Be due at this very moment (a leader's quorum check)."""
         self.deadline = deadline
 
+    def hurry_to(self, deadline: float) -> None:
+        """Be due at this moment, if not earlier anyway."""
+        if self.deadline is None or deadline < self.deadline:
+            self.deadline = deadline
+
     def stop(self) -> None:
         """Not due any more, ever, until started again."""
         self.deadline = None

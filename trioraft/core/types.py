@@ -84,6 +84,9 @@ class Configuration(msgspec.Struct, frozen=True, array_like=True):
     outgoing: tuple[NodeId, ...] = ()
     learners: tuple[NodeId, ...] = ()
     addresses: dict[NodeId, Address] = {}
+    """Where members are reached, as far as it is known."""
+    index: LogIndex = 0
+    """Of its entry in the log; 0 for the bootstrap configuration."""
 
     @property
     def members(self) -> tuple[NodeId, ...]:

@@ -1,0 +1,253 @@
+"""Membership: the configurations that stand in the log, and what a change makes of them.
+
+Rules of this file (paper, section 6):
+
+* The newest configuration in the log counts, committed or not (hazards M2, M6). One that is
+  truncated is undone, whichever it was (hazard M5).
+* A configuration bears the index of its entry: two of them are the same exactly if equal.
+* Voters change through a joint configuration, always; learners alone change in one step, since no
+  majority has to do with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final, TypeAlias
+
+import attrs
+import msgspec
+
+from .errors import BadMessage, ConfigError
+from .types import Address, Configuration, Entry, EntryKind, LogIndex, NodeId, Term
+
+MEMBERS_MAX: Final = 64
+"""Most nodes in one configuration: it travels in one entry, and each member costs a connection."""
+
+ID_BYTES_MAX: Final = 256
+"""Longest name of a node or a cluster, in UTF-8: it travels in every handshake and message."""
+
+_decoder = msgspec.msgpack.Decoder(Configuration)
+
+
+# -- in the log ------------------------------------------------------------------------------
+
+
+def configuration_entry(configuration: Configuration, index: LogIndex, term: Term) -> Entry:
+    """The log entry that makes this configuration count."""
+    placed = msgspec.structs.replace(configuration, index=index)
+    return Entry(index, term, msgspec.msgpack.encode(placed), EntryKind.CONFIGURATION)
+
+
+def configuration_of(entry: Entry) -> Configuration:
+    """What a configuration entry holds.
+
+    Raises:
+        BadMessage: it is not a configuration, or not one that belongs at this index.
+    """
+    try:
+        configuration = _decoder.decode(entry.data)
+    except msgspec.MsgspecError as error:
+        raise BadMessage(f"entry {entry.index} holds no configuration: {error}") from None
+    problem = _problem_with(configuration)
+    if problem is None and configuration.index != entry.index:
+        problem = f"it was made for index {configuration.index}"
+    if problem is not None:
+        raise BadMessage(f"entry {entry.index} holds a wrong configuration: {problem}")
+    return configuration
+
+
+def _problem_with(configuration: Configuration) -> str | None:
+    if not configuration.voters:
+        return "it has no voters"
+    for name, ids in (
+        ("voters", configuration.voters),
+        ("outgoing", configuration.outgoing),
+        ("learners", configuration.learners),
+    ):
+        if len(set(ids)) != len(ids):
+            return f"{name} names a node twice: {ids}"
+        if any(not 0 < len(node.encode()) <= ID_BYTES_MAX for node in ids):
+            return f"{name} holds an id that is empty or longer than {ID_BYTES_MAX} bytes"
+    if any(configuration.is_voter(learner) for learner in configuration.learners):
+        return f"learners {configuration.learners} are voters too"
+    if len(configuration.members) > MEMBERS_MAX:
+        return f"it has {len(configuration.members)} members, more than {MEMBERS_MAX}"
+    return None
+
+
+class Membership:
+    """The configurations from the last snapshot on, oldest first."""
+
+    __slots__ = ("_base", "_later")
+
+    def __init__(self, base: Configuration, entries: Iterable[Entry] = ()) -> None:
+        """
+        Args:
+            base: in force before `entries`: of the snapshot, or the bootstrap configuration.
+            entries: what follows in the log.
+        """
+        self._base = base
+        self._later: list[Configuration] = []
+        self.on_appended(entries)
+
+    @property
+    def current(self) -> Configuration:
+        """The one that counts."""
+        return self._later[-1] if self._later else self._base
+
+    def at(self, index: LogIndex) -> Configuration:
+        """The one that counted when the log ended at `index`."""
+        for configuration in reversed(self._later):
+            if configuration.index <= index:
+                return configuration
+        return self._base
+
+    def may_vote_since(self, node_id: NodeId, commit_index: LogIndex) -> bool:
+        """Whether a node is a voter by the committed configuration or by any later one.
+
+        A node that a later one takes out must be able to campaign until that is committed: it may
+        be the only one left that holds it, if the leader crashed before its own disk had it.
+        """
+        return self.at(commit_index).is_voter(node_id) or any(
+            known.is_voter(node_id) for known in self._later if known.index > commit_index
+        )
+
+    def before(self, configuration: Configuration) -> Configuration:
+        """The one that counted before this one, as far as it is still known."""
+        earlier = self._base
+        for known in self._later:
+            if known.index >= configuration.index:
+                break
+            earlier = known
+        return earlier
+
+    def on_appended(self, entries: Iterable[Entry]) -> bool:
+        """These stand in the log now, perhaps did so before. True if the current one changed."""
+        before = self.current.index
+        for entry in entries:
+            if entry.kind == EntryKind.CONFIGURATION and entry.index > self.current.index:
+                self._later.append(configuration_of(entry))
+        return self.current.index != before
+
+    def on_truncated(self, first_removed: LogIndex) -> bool:
+        """The log was cut from here on. True if the current one changed."""
+        before = len(self._later)
+        self._later = [known for known in self._later if known.index < first_removed]
+        return len(self._later) != before
+
+    def on_compacted(self, index: LogIndex) -> None:
+        """A snapshot stands for everything up to here."""
+        self._base = self.at(index)
+        self._later = [known for known in self._later if known.index > index]
+
+    def on_installed(self, base: Configuration, index: LogIndex, *, keeps_rest: bool) -> None:
+        """A snapshot took the place of the log up to here."""
+        self._base = base
+        self._later = [known for known in self._later if keeps_rest and known.index > index]
+
+
+# -- changes ---------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class AddLearner:
+    """Let a node have the log, without a vote; or say where a member is reached now."""
+
+    node_id: NodeId
+    address: Address | None = None
+
+
+@attrs.frozen
+class ChangeVoters:
+    """Make these the voters. Nodes that are no members yet join as learners first."""
+
+    voters: tuple[NodeId, ...]
+    addresses: Mapping[NodeId, Address] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Remove:
+    """Take a node out of the cluster, voter or learner."""
+
+    node_id: NodeId
+
+
+Change: TypeAlias = AddLearner | ChangeVoters | Remove
+
+
+def goal_of(change: Change, current: Configuration) -> Configuration:
+    """What the cluster shall be when the change is through; `current` is not joint.
+
+    Raises:
+        ConfigError: it asks for what cannot be.
+    """
+    voters, learners = set(current.voters), set(current.learners)
+    addresses = dict(current.addresses)
+    match change:
+        case AddLearner(node_id, address):
+            if address is not None:
+                addresses[node_id] = address
+            if node_id not in voters:
+                learners.add(node_id)
+        case ChangeVoters(ids, new_addresses):
+            if len(set(ids)) != len(ids):
+                raise ConfigError(f"voters {list(ids)} names a node twice; name each node once")
+            voters = set(ids)
+            learners -= voters
+            addresses.update(new_addresses)
+        case Remove(node_id):
+            if node_id not in current.members:
+                raise ConfigError(
+                    f"{node_id!r} is no member of the cluster, which has {list(current.members)}"
+                )
+            voters.discard(node_id)
+            learners.discard(node_id)
+    if not voters:
+        raise ConfigError("no voter would be left; a cluster needs at least one")
+    members = voters | learners
+    if len(members) > MEMBERS_MAX:
+        raise ConfigError(
+            f"the cluster would have {len(members)} members; the most is {MEMBERS_MAX}"
+        )
+    return Configuration(
+        voters=tuple(sorted(voters)),
+        learners=tuple(sorted(learners)),
+        addresses={node: addresses[node] for node in sorted(members) if node in addresses},
+    )
+
+
+def next_step(goal: Configuration, current: Configuration) -> Configuration:
+    """The next configuration on the way from `current` to `goal`; `goal` itself is the last.
+
+    Nodes that join as voters are learners first; voters then change through a joint
+    configuration, which is left for the goal once it is committed (paper, section 6).
+    """
+    if current.outgoing:
+        return goal
+    joining = [node for node in goal.voters if node not in current.members]
+    if joining:
+        return msgspec.structs.replace(
+            current,
+            learners=tuple(sorted({*current.learners, *joining})),
+            addresses={**current.addresses, **_known(goal.addresses, joining)},
+        )
+    if goal.voters == current.voters:
+        return goal
+    leaving = [node for node in current.voters if node not in goal.voters]
+    return msgspec.structs.replace(
+        goal,
+        outgoing=current.voters,
+        addresses={**_known(current.addresses, leaving), **goal.addresses},
+    )
+
+
+def without_outgoing(joint: Configuration) -> Configuration:
+    """What a joint configuration is left for, by whoever leads then (hazard M3)."""
+    members = {*joint.voters, *joint.learners}
+    return msgspec.structs.replace(
+        joint, outgoing=(), addresses=_known(joint.addresses, sorted(members))
+    )
+
+
+def _known(addresses: Mapping[NodeId, Address], ids: Iterable[NodeId]) -> dict[NodeId, Address]:
+    return {node: addresses[node] for node in ids if node in addresses}

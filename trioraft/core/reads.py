@@ -1,0 +1,88 @@
+"""Reads: what a leader keeps of reads that wait for it to be confirmed (dissertation 6.4).
+
+Rules of this file:
+
+* A read's index is the commit index when its round begins, never before the leader has committed
+  an entry of its own term (hazard R1).
+* A round is confirmed by a quorum's answers to it or to a later one. Round numbers rise within a
+  term and are never used twice, and answers of other terms do not count (hazard R2).
+* One round is on its way at a time: whoever comes meanwhile shares the next, which begins with the
+  last one's confirmation or with the next heartbeat.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import attrs
+
+from .types import LogIndex, NodeId, Term
+
+
+@attrs.define
+class OpenRead:
+    """A read of this node that is not confirmed yet."""
+
+    asked: NodeId | None = None
+    """Who was asked; None: nobody yet."""
+    asked_term: Term = 0
+    asked_s: float = 0.0
+
+
+@attrs.frozen
+class ReadRequest:
+    """A read that was asked for, here or by a follower."""
+
+    origin: NodeId
+    number: int
+
+
+@attrs.frozen
+class ConfirmedRead:
+    """A read that may be answered once everything up to `index` is applied."""
+
+    number: int
+    index: LogIndex
+
+
+@attrs.frozen
+class _Round:
+    number: int
+    index: LogIndex
+    requests: tuple[ReadRequest, ...]
+
+
+@attrs.define
+class PendingReads:
+    """The reads of one leadership."""
+
+    _waiting: list[ReadRequest] = attrs.field(factory=list)
+    _rounds: deque[_Round] = attrs.field(factory=deque)
+
+    def add(self, request: ReadRequest) -> None:
+        """A read that no round has been started for."""
+        self._waiting.append(request)
+
+    @property
+    def want_round(self) -> bool:
+        """Whether a round should begin now."""
+        return bool(self._waiting) and not self._rounds
+
+    @property
+    def await_confirmation(self) -> bool:
+        """Whether answers are waited for."""
+        return bool(self._rounds)
+
+    def begin_round(self, number: int, commit_index: LogIndex) -> None:
+        """All that wait share the heartbeat round that leaves now."""
+        if self._waiting:
+            self._rounds.append(_Round(number, commit_index, tuple(self._waiting)))
+            self._waiting.clear()
+
+    def confirm(self, number: int) -> list[tuple[ReadRequest, LogIndex]]:
+        """A quorum has answered this round: the reads of it and of all before are good."""
+        confirmed: list[tuple[ReadRequest, LogIndex]] = []
+        while self._rounds and self._rounds[0].number <= number:
+            done = self._rounds.popleft()
+            confirmed.extend((request, done.index) for request in done.requests)
+        return confirmed
