@@ -63,7 +63,6 @@ async def test_the_only_voter_leads(autojump_clock: MockClock) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"voters": ()}, "not one of voters"),
         ({"voters": "012"}, "give a list"),
         ({"voters": ("0", "1", "1")}, "twice"),
         ({"voters": ("1", "2")}, "not one of voters"),

@@ -16,22 +16,26 @@ from __future__ import annotations
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import final
 
 import attrs
 import trio
 
 from .applying import Applying
+from .barriers import ReadBarriers
 from .core import events
+from .core.change import MembershipChange, Transfer
 from .core.config import Limits, Timing
-from .core.errors import DiskFull, SnapshotGone
+from .core.errors import DiskFull, NodeDead, SnapshotGone
+from .core.membership import Change
 from .core.messages import Message
 from .core.raft import Raft
 from .core.ready import ChunkRequest, Ready, SnapshotChunk
-from .core.types import Configuration, LogIndex, NodeId, Recovered, SnapshotMeta, Term
+from .core.types import Address, Configuration, LogIndex, NodeId, Recovered, SnapshotMeta, Term
 from .event_stream import EventStream, NodeEvent
 from .logs import TraceLogger
+from .peers import Peers
 from .persistence import Persistence, StorageCalls
 from .proposals import Proposal, ProposalTable
 from .state_machine import StateMachine
@@ -66,10 +70,12 @@ class Driver:
         self.limits = limits
         self.core: Raft | None = None
         self.proposals = ProposalTable(limits.proposals_bytes_max)
+        self._barriers = ReadBarriers(node_id)
+        self._peers = Peers(transport)
         self.status_changed = trio.lowlevel.ParkingLot()
         self.is_dead = False
         self._cluster_id = cluster_id
-        self._timing = timing
+        self.timing = timing
         self._rng = rng
         self._calls = StorageCalls(storage)
         self._persistence = Persistence(self._calls, self)
@@ -108,15 +114,17 @@ class Driver:
             lambda: storage.open(cluster_id=self._cluster_id, node_id=self.node_id)
         )
         try:
-            await self._live(_bootstrapped(recovered, bootstrap), task_status)
+            await self._live(_bootstrapped(recovered, bootstrap), bootstrap, task_status)
         finally:
             self.kill("left")
             with trio.CancelScope(shield=True):
                 await self._calls.write(storage.close)
 
-    async def _live(self, recovered: Recovered, task_status: trio.TaskStatus[None]) -> None:
-        core = Raft(self.node_id, recovered, self._timing, self.limits, self._rng)
-        for notice in self._calls.storage.notices:
+    async def _live(
+        self, recovered: Recovered, bootstrap: Recovered, task_status: trio.TaskStatus[None]
+    ) -> None:
+        core = Raft(self.node_id, recovered, self.timing, self.limits, self._rng)
+        for notice in (*self._calls.storage.notices, *_voters_ignored(core, bootstrap)):
             self._tell(events.StorageNotice(trio.current_time(), notice))
         if recovered.snapshot is not None:
             await self._applying.restore_first(recovered.snapshot)
@@ -147,6 +155,7 @@ class Driver:
             self.core.stop(cause, trio.current_time())
             self._tell_events(self.core)
         self.proposals.node_died()
+        self._barriers.node_died()
         self._applying.stop()
         for stream in self._streams:
             stream.end()
@@ -206,6 +215,46 @@ class Driver:
         self.proposals.add(proposal)
         return proposal
 
+    @property
+    def is_handing_over(self) -> bool:
+        """Whether this leader takes no commands because somebody else is to lead."""
+        leadership = None if self.core is None else self.core.leadership
+        return leadership is not None and leadership.transfer is not None
+
+    # -- administration ---------------------------------------------------------------------
+
+    def hand_over(self, core: Raft, to: NodeId | None, patience_s: float) -> Transfer:
+        """Begin to hand the leadership over."""
+        transfer = core.transfer(to, trio.current_time(), patience_s=patience_s)
+        self._act(core)
+        return transfer
+
+    def change_members(
+        self, core: Raft, change: Change, expected_index: LogIndex | None
+    ) -> MembershipChange:
+        """Begin to change the members."""
+        begun = core.change_members(change, trio.current_time(), expected_index=expected_index)
+        self._act(core)
+        return begun
+
+    def address_of(self, peer: NodeId | None) -> Address | None:
+        """Where this node can be reached, if that is known."""
+        return None if peer is None else self._transport.address_of(peer)
+
+    # -- reads ------------------------------------------------------------------------------
+
+    async def read_barrier(self, *, lease: bool) -> LogIndex:
+        """Wait until the state machine has all that was committed before this call."""
+        if self.is_dead or self.core is None:
+            raise NodeDead(f"node {self.node_id!r} is Dead; nothing can be read here any more")
+        self._work.set()
+        return await self._barriers.wait(lease=lease, forget=self.core.forget_read)
+
+    def _ask_for_reads(self, core: Raft) -> None:
+        now = trio.current_time()
+        for batch in self._barriers.take_new():
+            self._barriers.asked(batch, core.read(now, lease=batch.lease))
+
     # -- inputs to effects -----------------------------------------------------------------
 
     def _act(self, core: Raft) -> None:
@@ -215,7 +264,7 @@ class Driver:
         self._is_acting = True
         try:
             while (ready := core.ready()) is not None:
-                self._carry_out(ready)
+                self._carry_out(core, ready)
         finally:
             self._is_acting = False
         self._settle(core)
@@ -228,6 +277,9 @@ class Driver:
         leading_term = core.term if core.leadership is not None else None
         if leading_term != self._leading_term:
             self._change_leader_task(core, leading_term)
+        self._peers.follow(core)
+        if self._barriers.has_new and core.leader_id is not None:
+            self._work.set()
         if self.status_changed:
             self.status_changed.unpark_all()
 
@@ -244,12 +296,14 @@ class Driver:
             self._nursery.start_soon(self._lead, core, scope, name=name)
 
     async def _drive(self, core: Raft) -> None:
-        """Come round for proposals."""
+        """Come round for proposals and reads."""
         while True:
             await self._work.wait()
+            if self._barriers.has_new and core.leader_id is not None:
+                self._ask_for_reads(core)
             self._act(core)
 
-    def _carry_out(self, ready: Ready) -> None:
+    def _carry_out(self, core: Raft, ready: Ready) -> None:
         for message in ready.messages:
             self._transport.send(message)
         if ready.awaits_persist:
@@ -259,6 +313,8 @@ class Driver:
         if ready.chunk_requests:
             self._chunk_requests.extend(ready.chunk_requests)
             self._chunk_work.set()
+        for read in ready.reads:
+            self._barriers.confirmed(read, core.log.applied_index)
         for event in ready.events:
             self._tell(event)
 
@@ -290,6 +346,7 @@ class Driver:
     def on_applied(self, index: LogIndex) -> None:
         """The state machine stands at this index."""
         self._tell_core(lambda core, _: core.on_applied(index))
+        self._barriers.on_applied(index)
 
     def on_snapshot_saved(self, meta: SnapshotMeta) -> None:
         """The log may be cut, but for what the previous snapshot would need."""
@@ -314,7 +371,7 @@ class Driver:
         from the leader stands for it."""
         core = self.core
         term = None if core is None else core.log.term_at(index)
-        return None if core is None or term is None else (term, core.configuration)
+        return None if core is None or term is None else (term, core.membership.at(index))
 
     def _tell_core(self, tell: Callable[[Raft, float], None]) -> None:
         """Bring an input, unless the node is Dead, and act on it."""
@@ -410,6 +467,17 @@ class Driver:
 
 def _or_never(deadline: float | None) -> float:
     return math.inf if deadline is None else deadline
+
+
+def _voters_ignored(core: Raft, bootstrap: Recovered) -> Iterator[str]:
+    """The log knows the members; the caller names those of a new cluster."""
+    named, stored = bootstrap.configuration.voters, core.configuration
+    if stored.index and named and set(named) != set(stored.voters):
+        yield (
+            f"the voters named to open_node are {', '.join(named)}, but the log says "
+            f"{', '.join(stored.voters)} (configuration {stored.index}): the log counts; to "
+            "change them, use node.change_voters"
+        )
 
 
 def _bootstrapped(recovered: Recovered | None, bootstrap: Recovered) -> Recovered:

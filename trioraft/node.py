@@ -12,41 +12,49 @@ Rules of this file:
 
 from __future__ import annotations
 
-import inspect
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, final
 
 import trio
 
+from .administration import Administration
+from .arguments import (
+    bootstrap_configuration,
+    check_id,
+    check_is_bytes,
+    check_machine,
+    checked_address,
+    checked_ids,
+)
 from .background import running_beside
 from .core import reasons
 from .core.config import Limits, Timing
-from .core.errors import ConfigError, NodeDead, NotLeader, RaftError
+from .core.errors import ConfigError, NodeDead, NotLeader, ProposalDropped, RaftError
+from .core.membership import AddLearner, Change, ChangeVoters, Remove
 from .core.raft import Raft
-from .core.types import Configuration, LogIndex, NodeId, Recovered, Role
+from .core.types import Address, Configuration, LogIndex, NodeId, Recovered, Role
 from .driver import Driver
 from .event_stream import EventStream
 from .logs import EventLogger, TraceLogger
 from .proposals import Proposal
 from .state_machine import StateMachine
-from .status import PeerProgress, Status
+from .status import ChangeProgress, PeerProgress, Status
 from .storage.base import Storage
 from .transport.base import Transport
-
-ID_BYTES_MAX = 256
-"""Longest name of a node or a cluster, in UTF-8: it travels in every handshake and message."""
 
 
 @final
 class Node:
     """One member of a cluster, as its process sees it. Made by `open_node`."""
 
-    def __init__(self, driver: Driver, transport: Transport, configuration: Configuration) -> None:
+    def __init__(
+        self, driver: Driver, administration: Administration, configuration: Configuration
+    ) -> None:
         self._driver = driver
-        self._transport = transport
+        self._administration = administration
         self._configuration = configuration
 
     def __repr__(self) -> str:
@@ -86,12 +94,15 @@ class Node:
             configuration=core.configuration,
             progress=_progress(core),
             last_role_change=core.last_reason,
+            is_removed=core.removed_index is not None,
+            change=_change(core),
         )
 
     async def propose(self, data: bytes) -> Any:
         """Have the cluster agree on a command, apply it, and return its result.
 
-        Waits while the commands on their way fill `Limits.proposals_bytes_max`.
+        Waits while the commands on their way fill `Limits.proposals_bytes_max`, and while the
+        leadership is being handed over.
 
         Args:
             data: the command, for the state machine's `apply`.
@@ -109,18 +120,23 @@ class Node:
 
         Cancelling the wait does not undo the command: it may still be applied.
         """
-        _check_is_bytes(data)
+        check_is_bytes(data)
+        driver = self._driver
+        while driver.is_handing_over:
+            await driver.status_changed.park()
         core = self._check(data)
-        room = self._driver.proposals.room
+        room = driver.proposals.room
         if not room.take(len(data)):
             while not await room.wait(len(data)):
                 self._check(data)  # turned away: it says why
             try:
+                while driver.is_handing_over:
+                    await driver.status_changed.park()
                 core = self._check(data)
-            except RaftError:
+            except (RaftError, trio.Cancelled):
                 room.give_back(len(data))
                 raise
-        return await self._driver.propose(core, data).result()
+        return await driver.propose(core, data).result()
 
     def submit(self, data: bytes) -> Proposal:
         """Put a command into the leader's log without waiting: for pipelines.
@@ -133,12 +149,157 @@ class Node:
 
         Raises:
             Overloaded: the commands on their way fill `Limits.proposals_bytes_max`.
+            ProposalDropped: leadership is being handed over.
             NotLeader, NodeDead, ConfigError: as `propose`.
         """
-        _check_is_bytes(data)
+        check_is_bytes(data)
         core = self._check(data)
-        self._driver.proposals.take_room(len(data))
-        return self._driver.propose(core, data)
+        driver = self._driver
+        if driver.is_handing_over:
+            raise ProposalDropped(
+                f"node {self.id!r} hands its leadership over: the command was not taken; propose "
+                "it to the new leader, or wait with await node.propose()"
+            )
+        driver.proposals.take_room(len(data))
+        return driver.propose(core, data)
+
+    async def read_barrier(self, *, lease: bool = False) -> LogIndex:
+        """Wait until everything that was committed before this call is applied here.
+
+        What the state machine says after it is linearizable, on the leader and on followers
+        (dissertation 6.4). Callers that come together share one round of messages. Waits for as
+        long as no leader is known: put it under `trio.fail_after`.
+
+        Args:
+            lease: trust the leader's clock instead of asking the others, where
+                `Timing.lease_clock_drift_max` allows it; elsewhere it makes no difference.
+
+        Returns:
+            The index that was waited for.
+
+        Raises:
+            NodeDead: the node is Dead, or died meanwhile.
+            ConfigError: `lease` without `Timing.lease_clock_drift_max`.
+
+        Cancelling the wait disturbs nobody.
+        """
+        if lease and self._driver.timing.lease_s is None:
+            raise ConfigError(
+                "lease=True needs Timing(lease_clock_drift_max=…, fast_failover=False): say how "
+                "far clocks may part, or read without a lease"
+            )
+        return await self._driver.read_barrier(lease=lease)
+
+    async def transfer_leadership(
+        self, to: NodeId | None = None, *, timeout_s: float | None = None
+    ) -> NodeId:
+        """Hand the leadership over, in about two round trips (dissertation 3.10).
+
+        Commands proposed before are committed first; those proposed meanwhile wait.
+
+        Args:
+            to: one of the other voters; None for the one that can take over soonest.
+            timeout_s: give up after that long; None for the upper election timeout.
+
+        Returns:
+            Who leads now.
+
+        Raises:
+            NotLeader: this node does not lead; the error says who does.
+            TransferFailed: nobody took over in time; this node leads on.
+            ConfigError: `to` is no voter.
+            NodeDead: the node is Dead, or died meanwhile.
+
+        Cancelling the wait does not stop the handing-over, which ends by its deadline.
+        """
+        if timeout_s is not None and not timeout_s > 0:
+            raise ConfigError(f"timeout_s is {timeout_s!r}: give a positive time in seconds")
+        self._check_leads()
+        return await self._administration.transfer(to, timeout_s)
+
+    async def add_learner(
+        self,
+        node_id: NodeId,
+        address: Address | None = None,
+        *,
+        expected_index: LogIndex | None = None,
+    ) -> LogIndex:
+        """Let a node have the log, without a vote (dissertation 4.2.1); or move a member.
+
+        The node itself is opened with `voters=()`, and waits to be added.
+
+        Args:
+            node_id: who joins. If it is a member already, only its address changes.
+            address: host and port where it is reached. It travels in the log to everyone.
+            expected_index: refuse unless `status.configuration_index` is this.
+
+        Returns:
+            The index of the configuration with it, once that is committed.
+
+        Raises:
+            NotLeader: this node does not lead.
+            ConfigurationConflict: another change is under way, or the configuration is not the
+                expected one; nothing was changed.
+            OutcomeUnknown: leadership was lost, or the node died, meanwhile.
+            ConfigError: an argument cannot work.
+            NodeDead: the node is Dead.
+
+        Cancelling the wait does not undo what is in the log.
+        """
+        check_id("node_id", node_id)
+        return await self._change(AddLearner(node_id, checked_address(address)), expected_index)
+
+    async def change_voters(
+        self,
+        voters: Iterable[NodeId],
+        *,
+        addresses: Mapping[NodeId, Address] | None = None,
+        expected_index: LogIndex | None = None,
+    ) -> LogIndex:
+        """Make these nodes the voters, by joint consensus (paper, section 6).
+
+        Those that are no members yet join as learners first, and get their votes when they have
+        caught up; `status.change` and `status.progress` show how far they are. Voters that are
+        not named leave the cluster; learners that are not named stay learners. A leader that is
+        not named hands over at the end.
+
+        Args:
+            voters: the names of all voters that shall be.
+            addresses: where joining nodes are reached.
+            expected_index: refuse unless `status.configuration_index` is this.
+
+        Returns:
+            The index of the new configuration, once it is committed.
+
+        Raises:
+            As `add_learner`. `ConfigurationConflict` also if leadership was lost while no voter
+            had changed yet.
+
+        Cancelling the wait gives the change up as long as no voter has changed (new learners
+        stay); after that it goes on to its end.
+        """
+        ids = checked_ids("voters", voters)
+        known = {node: checked_address(where) for node, where in (addresses or {}).items()}
+        change = ChangeVoters(ids, {node: where for node, where in known.items() if where})
+        return await self._change(change, expected_index)
+
+    async def remove(self, node_id: NodeId, *, expected_index: LogIndex | None = None) -> LogIndex:
+        """Take a node out of the cluster, voter or learner, the leader itself included.
+
+        It learns so, and campaigns no longer: `status.is_removed`.
+
+        Args:
+            node_id: who leaves.
+            expected_index: refuse unless `status.configuration_index` is this.
+
+        Returns, raises and cancellation: as `change_voters`.
+        """
+        check_id("node_id", node_id)
+        return await self._change(Remove(node_id), expected_index)
+
+    async def _change(self, change: Change, expected_index: LogIndex | None) -> LogIndex:
+        self._check_leads()
+        return await self._administration.change(change, expected_index)
 
     async def wait(self, predicate: Callable[[Status], bool]) -> Status:
         """Wait until `predicate` holds of the node's status; returns at once if it does.
@@ -206,9 +367,7 @@ class Node:
     def _check(self, data: bytes) -> Raft:
         """The core, if it leads and the command can be taken at all."""
         driver = self._driver
-        core = driver.core
-        if core is None or core.leadership is None:
-            raise self._why_not(core)
+        core = self._check_leads()
         if len(data) > driver.limits.command_bytes_max:
             raise ConfigError(
                 f"a command of {len(data)} bytes exceeds Limits.command_bytes_max "
@@ -216,12 +375,16 @@ class Node:
             )
         return core
 
+    def _check_leads(self) -> Raft:
+        core = self._driver.core
+        if core is None or core.leadership is None:
+            raise self._why_not(core)
+        return core
+
     def _why_not(self, core: Raft | None) -> NodeDead | NotLeader:
         if core is None or self._driver.is_dead:
             return NodeDead(f"node {self.id!r} is Dead; the command was not taken")
-        leader_id = core.leader_id
-        address = None if leader_id is None else self._transport.address_of(leader_id)
-        return NotLeader(leader_id, address)
+        return NotLeader(core.leader_id, self._driver.address_of(core.leader_id))
 
 
 @asynccontextmanager
@@ -240,12 +403,14 @@ async def open_node(
 ) -> AsyncIterator[Node]:
     """Open a node and keep it alive for the body of the `async with`.
 
-    Leaving the body kills the node: when the `async with` is over, no task, thread or socket of
-    it is left.
+    Leaving the body, by an error or a cancellation too, hands the leadership over (milliseconds,
+    at most an election timeout) and kills the node: when the `async with` is over, no task,
+    thread or socket of it is left. `node.kill()` hands nothing over.
 
     Args:
         node_id: this node's name, one of `voters`.
-        voters: names of all nodes of a new cluster, this one included.
+        voters: names of all nodes of a new cluster, this one included; later its log counts.
+            Empty: join a cluster that exists, once its leader has added this node.
         machine: what committed commands are applied to.
         storage: where term, vote and log survive; one for each node.
         transport: how the others are reached; one for each node.
@@ -262,9 +427,9 @@ async def open_node(
         OSError: the transport cannot listen.
         InvariantViolation: a bug in trioraft; the node is Dead.
     """
-    _check_id("cluster_id", cluster_id)
-    _check_machine(machine)
-    configuration = _bootstrap_configuration(node_id, voters, transport)
+    check_id("cluster_id", cluster_id)
+    check_machine(machine)
+    configuration = bootstrap_configuration(node_id, voters, transport)
     driver = Driver(
         node_id,
         cluster_id=cluster_id,
@@ -276,66 +441,23 @@ async def open_node(
         transport=transport,
         logger=TraceLogger(logger, node_id),
     )
+    administration = Administration(driver)
     service = partial(driver.run, Recovered(configuration=configuration))
-    async with running_beside(service, stop=lambda: driver.kill("left"), name=driver.name):
-        yield Node(driver, transport, configuration)
+    async with running_beside(
+        service,
+        stop=partial(driver.kill, "left"),
+        say_goodbye=administration.hand_over_if_leading,
+        name=driver.name,
+    ):
+        yield Node(driver, administration, configuration)
 
 
-def _bootstrap_configuration(
-    node_id: NodeId, voters: Iterable[NodeId], transport: Transport
-) -> Configuration:
-    if isinstance(voters, str):
-        raise ConfigError(f"voters is the string {voters!r}; give a list of node ids")
-    ids = tuple(voters)
-    for voter in ids:
-        _check_id("a name in voters", voter)
-    twice = sorted({voter for voter in ids if ids.count(voter) > 1})
-    if twice:
-        raise ConfigError(f"voters names {twice} twice; name each node once")
-    if node_id not in ids:
-        raise ConfigError(f"node_id {node_id!r} is not one of voters {list(ids)}; add it there")
-    if transport.node_id != node_id:
-        raise ConfigError(
-            f"the transport is node {transport.node_id!r}'s, but node_id is {node_id!r}: give "
-            "each node its own transport"
-        )
-    return Configuration(tuple(sorted(ids)))
-
-
-def _check_is_bytes(data: object) -> None:
-    """Anything else would break every node it reaches; a buffer could change under us."""
-    if not isinstance(data, bytes):
-        raise ConfigError(
-            f"a command is bytes, but {type(data).__name__} was given: encode it, as "
-            "text.encode() or bytes(buffer) do"
-        )
-
-
-def _check_id(what: str, name: object) -> None:
-    if not isinstance(name, str) or not 0 < len(name.encode()) <= ID_BYTES_MAX:
-        shown = repr(name) if len(repr(name)) < 80 else f"{repr(name)[:80]}…"
-        raise ConfigError(
-            f"{what} is {shown}: give a non-empty string of at most {ID_BYTES_MAX} bytes"
-        )
-
-
-def _check_machine(machine: object) -> None:
-    if isinstance(machine, type):
-        raise ConfigError(
-            f"machine is the class {machine.__name__}; give an instance: {machine.__name__}()"
-        )
-    for name in ("apply", "snapshot", "restore"):
-        method = getattr(machine, name, None)
-        if not callable(method):
-            raise ConfigError(
-                f"machine is a {type(machine).__name__}, which has no method {name!r}: see "
-                "trioraft.StateMachine"
-            )
-        if inspect.iscoroutinefunction(method):
-            raise ConfigError(
-                f"{type(machine).__name__}.{name} is an async function: a state machine is "
-                "synchronous, or commands could not be applied in order"
-            )
+def _change(core: Raft) -> ChangeProgress | None:
+    change = None if core.leadership is None else core.leadership.change
+    if change is None:
+        return None
+    behind = (node for node, catch_up in change.joining.items() if not catch_up.is_done)
+    return ChangeProgress(change.stage.value, change.goal.voters, tuple(behind))
 
 
 def _progress(core: Raft) -> dict[NodeId, PeerProgress]:

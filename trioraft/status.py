@@ -26,6 +26,18 @@ class PeerProgress:
 
 
 @attrs.frozen
+class ChangeProgress:
+    """How far a change of members has come."""
+
+    stage: str
+    """"adding learners", "catching up", "joint" or "final" (paper, section 6)."""
+    voters: tuple[NodeId, ...]
+    """Who shall vote when it is through."""
+    catching_up: tuple[NodeId, ...]
+    """Joining nodes that do not hold enough of the log yet; see `Status.progress`."""
+
+
+@attrs.frozen
 class Status:
     """A node at one moment."""
 
@@ -42,3 +54,12 @@ class Status:
     """Each other member, on a leader; empty elsewhere."""
     last_role_change: Reason
     """Why the node is what it is."""
+    is_removed: bool = False
+    """Whether the node has learnt that it is no member of the cluster any more."""
+    change: ChangeProgress | None = None
+    """On a leader: the change of members that is under way."""
+
+    @property
+    def configuration_index(self) -> LogIndex:
+        """Where `configuration` stands in the log; 0 for the bootstrap configuration."""
+        return self.configuration.index

@@ -11,23 +11,24 @@ Rules of this file:
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Literal, TypeAlias, final
 
 import attrs
-import msgspec
 import trio
 
 from ..background import running_beside
 from ..core.config import Limits, Timing
 from ..core.errors import NodeDead, NotLeader, ProposalDropped
 from ..core.quorum import majority
-from ..core.types import LogIndex, NodeId, Role, Term
+from ..core.types import Address, LogIndex, NodeId, Role, Term
 from ..logs import EventLogger, current_sink, sink_logger
 from ..node import Node, open_node
 from ..state_machine import StateMachine
+from .collisions import CollidingRandom
+from .command_log import CommandLog as CommandLog
 from .networks import Network, network_of
 from .storages import StorageKind, Storages
 
@@ -35,37 +36,6 @@ MachineFactory: TypeAlias = Callable[[], StateMachine]
 
 WAIT_ROUNDS = 20
 """Longest election timeouts that a wait of the harness lasts before it fails."""
-COLLISION_CHANCE = 1 / 3
-"""The seeds' first stress mode: so many election timeouts are exactly the lower bound."""
-
-
-@final
-@attrs.define
-class CommandLog:
-    """A state machine that remembers its commands; a command's result is the command."""
-
-    commands: list[tuple[LogIndex, bytes]] = attrs.field(factory=list)
-
-    def apply(self, index: LogIndex, data: bytes) -> bytes:
-        """Remember one command."""
-        self.commands.append((index, data))
-        return data
-
-    def snapshot(self) -> bytes:
-        """All commands so far."""
-        return msgspec.msgpack.encode(self.commands)
-
-    def restore(self, chunks: Iterable[bytes]) -> None:
-        """Remember what the snapshot remembers."""
-        self.commands = msgspec.msgpack.decode(b"".join(chunks), type=list[tuple[LogIndex, bytes]])
-
-
-class CollidingRandom(random.Random):
-    """A source of timeouts that collide: a third of them are exactly the lower bound."""
-
-    def uniform(self, a: float, b: float) -> float:
-        """The lower bound with `COLLISION_CHANCE`, else uniform."""
-        return a if self.random() < COLLISION_CHANCE else super().uniform(a, b)
 
 
 @final
@@ -96,6 +66,8 @@ class Cluster:
         loses_messages: bool,
     ) -> None:
         self.ids: tuple[NodeId, ...] = tuple(str(number) for number in range(size))
+        """Every node that was ever opened, in that order; the first ones are the founders."""
+        self._founders = self.ids
         self.seed = seed
         self.timing = timing
         self.loses_messages = loses_messages
@@ -106,7 +78,8 @@ class Cluster:
         self._limits = limits
         self._new_machine = machine
         self._storages = storages
-        rng_class = CollidingRandom if collisions else random.Random
+        rng_class: type[random.Random] = CollidingRandom if collisions else random.Random
+        self._rng_class = rng_class
         self._rngs = {node_id: rng_class(f"{seed}/{node_id}") for node_id in self.ids}
         self._members: dict[NodeId, _Member] = {}
         self._nursery: trio.Nursery | None = None
@@ -284,12 +257,22 @@ class Cluster:
 
     def _reaches_majority(self, node_id: NodeId) -> bool:
         cuts = self.network.cuts
+        voters = self._voters()
         heard = sum(
             1
             for other in self._members
-            if other == node_id or not (cuts.is_cut(node_id, other) or cuts.is_cut(other, node_id))
+            if other in voters
+            and (
+                other == node_id or not (cuts.is_cut(node_id, other) or cuts.is_cut(other, node_id))
+            )
         )
-        return heard >= majority(len(self.ids))
+        return node_id in voters and heard >= majority(len(voters))
+
+    def _voters(self) -> tuple[NodeId, ...]:
+        """Of the newest configuration that any running node has."""
+        known = [node.status.configuration for node in self.nodes.values()]
+        newest = max(known, key=lambda configuration: configuration.index, default=None)
+        return self._founders if newest is None or not newest.voters else newest.voters
 
     def _check_election_safety(self) -> None:
         """At most one leader in a term (paper, section 5.2)."""
@@ -362,6 +345,28 @@ class Cluster:
         self._say(f"Restart {node_id}")
         await self._open(node_id)
 
+    async def leave(self, node_id: NodeId) -> None:
+        """Let a node leave on purpose: if it leads, it hands over first. `restart` brings it
+        back."""
+        self._say(f"Leave {node_id}")
+        member = self._members.pop(node_id)
+        member.leave.set()
+        await member.gone.wait()
+
+    async def join(self, node_id: NodeId) -> Address | None:
+        """Open one more node, which waits until a leader adds it (`Node.add_learner`, …).
+
+        Returns:
+            Where it can be reached, to say so to the leader; None where names are enough.
+        """
+        self._say(f"Join {node_id}")
+        if node_id in self.ids:
+            raise ValueError(f"there is a node {node_id!r} already; use restart")
+        self.ids = (*self.ids, node_id)
+        self._rngs[node_id] = self._rng_class(f"{self.seed}/{node_id}")
+        await self._open(node_id)
+        return self.network.transport(node_id).address_of(node_id)
+
     def _say(self, text: str) -> None:
         if self._sink is not None:
             self._sink.test_line(text, at_s=trio.current_time())
@@ -395,7 +400,7 @@ class Cluster:
         machine = self.machines[node_id] = self._new_machine()
         async with open_node(
             node_id,
-            voters=self.ids,
+            voters=self._founders if node_id in self._founders else (),
             machine=machine,
             storage=self._storages.storage(node_id),
             transport=self.network.transport(node_id),

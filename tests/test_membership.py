@@ -1,0 +1,27 @@
+"""The scenarios of members and leaders that change on purpose: in virtual time with a few seeds and
+under stress, and over TCP with SQLite in real time."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+from trio.testing import MockClock
+
+from tests.many_seeds import MODES, Mode
+from tests.scenarios.membership import SCENARIOS
+from trioraft.testing.cluster import open_cluster
+
+SEEDS = range(2)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_in_virtual_time(name: str, mode: Mode, seed: int, autojump_clock: MockClock) -> None:
+    await SCENARIOS[name](partial(open_cluster, seed=seed, **mode.options))
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_over_tcp_and_sqlite(name: str) -> None:
+    await SCENARIOS[name](partial(open_cluster, network="tcp", storage="sqlite"))
