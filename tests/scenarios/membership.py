@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from tests.scenarios.elections import Open, Scenario
+from trioraft.core.config import Timing
 from trioraft.core.errors import (
     ConfigurationConflict,
     NodeDead,
@@ -211,7 +212,8 @@ async def _change(
 
 def _with(size: int, story: Callable[[Cluster], Awaitable[None]]) -> Scenario:
     async def scenario(opening: Open) -> None:
-        async with opening(size) as cluster:
+        # A closed connection must not be what makes these fast.
+        async with opening(size, timing=Timing(fast_failover=False)) as cluster:
             await story(cluster)
 
     return scenario

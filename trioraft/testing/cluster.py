@@ -44,7 +44,9 @@ class _Member:
     """One running incarnation of a node."""
 
     node: Node
-    gone: trio.Event = attrs.field(factory=trio.Event)
+    scope: trio.CancelScope
+    """Around the `async with` that holds it open."""
+    gone: trio.Event
     leave: trio.Event = attrs.field(factory=trio.Event)
 
 
@@ -332,6 +334,11 @@ class Cluster:
         self._say(f"Mute {node_id} after {sends} messages")
         self.network.cuts.mute_after(node_id, sends)
 
+    def drop_connection(self, one: NodeId, other: NodeId) -> None:
+        """Break the connection between two nodes; both notice, and it is made again at once."""
+        self._say(f"Drop connection {one} {other}")
+        self.network.cuts.drop_connection(one, other)
+
     async def crash(self, node_id: NodeId) -> None:
         """Kill a node; when this returns, nothing of it is left but its storage."""
         self._say(f"Crash {node_id}")
@@ -351,6 +358,14 @@ class Cluster:
         self._say(f"Leave {node_id}")
         member = self._members.pop(node_id)
         member.leave.set()
+        await member.gone.wait()
+
+    async def cancel(self, node_id: NodeId) -> None:
+        """Cancel the code that holds a node open, as a signal does in most programs. `restart`
+        brings it back."""
+        self._say(f"Cancel {node_id}")
+        member = self._members.pop(node_id)
+        member.scope.cancel()
         await member.gone.wait()
 
     async def join(self, node_id: NodeId) -> Address | None:
@@ -398,22 +413,24 @@ class Cluster:
 
     async def _keep_open(self, node_id: NodeId, *, task_status: trio.TaskStatus[_Member]) -> None:
         machine = self.machines[node_id] = self._new_machine()
-        async with open_node(
-            node_id,
-            voters=self._founders if node_id in self._founders else (),
-            machine=machine,
-            storage=self._storages.storage(node_id),
-            transport=self.network.transport(node_id),
-            cluster_id="test",
-            timing=self.timing,
-            limits=self._limits,
-            rng=self._rngs[node_id],
-            logger=self._logger,
-        ) as node:
-            member = _Member(node)
-            task_status.started(member)
-            await member.leave.wait()
-        member.gone.set()
+        scope, gone = trio.CancelScope(), trio.Event()
+        with scope:
+            async with open_node(
+                node_id,
+                voters=self._founders if node_id in self._founders else (),
+                machine=machine,
+                storage=self._storages.storage(node_id),
+                transport=self.network.transport(node_id),
+                cluster_id="test",
+                timing=self.timing,
+                limits=self._limits,
+                rng=self._rngs[node_id],
+                logger=self._logger,
+            ) as node:
+                member = _Member(node, scope, gone)
+                task_status.started(member)
+                await member.leave.wait()
+        gone.set()
 
 
 @asynccontextmanager

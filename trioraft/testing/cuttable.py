@@ -1,11 +1,14 @@
 """CuttableTransport: any transport, with a scissor. Messages between cut nodes vanish silently.
 
-Rules of this file: connections stay open and nobody is told, as with a firewall that drops
-packets. That is the hard case; a closed connection would be noticed at once.
+Rules of this file: a cut leaves connections open and tells nobody, as a firewall does that drops
+packets: that is the hard case. `drop_connection` is the other one: both ends notice at once, and
+nothing is cut.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import final
 
 import trio
@@ -24,6 +27,7 @@ class Cuts:
         self._isolated: set[NodeId] = set()
         self._group_of: dict[NodeId, int] = {}
         self._sends_left: dict[NodeId, int] = {}
+        self._owners: dict[NodeId, TransportOwner] = {}
 
     def disconnect(self, node_id: NodeId) -> None:
         """Cut a node off from everyone, in both directions."""
@@ -46,6 +50,21 @@ class Cuts:
         self._isolated.clear()
         self._group_of.clear()
         self._sends_left.clear()
+
+    def drop_connection(self, one: NodeId, other: NodeId) -> None:
+        """The connection between two nodes breaks, and is there again at once: both are told."""
+        for node_id, peer in ((one, other), (other, one)):
+            if node_id in self._owners:
+                self._owners[node_id].on_peer_lost(peer)
+
+    @contextmanager
+    def knowing(self, node_id: NodeId, owner: TransportOwner) -> Iterator[None]:
+        """Whom to tell of dropped connections, for as long as this node runs."""
+        self._owners[node_id] = owner
+        try:
+            yield
+        finally:
+            del self._owners[node_id]
 
     def lets_send(self, sender: NodeId, receiver: NodeId) -> bool:
         """Whether this message may leave; counts it."""
@@ -86,12 +105,13 @@ class CuttableTransport:
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """See `Transport.run`."""
-        await self._inner.run(
-            _CuttableOwner(owner, self._cuts, self.node_id),
-            cluster_id=cluster_id,
-            limits=limits,
-            task_status=task_status,
-        )
+        with self._cuts.knowing(self.node_id, owner):
+            await self._inner.run(
+                _CuttableOwner(owner, self._cuts, self.node_id),
+                cluster_id=cluster_id,
+                limits=limits,
+                task_status=task_status,
+            )
 
     def send(self, message: Message) -> None:
         """See `Transport.send`."""
