@@ -293,6 +293,21 @@ def test_a_node_that_was_away_when_it_was_removed_is_told_by_whom_it_asks() -> N
     assert talk["1"].is_now(Role.LEADER)
 
 
+def test_a_node_that_knows_the_configuration_without_it_is_told_that_it_is_committed() -> None:
+    talk = led_by_1()
+    talk["1"].changes(Remove("3"))
+    while talk["3"].raft.configuration.voters != ("1", "2"):
+        talk.talk(1)
+    talk.cut_off("3")  # before it hears of the commit
+    settle(talk, beats=12)
+    three = talk["3"]
+    assert three.raft.removed_index is None
+    talk.heal()
+    three.times_out()
+    talk.talk()
+    assert three.raft.removed_index == three.raft.configuration.index
+
+
 def test_a_node_is_not_told_so_by_one_that_is_behind() -> None:
     """A newcomer asks a node whose committed configuration does not have it yet."""
     talk = led_by_1(joining=("4",))

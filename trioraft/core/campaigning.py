@@ -197,7 +197,8 @@ class Campaigning(Leading):
         campaign = self._campaign
         if campaign is not None:
             campaign.anyone_answered = True
-        if reply.removed_index > self.configuration.index:
+        if reply.removed_index and reply.removed_index >= self.configuration.index:
+            # Committed at that index: ours, if it stands there too, is that one or is void.
             self._note_removed(reply.removed_index)
             return
         if (
