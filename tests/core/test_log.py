@@ -1,4 +1,4 @@
-"""RaftLog against the dumbest model there is: a list of entries and four numbers.
+"""RaftLog against the dumbest model there is: a list of entries and some numbers.
 
 Rules of this file: operations are drawn at random and done to both; after each the log must
 look like the list. What the log must refuse, it refuses.
@@ -36,6 +36,7 @@ class LogAgainstList(RuleBasedStateMachine):
         self.term = 1
         self.commit = 0
         self.stable = 0
+        self.base = 0
 
     def new_entries(self, first: int, sizes: list[int]) -> list[Entry]:
         return [Entry(first + n, self.term, b"x" * size) for n, size in enumerate(sizes)]
@@ -88,6 +89,13 @@ class LogAgainstList(RuleBasedStateMachine):
         assert self.log.commit_to(index) == (index > self.commit)
         self.commit = max(self.commit, index)
 
+    @rule(data=st.data())
+    def apply_and_compact(self, data: st.DataObject) -> None:
+        """The list keeps everything; the log forgets what a snapshot stands for."""
+        self.log.applied_index = self.commit
+        self.base = data.draw(st.integers(self.base, self.commit))
+        self.log.compact(self.base)
+
     @rule()
     def hand_out_and_persist(self) -> None:
         self.log.handed_index = self.log.last_index
@@ -112,18 +120,17 @@ class LogAgainstList(RuleBasedStateMachine):
 
     @invariant()
     def they_look_alike(self) -> None:
-        log, entries = self.log, self.entries
+        log, entries, base = self.log, self.entries, self.base
         assert log.last_index == len(entries)
         assert log.last_term == (entries[-1].term if entries else 0)
-        assert log.entries(1, len(entries)) == tuple(entries)
-        assert [log.term_at(n) for n in range(len(entries) + 2)] == [
-            0,
-            *(entry.term for entry in entries),
-            None,
-        ]
+        assert log.first_index == base + 1
+        assert log.entries(base + 1, len(entries)) == tuple(entries[base:])
+        terms = [0, *(entry.term for entry in entries), None]
+        assert [log.term_at(n) for n in range(base, len(entries) + 2)] == terms[base:]
+        assert all(log.term_at(n) is None for n in range(base))
         assert (log.commit_index, log.stable_index) == (self.commit, self.stable)
         assert log.stable_index <= log.handed_index <= log.last_index
-        assert log.size_bytes(1, len(entries)) == sum(len(entry.data) for entry in entries)
+        assert log.size_bytes(base + 1, len(entries)) == sum(len(e.data) for e in entries[base:])
 
 
 TestLogAgainstList = LogAgainstList.TestCase

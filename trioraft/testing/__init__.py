@@ -1,4 +1,5 @@
-"""For your tests too: the leak check, the cluster harness, and checks for a storage of your own.
+"""For your tests too: the leak check, the cluster harness, a check of what clients saw, and checks
+for a storage of your own.
 
 Everything public is here; modules may be rearranged at will.
 """
@@ -12,5 +13,23 @@ from .leaks import LeakError as LeakError
 from .leaks import LeakKind as LeakKind
 from .leaks import check_roles as check_roles
 from .leaks import no_leaks as no_leaks
+from .linearizability import Counter as Counter
+from .linearizability import History as History
+from .linearizability import HistoryError as HistoryError
+from .linearizability import Illegal as Illegal
+from .linearizability import KeyValue as KeyValue
+from .linearizability import LinearizabilityResult as LinearizabilityResult
+from .linearizability import Linearizable as Linearizable
+from .linearizability import Lock as Lock
+from .linearizability import Model as Model
+from .linearizability import NotLinearizable as NotLinearizable
+from .linearizability import Operation as Operation
+from .linearizability import OperationOutcome as OperationOutcome
+from .linearizability import Queue as Queue
+from .linearizability import Register as Register
+from .linearizability import Unknown as Unknown
+from .linearizability import check_linearizable as check_linearizable
+from .linearizability import load_history as load_history
+from .linearizability import save_history as save_history
 from .storage_conformance import STORAGE_CHECKS as STORAGE_CHECKS
 from .storage_conformance import check_storage as check_storage
