@@ -127,7 +127,8 @@ async def test_killing_waits_for_the_write_that_has_begun() -> None:
 
 
 async def test_a_slow_disk_does_not_starve_heartbeats() -> None:
-    """A leader whose disk is busy is heard all the same; nobody campaigns against it."""
+    """A leader each of whose writes takes several heartbeats is heard all the same; nobody
+    campaigns against it, and it does not give up as long as each takes less than a timeout."""
     storages: dict[str, FaultyStorage] = {}
 
     def storage_of(node_id: str) -> FaultyStorage:
@@ -137,13 +138,13 @@ async def test_a_slow_disk_does_not_starve_heartbeats() -> None:
     async with open_cluster(3, storage=storage_of, timing=timing) as cluster:
         leader, term = await cluster.check_single_leader()
         await cluster.propose(b"before")
-        with storages[leader].held():
-            proposal = cluster.nodes[leader].submit(b"slow here, quick elsewhere")
-            await trio.sleep(1.0)  # several election timeouts
-            statuses = [node.status for node in cluster.nodes.values()]
-            assert [status.term for status in statuses] == [term] * 3
-            assert cluster.nodes[leader].status.role is Role.LEADER
-        assert await proposal.result() == b"slow here, quick elsewhere"
+        storages[leader].delay_s = 0.1
+        with trio.move_on_after(1.0):  # several election timeouts
+            while True:
+                await cluster.nodes[leader].propose(b"slow here, quick elsewhere")
+        statuses = [node.status for node in cluster.nodes.values()]
+        assert [status.term for status in statuses] == [term] * 3
+        assert cluster.nodes[leader].status.role is Role.LEADER
 
 
 # -- snapshots -----------------------------------------------------------------------------
@@ -323,11 +324,34 @@ WHERE = {
     "D3": "storage/test_hazards.py::test_d3_replay_does_not_bring_truncated_entries_back",
     "D4": "storage/test_hazards.py::test_d4_the_base_is_never_beyond_the_log_after_a_crash",
     "D6": "storage/test_hazards.py::test_d6_a_record_larger_than_any_growth_step",
+    "L7": "test_availability.py::test_a_leader_whose_disk_hangs_is_replaced_within_two_"
+    "election_timeouts",
+    "L8": "core/test_membership.py::test_a_removed_follower_learns_it_and_campaigns_no_more",
+    "M1": "core/test_membership.py::test_no_change_before_an_entry_of_the_own_term_is_committed",
+    "M2": "core/test_membership.py::"
+    "test_a_new_leader_goes_by_a_configuration_that_is_not_committed",
+    "M3": "core/test_membership.py::"
+    "test_a_new_leader_leaves_the_joint_configuration_of_the_old_one",
+    "M4": "core/test_membership.py::"
+    "test_nothing_commits_in_a_joint_configuration_without_both_majorities",
+    "M5": "core/test_membership.py::"
+    "test_a_configuration_that_is_truncated_is_undone_and_two_are_as_well",
+    "M6": "core/test_membership.py::"
+    "test_a_new_leader_goes_by_a_configuration_that_is_not_committed",
+    "M7": "core/test_membership.py::test_a_learner_has_the_log_and_neither_votes_nor_counts",
+    "T1": "core/test_transfer.py::test_it_is_given_up_at_its_deadline_and_commands_are_taken_again",
+    "R1": "core/test_reads.py::"
+    "test_nothing_is_read_before_the_leader_has_committed_an_entry_of_its_own",
+    "R2": "core/test_reads.py::test_answers_to_an_earlier_round_confirm_nothing",
+    "R3": "core/test_reads.py::test_a_leader_that_hears_no_quorum_answers_nothing",
+    "S2": "core/test_snapshots.py::"
+    "test_s2_a_snapshot_that_is_complete_is_installed_before_another_one_begins",
     "S3": "storage/test_sqlite_snapshots.py::test_s3_a_snapshot_beyond_the_log_is_refused",
     "V7": "storage/test_sqlite_open.py::test_v7_a_missing_hard_state_is_noticed",
     "D5": "test_hazards.py::test_d5_a_failed_write_ends_the_node_and_acknowledges_nothing",
     "S1": "core/test_snapshots.py::test_s1_nothing_is_applied_while_a_snapshot_is_being_installed",
     "S4": "test_hazards.py::test_s4_a_slow_transfer_is_not_overtaken_for_ever",
+    "S5": "test_sessions.py::test_s5_sessions_are_in_the_snapshot",
     "S6": "test_hazards.py::test_s6_a_command_that_raises_is_applied_once",
     "X1": "test_shutdown.py::test_kill_leaves_nothing_over_tcp",
     "X2": "test_hazards.py::test_x2_a_full_house_of_callers_holds_nothing_that_another_needs",
