@@ -38,6 +38,7 @@ from trioraft.demo.report import verdict
 from trioraft.demo.story import step_names
 from trioraft.raftlog import ENTRY_RE, RUN_PREFIX, STATUS_RE
 from trioraft.testing import Leak, LeakKind
+from trioraft.viz.analysis import analyse_log
 
 VERDICT = "leak check passed: 0 tasks, 0 threads, 0 descriptors left"
 TIMEOUT_S = 60
@@ -121,10 +122,44 @@ def test_the_table_says_how_long_each_step_took(finished: Finished) -> None:
 
 
 def test_the_end_has_totals_the_seed_the_log_and_the_verdict(finished: Finished) -> None:
-    *_, totals, log, leak_check = finished.result.stdout.splitlines()
+    *_, totals, log, picture, leak_check = finished.result.stdout.splitlines()
     assert re.match(r"\d+ messages, \d+ terms, \d+\.\d s; .* --seed 1$", totals)
     assert log == "log: trioraft-demo.raftlog (raftlog)"
+    assert picture == "picture: trioraft viz trioraft-demo.raftlog --open"
     assert leak_check == VERDICT
+
+
+def test_the_log_of_a_healthy_cluster_has_no_findings_to_worry_about(finished: Finished) -> None:
+    (run,) = analyse_log(finished.directory / "trioraft-demo.raftlog")
+    assert run.status == "PASS"
+    assert run.unparsed == 0
+    assert [term.leader is not None for term in run.terms].count(True) >= 2
+    assert len(run.statistics.failovers_ms) >= 1
+    assert [finding for finding in run.findings if finding.severity == "error"] == []
+
+
+def test_a_picture_is_drawn_where_it_is_wanted(tmp_path: Path) -> None:
+    result = run_demo("--nodes", "1", "--seed", "1", "--viz", "pages", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "picture: pages/index.html" in result.stdout
+    assert len(list((tmp_path / "pages").glob("*.html"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--viz", "file"), "not a directory"),
+        (("--viz", "pages", "--log-format", "console"), "cannot be drawn"),
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_is_refused_before_anything_starts(
+    arguments: tuple[str, ...], complaint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    result = run_demo(*arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert complaint in " ".join(result.stderr.replace("│", " ").split())
+    assert not (tmp_path / "trioraft-demo.raftlog").exists()
 
 
 def test_plain_lines_are_in_order_of_time_and_without_control_codes(finished: Finished) -> None:

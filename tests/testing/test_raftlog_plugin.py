@@ -234,3 +234,39 @@ def test_a_worker_of_xdist_writes_its_own_file(pytester: pytest.Pytester) -> Non
     assert {path.name for path in written} <= {"raft.log.gw0", "raft.log.gw1"}
     runs = [outcome for path in written for outcome in outcomes(path)]
     assert sorted(runs) == [("FAIL", "test_b"), ("PASS", "test_a")]
+
+
+# --- pages ----------------------------------------------------------------------------------
+
+
+def test_pages_of_the_tests_in_which_somebody_spoke(suite: pytest.Pytester) -> None:
+    result = run_tests(suite, "--raftlog=raft.log", "--raftviz=pages", "-k", "test_no")
+    result.assert_outcomes(passed=4, deselected=5)
+    result.stdout.fnmatch_lines(["raftviz: 2 runs: *pages/index.html"])
+    names = sorted(path.name for path in (suite.path / "pages").glob("*.html"))
+    assert [name for name in names if "test_nodes" in name] == names[:-1]
+    assert (len(names), names[-1]) == (3, "index.html")
+
+
+def test_pages_that_cannot_be_made_change_no_outcome(suite: pytest.Pytester) -> None:
+    result = run_tests(suite, "--raftlog=raft.log", "--raftviz=pages", "-k", "TestMore")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["raftviz: no pages: *raft.log has no log entry*"])
+    assert not (suite.path / "pages").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--raftviz=pages",), "*ERROR: --raftviz *: give --raftlog FILE too"),
+        (("--raftlog=raft.log", "--raftviz=file/in"), "*ERROR: --raftviz *file is not a directory"),
+    ],
+)
+def test_pages_that_cannot_be_written_are_refused_early(
+    suite: pytest.Pytester, options: tuple[str, ...], complaint: str
+) -> None:
+    (suite.path / "file").write_text("")
+    result = run_tests(suite, *options)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([complaint])
+    assert not (suite.path / "raft.log").exists()

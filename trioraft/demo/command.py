@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 import errno
 import random
+import shlex
 import sys
 from contextlib import ExitStack
 from functools import partial
@@ -30,6 +31,8 @@ from ..exits import (
     EXIT_TERMINATED,
     silence_stdout,
 )
+from ..viz.analysis import analyse_log
+from ..viz.reading import LogError
 from .live import LiveView
 from .log import open_log
 from .report import print_report
@@ -63,7 +66,7 @@ Real nodes, over TCP on the loopback, all in this process. They elect a leader; 
 disconnected; the others elect again; it is reconnected; all are killed. In the end: how long \
 each step took, and what the leak check found. It takes less than 10 seconds.
 
-Example:  trioraft demo --nodes 5 --seed 42 --log five.raftlog
+Example:  trioraft demo --nodes 5 --seed 42 --log five.raftlog --viz pages
 
 Exit code: 0 all well, 1 a leak or a failure, 2 a wrong option, 130 after Ctrl-C, 143 after \
 SIGTERM.
@@ -93,20 +96,30 @@ def demo(
     log_format: Annotated[
         LogFormat, typer.Option(help="raftlog has every message; the others are shorter.")
     ] = LogFormat.RAFTLOG,
+    viz: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            show_default=False,
+            help="Also draw a picture of the log: an HTML page in this directory.",
+        ),
+    ] = None,
 ) -> None:
     """Run the command; see `HELP`."""
     seed = random.randrange(SEEDS) if seed is None else seed
     path = Path(_LOG_NAMES[log_format]) if log is None else log
+    if viz is not None:
+        _refuse_unusable(viz, log_format)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an odd encoding is no reason to fail
     try:
-        code = _run(nodes, seed, path, log_format)
+        code = _run(nodes, seed, path, log_format, viz)
     except KeyboardInterrupt:  # before or after the demo itself watches for it
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
         silence_stdout()
         code = EXIT_BROKEN_PIPE
-    except (OSError, RaftError) as error:
+    except (OSError, RaftError, LogError) as error:
         if isinstance(error, OSError) and error.errno == errno.EIO:
             silence_stdout()  # the terminal is gone
         print(f"trioraft demo: {error}", file=sys.stderr)
@@ -114,7 +127,21 @@ def demo(
     raise typer.Exit(code)
 
 
-def _run(nodes: int, seed: int, path: Path, log_format: LogFormat) -> int:
+def _refuse_unusable(directory: Path, log_format: LogFormat) -> None:
+    """Say before the demo what drawing would say after it."""
+    if log_format is LogFormat.CONSOLE:
+        raise typer.BadParameter(
+            "a console log cannot be drawn; leave --log-format out.", param_hint="'--viz'"
+        )
+    existing = next(parent for parent in (directory, *directory.parents) if parent.exists())
+    if not existing.is_dir():
+        raise typer.BadParameter(
+            f"{str(existing)!r} is not a directory. Name another one with --viz DIR.",
+            param_hint="'--viz'",
+        )
+
+
+def _run(nodes: int, seed: int, path: Path, log_format: LogFormat, viz: Path | None) -> int:
     console = _Console()
     what = f"{nodes} node{'s' if nodes > 1 else ''} over loopback TCP, seed {seed}"
     with ExitStack() as resources:
@@ -127,10 +154,24 @@ def _run(nodes: int, seed: int, path: Path, log_format: LogFormat) -> int:
             ) from error
         view = _view(console, what)
         report = trio.run(partial(run_demo, nodes=nodes, seed=seed, view=view, log=log))
-    print_report(console, report, log=f"{path} ({log_format.value})", seed=seed)
+    picture = _picture(path, log_format, viz)
+    log_text = f"{path} ({log_format.value})"
+    print_report(console, report, log=log_text, picture=picture, seed=seed)
     if report.leaks:
         return EXIT_FAILURE
     return {None: 0, "SIGTERM": EXIT_TERMINATED}.get(report.signal_name, EXIT_INTERRUPTED)
+
+
+def _picture(path: Path, log_format: LogFormat, directory: Path | None) -> str | None:
+    """Where the picture is, or how to get one; None if this log cannot be drawn."""
+    if log_format is LogFormat.CONSOLE:
+        return None
+    if directory is None:
+        return f"trioraft viz {shlex.quote(str(path))} --open"
+    # Not at the top: it takes jinja2 a moment to load, and few ask for pages.
+    from ..viz.page import write_pages
+
+    return str(write_pages(analyse_log(path), directory))
 
 
 def _view(console: Console, what: str) -> View:

@@ -37,13 +37,16 @@ class Report:
     """What ended the run early, if anything did."""
 
 
-def print_report(console: Console, report: Report, *, log: str, seed: int) -> None:
+def print_report(
+    console: Console, report: Report, *, log: str, picture: str | None, seed: int
+) -> None:
     """Print it.
 
     Args:
         console: where to.
         report: of a run.
         log: where the log is, and what it is, in words.
+        picture: where the log's picture is, or the command that draws it; None: there is none.
         seed: that makes the timeouts the same again.
     """
     board = report.board
@@ -56,6 +59,8 @@ def print_report(console: Console, report: Report, *, log: str, seed: int) -> No
     totals = f"{board.messages} messages, {terms}, {report.took_s:.1f} s"
     _line(console, f"{totals}; the same timeouts again: --seed {seed}")
     _line(console, f"log: {log}")
+    if picture is not None:
+        _line(console, f"picture: {picture}")
     if report.leaks:
         _line(console, f"leak check FAILED: {verdict(report.leaks)}", "bold red")
         _line(console, report.leak_report)

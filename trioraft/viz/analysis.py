@@ -1,0 +1,46 @@
+"""A log file from beginning to end: read, measured, diagnosed.
+
+Rules of this file: this is the way in for commands and plugins; it keeps nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import attrs
+
+from .cluster import Cluster
+from .findings.detectors import findings_of
+from .model import Run
+from .reading import read_lines, read_log
+from .statistics import statistics_of
+
+
+def analyse_log(path: Path, progress: Callable[[int], None] | None = None) -> tuple[Run, ...]:
+    """The runs of a log file, with statistics and findings.
+
+    Args:
+        path: raftlog text or JSON lines.
+        progress: told now and then how many bytes were read.
+
+    Raises:
+        LogError: the file cannot be read, is empty or binary, or has no entry.
+    """
+    return tuple(analysed(run) for run in read_log(path, progress))
+
+
+def analyse_lines(lines: Iterable[str], source: str) -> tuple[Run, ...]:
+    """The runs in these lines, perhaps none; see `analyse_log`.
+
+    Args:
+        lines: of a log, with or without their ends.
+        source: what to call where they come from.
+    """
+    return tuple(analysed(run) for run in read_lines(lines, source))
+
+
+def analysed(run: Run) -> Run:
+    """The run with its statistics and findings."""
+    measured = attrs.evolve(run, statistics=statistics_of(Cluster(run)))
+    return attrs.evolve(measured, findings=findings_of(Cluster(measured)))

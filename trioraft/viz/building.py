@@ -1,0 +1,452 @@
+"""From the facts of a log to one run of the model.
+
+Rules of this file:
+
+* Facts come in the order of the log. What a line leaves out is completed from what came before:
+  a reply goes to whom the request came from.
+* Nothing here judges; a log that contradicts itself is told as it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias, final
+
+import attrs
+
+from .connectivity import Connectivity
+from .facts import (
+    Appeared,
+    Became,
+    Because,
+    Committed,
+    Fact,
+    LinkChanged,
+    Marked,
+    Named,
+    Packet,
+    Received,
+    Sent,
+    TimerBailed,
+    TimerStarted,
+)
+from .mailbox import Draft, Mailbox
+from .model import (
+    BrokenLine,
+    CommitPoint,
+    Entry,
+    Fate,
+    Leak,
+    Mark,
+    MarkKind,
+    Node,
+    NodeName,
+    Role,
+    RoleSpan,
+    Run,
+    Status,
+    Term,
+)
+from .timers import (
+    Bail,
+    Expiry,
+    Restart,
+    Start,
+    Stop,
+    TimerEvent,
+    goroutine_timers,
+    single_timers,
+)
+
+BROKEN_KEPT_MAX: Final = 1000
+"""Lines that could not be read, of which the text is kept; the others are counted."""
+BROKEN_CHARS_MAX: Final = 500
+LOST_AFTER_S: Final = 0.02
+"""A message sent so shortly before the end of the log may still have been on its way."""
+UNANSWERED_MAX: Final = 64
+"""Requests of one kind that a node may still answer; nobody waits for older ones."""
+ALL: Final = "all"
+"""`Kill all`."""
+
+_Unanswered: TypeAlias = dict[str, list[Draft]]
+
+
+@attrs.define
+class _Span:
+    role: Role
+    term: int
+    start_s: float
+    entry: int | None
+    reason: str | None = None
+    is_guess: bool = False
+
+
+@attrs.define
+class _Node:
+    name: NodeName
+    spans: list[_Span] = attrs.Factory(list)
+    commits: list[CommitPoint] = attrs.Factory(list)
+    timer_events: list[TimerEvent] = attrs.Factory(list)
+    unanswered: _Unanswered = attrs.Factory(dict)
+    has_facts: bool = False
+    """Whether it said anything that only a node of a cluster says."""
+
+    @property
+    def now(self) -> _Span:
+        return self.spans[-1]
+
+
+@attrs.define
+class _Term:
+    number: int
+    start_s: float
+    candidates: list[NodeName] = attrs.Factory(list)
+    leaders: list[NodeName] = attrs.Factory(list)
+    won_s: float | None = None
+
+
+@final
+class RunBuilder:
+    """Collects one run.
+
+    Args:
+        name: of the run.
+        source: the file it comes from.
+        start_line: where it begins.
+    """
+
+    def __init__(self, name: str, source: str, start_line: int) -> None:
+        self.name = name
+        self.status: Status | None = None
+        self.leaks: list[Leak] = []
+        self.started_at: str | None = None
+        self._source = source
+        self._start_line = start_line
+        self._entries: list[Entry] = []
+        self._broken: list[BrokenLine] = []
+        self._unparsed = 0
+        self._nodes: dict[NodeName, _Node] = {}
+        self._names: dict[NodeName, str] = {}
+        self._terms: dict[int, _Term] = {}
+        self._messages: list[Draft] = []
+        self._kinds_received: set[str] = set()
+        self._mailbox = Mailbox()
+        self._network = Connectivity()
+        self._marks: list[Mark] = []
+        self._has_goroutines = False
+        self._end_s = 0.0
+        self._settled_s = 0.0  # what was sent before has arrived, or never will
+
+    @property
+    def has_entries(self) -> bool:
+        """Whether anybody said anything yet."""
+        return bool(self._entries)
+
+    @property
+    def last_at_s(self) -> float:
+        """When the latest entry was written, in seconds since the first."""
+        return self._end_s
+
+    def add(
+        self, line: int, at_s: float, node: NodeName | None, text: str, fact: Fact | None
+    ) -> None:
+        """Take the next entry.
+
+        Args:
+            line: where it stands in the file.
+            at_s: when, in seconds since the first entry.
+            node: who says so; None: the test.
+            text: what it says.
+            fact: the same, understood; None if it is not.
+        """
+        at_s = round(max(at_s, 0.0), 6)  # microseconds: floats of a time of day have dust
+        self._end_s = max(self._end_s, at_s)
+        index = len(self._entries)
+        self._entries.append(Entry(line, at_s, node, text))
+        if node is None:
+            self._on_test(fact, at_s, text, index)
+            return
+        who = self._nodes.get(node)
+        if who is None:
+            who = self._nodes[node] = _Node(node)
+            who.spans.append(_first_span(fact, at_s))
+        rule = _RULES.get(type(fact))
+        if rule is not None:
+            who.has_facts = True
+            rule(self, who, fact, at_s, index)
+
+    def add_broken(self, line: int, text: str) -> None:
+        """Take a line that is nothing we know."""
+        self._unparsed += 1
+        if len(self._broken) < BROKEN_KEPT_MAX:
+            self._broken.append(BrokenLine(line, text[:BROKEN_CHARS_MAX]))
+
+    def build(self) -> Run:
+        """The run, without statistics and findings."""
+        self._dismiss_bystanders()
+        names = sorted(self._nodes, key=_by_number)
+        self._settled_s = self._end_s - max(LOST_AFTER_S, 3 * self._mailbox.usual_s())
+        return Run(
+            name=self.name,
+            status=self.status,
+            source=self._source,
+            start_line=self._start_line,
+            duration_s=self._end_s,
+            nodes=tuple(self._built_node(self._nodes[name]) for name in names),
+            entries=tuple(self._entries),
+            broken=tuple(self._broken),
+            unparsed=self._unparsed,
+            terms=tuple(_built_term(self._terms[number]) for number in sorted(self._terms)),
+            messages=tuple(draft.finished(self._fate(draft)) for draft in self._messages),
+            marks=tuple(self._marks),
+            leaks=tuple(self.leaks),
+            started_at=self.started_at,
+        )
+
+    # -- messages --------------------------------------------------------------------------
+
+    def _on_sent(self, who: _Node, fact: Sent, at_s: float, index: int) -> None:
+        packet = fact.packet
+        request = _answered(who, packet) if packet.is_reply else None
+        receiver = packet.receiver
+        if receiver is None and request is not None:
+            receiver = request.sender
+        draft = Draft(len(self._messages), packet, who.name, receiver, at_s, sent_entry=index)
+        if request is not None:
+            draft.request, request.reply = request, draft
+        if receiver is not None:
+            draft.is_cut = not self._network.can_send(who.name, receiver)
+        self._messages.append(draft)
+        self._mailbox.put(draft)
+        if packet.kind == "AppendEntries" and packet.term:
+            self._heard_leader(packet.term, who.name, at_s)
+        elif packet.kind == "RequestVoteReply" and packet.is_positive:
+            who.timer_events.append(Restart(at_s))
+
+    def _on_received(self, who: _Node, fact: Received, at_s: float, index: int) -> None:
+        packet = fact.packet
+        draft = self._mailbox.take(packet, at_s)
+        if draft is None:
+            draft = Draft(len(self._messages), packet, packet.sender, who.name)
+            self._messages.append(draft)
+        draft.received_s, draft.received_entry = at_s, index
+        self._kinds_received.add(packet.kind)
+        if not packet.is_reply:
+            waiting = who.unanswered.setdefault(packet.kind, [])
+            waiting.append(draft)
+            if len(waiting) > UNANSWERED_MAX:
+                del waiting[0]
+        if packet.kind == "AppendEntries":
+            who.timer_events.append(Restart(at_s))
+
+    def _fate(self, draft: Draft) -> Fate:
+        if draft.received_s is not None:
+            return "delivered"
+        if draft.is_cut:
+            return "lost"
+        sent_s = self._end_s if draft.sent_s is None else draft.sent_s
+        if draft.packet.kind in self._kinds_received and sent_s < self._settled_s:
+            return "lost"
+        return "unknown"
+
+    # -- roles and timers --------------------------------------------------------------------
+
+    def _on_role(self, who: _Node, fact: Became, at_s: float, index: int) -> None:
+        term = who.now.term if fact.term is None else fact.term
+        who.spans.append(_Span(fact.role, term, at_s, index, fact.reason))
+        match fact.role:
+            case "PreCandidate":
+                who.timer_events.append(Expiry(at_s, index))
+            case "Candidate":
+                who.timer_events.append(Expiry(at_s, index))
+                known = self._term(term, at_s)
+                if who.name not in known.candidates:
+                    known.candidates.append(who.name)
+            case "Leader":
+                who.timer_events.append(Stop(at_s, index))
+                known = self._term(term, at_s)
+                if who.name not in known.leaders:
+                    known.leaders.append(who.name)
+                if known.won_s is None:
+                    known.won_s = at_s
+            case "Dead":
+                who.timer_events.append(Stop(at_s, index))
+                who.unanswered.clear()
+            case "Follower":
+                who.timer_events.append(Restart(at_s))
+
+    def _on_timer(self, who: _Node, fact: TimerStarted, at_s: float, index: int) -> None:
+        self._rise(who, at_s, index, fact.term)
+        if who.now.role == "Follower" and who.now.term != fact.term:
+            if who.now.is_guess:
+                who.now.term = fact.term
+            elif fact.term > who.now.term:
+                who.spans.append(_Span("Follower", fact.term, at_s, index))
+        who.timer_events.append(Start(at_s, index, fact.timeout_s, fact.term))
+
+    def _on_bail(self, who: _Node, fact: TimerBailed, at_s: float, index: int) -> None:
+        self._has_goroutines = True
+        who.timer_events.append(Bail(at_s, index, fact.from_term))
+
+    def _on_reason(self, who: _Node, fact: Because, _: float, __: int) -> None:
+        if who.now.reason is None and who.now.entry is not None:
+            who.now.reason = fact.reason
+
+    def _on_commit(self, who: _Node, fact: Committed, at_s: float, index: int) -> None:
+        who.commits.append(CommitPoint(at_s, fact.commit_index, index))
+
+    def _on_appearance(self, who: _Node, _: Appeared, at_s: float, index: int) -> None:
+        self._rise(who, at_s, index, who.now.term)
+
+    def _fall(self, who: _Node, at_s: float, index: int) -> None:
+        """A node that is crashed is dead, whether it has time to say so or not."""
+        if who.now.role != "Dead":
+            who.spans.append(_Span("Dead", who.now.term, at_s, index))
+            who.timer_events.append(Stop(at_s, index))
+            who.unanswered.clear()
+
+    def _rise(self, who: _Node, at_s: float, index: int, term: int) -> None:
+        """A dead node that listens, or starts its timer, lives again, as a follower."""
+        if who.now.role == "Dead":
+            who.spans.append(_Span("Follower", term, at_s, index, is_guess=True))
+
+    def _term(self, number: int, at_s: float) -> _Term:
+        known = self._terms.get(number)
+        if known is None:
+            known = self._terms[number] = _Term(number, at_s)
+        return known
+
+    def _heard_leader(self, number: int, leader: NodeName, at_s: float) -> None:
+        """Only a leader sends entries: the log need not show its election."""
+        known = self._terms.get(number)
+        if known is None:
+            known = self._term(number, at_s)
+        if not known.leaders:
+            known.leaders.append(leader)
+
+    # -- the test ----------------------------------------------------------------------------
+
+    def _on_test(self, fact: Fact | None, at_s: float, text: str, index: int) -> None:
+        match fact:
+            case Named():
+                self._names[fact.number] = fact.full_name
+            case Marked():
+                nodes = fact.nodes
+                if nodes == (ALL,):
+                    nodes = tuple(sorted(self._nodes, key=_by_number))
+                known = fact.kind if all(node in self._nodes for node in nodes) else "test"
+                self._mark(Mark(known, at_s, nodes, text, index, fact.groups))
+                if known == "crash":
+                    for name in nodes:
+                        self._fall(self._nodes[name], at_s, index)
+            case _:
+                pass
+
+    def _on_link(self, who: _Node, fact: LinkChanged, at_s: float, index: int) -> None:
+        kind: MarkKind = "link up" if fact.is_up else "link down"
+        text = self._entries[index].text
+        self._mark(Mark(kind, at_s, (who.name, fact.peer), text, index))
+
+    def _mark(self, mark: Mark) -> None:
+        self._marks.append(mark)
+        after = self._network.after(mark)
+        if after != self._network:
+            self._network = after
+            self._mailbox.cut(lambda sender, receiver: not after.can_send(sender, receiver))
+
+    # -- building ------------------------------------------------------------------------------
+
+    def _dismiss_bystanders(self) -> None:
+        """Clients and services log beside the nodes; what they say is kept as the test's."""
+        if not any(node.has_facts for node in self._nodes.values()):
+            return
+        bystanders = {
+            name for name, node in self._nodes.items() if not node.has_facts and not name.isdigit()
+        }
+        if not bystanders:
+            return
+        for name in bystanders:
+            del self._nodes[name]
+        for index, entry in enumerate(self._entries):
+            if entry.node in bystanders:
+                text = f"[{entry.node}] {entry.text}"
+                self._entries[index] = attrs.evolve(entry, node=None, text=text)
+
+    def _built_node(self, node: _Node) -> Node:
+        timers_of = goroutine_timers if self._has_goroutines else single_timers
+        return Node(
+            node.name,
+            tuple(self._built_spans(node)),
+            tuple(node.commits),
+            tuple(timers_of(node.name, node.timer_events, self._end_s)),
+            self._names.get(node.name),
+        )
+
+    def _built_spans(self, node: _Node) -> list[RoleSpan]:
+        spans: list[RoleSpan] = []
+        start_s = 0.0
+        for position, span in enumerate(node.spans):
+            start_s = max(start_s, span.start_s)
+            following = node.spans[position + 1 :][:1]
+            end_s = max(start_s, following[0].start_s) if following else self._end_s
+            if not spans and span.is_guess and end_s == start_s:
+                continue  # its first line says what it is
+            spans.append(RoleSpan(span.role, span.term, start_s, end_s, span.entry, span.reason))
+        return spans
+
+
+_RULES: Final[Mapping[type[Any], Callable[[RunBuilder, _Node, Any, float, int], None]]] = {
+    Sent: RunBuilder._on_sent,
+    Received: RunBuilder._on_received,
+    Committed: RunBuilder._on_commit,
+    TimerStarted: RunBuilder._on_timer,
+    TimerBailed: RunBuilder._on_bail,
+    Became: RunBuilder._on_role,
+    Because: RunBuilder._on_reason,
+    Appeared: RunBuilder._on_appearance,
+    LinkChanged: RunBuilder._on_link,
+}
+"""What a node's facts do to the run."""
+
+
+def _first_span(fact: Fact | None, at_s: float) -> _Span:
+    """What a node is before it says so: the log may begin in the middle."""
+    match fact:
+        case Sent(Packet(kind="AppendEntries", term=int(term))):
+            return _Span("Leader", term, at_s, None, is_guess=True)
+        case Sent(Packet(kind="RequestVote", term=int(term))):
+            return _Span("Candidate", term, at_s, None, is_guess=True)
+        case Received(term=int(term)) | TimerStarted(term=term):
+            return _Span("Follower", term, at_s, None, is_guess=True)
+        case _:
+            return _Span("Follower", 0, at_s, None, is_guess=True)
+
+
+def _answered(who: _Node, reply: Packet) -> Draft | None:
+    """The request that this reply of the node answers: the last one, unless it has an answer."""
+    waiting = who.unanswered.get(reply.kind.removesuffix("Reply"))
+    if not waiting:
+        return None
+    if reply.receiver is not None:  # not every format leaves it out
+        for position in reversed(range(len(waiting))):
+            if waiting[position].sender == reply.receiver:
+                return waiting.pop(position)
+        return None
+    return waiting.pop()
+
+
+def _built_term(term: _Term) -> Term:
+    return Term(
+        term.number,
+        term.leaders[0] if term.leaders else None,
+        tuple(term.candidates),
+        term.start_s,
+        term.won_s,
+        tuple(term.leaders),
+    )
+
+
+def _by_number(name: NodeName) -> tuple[int, str]:
+    """Numbers by value, then names."""
+    is_number = name.isascii() and name.isdigit() and len(name) < 10
+    return (int(name), name) if is_number else (1 << 40, name)

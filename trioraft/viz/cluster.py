@@ -1,0 +1,216 @@
+"""The cluster as a whole, at any moment of a run: who is alive, who reaches whom, who leads.
+
+Rules of this file:
+
+* Only what the log shows: marks of the test, connections that closed, nodes that died.
+* A leader serves while it reaches a majority; a leader that does not is one in name only.
+* Moments are looked up, never scanned for: runs may be long.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from typing import final
+
+import attrs
+
+from .connectivity import Connectivity
+from .model import Node, NodeName, RoleSpan, Run
+
+
+@attrs.frozen
+class Reign:
+    """One node's time in office."""
+
+    leader: NodeName
+    term: int
+    start_s: float
+    end_s: float
+    entry: int | None
+
+
+@attrs.frozen
+class Service:
+    """A stretch of a reign in which the leader reached a majority."""
+
+    reign: Reign
+    start_s: float
+    end_s: float
+
+
+@attrs.frozen
+class _Epoch:
+    """From here on, until the next one, the same nodes are alive and reach the same others."""
+
+    start_s: float
+    network: Connectivity
+    dead: frozenset[NodeName]
+
+
+@final
+class Cluster:
+    """What happened to the cluster during a run."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.names = run.node_names
+        self._nodes: dict[NodeName, Node] = {node.name: node for node in run.nodes}
+        self._span_starts = {node.name: [span.start_s for span in node.roles] for node in run.nodes}
+        self._epochs = _epochs(run)
+        self._epoch_starts = [epoch.start_s for epoch in self._epochs]
+        self._known_absences: dict[NodeName, list[tuple[float, float]]] = {}
+        self.reigns = _reigns(run)
+
+    @property
+    def majority(self) -> int:
+        """How many nodes are more than half."""
+        return len(self.names) // 2 + 1
+
+    def role(self, name: NodeName, at_s: float) -> RoleSpan | None:
+        """What the node is at this moment; None before its first line."""
+        starts = self._span_starts.get(name)
+        position = -1 if starts is None else bisect_right(starts, at_s) - 1
+        return self._nodes[name].roles[position] if position >= 0 else None
+
+    def can_talk(self, one: NodeName, other: NodeName, at_s: float) -> bool:
+        """Whether both are alive and messages pass in both directions."""
+        epoch = self._epoch(at_s)
+        if one in epoch.dead or other in epoch.dead:
+            return False
+        return epoch.network.can_talk(one, other)
+
+    def is_cut_off(self, name: NodeName, at_s: float) -> bool:
+        """Whether the node reaches too few others to be elected, or to lead."""
+        return not self._reaches_majority(self._epoch(at_s), name)
+
+    def has_majority(self, at_s: float) -> bool:
+        """Whether somebody could lead at this moment."""
+        return self._has_majority(self._epoch(at_s))
+
+    def was_cut_off_since(self, name: NodeName, start_s: float, end_s: float) -> bool:
+        """Whether the node was cut off, or dead, at any moment of this time."""
+        return any(away_s <= end_s and start_s < back_s for away_s, back_s in self._absences(name))
+
+    def last_absence(self, name: NodeName, before_s: float) -> tuple[float, float] | None:
+        """When the node was last away, cut off or dead, and came back before this moment: from
+        when to when. None if it never was, or still is."""
+        absences = self._absences(name)
+        position = bisect_right(absences, (before_s, before_s)) - 1
+        if position < 0 or absences[position][1] > before_s:
+            return None
+        return absences[position]
+
+    def majority_since_s(self, start_s: float, end_s: float) -> float | None:
+        """Since when, from `start_s` on, a majority could talk without a break until `end_s`;
+        None if it could not at the end."""
+        since_s = start_s
+        has = True
+        for epoch in self._epochs_between(start_s, end_s):
+            now_has = self._has_majority(epoch)
+            if now_has and not has:
+                since_s = max(start_s, epoch.start_s)
+            has = now_has
+        return since_s if has else None
+
+    def services(self) -> list[Service]:
+        """When somebody really led, in order."""
+        services: list[Service] = []
+        for reign in self.reigns:
+            for epoch, end_s in self._epochs_with_ends(reign.start_s, reign.end_s):
+                if not self._reaches_majority(epoch, reign.leader):
+                    continue
+                start_s = max(epoch.start_s, reign.start_s)
+                last = services[-1] if services else None
+                if last is not None and last.reign is reign and last.end_s == start_s:
+                    services[-1] = attrs.evolve(last, end_s=end_s)
+                else:
+                    services.append(Service(reign, start_s, end_s))
+        return sorted(services, key=lambda service: service.start_s)
+
+    # -- epochs ----------------------------------------------------------------------------
+
+    def _absences(self, name: NodeName) -> list[tuple[float, float]]:
+        known = self._known_absences.get(name)
+        if known is None:
+            known = self._known_absences[name] = []
+            away_s: float | None = None
+            for epoch in self._epochs:
+                is_away = not self._reaches_majority(epoch, name)
+                if is_away and away_s is None:
+                    away_s = epoch.start_s
+                elif not is_away and away_s is not None:
+                    known.append((away_s, epoch.start_s))
+                    away_s = None
+            if away_s is not None:
+                known.append((away_s, math.inf))
+        return known
+
+    def _epoch(self, at_s: float) -> _Epoch:
+        return self._epochs[max(0, bisect_right(self._epoch_starts, at_s) - 1)]
+
+    def _epochs_between(self, start_s: float, end_s: float) -> list[_Epoch]:
+        return [epoch for epoch, _ in self._epochs_with_ends(start_s, end_s)]
+
+    def _epochs_with_ends(self, start_s: float, end_s: float) -> list[tuple[_Epoch, float]]:
+        first = max(0, bisect_right(self._epoch_starts, start_s) - 1)
+        found: list[tuple[_Epoch, float]] = []
+        for position in range(first, len(self._epochs)):
+            epoch = self._epochs[position]
+            if position > first and epoch.start_s >= end_s:
+                break
+            following = self._epoch_starts[position + 1 : position + 2]
+            found.append((epoch, min(end_s, following[0]) if following else end_s))
+        return found
+
+    def _reaches_majority(self, epoch: _Epoch, name: NodeName) -> bool:
+        if name in epoch.dead:
+            return False
+        reached = sum(
+            1
+            for other in self.names
+            if other not in epoch.dead and epoch.network.can_talk(name, other)
+        )
+        return reached >= self.majority
+
+    def _has_majority(self, epoch: _Epoch) -> bool:
+        return any(self._reaches_majority(epoch, name) for name in self.names)
+
+
+def _epochs(run: Run) -> list[_Epoch]:
+    """Every moment at which something changed, with what it changed to."""
+    network, dead = Connectivity(), frozenset[NodeName]()
+    epochs = [_Epoch(0.0, network, dead)]
+    changes: list[tuple[float, int, Connectivity | None, NodeName, bool]] = []
+    for mark in run.marks:
+        after = network.after(mark)
+        if after != network:
+            network = after
+            changes.append((mark.at_s, mark.entry, network, "", False))
+        if mark.kind == "crash":
+            changes += [(mark.at_s, mark.entry, None, name, True) for name in mark.nodes]
+    for node in run.nodes:
+        was_dead = False
+        for span in node.roles:
+            is_dead = span.role == "Dead"
+            if is_dead != was_dead:
+                changes.append((span.start_s, span.entry or 0, None, node.name, is_dead))
+            was_dead = is_dead
+    network = Connectivity()
+    for at_s, _, changed, name, is_dead in sorted(changes, key=lambda change: change[:2]):
+        if changed is not None:
+            network = changed
+        else:
+            dead = dead | {name} if is_dead else dead - {name}
+        epochs.append(_Epoch(at_s, network, dead))
+    return epochs
+
+
+def _reigns(run: Run) -> list[Reign]:
+    reigns = [
+        Reign(node.name, span.term, span.start_s, span.end_s, span.entry)
+        for node in run.nodes
+        for span in node.roles
+        if span.role == "Leader"
+    ]
+    return sorted(reigns, key=lambda reign: (reign.start_s, reign.term))

@@ -1,0 +1,258 @@
+"""Elections that nobody won, and clusters that nobody led.
+
+Rules of this file:
+
+* An election fails for one of three reasons, told apart by who could talk to whom: the candidates
+  were cut off; no majority could talk; or all was well, and the votes were split or came too late.
+* Only the last kind is anything to worry about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Final, Literal, TypeAlias
+
+import attrs
+
+from ..cluster import Cluster
+from ..model import Finding, NodeName, Term
+from ..statistics import round_trips_s
+from .limits import leaderless_limit_s, longest_timeout_s, shortest_timeout_s
+from .wording import finding, ms, ms_range, nodes, terms, times
+
+LIVELOCK_TERMS_MIN: Final = 5
+"""So many failed elections in a row are no accident."""
+
+LOSS_SHARE: Final = 0.5
+"""If so much of what was sent gets lost, no timeout helps."""
+
+_Cause: TypeAlias = Literal["cut off", "no majority", "split"]
+
+
+@attrs.frozen
+class _Failed:
+    """An election that nobody won."""
+
+    term: Term
+    cause: _Cause
+    end_s: float
+
+
+def split_vote(cluster: Cluster) -> Iterator[Finding]:
+    """Terms with candidates and no leader; one finding for terms in a row with the same cause."""
+    for group in _in_a_row(_failed_elections(cluster)):
+        numbers = [failed.term.number for failed in group]
+        candidates = _candidates(group)
+        is_explained = group[0].cause != "split"
+        yield finding(
+            cluster.run,
+            "split-vote",
+            "info" if is_explained or len(group) == 1 else "warning",
+            terms=numbers,
+            nodes=candidates,
+            start_s=group[0].term.start_s,
+            end_s=group[-1].end_s,
+            detail=_why(cluster, group, candidates),
+            entries=_candidacies(cluster, group),
+        )
+
+
+def election_livelock(cluster: Cluster) -> Iterator[Finding]:
+    """Five or more elections in a row failed although a majority could talk."""
+    for group in _in_a_row(_failed_elections(cluster)):
+        if group[0].cause != "split" or len(group) < LIVELOCK_TERMS_MIN:
+            continue
+        numbers = range(group[0].term.number, group[-1].term.number + 1)
+        candidates = _candidates(group)
+        start_s, end_s = group[0].term.start_s, group[-1].end_s
+        lost, sent = _losses(cluster, numbers)
+        yield finding(
+            cluster.run,
+            "election-livelock",
+            "warning" if lost >= LOSS_SHARE * sent > 0 else "error",
+            terms=numbers,
+            nodes=candidates,
+            start_s=start_s,
+            end_s=end_s,
+            detail=f"{len(group)} elections in a row ({terms(list(numbers))}) had candidates and "
+            f"no winner, for {ms(end_s - start_s)}: {_livelock_cause(cluster, numbers)}",
+            entries=_candidacies(cluster, group),
+        )
+
+
+def no_leader(cluster: Cluster) -> Iterator[Finding]:
+    """At the beginning or at the end nobody led for a long time."""
+    run = cluster.run
+    if not any(node.timers for node in run.nodes) and not run.terms:
+        return  # these nodes do not elect
+    limit_s = leaderless_limit_s(run)
+    services = cluster.services()
+    if services:
+        gaps = [(0.0, services[0].start_s)]
+        gaps.append((max(service.end_s for service in services), run.duration_s))
+    else:
+        gaps = [(0.0, run.duration_s)]
+    for start_s, end_s in gaps:
+        if end_s - start_s < limit_s:
+            continue
+        yield from _nobody_led(cluster, start_s, end_s, limit_s, ever=bool(services))
+
+
+def _nobody_led(
+    cluster: Cluster, start_s: float, end_s: float, limit_s: float, *, ever: bool
+) -> Iterator[Finding]:
+    since_s = cluster.majority_since_s(start_s, end_s)
+    could_s = 0.0 if since_s is None else end_s - since_s
+    asked = [term for term in cluster.run.terms if start_s <= term.start_s < end_s]
+    if could_s >= limit_s:
+        why = (
+            f"although a majority could talk for the last {ms(could_s)}; there were "
+            f"{len(asked)} elections in that time, and the longest election timeout is "
+            f"{ms(longest_timeout_s(cluster.run))}."
+        )
+    else:
+        why = (
+            f"because no majority ({cluster.majority} of {len(cluster.names)} nodes) could talk: "
+            "without one, nobody can be elected."
+        )
+    yield finding(
+        cluster.run,
+        "no-leader",
+        "info" if could_s < limit_s else "warning" if ever else "error",
+        terms=[term.number for term in asked],
+        nodes=cluster.names,
+        start_s=start_s,
+        end_s=end_s,
+        detail=f"Nobody led for {ms(end_s - start_s)}, {why}",
+        entries=_candidacies(cluster, [_Failed(term, "split", end_s) for term in asked]),
+    )
+
+
+# --- which elections failed, and why ----------------------------------------------------------
+
+
+def _failed_elections(cluster: Cluster) -> list[_Failed]:
+    run = cluster.run
+    failed: list[_Failed] = []
+    for position, term in enumerate(run.terms):
+        if term.leader is not None or not term.candidates:
+            continue
+        following = run.terms[position + 1 :][:1]
+        end_s = following[0].start_s if following else run.duration_s
+        if not following and end_s - term.start_s < shortest_timeout_s(run):
+            continue  # the log ends before the election does
+        failed.append(_Failed(term, _cause(cluster, term), max(end_s, term.start_s)))
+    return failed
+
+
+def _cause(cluster: Cluster, term: Term) -> _Cause:
+    began_s = dict.fromkeys(term.candidates, term.start_s)
+    for node in cluster.run.nodes:
+        for span in node.roles:
+            if span.role == "Candidate" and span.term == term.number:
+                began_s[node.name] = span.start_s
+    if not any(cluster.has_majority(at_s) for at_s in began_s.values()):
+        return "no majority"
+    if all(cluster.is_cut_off(name, at_s) for name, at_s in began_s.items()):
+        return "cut off"
+    return "split"
+
+
+def _in_a_row(failed: list[_Failed]) -> Iterator[list[_Failed]]:
+    """Elections of one cause whose terms follow each other."""
+
+    def key(pair: tuple[int, _Failed]) -> tuple[int, _Cause, tuple[NodeName, ...]]:
+        position, election = pair
+        who = election.term.candidates if election.cause == "cut off" else ()
+        return election.term.number - position, election.cause, who
+
+    for _, group in groupby(enumerate(failed), key):
+        yield [election for _, election in group]
+
+
+def _candidates(group: list[_Failed]) -> list[NodeName]:
+    return sorted({name for failed in group for name in failed.term.candidates})
+
+
+def _candidacies(cluster: Cluster, group: list[_Failed]) -> list[int | None]:
+    numbers = {failed.term.number for failed in group}
+    return [
+        span.entry
+        for node in cluster.run.nodes
+        for span in node.roles
+        if span.role == "Candidate" and span.term in numbers
+    ]
+
+
+# --- in words -------------------------------------------------------------------------------
+
+
+def _why(cluster: Cluster, group: list[_Failed], candidates: list[NodeName]) -> str:
+    which = terms([failed.term.number for failed in group])
+    who = nodes(candidates)
+    size = len(cluster.names)
+    match group[0].cause:
+        case "cut off":
+            return (
+                f"{who.capitalize()} asked for votes in {which} while cut off from a majority "
+                f"({cluster.majority} of {size}), so nobody could win. Each attempt raises the "
+                "term."
+            )
+        case "no majority":
+            return (
+                f"{who.capitalize()} asked for votes in {which}, but fewer than {cluster.majority} "
+                f"of {size} nodes could talk at all: nobody could win."
+            )
+        case "split":
+            return f"Nobody won {which}: {_tally(cluster, group[0].term)}" + (
+                f" The same happened {times(len(group))} in a row." if len(group) > 1 else ""
+            )
+
+
+def _tally(cluster: Cluster, term: Term) -> str:
+    """Who got how many votes."""
+    run = cluster.run
+    votes = dict.fromkeys(term.candidates, 1)  # everybody votes for itself
+    for message in run.messages:
+        if message.kind == "RequestVoteReply" and message.term == term.number:
+            is_counted = message.is_positive and message.fate == "delivered"
+            if is_counted and message.receiver in votes:
+                votes[message.receiver] += 1
+    counted = ", ".join(f"node {name} got {count}" for name, count in votes.items())
+    needed = f"{cluster.majority} of {len(cluster.names)} votes were needed"
+    if len(term.candidates) == 1:
+        return f"{counted} in time, and {needed}."
+    return f"the votes were divided ({counted}), and {needed}."
+
+
+def _losses(cluster: Cluster, numbers: range) -> tuple[int, int]:
+    """How many requests for votes and answers got lost in these terms, and how many there were."""
+    fates = [
+        message.fate
+        for message in cluster.run.messages
+        if message.family == "vote" and message.term in numbers
+    ]
+    return fates.count("lost"), len(fates)
+
+
+def _livelock_cause(cluster: Cluster, numbers: range) -> str:
+    run = cluster.run
+    timeouts = [
+        timer.timeout_s for node in run.nodes for timer in node.timers if timer.term in numbers
+    ]
+    trips = sorted(round_trips_s(run, "RequestVote", numbers))
+    drawn = f"timeouts {ms_range(min(timeouts), max(timeouts))}" if timeouts else "timeouts unknown"
+    if not trips:
+        return f"{drawn}, and not one answer to a request for votes came back."
+    lost, sent = _losses(cluster, numbers)
+    if lost >= LOSS_SHARE * sent:
+        return (
+            f"{drawn}; {lost} of {sent} requests for votes and answers got lost, so it is the "
+            "network that keeps them from a majority."
+        )
+    trip_s = trips[len(trips) // 2]
+    sentence = f"{drawn} against a vote round trip of {ms(trip_s)}."
+    if timeouts and trip_s >= min(timeouts):
+        return f"{sentence} The next election begins before the votes of this one arrive."
+    return f"{sentence} Votes arrive in time, so candidates keep colliding: spread the timeouts."

@@ -1,0 +1,251 @@
+"""trioraft's JSON lines, one event each, as `trioraft.logs` writes them.
+
+Rules of this file:
+
+* A line is a JSON object with an `event`; anything else is not ours.
+* `at_s` is the clock of one process. If it runs backwards over the file, several processes wrote
+  it, and the wall clock's `timestamp` counts instead.
+* A field of the wrong type is a field that is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from itertools import pairwise
+from math import inf
+from typing import Any, Final, TypeAlias
+
+import attrs
+import msgspec
+
+from .facts import (
+    Appeared,
+    Became,
+    Committed,
+    Fact,
+    LinkChanged,
+    Packet,
+    Received,
+    Sent,
+    TimerStarted,
+)
+from .model import NodeName, Role
+from .texts import parse_test_text
+
+_Fields: TypeAlias = Mapping[str, Any]
+
+NOT_SHOWN: Final = frozenset({"timestamp", "level", "node", "event", "at_s"})
+"""What every line has: it is no part of the text."""
+VALUE_CHARS_MAX: Final = 200
+
+
+@attrs.frozen
+class JsonEntry:
+    """One line."""
+
+    line: int
+    node: NodeName | None
+    at_s: float | None
+    """By the clock of the process; a test's remark has none."""
+    wall_s: float | None
+    text: str
+    fact: Fact | None
+    report: str | None = None
+    """A leak report, if it is one."""
+    stamp: str | None = None
+
+
+def parse_json_line(line: int, text: str) -> JsonEntry | None:
+    """The line as an entry; None if it is none of ours."""
+    try:
+        fields = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return None
+    if not isinstance(fields, dict) or not isinstance(event := fields.get("event"), str):
+        return None
+    node = fields.get("node")
+    name = None if node is None else str(node)
+    stamp = _text(fields, "timestamp")
+    wall_s = _wall_s(stamp)
+    at_s = fields.get("at_s")
+    at_s = float(at_s) if isinstance(at_s, int | float) and abs(at_s) < 1e12 else None
+    if at_s is None and wall_s is None:
+        return None
+    if name is None:
+        report = _text(fields, "report")
+        fact: Fact | None = parse_test_text(event)
+        return JsonEntry(line, None, at_s, wall_s, event, fact, report, stamp)
+    rule = _RULES.get(event)
+    fact = None if rule is None else rule(fields, name)
+    return JsonEntry(line, name, at_s, wall_s, _described(event, fields), fact, None, stamp)
+
+
+def times_of(entries: list[JsonEntry]) -> list[float]:
+    """When each entry was written, in seconds since the first; the order of the file is kept."""
+    clocks = [entry.at_s for entry in entries if entry.at_s is not None]
+    is_one_clock = all(one <= other + 1e-3 for one, other in pairwise(clocks))
+    times = _by_clock(entries) if clocks and is_one_clock else _by_wall(entries)
+    start_s = min(times, default=0.0)
+    return [value - start_s for value in times]
+
+
+def _by_wall(entries: list[JsonEntry]) -> list[float]:
+    times: list[float] = []
+    for entry in entries:
+        value = entry.at_s if entry.wall_s is None else entry.wall_s
+        times.append(times[-1] if value is None else value)
+    return times
+
+
+def _by_clock(entries: list[JsonEntry]) -> list[float]:
+    """By `at_s`. A remark has none: it stands where the wall clock puts it between the events
+    around it, which it cannot leave, for the clock may be a virtual one."""
+    following: list[float] = []
+    next_s = inf
+    for entry in reversed(entries):
+        next_s = next_s if entry.at_s is None else entry.at_s
+        following.append(next_s)
+    times: list[float] = []
+    last_wall_s: float | None = None
+    for entry, next_s in zip(entries, reversed(following), strict=True):
+        value = entry.at_s
+        if value is None:
+            last_s = times[-1] if times else next_s
+            passed_s = 0.0
+            if entry.wall_s is not None and last_wall_s is not None:
+                passed_s = max(0.0, entry.wall_s - last_wall_s)
+            value = min(last_s + passed_s, next_s)
+        times.append(value)
+        last_wall_s = entry.wall_s
+    return times
+
+
+def _wall_s(stamp: str | None) -> float | None:
+    if stamp is None:
+        return None
+    try:
+        return datetime.fromisoformat(stamp).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+# --- fields ---------------------------------------------------------------------------------
+
+
+def _text(fields: _Fields, name: str) -> str | None:
+    value = fields.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _number(fields: _Fields, name: str) -> int | None:
+    value = fields.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _described(event: str, fields: _Fields) -> str:
+    """`role_changed role=Leader previous=Candidate term=1 …`."""
+    parts = [event]
+    for name, value in fields.items():
+        if name not in NOT_SHOWN:
+            parts.append(f"{name}={_shown(value)[:VALUE_CHARS_MAX]}")
+    return " ".join(parts)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        if isinstance(text := value.get("text"), str):
+            return f'"{text}"'
+        kind = value.get("type", "")
+        inner = " ".join(f"{key}:{_shown(item)}" for key, item in value.items() if key != "type")
+        return f"{kind}{{{inner}}}"
+    if isinstance(value, list):
+        return f"[{' '.join(_shown(item) for item in value)}]"
+    return str(value)
+
+
+_ROLES: Final[Mapping[str, Role]] = {
+    "Follower": "Follower",
+    "PreCandidate": "PreCandidate",
+    "Candidate": "Candidate",
+    "Leader": "Leader",
+    "Dead": "Dead",
+}
+
+
+def _role_changed(fields: _Fields, _: NodeName) -> Fact | None:
+    role = _ROLES.get(_text(fields, "role") or "")
+    if role is None:
+        return None
+    reason = fields.get("reason")
+    text = _text(reason, "text") if isinstance(reason, dict) else None
+    return Became(role, _number(fields, "term"), text)
+
+
+def _timer_started(fields: _Fields, _: NodeName) -> Fact | None:
+    timeout_s, term = fields.get("timeout_s"), _number(fields, "term")
+    if not isinstance(timeout_s, int | float) or term is None:
+        return None
+    return TimerStarted(float(timeout_s), term)
+
+
+def _message_sent(fields: _Fields, _: NodeName) -> Fact | None:
+    packet = _packet(fields.get("message"))
+    return None if packet is None else Sent(packet)
+
+
+def _message_received(fields: _Fields, _: NodeName) -> Fact | None:
+    packet = _packet(fields.get("message"))
+    if packet is None:
+        return None
+    return Received(packet, _number(fields, "term"), _text(fields, "voted_for"))
+
+
+_SET_BY_SENDER: Final = ("type", "sender", "receiver")
+
+
+def _packet(message: object) -> Packet | None:
+    if not isinstance(message, dict) or (kind := _text(message, "type")) is None:
+        return None
+    entries = message.get("entries")
+    count = _number(entries, "count") if isinstance(entries, dict) else None
+    positive = message.get("vote_granted", message.get("success"))
+    rest = {name: value for name, value in message.items() if name not in _SET_BY_SENDER}
+    return Packet(
+        kind,
+        _text(message, "sender"),
+        _text(message, "receiver"),
+        _number(message, "term"),
+        _shown(rest),
+        positive if isinstance(positive, bool) else None,
+        count or 0,
+    )
+
+
+def _commit_advanced(fields: _Fields, _: NodeName) -> Fact | None:
+    index = _number(fields, "commit_index")
+    return None if index is None else Committed(index)
+
+
+def _link(is_up: bool) -> Callable[[_Fields, NodeName], Fact | None]:
+    def rule(fields: _Fields, _: NodeName) -> Fact | None:
+        peer = _text(fields, "peer")
+        return None if peer is None else LinkChanged(peer, is_up)
+
+    return rule
+
+
+def _listening(_: _Fields, __: NodeName) -> Fact | None:
+    return Appeared()
+
+
+_RULES: Final[Mapping[str, Callable[[_Fields, NodeName], Fact | None]]] = {
+    "role_changed": _role_changed,
+    "election_timer_started": _timer_started,
+    "message_sent": _message_sent,
+    "message_received": _message_received,
+    "commit_advanced": _commit_advanced,
+    "link_up": _link(is_up=True),
+    "link_down": _link(is_up=False),
+    "listening": _listening,
+}

@@ -1,0 +1,297 @@
+"""What a log says, as typed values: runs, nodes, roles, messages, timers, marks, findings.
+
+Rules of this file:
+
+* Values only. Whatever reads logs builds them; findings, reports and pages only read them.
+* Every time is in seconds since the run's first entry (`_s`), never negative. A `line` is a line
+  number of the log file, from 1; an `entry` is an index into `Run.entries`; a `message` is an
+  index into `Run.messages`. What is not known is None, never a guess.
+* Node ids are text, as the log has them. The test's own lines belong to no node (None).
+* Fields are added at the end, with a default; none is renamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias, get_args
+
+import attrs
+
+NodeName: TypeAlias = str
+"""A node's id as the log has it: `"0"`, or `"alpha"` in JSON lines."""
+Role: TypeAlias = Literal["Follower", "PreCandidate", "Candidate", "Leader", "Dead"]
+"""A node's role, in the words of the log."""
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
+Status: TypeAlias = Literal["PASS", "FAIL", "SKIP"]
+"""How a run ended, as its status line says it."""
+Severity: TypeAlias = Literal["error", "warning", "info"]
+"""`error`: Raft's promises or the test's are broken. `warning`: it works, but badly.
+`info`: worth knowing, and explained by what was done to the cluster."""
+SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
+Family: TypeAlias = Literal["vote", "pre-vote", "heartbeat", "entries", "snapshot", "other"]
+"""What a message is about; a reply belongs to the family of its request."""
+FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
+Fate: TypeAlias = Literal["delivered", "lost", "unknown"]
+"""What became of a message. `unknown`: the log does not show receipts of its kind, or ended."""
+TimerEnd: TypeAlias = Literal["expired", "replaced", "bailed out", "stopped", "open"]
+"""How an election timer ended: an election began; a newer timer took its place; it noticed that
+the role or the term had changed; the node became leader or died; the log ended."""
+MarkKind: TypeAlias = Literal[
+    "crash",
+    "restart",
+    "disconnect",
+    "reconnect",
+    "partition",
+    "heal",
+    "propose",
+    "test",
+    "link up",
+    "link down",
+]
+"""What was done to the cluster; `test` is any other line of the test."""
+MARK_KINDS: Final[tuple[MarkKind, ...]] = get_args(MarkKind)
+FindingKind: TypeAlias = Literal[
+    "two-leaders",
+    "double-vote",
+    "split-vote",
+    "election-livelock",
+    "missed-heartbeats",
+    "orphan-timer",
+    "leak",
+    "no-leader",
+    "stale-leader",
+    "disruptive-rejoin",
+    "slow-failover",
+]
+FINDING_KINDS: Final[tuple[FindingKind, ...]] = get_args(FindingKind)
+
+
+@attrs.frozen
+class Entry:
+    """One timestamped line of the log."""
+
+    line: int
+    at_s: float
+    node: NodeName | None
+    """Who wrote it; None: the test."""
+    text: str
+    """What follows the time and the id."""
+
+
+@attrs.frozen
+class BrokenLine:
+    """A line inside a run that is nothing we know; it is kept as it is, cut at a limit."""
+
+    line: int
+    text: str
+
+
+@attrs.frozen
+class RoleSpan:
+    """A time during which a node had one role in one term."""
+
+    role: Role
+    term: int
+    start_s: float
+    end_s: float
+    entry: int | None = None
+    """Where the log says so; None for what a node is before it says anything."""
+    reason: str | None = None
+    """Why it took the role, if the log gives a reason."""
+
+
+@attrs.frozen
+class CommitPoint:
+    """From here on the node knows the log to be committed up to this index."""
+
+    at_s: float
+    commit_index: int
+    entry: int
+
+
+@attrs.frozen
+class Timer:
+    """One election timer."""
+
+    node: NodeName
+    term: int
+    start_s: float
+    end_s: float
+    timeout_s: float
+    """As drawn; hearing the leader may have restarted the timer meanwhile."""
+    end: TimerEnd
+    start_entry: int
+    end_entry: int | None = None
+
+
+@attrs.frozen
+class Node:
+    """What one node did during the run."""
+
+    name: NodeName
+    roles: tuple[RoleSpan, ...] = ()
+    """In order and without gaps, from the node's first line to the end of the run."""
+    commits: tuple[CommitPoint, ...] = ()
+    timers: tuple[Timer, ...] = ()
+    """By start. They overlap only if the node had several at once."""
+    full_name: str | None = None
+    """Its real id, if the log gave it a number instead."""
+
+
+@attrs.frozen
+class Message:
+    """One message between two nodes."""
+
+    kind: str
+    """`RequestVote`, `RequestVoteReply`, `AppendEntries`, …: the message's type."""
+    family: Family
+    sender: NodeName | None
+    receiver: NodeName | None
+    term: int | None
+    sent_s: float | None
+    """None: only its arrival is in the log."""
+    received_s: float | None
+    """None: it never arrived, or nobody said so; see `fate`."""
+    fate: Fate
+    is_reply: bool = False
+    request: int | None = None
+    """Of a reply: the message that it answers."""
+    reply: int | None = None
+    """Of a request: the message that answers it."""
+    is_positive: bool | None = None
+    """Of a reply: granted, or successful. None for requests."""
+    entries_count: int = 0
+    """Of an AppendEntries: how many entries it carries; 0 is a heartbeat."""
+    sent_entry: int | None = None
+    received_entry: int | None = None
+
+
+@attrs.frozen
+class Mark:
+    """Something done to the cluster, or said by the test."""
+
+    kind: MarkKind
+    at_s: float
+    nodes: tuple[NodeName, ...]
+    """Whom it concerns; for a partition all nodes in its groups; for a link both ends."""
+    text: str
+    entry: int
+    groups: tuple[tuple[NodeName, ...], ...] = ()
+    """Of a partition: who can still talk to whom."""
+
+
+@attrs.frozen
+class Term:
+    """One term, as far as it came to an election."""
+
+    number: int
+    leader: NodeName | None
+    """Who won it; the first, should there be several."""
+    candidates: tuple[NodeName, ...]
+    """Who asked for votes, in the order of their candidacy."""
+    start_s: float
+    """The first candidacy, or the first sign of the leader."""
+    won_s: float | None = None
+    """When the leader took office."""
+    leaders: tuple[NodeName, ...] = ()
+    """All that took office: more than one breaks Raft's first promise."""
+
+
+@attrs.frozen
+class Durations:
+    """How long something took, over all times it was measured, in milliseconds."""
+
+    count: int
+    least_ms: float
+    median_ms: float
+    most_ms: float
+
+
+@attrs.frozen
+class Statistics:
+    """A run in numbers."""
+
+    elections: int = 0
+    """Terms in which somebody asked for votes."""
+    elections_won: int = 0
+    failovers_ms: tuple[float, ...] = ()
+    """From the loss of a leader (while a majority could talk) to the next one in office."""
+    first_term: int = 0
+    last_term: int = 0
+    messages: Mapping[str, int] = attrs.Factory(dict)
+    """How many were sent, by kind."""
+    messages_lost: int = 0
+    vote_round_trip: Durations | None = None
+    """From asking for a vote to having the answer."""
+    heartbeat_round_trip: Durations | None = None
+    heartbeat_interval: Durations | None = None
+    """Between two AppendEntries of a leader to the same follower."""
+    election_timeout: Durations | None = None
+    """As drawn by the election timers."""
+
+
+@attrs.frozen
+class Finding:
+    """Something that a reader of the log should know."""
+
+    kind: FindingKind
+    severity: Severity
+    terms: tuple[int, ...]
+    nodes: tuple[NodeName, ...]
+    start_s: float
+    end_s: float
+    detail: str
+    """A sentence for somebody new to Raft, with the values that were measured."""
+    lines: tuple[int, ...] = ()
+    """Line numbers of the log file that show it."""
+    entries: tuple[int, ...] = ()
+    """The same as indexes into `Run.entries`, where they are entries."""
+
+
+@attrs.frozen
+class Leak:
+    """One leaked goroutine, task, thread, … as a leak check reported it in the log."""
+
+    line: int
+    what: str
+    """`goroutine 46 [chan receive]`, `task: heartbeats`."""
+    place: str | None
+    """Where it is, or where it was started: function and `file:line`, as far as reported."""
+    started_at: str | None = None
+
+
+@attrs.frozen
+class Run:
+    """One run of a log: a test, a demo, a simulation."""
+
+    name: str
+    status: Status | None
+    """None: the log has no verdict."""
+    source: str
+    """The file it was read from, as the user named it."""
+    start_line: int
+    """Its header, or its first entry if it has none."""
+    duration_s: float
+    """From the first entry to the last."""
+    nodes: tuple[Node, ...] = ()
+    """Sorted: numbers by value, then names."""
+    entries: tuple[Entry, ...] = ()
+    broken: tuple[BrokenLine, ...] = ()
+    """The first lines that could not be read; `unparsed` counts all."""
+    unparsed: int = 0
+    terms: tuple[Term, ...] = ()
+    """In order."""
+    messages: tuple[Message, ...] = ()
+    """In the order of their first entry."""
+    marks: tuple[Mark, ...] = ()
+    leaks: tuple[Leak, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    """Worst first, then by time."""
+    statistics: Statistics = attrs.Factory(Statistics)
+    started_at: str | None = None
+    """The time of day of the first entry, as the log has it."""
+
+    @property
+    def node_names(self) -> tuple[NodeName, ...]:
+        """The ids of all nodes that wrote."""
+        return tuple(node.name for node in self.nodes)

@@ -1,0 +1,3 @@
+"""Runs as pages: one self-contained HTML file each, and an index."""
+
+from .write import write_pages as write_pages

@@ -1,0 +1,291 @@
+"""A run as the JSON that its page reads: columns of numbers, and each text once.
+
+Rules of this file:
+
+* The shape is a contract with `static/model.js`: a column here is a typed array there. Times are
+  whole microseconds since the run's first entry; -1 stands for None; nodes, kinds and texts are
+  indexes.
+* An entry has one kind, which is what the page filters and colours by. It comes from the model
+  (a message's, a timer's, a mark's entry); a line nobody claims is `other`, or, if it goes on
+  where a line of its node stopped (`... because`), of the kind of that line.
+* The text is safe inside a `<script>` element: it has no `<`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+from ..model import ROLES, Fate, Mark, Message, Node, NodeName, Run
+
+EntryKind: TypeAlias = Literal[
+    "vote",
+    "prevote",
+    "heartbeat",
+    "entries",
+    "snapshot",
+    "transfer",
+    "read",
+    "message",
+    "role",
+    "timer",
+    "commit",
+    "link",
+    "test",
+    "other",
+]
+"""What an entry tells of; `message` is a message of any other type."""
+ENTRY_KINDS: Final[tuple[EntryKind, ...]] = get_args(EntryKind)
+
+_KIND_OF_FAMILY: Final[Mapping[str, EntryKind]] = {
+    "vote": "vote",
+    "pre-vote": "prevote",
+    "heartbeat": "heartbeat",
+    "entries": "entries",
+    "snapshot": "snapshot",
+}
+_KIND_OF_TYPE: Final[Mapping[str, EntryKind]] = {
+    "TimeoutNow": "transfer",
+    "RequestReadIndex": "read",
+    "RequestReadIndexReply": "read",
+}
+_FATES: Final[tuple[Fate, ...]] = get_args(Fate)
+_CONTINUED: Final = "..."
+"""How a line begins that goes on where the node's last line stopped."""
+
+Columns: TypeAlias = dict[str, Any]
+
+
+def page_json(run: Run) -> str:
+    """The run for its page, as JSON that can stand inside a `<script>` element.
+
+    Args:
+        run: with its findings.
+
+    Returns:
+        JSON without any `<`, so that no text of a log can end the element.
+    """
+    text = json.dumps(page_data(run), ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")
+
+
+def page_data(run: Run) -> Columns:
+    """The same as plain values; see the rules of this file for the shape."""
+    number_of = {node.name: number for number, node in enumerate(run.nodes)}
+    return {
+        "name": run.name,
+        "startedAt": run.started_at,
+        "duration": _us(run.duration_s),
+        "nodes": [{"name": node.name, "fullName": node.full_name} for node in run.nodes],
+        "kinds": ENTRY_KINDS,
+        "entries": _entries(run, number_of),
+        "roles": _roles(run.nodes),
+        "messages": _messages(run.messages, number_of),
+        "timers": _timers(run.nodes),
+        "commits": _commits(run.nodes),
+        "marks": [_mark(mark, number_of) for mark in run.marks],
+        "terms": _terms(run),
+        "findings": _findings(run),
+    }
+
+
+def message_kind(message: Message) -> EntryKind:
+    """How the page sorts a message: by its type where that says more than its family."""
+    by_type = _KIND_OF_TYPE.get(message.kind)
+    return by_type or _KIND_OF_FAMILY.get(message.family, "message")
+
+
+def _us(seconds: float | None) -> int:
+    return -1 if seconds is None else round(seconds * 1_000_000)
+
+
+def _index(value: int | None) -> int:
+    return -1 if value is None else value
+
+
+def _flag(value: bool | None) -> int:
+    return -1 if value is None else int(value)
+
+
+class _Table:
+    """Texts, each of them once."""
+
+    def __init__(self) -> None:
+        self._number_of: dict[str, int] = {}
+
+    def number(self, text: str) -> int:
+        """The text's place in `texts`."""
+        return self._number_of.setdefault(text, len(self._number_of))
+
+    @property
+    def texts(self) -> list[str]:
+        """All, in the order of their numbers."""
+        return list(self._number_of)
+
+
+# --- entries ------------------------------------------------------------------------------------
+
+
+def _entries(run: Run, number_of: Mapping[NodeName, int]) -> Columns:
+    table = _Table()
+    kind_number = {kind: number for number, kind in enumerate(ENTRY_KINDS)}
+    return {
+        "time": [_us(entry.at_s) for entry in run.entries],
+        "node": [-1 if entry.node is None else number_of[entry.node] for entry in run.entries],
+        "kind": [kind_number[kind] for kind in entry_kinds(run)],
+        "line": [entry.line for entry in run.entries],
+        "text": [table.number(entry.text) for entry in run.entries],
+        "texts": table.texts,
+    }
+
+
+def entry_kinds(run: Run) -> list[EntryKind]:
+    """The kind of every entry of the run."""
+    kinds: list[EntryKind | None] = [None] * len(run.entries)
+    for place, kind in _claims(run):
+        if place is not None:
+            kinds[place] = kind
+    last_of: dict[NodeName | None, EntryKind] = {}
+    found: list[EntryKind] = []
+    for entry, claimed in zip(run.entries, kinds, strict=True):
+        own = claimed or ("test" if entry.node is None else "other")
+        if claimed is None and entry.text.startswith(_CONTINUED):
+            own = last_of.get(entry.node, own)
+        last_of[entry.node] = own
+        found.append(own)
+    return found
+
+
+def _claims(run: Run) -> Iterator[tuple[int | None, EntryKind]]:
+    """Who says what an entry is; a later claim is stronger."""
+    for node in run.nodes:
+        for timer in node.timers:
+            yield timer.end_entry, "timer"
+            yield timer.start_entry, "timer"
+        for point in node.commits:
+            yield point.entry, "commit"
+    for message in run.messages:
+        kind = message_kind(message)
+        yield message.sent_entry, kind
+        yield message.received_entry, kind
+    for mark in run.marks:
+        yield mark.entry, "link" if mark.kind.startswith("link") else "test"
+    for node in run.nodes:
+        for span in node.roles:
+            yield span.entry, "role"
+
+
+# --- nodes and messages -------------------------------------------------------------------------
+
+
+def _roles(nodes: Sequence[Node]) -> Columns:
+    spans = [(number, span) for number, node in enumerate(nodes) for span in node.roles]
+    return {
+        "names": ROLES,
+        "node": [number for number, _ in spans],
+        "role": [ROLES.index(span.role) for _, span in spans],
+        "term": [span.term for _, span in spans],
+        "start": [_us(span.start_s) for _, span in spans],
+        "end": [_us(span.end_s) for _, span in spans],
+        "entry": [_index(span.entry) for _, span in spans],
+        "reason": [span.reason for _, span in spans],
+    }
+
+
+def _timers(nodes: Sequence[Node]) -> Columns:
+    timers = [(number, timer) for number, node in enumerate(nodes) for timer in node.timers]
+    timers.sort(key=lambda pair: (pair[0], pair[1].start_s))
+    return {
+        "node": [number for number, _ in timers],
+        "term": [timer.term for _, timer in timers],
+        "start": [_us(timer.start_s) for _, timer in timers],
+        "end": [_us(timer.end_s) for _, timer in timers],
+        "timeout": [_us(timer.timeout_s) for _, timer in timers],
+        "endKind": [timer.end for _, timer in timers],
+        "startEntry": [timer.start_entry for _, timer in timers],
+    }
+
+
+def _commits(nodes: Sequence[Node]) -> Columns:
+    points = [(number, point) for number, node in enumerate(nodes) for point in node.commits]
+    return {
+        "node": [number for number, _ in points],
+        "time": [_us(point.at_s) for _, point in points],
+        "index": [point.commit_index for _, point in points],
+        "entry": [point.entry for _, point in points],
+    }
+
+
+def _messages(messages: Sequence[Message], number_of: Mapping[NodeName, int]) -> Columns:
+    types = _Table()
+
+    def numbers(names: Iterable[NodeName | None]) -> list[int]:
+        return [-1 if name is None else number_of.get(name, -1) for name in names]
+
+    return {
+        "kind": [ENTRY_KINDS.index(message_kind(message)) for message in messages],
+        "type": [types.number(message.kind) for message in messages],
+        "types": types.texts,
+        "from": numbers(message.sender for message in messages),
+        "to": numbers(message.receiver for message in messages),
+        "term": [_index(message.term) for message in messages],
+        "sent": [_us(message.sent_s) for message in messages],
+        "received": [_us(message.received_s) for message in messages],
+        "fate": [_FATES.index(message.fate) for message in messages],
+        "fates": _FATES,
+        "reply": [int(message.is_reply) for message in messages],
+        "positive": [_flag(message.is_positive) for message in messages],
+        "entries": [message.entries_count for message in messages],
+        "partner": [
+            _index(message.request if message.is_reply else message.reply) for message in messages
+        ],
+        "sentEntry": [_index(message.sent_entry) for message in messages],
+        "receivedEntry": [_index(message.received_entry) for message in messages],
+    }
+
+
+# --- what happened ------------------------------------------------------------------------------
+
+
+def _mark(mark: Mark, number_of: Mapping[NodeName, int]) -> Columns:
+    return {
+        "kind": mark.kind,
+        "time": _us(mark.at_s),
+        # A test may speak of nodes that never wrote: they have a name but no lane.
+        "nodes": [number_of[name] for name in mark.nodes if name in number_of],
+        "names": ", ".join(mark.nodes),
+        "text": mark.text,
+        "entry": mark.entry,
+    }
+
+
+def _terms(run: Run) -> list[Columns]:
+    return [
+        {
+            "number": term.number,
+            "leader": term.leader,
+            "leaders": len(term.leaders),
+            "candidates": term.candidates,
+            "start": _us(term.start_s),
+            "won": _us(term.won_s),
+        }
+        for term in run.terms
+    ]
+
+
+def _findings(run: Run) -> list[Columns]:
+    return [
+        {
+            "kind": finding.kind,
+            "severity": finding.severity,
+            "terms": finding.terms,
+            "nodes": finding.nodes,
+            "start": _us(finding.start_s),
+            "end": _us(finding.end_s),
+            "detail": finding.detail,
+            "lines": finding.lines,
+            "entries": finding.entries,
+        }
+        for finding in run.findings
+    ]

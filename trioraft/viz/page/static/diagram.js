@@ -1,0 +1,136 @@
+/* The picture: layers on one canvas, and above it, on another, what is selected or pointed at.
+
+   Rules of this file:
+   - Nothing is drawn twice between two frames, and nothing at all unless something changed.
+   - Pointing and selecting redraw the upper canvas only; the lower is what costs. */
+
+class Diagram {
+  constructor(stage, model, view, theme, filters) {
+    this._stage = stage;
+    this._model = model;
+    this._view = view;
+    this._theme = theme;
+    this._filters = filters;
+    this._base = stage.querySelector("#base");
+    this._overlay = stage.querySelector("#overlay");
+    this.layout = new Layout(model);
+    this.hits = new Hits();
+    this.hits.clear();
+    this.selected = -1;
+    this.pointed = null;
+    this._isBaseDirty = false;
+    this._request = 0;
+    this.onDrawn = () => {};
+    this._layers = [
+      new LaneGroundLayer(), new AxisLayer(), new OutageLayer(model), new CommitLayer(),
+      new TermLayer(), new TimerLayer(), new RoleLayer(), new TickLayer(), new MessageLayer(),
+      new RoleNameLayer(), new MarkLayer(), new FindingLayer(), new GutterLayer(),
+    ];
+  }
+
+  /** Fit the canvases to their place; `ratio` is canvas pixels for one of the page. */
+  resize(ratio = window.devicePixelRatio || 1, width = 0, height = 0) {
+    this._ratio = ratio;
+    const shownWidth = width || this._stage.clientWidth;
+    const shownHeight = height || this._stage.clientHeight;
+    for (const canvas of [this._base, this._overlay]) {
+      canvas.width = Math.max(1, Math.round(shownWidth * ratio));
+      canvas.height = Math.max(1, Math.round(shownHeight * ratio));
+    }
+    this._view.left = Layout.GUTTER;
+    this._view.width = Math.max(shownWidth - Layout.GUTTER, 10);
+    this.layout.resize(shownWidth, shownHeight, this._filters.visibleNodes);
+    this.invalidate();
+  }
+
+  /** Everything is to be drawn again, at the next frame. */
+  invalidate() {
+    this._isBaseDirty = true;
+    this._schedule();
+  }
+
+  /** Only what is selected or pointed at is to be drawn again. */
+  invalidateOverlay() {
+    this._schedule();
+  }
+
+  _schedule() {
+    if (!this._request) this._request = requestAnimationFrame(() => this.draw());
+  }
+
+  /** Draw now what is not up to date. */
+  draw() {
+    cancelAnimationFrame(this._request);
+    this._request = 0;
+    if (this._isBaseDirty) this._drawBase();
+    const isMarked = this.selected >= 0 || this.pointed?.type === "message";
+    if (isMarked) this._drawOverlay();
+    // An empty canvas costs a blend of the whole picture in every frame: take it away.
+    this._overlay.hidden = !isMarked;
+    this._isBaseDirty = false;
+    this.onDrawn();
+  }
+
+  _drawBase() {
+    const c = this._base.getContext("2d");
+    c.setTransform(this._ratio, 0, 0, this._ratio, 0, 0);
+    c.fillStyle = this._theme.color("--panel");
+    c.fillRect(0, 0, this.layout.width, this.layout.height);
+    this.hits.clear();
+    const frame = { c, model: this._model, view: this._view, layout: this.layout,
+      theme: this._theme, hits: this.hits, filters: this._filters };
+    for (const layer of this._layers) layer.draw(frame);
+    if (!this._model.nodes.length) this._say(c, "No node wrote anything in this run.");
+  }
+
+  _say(c, text) {
+    c.font = FONT;
+    c.textAlign = "center";
+    c.fillStyle = this._theme.color("--muted");
+    c.fillText(text, this.layout.width / 2, this.layout.height / 2);
+  }
+
+  _drawOverlay() {
+    const c = this._overlay.getContext("2d");
+    c.setTransform(this._ratio, 0, 0, this._ratio, 0, 0);
+    c.clearRect(0, 0, this.layout.width, this.layout.height);
+    if (this.pointed?.type === "message") this._emphasise(c, this.pointed.id, 2.5);
+    if (this.selected >= 0) this._drawSelected(c);
+  }
+
+  /** The message's arrow once more, stronger. */
+  _emphasise(c, id, width) {
+    const m = this._model.message;
+    const from = this.layout.laneOf[m.from[id]];
+    const to = this.layout.laneOf[m.to[id]];
+    if (!from || !to || m.sent[id] < 0 || m.received[id] < 0) return;
+    c.strokeStyle = this._theme.color(KIND_STYLES[this._model.kinds[m.kind[id]]].color);
+    c.lineWidth = width + 1;
+    c.beginPath();
+    c.moveTo(this._view.x(m.sent[id]), from.y);
+    c.lineTo(this._view.x(m.received[id]), to.y);
+    c.stroke();
+  }
+
+  _drawSelected(c) {
+    const model = this._model;
+    const x = this._view.x(model.time[this.selected]);
+    const y = this.layout.yOfNode(model.node[this.selected]);
+    if (x < this._view.left || y === null) return;
+    c.strokeStyle = this._theme.color("--focus");
+    c.lineWidth = 1;
+    c.beginPath();
+    c.moveTo(x, this.layout.axis.bottom - 4);
+    c.lineTo(x, this.layout.height);
+    c.stroke();
+    const message = model.messageOf(this.selected);
+    if (message >= 0) this._emphasise(c, message, 1.5);
+    for (const [color, width] of [["--panel", 5], ["--focus", 2.5]]) {
+      c.strokeStyle = this._theme.color(color);
+      c.lineWidth = width;
+      c.beginPath();
+      c.arc(x, y, 8, 0, 2 * Math.PI);
+      c.stroke();
+    }
+  }
+}

@@ -1,0 +1,156 @@
+/* Which kinds and nodes are shown: chips that are switch and legend at once.
+
+   Rules of this file: the one place that knows what is hidden; picture, log and keys ask it. */
+
+class Filters {
+  constructor(model, theme, place, onChange) {
+    this._model = model;
+    this._theme = theme;
+    this._hiddenKinds = new Set();
+    this._hiddenNodes = new Set();
+    this._onChange = onChange;
+    this._chips = [];
+    this._build(place);
+  }
+
+  get visibleNodes() {
+    return this._model.nodes.map((_, node) => node).filter((node) => !this._hiddenNodes.has(node));
+  }
+
+  showsKind(name) { return !this._hiddenKinds.has(name); }
+
+  showsNode(node) { return !this._hiddenNodes.has(node); }
+
+  shows(entry) {
+    const model = this._model;
+    return this.showsKind(model.kinds[model.kind[entry]]) && this.showsNode(model.node[entry]);
+  }
+
+  /** Make sure that this entry is shown, whatever was hidden. */
+  reveal(entry) {
+    if (this.shows(entry)) return;
+    this._hiddenKinds.delete(this._model.kinds[this._model.kind[entry]]);
+    this._hiddenNodes.delete(this._model.node[entry]);
+    this._changed();
+  }
+
+  /** Paint the samples anew: the theme has changed. */
+  repaint() {
+    for (const { canvas, name } of this._chips) if (canvas) this._paintSample(canvas, name);
+  }
+
+  _build(place) {
+    const model = this._model;
+    const messages = this._group("Messages");
+    const lines = this._group("Lines");
+    model.kinds.forEach((name, kind) => {
+      if (!model.kindCounts[kind]) return;
+      const style = KIND_STYLES[name];
+      const group = style.width ? messages : lines;
+      group.append(this._chip(this._hiddenKinds, name, style.label, model.kindCounts[kind],
+        style.width ? name : null));
+    });
+    const nodes = this._group("Nodes");
+    model.nodes.forEach((node, i) => {
+      nodes.append(this._chip(this._hiddenNodes, i, node.name, null, null));
+    });
+    for (const group of [messages, lines, nodes]) if (group.childElementCount > 1) place.append(group);
+  }
+
+  _group(caption) {
+    const group = element("div", { className: "group", role: "group", "aria-label": caption });
+    group.append(element("span", { className: "caption", textContent: caption }));
+    return group;
+  }
+
+  _chip(hidden, key, label, count, sample) {
+    const chip = element("button", { type: "button", className: "chip", "aria-pressed": "true",
+      title: (count === null ? "" : `${counted(count, "line")}. `) +
+        "Click: show or hide. Shift-click: only this." });
+    let canvas = null;
+    if (sample) {
+      canvas = element("canvas", { width: 60, height: 28, "aria-hidden": "true" });
+      chip.append(canvas);
+    }
+    chip.append(label);
+    if (count !== null) {
+      chip.append(element("span", { className: "count", textContent: count.toLocaleString("en") }));
+    }
+    this._chips.push({ chip, canvas, name: sample, hidden, key });
+    chip.addEventListener("click", (event) => {
+      if (event.shiftKey) this._only(hidden, key);
+      else if (!hidden.delete(key)) hidden.add(key);
+      this._changed();
+    });
+    return chip;
+  }
+
+  /** Only this one of its group; a second time, all of them again. */
+  _only(hidden, key) {
+    const others = this._chips.filter((chip) => chip.hidden === hidden && chip.key !== key);
+    const isAlone = !hidden.has(key) && others.every((chip) => hidden.has(chip.key));
+    hidden.clear();
+    if (!isAlone) for (const other of others) hidden.add(other.key);
+  }
+
+  _changed() {
+    for (const { chip, hidden, key } of this._chips) {
+      chip.setAttribute("aria-pressed", String(!hidden.has(key)));
+    }
+    this._onChange();
+  }
+
+  _paintSample(canvas, name) {
+    const c = canvas.getContext("2d");
+    c.setTransform(2, 0, 0, 2, 0, 0);
+    c.clearRect(0, 0, 30, 14);
+    const batch = new ArrowBatch(KIND_STYLES[name], false);
+    batch.add(1, 7, 29, 7, "head");
+    batch.paint(c, this._theme.color(KIND_STYLES[name].color), this._theme.color("--panel"));
+    canvas.className = "sample";
+  }
+}
+
+/** The legend of what the chips do not show: roles, replies, ends of arrows and of timers. */
+class Legend {
+  constructor(model, theme, place) {
+    this._theme = theme;
+    this._samples = [];
+    this._place = place;
+    const used = new Set(model.role.role);
+    for (const [number, name] of model.roleNames.entries()) {
+      if (!used.has(number)) continue;
+      const style = ROLE_STYLES[name];
+      this._add(`${style.label}${style.letter === "F" ? "" : ` (${style.letter})`}`, (c) =>
+        RoleLayer.bar(c, theme, name, 2, 9, 26, style.height * 0.75));
+    }
+    if (!model.message.sent.length) return;
+    const arrow = (isReply, end) => (c) => {
+      const batch = new ArrowBatch(KIND_STYLES.vote, isReply);
+      batch.add(1, 9, end === "lost" || end === "open" ? 20 : 28, 9, end);
+      batch.paint(c, theme.color("--text"), theme.color("--panel"));
+    };
+    this._add("reply", arrow(true, "head"));
+    this._add("refused", arrow(true, "bar"));
+    this._add("lost", arrow(false, "lost"));
+    if (model.message.fate.includes(model.message.fates.indexOf("unknown"))) {
+      this._add("arrival not in the log", arrow(false, "open"));
+    }
+  }
+
+  _add(text, paint) {
+    const canvas = element("canvas", { width: 60, height: 36, "aria-hidden": "true" });
+    canvas.className = "role-sample";
+    this._samples.push({ canvas, paint });
+    this._place.append(element("span", {}, canvas, text));
+  }
+
+  repaint() {
+    for (const { canvas, paint } of this._samples) {
+      const c = canvas.getContext("2d");
+      c.setTransform(2, 0, 0, 2, 0, 0);
+      c.clearRect(0, 0, 30, 18);
+      paint(c);
+    }
+  }
+}

@@ -1,0 +1,3 @@
+/* The list of runs has one thing that moves: the theme. */
+
+new Theme(byId("theme-button"), () => {});

@@ -1,0 +1,59 @@
+/* Where everything is from top to bottom: axis, findings, terms, test, a lane per node, commits.
+
+   Rules of this file: heights and places only; nothing is drawn here. A band that has nothing to
+   show takes no room. */
+
+class Layout {
+  static GUTTER = 74;
+
+  constructor(model) {
+    this._model = model;
+    this.width = 0;
+    this.height = 0;
+  }
+
+  /** Lay all out anew, for a picture of this size and these lanes. */
+  resize(width, height, visibleNodes) {
+    this.width = width;
+    this.height = height;
+    let top = 0;
+    const band = (size) => {
+      const made = { top, height: size, bottom: top + size };
+      top += size;
+      return made;
+    };
+    const model = this._model;
+    this.axis = band(26);
+    this.findings = band(model.findings.length ? 26 : 0);
+    this.terms = band(model.terms.length ? 24 : 0);
+    this.test = band(model.marks.length || model.node.includes(-1) ? 24 : 0);
+    const commitHeight = model.maxCommit > 0 ? clamp(height * 0.13, 40, 84) : 0;
+    const room = Math.max(height - top - commitHeight - 4, visibleNodes.length * 34);
+    this._layLanes(top, room, visibleNodes);
+    top = this.lanesBottom;
+    this.commits = band(commitHeight);
+  }
+
+  _layLanes(top, room, nodes) {
+    const height = nodes.length ? Math.min(room / nodes.length, 190) : 0;
+    this.laneHeight = height;
+    this.lanesTop = top;
+    this.lanesBottom = top + height * nodes.length;
+    this.laneOf = new Array(this._model.nodes.length).fill(null);
+    nodes.forEach((node, i) => {
+      const laneTop = top + i * height;
+      this.laneOf[node] = { node, top: laneTop, bottom: laneTop + height,
+        y: laneTop + height * 0.47, first: i === 0, last: i === nodes.length - 1 };
+    });
+    this.lanes = this.laneOf.filter((lane) => lane !== null);
+    /** How much of its full size a role's bar has, in lanes that are low. */
+    this.barScale = clamp(height / 70, 0.55, 1.15);
+  }
+
+  /** Where an entry is, from top to bottom: its node's lane, or the test's; null if hidden. */
+  yOfNode(node) {
+    if (node < 0) return this.test.top + this.test.height / 2;
+    const lane = this.laneOf[node];
+    return lane && lane.y;
+  }
+}

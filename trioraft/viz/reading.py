@@ -1,0 +1,342 @@
+"""Reading a log file, line by line, into runs.
+
+Rules of this file:
+
+* No line, however broken, ends the reading: it is an entry, something known, or it is counted.
+* A run ends with its verdict, or where the next one begins. What stands between runs is prose; so
+  is what follows the last entry of a run without a verdict.
+* A line that looks like an entry costs one regular expression; all else may take its time.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gc
+import io
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final, final
+
+import attrs
+
+from .building import RunBuilder
+from .facts import Fact
+from .jsonlines import JsonEntry, parse_json_line, times_of
+from .leak_reports import LeakCollector
+from .model import Leak, NodeName, Run
+from .shapes import (
+    ENTRY,
+    LOOSE_ENTRY,
+    Header,
+    Switch,
+    Verdict,
+    is_close,
+    is_decoration,
+    looks_damaged,
+    special,
+)
+from .texts import parse_test_text, parse_text
+
+TEST: Final = "TEST"
+"""Who speaks in an entry of the test's own."""
+DAY_S: Final = 86_400.0
+SAME_RUN_S: Final = 5.0
+"""Entries so soon after a verdict are the last words of its run; later ones lost their header."""
+ENTRY_CHARS_MAX: Final = 2000
+"""Longest text of an entry that is kept; the rest is cut."""
+PENDING_MAX: Final = 10_000
+"""Lines that may wait to hear whether they stand inside a run."""
+TEXTS_SHARED_MAX: Final = 1 << 16
+"""Equal texts are kept once, as long as there are no more different ones."""
+REPORT_EVERY_LINES: Final = 50_000
+_BINARY_SAMPLE_BYTES: Final = 1 << 16
+_INDENTED: Final = ("    ", "\t")
+
+
+class LogError(Exception):
+    """There is no log to show in this file. The message says why, and what would be one."""
+
+
+def read_log(path: Path, progress: Callable[[int], None] | None = None) -> tuple[Run, ...]:
+    """Read a log file: raftlog text, JSON lines, or both.
+
+    Args:
+        path: the file. Encoding errors are replaced; UTF-16 with its mark is understood.
+        progress: told now and then how many bytes were read.
+
+    Returns:
+        Its runs, without statistics and findings, in their order; at least one, with an entry.
+
+    Raises:
+        LogError: the file cannot be read, is empty or binary, or has no entry.
+    """
+    try:
+        with _without_collector(), open(path, "rb") as raw:
+            # Text looks ahead; what it has not seen yet, it does not need to know.
+            sample = raw.peek(_BINARY_SAMPLE_BYTES)[:_BINARY_SAMPLE_BYTES]
+            _refuse_useless(sample, path)
+            encoding = "utf-16" if sample.startswith(_UTF16_MARKS) else "utf-8-sig"
+            with io.TextIOWrapper(raw, encoding, errors="replace", newline="\n") as stream:
+                runs = read_lines(_reporting(stream, raw, progress), str(path))
+    except OSError as error:
+        raise LogError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeError as error:
+        raise LogError(f"cannot read {path}: its encoding is broken: {error}") from error
+    if not any(run.entries for run in runs):
+        raise LogError(
+            f"{path} has no log entry: expected lines such as "
+            "'10:02:26.890095 [0] becomes Candidate (currentTerm=1); log=[]', "
+            "or trioraft's JSON lines"
+        )
+    return runs
+
+
+def read_lines(lines: Iterable[str], source: str) -> tuple[Run, ...]:
+    """Read lines as `read_log` does.
+
+    Args:
+        lines: with or without their ends.
+        source: what to call where they come from; entries before any run line form a run that
+            bears this name, without directories and suffix.
+
+    Returns:
+        The runs, perhaps none.
+    """
+    reader = _Reader(source)
+    for number, line in enumerate(lines, start=1):
+        reader.feed(number, line)
+    return reader.finish()
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Reading makes many objects and no garbage: looking for it takes a fifth of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+_UTF16_MARKS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def _refuse_useless(sample: bytes, path: Path) -> None:
+    if not sample:
+        raise LogError(f"{path} is empty: there is no log to show")
+    if b"\x00" in sample and not sample.startswith(_UTF16_MARKS):
+        raise LogError(f"{path} is a binary file, not a log")
+
+
+def _reporting(
+    stream: Iterable[str], raw: IO[bytes], progress: Callable[[int], None] | None
+) -> Iterable[str]:
+    if progress is None:
+        yield from stream
+        return
+    for count, line in enumerate(stream):
+        if count % REPORT_EVERY_LINES == 0:
+            progress(raw.tell())
+        yield line
+
+
+@attrs.define(eq=False)
+class _OpenRun:
+    """A run being read."""
+
+    builder: RunBuilder
+    has_header: bool
+    leaks: LeakCollector = attrs.Factory(LeakCollector)
+    pending: list[tuple[int, str]] = attrs.Factory(list)
+    """Lines that are nothing we know; broken ones, if the run goes on."""
+    is_closed: bool = False
+    first_s: float = 0.0
+    last_s: float = 0.0
+    day_s: float = 0.0
+
+    def since_start_s(self, time_of_day_s: float) -> float:
+        """Seconds since the run's first entry; the day may change meanwhile."""
+        if not self.builder.has_entries:
+            self.first_s = self.last_s = time_of_day_s
+            return 0.0
+        if time_of_day_s < self.last_s - DAY_S / 2:
+            self.day_s += DAY_S
+        elif time_of_day_s > self.last_s + DAY_S / 2 and self.day_s:
+            # A line of yesterday among today's first: it was written a moment too late.
+            return time_of_day_s - DAY_S + self.day_s - self.first_s
+        self.last_s = time_of_day_s
+        return time_of_day_s + self.day_s - self.first_s
+
+    def settle_pending(self, *, goes_on: bool) -> None:
+        """Count what was broken: all, if an entry follows, else only what looks like one."""
+        for line, text in self.pending:
+            if goes_on or looks_damaged(text):
+                self.builder.add_broken(line, text)
+        self.pending.clear()
+
+    def ended(self) -> Run | None:
+        """The run; None if a header was all there was of it."""
+        self.settle_pending(goes_on=False)
+        self.leaks.close()
+        self.builder.leaks.extend(self.leaks.leaks)
+        if not self.builder.has_entries and self.builder.status is None:
+            return None
+        return self.builder.build()
+
+
+@final
+class _Reader:
+    """Takes lines, and knows which run they belong to."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._file_name = Path(source).stem or "log"
+        self._runs: list[_OpenRun] = []
+        self._current: _OpenRun | None = None
+        self._json: list[JsonEntry] = []
+        self._minutes: dict[str, float] = {}
+        self._texts: dict[str, str] = {}
+
+    def feed(self, number: int, line: str) -> None:
+        """Take the next line."""
+        line = line.rstrip()
+        match = ENTRY.match(line)
+        if match is None:
+            self._feed_other(number, line)
+        elif not self._feed_entry(number, *match.group(1, 2, 3, 4)):
+            self._feed_unknown(number, line)
+
+    def finish(self) -> tuple[Run, ...]:
+        """No more lines: the runs, in the order in which they began."""
+        self._finish_json()
+        ended = (run.ended() for run in self._runs)
+        return tuple(run for run in ended if run is not None)
+
+    # -- entries ---------------------------------------------------------------------------
+
+    def _feed_entry(self, number: int, minute: str, second: str, who: str, text: str) -> bool:
+        """Take an entry; False if its time is none."""
+        minute_s = self._minutes.get(minute)
+        if minute_s is None:
+            hours, minutes = minute.split(":")
+            if int(hours) > 23 or int(minutes) > 59:
+                return False
+            minute_s = self._minutes[minute] = int(hours) * 3600.0 + int(minutes) * 60.0
+        second_s = float(second)
+        if second_s >= 61.0:
+            return False
+        run = self._run_for(minute_s + second_s, number)
+        if len(text) > ENTRY_CHARS_MAX:
+            text = f"{text[:ENTRY_CHARS_MAX]}…"
+        text = self._shared(text)
+        node: NodeName | None = None
+        if who == TEST:
+            fact: Fact | None = parse_test_text(text)
+        else:
+            node, fact = who, parse_text(text, who)
+        at_s = run.since_start_s(minute_s + second_s)
+        if run.pending:
+            run.settle_pending(goes_on=True)
+        if not run.builder.has_entries:
+            run.builder.started_at = f"{minute}:{second}"
+        run.builder.add(number, at_s, node, text, fact)
+        return True
+
+    def _shared(self, text: str) -> str:
+        known = self._texts.get(text)
+        if known is not None:
+            return known
+        if len(self._texts) < TEXTS_SHARED_MAX:
+            self._texts[text] = text
+        return text
+
+    def _run_for(self, time_of_day_s: float, number: int) -> _OpenRun:
+        run = self._current
+        if run is not None and run.is_closed:
+            since_s = time_of_day_s - run.last_s
+            if not 0 <= since_s % DAY_S <= SAME_RUN_S and not abs(since_s) < SAME_RUN_S:
+                run = None
+        if run is None:
+            run = self._begin(self._file_name, number, has_header=False)
+        return run
+
+    # -- all else ----------------------------------------------------------------------------
+
+    def _feed_other(self, number: int, line: str) -> None:
+        if is_decoration(line):
+            return
+        if line[0] == "{" and (entry := parse_json_line(number, line)) is not None:
+            self._json.append(entry)
+            return
+        found = LOOSE_ENTRY.search(line)
+        if found is not None and self._feed_entry(number, *found.group(1, 2, 3, 4)):
+            return
+        what = special(line)
+        match what:
+            case Header():
+                self._begin(what.name, number, has_header=True)
+            case Switch():
+                self._switch_to(what.name)
+            case Verdict() if self._judge(what):
+                pass
+            case _:
+                self._feed_unknown(number, line)
+
+    def _feed_unknown(self, number: int, line: str) -> None:
+        run = self._current
+        if run is None or run.leaks.take(number, line) or run.is_closed:
+            return
+        is_note = line.startswith(_INDENTED) and not looks_damaged(line)
+        if not is_note and len(run.pending) < PENDING_MAX:
+            run.pending.append((number, line))
+
+    def _begin(self, name: str, number: int, *, has_header: bool) -> _OpenRun:
+        if self._current is not None:
+            self._current.settle_pending(goes_on=False)
+        run = _OpenRun(RunBuilder(name, self._source, number), has_header)
+        self._runs.append(run)
+        self._current = run
+        return run
+
+    def _switch_to(self, name: str) -> None:
+        for run in reversed(self._runs):
+            if run.builder.name == name and not run.is_closed:
+                self._current = run
+                return
+
+    def _judge(self, verdict: Verdict) -> bool:
+        """Whether there is a run that this is the verdict of."""
+        open_runs = [run for run in reversed(self._runs) if not run.is_closed]
+        run = next((run for run in open_runs if run.builder.name == verdict.name), None)
+        if run is None and open_runs and open_runs[0] is self._current:
+            last = open_runs[0]
+            if not last.has_header or is_close(last.builder.name, verdict.name):
+                run = last
+        if run is None:
+            return False
+        run.builder.status = verdict.status
+        run.is_closed = True
+        run.settle_pending(goes_on=False)
+        return True
+
+    # -- JSON lines --------------------------------------------------------------------------
+
+    def _finish_json(self) -> None:
+        """JSON lines have no headers: those of a file are one run."""
+        if not self._json:
+            return
+        run = self._begin(self._file_name, self._json[0].line, has_header=False)
+        run.builder.started_at = self._json[0].stamp
+        for entry, at_s in zip(self._json, times_of(self._json), strict=True):
+            run.builder.add(entry.line, at_s, entry.node, entry.text, entry.fact)
+            if entry.report is not None:
+                self._take_report(run, entry.line, entry.report)
+
+    def _take_report(self, run: _OpenRun, number: int, report: str) -> None:
+        for line in report.splitlines():
+            run.leaks.take(number, line)
+        found: Iterable[Leak] = run.leaks.leaks
+        run.leaks.leaks = [attrs.evolve(leak, line=number) for leak in found]
