@@ -40,7 +40,7 @@ from .persistence import Persistence, StorageCalls
 from .proposals import Proposal, ProposalTable
 from .state_machine import StateMachine
 from .storage.base import Storage
-from .transport.base import Transport, TransportEvent
+from .transport.base import LinkDown, LinkUp, Transport, TransportEvent
 from .wakeup import Wakeup
 
 DRAIN_PASSES = 3
@@ -74,6 +74,8 @@ class Driver:
         self._peers = Peers(transport)
         self.status_changed = trio.lowlevel.ParkingLot()
         self.is_dead = False
+        self.links: dict[NodeId, bool] = {}
+        """Whether the connection to each peer is up, as the transport tells."""
         self._cluster_id = cluster_id
         self.timing = timing
         self._rng = rng
@@ -195,7 +197,17 @@ class Driver:
 
     def on_transport_event(self, event: TransportEvent) -> None:
         """Something that belongs into the log."""
+        if isinstance(event, LinkUp | LinkDown):
+            self._note_link(event.peer, is_up=isinstance(event, LinkUp))
         self._tell(event)
+
+    def _note_link(self, peer: NodeId, *, is_up: bool) -> None:
+        """Of members; guests come and go."""
+        if self.core is not None and peer in self.core.configuration.members:
+            self.links[peer] = is_up
+        else:
+            self.links.pop(peer, None)
+        self.status_changed.unpark_all()
 
     async def _run_transport(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

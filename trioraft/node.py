@@ -69,11 +69,11 @@ class Node:
     @property
     def status(self) -> Status:
         """What the node is at this moment; also of a node that is Dead."""
-        core = self._driver.core
+        driver, core = self._driver, self._driver.core
         if core is None:
             return Status(
                 self.id,
-                Role.DEAD if self._driver.is_dead else Role.FOLLOWER,
+                Role.DEAD if driver.is_dead else Role.FOLLOWER,
                 term=0,
                 leader_id=None,
                 last_index=0,
@@ -83,6 +83,7 @@ class Node:
                 progress={},
                 last_role_change=reasons.Started(),
             )
+        members = core.configuration.members
         return Status(
             node_id=self.id,
             role=core.role,
@@ -94,6 +95,7 @@ class Node:
             configuration=core.configuration,
             progress=_progress(core),
             last_role_change=core.last_reason,
+            links={peer: up for peer, up in driver.links.items() if peer in members},
             is_removed=core.removed_index is not None,
             change=_change(core),
         )

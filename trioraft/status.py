@@ -54,6 +54,9 @@ class Status:
     """Each other member, on a leader; empty elsewhere."""
     last_role_change: Reason
     """Why the node is what it is."""
+    links: Mapping[NodeId, bool] = attrs.field(factory=dict)
+    """Which of its peers this node's outgoing connection reaches at the moment, where the transport
+    has connections."""
     is_removed: bool = False
     """Whether the node has learnt that it is no member of the cluster any more."""
     change: ChangeProgress | None = None
