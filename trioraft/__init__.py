@@ -6,16 +6,29 @@ The layers, from the ground up; each imports only what stands above it in this l
     storage, transport, state_machine
                     what a node stands on; protocols with implementations
     driver, node    the nursery that drives a core, and its public face
+    replicated, structures
+                    classes whose objects are the same on every node
+    client          asks a cluster, from Trio or asyncio (anyio)
+    service         the port of a node that clients ask
     testing         leak check and cluster harness, for your tests too
     cli             the commands
 
 Everything public is here; modules may be rearranged at will.
 """
 
+from .client.blocking import BlockingClient as BlockingClient
+from .client.client import Client as Client
+from .client.errors import ClientClosed as ClientClosed
+from .client.errors import DeadlineExceeded as DeadlineExceeded
+from .client.errors import HandshakeRefused as HandshakeRefused
+from .client.errors import ServerLeaving as ServerLeaving
+from .client.errors import ServerLost as ServerLost
+from .client.protocol import ServerStatus as ServerStatus
 from .core.config import Limits as Limits
 from .core.config import Timing as Timing
 from .core.errors import BadMessage as BadMessage
 from .core.errors import ConfigError as ConfigError
+from .core.errors import ConfigurationConflict as ConfigurationConflict
 from .core.errors import CorruptStorage as CorruptStorage
 from .core.errors import DiskFull as DiskFull
 from .core.errors import InvariantViolation as InvariantViolation
@@ -27,6 +40,7 @@ from .core.errors import ProposalDropped as ProposalDropped
 from .core.errors import RaftError as RaftError
 from .core.errors import SessionExpired as SessionExpired
 from .core.errors import StorageError as StorageError
+from .core.errors import TransferFailed as TransferFailed
 from .core.types import Configuration as Configuration
 from .core.types import Entry as Entry
 from .core.types import NodeId as NodeId
@@ -34,6 +48,19 @@ from .core.types import Role as Role
 from .node import Node as Node
 from .node import open_node as open_node
 from .proposals import Proposal as Proposal
+from .replicated import LeaderLatch as LeaderLatch
+from .replicated import LeadershipLost as LeadershipLost
+from .replicated import Replicas as Replicas
+from .replicated import ReplicatedObject as ReplicatedObject
+from .replicated import command as command
+from .replicated import query as query
+from .replicated import run_while_leader as run_while_leader
+from .service.limits import ServiceLimits as ServiceLimits
+from .service.port import Service as Service
+from .service.port import open_service as open_service
+from .sessions import CommandFailed as CommandFailed
+from .sessions import SessionMachine as SessionMachine
+from .sessions import UnknownCommand as UnknownCommand
 from .state_machine import StateMachine as StateMachine
 from .status import Status as Status
 from .storage.memory import MemoryStorage as MemoryStorage

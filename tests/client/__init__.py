@@ -1,0 +1,1 @@
+"""The client, its protocol, and the port that it talks to."""

@@ -1,0 +1,231 @@
+"""What a client asks of the cluster itself: who is what, who leads, who is a member.
+
+Rules of this file:
+
+* Questions are asked again elsewhere; a change is not, once it may have happened.
+* With `at`, that server answers or nobody.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import anyio
+import msgspec
+
+from ..core.errors import ConfigError, OutcomeUnknown, RaftError
+from ..core.types import Address, LogIndex, NodeId
+from .attempts import MAYBE_TAKEN, NOT_TAKEN, Attempt
+from .connection import NotSent
+from .errors import ServerLost
+from .pauses import Pauses
+from .protocol import (
+    AddLearner,
+    ChangeVoters,
+    GetStatus,
+    RemoveNode,
+    ServerStatus,
+    TakeSnapshot,
+    TransferLeadership,
+)
+from .servers import Servers
+
+STATUS_TIMEOUT_S = 2.0
+"""How long `statuses` waits for a server, in seconds, unless said otherwise."""
+
+
+class Administration:
+    """The part of `Client` that is not about the state machine.
+
+    Args:
+        servers: whom to ask.
+        timeout_s: deadline of a call that gives none, in seconds.
+        rng: jitter.
+    """
+
+    def __init__(self, servers: Servers, timeout_s: float, rng: random.Random) -> None:
+        self._servers = servers
+        self._timeout_s = timeout_s
+        self._rng = rng
+        self._decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where servers take clients, as far as this client knows: the given addresses first."""
+        return self._servers.addresses
+
+    async def status(
+        self, at: NodeId | Address | None = None, *, timeout_s: float | None = None
+    ) -> ServerStatus:
+        """What a server is at this moment.
+
+        Args:
+            at: which one, by id or address; default: the leader.
+            timeout_s: when to give up, in seconds; default: the client's.
+
+        Raises:
+            DeadlineExceeded: time is up.
+            ServerLost: with `at`: it cannot be reached.
+            HandshakeRefused, ClientClosed: as `call`.
+        """
+        value = await self._to_server(at, timeout_s, GetStatus)
+        status: ServerStatus = self._decoded(value, ServerStatus)
+        return status
+
+    async def statuses(
+        self, *, timeout_s: float = STATUS_TIMEOUT_S
+    ) -> dict[Address, ServerStatus | RaftError]:
+        """What every known server says of itself, or why it does not, asked at the same time.
+
+        Args:
+            timeout_s: when to give one up, in seconds.
+        """
+        answers: dict[Address, ServerStatus | RaftError] = {}
+        todo = set(self.addresses)
+        while todo:  # answers may name servers that were not known
+            async with anyio.create_task_group() as asking:
+                for address in todo:
+                    asking.start_soon(self._keep_status, address, timeout_s, answers)
+            todo = set(self.addresses) - set(answers)
+        return {address: answers[address] for address in self.addresses}
+
+    async def _keep_status(
+        self, address: Address, timeout_s: float, answers: dict[Address, ServerStatus | RaftError]
+    ) -> None:
+        try:
+            answers[address] = await self.status(address, timeout_s=timeout_s)
+        except RaftError as error:
+            answers[address] = error
+
+    async def transfer_leadership(
+        self, to: NodeId | None = None, *, timeout_s: float | None = None
+    ) -> NodeId:
+        """Have the leader hand over; `Node.transfer_leadership`.
+
+        Returns:
+            The new leader's id.
+
+        Raises:
+            TransferFailed: the old one leads on.
+            DeadlineExceeded, OutcomeUnknown, ConfigError, …: as `call` without a session.
+        """
+        value = await self._administer(timeout_s, TransferLeadership, to)
+        return str(self._decoded(value, str))
+
+    async def add_learner(
+        self,
+        node_id: NodeId,
+        address: Address | None = None,
+        *,
+        expected_index: LogIndex | None = None,
+        timeout_s: float | None = None,
+    ) -> LogIndex:
+        """Add a node that gets the log and does not vote; `Node.add_learner`.
+
+        Args:
+            node_id: its name.
+            address: where *peers* reach it.
+            expected_index: refuse unless this is the configuration's index.
+            timeout_s: when to give up, in seconds; default: the client's.
+
+        Returns:
+            The new configuration's index.
+
+        Raises:
+            ConfigurationConflict: another change is under way, or `expected_index` is old.
+            OutcomeUnknown: it may or may not have happened: look at `status()`.
+            DeadlineExceeded, ConfigError, …: as `call` without a session.
+        """
+        value = await self._administer(timeout_s, AddLearner, node_id, address, expected_index)
+        return int(self._decoded(value, int))
+
+    async def change_voters(
+        self,
+        ids: Iterable[NodeId],
+        *,
+        addresses: Mapping[NodeId, Address] | None = None,
+        expected_index: LogIndex | None = None,
+        timeout_s: float | None = None,
+    ) -> LogIndex:
+        """Say who shall vote from now on; `Node.change_voters`. Otherwise as `add_learner`."""
+        value = await self._administer(
+            timeout_s,
+            ChangeVoters,
+            tuple(ids),
+            None if addresses is None else dict(addresses),
+            expected_index,
+        )
+        return int(self._decoded(value, int))
+
+    async def remove(
+        self,
+        node_id: NodeId,
+        *,
+        expected_index: LogIndex | None = None,
+        timeout_s: float | None = None,
+    ) -> LogIndex:
+        """Remove a node from the cluster; `Node.remove`. Otherwise as `add_learner`."""
+        value = await self._administer(timeout_s, RemoveNode, node_id, expected_index)
+        return int(self._decoded(value, int))
+
+    async def take_snapshot(
+        self, at: NodeId | Address | None = None, *, timeout_s: float | None = None
+    ) -> LogIndex:
+        """Have a server (default: the leader) take a snapshot; returns the index it stands for."""
+        return int(self._decoded(await self._to_server(at, timeout_s, TakeSnapshot), int))
+
+    async def _to_server(
+        self, at: NodeId | Address | None, timeout_s: float | None, kind: Any
+    ) -> msgspec.Raw:
+        """Ask one server something harmless; only the leader may become another one meanwhile."""
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        pauses = Pauses(self._rng, skip_first=True)
+        with anyio.move_on_after(timeout_s):
+            while True:
+                server = await (self._servers.leader() if at is None else self._servers.at(at))
+                try:
+                    return await server.request(kind)
+                except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
+                    self._servers.forget(server, error)
+                    if at is not None and not isinstance(error, NotSent):
+                        raise
+                await pauses.pause()
+        raise Attempt().deadline_error(timeout_s, self._servers.last_problem)
+
+    async def _administer(self, timeout_s: float | None, kind: Any, *fields: Any) -> msgspec.Raw:
+        """Have the leader change the cluster; not tried again if it may have happened."""
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        attempt = Attempt()
+        pauses = Pauses(self._rng, skip_first=True)
+        with anyio.move_on_after(timeout_s):
+            while True:
+                server = await self._servers.leader()
+                attempt.is_underway = True
+                try:
+                    return await server.request(kind, *fields)
+                except NOT_TAKEN as error:
+                    attempt.failed(error)
+                    self._servers.forget(server, error)
+                except ServerLost as error:
+                    raise OutcomeUnknown(f"{error}; it may or may not have happened") from error
+                await pauses.pause()
+        raise attempt.deadline_error(timeout_s, self._servers.last_problem)
+
+    # -- values ----------------------------------------------------------------------------
+
+    def _decoder(self, value_type: Any) -> msgspec.msgpack.Decoder[Any]:
+        decoder = self._decoders.get(value_type)
+        if decoder is None:
+            decoder = self._decoders[value_type] = msgspec.msgpack.Decoder(value_type)
+        return decoder
+
+    def _decoded(self, value: msgspec.Raw, value_type: Any) -> Any:
+        try:
+            return self._decoder(value_type).decode(value)
+        except msgspec.MsgspecError as error:
+            raise ConfigError(
+                f"the server did as asked, but what it returned is no {value_type!r}: {error}; "
+                "give the type that the state machine returns"
+            ) from error

@@ -1,0 +1,227 @@
+"""BlockingClient: a client for programs without an event loop.
+
+Rules of this file:
+
+* The event loop runs in a thread of its own; every method may be called from any thread.
+* A call that is interrupted (Ctrl-C) is cancelled there, and the interruption goes on here.
+* A forked child has no such thread: it is told so, instead of waiting for ever.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from types import TracebackType
+from typing import Any, Literal, TypeVar, final
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from ..core.errors import ConfigError, RaftError
+from ..core.types import Address, LogIndex, NodeId
+from .client import Client
+from .errors import ClientClosed
+from .protocol import Consistency, ServerStatus
+
+_T = TypeVar("_T")
+
+
+@final
+class BlockingClient:
+    """As `Client`, without `await`. Use it as `with BlockingClient(…) as client:`.
+
+    Args:
+        addresses: as for `Client`.
+        backend: which event loop runs in the thread.
+        options: all other arguments of `Client`.
+
+    Every method takes what `Client`'s method of that name takes, returns and raises the same, and
+    may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        addresses: Iterable[Address] | Mapping[NodeId, Address],
+        *,
+        backend: Literal["trio", "asyncio"] = "trio",
+        **options: Any,
+    ) -> None:
+        if backend not in ("trio", "asyncio"):
+            raise ConfigError(f"backend is {backend!r}: give 'trio' or 'asyncio'")
+        self._make = partial(Client, addresses, **options)
+        self._make()  # what cannot work is said now
+        self._backend = backend
+        self._stack = ExitStack()
+        self._portal: BlockingPortal | None = None
+        self._client: Client | None = None
+        self._pid = 0
+
+    def __enter__(self) -> BlockingClient:
+        if self._portal is not None:
+            raise ClientClosed("this client is open already; make one for each `with`")
+        with ExitStack() as stack:
+            portal = stack.enter_context(start_blocking_portal(self._backend))
+            client = stack.enter_context(portal.wrap_async_context_manager(self._make()))
+            self._stack = stack.pop_all()
+        self._portal, self._client, self._pid = portal, client, os.getpid()
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._portal = self._client = None
+        if self._pid == os.getpid():
+            self._stack.__exit__(error_type, error, traceback)
+
+    def run(self, function: Callable[[Client], Awaitable[_T]]) -> _T:
+        """Call an async function with the `Client`, in its thread, and return what it returns.
+
+        Raises:
+            ClientClosed: the client is not open, or was opened before a fork.
+            Exception: whatever the function raises.
+        """
+        portal, client = self._opened()
+        future = portal.start_task_soon(_called, function, client)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # does nothing if it was the function's own error
+            raise
+
+    def call(
+        self,
+        data: bytes,
+        *,
+        timeout_s: float | None = None,
+        result_type: Any = Any,
+        exactly_once: bool = True,
+    ) -> Any:
+        """`Client.call`."""
+        return self.run(
+            lambda client: client.call(
+                data, timeout_s=timeout_s, result_type=result_type, exactly_once=exactly_once
+            )
+        )
+
+    def query(
+        self,
+        data: bytes,
+        *,
+        consistency: Consistency = "linearizable",
+        at: NodeId | Address | None = None,
+        timeout_s: float | None = None,
+        result_type: Any = Any,
+    ) -> Any:
+        """`Client.query`."""
+        return self.run(
+            lambda client: client.query(
+                data, consistency=consistency, at=at, timeout_s=timeout_s, result_type=result_type
+            )
+        )
+
+    @contextmanager
+    def watch(
+        self, data: bytes, *, at: NodeId | Address | None = None, item_type: Any = Any
+    ) -> Iterator[Iterator[Any]]:
+        """`Client.watch`: `with client.watch(…) as items: for item in items: …`."""
+        portal, client = self._opened()
+        subscription = client.watch(data, at=at, item_type=item_type)
+        with portal.wrap_async_context_manager(subscription) as items:
+            yield self._each(items)
+
+    def status(
+        self, at: NodeId | Address | None = None, *, timeout_s: float | None = None
+    ) -> ServerStatus:
+        """`Client.status`."""
+        return self.run(lambda client: client.status(at, timeout_s=timeout_s))
+
+    def statuses(
+        self, *, timeout_s: float | None = None
+    ) -> dict[Address, ServerStatus | RaftError]:
+        """`Client.statuses`."""
+        if timeout_s is None:
+            return self.run(lambda client: client.statuses())
+        return self.run(lambda client: client.statuses(timeout_s=timeout_s))
+
+    def transfer_leadership(
+        self, to: NodeId | None = None, *, timeout_s: float | None = None
+    ) -> NodeId:
+        """`Client.transfer_leadership`."""
+        return self.run(lambda client: client.transfer_leadership(to, timeout_s=timeout_s))
+
+    def add_learner(
+        self,
+        node_id: NodeId,
+        address: Address | None = None,
+        *,
+        expected_index: LogIndex | None = None,
+        timeout_s: float | None = None,
+    ) -> LogIndex:
+        """`Client.add_learner`."""
+        return self.run(
+            lambda client: client.add_learner(
+                node_id, address, expected_index=expected_index, timeout_s=timeout_s
+            )
+        )
+
+    def change_voters(
+        self,
+        ids: Iterable[NodeId],
+        *,
+        addresses: Mapping[NodeId, Address] | None = None,
+        expected_index: LogIndex | None = None,
+        timeout_s: float | None = None,
+    ) -> LogIndex:
+        """`Client.change_voters`."""
+        return self.run(
+            lambda client: client.change_voters(
+                ids, addresses=addresses, expected_index=expected_index, timeout_s=timeout_s
+            )
+        )
+
+    def remove(
+        self,
+        node_id: NodeId,
+        *,
+        expected_index: LogIndex | None = None,
+        timeout_s: float | None = None,
+    ) -> LogIndex:
+        """`Client.remove`."""
+        return self.run(
+            lambda client: client.remove(
+                node_id, expected_index=expected_index, timeout_s=timeout_s
+            )
+        )
+
+    def take_snapshot(
+        self, at: NodeId | Address | None = None, *, timeout_s: float | None = None
+    ) -> LogIndex:
+        """`Client.take_snapshot`."""
+        return self.run(lambda client: client.take_snapshot(at, timeout_s=timeout_s))
+
+    def _each(self, items: AsyncIterator[Any]) -> Iterator[Any]:
+        while True:
+            try:
+                item = self.run(lambda _: anext(items))
+            except StopAsyncIteration:
+                return
+            yield item
+
+    def _opened(self) -> tuple[BlockingPortal, Client]:
+        portal, client = self._portal, self._client
+        if portal is None or client is None:
+            raise ClientClosed("the client is not open: use it inside its `with`")
+        if self._pid != os.getpid():
+            raise ClientClosed(
+                "the client was opened before this process was forked, and its thread is in the "
+                "parent: open one here"
+            )
+        return portal, client
+
+
+async def _called(function: Callable[[Client], Awaitable[_T]], client: Client) -> _T:
+    return await function(client)

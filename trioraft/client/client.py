@@ -1,0 +1,416 @@
+"""Client: commands to a cluster, applied exactly once, from Trio or asyncio.
+
+Rules of this file:
+
+* One deadline over everything that a call does: finding the leader, opening a session, trying
+  again. When it passes, the error says whether the command may have been applied.
+* A command is sent again only if that is harmless: in a session, or if it certainly was not taken.
+* Any number of tasks may call at the same time; their commands share one connection.
+* Cancelling a call leaves everybody else's calls as they are.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import ssl
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from types import TracebackType
+from typing import Any, final
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from ..core.errors import ConfigError, OutcomeUnknown, RaftError, SessionExpired
+from ..core.types import Address, NodeId
+from ..sessions import (
+    CLIENT_ID_BYTES,
+    encode_close,
+    encode_command,
+    encode_open,
+    encode_plain,
+)
+from .administration import Administration
+from .attempts import MAYBE_TAKEN, NOT_TAKEN, Attempt
+from .connection import Connection
+from .dialing import Connect, Dialer, checked_addresses, connect_over
+from .errors import ClientClosed, ServerLost
+from .numbering import SPREAD_MAX, Numbering
+from .pauses import Pauses
+from .protocol import (
+    FRAME_BYTES_MAX,
+    MAGIC,
+    PROTOCOL_VERSION,
+    Consistency,
+    Hello,
+    NodeNews,
+    Propose,
+    Query,
+    Watch,
+    WatchStatus,
+)
+from .servers import Servers
+from .subscription import open_subscription
+
+CLOSE_PATIENCE_S = 0.5
+"""How long leaving a client waits for its session to be closed, in seconds."""
+STATUS_TIMEOUT_S = 2.0
+"""How long `statuses` waits for a server, in seconds, unless said otherwise."""
+
+
+@final
+class Client(Administration):
+    """Talks to the client ports of a cluster. Use it as `async with Client(…) as client:`.
+
+    Args:
+        addresses: client ports of some servers, better of all: `[(host, port), …]`, or
+            `{node_id: (host, port)}`. Further ones are learnt from the servers.
+        cluster_id: the cluster to talk to; servers of another one refuse us.
+        ssl_context: for TLS: made with `ssl.create_default_context(cafile=…)`, with our own
+            certificate loaded if servers ask for one. A server's certificate must bear the name
+            that it was dialed by: its node id if `addresses` names ids, else its host.
+        insecure: allow plain TCP beyond this machine.
+        timeout_s: deadline of a call that gives none, in seconds.
+        sessions: whether the servers' machine is a `SessionMachine`. Without sessions, commands
+            are handed to the machine as they are, and what may have been applied is not sent
+            again: that is `OutcomeUnknown`.
+        error_types: exceptions that the state machine raises on purpose: a call raises the same
+            type, made from its message. Any other becomes `CommandFailed`.
+        spread_max: commands of the session on their way at the same time; at most half of the
+            servers' `SessionMachine(results_max=…)`.
+        connect_timeout_s: for one attempt to reach a server, handshake included, in seconds.
+        silence_s: a server that owes an answer and says nothing for twice as long is given up.
+        read_patience_s: how long a query waits for one server before it asks again, in seconds.
+        frame_bytes_max: largest answer that is read.
+        rng: jitter; its own if None.
+        connect: how to open a byte stream; for tests and tunnels. `ssl_context` is not used then.
+
+    Raises:
+        ConfigError: an argument cannot work.
+    """
+
+    def __init__(
+        self,
+        addresses: Iterable[Address] | Mapping[NodeId, Address],
+        *,
+        cluster_id: str = "trioraft",
+        ssl_context: ssl.SSLContext | None = None,
+        insecure: bool = False,
+        timeout_s: float = 10.0,
+        sessions: bool = True,
+        error_types: Iterable[type[Exception]] = (),
+        spread_max: int = SPREAD_MAX,
+        connect_timeout_s: float = 2.0,
+        silence_s: float = 0.5,
+        read_patience_s: float = 1.0,
+        frame_bytes_max: int = FRAME_BYTES_MAX,
+        rng: random.Random | None = None,
+        connect: Connect | None = None,
+    ) -> None:
+        may_leave = insecure or ssl_context is not None or connect is not None
+        given = checked_addresses(addresses, may_leave_machine=may_leave)
+        for name, value in (
+            ("timeout_s", timeout_s),
+            ("connect_timeout_s", connect_timeout_s),
+            ("silence_s", silence_s),
+            ("read_patience_s", read_patience_s),
+            ("spread_max", spread_max),
+        ):
+            if not value > 0:
+                raise ConfigError(f"{name} is {value!r}: give a positive number")
+        self._sessions = sessions
+        self._spread_max = spread_max
+        self._read_patience_s = read_patience_s
+        rng = random.Random() if rng is None else rng
+        self._error_types = {error_type.__qualname__: error_type for error_type in error_types}
+        self._dialer = Dialer(
+            Hello(MAGIC, PROTOCOL_VERSION, cluster_id, frame_bytes_max),
+            connect_over(ssl_context) if connect is None else connect,
+            connect_timeout_s,
+        )
+        servers = Servers(
+            given,
+            self._dialer,
+            partial(Connection, silence_s=silence_s, error_types=self._error_types),
+            may_leave_machine=may_leave,
+            rng=rng,
+        )
+        super().__init__(servers, timeout_s, rng)
+        self._tasks: TaskGroup | None = None
+        self._session: Numbering | None = None
+        self._client_id = b""
+        self._opening: anyio.Lock | None = None
+
+    async def __aenter__(self) -> Client:
+        if self._tasks is not None:
+            raise ClientClosed("this client is open already; make one for each `async with`")
+        self._opening = anyio.Lock()
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._servers.open(self._tasks)
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        tasks = self._tasks
+        if tasks is None:
+            raise ClientClosed("the client is not open")
+        is_cancelled = isinstance(error, anyio.get_cancelled_exc_class())
+        try:
+            if not is_cancelled:
+                await self._close_session()
+        finally:
+            self._servers.close()
+            self._session = self._tasks = None
+            tasks.cancel_scope.cancel()
+            # The body's own error is not this group's affair: it goes on as it is, ungrouped.
+            if is_cancelled:
+                await tasks.__aexit__(error_type, error, traceback)
+            else:
+                await tasks.__aexit__(None, None, None)
+
+    # -- commands --------------------------------------------------------------------------
+
+    async def call(
+        self,
+        data: bytes,
+        *,
+        timeout_s: float | None = None,
+        result_type: Any = Any,
+        exactly_once: bool = True,
+    ) -> Any:
+        """Have the cluster apply a command, once, and return its result.
+
+        Args:
+            data: the command, for the state machine's `apply`.
+            timeout_s: when to give up, in seconds; default: the client's.
+            result_type: what `apply` returns; msgspec decodes and checks it.
+            exactly_once: False sends the command outside the session: a little less work for the
+                servers, and `OutcomeUnknown` instead of trying again.
+
+        Raises:
+            DeadlineExceeded: time is up; nothing was applied, unless the error is an
+                `OutcomeUnknown` too (`DeadlineOutcomeUnknown`).
+            SessionExpired: the servers forgot our session while the command's outcome was unknown:
+                it may or may not be applied. The next call opens a new session.
+            OutcomeUnknown: without a session: it may or may not be applied.
+            HandshakeRefused: every server refuses this client for good.
+            ConfigError: the command cannot be taken: it is not bytes, or too large.
+            ClientClosed: the client is not open.
+            Exception: whatever `apply` raised for this command (see `error_types`), or
+                `CommandFailed`.
+
+        Cancelling gives up the wait; the command may still be applied.
+        """
+        if not isinstance(data, bytes):
+            raise ConfigError(f"a command is bytes, but {type(data).__name__} was given")
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        attempt = Attempt()
+        with anyio.move_on_after(timeout_s):
+            try:
+                if self._sessions and exactly_once:
+                    value = await self._call_in_session(data, attempt)
+                else:
+                    command = encode_plain(data) if self._sessions else data
+                    value = await self._submit(command, attempt, may_repeat=False)
+            except ClientClosed as error:
+                if attempt.maybe_applied:
+                    raise OutcomeUnknown(f"{error}; the command may be applied or not") from error
+                raise
+            return self._decoded(value, result_type)
+        raise attempt.deadline_error(timeout_s, self._servers.last_problem)
+
+    async def _call_in_session(self, data: bytes, attempt: Attempt) -> msgspec.Raw:
+        while True:
+            session = self._session or await self._open_session()
+            number = await session.take()
+            try:
+                command = encode_command(
+                    session.session_id, number, data, session.acknowledged_below
+                )
+                return await self._submit(command, attempt, may_repeat=True)
+            except SessionExpired:
+                if self._session is session:
+                    self._session = None
+                if attempt.maybe_applied:
+                    raise
+            finally:
+                session.done(number)
+
+    async def _submit(self, command: bytes, attempt: Attempt, *, may_repeat: bool) -> msgspec.Raw:
+        """Send one command to whoever leads until it has an outcome."""
+        pauses: Pauses | None = None
+        while True:
+            server = await self._servers.leader()
+            if server.has_sessions is (not self._sessions):
+                raise _of_another_kind(server)
+            await server.room()
+            attempt.is_underway = True
+            try:
+                return await server.request(Propose, command)
+            except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
+                attempt.failed(error)
+                self._servers.forget(server, error)
+                if attempt.maybe_applied and not may_repeat:
+                    raise OutcomeUnknown(
+                        f"{error}; the command may or may not be applied, and without a session it "
+                        "cannot be sent again"
+                    ) from error
+            except RaftError:
+                attempt.is_underway = False
+                raise
+            if pauses is None:
+                pauses = Pauses(self._rng, skip_first=True)
+            await pauses.pause()
+
+    # -- the session -----------------------------------------------------------------------
+
+    async def _open_session(self) -> Numbering:
+        """The session; opened by the first who needs it, while the others wait."""
+        if self._opening is None:
+            raise ClientClosed("the client is not open: use it inside its `async with`")
+        async with self._opening:
+            if self._session is None:
+                # The same id when trying again: it opens no second session.
+                self._client_id = self._client_id or secrets.token_bytes(CLIENT_ID_BYTES)
+                value = await self._submit(encode_open(self._client_id), Attempt(), may_repeat=True)
+                self._client_id = b""
+                self._session = Numbering(self._decoded(value, int), self._spread_max)
+            return self._session
+
+    async def _close_session(self) -> None:
+        """Tell the servers to forget our session, if that is quick; they will some day anyway."""
+        session, leader = self._session, self._servers.known_leader()
+        if session is None or leader is None:
+            return
+        with anyio.move_on_after(CLOSE_PATIENCE_S):
+            try:
+                await leader.request(Propose, encode_close(session.session_id))
+            except RaftError:
+                return  # evicted when others need its room
+
+    # -- queries ---------------------------------------------------------------------------
+
+    async def query(
+        self,
+        data: bytes,
+        *,
+        consistency: Consistency = "linearizable",
+        at: NodeId | Address | None = None,
+        timeout_s: float | None = None,
+        result_type: Any = Any,
+    ) -> Any:
+        """Ask the state machine something (its `query(data)`), without writing to the log.
+
+        Args:
+            data: the question.
+            consistency: "linearizable": sees every command that was answered before; "lease": the
+                same as long as clocks run evenly, without asking the other servers; "stale":
+                whatever that server has applied so far.
+            at: which server to ask, by id or address; default: the leader ("stale": any).
+            timeout_s: when to give up, in seconds; default: the client's.
+            result_type: what `query` returns; msgspec decodes and checks it.
+
+        Raises:
+            DeadlineExceeded: time is up.
+            ServerLost: with `at`: that server cannot be reached.
+            HandshakeRefused, ConfigError, ClientClosed: as `call`.
+            Exception: whatever `query` raised, as in `call`.
+        """
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        with anyio.move_on_after(timeout_s):
+            return self._decoded(await self._ask(data, consistency, at), result_type)
+        raise Attempt().deadline_error(timeout_s, self._servers.last_problem)
+
+    async def _ask(
+        self, data: bytes, consistency: Consistency, at: NodeId | Address | None
+    ) -> msgspec.Raw:
+        pauses = Pauses(self._rng, skip_first=True)
+        while True:
+            if at is not None:
+                server = await self._servers.at(at)
+            elif consistency == "stale":
+                server = await self._servers.any()
+            else:
+                server = await self._servers.leader()
+            await server.room()
+            try:
+                with anyio.move_on_after(self._read_patience_s):
+                    return await server.request(Query, data, consistency)
+                why: RaftError = ServerLost(f"no answer within {self._read_patience_s:g} s")
+            except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
+                why = error
+            self._servers.forget(server, why)
+            await pauses.pause()
+
+    # -- subscriptions ---------------------------------------------------------------------
+
+    def watch(
+        self, data: bytes, *, at: NodeId | Address | None = None, item_type: Any = Any
+    ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+        """Subscribe to the state machine (its `watch(data)`), over a connection of its own.
+
+            async with client.watch(b"…") as items:
+                async for item in items:
+                    …
+
+        Args:
+            data: what to watch.
+            at: at which server, by id or address; default: the leader's if it is known, else any.
+            item_type: what an item is; msgspec decodes and checks it.
+
+        Raises (on entering, or while iterating):
+            ServerLost: the server cannot be reached, or its connection ended: subscribe again, from
+                where you are.
+            ServerLeaving: it is shutting down; likewise.
+            Exception: whatever the state machine raised.
+
+        A reader that is slow makes the server wait, not the client's calls.
+        """
+        return open_subscription(
+            self._dialer,
+            self._servers,
+            at,
+            (Watch, data),
+            decoder=self._decoder(item_type),
+            error_types=self._error_types,
+        )
+
+    def watch_status(
+        self, at: NodeId | Address | None = None, *, interval_s: float = 0.1
+    ) -> AbstractAsyncContextManager[AsyncIterator[NodeNews]]:
+        """Subscribe to a node: its status now and whenever it changed, and its role changes.
+
+        Args:
+            at: at which server, by id or address; default: the leader's if it is known, else any.
+            interval_s: shortest time between two statuses, in seconds. Role changes come at once.
+
+        Raises: as `watch`.
+        """
+        return open_subscription(
+            self._dialer,
+            self._servers,
+            at,
+            (WatchStatus, interval_s),
+            decoder=self._decoder(NodeNews),
+            error_types=self._error_types,
+        )
+
+
+def _of_another_kind(server: Connection) -> ConfigError:
+    if server.has_sessions:
+        return ConfigError(
+            f"server {server.node_id!r} has sessions and this client has none: it would take "
+            "commands for something else; leave sessions=False out"
+        )
+    return ConfigError(
+        f"server {server.node_id!r} has a machine without sessions: put SessionMachine around it, "
+        "or say Client(sessions=False)"
+    )

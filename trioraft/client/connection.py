@@ -1,0 +1,261 @@
+"""One connection to a server: many requests on their way, answers in any order.
+
+Rules of this file:
+
+* One task writes, one reads, one minds the silence; whoever asks only waits. What is asked while
+  the writer is busy leaves in one piece.
+* Every request ends: with its answer, or with `ServerLost` when the connection does. `NotSent` says
+  that its bytes certainly never left.
+* A server that says nothing at all while it owes an answer is asked whether it is there; one that
+  says nothing even then is lost (it is paused, or the cable is cut).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, final
+
+import anyio
+import msgspec
+
+from ..core.errors import BadMessage, ConfigError
+from ..core.types import Address, NodeId
+from ..transport.addresses import host_port
+from .dialing import RECEIVE_BYTES_MAX, Reached, sentence_of
+from .errors import ServerLost
+from .failures import error_of
+from .protocol import (
+    Cancel,
+    Failure,
+    GoingAway,
+    Item,
+    Ping,
+    Propose,
+    Result,
+    append_frame,
+    decode_answer,
+)
+
+_BREAKAGES: Final = (
+    OSError,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    anyio.EndOfStream,
+    BadMessage,
+)
+
+
+class NotSent(ServerLost):
+    """The connection was gone before the request left."""
+
+
+@final
+class _Pending:
+    """A request without an answer yet."""
+
+    __slots__ = ("answer", "done")
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.answer: Result | Failure | None = None  # None when done: the connection ended
+
+
+@final
+class Connection:
+    """Asks one server. `run` is its life.
+
+    Args:
+        address: where the server is.
+        reached: the stream, and what the server said of itself.
+        silence_s: how long the server may be silent while it owes an answer.
+        error_types: by name: what the state machine raises on purpose.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        reached: Reached,
+        *,
+        silence_s: float,
+        error_types: dict[str, type[Exception]],
+    ) -> None:
+        self.address = address
+        self.node_id: NodeId = reached.welcome.node_id
+        self.is_open = True
+        self.is_leaving = False
+        """The server takes nothing new."""
+        self.has_sessions = reached.welcome.has_sessions
+        """Whether commands go to a `SessionMachine`; None: not said."""
+        self._stream = reached.stream
+        self._deframer = reached.deframer
+        self._requests_max = max(1, reached.welcome.requests_max)
+        self._frame_bytes_max = reached.welcome.frame_bytes_max
+        self._silence_s = silence_s
+        self._error_types = error_types
+        self._ended_because = "the client was closed"
+        self._last_id = 0
+        self._pending: dict[int, _Pending] = {}
+        self._room: anyio.Event | None = None
+        self._unsent = bytearray()
+        self._to_write: anyio.Event | None = None  # there while the writer sleeps
+        self._owing: anyio.Event | None = None  # there while the server owes nothing
+        self._heard = 0
+        self._scope = anyio.CancelScope()
+
+    def __repr__(self) -> str:
+        return f"<Connection to {self.node_id!r} at {host_port(self.address)}>"
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether new requests have a chance here."""
+        return self.is_open and not self.is_leaving
+
+    async def room(self) -> None:
+        """Wait until the server is ready to read one more request, or the connection has ended."""
+        while self.is_open and len(self._pending) >= self._requests_max:
+            if self._room is None:
+                self._room = anyio.Event()
+            await self._room.wait()
+
+    async def request(self, kind: Any, *fields: Any) -> msgspec.Raw:
+        """Ask, and wait for the answer. The request is on its way before the first wait.
+
+        Args:
+            kind: one of `protocol.Request`.
+            fields: its fields after the id.
+
+        Returns:
+            What the request returned, as msgpack.
+
+        Raises:
+            NotSent: the connection had ended; nothing was asked.
+            ServerLost: the connection ended before the answer came.
+            ConfigError: the request is larger than the server reads.
+            Exception: what the server answered; see `failures`.
+
+        Cancelling tells the server that nobody waits any more.
+        """
+        request_id, pending = self._ask(kind, fields)
+        try:
+            await pending.done.wait()
+        except BaseException:
+            if self._pending.pop(request_id, None) is not None:
+                self._wake_room()
+                if kind is not Propose:  # a command cannot be called back
+                    self._write(Cancel(request_id))
+            raise
+        answer = pending.answer
+        if type(answer) is Result:
+            return answer.value
+        if isinstance(answer, Failure):
+            raise error_of(answer, self._error_types)
+        raise ServerLost(self._ended_because)
+
+    async def run(self) -> None:
+        """Live until the connection ends or `close` is called; then nothing of it is left."""
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._read)
+                    tasks.start_soon(self._write_forever)
+                    tasks.start_soon(self._mind_silence)
+        finally:
+            self._end()
+            await anyio.aclose_forcefully(self._stream)
+
+    def close(self, because: str = "the client was closed") -> None:
+        """End the connection; whoever waits gets `ServerLost`. Idempotent."""
+        if self.is_open:
+            self._ended_because = f"{host_port(self.address)}: {because}"
+            self._end()
+            self._scope.cancel()
+
+    # -- asking ----------------------------------------------------------------------------
+
+    def _ask(self, kind: Any, fields: tuple[Any, ...]) -> tuple[int, _Pending]:
+        if not self.is_open:
+            raise NotSent(self._ended_because)
+        self._last_id = request_id = self._last_id + 1
+        self._write(kind(request_id, *fields))
+        pending = self._pending[request_id] = _Pending()
+        if self._owing is not None:
+            self._owing.set()
+            self._owing = None
+        return request_id, pending
+
+    def _write(self, request: Any) -> None:
+        size_before = len(self._unsent)
+        size_bytes = append_frame(self._unsent, request)
+        if size_bytes > self._frame_bytes_max:
+            del self._unsent[size_before:]
+            raise ConfigError(
+                f"a request of {size_bytes} bytes is larger than the server reads "
+                f"({self._frame_bytes_max}): split it, or raise the server's limit"
+            )
+        if self._to_write is not None:
+            self._to_write.set()
+            self._to_write = None
+
+    def _wake_room(self) -> None:
+        if self._room is not None:
+            self._room.set()
+            self._room = None
+
+    # -- the tasks -------------------------------------------------------------------------
+
+    async def _write_forever(self) -> None:
+        while True:
+            if not self._unsent:
+                self._to_write = asked = anyio.Event()
+                await asked.wait()
+            unsent, self._unsent = self._unsent, bytearray()
+            try:
+                await self._stream.send(bytes(unsent))
+            except _BREAKAGES as error:
+                self.close(sentence_of(error))
+                return
+
+    async def _read(self) -> None:
+        deframer = self._deframer
+        try:
+            while True:
+                while (payload := deframer.next_payload()) is not None:
+                    self._on_answer(decode_answer(payload))
+                deframer.feed(await self._stream.receive(RECEIVE_BYTES_MAX))
+                self._heard += 1
+        except _BREAKAGES as error:
+            self.close(sentence_of(error))
+
+    def _on_answer(self, answer: Result | Failure | Item | GoingAway) -> None:
+        if isinstance(answer, GoingAway):
+            self.is_leaving = True
+            return
+        if isinstance(answer, Item):
+            raise BadMessage("it sent a piece of a subscription that nobody has")
+        pending = self._pending.pop(answer.id, None)
+        if pending is not None:  # else nobody waits any more
+            pending.answer = answer
+            pending.done.set()
+            self._wake_room()
+
+    async def _mind_silence(self) -> None:
+        while True:
+            if not self._pending:
+                self._owing = anyio.Event()
+                await self._owing.wait()
+            if await self._is_silent():
+                self._ask(Ping, ())
+                if await self._is_silent():
+                    self.close(f"it was silent for {2 * self._silence_s:g} s")
+                    return
+
+    async def _is_silent(self) -> bool:
+        heard = self._heard
+        await anyio.sleep(self._silence_s)
+        return self._heard == heard and bool(self._pending)
+
+    def _end(self) -> None:
+        self.is_open = False
+        pending, self._pending = self._pending, {}
+        for each in pending.values():
+            each.done.set()
+        self._wake_room()

@@ -1,0 +1,42 @@
+"""What a client is told beyond the cluster's own errors.
+
+Rules of this file: each error says whether the command may have been applied. `OutcomeUnknown`
+among its bases means that it may.
+"""
+
+from __future__ import annotations
+
+from ..core.errors import OutcomeUnknown, RaftError
+
+
+class DeadlineExceeded(RaftError):  # noqa: N818 - as the field says
+    """The call's deadline passed. Unless it is an `OutcomeUnknown` too, nothing was applied."""
+
+
+class DeadlineOutcomeUnknown(DeadlineExceeded, OutcomeUnknown):
+    """The call's deadline passed while the command was on its way: it may or may not be applied."""
+
+
+class ServerLost(RaftError):  # noqa: N818 - what happened
+    """A server could not be reached, or its connection ended. A call goes elsewhere by itself; a
+    subscription, or a question to one certain server, ends with this."""
+
+
+class ServerLeaving(RaftError):  # noqa: N818 - what happens
+    """The server is shutting down and did not take the request."""
+
+
+class HandshakeRefused(RaftError):  # noqa: N818 - what happened
+    """A server does not talk to this client, and never will.
+
+    Attributes:
+        refusal: "not-a-client", "version" or "cluster".
+    """
+
+    def __init__(self, refusal: str, message: str) -> None:
+        self.refusal = refusal
+        super().__init__(message)
+
+
+class ClientClosed(RaftError):  # noqa: N818 - a state
+    """The client is not open: use it inside its `with`."""

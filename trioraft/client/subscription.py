@@ -1,0 +1,111 @@
+"""Subscriptions: what a server tells of its own accord, over a connection of their own.
+
+Rules of this file:
+
+* A subscription shares its connection with nobody, so a slow reader holds up nobody else: it reads
+  when its owner asks for the next item, and TCP makes the server wait.
+* It has no task. It ends with its `async with`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, final
+
+import anyio
+import msgspec
+
+from ..core.errors import BadMessage, ConfigError
+from ..core.types import Address, NodeId
+from ..transport.addresses import host_port
+from .dialing import RECEIVE_BYTES_MAX, Dialer, Reached, sentence_of
+from .errors import ServerLeaving, ServerLost
+from .failures import error_of
+from .protocol import Failure, GoingAway, Result, decode_answer, frame
+from .servers import Servers
+
+_ONLY_REQUEST = 1
+
+
+@final
+class _Subscription:
+    """An async iterator over items."""
+
+    def __init__(
+        self,
+        reached: Reached,
+        address: Address,
+        decoder: msgspec.msgpack.Decoder[Any],
+        error_types: dict[str, type[Exception]],
+    ) -> None:
+        self._stream = reached.stream
+        self._deframer = reached.deframer
+        self._address = address
+        self._decoder = decoder
+        self._error_types = error_types
+
+    def __aiter__(self) -> _Subscription:
+        return self
+
+    async def __anext__(self) -> Any:
+        answer = decode_answer(await self._next_payload())
+        if isinstance(answer, Failure):
+            raise error_of(answer, self._error_types)
+        if isinstance(answer, Result):
+            raise StopAsyncIteration
+        if isinstance(answer, GoingAway):
+            raise ServerLeaving(f"{host_port(self._address)} is shutting down: subscribe elsewhere")
+        try:
+            return self._decoder.decode(answer.value)
+        except msgspec.MsgspecError as error:
+            raise ConfigError(f"an item is not of the type that was given: {error}") from error
+
+    async def _next_payload(self) -> bytes | bytearray:
+        try:
+            while True:
+                payload = self._deframer.next_payload()
+                if payload is not None:
+                    return payload
+                self._deframer.feed(await self._stream.receive(RECEIVE_BYTES_MAX))
+        except (
+            OSError,
+            anyio.BrokenResourceError,
+            anyio.ClosedResourceError,
+            anyio.EndOfStream,
+            BadMessage,
+        ) as error:
+            raise ServerLost(f"{host_port(self._address)}: {sentence_of(error)}") from error
+
+
+@asynccontextmanager
+async def open_subscription(
+    dialer: Dialer,
+    servers: Servers,
+    at: NodeId | Address | None,
+    request: tuple[Any, ...],
+    *,
+    decoder: msgspec.msgpack.Decoder[Any],
+    error_types: dict[str, type[Exception]],
+) -> AsyncIterator[AsyncIterator[Any]]:
+    """Subscribe at a server.
+
+    Args:
+        dialer: how to reach it.
+        servers: where it is.
+        at: which one; None: the leader's if it is known, else any.
+        request: the request's type, and its fields after the id.
+        decoder: of items.
+        error_types: by name: what the state machine raises on purpose.
+    """
+    address = (await servers.any()).address if at is None else await servers.address_of(at)
+    reached = await dialer.dial(address, servers.name_at(address))
+    try:
+        kind, *fields = request
+        try:
+            await reached.stream.send(frame(kind(_ONLY_REQUEST, *fields)))
+        except (OSError, anyio.BrokenResourceError) as error:
+            raise ServerLost(f"{host_port(address)}: {sentence_of(error)}") from error
+        yield _Subscription(reached, address, decoder, error_types)
+    finally:
+        await anyio.aclose_forcefully(reached.stream)

@@ -1,0 +1,345 @@
+"""One client's connection: its requests in, answers out, in whatever order they come.
+
+Rules of this file:
+
+* Every request that was read is answered, or the connection ends; none waits unanswered for good.
+* No task per command: what arrived together is proposed together, and one task collects the
+  outcomes, which come in the order of the log.
+* Backpressure is not reading: with too much unanswered or untaken, the socket is left alone, and
+  TCP makes the client wait.
+* What a stranger does costs him his connection and nobody else anything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from functools import partial
+from typing import Any, final
+
+import trio
+
+from ..client.errors import ServerLeaving
+from ..client.failures import failure_of
+from ..client.protocol import (
+    MAGIC,
+    PROTOCOL_VERSION,
+    Cancel,
+    GetStatus,
+    GoingAway,
+    Hello,
+    Ping,
+    Propose,
+    Query,
+    Request,
+    Watch,
+    WatchStatus,
+    decode_hello,
+    decode_request,
+    frame,
+    id_of_unknown,
+)
+from ..core.errors import BadMessage, ConfigError, NotLeader, Overloaded, RaftError
+from ..proposals import Proposal
+from ..transport.session import RECEIVE_BYTES_MAX, Connection, sentence_of
+from ..wakeup import Wakeup
+from .administering import administer
+from .context import ServiceContext
+from .outbox import Outbox
+from .queries import Queries
+from .watching import watch_machine, watch_node
+
+_LEAVING = "the server is shutting down and did not take the request: ask another one"
+
+
+@final
+class Conversation:
+    """One connection of a client port. `run` is its life."""
+
+    def __init__(self, context: ServiceContext, connection: Connection) -> None:
+        self._context = context
+        self._connection = connection
+        self._outbox = Outbox(connection, context.limits, 0)
+        self._proposals: deque[tuple[int, Proposal]] = deque()
+        self._proposed = Wakeup()
+        self._unanswered = 0
+        self._answered = trio.lowlevel.ParkingLot()
+        self._scopes: dict[int, trio.CancelScope] = {}  # of requests that have a task
+        self._watches: set[int] = set()  # those of them that end only with one side's will
+        self._queries = Queries(context, self._answer, self._fail, self._take_breath)
+        self._nursery: trio.Nursery | None = None
+        self._reading = trio.CancelScope()
+
+    async def run(self) -> None:
+        """Serve the connection to its end, and close it."""
+        try:
+            if await self._admit():
+                await self._serve()
+        finally:
+            self._connection.hang_up()
+
+    async def leave(self) -> None:
+        """The server goes: take nothing new, answer what is under way, and hang up."""
+        if self._nursery is None:
+            self._connection.hang_up()
+            return
+        self._outbox.put(GoingAway())
+        self._queries.refuse_all(ServerLeaving(_LEAVING))
+        for request_id in self._watches:
+            self._scopes[request_id].cancel()
+        while self._unanswered:
+            await self._answered.park()
+        await self._outbox.drained()
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    # -- the beginning ---------------------------------------------------------------------
+
+    async def _admit(self) -> bool:
+        context, connection = self._context, self._connection
+        timeout_s = context.limits.handshake_timeout_s
+        reason = f"it did not say who it is within {timeout_s:g} s"
+        with trio.move_on_after(timeout_s):
+            try:
+                return await self._shake_hands()
+            except BadMessage as error:
+                reason = str(error)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                reason = f"the connection broke during the handshake: {sentence_of(error)}"
+        context.reject(connection.remote, reason)
+        return False
+
+    async def _shake_hands(self) -> bool:
+        context, connection = self._context, self._connection
+        if context.tls is not None:
+            await connection.secure(context.tls, server_hostname=None)
+        payload = await connection.receive_payload()
+        if payload is None:
+            raise BadMessage("it closed the connection without saying who it is")
+        hello = decode_hello(payload)
+        refused, reason = _why_not(hello, context)
+        if refused:
+            await connection.stream.send_all(frame(context.welcome(refused, reason)))
+            raise BadMessage(reason)
+        await connection.stream.send_all(frame(context.welcome()))
+        self._outbox = Outbox(connection, context.limits, hello.frame_bytes_max)
+        connection.deframer.frame_bytes_max = context.limits.frame_bytes_max
+        return True
+
+    async def _serve(self) -> None:
+        """Read, answer, and end when either is over."""
+        connection = self._connection
+        name = trio.lowlevel.current_task().name
+        reason = ""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._collect, name=f"{name}.outcomes")
+                nursery.start_soon(self._outbox.send_forever, name=f"{name}.answers")
+                await self._read()
+                nursery.cancel_scope.cancel()
+        except* BadMessage as errors:
+            reason = str(errors.exceptions[0])
+        except* trio.TooSlowError:
+            reason = f"it took no answer for {self._context.limits.frame_timeout_s:g} s"
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # it is gone, which is its right
+        finally:
+            self._nursery = None
+            self._outbox.abandon()
+            self._unanswered = 0
+            self._answered.unpark_all()
+        if reason:
+            self._context.reject(connection.remote, reason)
+
+    # -- requests --------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        deframer, scope = self._connection.deframer, self._reading
+        timeout_s = self._context.limits.frame_timeout_s
+        with scope:
+            while True:
+                whole_frames = False
+                while (payload := deframer.next_payload()) is not None:
+                    whole_frames = True
+                    if scope.deadline != math.inf:
+                        scope.deadline = math.inf  # while it is we who do not read
+                    try:
+                        request = decode_request(payload)
+                    except BadMessage:
+                        self._refuse_unknown(payload)
+                        continue
+                    self._unanswered += 1
+                    if type(request) is Propose:
+                        await self._propose(request)
+                    else:
+                        self._take(request)
+                    if self._is_behind:
+                        await self._catch_up()
+                # The deadline belongs to the frame that is half there.
+                if deframer.pending and (whole_frames or scope.deadline == math.inf):
+                    scope.deadline = trio.current_time() + timeout_s
+                data = await self._connection.stream.receive_some(RECEIVE_BYTES_MAX)
+                if not data:
+                    return
+                deframer.feed(data)
+        raise BadMessage(f"a request took longer than {timeout_s:g} s to arrive")
+
+    @property
+    def _is_behind(self) -> bool:
+        return self._unanswered >= self._context.limits.requests_max or self._outbox.is_full
+
+    async def _catch_up(self) -> None:
+        while self._unanswered >= self._context.limits.requests_max:
+            await self._answered.park()
+        await self._outbox.room()
+
+    async def _take_breath(self) -> None:
+        """Before one more answer: many large ones must not pile up."""
+        if self._outbox.is_full:
+            await self._outbox.room()
+
+    async def _propose(self, request: Propose) -> None:
+        if self._context.is_leaving:
+            self._fail(request.id, ServerLeaving(_LEAVING))
+            return
+        while True:
+            try:
+                proposal = self._context.node.submit(request.data)
+            except Overloaded as error:
+                if not self._proposals:  # others fill the room: the client shall come again
+                    self._fail(request.id, error)
+                    return
+            except RaftError as error:
+                self._fail(request.id, error)
+                return
+            else:
+                self._proposals.append((request.id, proposal))
+                self._proposed.set()
+                return
+            await self._answered.park()  # our own commands fill it: wait for one of them
+
+    async def _collect(self) -> None:
+        """Answer the commands. Their outcomes come in the order of the log."""
+        proposals = self._proposals
+        while True:
+            await self._proposed.wait()
+            while proposals:
+                request_id, proposal = proposals[0]
+                try:
+                    value = await proposal.result()
+                except Exception as error:  # noqa: BLE001 - the command's result, whatever it is
+                    self._fail(request_id, error)
+                else:
+                    self._answer(request_id, value)
+                proposals.popleft()
+                await self._take_breath()
+
+    def _take(self, request: Request) -> None:
+        """Answer what can be answered at once, and give the rest to a task."""
+        if isinstance(request, Ping):
+            self._answer(request.id, None)
+        elif isinstance(request, GetStatus):
+            self._answer(request.id, self._context.status())
+        elif isinstance(request, Cancel):
+            self._cancel(request)
+        elif self._context.is_leaving:
+            self._fail(request.id, ServerLeaving(_LEAVING))
+        elif isinstance(request, Query):
+            if self._nursery is not None:
+                self._queries.put(request, self._nursery)
+        elif isinstance(request, Watch):
+            self._start(request.id, watch_machine, self._context, self._outbox, request)
+            self._watches.add(request.id)
+        elif isinstance(request, WatchStatus):
+            self._start(request.id, watch_node, self._context, self._outbox, request)
+            self._watches.add(request.id)
+        else:
+            self._start(request.id, administer, self._context.node, request)
+
+    def _start(self, request_id: int, work: Any, *args: Any) -> None:
+        if request_id in self._scopes:
+            raise BadMessage(f"request id {request_id} is in use already")
+        if self._nursery is not None:
+            scope = self._scopes[request_id] = trio.CancelScope()
+            self._nursery.start_soon(
+                partial(self._run, request_id, scope, work, args),
+                name=f"{trio.lowlevel.current_task().name}.{work.__name__}",
+            )
+
+    async def _run(self, request_id: int, scope: trio.CancelScope, work: Any, args: Any) -> None:
+        try:
+            with scope:
+                try:
+                    value = await work(*args)
+                except Exception as error:  # noqa: BLE001 - whatever it is, the client is told
+                    self._fail(request_id, error)
+                else:
+                    self._answer(request_id, value)
+            if scope.cancelled_caught:
+                self._forget_one()
+        finally:
+            self._scopes.pop(request_id, None)
+            self._watches.discard(request_id)
+
+    def _cancel(self, request: Cancel) -> None:
+        self._forget_one()  # it has no answer of its own
+        if self._queries.cancel(request.id):
+            self._forget_one()
+        scope = self._scopes.get(request.id)
+        if scope is not None:
+            scope.cancel()
+
+    def _refuse_unknown(self, payload: bytes | bytearray) -> None:
+        request_id = id_of_unknown(payload)
+        if request_id is None:
+            decode_request(payload)  # says what is wrong with it
+            return
+        self._unanswered += 1
+        self._fail(
+            request_id,
+            ConfigError("this server does not know such a request: upgrade it, or ask another one"),
+        )
+
+    # -- answers ---------------------------------------------------------------------------
+
+    def _answer(self, request_id: int, value: object) -> None:
+        self._outbox.put_value(request_id, value)
+        self._forget_one()
+
+    def _fail(self, request_id: int, error: Exception) -> None:
+        address = None
+        if isinstance(error, NotLeader) and error.leader_id is not None:
+            address = self._context.client_addresses.get(error.leader_id)
+        self._outbox.put(failure_of(request_id, error, address))
+        self._forget_one()
+
+    def _forget_one(self) -> None:
+        self._unanswered -= 1
+        self._answered.unpark_all()
+
+
+def _why_not(hello: Hello, context: ServiceContext) -> tuple[str, str]:
+    """Why this client is not taken: a `Refusal` and a sentence; both empty if it is."""
+    if hello.magic != MAGIC:
+        return (
+            "not-a-client",
+            f"it began with {hello.magic[:64]!r}, a client begins with {MAGIC!r}: clients and "
+            "peers have ports of their own",
+        )
+    if hello.version != PROTOCOL_VERSION:
+        return (
+            "version",
+            f"client protocol {hello.version} was offered, this server speaks {PROTOCOL_VERSION}",
+        )
+    if hello.cluster_id != context.cluster_id:
+        return (
+            "cluster",
+            f"the client is for cluster {hello.cluster_id[:64]!r}, this server belongs to "
+            f"{context.cluster_id[:64]!r}",
+        )
+    if context.is_leaving:
+        return "leaving", "the server is shutting down"
+    if context.connections > context.limits.connections_max:
+        return "too-many", f"there are already {context.limits.connections_max} clients"
+    return "", ""

@@ -1,0 +1,124 @@
+"""What one client is yet to be told, and the task that tells it.
+
+Rules of this file:
+
+* Answers are put down without waiting, whoever has them, and leave in one piece.
+* A client that takes nothing for `frame_timeout_s` is cut off.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import trio
+
+from ..client.failures import failure_of
+from ..client.protocol import Answer, Failure, Item, Result, append_frame, encode_value
+from ..core.errors import ConfigError
+from ..transport.session import Connection
+from ..wakeup import Wakeup
+from .limits import ServiceLimits
+
+
+@final
+class Outbox:
+    """The answers of one connection.
+
+    Args:
+        connection: where they go.
+        limits: bounds.
+        frame_bytes_max: largest frame that the client reads.
+    """
+
+    def __init__(self, connection: Connection, limits: ServiceLimits, frame_bytes_max: int) -> None:
+        self._connection = connection
+        self._limits = limits
+        self._frame_bytes_max = frame_bytes_max
+        self._unsent = bytearray()
+        self._is_sending = False
+        self._work = Wakeup()
+        self._drained = trio.lowlevel.ParkingLot()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the client should take some first."""
+        return len(self._unsent) > self._limits.unsent_bytes_max
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything is with the kernel."""
+        return not self._unsent and not self._is_sending
+
+    def put(self, answer: Answer) -> None:
+        """Put an answer down."""
+        start = len(self._unsent)
+        size_bytes = append_frame(self._unsent, answer)
+        if size_bytes > self._frame_bytes_max and not isinstance(answer, Failure):
+            del self._unsent[start:]
+            self._put_too_large(answer, size_bytes)
+        self._work.set()
+
+    def put_value(self, request_id: int, value: object, kind: type[Result | Item] = Result) -> None:
+        """Put a result (or an item) down; what cannot be encoded becomes a failure."""
+        try:
+            answer = kind(request_id, encode_value(value))
+        except (TypeError, ValueError, OverflowError) as error:
+            self.put(
+                failure_of(
+                    request_id,
+                    ConfigError(
+                        f"the state machine returned a {type(value).__name__}, which cannot be "
+                        f"sent: {error}. Return bytes, numbers, text, lists, dicts, or msgspec "
+                        "structs"
+                    ),
+                )
+            )
+            return
+        self.put(answer)
+
+    async def room(self) -> None:
+        """Wait until the client has taken enough."""
+        while self.is_full:
+            await self._drained.park()
+
+    async def drained(self) -> None:
+        """Wait until everything is with the kernel."""
+        while not self.is_empty:
+            await self._drained.park()
+
+    def abandon(self) -> None:
+        """The connection is over: there is nothing to wait for any more."""
+        self._unsent.clear()
+        self._is_sending = False
+        self._drained.unpark_all()
+
+    async def send_forever(self) -> None:
+        """Send until cancelled.
+
+        Raises:
+            trio.BrokenResourceError, trio.ClosedResourceError: the connection ended.
+            trio.TooSlowError: the client takes nothing.
+        """
+        send_all = self._connection.stream.send_all
+        while True:
+            await self._work.wait()
+            while self._unsent:
+                unsent, self._unsent = self._unsent, bytearray()
+                self._is_sending = True
+                with trio.fail_after(self._limits.frame_timeout_s):
+                    await send_all(unsent)
+                self._is_sending = False
+                self._drained.unpark_all()
+
+    def _put_too_large(self, answer: Answer, size_bytes: int) -> None:
+        if isinstance(answer, Result | Item):
+            append_frame(
+                self._unsent,
+                failure_of(
+                    answer.id,
+                    ConfigError(
+                        f"the answer has {size_bytes} bytes, this client reads at most "
+                        f"{self._frame_bytes_max}: ask for less, or raise Client(frame_bytes_max=…)"
+                    ),
+                ),
+            )
