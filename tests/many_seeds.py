@@ -24,13 +24,18 @@ import attrs
 import trio
 from trio.testing import MockClock
 
-from tests.scenarios import elections, replication
+from tests.scenarios import elections, kv, membership, replication
 from trioraft.testing.cluster import open_cluster
 from trioraft.testing.leaks import no_leaks
 
 CHUNK = 25
-SCENARIOS: Final = {**elections.SCENARIOS, **replication.SCENARIOS}
-GROUPS: Final = {"elections": elections.SCENARIOS, "replication": replication.SCENARIOS}
+GROUPS: Final = {
+    "elections": elections.SCENARIOS,
+    "replication": replication.SCENARIOS,
+    "membership": membership.SCENARIOS,
+    "kv": kv.SCENARIOS,
+}
+SCENARIOS: Final = {name: story for group in GROUPS.values() for name, story in group.items()}
 
 
 @attrs.frozen

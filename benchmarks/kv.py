@@ -1,0 +1,148 @@
+"""python -m benchmarks.kv: what a client gets from three `trioraft serve` processes with SQLite.
+
+    python -m benchmarks.kv --seconds 5 --json kv.json
+
+Rules of this file:
+
+* Everything is as a user has it: the command itself, with its defaults, each server in a process of
+  its own with its data on a disk, and one `trioraft.Client` with its session in this process.
+* One connection throughout. A window of N is N tasks that put one value after the other.
+* A put counts when its answer is here. The first tenth of the time warms up and does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import trio
+
+from tests.serve.processes import ServerProcesses
+from trioraft.client.client import Client
+from trioraft.kv import ERROR_TYPES, KvClient
+
+from .stats import percentile
+
+KEYS: Final = 1000
+WARM_UP: Final = 0.1
+"""Part of the time that does not count."""
+SECONDS_MIN: Final = 0.1
+
+
+@attrs.frozen
+class Measured:
+    """One window."""
+
+    window: int
+    what: str
+    per_s: float
+    p50_ms: float
+    p99_ms: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what:<4} window {self.window:>4}: {self.per_s:>9,.0f}/s   "
+            f"p50 {self.p50_ms:7.2f} ms   p99 {self.p99_ms:7.2f} ms"
+        )
+
+
+async def measure(kv: KvClient, what: str, window: int, seconds: float, value: bytes) -> Measured:
+    """Keep `window` calls on their way for this long."""
+    took_s: list[float] = []
+    counts_from = time.perf_counter() + WARM_UP * seconds
+    ends_at = counts_from + (1 - WARM_UP) * seconds
+    numbers = itertools.count()
+
+    async def caller() -> None:
+        while True:
+            key = b"bench/%d" % (next(numbers) % KEYS)
+            begun = time.perf_counter()
+            if what == "put":
+                await kv.put(key, value)
+            else:
+                await kv.get(key)
+            ended = time.perf_counter()
+            if ended > ends_at:
+                return
+            if begun >= counts_from:
+                took_s.append(ended - begun)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(window):
+            nursery.start_soon(caller)
+    return Measured(
+        window,
+        what,
+        len(took_s) / ((1 - WARM_UP) * seconds),
+        percentile(took_s, 50) * 1e3,
+        percentile(took_s, 99) * 1e3,
+    )
+
+
+async def run(
+    servers: ServerProcesses, windows: Sequence[int], seconds: float, value: bytes
+) -> list[Measured]:
+    """Measure each window, puts and gets."""
+    measured = []
+    async with Client(servers.addresses, error_types=ERROR_TYPES, timeout_s=30) as client:
+        kv = KvClient(client)
+        await kv.put("bench/0", value)
+        for what, window in itertools.product(("put", "get"), windows):
+            measured.append(await measure(kv, what, window, seconds, value))
+            print(measured[-1], flush=True)
+    return measured
+
+
+def document(measured: Sequence[Measured], value_bytes: int) -> dict[str, Any]:
+    """For a file: the numbers, and where they were taken."""
+    return {
+        "benchmark": "kv",
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "servers": 3,
+        "value_bytes": value_bytes,
+        "measured": [attrs.asdict(each) for each in measured],
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kv")
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each measurement")
+    parser.add_argument("--window", type=int, action="append", metavar="N", help="1, 64, 256")
+    parser.add_argument("--value-bytes", type=int, default=100, metavar="N")
+    parser.add_argument("--data", type=Path, help="where the servers' directories go")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here, too")
+    options = parser.parse_args(argv)
+    windows = options.window or [1, 64, 256]
+    if options.seconds < SECONDS_MIN or min(windows) < 1 or options.value_bytes < 0:
+        parser.error(f"give at least {SECONDS_MIN} seconds, windows from 1, and a size from 0")
+    print(f"three servers with SQLite, one connection, values of {options.value_bytes} bytes")
+    with (
+        tempfile.TemporaryDirectory(prefix="trioraft-kv-", dir=options.data) as directory,
+        ServerProcesses(Path(directory), options=["--log-level", "warning"]) as servers,
+    ):
+        servers.start()
+        measured = trio.run(
+            partial(run, servers, windows, options.seconds, bytes(options.value_bytes))
+        )
+    if options.json is not None:
+        content = json.dumps(document(measured, options.value_bytes), indent=2)
+        options.json.write_text(content + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""The clients: each with a session of its own, and one record of what all of them were told."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Final
+
+import attrs
+import trio
+
+from trioraft.client.client import Client
+from trioraft.core.errors import RaftError
+from trioraft.core.types import Address
+from trioraft.kv import ERROR_TYPES, KvClient
+from trioraft.testing import History, KeyValue
+
+CALL_TIMEOUT_S: Final = 5.0
+"""Deadline of each call."""
+SLACK_S: Final = 1.0
+"""How late a call may notice its deadline: this process shares the machine with the servers."""
+KEY_CALLS: Final = 150
+"""After so many calls the clients go on to other keys: it keeps the histories checkable."""
+KEYS: Final = 4
+THINK_S: Final = 0.004
+"""Longest pause between two calls of a client, usually."""
+ABSENT_S: Final = 2.0
+"""Longest pause now and then: who comes back meets a leader that was paused and deposed meanwhile,
+and must not believe what it remembers."""
+ABSENT_CHANCE: Final = 0.02
+
+
+@attrs.define
+class Record:
+    """What all clients did, and what came of it."""
+
+    history: History = attrs.field(factory=History)
+    appended: dict[str, list[str]] = attrs.field(factory=dict)
+    """By client: the words of its own log that were acknowledged, in order."""
+    uncertain: dict[str, set[str]] = attrs.field(factory=dict)
+    """Those of which it is not known."""
+    acknowledged: int = 0
+    errors: Counter[str] = attrs.field(factory=Counter)
+    progress: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
+    """Woken at each acknowledgement."""
+    longest_s: float = 0.0
+    calls: int = 0
+
+
+class Caller:
+    """One client."""
+
+    def __init__(self, name: str, record: Record, rng: random.Random) -> None:
+        self.name = name
+        self._record = record
+        self._rng = rng
+        self._number = 0
+        record.appended[name] = []
+        record.uncertain[name] = set()
+
+    async def run(self, addresses: list[Address], stop: trio.Event) -> None:
+        """Call until told to stop."""
+        async with Client(
+            addresses, timeout_s=CALL_TIMEOUT_S, error_types=ERROR_TYPES, rng=self._rng
+        ) as client:
+            kv = KvClient(client)
+            while not stop.is_set():
+                await self._call_once(kv)
+                is_absent = self._rng.random() < ABSENT_CHANCE
+                await trio.sleep(self._rng.uniform(0, ABSENT_S if is_absent else THINK_S))
+
+    async def _call_once(self, kv: KvClient) -> None:
+        record, begun_s = self._record, trio.current_time()
+        record.calls += 1
+        try:
+            if self._rng.random() < 0.25:
+                await self._append_to_own_log(kv)
+            else:
+                await self._do_anything(kv)
+        except RaftError as error:
+            record.errors[type(error).__name__] += 1
+        else:
+            record.acknowledged += 1
+            record.progress.unpark_all()
+        took_s = trio.current_time() - begun_s
+        record.longest_s = max(record.longest_s, took_s)
+        if took_s > CALL_TIMEOUT_S + SLACK_S:
+            raise AssertionError(
+                f"client {self.name}: a call took {took_s:.2f} s, its deadline is {CALL_TIMEOUT_S}"
+            )
+
+    async def _append_to_own_log(self, kv: KvClient) -> None:
+        self._number += 1
+        word = f"{self.name}.{self._number}"
+        try:
+            await kv.append(f"log/{self.name}", f"{word};")
+        except BaseException:
+            self._record.uncertain[self.name].add(word)
+            raise
+        self._record.appended[self.name].append(word)
+
+    async def _do_anything(self, kv: KvClient) -> None:
+        record, rng = self._record, self._rng
+        self._number += 1
+        key = f"{len(record.history) // (KEYS * KEY_CALLS)}/{rng.randrange(KEYS)}"
+        word = f"{self.name}.{self._number};"
+        choice = rng.random()
+        if choice < 0.35:
+            with record.history.operation(self.name, KeyValue.Get(key)) as operation:
+                found = await kv.get(key)
+                operation.ok(None if found is None else found.decode())
+        elif choice < 0.60:
+            with record.history.operation(self.name, KeyValue.Append(key, word)) as operation:
+                await kv.append(key, word)
+                operation.ok()
+        elif choice < 0.80:
+            with record.history.operation(self.name, KeyValue.Put(key, word)) as operation:
+                await kv.put(key, word)
+                operation.ok()
+        elif choice < 0.95:
+            expected = (await kv.get(key) or b"").decode() or None
+            call = KeyValue.CompareAndSet(key, expected, word)
+            with record.history.operation(self.name, call) as operation:
+                operation.ok((await kv.cas(key, expected, word)).swapped)
+        else:
+            with record.history.operation(self.name, KeyValue.Delete(key)) as operation:
+                await kv.delete(key)
+                operation.ok()
+
+
+def check_log(name: str, record: Record, log: str) -> None:
+    """No acknowledged append of this client is lost, none is there twice, none is out of order."""
+    words = log.split(";")[:-1]
+    acknowledged = record.appended[name]
+    twice = [word for word, count in Counter(words).items() if count > 1]
+    if twice:
+        raise AssertionError(f"client {name}: appended twice: {twice[:5]}")
+    lost = set(acknowledged) - set(words)
+    if lost:
+        raise AssertionError(
+            f"client {name}: {len(lost)} acknowledged and lost: {sorted(lost)[:5]}"
+        )
+    strange = set(words) - set(acknowledged) - record.uncertain[name]
+    if strange:
+        raise AssertionError(f"client {name}: never appended: {sorted(strange)[:5]}")
+    if [word for word in words if word not in record.uncertain[name]] != acknowledged:
+        raise AssertionError(f"client {name}: its appends are out of order")

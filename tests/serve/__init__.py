@@ -1,0 +1,1 @@
+"""`trioraft serve`."""

@@ -1,0 +1,28 @@
+"""The commands, run in this process: a process of its own would cost each half a second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from typer.testing import CliRunner, Result
+
+from trioraft.cli import _application
+
+
+def run(
+    *arguments: str, input: str | bytes | None = None, env: Mapping[str, str] | None = None
+) -> Result:
+    """What `trioraft ARGUMENTS` does; nothing of this environment's TRIORAFT_… is seen."""
+    clean = {"TRIORAFT_ADDRESSES": None, "TRIORAFT_CLUSTER_ID": None, "TRIORAFT_INSECURE": None}
+    result = CliRunner().invoke(
+        _application(arguments[0]), list(arguments), input=input, env={**clean, **(env or {})}
+    )
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def lines(result: Result) -> list[str]:
+    """Its standard output, line by line; it succeeded."""
+    assert result.exit_code == 0, result.output
+    return result.stdout.splitlines()

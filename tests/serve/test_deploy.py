@@ -1,0 +1,230 @@
+"""The manifests in `deploy/`: they use documented options only, and what they start serves.
+
+Rules of this file: a container becomes a process on the loopback. Host names become 127.0.0.1,
+ports free ones, and its volume a directory; nothing else of what the manifest says is changed.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import yaml
+
+from tests.serve.commands import lines, run
+from tests.serve.processes import ServerProcess, free_ports, shown
+from trioraft.serve.options import OPTIONS
+from trioraft.serve.settings import read_settings
+from trioraft.serve.sources import gather
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+
+
+@attrs.frozen
+class Container:
+    """What a manifest starts once."""
+
+    name: str
+    command: tuple[str, ...]
+    """After `trioraft`, the image's entry point."""
+    environment: dict[str, str]
+    probes: tuple[tuple[str, ...], ...]
+    """Commands, `trioraft` included."""
+    volume: str
+
+
+def of_compose() -> list[Container]:
+    content = yaml.safe_load(DEPLOY.joinpath("compose.yaml").read_text())
+    containers = []
+    for name, service in content["services"].items():
+        kind, *probe = service["healthcheck"]["test"]
+        assert kind == "CMD"
+        (volume,) = service["volumes"]
+        assert volume.partition(":")[0] in content["volumes"]
+        containers.append(
+            Container(
+                name,
+                tuple(service["command"]),
+                service["environment"],
+                (tuple(probe),),
+                volume.partition(":")[2],
+            )
+        )
+    return containers
+
+
+def documents() -> dict[str, dict[str, Any]]:
+    found = yaml.safe_load_all(DEPLOY.joinpath("statefulset.yaml").read_text())
+    return {f"{each['kind']}/{each['metadata']['name']}": each for each in found}
+
+
+def of_statefulset() -> list[Container]:
+    stateful = documents()["StatefulSet/trioraft"]
+    (container,) = stateful["spec"]["template"]["spec"]["containers"]
+    probes = [container[f"{kind}Probe"] for kind in ("startup", "liveness", "readiness")]
+    (mount,) = container["volumeMounts"]
+    containers = []
+    for number in range(stateful["spec"]["replicas"]):
+        pod = f"{stateful['metadata']['name']}-{number}"
+        environment = {each["name"]: each.get("value", pod) for each in container["env"]}
+        containers.append(
+            Container(
+                pod,
+                tuple(container["args"]),
+                environment,
+                tuple(tuple(probe["exec"]["command"]) for probe in probes),
+                mount["mountPath"],
+            )
+        )
+    return containers
+
+
+MANIFESTS = {"compose": of_compose, "statefulset": of_statefulset}
+
+
+# -- what they say -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS)
+def test_only_documented_options_are_used(manifest: str) -> None:
+    docs = Path(__file__).parents[2].joinpath("docs", "serve.md").read_text()
+    variables = {option.variable for option in OPTIONS.values()}
+    for container in MANIFESTS[manifest]():
+        assert set(container.environment) <= variables
+        for command in (container.command, *container.probes):
+            for word in command:
+                if word.startswith("--"):
+                    assert f"`{word}" in docs or f" {word} " in docs, word
+        assert all(probe[:4] == ("trioraft", "admin", "status", "--check")
+                   for probe in container.probes)  # fmt: skip
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS)
+def test_the_servers_form_one_cluster(manifest: str) -> None:
+    voters = set()
+    for container in MANIFESTS[manifest]():
+        problems: list[str] = []
+        settings = read_settings(
+            gather(flags_of(container.command), container.environment, problems), problems
+        )
+        assert problems == []
+        assert settings is not None
+        assert str(settings.data).startswith(container.volume)
+        assert settings.advertise is not None
+        voters.add(settings.voters)
+        assert set(settings.client_peers) == set(settings.peers)
+    assert len(voters) == 1
+    assert len(voters.pop()) == 3
+
+
+def test_the_statefulset_fits_its_services() -> None:
+    found = documents()
+    stateful = found["StatefulSet/trioraft"]["spec"]
+    peers = found[f"Service/{stateful['serviceName']}"]["spec"]
+    assert peers["clusterIP"] == "None"
+    assert peers["publishNotReadyAddresses"]
+    labels = stateful["template"]["metadata"]["labels"]
+    assert labels == stateful["selector"]["matchLabels"] == peers["selector"]
+    ports = {
+        port["containerPort"] for port in stateful["template"]["spec"]["containers"][0]["ports"]
+    }
+    clients = found["Service/trioraft"]["spec"]
+    assert {port["port"] for port in [*peers["ports"], *clients["ports"]]} == ports
+    for pod in of_statefulset():
+        for entry in pod.environment["TRIORAFT_PEERS"].split():
+            name, _, address = entry.rstrip(",").partition("=")
+            assert address == f"{name}.{stateful['serviceName']}:7000"
+
+
+def flags_of(command: tuple[str, ...]) -> dict[str, str]:
+    assert command[0] == "serve"
+    words = command[1:]
+    assert all(word.startswith("--") for word in words[::2])
+    return {flag[2:]: value for flag, value in zip(words[::2], words[1::2], strict=True)}
+
+
+# -- what they start -----------------------------------------------------------------------
+
+
+class Adapted:
+    """A manifest's containers as processes of this machine."""
+
+    def __init__(self, containers: list[Container], directory: Path) -> None:
+        self.containers = containers
+        ids = [self._id_of(container) for container in containers]
+        with free_ports(2 * len(ids)) as addresses:
+            self.peers_at = dict(zip(ids, addresses[: len(ids)], strict=True))
+            self.clients_at = dict(zip(ids, addresses[len(ids) :], strict=True))
+        self.servers = []
+        for container in containers:
+            volume = directory / container.name
+            volume.mkdir()
+            self.servers.append(
+                ServerProcess(
+                    container.command[1:],
+                    directory / f"{container.name}.log",
+                    container.name,
+                    self._environment(container, volume),
+                )
+            )
+
+    @staticmethod
+    def _id_of(container: Container) -> str:
+        return flags_of(container.command).get("id") or container.environment["TRIORAFT_ID"]
+
+    def _environment(self, container: Container, volume: Path) -> dict[str, str]:
+        node_id = self._id_of(container)
+        environment = dict(container.environment)
+        for name, table in (("PEERS", self.peers_at), ("CLIENT_PEERS", self.clients_at)):
+            text = environment[f"TRIORAFT_{name}"]
+            for peer, address in table.items():
+                text, count = re.subn(rf"\b{peer}=[^,\s]+", f"{peer}={shown(address)}", text)
+                assert count == 1
+            environment[f"TRIORAFT_{name}"] = text
+        environment["TRIORAFT_LISTEN"] = f"0.0.0.0:{self.peers_at[node_id][1]}"
+        environment["TRIORAFT_CLIENT_LISTEN"] = f"0.0.0.0:{self.clients_at[node_id][1]}"
+        environment["TRIORAFT_DATA"] = environment["TRIORAFT_DATA"].replace(
+            container.volume, str(volume), 1
+        )
+        return environment
+
+    def probe(self, container: Container, probe: tuple[str, ...]) -> int:
+        """Run a probe as in this container; returns its exit code."""
+        address = shown(self.clients_at[self._id_of(container)])
+        adapted = [address if word == "127.0.0.1:8000" else word for word in probe[1:]]
+        return run(*adapted, env=container.environment).exit_code
+
+
+@pytest.fixture(params=MANIFESTS)
+def adapted(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Adapted]:
+    adapted = Adapted(MANIFESTS[request.param](), tmp_path)
+    try:
+        yield adapted
+    finally:
+        for server in adapted.servers:
+            server.kill()
+
+
+def test_what_is_started_serves_and_its_probes_agree(adapted: Adapted) -> None:
+    """Two of the three, which are a majority: every process costs a test time."""
+    containers, servers = adapted.containers[:2], adapted.servers[:2]
+    container = containers[0]
+    assert adapted.probe(container, container.probes[0]) == 3
+    for server in servers:
+        server.start()
+    for server in servers:
+        server.wait_ready()
+    address = shown(adapted.clients_at[adapted._id_of(container)])
+    lines(run("kv", "put", "k", "v", "--address", address))  # waits for a leader
+    for container in containers:
+        for probe in container.probes:
+            assert adapted.probe(container, probe) == 0
+    assert lines(run("kv", "get", "k", "--address", address)) == ["v"]
+    for server in servers:
+        server.signal(signal.SIGTERM)
+    assert [server.wait() for server in servers] == [0, 0]

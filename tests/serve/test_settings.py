@@ -1,0 +1,309 @@
+"""Settings: where they come from, what wins, and every problem at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioraft.serve.options import OPTIONS
+from trioraft.serve.settings import Settings, read_settings
+from trioraft.serve.sources import gather
+
+SOUND: dict[str, Any] = {
+    "id": "0",
+    "listen": "127.0.0.1:7000",
+    "client-listen": "127.0.0.1:8000",
+    "peer": ["1=127.0.0.1:7001", "2=127.0.0.1:7002"],
+    "data": "data",
+}
+
+
+def read(
+    flags: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> tuple[Settings | None, list[str]]:
+    problems: list[str] = []
+    settings = read_settings(gather(flags, environment or {}, problems), problems)
+    return settings, problems
+
+
+def sound(**changes: Any) -> Settings:
+    settings, problems = read(
+        SOUND | {name.replace("_", "-"): value for name, value in changes.items()}
+    )
+    assert problems == []
+    assert settings is not None
+    return settings
+
+
+def only_problem(**changes: Any) -> str:
+    settings, problems = read(
+        SOUND | {name.replace("_", "-"): value for name, value in changes.items()}
+    )
+    assert settings is None
+    assert len(problems) == 1, problems
+    return problems[0]
+
+
+# -- values --------------------------------------------------------------------------------
+
+
+def test_the_least_that_is_needed() -> None:
+    settings = sound()
+    assert settings.id == "0"
+    assert settings.peers == {"1": ("127.0.0.1", 7001), "2": ("127.0.0.1", 7002)}
+    assert settings.voters == ("0", "1", "2")
+    assert settings.data == Path("data").absolute()
+    assert settings.timing.election_timeout_s == (0.15, 0.3)
+    assert settings.limits.snapshot_bytes == 64 * 2**20
+    assert settings.log_format == "console"
+
+
+def test_every_value_arrives() -> None:
+    settings = sound(
+        election_timeout="1s-2s",
+        heartbeat="200ms",
+        fast_failover="false",
+        lease_clock_drift_max="0.01",
+        snapshot_entries="7",
+        snapshot_bytes="1MiB",
+        log_bytes_max="2GiB",
+        command_bytes_max="1000000",
+        client_connections_max="5",
+        watch_changes="9",
+        log_format="json",
+        log_level="debug",
+        cluster_id="mine",
+        advertise="localhost:7000",
+        create_data=True,
+    )
+    assert settings.timing.election_timeout_s == (1.0, 2.0)
+    assert settings.timing.heartbeat_interval_s == 0.2
+    assert not settings.timing.fast_failover
+    assert settings.timing.lease_clock_drift_max == 0.01
+    assert settings.limits.snapshot_entries == 7
+    assert settings.limits.snapshot_bytes == 2**20
+    assert settings.limits.command_bytes_max == 1_000_000
+    assert (settings.log_bytes_max, settings.client_connections_max) == (2**31, 5)
+    assert (settings.watch_changes, settings.log_format, settings.log_level) == (9, "json", "debug")
+    assert (settings.cluster_id, settings.create_data) == ("mine", True)
+    assert settings.advertise == ("localhost", 7000)
+
+
+def test_a_joining_node_has_no_voters() -> None:
+    assert sound(join=True).voters == ()
+    assert sound(join=True, peer=[]).voters == ()
+
+
+def test_all_nodes_may_share_one_list_of_peers() -> None:
+    settings = sound(
+        listen="0.0.0.0:7000", peer=["0=a:7000", "1=b:7000"], client_listen="0.0.0.0:8000",
+        insecure=True,
+    )  # fmt: skip
+    assert settings.peers == {"1": ("b", 7000)}
+    assert settings.voters == ("0", "1")
+    assert settings.advertise == ("a", 7000)
+
+
+def test_an_ipv6_address() -> None:
+    assert sound(listen="[::1]:7000").listen == ("::1", 7000)
+
+
+# -- sources -------------------------------------------------------------------------------
+
+
+def file_with(tmp_path: Path, content: str) -> str:
+    path = tmp_path / "node.toml"
+    path.write_text(content)
+    return str(path)
+
+
+def test_everything_from_a_file(tmp_path: Path) -> None:
+    config = file_with(
+        tmp_path,
+        """
+        id = 0
+        listen = "127.0.0.1:7000"
+        client-listen = "127.0.0.1:8000"
+        data = "data"
+        create-data = true
+        snapshot-entries = 500
+        [peers]
+        1 = "127.0.0.1:7001"
+        """,
+    )
+    settings, problems = read({"config": config})
+    assert problems == []
+    assert settings is not None
+    assert settings.id == "0"
+    assert settings.create_data
+    assert settings.limits.snapshot_entries == 500
+    assert settings.peers == {"1": ("127.0.0.1", 7001)}
+
+
+def test_everything_from_the_environment() -> None:
+    settings, problems = read(
+        {},
+        {
+            "TRIORAFT_ID": "0",
+            "TRIORAFT_LISTEN": "127.0.0.1:7000",
+            "TRIORAFT_CLIENT_LISTEN": "127.0.0.1:8000",
+            "TRIORAFT_PEERS": "1=127.0.0.1:7001, 2=127.0.0.1:7002",
+            "TRIORAFT_DATA": "data",
+            "TRIORAFT_CREATE_DATA": "yes",
+        },
+    )
+    assert problems == []
+    assert settings is not None
+    assert settings.voters == ("0", "1", "2")
+    assert settings.create_data
+
+
+def test_flags_win_over_environment_over_file(tmp_path: Path) -> None:
+    config = file_with(tmp_path, 'cluster-id = "file"\nheartbeat = "40ms"\nwatch-changes = 7\n')
+    environment = {"TRIORAFT_CLUSTER_ID": "environment", "TRIORAFT_HEARTBEAT": "30ms"}
+    settings, _ = read(SOUND | {"config": config, "cluster-id": "flag"}, environment)
+    assert settings is not None
+    assert settings.cluster_id == "flag"
+    assert settings.timing.heartbeat_interval_s == 0.03
+    assert settings.watch_changes == 7
+
+
+def test_the_environment_may_name_the_file(tmp_path: Path) -> None:
+    config = file_with(tmp_path, 'cluster-id = "file"\n')
+    settings, _ = read(SOUND, {"TRIORAFT_CONFIG": config})
+    assert settings is not None
+    assert settings.cluster_id == "file"
+
+
+def test_what_kubernetes_puts_into_the_environment_is_no_problem() -> None:
+    links = {
+        "TRIORAFT_SERVICE_HOST": "10.0.0.1",
+        "TRIORAFT_SERVICE_PORT": "7000",
+        "TRIORAFT_PORT": "tcp://10.0.0.1:7000",
+        "TRIORAFT_PORT_7000_TCP_ADDR": "10.0.0.1",
+        "TRIORAFT_CLIENT_SERVICE_HOST": "10.0.0.1",
+        "TRIORAFT_ADDRESSES": "127.0.0.1:8000",
+        "TRIORAFT_DEPLOYMENT_OWNER": "somebody",
+    }
+    assert read(SOUND, links)[1] == []
+
+
+# -- problems ------------------------------------------------------------------------------
+
+
+def test_every_problem_is_told_at_once() -> None:
+    settings, problems = read(
+        {
+            "listen": "nowhere",
+            "client-listen": "127.0.0.1:99999",
+            "peer": ["1=127.0.0.1:7001", "1=127.0.0.1:7002", "2"],
+            "heartbeat": "fast",
+            "log-format": "xml",
+        },
+        {"TRIORAFT_CLUSTERID": "x", "TRIORAFT_SNAPSHOT_BYTES": "0"},
+    )
+    assert settings is None
+    told = "\n".join(problems)
+    for expected in (
+        "TRIORAFT_CLUSTERID is no setting: did you mean TRIORAFT_CLUSTER_ID?",
+        "id is missing: give it with --id NAME, TRIORAFT_ID or 'id' in the file",
+        "--listen is 'nowhere': give HOST:PORT",
+        "--client-listen is '127.0.0.1:99999': the port is '99999'",
+        "--peer is '2': give ID=HOST:PORT",
+        "--peer names node '1' twice, at 127.0.0.1:7001 and at 127.0.0.1:7002",
+        "data is missing",
+        "--heartbeat is 'fast': give a time with its unit",
+        "TRIORAFT_SNAPSHOT_BYTES is '0': give a size",
+        "--log-format is 'xml': give one of json, console, raftlog",
+    ):
+        assert expected in told
+    assert len(problems) == 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"listen": "127.0.0.1"}, "--listen is '127.0.0.1': give HOST:PORT"),
+        ({"listen": "::1:7000"}, "an IPv6 address in brackets"),
+        ({"listen": ":7000"}, "give HOST:PORT"),
+        ({"listen": "127.0.0.1:0"}, "the port is '0'"),
+        ({"listen": "127.0.0.1:x"}, "the port is 'x'"),
+        ({"listen": "http://127.0.0.1:7000"}, "give HOST:PORT"),
+        ({"id": " "}, "--id is ' ': give a name"),
+        ({"id": "1"}, "--peer puts node '1' at 127.0.0.1:7001, but that is this node"),
+        ({"peer": ["1=127.0.0.1:7000"]}, "which is this node's own address"),
+        ({"peer": ["1=127.0.0.1:8000"]}, "which is this node's own address"),
+        ({"peer": ["1=127.0.0.1:7001", "2=127.0.0.1:7001"]}, "nodes '1' and '2' both at"),
+        ({"client_listen": "127.0.0.1:7000"}, "both port 7000"),
+        ({"heartbeat": "100ms"}, "timing: heartbeat_interval_s is 0.1 s"),
+        ({"election_timeout": "300ms"}, "give two times"),
+        ({"election_timeout": "300ms-150ms"}, "the lower bound is above the upper"),
+        ({"lease_clock_drift_max": "0.1"}, "needs fast_failover=False"),
+        ({"fast_failover": "perhaps"}, "give true or false"),
+        ({"snapshot_entries": "0"}, "give a whole number of at least 1"),
+        ({"command_bytes_max": "64MiB"}, "limits: "),
+        ({"log_bytes_max": "1 GB"}, "give a size"),
+        ({"data": ""}, "--data is '': give a path"),
+        ({"tls_cert": "a.pem"}, "--tls-cert is not enough for TLS: give --tls-key and --tls-ca"),
+        ({"client_tls_ca": "a.pem"}, "give --client-tls-cert and --client-tls-key"),
+        ({"listen": "10.0.0.1:7000"}, "without TLS whoever reaches the port can pose as a node"),
+        ({"peer": ["1=10.0.0.1:7000"]}, "--peer is 10.0.0.1:7000, beyond this machine"),
+        ({"client_listen": "0.0.0.0:8000"}, "--client-tls-cert and --client-tls-key, or say"),
+    ],
+)
+def test_each_problem_says_where_and_what(changes: dict[str, Any], said: str) -> None:
+    assert said in only_problem(**changes)
+
+
+def test_tls_and_insecure_let_it_leave_the_machine() -> None:
+    far = {"listen": "10.0.0.1:7000", "client_listen": "10.0.0.1:8000", "peer": ["b=10.0.0.2:7000"]}
+    assert sound(**far, insecure=True).tls is None
+    files = {f"{prefix}_{name}": "x.pem" for prefix in ("tls", "client_tls") for name in
+             ("cert", "key", "ca")}  # fmt: skip
+    settings = sound(**far | {"id": "a"}, **files)
+    assert settings.tls is not None
+    assert settings.client_tls is not None
+
+
+def test_an_id_that_no_certificate_can_bear() -> None:
+    files = {"tls_cert": "x", "tls_key": "x", "tls_ca": "x"}
+    assert "cannot be a DNS name" in only_problem(id="a b", **files)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('client_listen = "127.0.0.1:1"', "'client_listen' is no setting: did you mean 'client-l"),
+        ("colour = 1", "'colour' is no setting; docs/serve.md lists them all"),
+        ("peers = 7", "peers is 7: give a table"),
+        ("heartbeat = [1]", "heartbeat is [1]: give one value"),
+        ("heartbeat = 50", "heartbeat is '50': give a time with its unit"),
+        ("what is this", "is not a TOML file"),
+    ],
+)
+def test_problems_of_a_file_name_it(tmp_path: Path, content: str, said: str) -> None:
+    problem = only_problem(config=file_with(tmp_path, content))
+    assert said in problem
+    assert "node.toml" in problem
+
+
+def test_a_file_that_is_not_there() -> None:
+    problem = only_problem(config="missing.toml")
+    assert problem == "--config 'missing.toml' cannot be read: No such file or directory"
+
+
+# -- docs ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_documentation_lists_every_option(name: str) -> None:
+    docs = Path(__file__).parents[2].joinpath("docs", "serve.md").read_text(encoding="utf-8")
+    option = OPTIONS[name]
+    rows = [line for line in docs.splitlines() if line.startswith(f"| `{option.flag}")]
+    assert len(rows) == 1
+    assert f"`{option.variable}`" in rows[0]
+    if option.default is not None and option.kind == "one":
+        assert f"`{option.default}`" in rows[0]

@@ -1,0 +1,255 @@
+"""What can be wrong before a server serves: one clear line each, all of them, exit code 2.
+
+Rules of this file: in this process where that is possible, for a process costs half a second.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from tests.serve.processes import COMMAND, free_ports, shown
+from trioraft import SQLiteStorage
+from trioraft.serve import command
+from trioraft.serve.certificates import clients_tls
+from trioraft.serve.preflight import Ready
+from trioraft.serve.settings import TlsFiles
+
+
+class Started(Exception):  # noqa: N818 - what would have happened
+    """Everything was in order."""
+
+
+@pytest.fixture
+def sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Flags with which a server would start; it does not, here."""
+
+    async def run_server(settings: object, ready: Ready, logger: object) -> None:
+        ready.transport.close()
+        raise Started
+
+    monkeypatch.setattr(command, "run_server", run_server)
+    for variable in [name for name in os.environ if name.startswith("TRIORAFT_")]:
+        monkeypatch.delenv(variable)
+    with free_ports(3) as ports:
+        peers, clients, other = map(shown, ports)
+    data = tmp_path / "data"
+    data.mkdir()
+    return {
+        "id": "0",
+        "listen": peers,
+        "client-listen": clients,
+        "peer": [f"1={other}"],
+        "data": str(data),
+    }
+
+
+Complaints = Callable[[dict[str, Any]], list[str]]
+
+
+@pytest.fixture
+def complaints(capsys: pytest.CaptureFixture[str]) -> Complaints:
+    """What a command with these flags complains of, exit code 2 provided."""
+
+    def run(flags: dict[str, Any]) -> list[str]:
+        assert command._serve(flags) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        lines = said.err.splitlines()
+        assert all(line.startswith("trioraft serve: ") for line in lines)
+        return [line.removeprefix("trioraft serve: ") for line in lines]
+
+    return run
+
+
+def address_of(flags: dict[str, Any], name: str) -> tuple[str, int]:
+    host, _, port = flags[name].rpartition(":")
+    return host, int(port)
+
+
+def test_with_sound_options_it_starts(sound: dict[str, Any]) -> None:
+    with pytest.raises(Started):
+        command._serve(sound)
+
+
+def test_a_missing_data_directory(sound: dict[str, Any], complaints: Complaints) -> None:
+    sound["data"] += "/missing"
+    (said,) = complaints(sound)
+    assert said.startswith(f"--data {sound['data']!r} does not exist: ")
+    assert "--create-data" in said
+    with pytest.raises(Started):
+        command._serve(sound | {"create-data": True})
+    assert Path(sound["data"]).is_dir()
+
+
+def test_a_foreign_data_directory(sound: dict[str, Any], complaints: Complaints) -> None:
+    path = Path(sound["data"]) / "thesis.txt"
+    path.write_text("somebody's work")
+    (said,) = complaints(sound)
+    assert "is not empty" in said
+    assert "thesis.txt" in said
+    assert sorted(os.listdir(sound["data"])) == ["thesis.txt"]
+
+
+def test_a_data_directory_that_is_a_file(sound: dict[str, Any], complaints: Complaints) -> None:
+    path = Path(sound["data"]) / "file"
+    path.write_text("")
+    assert complaints(sound | {"data": str(path)}) == [f"--data {str(path)!r} is not a directory"]
+
+
+def test_a_data_directory_in_use(sound: dict[str, Any], complaints: Complaints) -> None:
+    storage = SQLiteStorage(sound["data"])
+    storage.open(cluster_id="trioraft", node_id="0")
+    try:
+        (said,) = complaints(sound)
+        assert "is in use by this very process" in said
+    finally:
+        storage.close()
+
+
+@pytest.mark.parametrize("name", ["listen", "client-listen"])
+def test_a_port_in_use(name: str, sound: dict[str, Any], complaints: Complaints) -> None:
+    with socket.create_server(address_of(sound, name)):
+        (said,) = complaints(sound)
+    assert "Address already in use" in said
+    assert str(address_of(sound, name)[1]) in said
+
+
+def test_an_address_that_is_not_of_this_machine(
+    sound: dict[str, Any], complaints: Complaints
+) -> None:
+    sound |= {"listen": "192.0.2.1:7000", "client-listen": "192.0.2.1:8000", "insecure": True}
+    said = complaints(sound)
+    assert len(said) == 2
+    assert all("Cannot assign requested address" in line for line in said)
+
+
+def test_what_the_machine_says_is_told_with_all_else(
+    sound: dict[str, Any], complaints: Complaints
+) -> None:
+    sound |= {"data": sound["data"] + "/missing", "heartbeat": "fast"}
+    with socket.create_server(address_of(sound, "client-listen")):
+        said = complaints(sound)
+    assert [line.split()[0] for line in said] == ["--heartbeat", "--data", "--client-listen"]
+    complaints(sound | {"create-data": True})
+    assert not Path(sound["data"]).exists()
+
+
+# -- certificates --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> dict[str, Any]:
+    """Flags that name certificates with which a server would start."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("0")
+    names = {"cert": tmp_path / "0.pem", "key": tmp_path / "0.key", "ca": tmp_path / "ca.pem"}
+    issued.cert_chain_pems[0].write_to_path(names["cert"])
+    issued.private_key_pem.write_to_path(names["key"])
+    authority.cert_pem.write_to_path(names["ca"])
+    flags = {f"tls-{name}": str(path) for name, path in names.items()}
+    return flags | {f"client-tls-{name}": str(path) for name, path in names.items()}
+
+
+def test_tls(sound: dict[str, Any], certificates: dict[str, Any]) -> None:
+    with pytest.raises(Started):
+        command._serve(sound | certificates)
+
+
+@pytest.mark.parametrize("prefix", ["tls", "client-tls"])
+def test_an_unreadable_certificate(
+    prefix: str, sound: dict[str, Any], certificates: dict[str, Any], complaints: Complaints
+) -> None:
+    flag = f"{prefix}-cert"
+    (said,) = complaints(sound | certificates | {flag: "missing.pem"})
+    assert said.startswith(f"--{flag} ")
+    assert "missing.pem' cannot be read: No such file or directory" in said
+
+
+@pytest.mark.parametrize("prefix", ["tls", "client-tls"])
+@pytest.mark.parametrize("name", ["cert", "key", "ca"])
+def test_a_file_that_is_no_certificate(
+    prefix: str,
+    name: str,
+    sound: dict[str, Any],
+    certificates: dict[str, Any],
+    complaints: Complaints,
+    tmp_path: Path,
+) -> None:
+    garbage = tmp_path / "garbage.pem"
+    garbage.write_text("garbage")
+    (said,) = complaints(sound | certificates | {f"{prefix}-{name}": str(garbage)})
+    assert f"--{prefix}-{name} " in said
+    assert "garbage.pem" in said
+
+
+def test_a_key_of_another_certificate(
+    sound: dict[str, Any], certificates: dict[str, Any], complaints: Complaints, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.key"
+    trustme.CA().issue_cert("0").private_key_pem.write_to_path(other)
+    (said,) = complaints(sound | certificates | {"tls-key": str(other)})
+    assert "key values mismatch" in said
+
+
+def test_clients_without_certificates_need_insecure(
+    sound: dict[str, Any], certificates: dict[str, Any], complaints: Complaints
+) -> None:
+    del certificates["client-tls-ca"]
+    (said,) = complaints(sound | certificates)
+    assert "give --client-tls-ca as well" in said
+    with pytest.raises(Started):
+        command._serve(sound | certificates | {"insecure": True})
+
+
+# -- the command itself --------------------------------------------------------------------
+
+
+def test_several_problems_in_a_process_of_its_own(tmp_path: Path) -> None:
+    with free_ports(1) as (clients_at,):
+        pass
+    result = subprocess.run(
+        [*COMMAND, "serve", "--id", "0", "--listen", "nowhere",
+         "--client-listen", shown(clients_at),
+         "--peer", "1=127.0.0.1:7001", "--peer", "1=127.0.0.1:7002"],
+        capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path,
+        env={**os.environ, "TRIORAFT_LOG_FORMAT": "xml"},
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert sum("is missing: give it with" in line for line in lines) == 1
+    assert len(lines) == 4
+    assert all(line.startswith("trioraft serve: ") for line in lines)
+    assert "Traceback" not in result.stderr
+
+
+def test_another_nodes_directory_is_said_in_one_line(
+    sound: dict[str, Any], complaints: Complaints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is noticed only when the node opens it."""
+    monkeypatch.undo()
+    storage = SQLiteStorage(sound["data"])
+    storage.open(cluster_id="trioraft", node_id="7")
+    storage.close()
+    (said,) = complaints(sound)
+    assert "belongs to" in said
+    assert "'7'" in said
+
+
+def test_the_context_for_clients_is_strict(certificates: dict[str, Any]) -> None:
+    paths = [Path(certificates[f"client-tls-{name}"]) for name in ("cert", "key", "ca")]
+    problems: list[str] = []
+    context = clients_tls(TlsFiles(*paths), problems)
+    assert problems == []
+    assert context is not None
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_3

@@ -1,0 +1,1 @@
+"""`trioraft admin`: looking at a cluster that runs, and changing it."""

@@ -1,0 +1,166 @@
+"""A key-value state as bytes, piece by piece, and back.
+
+Rules of this file:
+
+* A magic, then frames: four bytes of length, and msgpack. The first frame is a `_Head`, then come
+  the pairs and the changes it counts, in `Part`s of some kilobytes; nothing follows.
+* Neither direction holds the content as a whole: it is read from chunks that are cut anywhere.
+* What cannot be read is refused as a whole, before anything of the old state is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, TypeVar, final
+
+import attrs
+import msgspec
+
+from ..core.errors import ConfigError
+from ..core.types import Count, LogIndex
+from .commands import Change
+from .sorted_map import View
+
+MAGIC: Final = b"trioraft kv\n"
+VERSION: Final = 1
+"""Of the content; fields of its structs are only ever appended, with a default."""
+PART_BYTES: Final = 64 * 1024
+"""From this size on a part is closed."""
+_LENGTH_BYTES: Final = 4
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is kept of a key."""
+
+    value: bytes
+    changed_index: LogIndex
+
+
+@attrs.frozen
+class State:
+    """All there is, as of one index."""
+
+    index: LogIndex
+    """Of the last command."""
+    records: View[Record]
+    changes: tuple[Change, ...]
+    oldest_index: LogIndex
+    """Changes before it are not kept."""
+
+
+class _Head(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+    index: Count
+    records: Count
+    changes: Count
+    oldest_index: Count
+
+
+_Pairs = list[tuple[bytes, Record]]
+_ENCODER = msgspec.msgpack.Encoder()
+_HEADS = msgspec.msgpack.Decoder(_Head)
+_PAIRS: msgspec.msgpack.Decoder[_Pairs] = msgspec.msgpack.Decoder(_Pairs)
+_CHANGES: msgspec.msgpack.Decoder[list[Change]] = msgspec.msgpack.Decoder(list[Change])
+
+T = TypeVar("T")
+
+
+def encode_state(state: State) -> Iterator[bytes]:
+    """The content of a snapshot, in chunks."""
+    head = _Head(VERSION, state.index, len(state.records), len(state.changes), state.oldest_index)
+    yield MAGIC + _frame(head)
+    yield from _parts(state.records.items(), lambda pair: len(pair[0]) + len(pair[1].value))
+    yield from _parts(state.changes, lambda change: len(change.key) + len(change.value or b""))
+
+
+@attrs.frozen
+class Restored:
+    """What a snapshot held; both are to be read once, the pairs first."""
+
+    index: LogIndex
+    oldest_index: LogIndex
+    pairs: Iterator[tuple[bytes, Record]]
+    changes: Iterator[Change]
+
+
+def decode_state(chunks: Iterable[bytes]) -> Restored:
+    """What `encode_state` made.
+
+    Raises:
+        ConfigError: it is not a key-value snapshot, or of a later version; also while it is read.
+    """
+    frames = _Frames(iter(chunks))
+    if frames.read(len(MAGIC)) != MAGIC:
+        raise ConfigError(
+            "the snapshot is not one of a key-value machine: give the node the machine that it "
+            "was created with"
+        )
+    head = frames.next(_HEADS)
+    if head.version != VERSION:
+        raise ConfigError(
+            f"the key-value snapshot has version {head.version}, this release reads {VERSION}: "
+            "run a release that reads it"
+        )
+    return Restored(
+        head.index,
+        head.oldest_index,
+        frames.items(_PAIRS, head.records),
+        frames.items(_CHANGES, head.changes),
+    )
+
+
+def _parts(items: Iterable[T], size_bytes: Callable[[T], int]) -> Iterator[bytes]:
+    part: list[T] = []
+    taken = 0
+    for item in items:
+        part.append(item)
+        taken += size_bytes(item)
+        if taken >= PART_BYTES:
+            yield _frame(part)
+            part, taken = [], 0
+    if part:
+        yield _frame(part)
+
+
+def _frame(content: object) -> bytes:
+    encoded = _ENCODER.encode(content)
+    return len(encoded).to_bytes(_LENGTH_BYTES, "big") + encoded
+
+
+@final
+class _Frames:
+    """Reads frames from chunks that are cut anywhere."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._ahead = bytearray()
+
+    def read(self, size_bytes: int) -> bytes:
+        """The next bytes; fewer if there are no more."""
+        while len(self._ahead) < size_bytes:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                break
+            self._ahead += chunk
+        content = bytes(self._ahead[:size_bytes])
+        del self._ahead[:size_bytes]
+        return content
+
+    def next(self, decoder: msgspec.msgpack.Decoder[T]) -> T:
+        """The next frame."""
+        length = int.from_bytes(self.read(_LENGTH_BYTES), "big")
+        content = self.read(length)
+        try:
+            return decoder.decode(content)
+        except msgspec.MsgspecError as error:
+            raise ConfigError(f"the key-value snapshot cannot be read: {error}") from error
+
+    def items(self, decoder: msgspec.msgpack.Decoder[Any], count: int) -> Iterator[Any]:
+        """So many items, from as many frames as hold them."""
+        missing = count
+        while missing > 0:
+            part = self.next(decoder)
+            if not part:
+                raise ConfigError("the key-value snapshot cannot be read: it has an empty part")
+            missing -= len(part)
+            yield from part

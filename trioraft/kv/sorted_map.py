@@ -1,0 +1,156 @@
+"""SortedMap: keys in order, and views that later changes leave alone.
+
+Rules of this file:
+
+* The pairs lie in chunks, in order. Taking a view shares the chunks; whoever changes a shared chunk
+  copies it first. So a view costs the number of chunks, not of pairs, and a snapshot of it may be
+  written in another thread while commands go on (design, section 6).
+* No chunk is empty, none holds more than `CHUNK_PAIRS_MAX` pairs, and `_firsts[i]` is the first key
+  of chunk `i`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from typing import Final, Generic, TypeVar, final
+
+CHUNK_PAIRS_MAX: Final = 256
+"""A change copies at most one chunk of this size; a chunk that outgrows it becomes two."""
+
+V = TypeVar("V")
+
+
+@final
+class _Chunk(Generic[V]):
+    """Some pairs that follow each other."""
+
+    __slots__ = ("epoch", "keys", "values")
+
+    def __init__(self, keys: list[bytes], values: list[V], epoch: int) -> None:
+        self.keys = keys
+        self.values = values
+        self.epoch = epoch
+        """Of the map when it was made; one that is older than the map's is shared with a view."""
+
+
+@final
+class View(Generic[V]):
+    """What a `SortedMap` held when this was taken. May be read in any thread."""
+
+    def __init__(self, chunks: tuple[_Chunk[V], ...], size: int) -> None:
+        self._chunks = chunks
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def items(self) -> Iterator[tuple[bytes, V]]:
+        """All pairs, by key."""
+        for chunk in self._chunks:
+            yield from zip(chunk.keys, chunk.values, strict=True)
+
+
+@final
+class SortedMap(Generic[V]):
+    """A mapping from bytes, ordered by them.
+
+    Args:
+        pairs: what it holds at first, by key, each key once.
+    """
+
+    def __init__(self, pairs: Iterable[tuple[bytes, V]] = ()) -> None:
+        self._chunks: list[_Chunk[V]] = []
+        self._firsts: list[bytes] = []
+        self._epoch = 0
+        self._size = 0
+        for key, value in pairs:
+            self._add_last(key, value)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def get(self, key: bytes) -> V | None:
+        """The value, or None."""
+        number = bisect_right(self._firsts, key) - 1
+        if number < 0:
+            return None
+        chunk = self._chunks[number]
+        place = bisect_left(chunk.keys, key)
+        if place == len(chunk.keys) or chunk.keys[place] != key:
+            return None
+        return chunk.values[place]
+
+    def set(self, key: bytes, value: V) -> None:
+        """Add the pair, or replace the value."""
+        if not self._chunks:
+            self._add_last(key, value)
+            return
+        number = max(bisect_right(self._firsts, key) - 1, 0)
+        chunk = self._own(number)
+        place = bisect_left(chunk.keys, key)
+        if place < len(chunk.keys) and chunk.keys[place] == key:
+            chunk.values[place] = value
+            return
+        chunk.keys.insert(place, key)
+        chunk.values.insert(place, value)
+        self._size += 1
+        self._firsts[number] = chunk.keys[0]
+        if len(chunk.keys) > CHUNK_PAIRS_MAX:
+            self._split(number)
+
+    def delete(self, key: bytes) -> None:
+        """Remove the pair, if it is there."""
+        number = bisect_right(self._firsts, key) - 1
+        if number < 0:
+            return
+        keys = self._chunks[number].keys
+        place = bisect_left(keys, key)
+        if place == len(keys) or keys[place] != key:
+            return
+        chunk = self._own(number)
+        del chunk.keys[place], chunk.values[place]
+        self._size -= 1
+        if chunk.keys:
+            self._firsts[number] = chunk.keys[0]
+        else:
+            del self._chunks[number], self._firsts[number]
+
+    def items_from(self, key: bytes) -> Iterator[tuple[bytes, V]]:
+        """The pairs from `key` on, by key. Not to be used any more once the map has changed."""
+        number = max(bisect_right(self._firsts, key) - 1, 0)
+        for chunk in self._chunks[number : number + 1]:
+            for place in range(bisect_left(chunk.keys, key), len(chunk.keys)):
+                yield chunk.keys[place], chunk.values[place]
+        for later in range(number + 1, len(self._chunks)):
+            chunk = self._chunks[later]
+            yield from zip(chunk.keys, chunk.values, strict=True)
+
+    def view(self) -> View[V]:
+        """All that it holds now; changes of the map do not show in it."""
+        self._epoch += 1
+        return View(tuple(self._chunks), self._size)
+
+    def _add_last(self, key: bytes, value: V) -> None:
+        if not self._chunks or len(self._chunks[-1].keys) >= CHUNK_PAIRS_MAX:
+            self._chunks.append(_Chunk([], [], self._epoch))
+            self._firsts.append(key)
+        self._chunks[-1].keys.append(key)
+        self._chunks[-1].values.append(value)
+        self._size += 1
+
+    def _own(self, number: int) -> _Chunk[V]:
+        """The chunk, shared with no view."""
+        chunk = self._chunks[number]
+        if chunk.epoch != self._epoch:
+            chunk = _Chunk(chunk.keys.copy(), chunk.values.copy(), self._epoch)
+            self._chunks[number] = chunk
+        return chunk
+
+    def _split(self, number: int) -> None:
+        chunk = self._chunks[number]
+        half = len(chunk.keys) // 2
+        upper = _Chunk(chunk.keys[half:], chunk.values[half:], self._epoch)
+        del chunk.keys[half:], chunk.values[half:]
+        self._chunks.insert(number + 1, upper)
+        self._firsts.insert(number + 1, upper.keys[0])
