@@ -1,4 +1,4 @@
-"""The commands: `trioraft demo`, and what surrounds every command.
+"""The commands, and what surrounds every one of them.
 
 Rules of this file:
 
@@ -10,6 +10,7 @@ Rules of this file:
 
 import importlib.metadata
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Final
 
 from .exits import EXIT_BROKEN_PIPE, EXIT_FAILURE, EXIT_INTERRUPTED, silence_stdout
@@ -24,7 +25,7 @@ _EXTRA: Final = frozenset({"typer", "rich", "click", "jinja2", "shellingham"})
 def main() -> None:
     """Run the command that the command line names, and exit with its code."""
     try:
-        _application()()
+        _application(sys.argv[1] if len(sys.argv) > 1 else None)()
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
@@ -51,10 +52,73 @@ def _version() -> str:
         return "(run from its source, not installed)"
 
 
-def _application() -> "typer.Typer":
-    import typer
+# One function a command, so that a command's own modules are imported only if it is called.
 
+
+def _add_demo(app: "typer.Typer") -> None:
     from .demo import command as demo
+
+    app.command("demo", help=demo.HELP)(demo.demo)
+
+
+def _add_serve(app: "typer.Typer") -> None:
+    from .serve import command as serve
+
+    app.command("serve", help=serve.HELP)(serve.make_command())
+
+
+def _add_kv(app: "typer.Typer") -> None:
+    from .kv import command as kv
+
+    app.add_typer(kv.app, name="kv")
+
+
+def _add_admin(app: "typer.Typer") -> None:
+    from .admin import command as admin
+
+    app.add_typer(admin.app, name="admin")
+
+
+def _add_watch(app: "typer.Typer") -> None:
+    from .watch import command as watch
+
+    app.command("watch", help=watch.HELP)(watch.watch)
+
+
+def _add_viz(app: "typer.Typer") -> None:
+    from .viz import command as viz
+
+    app.command("viz", help=viz.HELP)(viz.viz)
+
+
+def _add_recover(app: "typer.Typer") -> None:
+    from .recover import command as recover
+
+    app.command("recover", help=recover.HELP)(recover.recover)
+
+
+def _add_sim(app: "typer.Typer") -> None:
+    from .sim import command as sim
+
+    app.command("sim", help=sim.HELP)(sim.sim)
+
+
+_COMMANDS: "Final[dict[str, Callable[[typer.Typer], None]]]" = {
+    "demo": _add_demo,
+    "serve": _add_serve,
+    "kv": _add_kv,
+    "admin": _add_admin,
+    "watch": _add_watch,
+    "viz": _add_viz,
+    "recover": _add_recover,
+    "sim": _add_sim,
+}
+"""In the order of the help."""
+
+
+def _application(called: str | None) -> "typer.Typer":
+    """The commands: the one that is called, or all of them, for the help and for mistakes."""
+    import typer
 
     app = typer.Typer(
         name="trioraft",
@@ -83,5 +147,7 @@ def _application() -> "typer.Typer":
     ) -> None:
         """Raft consensus for Trio. To see it at work: trioraft demo"""
 
-    app.command("demo", help=demo.HELP)(demo.demo)
+    for name, add in _COMMANDS.items():
+        if called not in _COMMANDS or name == called:
+            add(app)
     return app
