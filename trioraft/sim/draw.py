@@ -1,0 +1,168 @@
+"""Draw: the options of one seed (swarm testing: each kind of fault is on or off by itself).
+
+Rules of this file:
+
+* Everything that a run may choose stands in `Draw`, and is printed with a failure.
+* A run with everything on hides what a run with one thing on finds: about half of the kinds are
+  on in a seed, and how bad they are is drawn again for each.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Final
+
+import attrs
+
+from ..core.config import Limits, Timing
+from ..core.types import NodeId
+from .faults import Fault, Kind, schedule
+
+SIZES: Final = (1, 2, 3, 3, 3, 4, 5, 5, 5, 7)
+ON: Final = 0.45
+"""How likely a kind of fault is to be on."""
+CLOCK_FAULTS: Final = frozenset({Kind.CLOCK_SKEW, Kind.CLOCK_JUMP})
+LEASE_DRIFT: Final = 0.1
+"""How far clocks may part where reads trust them."""
+
+
+@attrs.frozen
+class Draw:
+    """All that one seed decides before it runs. Times in seconds."""
+
+    nodes: tuple[NodeId, ...]
+    voters: tuple[NodeId, ...]
+    """Who is in the cluster when it begins; the others may join."""
+    timing: Timing
+    limits: Limits
+    intensities: dict[Kind, float]
+    """Of the kinds that are on, 0 to 1."""
+    faults: tuple[Fault, ...]
+    storm_s: float
+    delay_s: tuple[float, float]
+    """Of a message, while nothing is wrong."""
+    disk_s: tuple[float, float]
+    """Of a durable write; (0, 0) writes at once, without a detour."""
+    apply_s: float
+    """How long a batch takes to be applied; 0: at once."""
+    hint: float
+    """How often a peer notices that a connection closed when a node crashes."""
+    clients: int
+    keys: int
+    think_s: float
+    patience_s: float
+    """After that long a client asks again, elsewhere."""
+    reads: float
+    """Part of the operations that only read."""
+    barrier_reads: float
+    """Part of the reads that go by a read barrier, not through the log."""
+    lease_reads: float
+    """Part of those that may trust the clock, if the timing allows it."""
+    clock_rates: tuple[float, float]
+    """How fast the nodes' clocks run while nothing is wrong with them."""
+    batch_s: float
+    """What arrives within so long is handed to the core together; 0: one by one."""
+    warmup_commits: int
+
+    def described(self) -> dict[str, Any]:
+        """The options as plain values, for people and for JSON."""
+        plain: dict[str, Any] = {
+            field.name: getattr(self, field.name)
+            for field in attrs.fields(Draw)
+            if field.name not in ("timing", "limits", "intensities", "faults")
+        }
+        plain["timing"] = _changed(self.timing)
+        plain["limits"] = _changed(self.limits)
+        plain["intensities"] = {kind.value: x for kind, x in self.intensities.items()}
+        return plain
+
+
+def _changed(settings: Timing | Limits) -> dict[str, Any]:
+    return {
+        field.name: getattr(settings, field.name)
+        for field in attrs.fields(type(settings))
+        if getattr(settings, field.name) != field.default
+    }
+
+
+def draw(seed: int, nodes: int | None = None) -> Draw:
+    """What this seed means.
+
+    Args:
+        seed: any whole number.
+        nodes: how many there are; None leaves it to the seed.
+    """
+    rng = random.Random(f"trioraft {seed}")
+    size = rng.choice(SIZES)
+    size = size if nodes is None else nodes
+    ids = tuple(str(number) for number in range(size))
+    # By turns first, so that few seeds reach every kind; then by chance.
+    kinds = list(Kind)
+    sure = kinds[seed % len(kinds)]
+    intensities = {
+        kind: round(rng.uniform(0.1, 1.0), 3) for kind in kinds if rng.random() < ON or kind is sure
+    }
+    storm_s = round(rng.uniform(2.0, 12.0), 3)
+    spare = rng.randint(1, max(1, size // 3)) if Kind.MEMBERSHIP in intensities and size > 2 else 0
+    is_instant = rng.random() < 0.2
+    timing = _draw_timing(rng)
+    if not intensities.keys() & CLOCK_FAULTS and rng.random() < 0.4:
+        timing = _with_leases(timing)
+    drift = timing.lease_clock_drift_max or 0.0
+    return Draw(
+        nodes=ids,
+        voters=ids[: size - spare],
+        timing=timing,
+        limits=_draw_limits(rng),
+        intensities=intensities,
+        faults=schedule(rng, intensities, ids, storm_s),
+        storm_s=storm_s,
+        delay_s=rng.choice(((0.001, 0.001), (0.0005, 0.005), (0.001, 0.015))),
+        disk_s=(0.0, 0.0) if is_instant else rng.choice(((0.0001, 0.002), (0.0, 0.02))),
+        apply_s=rng.choice((0.0, 0.0, 0.0005, 0.01)),
+        hint=rng.choice((0.0, 0.5, 1.0)),
+        clients=rng.randint(2, 5),
+        keys=rng.randint(1, 3),
+        think_s=rng.choice((0.005, 0.02, 0.05)),
+        patience_s=rng.choice((0.1, 0.4)),
+        reads=rng.uniform(0.1, 0.6),
+        barrier_reads=rng.choice((0.0, 0.5, 1.0)),
+        lease_reads=rng.uniform(0.3, 1.0) if drift else 0.0,
+        clock_rates=(1.0 - drift, 1.0 + drift),
+        batch_s=rng.choice((0.0, 0.0, 0.001, 0.004)),
+        warmup_commits=rng.randint(5, 20),
+    )
+
+
+def _draw_timing(rng: random.Random) -> Timing:
+    ranges = ((0.150, 0.300), (0.150, 0.300), (0.100, 0.120), (0.060, 0.100), (0.030, 0.060))
+    timeouts = rng.choice(ranges)
+    return Timing(
+        election_timeout_s=timeouts,
+        heartbeat_interval_s=timeouts[0] / rng.choice((2.5, 3, 5)),
+        fast_failover=rng.random() < 0.7,
+        pre_vote=rng.random() < 0.85,
+        check_quorum=rng.random() < 0.85,
+    )
+
+
+def _with_leases(timing: Timing) -> Timing:
+    """Reads by the clock alone: only where clocks keep what they promise."""
+    return attrs.evolve(
+        timing,
+        lease_clock_drift_max=LEASE_DRIFT,
+        fast_failover=False,
+        pre_vote=True,
+        check_quorum=True,
+    )
+
+
+def _draw_limits(rng: random.Random) -> Limits:
+    """Small windows, so that a short run reaches their edges."""
+    return Limits(
+        append_entries_max=rng.choice((1, 3, 16, 4096)),
+        inflight_messages_max=rng.choice((1, 2, 8, 64)),
+        snapshot_entries=rng.choice((5, 20, 60, 100_000)),
+        snapshot_tail_entries=rng.choice((1, 5, 50)),
+        snapshot_chunk_bytes=rng.choice((64, 500, 1024 * 1024)),
+    )

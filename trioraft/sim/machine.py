@@ -1,0 +1,100 @@
+"""The machine that simulated nodes replicate: a few registers, under the library's own sessions.
+
+Rules of this file:
+
+* What is tested is what ships: sessions are `trioraft.sessions`, and stand in every snapshot.
+* Each operation has a number of its own, so that it is seen if one is carried out twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from ..core.types import LogIndex
+from ..sessions import SessionMachine
+
+GET: Final = "get"
+PUT: Final = "put"
+CAS: Final = "cas"
+
+OnExecuted: TypeAlias = Callable[[int, LogIndex], None]
+"""Told the number of an operation and the index at which it is carried out."""
+
+
+class Operation(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a client wants done with one register."""
+
+    number: int
+    """Unique in a run."""
+    kind: str
+    key: int
+    argument: int = 0
+    expected: int = 0
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Operation).decode
+_decode_state = msgspec.msgpack.Decoder(dict[int, int]).decode
+
+
+def encode_operation(operation: Operation) -> bytes:
+    """As it stands in a command."""
+    return _encode(operation)
+
+
+class Registers:
+    """Whole numbers by key; all are 0 at first."""
+
+    def __init__(self, on_executed: OnExecuted) -> None:
+        self.values: dict[int, int] = {}
+        self._on_executed = on_executed
+
+    def get(self, key: int) -> int:
+        """The value now."""
+        return self.values.get(key, 0)
+
+    def apply(self, index: LogIndex, data: bytes) -> Any:
+        """Carry out one operation."""
+        operation = _decode(data)
+        self._on_executed(operation.number, index)
+        key = operation.key
+        if operation.kind == PUT:
+            self.values[key] = operation.argument
+            return 0
+        if operation.kind == CAS:
+            if self.get(key) != operation.expected:
+                return 0
+            self.values[key] = operation.argument
+            return 1
+        return self.get(key)
+
+    def snapshot(self) -> bytes:
+        """All of it, in the order of the keys: equal states have equal snapshots."""
+        return _encode(dict(sorted(self.values.items())))
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """As it was."""
+        self.values = _decode_state(b"".join(chunks))
+
+
+class Machine:
+    """The registers with their sessions."""
+
+    def __init__(self, on_executed: OnExecuted, *, sessions_max: int) -> None:
+        self.registers = Registers(on_executed)
+        self._sessions = SessionMachine(self.registers, sessions_max=sessions_max)
+
+    def apply(self, index: LogIndex, data: bytes) -> Any:
+        """Apply one command; what it raises is its result."""
+        return self._sessions.apply(index, data)
+
+    def snapshot(self) -> bytes:
+        """Sessions and registers."""
+        return b"".join(self._sessions.snapshot())
+
+    def restore(self, content: bytes) -> None:
+        """As it was when the snapshot was made."""
+        self._sessions.restore([content])

@@ -1,0 +1,141 @@
+"""Network: links that delay, and whatever weather is over them.
+
+Rules of this file:
+
+* Without faults a link keeps the order and loses nothing, as TCP does. What goes wrong is a cut
+  (how many faults hold a link cut is counted) or weather, which lasts from one moment to another.
+* Each link and each weather draws from its own chance: what happens on one changes no other.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Final, TypeAlias
+
+import attrs
+
+from ..core.messages import Message
+from ..core.types import NodeId
+from .agenda import Agenda
+from .faults import EVERYONE, Kind
+from .recording import Recording
+
+Pair: TypeAlias = tuple[NodeId, NodeId]
+"""Sender and receiver."""
+
+GHOST_FACTOR_MAX: Final = 100.0
+"""How much later than its original a duplicate may come: as late as another life of its
+receiver."""
+OVERTAKEN_FACTOR_MAX: Final = 20.0
+
+
+@attrs.define(eq=False)
+class Weather:
+    """What is wrong with some links for a while."""
+
+    kind: Kind
+    level: float
+    victim: NodeId
+    """Links from and to this node; EVERYONE: all links."""
+    rng: random.Random
+
+    def covers(self, pair: Pair) -> bool:
+        """Whether this link is under it."""
+        return self.victim == EVERYONE or self.victim in pair
+
+
+@attrs.define(eq=False)
+class _Link:
+    rng: random.Random
+    cuts: int = 0
+    last_arrival_s: float = 0.0
+
+
+class Network:
+    """Carries messages between nodes."""
+
+    def __init__(
+        self,
+        agenda: Agenda,
+        recording: Recording,
+        seed: int,
+        nodes: Iterable[NodeId],
+        delay_s: tuple[float, float],
+        deliver: Callable[[Message], None],
+    ) -> None:
+        self._agenda = agenda
+        self._recording = recording
+        self._deliver = deliver
+        self._delay_s, self._spread_s = delay_s[0], delay_s[1] - delay_s[0]
+        self.weather: list[Weather] = []
+        ids = tuple(nodes)
+        self._links = {
+            (a, b): _Link(random.Random(f"{seed} link {a} {b}")) for a in ids for b in ids if a != b
+        }
+
+    def send(self, message: Message) -> None:
+        """A node says something to another."""
+        pair = (message.sender, message.receiver)
+        link = self._links.get(pair)
+        if link is None or link.cuts:
+            return
+        now = self._agenda.now
+        delay_s = self._delay_s + link.rng.random() * self._spread_s
+        if not self.weather:
+            arrival_s = max(now + delay_s, link.last_arrival_s)
+            link.last_arrival_s = arrival_s
+            self._agenda.at(arrival_s, self._deliver, message)
+            return
+        self._send_through(message, link, pair, delay_s)
+
+    def _send_through(self, message: Message, link: _Link, pair: Pair, delay_s: float) -> None:
+        now, count = self._agenda.now, self._recording.count
+        is_ordered = True
+        for weather in self.weather:
+            if not weather.covers(pair):
+                continue
+            rng, level = weather.rng, weather.level
+            if weather.kind is Kind.DELAY:
+                delay_s += rng.random() * level
+                count(Kind.DELAY)
+            elif rng.random() >= level:
+                continue
+            elif weather.kind is Kind.DROP:
+                count(Kind.DROP)
+                return
+            elif weather.kind is Kind.DUPLICATE:
+                ghost_s = now + delay_s * rng.uniform(0.5, GHOST_FACTOR_MAX)
+                self._agenda.at(ghost_s, self._deliver, message)
+                count(Kind.DUPLICATE)
+            elif weather.kind is Kind.REORDER:
+                delay_s *= rng.uniform(1.0, OVERTAKEN_FACTOR_MAX)
+                is_ordered = False
+                count(Kind.REORDER)
+        arrival_s = now + delay_s
+        if is_ordered:
+            arrival_s = max(arrival_s, link.last_arrival_s)
+            link.last_arrival_s = arrival_s
+        self._agenda.at(arrival_s, self._deliver, message)
+
+    # -- cuts ------------------------------------------------------------------------------
+
+    def cut(self, pairs: Iterable[Pair]) -> None:
+        """One fault more holds these links cut."""
+        for pair in pairs:
+            self._links[pair].cuts += 1
+
+    def mend(self, pairs: Iterable[Pair]) -> None:
+        """One fault less does; a link that was mended altogether stays so."""
+        for pair in pairs:
+            link = self._links[pair]
+            link.cuts = max(0, link.cuts - 1)
+
+    def mend_all(self, pairs: Iterable[Pair]) -> None:
+        """These links work again, whatever held them cut."""
+        for pair in pairs:
+            self._links[pair].cuts = 0
+
+    def is_open(self, sender: NodeId, receiver: NodeId) -> bool:
+        """Whether anything gets through."""
+        return not self._links[sender, receiver].cuts

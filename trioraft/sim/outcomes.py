@@ -1,0 +1,112 @@
+"""What a run of one seed is asked for, and what it gives back, whichever tier ran it.
+
+Rules of this file: values only, which travel between processes; nothing in them depends on the
+machine, the process or the moment, but for `cpu_s`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol, TypeAlias
+
+import attrs
+
+from ..core.events import TraceEvent
+from ..core.types import NodeId
+
+OPEN_S: Final = float("inf")
+"""When an operation ended whose client never heard of it."""
+
+
+@attrs.frozen
+class Call:
+    """One operation of a client, as the client saw it. The values are those of one register."""
+
+    client: int
+    key: int
+    kind: str
+    """"get", "put" or "cas"."""
+    argument: int
+    """The new value; 0 for a read."""
+    expected: int
+    """cas: the value that must be there."""
+    invoked_s: float
+    completed_s: float = OPEN_S
+    result: int | None = None
+    """get: the value; cas: 1 if it was done; put: nothing that counts. None while it is open."""
+
+
+@attrs.frozen
+class TraceLine:
+    """A moment of a traced run: a node's event, or a remark of the simulation."""
+
+    at_s: float
+    """Virtual time of the whole cluster, in seconds from the start of the run."""
+    node_id: NodeId | None
+    what: TraceEvent | str
+
+
+@attrs.frozen
+class ScheduledFault:
+    """One line of a schedule, for people; its number is how it is left out of a replay."""
+
+    number: int
+    text: str
+
+
+HistoryCheck: TypeAlias = Callable[[Sequence[Call]], str | None]
+"""Says what is wrong with a history, or None. A function of a module, so that it can travel."""
+
+
+@attrs.frozen
+class RunOptions:
+    """What to run with a seed."""
+
+    nodes: int | None = None
+    """How many nodes; None: the seed says."""
+    only_faults: tuple[int, ...] | None = None
+    """Inject these of the seed's schedule, by number, and no others; None: all."""
+    traced: bool = False
+    """Keep every event, for a raftlog. It does not change what happens."""
+    check_history: HistoryCheck | None = None
+    """Looks at the clients' history in the end."""
+
+
+@attrs.frozen
+class Outcome:
+    """What came of a run."""
+
+    seed: int
+    tier: int
+    failure: str | None
+    """Which rule was broken and how; None: all is well."""
+    failure_kind: str
+    """The rule's name, by which two failures are the same; empty when all is well."""
+    drawn: dict[str, Any]
+    """Every option that the seed drew."""
+    schedule: tuple[ScheduledFault, ...]
+    injected: dict[str, int]
+    """How often each kind of fault really happened."""
+    delivered: int
+    """Messages that reached a living node."""
+    commits: int
+    elections: int
+    """Terms that had a leader."""
+    operations: int
+    """Operations that were answered to clients."""
+    virtual_s: float
+    recovery_timeouts: float
+    """How long it took after healing until all was well, in election timeouts."""
+    digest: str
+    """Of everything that happened, in order: equal digests, equal runs."""
+    cpu_s: float = attrs.field(eq=False)
+    """Processor time that the run took."""
+    trace: tuple[TraceLine, ...] = attrs.field(default=(), repr=False)
+    history: tuple[Call, ...] = attrs.field(default=(), repr=False)
+
+
+class RunSeed(Protocol):
+    """What a tier is: one seed in, one outcome out. It raises nothing that the run brought."""
+
+    def __call__(self, seed: int, options: RunOptions) -> Outcome:
+        """Run one seed."""

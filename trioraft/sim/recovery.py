@@ -1,0 +1,126 @@
+"""Recovery: a majority is healed, the rest stays broken, and the cluster must move again.
+
+Rules of this file:
+
+* Whoever is healed is whole: its disk, its clock, its links to the others that are healed. The
+  rest is left as it is (slow, full, skewed, paused, …), or is down, cut off, deaf or mute.
+* A broken node hears all of the healed ones or none, and so do they: a leader that reaches only
+  some of its followers is one that Raft keeps, and no progress can be asked of the others.
+* A majority means one of every configuration that any node may still go by.
+* Time to recover is counted in election timeouts, and has a bound.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from ..core.types import Configuration, NodeId
+from .disk import Fate
+from .draw import Draw
+from .network import Network
+from .process import Process
+from .recording import Recording
+
+STEADY_TIMEOUTS: Final = 12
+"""For so many election timeouts a recovered cluster is watched."""
+STEADY_TERMS_MAX: Final = 3
+"""So many terms may begin meanwhile (a handing-over, a leader that is taken out), and no more."""
+STEADY_TIMEOUT_MIN_S: Final = 0.1
+"""With shorter election timeouts a slow disk or link alone may cost a leader."""
+RECOVERY_TIMEOUTS_MAX: Final = 100
+"""How many of the longest election timeouts a healed majority may take until all is well."""
+
+
+def heal(
+    processes: Mapping[NodeId, Process],
+    network: Network,
+    recording: Recording,
+    draw: Draw,
+    rng: random.Random,
+) -> tuple[tuple[NodeId, ...], bool]:
+    """Heal a majority, and break the rest for good.
+
+    Returns:
+        Who is whole now; and whether nobody else can lead, so that leadership should be steady.
+    """
+    healed = _choose(processes, draw, rng)
+    recording.note("heal", *healed)
+    recording.remark(f"{', '.join(healed)} are healed, and nobody else")
+    network.weather.clear()
+    ids, is_steady = list(processes), draw.timing.election_timeout_s[0] >= STEADY_TIMEOUT_MIN_S
+    network.mend_all((a, b) for a in ids for b in ids if a != b)
+    for node_id in ids:
+        process = processes[node_id]
+        if node_id in healed:
+            _make_whole(process)
+        else:
+            others = [other for other in ids if other != node_id]
+            is_steady &= _break(process, network, others, draw, rng)
+    return healed, is_steady and _is_guarded(draw)
+
+
+def _choose(
+    processes: Mapping[NodeId, Process], draw: Draw, rng: random.Random
+) -> tuple[NodeId, ...]:
+    configurations = list(_configurations(processes.values(), draw))
+    candidates = [node for node, process in processes.items() if not process.disk.is_rotten]
+    rng.shuffle(candidates)
+    chosen: list[NodeId] = []
+    for node in candidates:
+        if all(_is_quorum(chosen, configuration) for configuration in configurations):
+            break
+        chosen.append(node)
+    return tuple(sorted(chosen))
+
+
+def _configurations(processes: Iterable[Process], draw: Draw) -> Iterable[Configuration]:
+    """Every one that may still count: in a log, on a disk, or the first of all."""
+    yield Configuration(draw.voters)
+    for process in processes:
+        yield from process.known_configurations()
+
+
+def _is_quorum(nodes: list[NodeId], configuration: Configuration) -> bool:
+    return all(
+        2 * sum(node in nodes for node in group) > len(group)
+        for group in (configuration.voters, configuration.outgoing)
+        if group
+    )
+
+
+def _make_whole(process: Process) -> None:
+    process.disk.fails_next = False
+    process.fuse = process.crash_in_write = None
+    process.make_room()
+    process.slow_down(0.0)
+    process.run_clock_at(1.0)
+    process.resume(timers_first=False)
+    process.start()
+
+
+def _break(
+    process: Process, network: Network, others: list[NodeId], draw: Draw, rng: random.Random
+) -> bool:
+    """As it is, or worse; returns whether it can lead no more.
+
+    Without pre-vote and check-quorum a node that is half cut off disturbs the others for ever, and
+    rightly so: it is what they are for (dissertation 6.2, 9.6).
+    """
+    node_id = process.node_id
+    inwards = [(other, node_id) for other in others]
+    outwards = [(node_id, other) for other in others]
+    ways = ("down", "cut off", "deaf", "mute", "as it is") if _is_guarded(draw) else ("down",)
+    how = rng.choice(ways)
+    if how == "down":
+        process.crash(Fate.SURVIVES, "stays away")
+    if how in ("cut off", "deaf"):
+        network.cut(inwards)
+    if how in ("cut off", "mute"):
+        network.cut(outwards)
+    return how != "as it is"
+
+
+def _is_guarded(draw: Draw) -> bool:
+    return draw.timing.pre_vote and draw.timing.check_quorum

@@ -1,0 +1,130 @@
+"""Report: what came of many seeds, in words and as JSON.
+
+Rules of this file: a failure is shown with the one command that repeats it, all that its seed
+drew, and the fewest faults with which it still fails.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from .faults import Kind
+from .outcomes import Outcome
+
+
+@attrs.frozen
+class Failure:
+    """A failing seed, and what was found out about it."""
+
+    outcome: Outcome
+    command: str
+    """Repeats it, with the shrunk schedule."""
+    shrunk: tuple[int, ...] | None
+    """The faults that are needed; None: it was not shrunk."""
+    files: tuple[str, ...] = ()
+    """What was written for it."""
+
+
+@attrs.define
+class Summary:
+    """Sums over all outcomes so far."""
+
+    seeds: int = 0
+    failed: int = 0
+    delivered: int = 0
+    commits: int = 0
+    elections: int = 0
+    operations: int = 0
+    cpu_s: float = 0.0
+    """Processor time of all seeds, whoever ran them."""
+    recovery_timeouts_max: float = 0.0
+    drawn: Counter[str] = attrs.field(factory=Counter)
+    """In how many seeds each kind of fault was on."""
+    happened: Counter[str] = attrs.field(factory=Counter)
+    """In how many seeds each kind really happened."""
+    injected: Counter[str] = attrs.field(factory=Counter)
+    """How often each kind happened."""
+
+    def add(self, outcome: Outcome) -> None:
+        """One more seed."""
+        self.seeds += 1
+        self.failed += outcome.failure is not None
+        self.delivered += outcome.delivered
+        self.commits += outcome.commits
+        self.elections += outcome.elections
+        self.operations += outcome.operations
+        self.cpu_s += outcome.cpu_s
+        self.recovery_timeouts_max = max(self.recovery_timeouts_max, outcome.recovery_timeouts)
+        self.drawn.update(list(outcome.drawn.get("intensities", ())))
+        self.injected.update(outcome.injected)
+        self.happened.update(outcome.injected.keys())
+
+    @property
+    def messages_per_s(self) -> float:
+        """Delivered messages a second of one core."""
+        return self.delivered / self.cpu_s if self.cpu_s else 0.0
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        yield (
+            f"{self.seeds} seeds, {self.failed} failed; {self.delivered} messages delivered, "
+            f"{self.messages_per_s:.0f} a second of one core; {self.commits} entries committed, "
+            f"{self.elections} leaders, {self.operations} operations answered; recovery within "
+            f"{self.recovery_timeouts_max:.1f} election timeouts"
+        )
+        yield "faults (seeds in which they were on / in which they happened / times):"
+        for kind in Kind:
+            name = kind.value
+            if self.drawn[name]:
+                counts = (self.drawn[name], self.happened[name], self.injected[name])
+                yield f"  {name:16} {counts[0]:7} {counts[1]:7} {counts[2]:9}"
+        never = [kind.value for kind in Kind if self.drawn[kind] and not self.injected[kind]]
+        if never:
+            yield f"  never happened: {', '.join(never)}"
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        plain = attrs.asdict(self)
+        plain["messages_per_s"] = round(self.messages_per_s)
+        for name in ("drawn", "happened", "injected"):
+            plain[name] = dict(sorted(plain[name].items()))
+        return plain
+
+
+def failure_lines(failure: Failure) -> Iterator[str]:
+    """A failing seed, for people."""
+    outcome = failure.outcome
+    yield f"seed {outcome.seed} FAILED: {outcome.failure}"
+    yield f"  drawn: {outcome.drawn}"
+    if failure.shrunk is not None:
+        yield f"  needs {len(failure.shrunk)} of {len(outcome.schedule)} faults:"
+        needed = set(failure.shrunk)
+        for fault in outcome.schedule:
+            if fault.number in needed:
+                yield f"    {fault.number}: {fault.text}"
+    for file in failure.files:
+        yield f"  wrote {file}"
+    yield f"  replay: {failure.command}"
+
+
+def failure_json(failure: Failure) -> dict[str, Any]:
+    """A failing seed, for programs."""
+    return {
+        **outcome_json(failure.outcome),
+        "drawn": failure.outcome.drawn,
+        "schedule": [[fault.number, fault.text] for fault in failure.outcome.schedule],
+        "shrunk": failure.shrunk,
+        "replay": failure.command,
+        "files": failure.files,
+    }
+
+
+def outcome_json(outcome: Outcome) -> dict[str, Any]:
+    """A seed in short, for programs."""
+    names = ("seed", "tier", "failure", "failure_kind", "delivered", "commits", "elections")
+    more = ("operations", "virtual_s", "recovery_timeouts", "digest", "injected")
+    return {name: getattr(outcome, name) for name in (*names, *more)}

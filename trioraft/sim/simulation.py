@@ -1,0 +1,266 @@
+"""Simulation, tier 1: a cluster of cores from one seed, through a storm and out of it.
+
+Rules of this file:
+
+* Three phases. Calm, until enough is committed that a run is not vacuous; the storm of the seed's
+  schedule; then recovery: a majority is healed and must serve again, within a bound.
+* A run is clean if no check ever failed, the last write and read succeeded, every healed node
+  has applied all that was committed, and the clients' history is in order.
+* Nothing is drawn from a shared source: every part has a chance of its own, named by the seed.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from ..core.errors import InvariantViolation
+from ..core.messages import Message
+from ..core.raft import Raft
+from ..core.types import NodeId
+from .agenda import Agenda
+from .checks import Checks
+from .clients import Client, Crowd
+from .disk import Disk
+from .draw import Draw, draw
+from .faults import Fault
+from .injection import Injection
+from .machine import GET, PUT, Operation
+from .network import Network
+from .outcomes import Outcome, RunOptions, ScheduledFault
+from .process import HINT_S, Process
+from .recording import Recording
+from .recovery import RECOVERY_TIMEOUTS_MAX, STEADY_TERMS_MAX, STEADY_TIMEOUTS, heal
+from .server import Request
+from .setting import MakeCore, MakeDisk, Setting
+
+TIER: Final = 1
+WARMUP_TIMEOUTS_MAX: Final = 200
+"""In calm weather so many election timeouts must do for the first commits."""
+LAST_VALUE: Final = -1
+"""What the last write writes: nobody else writes it."""
+
+
+class NotAliveError(InvariantViolation):
+    """Nothing is wrong but that nothing moves."""
+
+
+class HistoryError(InvariantViolation):
+    """What the clients saw cannot be."""
+
+
+class Simulation:
+    """One run. All that happens follows from the seed and the options."""
+
+    def __init__(
+        self,
+        seed: int,
+        options: RunOptions,
+        *,
+        make_core: MakeCore = Raft,
+        make_disk: MakeDisk = Disk,
+    ) -> None:
+        self.seed = seed
+        self.options = options
+        self.draw: Draw = draw(seed, options.nodes)
+        self.agenda = Agenda()
+        self.recording = Recording(self.agenda, traced=options.traced)
+        nodes = self.draw.nodes
+        disks = {node: make_disk() for node in nodes}
+        self.checks = Checks(disks)
+        self.network = Network(
+            self.agenda, self.recording, seed, nodes, self.draw.delay_s, self._deliver
+        )
+        setting = Setting(
+            seed, self.draw, self.agenda, self.recording, self.network, self.checks, make_core
+        )
+        self.processes = {node: Process(node, setting, disks[node]) for node in nodes}
+        for process in self.processes.values():
+            process.on_death = self._tell_of_death
+        self.crowd = Crowd(self.agenda, self.recording, self.draw, self._ask)
+        self.clients = [
+            Client(number, self.crowd, seed, nodes) for number in range(self.draw.clients)
+        ]
+        self.injection = Injection(
+            self.processes, self.crowd, self.network, self.agenda, self.recording, self.draw
+        )
+        self.recovery_s = 0.0
+        self._rng = random.Random(f"{seed} simulation")
+
+    # -- the phases ------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """All of it.
+
+        Raises:
+            RaftError: a rule was broken; the message says which.
+        """
+        for process in self.processes.values():
+            process.start()
+        for client in self.clients:
+            client.begin()
+        self._warm_up()
+        for fault in self._faults():
+            self.agenda.after(fault.at_s, self.injection.inject, fault)
+        self.agenda.run(self.agenda.now + self.draw.storm_s, lambda: False)
+        self._recover()
+        self._check_history()
+
+    def _faults(self) -> Sequence[Fault]:
+        only = self.options.only_faults
+        return [f for f in self.draw.faults if only is None or f.number in only]
+
+    def _warm_up(self) -> None:
+        patience_s = WARMUP_TIMEOUTS_MAX * self.draw.timing.election_timeout_s[1]
+        wanted = self.draw.warmup_commits
+        checks = self.checks
+        if not self.agenda.run(patience_s, lambda: checks.commit_index >= wanted):
+            raise NotAliveError(
+                f"{wanted} entries were not committed within {patience_s:.1f} s of calm weather"
+            )
+
+    def _recover(self) -> None:
+        self.injection.stop()
+        self.crowd.weather.clear()
+        healed, is_steady = heal(self.processes, self.network, self.recording, self.draw, self._rng)
+        begun_s = self.agenda.now
+        last = Client(len(self.clients), self.crowd, self.seed, self.draw.nodes)
+        last.will(
+            Operation(next(self.crowd.numbers), PUT, 0, argument=LAST_VALUE),
+            Operation(next(self.crowd.numbers), GET, 0),
+        )
+        last.retire()
+        last.begin()
+        timeout_s = self.draw.timing.election_timeout_s[1]
+        until_s = begun_s + RECOVERY_TIMEOUTS_MAX * timeout_s
+        if not self.agenda.run(until_s, lambda: last.is_idle):
+            raise NotAliveError(
+                f"of {', '.join(healed)}, which are healed, nobody has served the last write and "
+                f"read within {RECOVERY_TIMEOUTS_MAX} election timeouts: {self._states()}"
+            )
+        goal = self.checks.commit_index
+        if not self.agenda.run(until_s, lambda: self._have_applied(healed, goal)):
+            raise NotAliveError(
+                f"of {', '.join(healed)}, which are healed, not all have applied entry {goal} "
+                f"within {RECOVERY_TIMEOUTS_MAX} election timeouts: {self._states()}"
+            )
+        self.recovery_s = self.agenda.now - begun_s
+        if is_steady:
+            self._check_steady(healed, timeout_s)
+
+    def _check_steady(self, healed: Sequence[NodeId], timeout_s: float) -> None:
+        """Whoever is deaf, mute, or was taken out, disturbs nobody (dissertation 6.2, 9.6)."""
+        before = self._term(healed)
+        self.agenda.run(self.agenda.now + STEADY_TIMEOUTS * timeout_s, lambda: False)
+        after = self._term(healed)
+        if after - before > STEADY_TERMS_MAX:
+            raise NotAliveError(
+                f"in {STEADY_TIMEOUTS} election timeouts without faults the term of "
+                f"{', '.join(healed)} rose from {before} to {after}: {self._states()}"
+            )
+
+    def _term(self, nodes: Sequence[NodeId]) -> int:
+        cores = [self.processes[node].core for node in nodes]
+        return max((core.term for core in cores if core is not None), default=0)
+
+    def _have_applied(self, healed: Sequence[NodeId], goal: int) -> bool:
+        """Members have; whoever was taken out, or never let in, need not."""
+        for node in healed:
+            process = self.processes[node]
+            if process.core is None:
+                return False
+            if process.applier.applied_index < goal and self._is_member(node):
+                return False
+        return True
+
+    def _is_member(self, node: NodeId) -> bool:
+        leaders = [p.core for p in self.processes.values() if p.core is not None and p.leads()]
+        newest = max(leaders, key=lambda core: core.term, default=None)
+        return newest is None or node in newest.configuration.members
+
+    def _check_history(self) -> None:
+        check = self.options.check_history
+        problem = None if check is None else check(self.crowd.history)
+        if problem is not None:
+            raise HistoryError(problem)
+
+    def _states(self) -> str:
+        return "; ".join(process.state() for process in self.processes.values())
+
+    # -- who reaches whom ------------------------------------------------------------------
+
+    def _deliver(self, message: Message) -> None:
+        self.processes[message.receiver].receive(message)
+
+    def _ask(self, node_id: NodeId, request: Request) -> None:
+        self.processes[node_id].take(request)
+
+    def _tell_of_death(self, dead: Process) -> None:
+        """Its connections close; whoever can still hear that does so soon, perhaps."""
+        for other in self.processes.values():
+            is_told = self._rng.random() < self.draw.hint
+            if other is dead or not is_told or not other.is_up:
+                continue
+            if self.network.is_open(dead.node_id, other.node_id):
+                delay_s = HINT_S * (1.0 + self._rng.random())
+                self.agenda.after(delay_s, other.lose_peer, dead.node_id)
+
+
+def run_seed(
+    seed: int,
+    options: RunOptions = RunOptions(),  # noqa: B008 - a frozen value
+    *,
+    make_core: MakeCore = Raft,
+    make_disk: MakeDisk = Disk,
+) -> Outcome:
+    """Run one seed of tier 1.
+
+    Args:
+        seed: any whole number.
+        options: what to run with it.
+        make_core: makes the nodes' cores; a broken one shall be found out.
+        make_disk: likewise for disks.
+
+    Returns:
+        What came of it. Whatever a run raises is its failure, and is not raised.
+    """
+    begun_s = time.process_time()
+    simulation = Simulation(seed, options, make_core=make_core, make_disk=make_disk)
+    failure, kind = None, ""
+    try:
+        simulation.run()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what this seed has found
+        failure, kind = f"{type(error).__name__}: {error}", _kind_of(error)
+        simulation.recording.remark(failure)
+    recording, drawn = simulation.recording, simulation.draw
+    timeout_s = drawn.timing.election_timeout_s[1]
+    return Outcome(
+        seed=seed,
+        tier=TIER,
+        failure=failure,
+        failure_kind=kind,
+        drawn=drawn.described(),
+        schedule=tuple(ScheduledFault(f.number, str(f)) for f in drawn.faults),
+        injected=dict(sorted(recording.injected.items())),
+        delivered=recording.delivered,
+        commits=simulation.checks.commit_index,
+        elections=len(simulation.checks.leaders),
+        operations=simulation.crowd.completed,
+        virtual_s=round(simulation.agenda.now, 6),
+        recovery_timeouts=round(simulation.recovery_s / timeout_s, 3),
+        digest=recording.digest(),
+        cpu_s=time.process_time() - begun_s,
+        trace=recording.lines,
+        history=tuple(simulation.crowd.history),
+    )
+
+
+def _kind_of(error: Exception) -> str:
+    """By which two failures are the same one: the rule that was broken, without its values."""
+    traceback, place = error.__traceback__, ""
+    while traceback is not None:
+        place = traceback.tb_frame.f_code.co_name
+        traceback = traceback.tb_next
+    return f"{type(error).__name__} in {place}"

@@ -1,0 +1,39 @@
+"""Tiers: the simulations there are, by number, behind one protocol.
+
+Rules of this file: a tier is a module with a function `run_seed(seed, options) -> Outcome`; it is
+imported only when it is asked for, so that tier 1 needs no Trio.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Final
+
+from ..core.errors import ConfigError
+from .outcomes import RunSeed
+
+TIERS: Final[Mapping[int, str]] = {
+    1: "trioraft.sim.simulation",
+    2: "trioraft.sim.tier2",
+}
+"""Tier 1: many cores, no Trio. Tier 2: real nodes under a virtual clock."""
+
+
+def run_seed_of(tier: int) -> RunSeed:
+    """What runs a seed of this tier.
+
+    Raises:
+        ConfigError: there is no such tier (here).
+    """
+    name = TIERS.get(tier)
+    if name is None:
+        raise ConfigError(f"there is no tier {tier}; give one of {sorted(TIERS)}")
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise ConfigError(f"tier {tier} is not part of this installation") from error
+    run_seed: RunSeed = module.run_seed
+    return run_seed
