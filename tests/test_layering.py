@@ -41,7 +41,7 @@ EFFECTS = (
 RUNTIME = ("attrs", "msgspec", "trio", "structlog")
 BELOW_CLI = (
     *("core", "seams", "storage", "transport", "state machine", "logs", "node"),
-    *("structures", "kv", "sim", "viz", "face"),
+    *("client", "service", "structures", "kv", "sim", "viz", "recover", "face"),
 )
 
 LAYERS: dict[str, Layer] = {
@@ -50,17 +50,28 @@ LAYERS: dict[str, Layer] = {
     "storage": Layer(("storage",), ("core", "seams"), ("attrs", "msgspec")),
     "transport": Layer(("transport",), ("core", "seams"), RUNTIME),
     "state machine": Layer(
-        ("state_machine", "sessions"), ("core",), ("attrs", "msgspec"), not_stdlib=EFFECTS
+        ("state_machine", "sessions", "chunks"), ("core",), ("attrs", "msgspec"), not_stdlib=EFFECTS
     ),
-    "logs": Layer(("logs", "raftlog"), ("core", "seams", "node values"), RUNTIME),
+    "logs": Layer(("logs", "raftlog", "event_texts"), ("core", "seams", "node values"), RUNTIME),
     "node values": Layer(("event_stream", "status"), ("core", "seams"), ("attrs", "trio")),
     "node": Layer(
         (
             *("node", "driver", "persistence", "applying", "proposals", "room"),
-            *("background", "wakeup"),
+            *("background", "wakeup", "administration", "arguments", "barriers", "peers"),
         ),
         ("core", "seams", "state machine", "logs", "node values"),
         ("attrs", "msgspec", "trio", "structlog"),
+    ),
+    "client": Layer(
+        ("client",), ("core", "transport", "state machine"), ("anyio", "attrs", "msgspec")
+    ),
+    "service": Layer(
+        ("service",),
+        (
+            *("core", "seams", "transport", "state machine", "logs", "node", "node values"),
+            *("client",),
+        ),
+        ("attrs", "msgspec", "trio"),
     ),
     "structures": Layer(
         ("replicated", "structures"),
@@ -68,7 +79,12 @@ LAYERS: dict[str, Layer] = {
         ("attrs", "msgspec", "trio"),
     ),
     "kv": Layer(
-        ("kv",), ("core", "seams", "state machine", "node", "node values", "logs"), RUNTIME
+        ("kv",),
+        (
+            *("core", "seams", "state machine", "node", "node values", "logs"),
+            *("client", "service"),
+        ),
+        RUNTIME,
     ),
     "sim": Layer(
         ("sim",),
@@ -76,15 +92,16 @@ LAYERS: dict[str, Layer] = {
         ("attrs", "msgspec", "trio"),
     ),
     "viz": Layer(("viz",), ("core", "logs"), ("attrs", "msgspec", "jinja2")),
+    "recover": Layer(("recover",), ("core", "seams", "storage"), ("attrs",)),
     "face": Layer(
         ("",),
         (
             *("core", "seams", "storage", "transport", "state machine", "node", "node values"),
-            *("structures",),
+            *("client", "service", "structures"),
         ),
     ),
     "testing": Layer(
-        ("testing",),
+        ("testing", "sim.tier2"),  # every simulated life of a node ends in a leak check
         (*BELOW_CLI, "node values", "pytest parts"),
         (*RUNTIME, "pytest", "hypothesis", "outcome"),
     ),
@@ -94,9 +111,24 @@ LAYERS: dict[str, Layer] = {
         (*RUNTIME, "pluggy", "pytest", "pytest_trio"),
     ),
     "cli": Layer(
-        ("cli", "__main__", "demo", "exits"),
+        (
+            "cli",
+            "__main__",
+            "admin",
+            "demo",
+            "exits",
+            "kv.command",
+            "serve",
+            "recover.command",
+            "sim.command",
+            "sim.dask",
+            "sim.judging",
+            "sim.tracing",
+            "viz.command",
+            "watch",
+        ),
         (*BELOW_CLI, "node values", "testing"),
-        (*RUNTIME, "typer", "rich", "jinja2", "click"),
+        (*RUNTIME, "typer", "rich", "jinja2", "click", "distributed"),
     ),
 }
 
@@ -208,6 +240,9 @@ def test_a_module_imports_only_what_its_layer_may(
         ("cli", "import pytest"),
         ("demo.run", "from ..testing.leak_plugin import leak_check"),
         ("demo.run", "from ..testing import leak_plugin"),
+        ("client.client", "import trio"),
+        ("client.client", "from ..node import Node"),
+        ("service.port", "import anyio"),
         ("nowhere", "import attrs"),
     ],
 )
