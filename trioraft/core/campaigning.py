@@ -107,6 +107,7 @@ class Campaigning(Leading):
             request.term == self.term
             and self.voted_for in (None, request.sender)
             and self.role is Role.FOLLOWER
+            and not self._protects_leader(request)
             and self.leader_id in (None, request.sender)
             and self.log.is_up_to_date(request.last_log_index, request.last_log_term)
         )
@@ -120,8 +121,9 @@ class Campaigning(Leading):
         )
 
     def _refuse_vote(self, request: messages.RequestVote) -> None:
+        removed_index = self._removed_by(request.sender)
         self._send_once_term_is_durable(
-            messages.RequestVoteReply(self.node_id, request.sender, self.term, False)
+            messages.RequestVoteReply(self.node_id, request.sender, self.term, False, removed_index)
         )
 
     def _protects_leader(self, request: messages.RequestVote) -> bool:
@@ -176,8 +178,10 @@ class Campaigning(Leading):
         if self._leadership is not None:
             return True
         if self.leader_id is None and self.timing.lease_s is not None:
-            # An earlier life of this node may have promised somebody a lease.
-            return self._now - self._started_s < self.timing.leader_protection_s
+            # A leader of an earlier term, or one whom an earlier life of this node has answered,
+            # may still read by its lease: a later term alone does not end that.
+            promised_s = max(self._promised_s, self._started_s)
+            return self._now - promised_s < self.timing.leader_protection_s
         if self.leader_id is None or self.leader_id == candidate:
             return False
         return self._now - self._leader_heard_s < self.timing.leader_protection_s
@@ -188,6 +192,9 @@ class Campaigning(Leading):
         campaign = self._campaign
         if campaign is not None:
             campaign.anyone_answered = True
+        if self._is_news_of_removal(reply.removed_index):
+            self._note_removed(reply.removed_index)
+            return
         if self.role is not Role.CANDIDATE or reply.term != self.term:
             self._note_stale(reply)
             return
@@ -197,8 +204,7 @@ class Campaigning(Leading):
         campaign = self._campaign
         if campaign is not None:
             campaign.anyone_answered = True
-        if reply.removed_index and reply.removed_index >= self.configuration.index:
-            # Committed at that index: ours, if it stands there too, is that one or is void.
+        if self._is_news_of_removal(reply.removed_index):
             self._note_removed(reply.removed_index)
             return
         if (
@@ -209,6 +215,10 @@ class Campaigning(Leading):
             self._note_stale(reply)
             return
         self._record_vote(reply.sender, granted=reply.vote_granted)
+
+    def _is_news_of_removal(self, removed_index: LogIndex) -> bool:
+        """Committed at that index: ours, if it stands there too, is that one or is void."""
+        return removed_index > 0 and removed_index >= self.configuration.index
 
     def _record_vote(self, voter: NodeId, *, granted: bool) -> None:
         campaign = self._campaign

@@ -57,7 +57,11 @@ class Changing(HandingOver):
             begun.stage = Stage.DONE
             return begun
         leadership.change = begun
-        self._continue_change(leadership, begun)
+        step = next_step(goal, self.configuration)
+        if step.outgoing and self._joining(begun):
+            self._begin_catching_up(leadership, begun)  # they are learners already
+        else:
+            self._continue_change(leadership, begun)
         return begun
 
     def _check_no_conflict(self, leadership: Leadership, expected_index: LogIndex | None) -> None:
@@ -130,32 +134,45 @@ class Changing(HandingOver):
             else:  # an earlier leader's change (hazard M3)
                 self._append_configuration(leadership, without_outgoing(configuration))
         elif change is not None and change.stage is Stage.ADDING:
-            change.stage = Stage.CATCHING_UP
-            for node in change.goal.voters:
-                if node not in configuration.voters:
-                    change.joining[node] = CatchUp(self.log.last_index, self._now)
-                    self._on_joining_matched(leadership, node)
+            self._begin_catching_up(leadership, change)
         elif change is not None and change.stage is Stage.FINAL:
             change.stage = Stage.DONE
             leadership.change = None
         if not configuration.outgoing and self.node_id not in configuration.voters:
             self._resign_as_removed(leadership, configuration)
 
-    def _on_joining_matched(self, leadership: Leadership, node: NodeId) -> None:
-        """A joining node holds more than before: has it caught up, and with it all?"""
+    def _joining(self, change: MembershipChange) -> list[NodeId]:
+        """The nodes that are to vote and do not yet."""
+        return [node for node in change.goal.voters if node not in self.configuration.voters]
+
+    def _begin_catching_up(self, leadership: Leadership, change: MembershipChange) -> None:
+        change.stage = Stage.CATCHING_UP
+        for node in self._joining(change):
+            change.joining[node] = CatchUp(self.log.last_index, self._now)
+        for node in change.joining:
+            self._on_joining_heard(leadership, node)
+
+    def _on_joining_heard(self, leadership: Leadership, node: NodeId) -> None:
+        """A joining node may have answered: has it caught up, and with it all?
+
+        A node that holds everything and does not answer any more gets no vote: it would be one of
+        those that the next commit waits for. While the leadership is being handed over nothing is
+        appended: whoever takes over could not be elected with a shorter log.
+        """
         change = leadership.change
-        if change is None or change.stage is not Stage.CATCHING_UP:
+        if change is None or change.stage is not Stage.CATCHING_UP or node not in change.joining:
             return
-        catch_up = change.joining.get(node)
-        if catch_up is None or node not in leadership.progress:
-            return
-        catch_up.on_matched(
+        change.joining[node].on_matched(
             leadership.progress[node].match_index,
             self.log.last_index,
             self._now,
             self.timing.election_timeout_s[0],
         )
-        if all(other.is_done for other in change.joining.values()):
+        is_ready = leadership.transfer is None and all(
+            catch_up.is_done and leadership.has_heard_lately(other, self._now)
+            for other, catch_up in change.joining.items()
+        )
+        if is_ready:
             self._continue_change(leadership, change)
 
     def _resign_as_removed(self, leadership: Leadership, configuration: Configuration) -> None:

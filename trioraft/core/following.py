@@ -17,7 +17,7 @@ import msgspec
 
 from . import events, messages
 from .errors import BadMessage
-from .membership import configuration_of
+from .membership import configuration_of, problem_with
 from .ready import SnapshotChunk
 from .state import State
 from .types import EntryKind, LogIndex, NodeId, Role, SnapshotMeta, Term
@@ -36,7 +36,7 @@ class Following(State):
                 f"{self.leader_id!r} leads"
             )
         self.leader_id = message.sender
-        self._leader_heard_s = self._now
+        self._leader_heard_s = self._promised_s = self._now
         self._lost_leader = None
         self._haste = 0
         if self._timer.narrow():
@@ -146,6 +146,14 @@ class Following(State):
                 f"{message.sender!r} sends a snapshot of ({meta.index}, term {meta.term}) in a "
                 f"message of term {message.term}"
             )
+        problem = problem_with(meta.configuration)
+        if problem is None and meta.configuration.index > meta.index:
+            problem = f"it was made for index {meta.configuration.index}"
+        if problem is not None:
+            raise BadMessage(
+                f"{message.sender!r} sends a snapshot of entry {meta.index} with a wrong "
+                f"configuration: {problem}"
+            )
 
     def _receive_chunk(self, message: messages.InstallSnapshot) -> None:
         """Paper, figure 13, with a resumable transfer.
@@ -183,6 +191,7 @@ class Following(State):
             self._reply_chunk(chunk.sender, meta, next_offset)
 
     def _install(self, meta: SnapshotMeta, sender: NodeId) -> None:
+        was_member = self.node_id in self.configuration.members
         keeps_rest = self.log.restart_from(meta)
         self._membership.on_installed(meta.configuration, meta.index, keeps_rest=keeps_rest)
         if self._membership.current != self.configuration:
@@ -195,6 +204,8 @@ class Following(State):
             installed = events.SnapshotInstalled(self._now, meta.index, meta.size_bytes, sender)
             self._out.trace(installed)
         self._reply_installed(sender, meta)
+        if was_member and self.node_id not in self.configuration.members:
+            self._note_removed(self.configuration.index)
 
     def _reply_installed(self, sender: NodeId, meta: SnapshotMeta) -> None:
         reply = messages.InstallSnapshotReply(

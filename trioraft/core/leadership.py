@@ -96,7 +96,8 @@ class Leadership:
     def follow(self, configuration: Configuration, now: float) -> None:
         """The members have changed: feed the new ones; let those that leave learn it."""
         for peer in configuration.members:
-            self.departing.pop(peer, None)
+            if self.departing.pop(peer, None) is not None:
+                del self.progress[peer]  # it may come back with an empty disk
             if peer != self.node_id and peer not in self.progress:
                 self.progress[peer] = Progress(
                     next_index=self.log.last_index + 1, last_contact_s=now
@@ -288,13 +289,16 @@ class Leadership:
 
     def successor(self, configuration: Configuration, now: float) -> NodeId | None:
         """The voter that can take over soonest: of those heard lately, the one that holds most."""
-        lately_s = now - self.timing.election_timeout_s[1]
         known = [
             (self.progress[voter].match_index, self.progress[voter].last_contact_s, voter)
             for voter in configuration.voters
-            if voter != self.node_id and self.progress[voter].last_contact_s >= lately_s
+            if voter != self.node_id and self.has_heard_lately(voter, now)
         ]
         return max(known)[2] if known else None
+
+    def has_heard_lately(self, peer: NodeId, now: float) -> bool:
+        """Whether this follower answered within an election timeout."""
+        return now - self.progress[peer].last_contact_s <= self.timing.election_timeout_s[1]
 
     def quorum_deadline(self, configuration: Configuration, now: float) -> float:
         """When this leader must have stepped down unless someone answers (dissertation 6.2)."""

@@ -132,6 +132,8 @@ class Leading(Changing, Reading):
             leadership.on_failure(reply)
         elif leadership.on_success(reply):
             self._on_matched(leadership, reply.sender)
+        elif leadership.change is not None:
+            self._on_joining_heard(leadership, reply.sender)
 
     def _on_matched(self, leadership: Leadership, peer: NodeId) -> None:
         """A follower holds more than before."""
@@ -139,7 +141,7 @@ class Leading(Changing, Reading):
         if self._leadership is not leadership:
             return  # that commit took this node out of the cluster
         if leadership.change is not None:
-            self._on_joining_matched(leadership, peer)
+            self._on_joining_heard(leadership, peer)
         self._advance_transfer(leadership)
 
     def _maybe_commit(self, leadership: Leadership) -> None:

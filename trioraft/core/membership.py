@@ -26,6 +26,7 @@ MEMBERS_MAX: Final = 64
 ID_BYTES_MAX: Final = 256
 """Longest name of a node or a cluster, in UTF-8: it travels in every handshake and message."""
 
+_CONFIGURATION: Final = int(EntryKind.CONFIGURATION)  # comparing with an enum costs more
 _decoder = msgspec.msgpack.Decoder(Configuration)
 
 
@@ -48,7 +49,7 @@ def configuration_of(entry: Entry) -> Configuration:
         configuration = _decoder.decode(entry.data)
     except msgspec.MsgspecError as error:
         raise BadMessage(f"entry {entry.index} holds no configuration: {error}") from None
-    problem = _problem_with(configuration)
+    problem = problem_with(configuration)
     if problem is None and configuration.index != entry.index:
         problem = f"it was made for index {configuration.index}"
     if problem is not None:
@@ -56,7 +57,8 @@ def configuration_of(entry: Entry) -> Configuration:
     return configuration
 
 
-def _problem_with(configuration: Configuration) -> str | None:
+def problem_with(configuration: Configuration) -> str | None:
+    """Why no cluster can have this configuration; None if one can."""
     if not configuration.voters:
         return "it has no voters"
     for name, ids in (
@@ -125,7 +127,7 @@ class Membership:
         """These stand in the log now, perhaps did so before. True if the current one changed."""
         before = self.current.index
         for entry in entries:
-            if entry.kind == EntryKind.CONFIGURATION and entry.index > self.current.index:
+            if entry.kind == _CONFIGURATION and entry.index > self.current.index:
                 self._later.append(configuration_of(entry))
         return self.current.index != before
 
@@ -208,6 +210,12 @@ def goal_of(change: Change, current: Configuration) -> Configuration:
     if len(members) > MEMBERS_MAX:
         raise ConfigError(
             f"the cluster would have {len(members)} members; the most is {MEMBERS_MAX}"
+        )
+    meanwhile = members | set(current.members)  # a joint configuration holds both
+    if len(meanwhile) > MEMBERS_MAX:
+        raise ConfigError(
+            f"while it changes the cluster would have {len(meanwhile)} members, those that join "
+            f"and those that leave; the most is {MEMBERS_MAX}: replace fewer at a time"
         )
     return Configuration(
         voters=tuple(sorted(voters)),

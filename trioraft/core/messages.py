@@ -38,6 +38,8 @@ class RequestVoteReply(msgspec.Struct, frozen=True, array_like=True, tag=2):
     receiver: NodeId
     term: Term
     vote_granted: bool
+    removed_index: LogIndex = 0
+    """As in `RequestPreVoteReply`, with a refusal."""
 
 
 class RequestPreVote(msgspec.Struct, frozen=True, array_like=True, tag=3):

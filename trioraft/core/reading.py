@@ -72,7 +72,7 @@ class Reading(State):
     # -- leading ---------------------------------------------------------------------------
 
     def _on_read_request(self, request: messages.RequestReadIndex) -> None:
-        if self._leadership is not None:
+        if self._leadership is not None and self._leadership.reads.has_room:
             self._leadership.reads.add(ReadRequest(request.sender, request.number))
 
     def _begin_read_round(self, leadership: Leadership) -> None:

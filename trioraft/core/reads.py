@@ -13,10 +13,15 @@ Rules of this file:
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 import attrs
 
 from .types import LogIndex, NodeId, Term
+
+REQUESTS_MAX: Final = 65_536
+"""Most reads that wait before those of other nodes are not taken any more: a follower asks once
+for all of its callers that come together."""
 
 
 @attrs.define
@@ -58,10 +63,18 @@ class PendingReads:
 
     _waiting: list[ReadRequest] = attrs.field(factory=list)
     _rounds: deque[_Round] = attrs.field(factory=deque)
+    _known: set[ReadRequest] = attrs.field(factory=set)  # all that wait, in a round or for one
 
     def add(self, request: ReadRequest) -> None:
-        """A read that no round has been started for."""
-        self._waiting.append(request)
+        """A read that is asked for; one that is asked for again has its place already."""
+        if request not in self._known:
+            self._known.add(request)
+            self._waiting.append(request)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another node's read may wait too; who is refused asks again."""
+        return len(self._known) < REQUESTS_MAX
 
     @property
     def want_round(self) -> bool:
@@ -85,4 +98,5 @@ class PendingReads:
         while self._rounds and self._rounds[0].number <= number:
             done = self._rounds.popleft()
             confirmed.extend((request, done.index) for request in done.requests)
+            self._known.difference_update(done.requests)
         return confirmed

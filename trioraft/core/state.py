@@ -86,6 +86,7 @@ class State:
         self._campaign: Campaign | None = None
         self._leadership: Leadership | None = None
         self._leader_heard_s = NEVER
+        self._promised_s = NEVER  # when a leader, of whatever term, was last heard: see leases
         self._lost_leader: NodeId | None = None
         self._haste = 0  # since the leader's connection was lost: the next campaign's number
         self._now = NEVER
