@@ -2,9 +2,10 @@
 
 Rules of this file:
 
-* A plain nursery would wrap every error in a group, its own user's included, and a context
-  manager that yields inside a nursery that it cancels would let the body die silently. Here the
-  body's error is raised as it is, and a service that fails ends the body with *its* error.
+* Errors arrive as themselves. A plain nursery would wrap every error in a group, its own user's
+  included, and a context manager that yields inside a nursery that it cancels would let the body
+  die silently. Here the body's error is raised as it is, and a service that fails ends the body
+  with *its* error.
 * A service that has a goodbye to say outlives a cancellation from outside until it has said it.
 * When the `async with` is over, the service is gone.
 """
@@ -60,11 +61,15 @@ async def running_beside(
                     except BaseException as error:  # noqa: BLE001 - raised again below, ungrouped
                         body_error = error
         finally:
-            if say_goodbye is not None:
-                with trio.CancelScope(shield=True):
-                    await say_goodbye()
-            stop()
-            guarded.service_scope.shield = False
+            try:
+                if say_goodbye is not None:
+                    with trio.CancelScope(shield=True):
+                        await say_goodbye()
+            except Exception as error:  # noqa: BLE001 - raised again below, ungrouped
+                body_error = body_error or error
+            finally:
+                stop()
+                guarded.service_scope.shield = False
     if guarded.failure is not None:
         raise guarded.failure from body_error
     if body_error is not None:
@@ -98,7 +103,11 @@ class _Guarded:
 
 
 def _root_cause(error: Exception) -> Exception:
-    """The one error in a group of one, however deep; anything else as it is."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+    """The first error in a group, however deep, with a note on each further one: two calls of a
+    disk that fails are one failure to whoever has to handle it."""
+    if not isinstance(error, ExceptionGroup):
+        return error
+    first, *further = [_root_cause(each) for each in error.exceptions]
+    for other in further:
+        first.add_note(f"at the same time: {type(other).__name__}: {other}")
+    return first

@@ -410,9 +410,9 @@ async def open_node(
     thread or socket of it is left. `node.kill()` hands nothing over.
 
     Args:
-        node_id: this node's name, one of `voters`.
-        voters: names of all nodes of a new cluster, this one included; later its log counts.
-            Empty: join a cluster that exists, once its leader has added this node.
+        node_id: this node's name, one of `voters` if there are any.
+        voters: all nodes of a new cluster, this one included; later its log counts. Empty: join
+            a cluster that exists, once its leader has added this node.
         machine: what committed commands are applied to.
         storage: where term, vote and log survive; one for each node.
         transport: how the others are reached; one for each node.
@@ -424,8 +424,8 @@ async def open_node(
 
     Raises:
         ConfigError: an argument cannot work.
-        StorageError: the storage is in use, belongs to another node, or fails. A storage that
-            fails later ends the body too, with this error raised here.
+        StorageError: the storage is in use, belongs to another node, or fails; one that fails
+            later ends the body too, with this error raised here.
         OSError: the transport cannot listen.
         InvariantViolation: a bug in trioraft; the node is Dead.
     """
@@ -445,12 +445,8 @@ async def open_node(
     )
     administration = Administration(driver)
     service = partial(driver.run, Recovered(configuration=configuration))
-    async with running_beside(
-        service,
-        stop=partial(driver.kill, "left"),
-        say_goodbye=administration.hand_over_if_leading,
-        name=driver.name,
-    ):
+    stop, goodbye = partial(driver.kill, "left"), administration.hand_over_if_leading
+    async with running_beside(service, stop=stop, say_goodbye=goodbye, name=driver.name):
         yield Node(driver, administration, configuration)
 
 

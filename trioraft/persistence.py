@@ -13,6 +13,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Protocol, TypeVar, final
 
 import trio
@@ -27,6 +28,21 @@ T = TypeVar("T")
 
 DISK_FULL_RETRY_S = 0.1
 """How long a full disk is left alone before the write is tried again."""
+
+
+class RunBlocking(Protocol):
+    """Runs a call that may wait for a disk, once, and returns what it returned."""
+
+    async def __call__(self, call: Callable[[], T], /, *, limiter: trio.CapacityLimiter) -> T: ...
+
+
+async def _in_a_thread(call: Callable[[], T], /, *, limiter: trio.CapacityLimiter) -> T:
+    return await trio.to_thread.run_sync(call, limiter=limiter)
+
+
+RUN_BLOCKING: ContextVar[RunBlocking] = ContextVar("trioraft run_blocking", default=_in_a_thread)
+"""How the nodes that are opened in this context call a storage that blocks: in worker threads.
+Threads are never twice the same; a simulation puts a disk in virtual time in their place."""
 
 
 class PersistenceOwner(Protocol):
@@ -51,6 +67,7 @@ class StorageCalls:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
+        self._run_blocking = RUN_BLOCKING.get()
         self._writes = trio.CapacityLimiter(1)  # no other code can hold these up
         self._snapshots = trio.CapacityLimiter(1)
 
@@ -66,7 +83,7 @@ class StorageCalls:
         if not self.storage.blocking:
             return call()
         with trio.CancelScope(shield=True):
-            return await trio.to_thread.run_sync(call, limiter=limiter)
+            return await self._run_blocking(call, limiter=limiter)
         raise InvariantViolation("a shielded storage call was cancelled")
 
 

@@ -1,0 +1,190 @@
+"""Clients: sessions over the node's own calls, which they give up and repeat, and what they saw.
+
+Rules of this file:
+
+* A client has one operation open at a time and asks until it is answered, or the run ends.
+* A client that loses patience cancels its call, wherever that stands: that is a fault as well.
+* What a life says after its fence is not heard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from itertools import count
+from typing import Any, Final, final
+
+import attrs
+import trio
+
+from ...core.errors import (
+    InvariantViolation,
+    NodeDead,
+    NotLeader,
+    OutcomeUnknown,
+    Overloaded,
+    ProposalDropped,
+)
+from ...core.types import NodeId
+from ...sessions import CLIENT_ID_BYTES, encode_command, encode_open
+from ..faults import Kind
+from ..machine import CAS, GET, PUT, Operation, encode_operation
+from ..outcomes import Call
+from .life import Life
+from .world import World
+
+PAUSE_S: Final = 0.02
+"""After a refusal that named nobody."""
+PATIENCE_GROWS_TO: Final = 16
+"""Times the first patience: whoever asks a slow cluster ever again makes it slower still."""
+ASK_AGAIN: Final = (NotLeader, ProposalDropped, OutcomeUnknown, NodeDead, Overloaded)
+"""Answers that are none."""
+
+
+@final
+@attrs.define(eq=False)
+class Crowd:
+    """What all clients share."""
+
+    world: World
+    history: list[Call] = attrs.field(factory=list)
+    losses: list[float] = attrs.field(factory=list)
+    """Chances that an answer is lost, all at once."""
+    completed: int = 0
+    numbers: count[int] = attrs.field(factory=lambda: count(1))
+
+
+@final
+class Client:
+    """One of them."""
+
+    def __init__(self, number: int, crowd: Crowd) -> None:
+        self._number = number
+        self._crowd = crowd
+        self._world = crowd.world
+        self._rng = crowd.world.rng("client", number)
+        self._session = 0
+        self._sequence = 0
+        self._target: NodeId | None = None
+
+    async def run(self) -> None:
+        """Ask for one thing after the other until cancelled."""
+        await self.open()
+        while True:
+            operation, by_barrier = self._choose()
+            await self.carry_out(operation, by_barrier=by_barrier)
+            await trio.sleep(self._rng.uniform(0.0, 2 * self._world.draw.think_s))
+
+    async def open(self) -> None:
+        """Begin a session."""
+        command = encode_open(self._rng.randbytes(CLIENT_ID_BYTES))
+        self._session = await self._until_answered(lambda life: self._propose(life, command))
+
+    def _choose(self) -> tuple[Operation, bool]:
+        rng, draw = self._rng, self._world.draw
+        number, key = next(self._crowd.numbers), rng.randrange(draw.keys)
+        if rng.random() < draw.reads:
+            return Operation(number, GET, key), rng.random() < max(0.5, draw.barrier_reads)
+        if rng.random() < 0.7:
+            return Operation(number, PUT, key, argument=number), False
+        expected = max(0, number - rng.randint(1, 2 * draw.clients))
+        return Operation(number, CAS, key, argument=number, expected=expected), False
+
+    async def carry_out(self, operation: Operation, *, by_barrier: bool) -> int:
+        """Ask until it is answered; returns the answer."""
+        crowd, world = self._crowd, self._world
+        place = len(crowd.history)
+        call = Call(
+            self._number,
+            operation.key,
+            operation.kind,
+            operation.argument,
+            operation.expected,
+            trio.current_time(),
+        )
+        crowd.history.append(call)
+        result: int
+        if by_barrier:
+            result = await self._until_answered(lambda life: self._read(life, operation.key))
+        else:
+            self._sequence += 1
+            command = encode_command(
+                self._session, self._sequence, encode_operation(operation), self._sequence
+            )
+            result = await self._until_answered(lambda life: self._propose(life, command))
+            if operation.number not in world.executed:
+                world.fail(
+                    InvariantViolation(f"{operation} is answered with {result!r}, and not executed")
+                )
+        crowd.history[place] = attrs.evolve(call, completed_s=trio.current_time(), result=result)
+        crowd.completed += 1
+        world.recording.note("answer", self._number, result)
+        return result
+
+    # -- asking ----------------------------------------------------------------------------
+
+    async def _until_answered(self, ask: Callable[[Life], Awaitable[Any]]) -> Any:
+        patience_s = self._world.draw.patience_s
+        longest_s = PATIENCE_GROWS_TO * patience_s
+        while True:
+            life = self._life()
+            if life is not None:
+                with trio.move_on_after(patience_s):
+                    is_answered, answer = await self._ask(life, ask)
+                    if is_answered:
+                        return answer
+                patience_s = min(2 * patience_s, longest_s)
+            await trio.sleep(PAUSE_S * self._rng.uniform(0.5, 1.5))
+
+    async def _ask(self, life: Life, ask: Callable[[Life], Awaitable[Any]]) -> tuple[bool, Any]:
+        """(True, the answer), or (False, None)."""
+        self._target = None
+        try:
+            answer = await ask(life)
+        except ASK_AGAIN as error:
+            if isinstance(error, NotLeader):
+                self._target = error.leader_id
+            return False, None
+        except Exception as error:  # noqa: BLE001 - of a dead machine nobody hears
+            if not life.is_fenced:
+                self._world.fail(error)
+            return False, None
+        if life.is_fenced or self._is_lost():
+            return False, None
+        self._target = life.node_id
+        return True, answer
+
+    def _life(self) -> Life | None:
+        lives = self._world.open_lives()
+        for life in lives:
+            if life.node_id == self._target:
+                return life
+        return self._rng.choice(lives) if lives else None
+
+    def _is_lost(self) -> bool:
+        for chance in self._crowd.losses:
+            if self._rng.random() < chance:
+                self._world.recording.count(Kind.CLIENT_LOSS)
+                return True
+        return False
+
+    async def _propose(self, life: Life, command: bytes) -> Any:
+        if life.node is None:
+            raise NodeDead(f"{life.name} is not open")
+        return await life.node.propose(command)
+
+    async def _read(self, life: Life, key: int) -> int:
+        """By a read barrier, on whatever node."""
+        world, node = self._world, life.node
+        if node is None:
+            raise NodeDead(f"{life.name} is not open")
+        committed = world.checks.commit_index
+        is_lease = self._rng.random() < world.draw.lease_reads
+        index = await node.read_barrier(lease=is_lease)
+        if not life.is_fenced:
+            world.checks.on_read(life.node_id, index, committed)
+            applied = node.status.applied_index
+            if applied < index:
+                raise InvariantViolation(
+                    f"{life.name} lets read at {index}, and has applied {applied}"
+                )
+        return life.machine.registers.get(key)

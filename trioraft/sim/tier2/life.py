@@ -1,0 +1,226 @@
+"""Life: one incarnation of a node, from `open_node` to the moment when nothing of it is left.
+
+Rules of this file:
+
+* A crash fences first: from that very step on, nothing of this life reaches the disk or the wire,
+  and no client believes a word of it. Then it is ended, in one of the ways in which programs end.
+* Every life ends in a leak check, however it ended.
+* Nothing sleeps out a tick: a life that was killed is gone within the moment; one that was
+  cancelled, or leaves, may take the time of its goodbye and no longer.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Final, final
+
+import trio
+import trio.testing
+
+from ...core.errors import InvariantViolation, StorageError
+from ...core.events import TraceEvent
+from ...core.raft import Raft
+from ...core.types import NodeId
+from ...node import Node, open_node
+from ...persistence import RUN_BLOCKING
+from ...testing.leaks import LeakError, no_leaks
+from ..disk import Fate
+from ..faults import Kind
+from .bay import Mount
+from .machine import WatchedMachine
+from .wire import Wire
+from .world import World
+
+AT_ONCE_S: Final = 1e-6
+"""How long what takes no time may take."""
+GOODBYE_TIMEOUTS: Final = 3
+"""How many of the longest election timeouts a goodbye may take; it is meant to take one."""
+CLUSTER_ID: Final = "simulation"
+
+
+class NotGoneError(InvariantViolation):
+    """Something of a dead node is still there."""
+
+
+class End(enum.Enum):
+    """How a life ends."""
+
+    KILLED = "killed"
+    """`Node.kill`, in the middle of whatever it does."""
+    CANCELLED = "cancelled"
+    """Whoever opened it was cancelled: it says goodbye to a network that is gone."""
+    LEAVES = "leaves"
+    """Its user leaves the `async with`. No crash: disk and network serve it to the end."""
+
+
+@final
+class Life:
+    """One incarnation of a node."""
+
+    def __init__(self, node_id: NodeId, number: int, world: World) -> None:
+        self.node_id = node_id
+        self.number = number
+        self.name = f"{node_id}.{number}"
+        self.is_fenced = False
+        self.steps_left: int | None = None
+        """So many steps of its tasks more, and it crashes; None: it does not."""
+        self.fuse_end = End.KILLED
+        self.fuse_fate = Fate.SURVIVES
+        self.node: Node | None = None
+        self.machine = WatchedMachine(self, world)
+        self.gone = trio.Event()
+        self._world = world
+        self._mount = Mount(world.bays[node_id], self, world.recording)
+        self._wire = Wire(world.network.transport(node_id), self, world)
+        self._leave = trio.Event()
+        self._scope = trio.CancelScope()
+        self._is_ending = trio.Event()
+        self._limit_s = AT_ONCE_S
+        self._is_failing = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be asked for something."""
+        return self.node is not None and not self.is_fenced and not self._is_ending.is_set()
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it is on its way out, or gone."""
+        return self._is_ending.is_set()
+
+    @property
+    def core(self) -> Raft | None:
+        """The core, for checks that look inside: no public value says what is in a log."""
+        return None if self.node is None else self.node._driver.core
+
+    # -- living ----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Live, and see that nothing is left in the end."""
+        try:
+            async with no_leaks():
+                with self._scope:
+                    await self._live()
+        except LeakError as error:
+            self._world.fail(error)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Nothing of it is left; another life may begin."""
+        self.is_fenced = True
+        self._mount.fence(Fate.SURVIVES)
+        self._is_ending.set()
+        self.gone.set()
+
+    async def _live(self) -> None:
+        world = self._world
+        RUN_BLOCKING.set(self._mount.run_blocking)  # in this life's own context
+        try:
+            async with open_node(
+                self.node_id,
+                voters=world.draw.voters if self.node_id in world.draw.voters else (),
+                machine=self.machine,
+                storage=self._mount,
+                transport=self._wire,
+                cluster_id=CLUSTER_ID,
+                timing=world.draw.timing,
+                limits=world.draw.limits,
+                rng=world.rng("node", self.name),
+                logger=TraceTap(world) if world.recording.traced else None,
+            ) as node:
+                self.node = node
+                await self._leave.wait()
+        except Exception as error:  # noqa: BLE001 - of a dead machine nobody sees the exit code
+            if not self.is_fenced and not (self._is_failing and isinstance(error, StorageError)):
+                world.fail(error)
+
+    async def watch_its_end(self) -> None:
+        """See that it is gone in time, once it is to end."""
+        await self._is_ending.wait()
+        world, begun_s = self._world, trio.current_time() - self._world.stalled_s
+        # While everything stands still nobody can say goodbye, and that time does not count.
+        while (until_s := begun_s + world.stalled_s + self._limit_s) > trio.current_time():
+            with trio.move_on_at(until_s):
+                await self.gone.wait()
+                return
+        await trio.testing.wait_all_tasks_blocked()  # whoever was due with us goes first
+        if self.gone.is_set():
+            return
+        self._world.fail(
+            NotGoneError(f"node {self.name} was to end, and is not gone {self._limit_s:g} s later")
+        )
+
+    # -- ending ----------------------------------------------------------------------------
+
+    def before_step(self) -> None:
+        """One of its tasks is about to go on, from whatever `await` it stands at."""
+        if self.steps_left is not None and not self.is_fenced:
+            self.steps_left -= 1
+            if self.steps_left <= 0:
+                self.steps_left = None
+                self._world.recording.count(Kind.CRASH_MID_READY)
+                self.crash(self.fuse_fate, self.fuse_end)
+
+    def crash(self, fate: Fate, end: End = End.KILLED) -> None:
+        """End here and now, wherever its tasks stand.
+
+        Args:
+            fate: of a write that is under way.
+            end: `KILLED` or `CANCELLED`.
+        """
+        if self.is_fenced:
+            return
+        recording = self._world.recording
+        recording.note("crash", self.name, end.value)
+        recording.remark(f"crash: {end.value}", self.node_id)
+        self.is_fenced = True
+        self._mount.fence(fate)
+        if end is End.CANCELLED or self.node is None:
+            self._limit_s = self._goodbye_s()
+            self._scope.cancel()
+        else:
+            self.node.kill()
+            self._leave.set()
+        self._is_ending.set()
+
+    def leave(self) -> None:
+        """End in order; one that is still being opened leaves as soon as it is."""
+        if not self.is_fenced and not self.is_ending:
+            self._world.recording.note("leave", self.name)
+            self._world.recording.remark("leaves", self.node_id)
+            # What has begun to be written is written to its end.
+            self._limit_s = self._goodbye_s() + 4 * self._world.bays[self.node_id].time_s
+            self._leave.set()
+            self._is_ending.set()
+
+    def cut_short(self) -> None:
+        """The whole run is over, and nobody minds how."""
+        if self.node is not None:
+            self.node.kill()
+        self._wire.break_down()
+
+    def _goodbye_s(self) -> float:
+        return GOODBYE_TIMEOUTS * self._world.draw.timing.election_timeout_s[1]
+
+    def on_disk_failed(self) -> None:
+        """EIO: from here on the node must be on its way out, and loudly."""
+        self._world.recording.remark("its disk fails", self.node_id)
+        self._is_failing = True
+        self._is_ending.set()
+
+
+@final
+class TraceTap:
+    """An `EventLogger` that keeps the events themselves."""
+
+    def __init__(self, world: World) -> None:
+        self._recording = world.recording
+
+    def debug(self, event: str, *args: Any, **kw: Any) -> None:
+        """Keep what the core tells."""
+        trace = kw["trace"]
+        if isinstance(trace, TraceEvent):
+            self._recording.event(kw["node"], trace)
+
+    info = warning = debug
