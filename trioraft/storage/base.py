@@ -38,7 +38,8 @@ class Storage(Protocol):
 
     @property
     def notices(self) -> Sequence[str]:
-        """What the last `open` found damaged and could do without, in sentences for the log."""
+        """What the last `open` found damaged and could do without, and what a tool has done to it,
+        in sentences for the log."""
 
     def open(self, *, cluster_id: str, node_id: NodeId) -> Recovered | None:
         """Take the storage and return what it holds, or None when it is new.

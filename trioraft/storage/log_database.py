@@ -26,6 +26,7 @@ from .directory import BEING_CREATED, KEEP_AND_REJOIN, sync_directory, sync_file
 from .health import DISK_TROUBLE, Health, describe
 from .log_loading import (
     FORMAT_VERSION,
+    NOTICES,
     SCHEMA,
     Base,
     Identity,
@@ -108,6 +109,7 @@ class LogDatabase:
         self._health = health
         self._hard_state = loaded.hard_state
         self._ends = loaded.ends
+        self._notices = loaded.notices
         self._wal_bytes = 0
         self._is_swept = False
         with health.watching("opening the database"):
@@ -151,9 +153,21 @@ class LogDatabase:
     # -- the hot path ----------------------------------------------------------------------
 
     def append(
-        self, hard_state: HardState | None, entries: Sequence[Entry], replace_from: LogIndex | None
+        self,
+        hard_state: HardState | None,
+        entries: Sequence[Entry],
+        replace_from: LogIndex | None,
+        *,
+        notices: tuple[str, ...] | None = None,
     ) -> None:
-        """See `Storage.append`."""
+        """See `Storage.append`.
+
+        Args:
+            hard_state: as there.
+            entries: as there.
+            replace_from: as there.
+            notices: what the next opening shall say, in the same transaction; None: as before.
+        """
         record = Record(
             self._ends.last_record + 1,
             self._hard_state if hard_state is None else hard_state,
@@ -163,10 +177,10 @@ class LogDatabase:
         rows = list(to_rows(record, self.last_index))
         connection = self._connection
         try:
-            if len(rows) == 1 and len(rows[0][4]) <= RECORD_BYTES_MAX:
+            if notices is None and len(rows) == 1 and len(rows[0][4]) <= RECORD_BYTES_MAX:
                 connection.execute(_INSERT, rows[0])
             else:
-                self._append_many(connection, rows)
+                self._append_many(connection, rows, notices)
         except DISK_TROUBLE as error:
             if connection.in_transaction:
                 self._roll_back(connection)
@@ -175,12 +189,19 @@ class LogDatabase:
                 self._checkpoint()  # what room there is in the write-ahead log can be used again
             raise trouble from error
         self._hard_state = record.hard_state
+        if notices is not None:
+            self._notices = notices
         self._took(rows)
         if self._wal_bytes > WAL_BYTES_MAX:
             self._checkpoint()
 
-    def _append_many(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
-        """Several rows, or one of unusual length, in one transaction."""
+    def _append_many(
+        self,
+        connection: sqlite3.Connection,
+        rows: Sequence[Row],
+        notices: tuple[str, ...] | None,
+    ) -> None:
+        """Several rows, or one of unusual length, or notices too, in one transaction."""
         longest = max(len(row[4]) for row in rows)
         if longest > self._length_max - PAGE_BYTES:
             raise StorageError(
@@ -189,6 +210,8 @@ class LogDatabase:
             )
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany(_INSERT, rows)
+        if notices is not None:
+            connection.execute(_SET_META, meta_row(NOTICES, notices))
         connection.execute("COMMIT")
 
     def _took(self, rows: Sequence[Row]) -> None:
@@ -215,6 +238,11 @@ class LogDatabase:
                 raise trouble from error
             # The write that brought us here is durable; the log just stays longer for now.
         self._wal_bytes = 0
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a tool did, and no node has said yet."""
+        return self._notices
 
     # -- compaction and snapshots ----------------------------------------------------------
 

@@ -43,6 +43,9 @@ _SELECT = (
     "ORDER BY number"
 )
 
+NOTICES = "notices"
+"""The key under which a tool leaves what it did; few databases have it."""
+
 T = TypeVar("T")
 
 
@@ -111,6 +114,8 @@ class LoadedLog:
     base: Base
     entries: list[Entry]
     ends: RecordEnds
+    notices: tuple[str, ...] = ()
+    """What a tool did to this log, for the next node that opens it to say."""
 
     @property
     def last_index(self) -> LogIndex:
@@ -139,9 +144,21 @@ def load(database: Path, identity: Identity) -> LoadedLog:
                 f"{database} is damaged: {'; '.join(map(str, findings))}. {KEEP_AND_REJOIN}"
             )
         base = read_meta(connection, database, "base", Base)
+        notices = read_meta(connection, database, NOTICES, tuple[str, ...], missing=())
         # Closed at once: an unfinished statement would keep the connection and its files open.
         with closing(connection.execute(_SELECT, (base.first_record,))) as rows:
-            return _replay(rows, database, base)
+            return attrs.evolve(_replay(rows, database, base), notices=notices)
+
+
+def read_owner(database: Path) -> Identity:
+    """Whose database it is, when that is not known beforehand.
+
+    Raises:
+        StorageError: it cannot be read.
+        CorruptStorage: it does not say, or it is not what was written.
+    """
+    with _reading(database) as connection:
+        return read_meta(connection, database, "identity", Identity)
 
 
 @contextmanager
@@ -201,8 +218,22 @@ def meta_row(key: str, value: object) -> tuple[str, int, bytes]:
     return key, _meta_crc(key, payload), payload
 
 
-def read_meta(connection: sqlite3.Connection, database: Path, key: str, kind: type[T]) -> T:
+def read_meta(
+    connection: sqlite3.Connection,
+    database: Path,
+    key: str,
+    kind: type[T],
+    *,
+    missing: T | None = None,
+) -> T:
     """A value of the meta table.
+
+    Args:
+        connection: of the database.
+        database: its file, for the message.
+        key: which value.
+        kind: its type.
+        missing: what it is if there is none; None: there must be one.
 
     Raises:
         CorruptStorage: it is missing, or not what was written.
@@ -210,6 +241,8 @@ def read_meta(connection: sqlite3.Connection, database: Path, key: str, kind: ty
     rows: list[Any] = connection.execute(
         "SELECT crc, payload FROM meta WHERE key = ?", (key,)
     ).fetchall()
+    if not rows and missing is not None:
+        return missing
     if len(rows) == 1:
         crc, payload = rows[0]
         if isinstance(payload, bytes) and crc == _meta_crc(key, payload):

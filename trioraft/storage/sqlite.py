@@ -22,7 +22,7 @@ from typing import final
 
 import attrs
 
-from ..core.errors import ConfigError, CorruptStorage, DiskFull, StorageError
+from ..core.errors import ConfigError, DiskFull, StorageError
 from ..core.types import (
     Configuration,
     Entry,
@@ -33,10 +33,11 @@ from ..core.types import (
     SnapshotMeta,
     Term,
 )
-from .directory import KEEP_AND_REJOIN, Directory, Findings
+from .directory import Directory, Findings
 from .health import DISK_TROUBLE, Health
 from .log_database import LogDatabase, create_database
 from .log_loading import Identity, LoadedLog, load
+from .matching import match_snapshot, recovered_of
 from .received_snapshot import ReceivedSnapshot
 from .records import PAGE_BYTES
 from .snapshot_files import SnapshotFiles
@@ -117,8 +118,8 @@ class SQLiteStorage:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What the last opening found wrong and could do without: a damaged snapshot that an
-        older one replaces. Worth a line in a log: the disk may be failing."""
+        """What is worth a line in a log about the last opening: a damaged snapshot that an older
+        one replaces (the disk may be failing), and what `trioraft recover` did before it."""
         return self._notices
 
     # -- life ------------------------------------------------------------------------------
@@ -144,7 +145,8 @@ class SQLiteStorage:
             loaded = _load(directory, findings, identity, health)
             snapshots = SnapshotFiles(self._path, cluster_id, health)
             received = ReceivedSnapshot(self._path, cluster_id, health)
-            snapshot, is_to_be_named, self._notices = _match(loaded, snapshots, received)
+            snapshot, is_to_be_named, problems = match_snapshot(loaded, snapshots, received)
+            self._notices = (*loaded.notices, *problems)
             # Everything was checked; only from here on something is changed.
             log = LogDatabase(directory.database, loaded, health, bytes_max=self._log_bytes_max)
             undo.callback(log.close)
@@ -162,14 +164,7 @@ class SQLiteStorage:
         self._opened = opened
         if findings.is_new:
             return None
-        return Recovered(
-            loaded.hard_state,
-            tuple(loaded.entries),
-            Configuration(()) if snapshot is None else snapshot.configuration,
-            loaded.base.index,
-            loaded.base.term,
-            snapshot,
-        )
+        return recovered_of(loaded, snapshot)
 
     def close(self) -> None:
         """Let go of the directory; see `Storage.close`.
@@ -205,6 +200,32 @@ class SQLiteStorage:
         self, hard_state: HardState | None, entries: Sequence[Entry], replace_from: LogIndex | None
     ) -> None:
         """Store atomically and durably; see `Storage.append`. One transaction, one fsync."""
+        # Whoever writes has had its chance to say what a tool did to this log.
+        notices = () if self._use().log.notices else None
+        self._append(hard_state, entries, replace_from, notices)
+
+    def append_with_notice(
+        self,
+        hard_state: HardState,
+        entries: Sequence[Entry],
+        replace_from: LogIndex,
+        notice: str,
+    ) -> None:
+        """For a tool that changes a stopped node's log: as `append`, and in the same transaction
+        a sentence that is among the `notices` of the next opening, until a node writes.
+
+        Raises:
+            As `append`.
+        """
+        self._append(hard_state, entries, replace_from, (*self._use().log.notices, notice))
+
+    def _append(
+        self,
+        hard_state: HardState | None,
+        entries: Sequence[Entry],
+        replace_from: LogIndex | None,
+        notices: tuple[str, ...] | None,
+    ) -> None:
         opened = self._use()
         log = opened.log
         next_index = log.last_index + 1
@@ -224,7 +245,7 @@ class SQLiteStorage:
                 f"{log.base.index + 1} to {log.last_index}, with snapshots up to "
                 f"{opened.snapshots.newest_index()}. Nothing is stored"
             )
-        log.append(hard_state, entries, replace_from)
+        log.append(hard_state, entries, replace_from, notices=notices)
         opened.note()
 
     def compact(self, base_index: LogIndex, base_term: Term) -> None:
@@ -314,40 +335,3 @@ def _load(
     except DISK_TROUBLE as error:
         raise health.error("opening the storage", error) from error
     return load(directory.database, identity)
-
-
-def _match(
-    loaded: LoadedLog, snapshots: SnapshotFiles, received: ReceivedSnapshot
-) -> tuple[SnapshotMeta | None, bool, tuple[str, ...]]:
-    """Which snapshot goes with the log (hazard S3).
-
-    Returns:
-        The newest that can be read; whether it is a received one that has still to get its name;
-        what is wrong with newer ones.
-
-    Raises:
-        CorruptStorage: none goes with the log.
-    """
-    usable, problems = snapshots.find()
-    complete = received.find()
-    newest = usable[0] if usable else None
-    base = loaded.base
-    if newest is None or newest.index < base.index:
-        if base.index == 0:
-            return None, False, tuple(problems)
-        if complete is not None and (complete.index, complete.term) == (base.index, base.term):
-            return complete, True, tuple(problems)
-        here = "there is none" if newest is None else f"the newest reaches entry {newest.index}"
-        raise CorruptStorage(
-            f"{snapshots.directory}: the log begins after entry {base.index} (term {base.term}) "
-            f"and needs a snapshot up to there, but {here} that can be read"
-            f"{''.join(f'; {problem}' for problem in problems)}. {KEEP_AND_REJOIN}"
-        )
-    if newest.index > loaded.last_index or loaded.term_at(newest.index) != newest.term:
-        raise CorruptStorage(
-            f"{snapshots.directory}: the newest snapshot is of entries up to {newest.index} (term "
-            f"{newest.term}), but the log goes from {base.index} (term {base.term}) to "
-            f"{loaded.last_index} and does not hold that entry: they are not of the same time. "
-            f"{KEEP_AND_REJOIN}"
-        )
-    return newest, False, tuple(problems)

@@ -1,0 +1,334 @@
+"""Recovery without its command: what is found, what is planned, what is written."""
+
+from __future__ import annotations
+
+import datetime
+import random
+import shutil
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.storage.support import DATABASE, fingerprint, flip
+from trioraft import (
+    ConfigError,
+    CorruptStorage,
+    MemoryNetwork,
+    Node,
+    Role,
+    SQLiteStorage,
+    StorageError,
+    open_node,
+)
+from trioraft.core.events import StorageNotice
+from trioraft.core.membership import Membership
+from trioraft.core.types import Address, Configuration, HardState, Recovered
+from trioraft.recover.recovery import carry_out, find, plan
+from trioraft.storage.log_database import LogDatabase
+from trioraft.testing import CommandLog
+
+from .support import CLUSTER, JOINT, THREE, stopped_node
+
+AT = datetime.datetime(2026, 5, 1, 12, tzinfo=datetime.UTC)
+
+
+def reopened(directory: Path) -> tuple[Recovered, Sequence[str]]:
+    """What the node gets that is opened next."""
+    storage = SQLiteStorage(directory)
+    recovered = storage.open(cluster_id=CLUSTER, node_id="2")
+    notices = storage.notices
+    storage.close()
+    if recovered is None:
+        pytest.fail("the directory is new")
+    return recovered, notices
+
+
+def current(recovered: Recovered) -> Configuration:
+    return Membership(recovered.configuration, recovered.entries).current
+
+
+# -- looking -----------------------------------------------------------------------------------
+
+
+def test_it_finds_what_the_node_has_and_changes_nothing(tmp_path: Path) -> None:
+    directory = stopped_node(tmp_path / "2", THREE, JOINT, snapshot=1)
+    before = fingerprint(directory)
+    found = find(directory)
+    assert (found.stored.cluster_id, found.node_id) == (CLUSTER, "2")
+    assert found.hard_state == HardState(7, "1")
+    assert (found.last_index, found.last_term) == (7, 6)
+    assert found.configuration.voters == ("2", "3")
+    assert found.configuration.outgoing == ("0", "1", "2")
+    assert found.configuration.index == 2
+    plan(found, ["2"])
+    assert fingerprint(directory) == before
+
+
+def test_a_log_that_is_all_in_a_snapshot_is_found_too(tmp_path: Path) -> None:
+    directory = stopped_node(tmp_path / "2", THREE, commands=2, snapshot=3)
+    found = find(directory)
+    assert (found.last_index, found.last_term) == (3, 6)
+    assert found.configuration.voters == THREE.voters
+
+
+def test_a_node_that_runs_is_refused(tmp_path: Path) -> None:
+    directory = stopped_node(tmp_path / "2")
+    planned = plan(find(directory), ["2"])
+    storage = SQLiteStorage(directory)
+    storage.open(cluster_id=CLUSTER, node_id="2")
+    with pytest.raises(StorageError, match="is in use by this very process"):
+        find(directory)
+    with pytest.raises(StorageError, match="is in use"):
+        carry_out(planned, AT)
+    storage.close()
+    assert reopened(directory)[0].hard_state == HardState(7, "1")
+
+
+def test_a_damaged_directory_is_refused_and_left_alone(tmp_path: Path) -> None:
+    directory = stopped_node(tmp_path / "2")
+    flip(directory / DATABASE, -100)
+    before = fingerprint(directory)
+    with pytest.raises(CorruptStorage):
+        find(directory)
+    assert fingerprint(directory) == before
+
+
+@pytest.mark.parametrize("what", ["missing", "empty", "something else"])
+def test_what_is_no_storage_is_refused_and_nothing_is_created(tmp_path: Path, what: str) -> None:
+    directory = tmp_path / "2"
+    if what != "missing":
+        directory.mkdir()
+    if what == "something else":
+        (directory / "letter.txt").write_text("dear")
+    with pytest.raises(StorageError, match="no storage of trioraft"):
+        find(directory)
+    assert sorted(file.name for file in tmp_path.rglob("*")) == sorted(
+        {"missing": [], "empty": ["2"], "something else": ["2", "letter.txt"]}[what]
+    )
+
+
+# -- planning ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("voters", "addresses", "words"),
+    [
+        (["0", "1"], {}, "not among the voters 0, 1"),
+        ([], {}, "not among the voters none"),
+        (["2", "2"], {}, "names a node twice"),
+        (["2", "9"], {}, "9 is no member of the cluster, which has 0, 1, 2"),
+        (["2"], {"0": ("h", 1)}, "an address is given for 0"),
+        (["2", "x" * 300], {"x" * 300: ("h", 1)}, "longer than 256 bytes"),
+    ],
+)
+def test_voters_that_cannot_be_are_refused(
+    tmp_path: Path, voters: list[str], addresses: dict[str, Address], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        plan(find(stopped_node(tmp_path / "2")), voters, addresses)
+
+
+def test_a_node_without_a_log_is_no_base(tmp_path: Path) -> None:
+    storage = SQLiteStorage(tmp_path / "2")
+    storage.open(cluster_id=CLUSTER, node_id="2")
+    storage.close()
+    with pytest.raises(ConfigError, match="empty log"):
+        plan(find(tmp_path / "2"), ["2"])
+
+
+def test_addresses_are_kept_and_can_be_given(tmp_path: Path) -> None:
+    found = find(stopped_node(tmp_path / "2"))
+    planned = plan(found, ["9", "2"], {"9": ("10.0.0.9", 7)})
+    assert planned.configuration == Configuration(
+        ("2", "9"), addresses={"2": ("10.0.0.3", 7000), "9": ("10.0.0.9", 7)}, index=7
+    )
+
+
+# -- writing -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("configurations", [(THREE,), (THREE, JOINT)])
+def test_term_and_configuration_are_at_the_end_of_an_unchanged_log(
+    tmp_path: Path, configurations: tuple[Configuration, ...]
+) -> None:
+    directory = stopped_node(tmp_path / "2", *configurations)
+    found = find(directory)
+    carry_out(plan(found, ["2"]), AT)
+    recovered, _ = reopened(directory)
+    assert recovered.hard_state == HardState(8, None)
+    assert recovered.entries[:-1] == found.stored.recovered.entries
+    forced = recovered.entries[-1]
+    assert (forced.index, forced.term) == (found.last_index + 1, 8)
+    assert current(recovered) == Configuration(
+        ("2",), addresses={"2": ("10.0.0.3", 7000)} if len(configurations) == 1 else {},
+        index=forced.index,
+    )  # fmt: skip
+
+
+def test_a_node_that_ran_meanwhile_is_refused(tmp_path: Path) -> None:
+    directory = stopped_node(tmp_path / "2")
+    planned = plan(find(directory), ["2"])
+    storage = SQLiteStorage(directory)
+    storage.open(cluster_id=CLUSTER, node_id="2")
+    storage.append(HardState(9, None), (), None)
+    storage.close()
+    with pytest.raises(StorageError, match="has run since"):
+        carry_out(planned, AT)
+    recovered, notices = reopened(directory)
+    assert recovered.hard_state == HardState(9, None)
+    assert not notices
+
+
+@pytest.mark.parametrize("point", ["before", "after"])
+def test_a_crash_leaves_all_of_it_or_nothing(
+    tmp_path: Path, point: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process is gone right before, or right after, the one transaction."""
+    directory = stopped_node(tmp_path / "2")
+    planned = plan(find(directory), ["2"])
+    before = reopened(directory)[0]
+    copy = tmp_path / "crashed"
+    write = LogDatabase._append_many
+
+    def crash(self: LogDatabase, *args: Any) -> None:
+        if point == "after":
+            write(self, *args)
+        shutil.copytree(directory, copy)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LogDatabase, "_append_many", crash)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(planned, AT)
+    monkeypatch.undo()
+    recovered, notices = reopened(copy)
+    if point == "before":
+        assert (recovered, notices) == (before, ())
+    else:
+        assert current(recovered).voters == ("2",)
+        assert recovered.hard_state == HardState(8, None)
+        assert len(notices) == 1
+
+
+def test_every_recovery_is_told_until_a_node_has_written(tmp_path: Path) -> None:
+    directory = stopped_node(tmp_path / "2")
+    said = [carry_out(plan(find(directory), ["2"]), AT) for _ in range(2)]
+    assert "voters 2 (entry 7, term 8) instead of 0, 1, 2" in said[0]
+    assert find(directory).stored.notices == tuple(said)
+    storage = SQLiteStorage(directory)
+    storage.open(cluster_id=CLUSTER, node_id="2")
+    assert storage.notices == tuple(said)
+    storage.append(HardState(10, "2"), (), None)
+    storage.close()
+    assert reopened(directory)[1] == ()
+
+
+# -- the whole story ---------------------------------------------------------------------------
+
+
+class Listener:
+    """Keeps what a node says of its storage."""
+
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+
+    def debug(self, event: str, **fields: object) -> None:
+        trace = fields["trace"]
+        if isinstance(trace, StorageNotice):
+            self.notices.append(trace.text)
+
+    info = warning = debug
+
+
+def _opened(
+    directory: Path,
+    network: MemoryNetwork,
+    node_id: str,
+    voters: tuple[str, ...],
+    listener: Listener | None = None,
+) -> tuple[AbstractAsyncContextManager[Node], CommandLog]:
+    machine = CommandLog()
+    opening = open_node(
+        node_id,
+        voters=voters,
+        machine=machine,
+        storage=SQLiteStorage(directory),
+        transport=network.transport(node_id),
+        cluster_id=CLUSTER,
+        logger=listener,
+    )
+    return opening, machine
+
+
+async def _leader_of(nodes: Sequence[Node]) -> Node:
+    status = await nodes[0].wait(lambda status: status.leader_id is not None)
+    leader = next(node for node in nodes if node.id == status.leader_id)
+    await leader.wait(lambda status: status.role is Role.LEADER)
+    return leader
+
+
+async def test_a_lone_survivor_leads_with_everything_and_the_cluster_grows_again(
+    tmp_path: Path,
+) -> None:
+    """In real time: a virtual clock would run while the disk writes."""
+    network = MemoryNetwork(random.Random(1))
+    ids = ("0", "1", "2")
+    acknowledged: list[bytes] = []
+    async with AsyncExitStack() as stack:
+        nodes = [
+            await stack.enter_async_context(_opened(tmp_path / node_id, network, node_id, ids)[0])
+            for node_id in ids
+        ]
+        leader = await _leader_of(nodes)
+        for number in range(20):
+            await leader.propose(b"%d" % number)
+            acknowledged.append(b"%d" % number)
+        # The survivor has it all; which of it is committed, it need not know.
+        survivor = next(node for node in nodes if node is not leader)
+        await survivor.wait(lambda status: status.last_index == leader.status.last_index)
+        for node in nodes:
+            node.kill()
+    directory = tmp_path / survivor.id
+    planned = plan(find(directory), [survivor.id])
+    carry_out(planned, AT)
+
+    listener = Listener()
+    opening, machine = _opened(directory, network, survivor.id, ids, listener)
+    async with AsyncExitStack() as stack:
+        alone = await stack.enter_async_context(opening)
+        await alone.wait(lambda status: status.role is Role.LEADER)
+        await alone.propose(b"alone")
+        assert [data for _, data in machine.commands] == [*acknowledged, b"alone"]
+        # (the other notice: open_node was told the old voters)
+        assert sum("forced a configuration" in text for text in listener.notices) == 1
+        grown: list[tuple[Node, CommandLog]] = []
+        for newcomer in ("7", "8"):
+            opening, new_machine = _opened(tmp_path / newcomer, network, newcomer, ())
+            grown.append((await stack.enter_async_context(opening), new_machine))
+            await alone.add_learner(newcomer)
+        await alone.change_voters([survivor.id, "7", "8"])
+        await alone.propose(b"three again")
+        index = alone.status.last_index
+        for node, new_machine in grown:
+            await node.wait(lambda status: status.applied_index >= index)
+            assert new_machine.commands == machine.commands
+    listener = Listener()
+    async with _opened(directory, network, survivor.id, ids, listener)[0]:
+        assert not any("forced a configuration" in text for text in listener.notices)
+
+
+async def test_a_voter_that_begins_empty_gets_everything(tmp_path: Path) -> None:
+    directory = stopped_node(tmp_path / "2", commands=3)
+    carry_out(plan(find(directory), ["2", "7"], {"7": ("127.0.0.1", 1)}), AT)
+    network = MemoryNetwork(random.Random(1))
+    opening, machine = _opened(directory, network, "2", ())
+    joining, empty = _opened(tmp_path / "7", network, "7", ())
+    async with opening as node, joining as newcomer:
+        await node.wait(lambda status: status.role is Role.LEADER)
+        await node.propose(b"together")
+        index = node.status.last_index
+        await newcomer.wait(lambda status: status.applied_index >= index)
+    assert empty.commands == machine.commands
+    assert len(empty.commands) == 4
