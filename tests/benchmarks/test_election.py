@@ -11,6 +11,7 @@ import math
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ import pytest
 import trio
 import trio.testing
 
-from benchmarks import election
-from benchmarks.election_cases import Case, Setup, Trial, expected_best_s, measure, round_trip_s
-from benchmarks.election_cluster import Watch, WatchedRandom
-from benchmarks.election_report import Result
+from benchmarks.election import command as election
+from benchmarks.election.cases import Case, Setup, Trial, expected_best_s, round_trip_s
+from benchmarks.election.measuring import measure
+from benchmarks.election.pipe import NodeSetup, Outcome
+from benchmarks.election.processes import ClusterError, process_cluster
+from benchmarks.election.report import Result
+from benchmarks.election.watch import Watch, WatchedRandom
 from trioraft import Timing
 from trioraft.core.events import ElectionTimerStarted, MessageReceived, MessageSent
 from trioraft.core.messages import AppendEntries, AppendEntriesReply
@@ -29,17 +33,24 @@ from trioraft.core.types import Role
 
 QUICK = Timing(election_timeout_s=(0.060, 0.120), heartbeat_interval_s=0.020)
 QUICK_ARGS = ["--election-timeout-ms", "60", "120", "--heartbeat-ms", "20"]
+IN_PROCESS = [case for case in Case if not case.has_processes]
+
+
+def lone_node(directory: Path) -> NodeSetup:
+    """A cluster of one process, with default timing."""
+    return NodeSetup("", ("0",), str(directory), "seed", (0.150, 0.300), 0.050, True, False)
 
 
 # -- trials ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", list(Case))
+@pytest.mark.parametrize("case", IN_PROCESS)
 async def test_every_case_ends_with_a_leader_after_its_timers(case: Case) -> None:
     trials: list[Trial] = []
     await measure(Setup(case, 3, QUICK, seed=1), 2, trials.append)
     assert len(trials) == 2
     for trial in trials:
+        assert trial.timers_s is not None
         assert 0 < trial.timers_s < trial.took_s, "nobody campaigns before its timer"
         assert trial.timers_s <= QUICK.election_timeout_s[1]
         assert trial.terms >= 1
@@ -50,8 +61,8 @@ async def test_every_case_ends_with_a_leader_after_its_timers(case: Case) -> Non
     ("case", "fast_failover", "waits"),
     [
         (Case.DISCONNECT, True, True),
-        (Case.STOP, True, False),
-        (Case.STOP, False, True),
+        (Case.CRASH, True, False),
+        (Case.CRASH, False, True),
     ],
 )
 async def test_only_a_closed_connection_spares_the_followers_their_timers(
@@ -60,7 +71,52 @@ async def test_only_a_closed_connection_spares_the_followers_their_timers(
     timing = Timing((0.300, 0.400), 0.020, fast_failover=fast_failover)
     trials: list[Trial] = []
     await measure(Setup(case, 3, timing, seed=2), 1, trials.append)
-    assert (trials[0].timers_s > 0.150) is waits
+    timers_s = trials[0].timers_s
+    assert timers_s is not None
+    assert (timers_s > 0.150) is waits
+
+
+@pytest.mark.parametrize("case", [case for case in Case if case.has_processes])
+async def test_processes_end_with_a_leader_that_takes_proposals(case: Case) -> None:
+    """Default timing: processes that share the machine with other tests would depose leaders."""
+    trials: list[Trial] = []
+    await measure(Setup(case, 3, Timing(), seed=3), 1, trials.append)
+    trial = trials[0]
+    assert trial.took_s > 0
+    if case is Case.KILL:
+        assert trial.timers_s is not None
+        assert 0 < trial.timers_s < trial.took_s
+        assert trial.terms >= 1
+    else:
+        assert trial.timers_s is None
+        assert trial.calls > 10
+        assert trial.failed_calls == 0
+        assert trial.terms >= 1, "somebody else leads, at least once"
+
+
+async def test_a_node_process_that_ends_by_itself_ends_the_measurement(tmp_path: Path) -> None:
+    (tmp_path / "0").write_text("no directory for a storage")
+    with pytest.raises(ClusterError, match="StorageError"):
+        async with process_cluster(lone_node(tmp_path)):
+            await trio.sleep_forever()
+
+
+async def test_a_call_that_a_killed_process_took_is_of_unknown_outcome(tmp_path: Path) -> None:
+    async with process_cluster(lone_node(tmp_path)) as cluster:
+        leader = await cluster.settle()
+        node = cluster.nodes[leader.node_id]
+        assert (await node.call()).outcome is Outcome.DONE
+        node.send_signal(signal.SIGSTOP)  # it takes the call, and never answers
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def call() -> None:
+                assert (await node.call()).outcome is Outcome.UNKNOWN
+
+            await trio.testing.wait_all_tasks_blocked()
+            cluster.kill(leader.node_id)
+        await node.ended.wait()
+        assert (await node.call()).outcome is Outcome.ELSEWHERE
 
 
 # -- what a trial is compared with -------------------------------------------------------------
@@ -72,15 +128,22 @@ async def test_only_a_closed_connection_spares_the_followers_their_timers(
         (Case.BOOTSTRAP, 3, True, 150 + 150 / 4),
         (Case.DISCONNECT, 3, True, 150 + 150 / 3 - 25),
         (Case.DISCONNECT, 5, True, 150 + 150 / 5 - 25),
-        (Case.STOP, 3, True, 10 / 3),
-        (Case.STOP, 3, False, 150 + 150 / 3 - 25),
+        (Case.CRASH, 3, True, 10 / 3),
+        (Case.KILL, 3, True, 10 / 3),
+        (Case.CRASH, 3, False, 150 + 150 / 3 - 25),
+        (Case.TRANSFER, 3, True, None),
+        (Case.ROLLING, 3, True, None),
     ],
 )
 def test_the_expected_best_is_that_of_the_least_timer(
-    case: Case, nodes: int, fast_failover: bool, best_ms: float
+    case: Case, nodes: int, fast_failover: bool, best_ms: float | None
 ) -> None:
     setup = Setup(case, nodes, Timing(fast_failover=fast_failover), seed=0)
-    assert expected_best_s(setup) * 1000 == pytest.approx(best_ms)
+    best_s = expected_best_s(setup)
+    if best_ms is None or best_s is None:
+        assert best_ms is best_s is None
+    else:
+        assert best_s * 1000 == pytest.approx(best_ms)
 
 
 def test_a_watch_knows_when_its_node_would_lose_patience() -> None:
@@ -128,15 +191,34 @@ def test_best_is_the_median_of_each_trials_own() -> None:
     assert row["above_best"] == pytest.approx(3)
 
 
+def test_without_timers_there_is_no_best_and_calls_are_counted() -> None:
+    trials = (Trial(0.004, None, 1, calls=70), Trial(0.006, None, 2, calls=50, failed_calls=1))
+    row = Result(Setup(Case.TRANSFER, 3, Timing(), 0), trials).summary()
+    assert row["p50"] == pytest.approx(5)
+    assert "best" not in row
+    assert (row["calls"], row["failed_calls"], row["split_votes"]) == (120, 1, 1)
+
+
 # -- the command -------------------------------------------------------------------------------
 
 
+async def _made_up(setup: Setup, trials: int, note: Callable[[Trial], None]) -> None:
+    """The trials are real in the tests above."""
+    await trio.lowlevel.checkpoint()
+    timed = expected_best_s(setup) is not None
+    for number in range(trials):
+        timers_s = 0.100 if timed else None
+        note(Trial(0.105 + number / 1000, timers_s, 1 + number, (0.001,), calls=0 if timed else 9))
+
+
 def test_the_command_prints_a_table_and_writes_json_and_a_picture(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     json_path, plot_path = tmp_path / "election.json", tmp_path / "election.png"
     files = ["--json", str(json_path), "--plot", str(plot_path)]
-    code = election.main([*QUICK_ARGS, "--nodes", "3", "5", "--trials", "2", *files])
+    cases = [option for case in Case for option in ("--case", case.value)]
+    monkeypatch.setattr(election, "measure", _made_up)
+    code = election.main([*QUICK_ARGS, "--nodes", "3", "5", "--trials", "2", *cases, *files])
     assert code == 0
     out = capsys.readouterr().out
     assert "p50−best" in out
@@ -149,8 +231,10 @@ def test_the_command_prints_a_table_and_writes_json_and_a_picture(
         assert row["n"] == 2
         assert row["unit"] == "ms"
         assert row["min"] <= row["p50"] <= row["p90"] <= row["p99"] <= row["max"]
-        assert math.isfinite(row["best"])
-        assert row["best"] > 0
+        if "best" in row:
+            assert math.isfinite(row["best"])
+            assert row["best"] > 0
+    assert all(("best" in row) is (row["case"] not in ("transfer", "rolling")) for row in rows)
     assert plot_path.read_bytes().startswith(b"\x89PNG")
 
 
@@ -160,7 +244,7 @@ def test_the_command_prints_a_table_and_writes_json_and_a_picture(
         (["--nodes", "2"], "'2' is not a number from 3 to 15"),
         (["--nodes", "3", "x"], "'x' is not a number from 3 to 15"),
         (["--trials", "0"], "'0' is not a number from 1"),
-        (["--case", "crash"], "'crash' is not one of bootstrap, disconnect, stop"),
+        (["--case", "stop"], "'stop' is not one of bootstrap, disconnect, crash, kill"),
         (["--heartbeat-ms", "3000"], "heartbeat_interval_s is 3 s"),
         (["--election-timeout-ms", "300", "150"], "the lower bound is above the upper"),
         (["--election-timeout-ms", "nan", "150"], "positive, finite time"),
@@ -193,7 +277,7 @@ def test_help_shows_cases_and_examples(capsys: pytest.CaptureFixture[str]) -> No
 def test_an_election_that_never_ends_is_given_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("benchmarks.election_cluster.PATIENCE_TIMEOUTS", 0.1)
+    monkeypatch.setattr("benchmarks.election.watched_cluster.PATIENCE_TIMEOUTS", 0.1)
     code = election.main([*QUICK_ARGS, "--nodes", "3", "--trials", "1", "--case", "bootstrap"])
     assert code == election.EXIT_FAILED
     assert "waited 0.012 s for a leader" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""python -m benchmarks.election: how long a cluster is without a leader.
+"""`python -m benchmarks.election`: its options, its progress, what it writes.
 
 Rules of this file:
 
@@ -32,16 +32,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from trioraft import ConfigError, Timing
 from trioraft.background import running_beside
 
-from . import plots, stats
-from .election_cases import Case, Setup, Trial, measure
-from .election_cluster import NoElectionError
-from .election_plot import save_plot
-from .election_report import Result, print_table
+from .. import plots, stats
+from .cases import Case, Setup, Trial
+from .measuring import measure
+from .plot import save_plot
+from .processes import ClusterError
+from .report import Result, print_table
+from .watch import NoElectionError
 
 NODES_MIN: Final = 3
 """With fewer, what is left without the leader is no majority."""
 NODES_MAX: Final = 15
 """They share one process: with more, that is what would be measured."""
+
+NODES: Final = (3, 5, 7)
+PROCESSES: Final = (3,)
 
 TABLE_WIDTH: Final = 100
 """Columns of the table where there is no terminal to ask."""
@@ -54,16 +59,23 @@ _EXAMPLES: Final = """\
 cases:
   bootstrap    from all nodes opened, their timers running, to the first leader
   disconnect   the leader is cut off silently: no connection closes, nothing arrives
-  stop         the leader's node is stopped: its connections close
+  crash        the leader's node dies: its connections close
+with a process for each node, TCP and SQLite:
+  kill         kill -9 of the leader's process, to the next proposal that succeeds
+  transfer     transfer_leadership under load, from the call to the next proposal that succeeds
+  rolling      each node gets SIGTERM and is started again, under load: the longest time between
+               two calls that succeeded
 
 best:
   The theoretical best of a trial is the least of what the followers' election timers had left
   when the leader was lost, plus one round trip. The table shows its median over the trials.
+  A leadership that is handed over waits for no timer.
 
 examples:
   python -m benchmarks.election
   python -m benchmarks.election --case disconnect --nodes 3 --trials 100
-  python -m benchmarks.election --case stop --no-fast-failover
+  python -m benchmarks.election --case kill --trials 200
+  python -m benchmarks.election --case crash --case kill --no-fast-failover
   python -m benchmarks.election --election-timeout-ms 50 100 --heartbeat-ms 15
   python -m benchmarks.election --json election.json --plot election.png
 """
@@ -74,7 +86,8 @@ class Options:
     """What was asked for, checked."""
 
     cases: tuple[Case, ...]
-    nodes: tuple[int, ...]
+    nodes: tuple[int, ...] | None
+    """None: what is usual for each case."""
     trials: int
     seed: int
     timing: Timing
@@ -86,7 +99,7 @@ class Options:
         return [
             Setup(case, nodes, self.timing, self.seed)
             for case in self.cases
-            for nodes in self.nodes
+            for nodes in self.nodes or (PROCESSES if case.has_processes else NODES)
         ]
 
 
@@ -130,7 +143,7 @@ def parse(argv: Sequence[str] | None) -> Options:
             parser.error(str(error))
     return Options(
         cases=tuple(dict.fromkeys(args.case or Case)),
-        nodes=tuple(dict.fromkeys(args.nodes or (3, 5, 7))),
+        nodes=tuple(dict.fromkeys(args.nodes)) if args.nodes else None,
         trials=args.trials,
         seed=args.seed,
         timing=timing,
@@ -150,11 +163,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--nodes", type=_number(NODES_MIN, NODES_MAX), nargs="+", action="extend", metavar="N",
-        help="sizes of the cluster (default: 3 5 7)")  # fmt: skip
+        help="sizes of the cluster (default: 3 5 7; 3 where each node has a process)")  # fmt: skip
     add("--trials", type=_number(1, 100_000), default=50, metavar="N",
         help="elections for each case and size (default: 50)")  # fmt: skip
     add("--case", type=_case, action="append", metavar="CASE",
-        help="bootstrap, disconnect or stop; may be repeated (default: all)")  # fmt: skip
+        help="one of those below; may be repeated (default: all)")  # fmt: skip
     add("--election-timeout-ms", type=float, nargs=2, default=(150.0, 300.0),
         metavar=("LOW", "HIGH"), help="range of election timeouts (default: 150 300)")  # fmt: skip
     add("--heartbeat-ms", type=float, default=50.0, metavar="MS",
@@ -291,7 +304,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _deliver(options, measurement)
     except KeyboardInterrupt:  # before the first trial, or after the last
         measurement.was_interrupted = True
-    except (NoElectionError, OSError) as error:
+    except (NoElectionError, ClusterError, OSError) as error:
         print(f"benchmarks.election: {error}", file=sys.stderr)
         return EXIT_FAILED
     if measurement.was_interrupted:
@@ -325,7 +338,8 @@ def _document(options: Options, measurement: Measurement) -> dict[str, Any]:
             "fast_failover": timing.fast_failover,
             "trials": options.trials,
             "seed": options.seed,
-            "network": "tcp over the loopback, all nodes in one process",
+            "network": "tcp over the loopback; kill, transfer, rolling: a process and SQLite for "
+            "each node; others: all nodes in one process",
         },
         "machine": {
             "python": platform.python_version(),
@@ -336,7 +350,3 @@ def _document(options: Options, measurement: Measurement) -> dict[str, Any]:
         },
         "interrupted": measurement.was_interrupted,
     }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

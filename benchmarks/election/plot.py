@@ -21,8 +21,8 @@ from typing import Any, Final
 
 import attrs
 
-from .election_cases import Case
-from .election_report import Result
+from .cases import Case
+from .report import Result
 
 MEASURED: Final = "#0072B2"
 BEST: Final = "#D55E00"
@@ -44,7 +44,10 @@ _LEFT, _RIGHT = 0.08, 0.76
 _TITLES: Final = {
     Case.BOOTSTRAP: "Bootstrap: all nodes have just been opened",
     Case.DISCONNECT: "Leader disconnected silently: every connection stays open",
-    Case.STOP: "Leader stopped: its connections close",
+    Case.CRASH: "Leader's node dies: its connections close",
+    Case.KILL: "Leader's process killed (kill -9): until a proposal succeeds",
+    Case.TRANSFER: "Leadership handed over under load: until a proposal succeeds",
+    Case.ROLLING: "All nodes restarted in turn under load: longest gap between two calls",
 }
 
 
@@ -91,7 +94,7 @@ def _write_head(figure: Any, result: Result, height_in: float) -> None:
     hint = "" if timing.fast_failover else ", fast failover off"
     conditions = (
         f"Election timeout {low:g}–{high:g} ms, heartbeat {timing.heartbeat_interval_s * 1000:g} "
-        f"ms{hint}. TCP over the loopback, all nodes in one process."
+        f"ms{hint}. TCP over the loopback; the last three with processes and SQLite."
     )
     measured = "Above each line: every election, as it was measured."
     best = "Below it: the best each could have been, its first timer to run out + one round trip."
@@ -150,13 +153,14 @@ def _draw_panel(axes: Any, group: Sequence[Result]) -> None:
         tuple(Counter(map(scale.column, times)) for times in (result.took_ms, result.best_ms))
         for result in group
     ]
-    tallest = max(max(columns.values()) for pair in halves for columns in pair)
+    tallest = max(max(columns.values()) for pair in halves for columns in pair if columns)
     step = min(DOT_STEP_MAX, HALF_ROW / tallest)
     for row, (result, (took, best)) in enumerate(zip(group, halves, strict=True)):
         y = -float(row)
         axes.axhline(y, color=FAINT, linewidth=0.6, zorder=1)
         _draw_dots(axes, scale, took, y, step, MEASURED)
-        _draw_dots(axes, scale, best, y, -step, BEST)
+        if best:
+            _draw_dots(axes, scale, best, y, -step, BEST)
         _draw_numbers(axes, result, y)
     _dress(axes, scale, group)
 
@@ -175,14 +179,17 @@ def _draw_dots(
 def _draw_numbers(axes: Any, result: Result, y: float) -> None:
     """The medians, as needles through the dots and as words beside the row."""
     row = result.summary()
-    for value, side in ((row["p50"], 1), (row["best"], -1)):
+    needles = [(row["p50"], 1), *([(row["best"], -1)] if "best" in row else [])]
+    for value, side in needles:
         axes.plot([value, value], [y, y + side * 0.44], color=INK, linewidth=1.1, zorder=4)
-    gap = row["p50"] - row["best"]
+    best = ""
+    if "best" in row:
+        best = f"best {row['best']:.1f} ms: {row['p50'] - row['best']:+.1f} ms"
     splits = f"{row['split_votes']} of {row['n']} split their votes" if row["split_votes"] else ""
     for place, text, color in (
         (0.24, f"median {row['p50']:.1f}, p99 {row['p99']:.0f} ms", MEASURED),
         (0.0, splits, INK),
-        (-0.24, f"best {row['best']:.1f} ms: {gap:+.1f} ms", BEST),
+        (-0.24, best, BEST),
     ):
         axes.text(
             1.02, y + place, text, color=color, size=9.5, va="center",

@@ -1,0 +1,1 @@
+"""How long a cluster is without a leader: `python -m benchmarks.election`."""

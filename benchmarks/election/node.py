@@ -1,0 +1,255 @@
+"""python -m benchmarks.election.node SETUP: one node of a cluster of processes.
+
+Rules of this file:
+
+* It is started by `benchmarks.election`, not by hand; SETUP is a `pipe.NodeSetup` in JSON.
+* Everything is as a program would have it that embeds a node: TCP, SQLite, default limits.
+* SIGTERM: the node leaves, which hands its leadership over, while clients' calls are still
+  answered; then it says goodbye. The end of its input ends it at once.
+* Whenever it leads, a client of its own proposes at once and tells when that succeeded: nobody
+  could learn of a new leader sooner, and nothing is measured but the cluster.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Final, final
+
+import trio
+
+from trioraft import (
+    Node,
+    NodeDead,
+    NotLeader,
+    OutcomeUnknown,
+    ProposalDropped,
+    RaftError,
+    Role,
+    SQLiteStorage,
+    Status,
+    TcpTransport,
+    Timing,
+    TransferFailed,
+    open_node,
+)
+
+from . import pipe
+from .pipe import Outcome, answer
+from .watch import Watch, WatchedRandom
+
+HOST: Final = "127.0.0.1"
+ORDERS_MAX: Final = 64
+"""Orders that may wait."""
+
+
+@final
+class IndexMachine:
+    """The least that a state machine can do: a command's result is its index."""
+
+    def apply(self, index: int, _data: bytes) -> int:
+        """Nothing is kept."""
+        return index
+
+    def snapshot(self) -> bytes:
+        """Nothing."""
+        return b""
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """Nothing."""
+
+
+def main() -> int:
+    """Be the node that the only argument describes; returns the exit code."""
+    code = 0
+    try:
+        trio.run(_serve, pipe.decode_setup(sys.argv[1]))
+    except* (RaftError, OSError) as group:
+        answer(pipe.Failed("; ".join(f"{type(e).__name__}: {e}" for e in _leaves(group))))
+        code = 1
+    return code
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]
+
+
+async def _serve(setup: pipe.NodeSetup) -> None:
+    transport = TcpTransport(setup.node_id, (HOST, setup.port), {})
+    answer(pipe.Bound(transport.bind()[1]))
+    send, orders = trio.open_memory_channel[pipe.Order](ORDERS_MAX)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_read_orders, send, nursery.cancel_scope)
+        peers = await orders.receive()
+        if not isinstance(peers, pipe.Peers):
+            raise TypeError(f"the first order is {peers!r}, not Peers")
+        for peer, port in peers.ports.items():
+            transport.set_peer(peer, (HOST, port))
+        await _Served(setup, transport).run(orders)
+        nursery.cancel_scope.cancel()
+
+
+def _leads_after(term: int, status: Status) -> bool:
+    return status.role is Role.LEADER and status.term > term
+
+
+async def _read_orders(send: trio.MemorySendChannel[pipe.Order], scope: trio.CancelScope) -> None:
+    """Pass on what is ordered; the end of the input ends everything."""
+    pending = b""
+    async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as stdin:
+        async for data in stdin:
+            *lines, pending = (pending + data).split(b"\n")
+            for line in lines:
+                await send.send(pipe.decode_order.decode(line))
+    scope.cancel()
+
+
+@final
+class _Served:
+    """The node, and what is done with it."""
+
+    def __init__(self, setup: pipe.NodeSetup, transport: TcpTransport) -> None:
+        self._setup = setup
+        self._transport = transport
+        self._watch = Watch(WatchedRandom(setup.seed))
+        # Trio's clock runs like the machine's, from another origin.
+        self._offset_s = time.monotonic() - trio.current_time()
+        self._load = pipe.Counted(0, 0)
+
+    async def run(self, orders: trio.MemoryReceiveChannel[pipe.Order]) -> None:
+        """Be open until SIGTERM; returns when all that was asked is answered."""
+        setup = self._setup
+        with trio.open_signal_receiver(signal.SIGTERM) as signals:
+            async with trio.open_nursery() as calls:
+                obeying = trio.CancelScope()
+                async with open_node(
+                    setup.node_id,
+                    voters=setup.voters,
+                    machine=IndexMachine(),
+                    storage=SQLiteStorage(setup.directory),
+                    transport=self._transport,
+                    timing=Timing(
+                        setup.election_timeout_s,
+                        setup.heartbeat_interval_s,
+                        fast_failover=setup.fast_failover,
+                    ),
+                    rng=self._watch.rng,
+                    logger=self._watch if setup.is_watched else None,
+                ) as node:
+                    calls.start_soon(self._herald, node)
+                    calls.start_soon(self._obey, node, orders, calls, obeying)
+                    answer(pipe.Opened())
+                    await anext(signals)
+                obeying.cancel()  # the node is Dead: whatever is asked now, it cannot answer
+            answer(pipe.Goodbye())
+
+    async def _herald(self, node: Node) -> None:
+        """Whenever this node leads, propose, and tell the moment at which that succeeded."""
+        told = 0
+        with suppress(NodeDead):
+            while True:
+                status = await node.wait(partial(_leads_after, told))
+                led_s = time.monotonic()
+                with suppress(NotLeader, ProposalDropped, OutcomeUnknown):
+                    index = int(await node.propose(b"herald"))
+                    answer(pipe.Led(node.id, status.term, index, led_s, time.monotonic()))
+                    told = status.term
+
+    async def _obey(
+        self,
+        node: Node,
+        orders: trio.MemoryReceiveChannel[pipe.Order],
+        calls: trio.Nursery,
+        scope: trio.CancelScope,
+    ) -> None:
+        with scope, suppress(NodeDead):
+            async for order in orders:
+                match order:
+                    case pipe.Propose(number):
+                        calls.start_soon(self._call, node, number)
+                    case pipe.Load(tasks):
+                        for _ in range(tasks):
+                            calls.start_soon(self._propose_on, node)
+                    case _:
+                        answer(await self._carry_out(node, order))
+
+    async def _carry_out(self, node: Node, order: pipe.Order) -> pipe.Answer:
+        match order:
+            case pipe.Settle(term, index):
+                status = await node.wait(
+                    lambda status: (
+                        status.term >= term
+                        and status.leader_id is not None
+                        and status.applied_index >= index
+                    )
+                )
+                self._watch.forget()
+                return pipe.Settled(str(status.leader_id), status.term, status.applied_index)
+            case pipe.Look():
+                return pipe.RoundTrips(tuple(self._watch.round_trips_s))
+            case pipe.When(from_s, to_s):
+                offset_s = self._offset_s
+                due_s = self._watch.due_s(from_s - offset_s, to_s - offset_s)
+                return pipe.Due(due_s + offset_s)
+            case pipe.HandOver():
+                return pipe.HandedOver(await self._hand_over(node))
+            case pipe.Count():
+                counted, self._load = self._load, pipe.Counted(0, 0)
+                return counted
+        raise TypeError(f"{order!r} is no order for a node that is open")
+
+    async def _hand_over(self, node: Node) -> float:
+        """Until somebody else leads; returns when that was asked for. What fails costs time."""
+        called_s = time.monotonic()
+        while node.status.role is Role.LEADER:
+            with suppress(NotLeader, TransferFailed):
+                await node.transfer_leadership()
+        return called_s
+
+    # -- clients ---------------------------------------------------------------------------
+
+    async def _propose_on(self, node: Node) -> None:
+        """One task of the load: propose for as long as this node leads, and when it does again."""
+        while True:
+            try:
+                await node.propose(b"load")
+            except (NotLeader, ProposalDropped):
+                try:
+                    await node.wait(lambda status: status.role is Role.LEADER)
+                except NodeDead:
+                    return
+            except OutcomeUnknown:
+                self._load = pipe.Counted(self._load.done, self._load.failed + 1)
+            except NodeDead:
+                return
+            else:
+                self._load = pipe.Counted(self._load.done + 1, self._load.failed)
+
+    async def _call(self, node: Node, number: int) -> None:
+        """A client's call: the answer says what became of it, or who leads."""
+        outcome, leader_id = Outcome.DONE, None
+        try:
+            await node.propose(b"call")
+        except (NotLeader, ProposalDropped, NodeDead):
+            outcome, leader_id = Outcome.ELSEWHERE, await self._leader(node)
+        except OutcomeUnknown:
+            outcome = Outcome.UNKNOWN
+        answer(pipe.Answered(number, outcome, leader_id))
+
+    async def _leader(self, node: Node) -> str | None:
+        """Who leads, once that is known; None if this node is Dead before."""
+        try:
+            return (await node.wait(lambda status: status.leader_id is not None)).leader_id
+        except NodeDead:
+            return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
