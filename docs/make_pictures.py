@@ -2,41 +2,50 @@
 
 Rules of this file:
 
-* Without arguments, each of the election scenarios is told in virtual time with a fixed seed, so
-  that the pictures stay the same until the code behind them changes. With logs, their runs are
-  drawn instead.
+* Without arguments, pytest tells the stories of docs/elections.md, by the same tests as the
+  commands there: in virtual time with a fixed seed, so that the pictures stay the same until the
+  code behind them changes. With logs, their runs are drawn instead.
 * What a reader sees here is what `trioraft viz` writes: the same page, photographed.
+* A run without a term has nothing to show, and gets no picture.
 * It needs Chromium, and takes some seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 import attrs
-import trio
-import trio.testing
 
 from benchmarks.browser import BrowserError, Page, open_browser
 from benchmarks.viz_page import READY
-from tests.scenarios.elections import SCENARIOS
-from trioraft.logs import open_raftlog, use_sink
-from trioraft.testing.cluster import open_cluster
 from trioraft.viz.analysis import analyse_log
 from trioraft.viz.model import Run
 from trioraft.viz.page import write_pages
 
-OUT: Final = Path(__file__).parent / "images"
-SEED: Final = 0
+DOCS: Final = Path(__file__).parent
+OUT: Final = DOCS / "images"
+STORIES: Final = ("tests/test_elections.py", "tests/gone_wrong.py")
+WANTED: Final = "calm-0 or (gone_wrong and not mended)"
+"""Of the scenarios' tellings the first: calm, seed 0. Of what goes wrong all that went wrong."""
+WHOLE_PAGE: Final = "follower_comes_back_without_pre_vote"
+"""The story that is also shown as a whole page."""
+TO_FAIL: Final = "leaked_task"
+"""The one story whose test must fail: the leak check sees to it."""
 QUIET_S: Final = 0.020
 """How much of the time before anything happens is shown."""
 WIDTH, HEIGHT = 1440, 900
+
+
+class StoryError(Exception):
+    """A story did not end as it should, so that its picture would be wrong."""
+
 
 # Two frames: what was asked for is on screen after them.
 _DRAWN: Final = (
@@ -44,17 +53,39 @@ _DRAWN: Final = (
 )
 
 
-def write_scenarios(path: Path) -> None:
-    """Tell every scenario into one raftlog."""
-    with open_raftlog(path) as raftlog:
-        for name, scenario in SCENARIOS.items():
-            with raftlog.run(name), use_sink(raftlog):
-                clock = trio.testing.MockClock(autojump_threshold=0)
-                trio.run(scenario, partial(open_cluster, seed=SEED), clock=clock)
+def write_stories(path: Path) -> None:
+    """Have pytest tell every story into one raftlog.
+
+    Raises:
+        StoryError: one did not end as it should.
+    """
+    command = [sys.executable, "-m", "pytest", "-q", "-k", WANTED, f"--raftlog={path}", *STORIES]
+    done = subprocess.run(  # noqa: S603 - our own tests, without a shell
+        command, cwd=DOCS.parent, capture_output=True, text=True, check=False
+    )
+    if not path.exists():
+        raise StoryError(f"pytest ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    failed = [story_of(run) for run in analyse_log(path) if run.status != "PASS"]
+    if failed != [TO_FAIL]:
+        raise StoryError(f"only {TO_FAIL} should fail; {failed} did:\n{done.stdout}")
 
 
-def photograph(page: Page, runs: Sequence[Run], out_dir: Path) -> list[Path]:
-    """Pictures of the runs: the diagram of each, the list, and one whole page by light and dark.
+def story_of(run: Run) -> str:
+    """What the story is called, without what pytest and the telling add to it."""
+    name = re.sub(r"^test_(in_virtual_time_)?", "", run.name)
+    return re.sub(r"_calm_0$", "", name)
+
+
+def photograph(
+    page: Page, runs: Sequence[Run], out_dir: Path, *, whole: str = WHOLE_PAGE
+) -> list[Path]:
+    """Pictures of the runs: the diagram of each, and one as a whole page.
+
+    Args:
+        page: of an open browser.
+        runs: each with a name of its own.
+        out_dir: where to; made if needed.
+        whole: the story to show as a whole page too, at its first finding if it has one.
 
     Returns:
         The files, in the order in which they were made.
@@ -69,13 +100,13 @@ def photograph(page: Page, runs: Sequence[Run], out_dir: Path) -> list[Path]:
         index = write_pages(runs, Path(folder))
         pages = sorted(path for path in Path(folder).iterdir() if path != index)
         page.prefer("light")
-        _open(page, index, "true")
-        made.append(_shot(page, out_dir / "index.png"))
         for run, path in zip(runs, pages, strict=True):
             _open(page, path, READY)
-            if run is _fullest(runs):
-                made += _whole_page(page, run, out_dir)
-            made.append(_diagram(page, run, out_dir / f"{_stem(path)}.png"))
+            if story_of(run) == whole:
+                if run.findings:
+                    page.evaluate("window.trioraft.showFinding(0)")
+                made.append(_shot(page, out_dir / "page.png"))
+            made.append(_diagram(page, run, out_dir / f"{story_of(run)}.png"))
     if page.complaints:
         raise BrowserError(f"a page complained: {page.complaints}")
     return made
@@ -108,28 +139,6 @@ def _first_stir_s(run: Run) -> float:
     return min(stirs, default=0.0)
 
 
-def _whole_page(page: Page, run: Run, out_dir: Path) -> list[Path]:
-    """One page as it stands on a screen, at its first finding if it has one."""
-    if run.findings:
-        page.evaluate("window.trioraft.showFinding(0)")
-    made = [_shot(page, out_dir / "page-light.png")]
-    page.prefer("dark")
-    page.wait("document.documentElement.dataset.theme === 'dark'")
-    made.append(_shot(page, out_dir / "page-dark.png"))
-    page.prefer("light")
-    return made
-
-
-def _fullest(runs: Sequence[Run]) -> Run:
-    """The run with most to see: findings first, then messages."""
-    return max(runs, key=lambda run: (len(run.findings), len(run.messages)))
-
-
-def _stem(path: Path) -> str:
-    """The run's name without its place in the list."""
-    return path.stem.partition("-")[2]
-
-
 def _shot(page: Page, path: Path, part: str | None = None) -> Path:
     page.evaluate(_DRAWN)
     page.picture(path, part)
@@ -137,26 +146,30 @@ def _shot(page: Page, path: Path, part: str | None = None) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the pictures and name them; 2 without a browser."""
-    parser = argparse.ArgumentParser(description="Make the pictures of the documentation.")
+    """Make the pictures and name them; 2 without a browser, or with a story that went astray."""
+    parser = argparse.ArgumentParser(description="Make the pictures of docs/elections.md.")
     parser.add_argument("logs", nargs="*", type=Path, metavar="LOG", help="logs to draw instead")
     parser.add_argument("--out", type=Path, default=OUT, help="where to; default: docs/images")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder:
-        logs = list(options.logs)
-        if not logs:
-            logs = [Path(folder) / "scenarios.raftlog"]
-            write_scenarios(logs[0])
-        # Where the log lies is this machine's own affair.
-        runs = [attrs.evolve(run, source=log.name) for log in logs for run in analyse_log(log)]
     try:
-        with open_browser(width=WIDTH, height=HEIGHT) as page:
-            for path in photograph(page, runs, options.out):
-                print(path)
-    except BrowserError as error:
+        for path in _make(options.logs, options.out):
+            print(path)
+    except (BrowserError, StoryError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0
+
+
+def _make(given: Sequence[Path], out_dir: Path) -> list[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        logs = list(given)
+        if not logs:
+            logs = [Path(folder) / "elections.raftlog"]
+            write_stories(logs[0])
+        # Where the log lies is this machine's own affair.
+        runs = [attrs.evolve(run, source=log.name) for log in logs for run in analyse_log(log)]
+    with open_browser(width=WIDTH, height=HEIGHT) as page:
+        return photograph(page, [run for run in runs if run.terms], out_dir)
 
 
 if __name__ == "__main__":

@@ -299,6 +299,17 @@ def test_missed_heartbeats_with_their_interval() -> None:
     assert "every 200 ms" in finding.detail
 
 
+def test_an_entry_and_its_commit_are_no_heartbeat_interval() -> None:
+    script = three_nodes()
+    for at_ms in (202, 210):
+        script.heartbeat(at_ms, 0, 1, 1)
+    script.timer(211, 1, 180, 1)
+    script.candidate(391, 1, 2)
+    (finding,) = script.findings("missed-heartbeats")
+    assert "2 messages, 8.0 ms apart at most, and then nothing for 181 ms" in finding.detail
+    assert "every" not in finding.detail
+
+
 def test_missed_heartbeats_when_there_was_only_one() -> None:
     script = three_nodes()
     script.heartbeat(202, 0, 1, 1)

@@ -254,9 +254,8 @@ def test_nothing_that_a_log_says_runs(browser: Page, tmp_path: Path) -> None:
 
 
 def test_the_pictures_of_the_documentation_can_be_made(browser: Page, tmp_path: Path) -> None:
-    made = photograph(browser, [run_of(ELECTION)], tmp_path)
-    names = ["index.png", "page-light.png", "page-dark.png", "TestElection.png"]
-    assert [path.name for path in made] == names
+    made = photograph(browser, [run_of(ELECTION)], tmp_path, whole="TestElection")
+    assert [path.name for path in made] == ["page.png", "TestElection.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in made)
 
 

@@ -20,7 +20,9 @@ from .facts import (
     Became,
     Because,
     Committed,
+    Configured,
     Fact,
+    HandsOver,
     LinkChanged,
     Marked,
     Named,
@@ -39,6 +41,8 @@ from .model import (
     Leak,
     Mark,
     MarkKind,
+    Members,
+    MembersPoint,
     Node,
     NodeName,
     Role,
@@ -133,6 +137,8 @@ class RunBuilder:
         self._mailbox = Mailbox()
         self._network = Connectivity()
         self._marks: list[Mark] = []
+        self._configured: dict[NodeName, Configured] = {}
+        self._members: list[MembersPoint] = []
         self._has_goroutines = False
         self._end_s = 0.0
         self._settled_s = 0.0  # what was sent before has arrived, or never will
@@ -201,6 +207,7 @@ class RunBuilder:
             marks=tuple(self._marks),
             leaks=tuple(self.leaks),
             started_at=self.started_at,
+            configurations=tuple(self._members),
         )
 
     # -- messages --------------------------------------------------------------------------
@@ -334,13 +341,37 @@ class RunBuilder:
                 nodes = fact.nodes
                 if nodes == (ALL,):
                     nodes = tuple(sorted(self._nodes, key=_by_number))
-                known = fact.kind if all(node in self._nodes for node in nodes) else "test"
-                self._mark(Mark(known, at_s, nodes, text, index, fact.groups))
+                nodes = self._numbered(nodes)
+                is_known = fact.kind == "join" or all(node in self._nodes for node in nodes)
+                known = fact.kind if is_known else "test"
+                groups = tuple(self._numbered(group) for group in fact.groups)
+                self._mark(Mark(known, at_s, nodes, text, index, groups))
                 if known == "crash":
                     for name in nodes:
                         self._fall(self._nodes[name], at_s, index)
             case _:
                 pass
+
+    def _numbered(self, names: tuple[NodeName, ...]) -> tuple[NodeName, ...]:
+        """The test may use the names that it has said the numbers of."""
+        if not self._names or all(name in self._nodes for name in names):
+            return names
+        number_of = {name: number for number, name in self._names.items()}
+        return tuple(name if name in self._nodes else number_of.get(name, name) for name in names)
+
+    def _on_configuration(self, who: _Node, fact: Configured, at_s: float, index: int) -> None:
+        """The latest configuration that any node has counts: a leader is the first to have it, and
+        one that is truncated everywhere is gone."""
+        self._configured[who.name] = fact
+        members: Members = max(self._configured.values(), key=lambda known: known.index).members
+        if self._members and self._members[-1].members == members:
+            return
+        self._members.append(MembersPoint(at_s, members, index))
+        self._mark(Mark("configuration", at_s, (), self._entries[index].text, index))
+
+    def _on_transfer(self, who: _Node, fact: HandsOver, at_s: float, index: int) -> None:
+        text = self._entries[index].text
+        self._mark(Mark("transfer", at_s, (who.name, fact.peer), text, index))
 
     def _on_link(self, who: _Node, fact: LinkChanged, at_s: float, index: int) -> None:
         kind: MarkKind = "link up" if fact.is_up else "link down"
@@ -405,6 +436,8 @@ _RULES: Final[Mapping[type[Any], Callable[[RunBuilder, _Node, Any, float, int], 
     Because: RunBuilder._on_reason,
     Appeared: RunBuilder._on_appearance,
     LinkChanged: RunBuilder._on_link,
+    Configured: RunBuilder._on_configuration,
+    HandsOver: RunBuilder._on_transfer,
 }
 """What a node's facts do to the run."""
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import final
 
 import attrs
 
 from .connectivity import Connectivity
-from .model import Node, NodeName, RoleSpan, Run
+from .model import Members, Node, NodeName, RoleSpan, Run
 
 
 @attrs.frozen
@@ -46,6 +48,7 @@ class _Epoch:
     start_s: float
     network: Connectivity
     dead: frozenset[NodeName]
+    members: Members
 
 
 @final
@@ -62,10 +65,9 @@ class Cluster:
         self._known_absences: dict[NodeName, list[tuple[float, float]]] = {}
         self.reigns = _reigns(run)
 
-    @property
-    def majority(self) -> int:
-        """How many nodes are more than half."""
-        return len(self.names) // 2 + 1
+    def members(self, at_s: float) -> Members:
+        """Who belonged to the cluster at this moment."""
+        return self._epoch(at_s).members
 
     def role(self, name: NodeName, at_s: float) -> RoleSpan | None:
         """What the node is at this moment; None before its first line."""
@@ -164,14 +166,14 @@ class Cluster:
         return found
 
     def _reaches_majority(self, epoch: _Epoch, name: NodeName) -> bool:
-        if name in epoch.dead:
+        if name in epoch.dead or not epoch.members.has(name):
             return False
-        reached = sum(
-            1
+        reached = {
+            other
             for other in self.names
             if other not in epoch.dead and epoch.network.can_talk(name, other)
-        )
-        return reached >= self.majority
+        }
+        return epoch.members.is_quorum(reached)
 
     def _has_majority(self, epoch: _Epoch) -> bool:
         return any(self._reaches_majority(epoch, name) for name in self.names)
@@ -179,31 +181,43 @@ class Cluster:
 
 def _epochs(run: Run) -> list[_Epoch]:
     """Every moment at which something changed, with what it changed to."""
-    network, dead = Connectivity(), frozenset[NodeName]()
-    epochs = [_Epoch(0.0, network, dead)]
-    changes: list[tuple[float, int, Connectivity | None, NodeName, bool]] = []
+    epochs = [_Epoch(0.0, Connectivity(), frozenset(), _first_members(run))]
+    for at_s, _, change in sorted(_changes(run), key=lambda change: change[:2]):
+        epochs.append(attrs.evolve(change(epochs[-1]), start_s=at_s))
+    return epochs
+
+
+def _changes(run: Run) -> Iterator[tuple[float, int, Callable[[_Epoch], _Epoch]]]:
+    """When, at which entry, and what it does to an epoch."""
+    network = Connectivity()
     for mark in run.marks:
         after = network.after(mark)
         if after != network:
             network = after
-            changes.append((mark.at_s, mark.entry, network, "", False))
+            yield mark.at_s, mark.entry, partial(attrs.evolve, network=network)
         if mark.kind == "crash":
-            changes += [(mark.at_s, mark.entry, None, name, True) for name in mark.nodes]
+            for name in mark.nodes:
+                yield mark.at_s, mark.entry, partial(_with_life, name=name, is_dead=True)
+    for point in run.configurations:
+        yield point.at_s, point.entry, partial(attrs.evolve, members=point.members)
     for node in run.nodes:
         was_dead = False
         for span in node.roles:
             is_dead = span.role == "Dead"
             if is_dead != was_dead:
-                changes.append((span.start_s, span.entry or 0, None, node.name, is_dead))
+                change = partial(_with_life, name=node.name, is_dead=is_dead)
+                yield span.start_s, span.entry or 0, change
             was_dead = is_dead
-    network = Connectivity()
-    for at_s, _, changed, name, is_dead in sorted(changes, key=lambda change: change[:2]):
-        if changed is not None:
-            network = changed
-        else:
-            dead = dead | {name} if is_dead else dead - {name}
-        epochs.append(_Epoch(at_s, network, dead))
-    return epochs
+
+
+def _with_life(epoch: _Epoch, *, name: NodeName, is_dead: bool) -> _Epoch:
+    dead = epoch.dead | {name} if is_dead else epoch.dead - {name}
+    return attrs.evolve(epoch, dead=dead)
+
+
+def _first_members(run: Run) -> Members:
+    joined = {name for mark in run.marks if mark.kind == "join" for name in mark.nodes}
+    return Members(tuple(name for name in run.node_names if name not in joined) or run.node_names)
 
 
 def _reigns(run: Run) -> list[Reign]:

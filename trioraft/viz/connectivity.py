@@ -24,6 +24,8 @@ class Connectivity:
     """Of a partition; a node in none of them is alone. Empty: there is none."""
     down: frozenset[tuple[NodeName, NodeName]] = frozenset()
     """Connections that are down, by who opened them and to whom."""
+    cuts: tuple[tuple[NodeName, ...], ...] = ()
+    """Ways that were cut, from whom to whom; as often as they were."""
 
     def after(self, mark: Mark) -> Connectivity:
         """What it is once this was done."""
@@ -36,7 +38,11 @@ class Connectivity:
             case "partition":
                 return attrs.evolve(self, groups=tuple(frozenset(group) for group in mark.groups))
             case "heal":
-                return attrs.evolve(self, isolated=frozenset(), groups=())
+                return attrs.evolve(self, isolated=frozenset(), groups=(), cuts=())
+            case "cut":
+                return attrs.evolve(self, cuts=(*self.cuts, *mark.groups))
+            case "mend":
+                return attrs.evolve(self, cuts=_without(self.cuts, mark.groups))
             case "link down":
                 return attrs.evolve(self, down=self.down | {(mark.nodes[0], mark.nodes[1])})
             case "link up":
@@ -57,7 +63,7 @@ class Connectivity:
             return True
         if sender in self.isolated or receiver in self.isolated:
             return False
-        if (sender, receiver) in self.down:
+        if (sender, receiver) in self.down or (sender, receiver) in self.cuts:
             return False
         return not self.groups or any(
             sender in group and receiver in group for group in self.groups
@@ -66,3 +72,14 @@ class Connectivity:
     def can_talk(self, one: NodeName, other: NodeName) -> bool:
         """Whether there is a way in both directions."""
         return self.can_send(one, other) and self.can_send(other, one)
+
+
+def _without(
+    cuts: tuple[tuple[NodeName, ...], ...], mended: tuple[tuple[NodeName, ...], ...]
+) -> tuple[tuple[NodeName, ...], ...]:
+    """Each of the mended ways is cut once less."""
+    left = list(cuts)
+    for way in mended:
+        if way in left:
+            left.remove(way)
+    return tuple(left)

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import attrs
 
-from .model import MarkKind, NodeName, Role
+from .model import MarkKind, Members, NodeName, Role
 
 
 @attrs.frozen
@@ -124,6 +124,22 @@ class Named:
     full_name: str
 
 
+@attrs.frozen
+class Configured:
+    """Another configuration counts for the node now."""
+
+    index: int
+    """Of the log, where it stands."""
+    members: Members
+
+
+@attrs.frozen
+class HandsOver:
+    """The leader hands its office over to this peer."""
+
+    peer: NodeName
+
+
 Fact: TypeAlias = (
     Sent
     | Received
@@ -136,4 +152,6 @@ Fact: TypeAlias = (
     | Marked
     | LinkChanged
     | Named
+    | Configured
+    | HandsOver
 )

@@ -23,14 +23,16 @@ from .facts import (
     Appeared,
     Became,
     Committed,
+    Configured,
     Fact,
+    HandsOver,
     LinkChanged,
     Packet,
     Received,
     Sent,
     TimerStarted,
 )
-from .model import NodeName, Role
+from .model import Members, NodeName, Role
 from .texts import parse_test_text
 
 _Fields: TypeAlias = Mapping[str, Any]
@@ -227,6 +229,23 @@ def _commit_advanced(fields: _Fields, _: NodeName) -> Fact | None:
     return None if index is None else Committed(index)
 
 
+def _configuration_changed(fields: _Fields, _: NodeName) -> Fact | None:
+    configuration = fields.get("configuration")
+    if not isinstance(configuration, dict):
+        return None
+    index = _number(configuration, "index")
+    names = [configuration.get(name) for name in ("voters", "outgoing", "learners")]
+    groups = [tuple(map(str, name)) if isinstance(name, list) else () for name in names]
+    if index is None or not groups[0]:
+        return None
+    return Configured(index, Members(*groups))
+
+
+def _transfer_started(fields: _Fields, _: NodeName) -> Fact | None:
+    target = _text(fields, "target")
+    return None if target is None else HandsOver(target)
+
+
 def _link(is_up: bool) -> Callable[[_Fields, NodeName], Fact | None]:
     def rule(fields: _Fields, _: NodeName) -> Fact | None:
         peer = _text(fields, "peer")
@@ -248,4 +267,6 @@ _RULES: Final[Mapping[str, Callable[[_Fields, NodeName], Fact | None]]] = {
     "link_up": _link(is_up=True),
     "link_down": _link(is_up=False),
     "listening": _listening,
+    "configuration_changed": _configuration_changed,
+    "transfer_started": _transfer_started,
 }

@@ -12,7 +12,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Final, Literal, TypeAlias, get_args
 
 import attrs
@@ -47,8 +47,17 @@ MarkKind: TypeAlias = Literal[
     "test",
     "link up",
     "link down",
+    "join",
+    "leave",
+    "drop",
+    "cut",
+    "mend",
+    "transfer",
+    "configuration",
 ]
-"""What was done to the cluster; `test` is any other line of the test."""
+"""What was done to the cluster; `test` is any other line of the test. `drop`: a connection broke
+and may be made again at once. `cut`, `mend`: some ways, each in one direction. `leave`: on purpose,
+or cancelled. The last two are the cluster's own doing: a leader hands over, the members change."""
 MARK_KINDS: Final[tuple[MarkKind, ...]] = get_args(MarkKind)
 FindingKind: TypeAlias = Literal[
     "two-leaders",
@@ -98,6 +107,42 @@ class RoleSpan:
     """Where the log says so; None for what a node is before it says anything."""
     reason: str | None = None
     """Why it took the role, if the log gives a reason."""
+
+
+@attrs.frozen
+class Members:
+    """Who belongs to the cluster (paper, section 6)."""
+
+    voters: tuple[NodeName, ...]
+    outgoing: tuple[NodeName, ...] = ()
+    """The voters before, while a joint configuration counts; else none."""
+    learners: tuple[NodeName, ...] = ()
+
+    @property
+    def majority(self) -> int:
+        """How many voters are more than half."""
+        return len(self.voters) // 2 + 1
+
+    def has(self, name: NodeName) -> bool:
+        """Whether this node belongs to it."""
+        return name in self.voters or name in self.outgoing or name in self.learners
+
+    def is_quorum(self, reached: Container[NodeName]) -> bool:
+        """Whether these are a majority of the voters, and of those before as long as they count."""
+        return all(
+            sum(name in reached for name in voters) > len(voters) // 2
+            for voters in (self.voters, self.outgoing)
+            if voters
+        )
+
+
+@attrs.frozen
+class MembersPoint:
+    """From here on these are the members."""
+
+    at_s: float
+    members: Members
+    entry: int
 
 
 @attrs.frozen
@@ -290,6 +335,9 @@ class Run:
     statistics: Statistics = attrs.Factory(Statistics)
     started_at: str | None = None
     """The time of day of the first entry, as the log has it."""
+    configurations: tuple[MembersPoint, ...] = ()
+    """Changes of the members, in order; before the first, all that write and did not join later
+    are voters."""
 
     @property
     def node_names(self) -> tuple[NodeName, ...]:

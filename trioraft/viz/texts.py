@@ -20,7 +20,9 @@ from .facts import (
     Became,
     Because,
     Committed,
+    Configured,
     Fact,
+    HandsOver,
     LinkChanged,
     Marked,
     Named,
@@ -30,7 +32,7 @@ from .facts import (
     TimerBailed,
     TimerStarted,
 )
-from .model import MarkKind, NodeName, Role
+from .model import MarkKind, Members, NodeName, Role
 
 TEXTS_REMEMBERED: Final = 1 << 14
 """Most log lines repeat an earlier text: heartbeats do."""
@@ -54,11 +56,14 @@ _COMMITS = re.compile(
 _LINK = re.compile(r"link to ([\w.-]+) (up|down)")
 _NUMBER = re.compile(r"node \"(.*)\" is (\d+)$")
 _DONE_TO = re.compile(
-    r"(disconnect|reconnect|crash|restart|kill)\w*:? +"
+    r"(disconnect|reconnect|crash|restart|kill|leave|cancel|join)\w*:? +"
     r"(?:(?:node|peer|server|leader|follower) +)?([\w.-]+)",
     re.IGNORECASE,
 )
 _CRASHES = re.compile(r"([\w.-]+) crashes\b")
+_CONFIGURATION = re.compile(r"configuration (\d+):(.*)")
+_MEMBERS = re.compile(r"(voters|outgoing|learners)((?: [\w.-]+)+)")
+_HANDS_OVER = re.compile(r"hands leadership over to ([\w.-]+)")
 _UNITS: Final[Mapping[str, float]] = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
 _ROLES: Final[Mapping[str, Role]] = {
     "PreCandidate": "PreCandidate",
@@ -73,6 +78,9 @@ _MARKS: Final[Mapping[str, MarkKind]] = {
     "crash": "crash",
     "restart": "restart",
     "kill": "crash",
+    "leave": "leave",
+    "cancel": "leave",
+    "join": "join",
 }
 
 
@@ -104,12 +112,23 @@ def parse_test_text(text: str) -> Fact:
             return Marked("partition", members, groups)
         case "heal":
             return Marked("heal")
+        case "drop" if rest.startswith("connection ") and len(rest.split()) == 3:
+            return Marked("drop", tuple(rest.split()[1:]))
+        case "cut" | "mend" as kind if ways := _ways(rest):
+            members = tuple(sorted({node for way in ways for node in way}))
+            return Marked(kind, members, ways)
         case "propose" | "submit":
             return Marked("propose")
         case _ if named := _NUMBER.match(text):
             return Named(named[2], named[1])
         case _:
             return Marked("test")
+
+
+def _ways(text: str) -> tuple[tuple[NodeName, ...], ...]:
+    """`0>1 2>1`: from whom to whom; nothing if it is something else."""
+    ways = tuple(tuple(word.split(">")) for word in text.split())
+    return ways if all(len(way) == 2 and all(way) for way in ways) else ()
 
 
 # --- sentences ------------------------------------------------------------------------------
@@ -222,6 +241,22 @@ def _link(text: str, _: NodeName) -> Fact | None:
     return None if match is None else LinkChanged(match[1], match[2] == "up")
 
 
+def _configuration(text: str, _: NodeName) -> Fact | None:
+    match = _CONFIGURATION.match(text)
+    if match is None:
+        return None
+    named = {name: tuple(nodes.split()) for name, nodes in _MEMBERS.findall(match[2])}
+    if not named.get("voters"):
+        return None
+    members = Members(named["voters"], named.get("outgoing", ()), named.get("learners", ()))
+    return Configured(int(match[1]), members)
+
+
+def _hands_over(text: str, _: NodeName) -> Fact | None:
+    match = _HANDS_OVER.match(text)
+    return None if match is None else HandsOver(match[1])
+
+
 def _listening(_: str, __: NodeName) -> Fact | None:
     return Appeared()
 
@@ -242,5 +277,7 @@ _RULES: Final[Mapping[str, Callable[[str, NodeName], Fact | None]]] = {
     "leader": _commits,
     "link": _link,
     "listening": _listening,
+    "configuration": _configuration,
+    "hands": _hands_over,
     **dict.fromkeys(_REQUESTS, _request),
 }

@@ -2,8 +2,9 @@
 
 Rules of this file:
 
-* An election fails for one of three reasons, told apart by who could talk to whom: the candidates
-  were cut off; no majority could talk; or all was well, and the votes were split or came too late.
+* An election fails for one of four reasons, told apart by who could talk to whom: the candidates
+  were cut off; no majority could talk; whoever was not cut off asked when a later term had begun
+  elsewhere; or all was well, and the votes were split or came too late.
 * Only the last kind is anything to worry about.
 """
 
@@ -27,7 +28,7 @@ LIVELOCK_TERMS_MIN: Final = 5
 LOSS_SHARE: Final = 0.5
 """If so much of what was sent gets lost, no timeout helps."""
 
-_Cause: TypeAlias = Literal["cut off", "no majority", "split"]
+_Cause: TypeAlias = Literal["cut off", "no majority", "too late", "split"]
 
 
 @attrs.frozen
@@ -67,16 +68,18 @@ def election_livelock(cluster: Cluster) -> Iterator[Finding]:
         candidates = _candidates(group)
         start_s, end_s = group[0].term.start_s, group[-1].end_s
         lost, sent = _losses(cluster, numbers)
+        is_over = any(reign.term > numbers[-1] for reign in cluster.reigns)
         yield finding(
             cluster.run,
             "election-livelock",
-            "warning" if lost >= LOSS_SHARE * sent > 0 else "error",
+            "warning" if lost >= LOSS_SHARE * sent > 0 or is_over else "error",
             terms=numbers,
             nodes=candidates,
             start_s=start_s,
             end_s=end_s,
             detail=f"{len(group)} elections in a row ({terms(list(numbers))}) had candidates and "
-            f"no winner, for {ms(end_s - start_s)}: {_livelock_cause(cluster, numbers)}",
+            f"no winner, for {ms(end_s - start_s)}: {_livelock_cause(cluster, numbers)}"
+            + (" In the end somebody was elected." if is_over else ""),
             entries=_candidacies(cluster, group),
         )
 
@@ -113,7 +116,7 @@ def _nobody_led(
         )
     else:
         why = (
-            f"because no majority ({cluster.majority} of {len(cluster.names)} nodes) could talk: "
+            f"because no majority ({_needed(cluster, end_s)} nodes) could talk: "
             "without one, nobody can be elected."
         )
     yield finding(
@@ -147,16 +150,35 @@ def _failed_elections(cluster: Cluster) -> list[_Failed]:
 
 
 def _cause(cluster: Cluster, term: Term) -> _Cause:
-    began_s = dict.fromkeys(term.candidates, term.start_s)
-    for node in cluster.run.nodes:
-        for span in node.roles:
-            if span.role == "Candidate" and span.term == term.number:
-                began_s[node.name] = span.start_s
+    began_s = _began_s(cluster, term)
     if not any(cluster.has_majority(at_s) for at_s in began_s.values()):
         return "no majority"
     if all(cluster.is_cut_off(name, at_s) for name, at_s in began_s.items()):
         return "cut off"
+    late = _late(cluster, term)
+    if late and all(name in late or cluster.is_cut_off(name, began_s[name]) for name in began_s):
+        return "too late"
     return "split"
+
+
+def _began_s(cluster: Cluster, term: Term) -> dict[NodeName, float]:
+    """When each candidate of a term first asked for votes in it."""
+    began_s = dict.fromkeys(term.candidates, term.start_s)
+    for node in cluster.run.nodes:
+        for span in reversed(node.roles):
+            if span.role == "Candidate" and span.term == term.number:
+                began_s[node.name] = span.start_s
+    return began_s
+
+
+def _late(cluster: Cluster, term: Term) -> dict[NodeName, Term]:
+    """Which candidates asked when a later term had begun elsewhere, and which one it was then."""
+    late: dict[NodeName, Term] = {}
+    for name, at_s in _began_s(cluster, term).items():
+        for later in cluster.run.terms:
+            if later.number > term.number and later.start_s < at_s:
+                late[name] = later
+    return late
 
 
 def _in_a_row(failed: list[_Failed]) -> Iterator[list[_Failed]]:
@@ -164,7 +186,8 @@ def _in_a_row(failed: list[_Failed]) -> Iterator[list[_Failed]]:
 
     def key(pair: tuple[int, _Failed]) -> tuple[int, _Cause, tuple[NodeName, ...]]:
         position, election = pair
-        who = election.term.candidates if election.cause == "cut off" else ()
+        is_own = election.cause in ("cut off", "too late")
+        who = election.term.candidates if is_own else ()
         return election.term.number - position, election.cause, who
 
     for _, group in groupby(enumerate(failed), key):
@@ -191,23 +214,43 @@ def _candidacies(cluster: Cluster, group: list[_Failed]) -> list[int | None]:
 def _why(cluster: Cluster, group: list[_Failed], candidates: list[NodeName]) -> str:
     which = terms([failed.term.number for failed in group])
     who = nodes(candidates)
-    size = len(cluster.names)
+    needed = _needed(cluster, group[0].term.start_s)
     match group[0].cause:
         case "cut off":
             return (
                 f"{who.capitalize()} asked for votes in {which} while cut off from a majority "
-                f"({cluster.majority} of {size}), so nobody could win. Each attempt raises the "
-                "term."
+                f"({needed}), so nobody could win. Each attempt raises the term."
             )
         case "no majority":
             return (
-                f"{who.capitalize()} asked for votes in {which}, but fewer than {cluster.majority} "
-                f"of {size} nodes could talk at all: nobody could win."
+                f"{who.capitalize()} asked for votes in {which}, but fewer than {needed} nodes "
+                "could talk at all: nobody could win."
             )
+        case "too late":
+            return f"Nobody won {which}: {_lateness(cluster, group[0].term)}"
         case "split":
             return f"Nobody won {which}: {_tally(cluster, group[0].term)}" + (
                 f" The same happened {times(len(group))} in a row." if len(group) > 1 else ""
             )
+
+
+def _lateness(cluster: Cluster, term: Term) -> str:
+    """Who asked while cut off, and who when the others had gone on to another term."""
+    began_s, late = _began_s(cluster, term), _late(cluster, term)
+    told = [
+        f"node {name} asked {ms(at_s - term.start_s)} later, when term {late[name].number} had "
+        "already begun elsewhere"
+        if name in late
+        else f"node {name} asked while cut off from a majority"
+        for name, at_s in began_s.items()
+    ]
+    return f"{', and '.join(told)}."
+
+
+def _needed(cluster: Cluster, at_s: float) -> str:
+    """How many voters are a majority of how many."""
+    members = cluster.members(at_s)
+    return f"{members.majority} of {len(members.voters)}"
 
 
 def _tally(cluster: Cluster, term: Term) -> str:
@@ -220,7 +263,7 @@ def _tally(cluster: Cluster, term: Term) -> str:
             if is_counted and message.receiver in votes:
                 votes[message.receiver] += 1
     counted = ", ".join(f"node {name} got {count}" for name, count in votes.items())
-    needed = f"{cluster.majority} of {len(cluster.names)} votes were needed"
+    needed = f"{_needed(cluster, term.start_s)} votes were needed"
     if len(term.candidates) == 1:
         return f"{counted} in time, and {needed}."
     return f"the votes were divided ({counted}), and {needed}."

@@ -26,6 +26,8 @@ STALE_S: Final = 0.02
 """Shorter than this, a leader cannot know that it was deposed."""
 LOSSES_MIN: Final = 2
 """If so many heartbeats in a row got lost, and none arrived, the network is to blame."""
+SILENCES_MIN: Final = 2.0
+"""A silence of so many of the longest intervals does not belong to their rhythm."""
 INTERVALS_TO_HEAR: Final = 2.0
 """A connected leader hears of a newer one with its next heartbeats."""
 _NO_BLAME: Final = ("connection to leader", "transfer")
@@ -162,8 +164,15 @@ def _measured(
     ]
     losses = f" {len(lost)} sent in that time got lost." if lost else ""
     intervals = sorted(intervals_s(known))
+    silent_s = at_s - (known[-1].sent_s or 0.0)
+    if intervals and silent_s > SILENCES_MIN * intervals[-1]:
+        # What came before may be an entry and its commit: close together, and no heartbeats.
+        return (
+            f"The leader sent it {len(known)} messages, {ms(intervals[-1])} apart at most, and "
+            f"then nothing for {ms(silent_s)}: it stalled, or its heartbeat interval is longer "
+            f"than that.{losses}"
+        )
     if not intervals:
-        silent_s = at_s - (known[-1].sent_s or 0.0)
         return (
             f"The leader sent it a heartbeat only once, {ms(silent_s)} before: its heartbeat "
             f"interval is longer than {ms(silent_s)}.{losses}"
@@ -171,7 +180,7 @@ def _measured(
     median_s = intervals[len(intervals) // 2]
     return (
         f"The leader sent it heartbeats every {ms(median_s)} (at most {ms(intervals[-1])} "
-        f"apart), the last one {ms(at_s - (known[-1].sent_s or 0.0))} before.{losses}"
+        f"apart), the last one {ms(silent_s)} before.{losses}"
     )
 
 
@@ -288,9 +297,9 @@ def _rejoined(
         start_s=back_s,
         end_s=reign.end_s,
         detail=f"Node {name} was away for {ms(back_s - away_s)} and {asked}, which raised its "
-        f"term. {ms(reign.end_s - back_s).capitalize()} after it was back, its request for votes "
-        f"in term {span.term} forced leader {reign.leader} of term {reign.term} to step down, "
-        "although that leader was healthy. A pre-vote prevents this.",
+        f"term. {ms(reign.end_s - back_s).capitalize()} after it was back, its higher term "
+        f"{span.term} forced leader {reign.leader} of term {reign.term} to step down, although "
+        "that leader was healthy. A pre-vote prevents this.",
         entries=(
             *(mark.entry for mark in run.marks if mark.at_s in (away_s, back_s)),
             span.entry,
@@ -320,12 +329,23 @@ def _heard_leader(run: Run, name: NodeName, start_s: float, end_s: float) -> boo
     )
 
 
+def _was_handed_over(run: Run, reign: Reign) -> bool:
+    return any(
+        span.role == "Candidate"
+        and span.term == reign.term
+        and (span.reason or "").startswith("transfer")
+        for node in run.nodes
+        if node.name == reign.leader
+        for span in node.roles
+    )
+
+
 def slow_failover(cluster: Cluster) -> Iterator[Finding]:
     """Several election timeouts passed between two leaders."""
     run = cluster.run
     limit_s = leaderless_limit_s(run)
     for last, service, took_s in failovers(cluster):
-        if took_s <= limit_s:
+        if took_s <= limit_s or _was_handed_over(run, service.reign):
             continue
         start_s = service.start_s - took_s
         between = [term for term in run.terms if start_s <= term.start_s < service.start_s]

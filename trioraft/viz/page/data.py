@@ -170,10 +170,18 @@ def _claims(run: Run) -> Iterator[tuple[int | None, EntryKind]]:
         yield message.sent_entry, kind
         yield message.received_entry, kind
     for mark in run.marks:
-        yield mark.entry, "link" if mark.kind.startswith("link") else "test"
+        yield mark.entry, _mark_kind(mark)
     for node in run.nodes:
         for span in node.roles:
             yield span.entry, "role"
+
+
+def _mark_kind(mark: Mark) -> EntryKind:
+    if mark.kind.startswith("link"):
+        return "link"
+    if mark.kind == "configuration":
+        return "role"
+    return "transfer" if mark.kind == "transfer" else "test"
 
 
 # --- nodes and messages -------------------------------------------------------------------------

@@ -78,7 +78,9 @@ class Describer {
 
   _mark({ id }) {
     const mark = this._model.marks[id];
-    return { title: `The test, at ${momentText(mark.time)}`, lines: [], log: mark.text };
+    const node = this._model.node[mark.entry];
+    const who = node < 0 ? "The test" : `Node ${this._model.nodeName(node)}`;
+    return { title: `${who}, at ${momentText(mark.time)}`, lines: [], log: mark.text };
   }
 
   _term({ id }) {

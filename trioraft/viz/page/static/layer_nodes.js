@@ -163,6 +163,13 @@ const MARK_STYLES = {
   partition: { sign: "∥", label: "partition" },
   heal: { sign: "∪", label: "heal" },
   propose: { sign: "▸", label: "propose" },
+  join: { sign: "+", label: "join" },
+  leave: { sign: "−", label: "leave" },
+  drop: { sign: "≠", label: "connection lost" },
+  cut: { sign: "∦", label: "cut" },
+  mend: { sign: "∪", label: "mend" },
+  transfer: { sign: "⇢", label: "hand-over" },
+  configuration: { sign: "☰", label: "" },
   test: { sign: "•", label: "" },
 };
 
@@ -211,6 +218,7 @@ class OutageLayer {
 class MarkLayer {
   static SIGN_ROOM = 13;
   static LINES_MOST = 60;
+  static QUIET = new Set(["test", "propose", "configuration", "cut", "mend"]);
 
   draw(frame) {
     const { c, model, view, filters, layout, theme } = frame;
@@ -233,7 +241,7 @@ class MarkLayer {
   }
 
   static _lanes(layout, mark) {
-    if (mark.kind === "test" || mark.kind === "propose") return [];
+    if (MarkLayer.QUIET.has(mark.kind)) return [];
     if (mark.kind === "partition" || mark.kind === "heal") return layout.lanes;
     return mark.nodes.map((node) => layout.laneOf[node]).filter((lane) => lane);
   }
