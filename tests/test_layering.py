@@ -57,7 +57,15 @@ LAYERS: dict[str, Layer] = {
     "node": Layer(
         (
             *("node", "driver", "persistence", "applying", "proposals", "room"),
-            *("background", "wakeup", "administration", "arguments", "barriers", "peers"),
+            *(
+                "background",
+                "wakeup",
+                "administration",
+                "arguments",
+                "barriers",
+                "bootstrap",
+                "peers",
+            ),
         ),
         ("core", "seams", "state machine", "logs", "node values"),
         ("attrs", "msgspec", "trio", "structlog"),
