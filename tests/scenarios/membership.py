@@ -146,7 +146,7 @@ async def the_leader_removes_itself(cluster: Cluster) -> None:
     assert successor != leader
     await cluster.propose(b"after")
     await old.wait(lambda status: status.is_removed)
-    await trio.sleep(20 * cluster.timing.election_timeout_s[1])  # its turn to be a nuisance
+    await trio.sleep(4 * cluster.timing.election_timeout_s[1])  # its turn to be a nuisance
     assert old.status.role is Role.FOLLOWER
     if not cluster.loses_messages:
         assert await cluster.check_single_leader() == (successor, next_term)
