@@ -25,8 +25,9 @@ Pair: TypeAlias = tuple[NodeId, NodeId]
 """Sender and receiver."""
 
 GHOST_FACTOR_MAX: Final = 100.0
-"""How much later than its original a duplicate may come: as late as another life of its
-receiver."""
+"""How much later than its original a duplicate may come."""
+GHOST_MAX_S: Final = 1.5
+"""Half of them come as late as this: in another life of their receiver, or under another leader."""
 OVERTAKEN_FACTOR_MAX: Final = 20.0
 
 
@@ -105,8 +106,9 @@ class Network:
                 count(Kind.DROP)
                 return
             elif weather.kind is Kind.DUPLICATE:
-                ghost_s = now + delay_s * rng.uniform(0.5, GHOST_FACTOR_MAX)
-                self._agenda.at(ghost_s, self._deliver, message)
+                soon_s = delay_s * rng.uniform(0.5, GHOST_FACTOR_MAX)
+                ghost_s = soon_s if rng.random() < 0.5 else rng.uniform(0.0, GHOST_MAX_S)
+                self._agenda.at(now + ghost_s, self._deliver, message)
                 count(Kind.DUPLICATE)
             elif weather.kind is Kind.REORDER:
                 delay_s *= rng.uniform(1.0, OVERTAKEN_FACTOR_MAX)
@@ -122,19 +124,30 @@ class Network:
 
     def cut(self, pairs: Iterable[Pair]) -> None:
         """One fault more holds these links cut."""
+        pairs = tuple(pairs)
+        self._say("Cut", pairs)
         for pair in pairs:
             self._links[pair].cuts += 1
 
     def mend(self, pairs: Iterable[Pair]) -> None:
         """One fault less does; a link that was mended altogether stays so."""
+        pairs = tuple(pairs)
+        self._say("Mend", pairs)
         for pair in pairs:
             link = self._links[pair]
             link.cuts = max(0, link.cuts - 1)
 
     def mend_all(self, pairs: Iterable[Pair]) -> None:
         """These links work again, whatever held them cut."""
+        self._recording.remark("Heal")
         for pair in pairs:
             self._links[pair].cuts = 0
+
+    def _say(self, verb: str, pairs: Iterable[Pair]) -> None:
+        """In words that `trioraft viz` reads."""
+        if self._recording.traced:
+            ways = " ".join(f"{sender}>{receiver}" for sender, receiver in pairs)
+            self._recording.remark(f"{verb} {ways}")
 
     def is_open(self, sender: NodeId, receiver: NodeId) -> bool:
         """Whether anything gets through."""

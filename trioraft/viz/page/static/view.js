@@ -29,11 +29,13 @@ class View {
   /** Lay the window: `from` and `to` in microseconds. */
   show(from, to) {
     const all = this.duration * (1 + 2 * View.MARGIN);
+    const { start, span } = this;
     this.span = clamp(to - from, View.SPAN_LEAST, all);
     const slack = Math.min(this.duration * View.MARGIN, this.span * 0.5);
     const middle = (from + to) / 2;
     this.start = clamp(middle - this.span / 2, -slack, this.duration + slack - this.span);
-    this.onChange();
+    // At the end of the run there is nothing new to draw, however far somebody drags.
+    if (this.start !== start || this.span !== span) this.onChange();
   }
 
   showAll() {
