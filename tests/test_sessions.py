@@ -19,13 +19,13 @@ from trioraft import (
     Limits,
     NotLeader,
     OutcomeUnknown,
-    Overloaded,
     ProposalDropped,
     SessionExpired,
 )
 from trioraft.sessions import (
     CLIENT_ID_BYTES,
     CommandFailed,
+    SessionFull,
     SessionMachine,
     UnknownCommand,
     encode_close,
@@ -159,7 +159,7 @@ def test_too_many_results_without_acknowledgement_are_refused_and_not_applied() 
     session = log.open()
     log.send(session, 1, b"a")
     log.send(session, 2, b"b")
-    with pytest.raises(Overloaded, match="was not applied"):
+    with pytest.raises(SessionFull, match="was not applied"):
         log.send(session, 3, b"c")
     assert log.send(session, 1, b"a") == b"a"  # a retry needs no room
     assert log.send(session, 3, b"c", acknowledged_below=2) == b"abc"
@@ -169,7 +169,7 @@ def test_results_are_bounded_in_bytes_too() -> None:
     log = Log(results_bytes_max=100)
     session = log.open()
     log.send(session, 1, b"x" * 99)
-    with pytest.raises(Overloaded):
+    with pytest.raises(SessionFull):
         log.send(session, 2, b"y")
     assert log.send(session, 2, b"y", acknowledged_below=2) == b"x" * 99 + b"y"
 

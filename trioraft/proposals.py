@@ -34,6 +34,7 @@ class Proposal:
         "index",
         "size_bytes",
         "term",
+        "was_applied",
     )
 
     def __init__(self, index: LogIndex, term: Term, size_bytes: int) -> None:
@@ -42,6 +43,8 @@ class Proposal:
         self.term = term
         """The term in which it was proposed."""
         self.size_bytes = size_bytes
+        self.was_applied = False
+        """Whether the command is applied here: an error as its outcome is the machine's then."""
         self._done = False
         self._value: Any = None
         self._error: BaseException | None = None
@@ -138,7 +141,9 @@ class ProposalTable:
             return
         if proposal.term != entry.term:
             proposal.fail(_dropped(proposal, entry.term))
-        elif failure is not None:
+            return
+        proposal.was_applied = True
+        if failure is not None:
             proposal.fail(failure)
         else:
             proposal.resolve(value)

@@ -13,14 +13,14 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Annotated, Any, TypeAlias, final
 
 import msgspec
 
 from .chunks import ChunkReader, framed
-from .core.errors import ConfigError, Overloaded, RaftError, SessionExpired
+from .core.errors import ConfigError, OutcomeUnknown, Overloaded, RaftError, SessionExpired
 from .core.types import Count, LogIndex
 from .state_machine import StateMachine
 
@@ -32,6 +32,8 @@ RESULTS_MAX = 1024
 """Unacknowledged results that a session may have, unless said otherwise."""
 RESULTS_BYTES_MAX = 1024 * 1024
 """Bytes of unacknowledged results from which on a session takes no more commands."""
+MESSAGE_CHARS_MAX = 4096
+"""What is kept, and sent, of an exception's message; the rest is cut off."""
 
 SessionId: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
 """What opening a session returned: its name in every command of it."""
@@ -57,6 +59,40 @@ class CommandFailed(RaftError):  # noqa: N818 - as above
     def __init__(self, type_name: str, message: str) -> None:
         self.type_name = type_name
         super().__init__(f"{type_name}: {message}")
+
+
+class SessionFull(Overloaded):
+    """The session has too many results that its client did not acknowledge; not applied."""
+
+
+def message_of(error: BaseException) -> str:
+    """An exception's message, whatever it is: short enough to keep, and text that can be sent."""
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - an exception's own code; that it failed is the message
+        return f"a {type(error).__qualname__} that cannot be shown: its __str__ raises"
+    if len(message) > MESSAGE_CHARS_MAX:
+        message = f"{message[:MESSAGE_CHARS_MAX]}…"
+    return message.encode(errors="backslashreplace").decode()
+
+
+def error_from(
+    type_name: str, message: str, error_types: Mapping[str, type[Exception]]
+) -> Exception:
+    """What a command raised, made again from what is known of it.
+
+    Args:
+        type_name: the exception's class.
+        message: its message, see `message_of`.
+        error_types: by name: classes to make it of again, where their constructor takes a message.
+    """
+    error_type = error_types.get(type_name)
+    if error_type is not None:
+        try:
+            return error_type(message)
+        except Exception:  # noqa: BLE001 - a constructor of its own kind; its name says what it was
+            return CommandFailed(type_name, message)
+    return CommandFailed(type_name, message)
 
 
 # -- what stands in the log ----------------------------------------------------------------
@@ -139,7 +175,7 @@ def encode_command(
             never send them again; 0 or 1 if there are none.
 
     Proposing it raises `SessionExpired` (the session was evicted or closed: whether an earlier
-    attempt was applied is not known any more), `Overloaded` (too many results are unacknowledged;
+    attempt was applied is not known any more), `SessionFull` (too many results are unacknowledged;
     not applied), `ConfigError` (the sequence was acknowledged before; not applied), and whatever
     the command raised when it was applied.
     """
@@ -222,7 +258,8 @@ class SessionMachine:
         result_type: what `machine.apply` returns: a stored result is decoded as this, so that a
             repeated command returns the same as the first one. Default: plain msgpack types.
         error_types: exceptions that `machine.apply` raises on purpose: a repeated command raises
-            the same type, made from its message. Any other becomes `CommandFailed`.
+            the same type, made from its message (its first `MESSAGE_CHARS_MAX` characters).
+            Any other, and one that cannot be made so, becomes `CommandFailed`.
         sessions_max: sessions kept; one more evicts the least recently used one, by log order.
         results_max: unacknowledged results of one session; then its commands are refused.
         results_bytes_max: likewise, in bytes; passed by one result at most.
@@ -323,7 +360,10 @@ class SessionMachine:
             result = self.machine.apply(index, command.data)
             outcome = _encoded(result)
         except Exception as error:
-            _keep(session, command.sequence, _Failure(type(error).__qualname__, str(error)))
+            failure = _Failure(type(error).__qualname__, message_of(error))
+            _keep(session, command.sequence, failure)
+            if isinstance(error, SessionExpired | SessionFull):  # of the machine's, not of ours
+                raise CommandFailed(failure.type_name, failure.message) from error
             raise
         _keep(session, command.sequence, outcome)
         return result
@@ -331,7 +371,7 @@ class SessionMachine:
     def _check_room(self, session: _Session, command: SessionCommand) -> None:
         _, results_max, results_bytes_max = self._bounds
         if len(session.results) >= results_max or session.results_bytes >= results_bytes_max:
-            raise Overloaded(
+            raise SessionFull(
                 f"session {command.session_id} has {len(session.results)} results of "
                 f"{session.results_bytes} bytes that its client has not acknowledged (bounds: "
                 f"{results_max}, {results_bytes_max} bytes); sequence {command.sequence} was not "
@@ -341,10 +381,9 @@ class SessionMachine:
     def _repeat(self, stored: _Outcome) -> Any:
         if isinstance(stored, _Success):
             return self._results.decode(stored.value)
-        error_type = self._error_types.get(stored.type_name)
-        if error_type is None:
-            raise CommandFailed(stored.type_name, stored.message)
-        raise error_type(stored.message)
+        if stored.type_name == OutcomeUnknown.__qualname__:  # this node could not say, and cannot
+            raise OutcomeUnknown(stored.message)
+        raise error_from(stored.type_name, stored.message, self._error_types)
 
     # -- snapshots -------------------------------------------------------------------------
 
@@ -379,9 +418,15 @@ def _acknowledge(session: _Session, below: int) -> None:
     """Forget the results that the client has."""
     if below <= session.acknowledged_below:
         return
+    results, begin = session.results, session.acknowledged_below
     session.acknowledged_below = below
-    for sequence in [sequence for sequence in session.results if sequence < below]:
-        session.results_bytes -= _size_bytes(session.results.pop(sequence))
+    acknowledged: Iterable[int] = range(begin, below)  # mostly one or two, of hundreds
+    if below - begin > len(results):
+        acknowledged = [sequence for sequence in results if sequence < below]
+    for sequence in acknowledged:
+        outcome = results.pop(sequence, None)
+        if outcome is not None:
+            session.results_bytes -= _size_bytes(outcome)
 
 
 def _keep(session: _Session, sequence: Sequence, outcome: _Outcome) -> None:

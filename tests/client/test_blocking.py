@@ -6,16 +6,26 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
+import anyio
 import pytest
 import trio
+from anyio.from_thread import BlockingPortal
 
 from tests.client.service_support import Appends, serving
-from trioraft import BlockingClient, ClientClosed, ConfigError, DeadlineExceeded, Service
+from trioraft import (
+    BlockingClient,
+    Client,
+    ClientClosed,
+    ConfigError,
+    DeadlineExceeded,
+    Service,
+)
 from trioraft.sessions import CommandFailed, SessionMachine
 
 Backend = Literal["trio", "asyncio"]
@@ -99,6 +109,56 @@ with BlockingClient([("127.0.0.1", 1)]) as client:
         print("interrupted; in its thread it is cancelled:", gone.wait(10), flush=True)
 print("closed", flush=True)
 """
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_leaving_ends_what_other_threads_wait_for(backend: Backend) -> None:
+    begun = threading.Event()
+    ended: list[str] = []
+
+    async def wait(_client: Client) -> None:
+        begun.set()
+        await anyio.sleep_forever()
+
+    def caller(client: BlockingClient) -> None:
+        try:
+            client.run(wait)
+        except ClientClosed as error:
+            ended.append(str(error))
+
+    with BlockingClient([("127.0.0.1", 1)], backend=backend) as client:
+        thread = threading.Thread(target=caller, args=(client,), daemon=True)
+        thread.start()
+        assert begun.wait(20)
+    thread.join(20)
+    assert ended == ["the client was closed while this was under way"]
+
+
+def test_an_interruption_at_the_very_first_moment_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C may come when the call is on its way and its future is not in our hands yet."""
+    given_up = threading.Event()
+    began = threading.Event()
+    start = BlockingPortal.start_task_soon
+
+    async def wait(_client: Client) -> None:
+        try:
+            began.set()
+            await anyio.sleep_forever()
+        finally:
+            given_up.set()
+
+    def interrupted(self: BlockingPortal, function: Any, *args: Any, **kwargs: Any) -> Any:
+        future = start(self, function, *args, **kwargs)
+        if getattr(function, "__name__", "") == "run" and not began.is_set():
+            assert began.wait(20)
+            raise KeyboardInterrupt
+        return future
+
+    with BlockingClient([("127.0.0.1", 1)]) as client:
+        monkeypatch.setattr(BlockingPortal, "start_task_soon", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            client.run(wait)
+        assert given_up.wait(20)
 
 
 def test_ctrl_c_ends_a_call_and_nothing_hangs() -> None:

@@ -7,8 +7,8 @@ import trio
 from trio.testing import MockClock
 
 from tests.replicated.support import Point, open_objects
-from trioraft import ConfigError, Overloaded
-from trioraft.structures import Counter, Dict, Queue, Set
+from trioraft import ConfigError
+from trioraft.structures import Counter, Dict, Queue, QueueFull, Set
 
 
 async def test_counter(autojump_clock: MockClock) -> None:
@@ -75,7 +75,7 @@ async def test_queue(autojump_clock: MockClock) -> None:
         queue = await queues.leading()
         assert await queue.get() is None
         assert [await queue.put(item) for item in (10, 11)] == [0, 1]
-        with pytest.raises(Overloaded, match="holds 2 items"):
+        with pytest.raises(QueueFull, match="holds 2 items"):
             await queue.put(12)
         following = await queues.following()
         assert (await following.peek(), await following.size()) == (10, 2)

@@ -6,16 +6,19 @@ not in the log because of this attempt, or it may be; nothing in between.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, final
 
 import attrs
 
 from ..core.errors import (
+    ConfigError,
     NodeDead,
     NotLeader,
     OutcomeUnknown,
     Overloaded,
     ProposalDropped,
+    SessionExpired,
 )
 from .connection import NotSent
 from .errors import DeadlineExceeded, DeadlineOutcomeUnknown, ServerLeaving, ServerLost
@@ -25,6 +28,24 @@ NOT_TAKEN: Final = (NotLeader, ProposalDropped, Overloaded, NodeDead, ServerLeav
 session."""
 MAYBE_TAKEN: Final = (OutcomeUnknown, ServerLost)
 """After these it may be."""
+
+
+def checked_error_types(error_types: Iterable[type[Exception]]) -> dict[str, type[Exception]]:
+    """What a state machine raises on purpose, by name.
+
+    Raises:
+        ConfigError: one of them is what this file sorts: a command that raised it would be taken
+            for one that was not applied, and sent again.
+    """
+    checked: dict[str, type[Exception]] = {}
+    for error_type in error_types:
+        if issubclass(error_type, (*NOT_TAKEN, *MAYBE_TAKEN, SessionExpired)):
+            raise ConfigError(
+                f"error_types has {error_type.__name__}, by which servers say whether they took a "
+                "command: let the state machine raise a class of its own"
+            )
+        checked[error_type.__qualname__] = error_type
+    return checked
 
 
 @final

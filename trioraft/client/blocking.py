@@ -3,7 +3,8 @@
 Rules of this file:
 
 * The event loop runs in a thread of its own; every method may be called from any thread.
-* A call that is interrupted (Ctrl-C) is cancelled there, and the interruption goes on here.
+* A call that is interrupted (Ctrl-C) is cancelled there, and the interruption goes on here. What is
+  still under way when the `with` is left is cancelled too: leaving does not hang.
 * A forked child has no such thread: it is told so, instead of waiting for ever.
 """
 
@@ -11,11 +12,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, TypeVar, final
+from typing import Any, Generic, Literal, TypeVar, final
 
+from anyio import CancelScope
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from ..core.errors import ConfigError, RaftError
@@ -62,6 +65,7 @@ class BlockingClient:
             raise ClientClosed("this client is open already; make one for each `with`")
         with ExitStack() as stack:
             portal = stack.enter_context(start_blocking_portal(self._backend))
+            stack.callback(_cancel_rest, portal)
             client = stack.enter_context(portal.wrap_async_context_manager(self._make()))
             self._stack = stack.pop_all()
         self._portal, self._client, self._pid = portal, client, os.getpid()
@@ -85,11 +89,20 @@ class BlockingClient:
             Exception: whatever the function raises.
         """
         portal, client = self._opened()
-        future = portal.start_task_soon(_called, function, client)
+        call = _Call(function, client)
         try:
+            try:
+                future = portal.start_task_soon(call.run)
+            except RuntimeError as error:  # the `with` was left by another thread, or we are there
+                raise ClientClosed(f"the client takes no call from here: {error}") from error
             return future.result()
-        except BaseException:
-            future.cancel()  # does nothing if it was the function's own error
+        except CancelledError as error:
+            raise ClientClosed("the client was closed while this was under way") from error
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C, wherever in the above it came
+            with suppress(RuntimeError):  # the thread has ended, and the call with it
+                portal.start_task_soon(call.give_up)
             raise
 
     def call(
@@ -223,5 +236,30 @@ class BlockingClient:
         return portal, client
 
 
-async def _called(function: Callable[[Client], Awaitable[_T]], client: Client) -> _T:
-    return await function(client)
+@final
+class _Call(Generic[_T]):
+    """A call in the client's thread. It can be given up from the moment on that it is made."""
+
+    def __init__(self, function: Callable[[Client], Awaitable[_T]], client: Client) -> None:
+        self._function = function
+        self._client = client
+        self._scope: CancelScope | None = None
+        self._is_given_up = False
+
+    async def run(self) -> _T:
+        with CancelScope() as self._scope:
+            if self._is_given_up:
+                self._scope.cancel()
+            return await self._function(self._client)
+        raise CancelledError
+
+    def give_up(self) -> None:
+        self._is_given_up = True
+        if self._scope is not None:
+            self._scope.cancel()
+
+
+def _cancel_rest(portal: BlockingPortal) -> None:
+    """What other threads still wait for, or nobody any more, must not hold up the end."""
+    with suppress(RuntimeError):  # it has ended
+        portal.call(portal.stop, True)

@@ -34,7 +34,7 @@ from ..sessions import (
     encode_plain,
 )
 from .administration import Administration
-from .attempts import MAYBE_TAKEN, NOT_TAKEN, Attempt
+from .attempts import MAYBE_TAKEN, NOT_TAKEN, Attempt, checked_error_types
 from .connection import Connection
 from .dialing import Connect, Dialer, checked_addresses, connect_over
 from .errors import ClientClosed, ServerLost
@@ -53,12 +53,10 @@ from .protocol import (
     WatchStatus,
 )
 from .servers import Servers
-from .subscription import open_subscription
+from .subscription import SUBSCRIPTION_SILENCE_S, open_subscription
 
 CLOSE_PATIENCE_S = 0.5
 """How long leaving a client waits for its session to be closed, in seconds."""
-STATUS_TIMEOUT_S = 2.0
-"""How long `statuses` waits for a server, in seconds, unless said otherwise."""
 
 
 @final
@@ -78,12 +76,14 @@ class Client(Administration):
             are handed to the machine as they are, and what may have been applied is not sent
             again: that is `OutcomeUnknown`.
         error_types: exceptions that the state machine raises on purpose: a call raises the same
-            type, made from its message. Any other becomes `CommandFailed`.
+            type, made from its message. Any other becomes `CommandFailed`. None may be an error by
+            which servers say that they did not take a command (`Overloaded`, `NotLeader`, …).
         spread_max: commands of the session on their way at the same time; at most half of the
             servers' `SessionMachine(results_max=…)`.
         connect_timeout_s: for one attempt to reach a server, handshake included, in seconds.
         silence_s: a server that owes an answer and says nothing for twice as long is given up.
-        read_patience_s: how long a query waits for one server before it asks again, in seconds.
+        read_patience_s: how long a query waits for one server before it asks again, in seconds;
+            twice as long each time, so that a large answer arrives over a slow line too.
         frame_bytes_max: largest answer that is read.
         rng: jitter; its own if None.
         connect: how to open a byte stream; for tests and tunnels. `ssl_context` is not used then.
@@ -125,7 +125,7 @@ class Client(Administration):
         self._spread_max = spread_max
         self._read_patience_s = read_patience_s
         rng = random.Random() if rng is None else rng
-        self._error_types = {error_type.__qualname__: error_type for error_type in error_types}
+        self._error_types = checked_error_types(error_types)
         self._dialer = Dialer(
             Hello(MAGIC, PROTOCOL_VERSION, cluster_id, frame_bytes_max),
             connect_over(ssl_context) if connect is None else connect,
@@ -248,10 +248,11 @@ class Client(Administration):
         """Send one command to whoever leads until it has an outcome."""
         pauses: Pauses | None = None
         while True:
-            server = await self._servers.leader()
+            server = self._servers.known_leader() or await self._servers.leader()
             if server.has_sessions is (not self._sessions):
                 raise _of_another_kind(server)
-            await server.room()
+            if not server.has_room:
+                await server.room()
             attempt.is_underway = True
             try:
                 return await server.request(Propose, command)
@@ -333,6 +334,7 @@ class Client(Administration):
         self, data: bytes, consistency: Consistency, at: NodeId | Address | None
     ) -> msgspec.Raw:
         pauses = Pauses(self._rng, skip_first=True)
+        patience_s = self._read_patience_s
         while True:
             if at is not None:
                 server = await self._servers.at(at)
@@ -342,9 +344,10 @@ class Client(Administration):
                 server = await self._servers.leader()
             await server.room()
             try:
-                with anyio.move_on_after(self._read_patience_s):
+                with anyio.move_on_after(patience_s):
                     return await server.request(Query, data, consistency)
-                why: RaftError = ServerLost(f"no answer within {self._read_patience_s:g} s")
+                why: RaftError = ServerLost(f"no answer within {patience_s:g} s")
+                patience_s *= 2
             except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
                 why = error
             self._servers.forget(server, why)
@@ -381,6 +384,7 @@ class Client(Administration):
             (Watch, data),
             decoder=self._decoder(item_type),
             error_types=self._error_types,
+            silence_s=SUBSCRIPTION_SILENCE_S,
         )
 
     def watch_status(
@@ -401,6 +405,7 @@ class Client(Administration):
             (WatchStatus, interval_s),
             decoder=self._decoder(NodeNews),
             error_types=self._error_types,
+            silence_s=SUBSCRIPTION_SILENCE_S,
         )
 
 

@@ -43,6 +43,9 @@ _BREAKAGES: Final = (
     BadMessage,
 )
 
+PIECE_BYTES = 64 * 1024
+"""What is sent in one go: while a large request leaves, a server that reads it is not silent."""
+
 
 class NotSent(ServerLost):
     """The connection was gone before the request left."""
@@ -98,7 +101,7 @@ class Connection:
         self._unsent = bytearray()
         self._to_write: anyio.Event | None = None  # there while the writer sleeps
         self._owing: anyio.Event | None = None  # there while the server owes nothing
-        self._heard = 0
+        self._heard = 0  # signs of life
         self._scope = anyio.CancelScope()
 
     def __repr__(self) -> str:
@@ -109,9 +112,14 @@ class Connection:
         """Whether new requests have a chance here."""
         return self.is_open and not self.is_leaving
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the server is ready to read one more request."""
+        return len(self._pending) < self._requests_max
+
     async def room(self) -> None:
         """Wait until the server is ready to read one more request, or the connection has ended."""
-        while self.is_open and len(self._pending) >= self._requests_max:
+        while self.is_open and not self.has_room:
             if self._room is None:
                 self._room = anyio.Event()
             await self._room.wait()
@@ -207,9 +215,14 @@ class Connection:
             if not self._unsent:
                 self._to_write = asked = anyio.Event()
                 await asked.wait()
-            unsent, self._unsent = self._unsent, bytearray()
+            unsent, self._unsent = bytes(self._unsent), bytearray()
             try:
-                await self._stream.send(bytes(unsent))
+                if len(unsent) <= PIECE_BYTES:
+                    await self._stream.send(unsent)
+                    continue
+                for start in range(0, len(unsent), PIECE_BYTES):
+                    await self._stream.send(unsent[start : start + PIECE_BYTES])
+                    self._heard += 1  # it reads, so it is there
             except _BREAKAGES as error:
                 self.close(sentence_of(error))
                 return

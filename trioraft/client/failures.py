@@ -26,7 +26,7 @@ from ..core.errors import (
     TransferFailed,
 )
 from ..core.types import Address
-from ..sessions import CommandFailed, UnknownCommand
+from ..sessions import CommandFailed, SessionFull, UnknownCommand, error_from, message_of
 from .errors import ServerLeaving
 from .protocol import Failure, RequestId, printable
 
@@ -38,6 +38,7 @@ _KINDS: Final[Mapping[str, type[RaftError]]] = {
     "dropped": ProposalDropped,
     "unknown": OutcomeUnknown,
     "overloaded": Overloaded,
+    "session-full": SessionFull,
     "dead": NodeDead,
     "leaving": ServerLeaving,
     "expired": SessionExpired,
@@ -48,10 +49,19 @@ _KINDS: Final[Mapping[str, type[RaftError]]] = {
     "full": DiskFull,
 }
 _KIND_OF: Final[Mapping[type, str]] = {error: kind for kind, error in _KINDS.items()}
+_OF_MACHINES: Final = frozenset(
+    {OutcomeUnknown, SessionExpired, SessionFull, ConfigError, UnknownCommand}
+)
+"""What means the same whoever raises it. Any other of the cluster's errors would tell the client
+that the command was not applied, and make it send the command again."""
 
 
 def failure_of(
-    request_id: RequestId, error: Exception, leader_address: Address | None = None
+    request_id: RequestId,
+    error: Exception,
+    leader_address: Address | None = None,
+    *,
+    by_machine: bool = False,
 ) -> Failure:
     """The answer that says this error.
 
@@ -60,17 +70,20 @@ def failure_of(
         error: what went wrong.
         leader_address: for `NotLeader`: where its leader takes clients, if that is known. (The
             address in the error itself is the peers'.)
+        by_machine: the state machine raised it, so the command is applied.
     """
     kind = _KIND_OF.get(type(error), COMMAND)
-    if isinstance(error, NotLeader):
+    if by_machine and type(error) not in _OF_MACHINES:
+        kind = COMMAND
+    if isinstance(error, NotLeader) and not by_machine:
         return Failure(
             request_id, kind, "", leader_id=error.leader_id, leader_address=leader_address
         )
     if isinstance(error, CommandFailed):
-        message = str(error).removeprefix(f"{error.type_name}: ")
+        message = message_of(error).removeprefix(f"{error.type_name}: ")
         return Failure(request_id, COMMAND, message, error.type_name)
     type_name = type(error).__qualname__ if kind == COMMAND else ""
-    return Failure(request_id, kind, str(error), type_name)
+    return Failure(request_id, kind, message_of(error), type_name)
 
 
 def error_of(failure: Failure, error_types: Mapping[str, type[Exception]]) -> Exception:
@@ -79,15 +92,12 @@ def error_of(failure: Failure, error_types: Mapping[str, type[Exception]]) -> Ex
     Args:
         failure: the answer.
         error_types: by name: what a state machine raises on purpose. Another type becomes
-            `CommandFailed`.
+            `CommandFailed`, and so does one that cannot be made from its message alone.
     """
     if failure.kind == "not-leader":
         return NotLeader(failure.leader_id, failure.leader_address)
     if failure.kind == COMMAND:
-        error_type = error_types.get(failure.type_name)
-        if error_type is None:
-            return CommandFailed(failure.type_name, failure.message)
-        return error_type(failure.message)
+        return error_from(failure.type_name, failure.message, error_types)
     known = _KINDS.get(failure.kind)
     if known is None:
         return RaftError(f"{printable(failure.kind)}: {printable(failure.message)}")

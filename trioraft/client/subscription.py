@@ -5,6 +5,9 @@ Rules of this file:
 * A subscription shares its connection with nobody, so a slow reader holds up nobody else: it reads
   when its owner asks for the next item, and TCP makes the server wait.
 * It has no task. It ends with its `async with`.
+* Nothing to tell is not the same as nobody there: a server that says nothing for long is asked
+  whether it is there, and lost if it does not say so (it is paused, or the cable is cut). That goes
+  by the time in which its owner waits for an item.
 """
 
 from __future__ import annotations
@@ -22,10 +25,14 @@ from ..transport.addresses import host_port
 from .dialing import RECEIVE_BYTES_MAX, Dialer, Reached, sentence_of
 from .errors import ServerLeaving, ServerLost
 from .failures import error_of
-from .protocol import Failure, GoingAway, Result, decode_answer, frame
+from .protocol import Answer, Failure, GoingAway, Ping, Result, decode_answer, encode_value, frame
 from .servers import Servers
 
+SUBSCRIPTION_SILENCE_S = 5.0
+"""How long a server may tell nothing before it is asked, and then before it is lost, in seconds."""
 _ONLY_REQUEST = 1
+_PING = 2
+_PONG = Result(_PING, encode_value(None))
 
 
 @final
@@ -38,7 +45,10 @@ class _Subscription:
         address: Address,
         decoder: msgspec.msgpack.Decoder[Any],
         error_types: dict[str, type[Exception]],
+        silence_s: float,
     ) -> None:
+        self._silence_s = silence_s
+        self._is_broken = False
         self._stream = reached.stream
         self._deframer = reached.deframer
         self._address = address
@@ -49,7 +59,7 @@ class _Subscription:
         return self
 
     async def __anext__(self) -> Any:
-        answer = decode_answer(await self._next_payload())
+        answer = await self._next_answer()
         if isinstance(answer, Failure):
             raise error_of(answer, self._error_types)
         if isinstance(answer, Result):
@@ -61,13 +71,16 @@ class _Subscription:
         except msgspec.MsgspecError as error:
             raise ConfigError(f"an item is not of the type that was given: {error}") from error
 
-    async def _next_payload(self) -> bytes | bytearray:
+    async def _next_answer(self) -> Answer:
+        if self._is_broken:
+            raise ServerLost(f"{host_port(self._address)}: the subscription is over")
         try:
             while True:
                 payload = self._deframer.next_payload()
-                if payload is not None:
-                    return payload
-                self._deframer.feed(await self._stream.receive(RECEIVE_BYTES_MAX))
+                if payload is None:
+                    await self._receive()
+                elif (answer := decode_answer(payload)) != _PONG:
+                    return answer
         except (
             OSError,
             anyio.BrokenResourceError,
@@ -76,6 +89,23 @@ class _Subscription:
             BadMessage,
         ) as error:
             raise ServerLost(f"{host_port(self._address)}: {sentence_of(error)}") from error
+
+    async def _receive(self) -> None:
+        """Wait for more; with a question in between, if it takes long."""
+        for may_ask in (True, False):
+            with anyio.move_on_after(self._silence_s):
+                self._deframer.feed(await self._stream.receive(RECEIVE_BYTES_MAX))
+                return
+            if may_ask:
+                await self._ask()
+        self._is_broken = True
+        raise ServerLost(f"{host_port(self._address)}: it was silent for {2 * self._silence_s:g} s")
+
+    async def _ask(self) -> None:
+        self._is_broken = True  # half a question sent would garble the next one
+        with anyio.move_on_after(self._silence_s):
+            await self._stream.send(frame(Ping(_PING)))
+            self._is_broken = False
 
 
 @asynccontextmanager
@@ -87,6 +117,7 @@ async def open_subscription(
     *,
     decoder: msgspec.msgpack.Decoder[Any],
     error_types: dict[str, type[Exception]],
+    silence_s: float,
 ) -> AsyncIterator[AsyncIterator[Any]]:
     """Subscribe at a server.
 
@@ -97,6 +128,7 @@ async def open_subscription(
         request: the request's type, and its fields after the id.
         decoder: of items.
         error_types: by name: what the state machine raises on purpose.
+        silence_s: see `SUBSCRIPTION_SILENCE_S`.
     """
     address = (await servers.any()).address if at is None else await servers.address_of(at)
     reached = await dialer.dial(address, servers.name_at(address))
@@ -106,6 +138,6 @@ async def open_subscription(
             await reached.stream.send(frame(kind(_ONLY_REQUEST, *fields)))
         except (OSError, anyio.BrokenResourceError) as error:
             raise ServerLost(f"{host_port(address)}: {sentence_of(error)}") from error
-        yield _Subscription(reached, address, decoder, error_types)
+        yield _Subscription(reached, address, decoder, error_types, silence_s)
     finally:
         await anyio.aclose_forcefully(reached.stream)

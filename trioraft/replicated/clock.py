@@ -9,7 +9,8 @@ Rules of this file:
   counted since. Nobody's wall clock takes part, so setting a clock moves nothing.
 * Log time runs no faster than the fastest of the proposers' clocks. It runs slower: it stands still
   while there is no leader, and does not move before somebody proposes something. So a lease may
-  last longer than asked for, and shorter only by the drift between two monotonic clocks.
+  last longer than asked for, and shorter only by the drift between two monotonic clocks, and by
+  how far a remote proposer lags behind (`remote`: the time that one answer took to come).
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ class LogClock:
         self._known_s = 0.0
         self._known_since_s: float | None = None
 
+    @property
+    def is_started(self) -> bool:
+        """Whether it counts."""
+        return self._known_since_s is not None
+
     def start(self, now_s: float) -> None:
         """The node's monotonic clock is known from here on."""
         self._known_s, self._known_since_s = self.log_time_s, now_s
@@ -43,7 +49,11 @@ class LogClock:
         """What to write into a command that is proposed at this moment."""
         if self._known_since_s is None:
             return self.log_time_s
-        return max(self.log_time_s, self._known_s + now_s - self._known_since_s)
+        counted_s = self._known_s + now_s - self._known_since_s
+        if counted_s >= self.log_time_s:
+            return counted_s
+        self.start(now_s)  # it came from elsewhere, as with a snapshot: count on from there
+        return self.log_time_s
 
     def advance(self, at_s: float) -> None:
         """A command is being applied that was proposed at this log time."""

@@ -21,6 +21,7 @@ from .codec import ENCODE_ERRORS, Codec
 
 _ENCODER = msgspec.msgpack.Encoder()
 NO_DEFAULT: Any = inspect.Parameter.empty
+_MsgspecField = type(msgspec.field())  # which has no public name
 
 
 @final
@@ -99,12 +100,31 @@ class Field:
     @property
     def has_default(self) -> bool:
         """Whether a new object has a value without its `__init__`."""
-        return self._default is not NO_DEFAULT
+        default = self._default
+        if isinstance(default, _MsgspecField):
+            return (default.default, default.default_factory) != (msgspec.NODEFAULT,) * 2
+        return default is not NO_DEFAULT
+
+    def check(self) -> None:
+        """Refuse a default that is not what the annotation says.
+
+        Raises:
+            ConfigError: it is not.
+        """
+        if not self.has_default:
+            return
+        try:
+            default = self.new_default()
+        except Exception as error:  # its own code - refused, whatever it raises
+            raise ConfigError(f"the default of {self.codec.name} is unusable: {error}") from error
+        self.codec.encode(default)
 
     def new_default(self) -> Any:
         """The first value, shared with no other object."""
         default = self._default
-        if isinstance(default, msgspec._core.Field):  # msgspec.field(), which has no public name
+        if isinstance(default, _MsgspecField):
+            if default.default is not msgspec.NODEFAULT:
+                return copy.deepcopy(default.default)
             return default.default_factory()
         return copy.deepcopy(default)
 
@@ -143,11 +163,14 @@ class Definition:
             for field, annotation in _hints(owner, name).items()
             if not field.startswith("_") and not _is_class_variable(annotation)
         }
+        for field in fields.values():
+            field.check()
         methods = {
             attribute: _method(name, attribute, mark, version, filled)
             for attribute in dir(owner)
             if (mark := mark_of(inspect.getattr_static(owner, attribute))) is not None
         }
+        _check_overrides(owner, methods)
         taken = sorted(reserved & (fields.keys() | methods.keys()))
         if taken:
             raise ConfigError(
@@ -155,6 +178,20 @@ class Definition:
                 "choose another"
             )
         return cls(name, version, methods, fields)
+
+
+def _check_overrides(owner: type, methods: Mapping[str, Method]) -> None:
+    """What a base class has as a command or query is one here too."""
+    for base in owner.__mro__:
+        for attribute in vars(base):
+            mark = mark_of(inspect.getattr_static(base, attribute))
+            if mark is not None and attribute not in methods:
+                kind = "command" if mark.is_command else "query"
+                name = f"{owner.__name__}.{attribute}"
+                raise ConfigError(
+                    f"{name} overrides a {kind} of {base.__name__} and is none itself, so it would "
+                    f"run on one node alone: write @{kind} above it"
+                )
 
 
 def _hints(owner: object, name: str) -> dict[str, Any]:

@@ -119,12 +119,15 @@ async def run_while_leader(node: Port, job: Callable[[Term], Awaitable[R]]) -> R
         Exception: the job's own.
     """
     latch = LeaderLatch(node)
+    ended: list[R] = []
     while True:
         try:
             async with latch.lead() as term:
-                return await job(term)
+                ended.append(await job(term))
         except LeadershipLost:
-            continue  # until it comes back
+            if not ended:
+                continue  # until it comes back
+        return ended[0]
 
 
 def _leads(status: Status) -> bool:

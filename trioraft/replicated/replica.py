@@ -111,7 +111,7 @@ class Replica:
                 f"{name}() for every node that you open"
             )
         for field in self.definition.fields:
-            if not hasattr(self._instance, field):
+            if field not in vars(self._instance):
                 raise ConfigError(
                     f"{name}.{field} has no value: give it a default, or set it in __init__"
                 )
@@ -158,7 +158,10 @@ class Replica:
         return result
 
     def _reading_s(self) -> float:
-        return self.clock.reading_s(trio.current_time())
+        now_s = trio.current_time()
+        if not self.clock.is_started:
+            self.clock.start(now_s)  # nobody attached it, and somebody far away asks
+        return self.clock.reading_s(now_s)
 
     async def ask(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a query here, behind a read barrier."""
@@ -255,7 +258,7 @@ class Replica:
 
     def _advance(self, at_s: float) -> None:
         self.clock.advance(at_s)
-        if not self._proposing and self.port is not None:
+        if not self._proposing and self.clock.is_started:
             self.clock.adopt(trio.current_time())
 
     @property

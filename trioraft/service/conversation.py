@@ -229,7 +229,7 @@ class Conversation:
                 try:
                     value = await proposal.result()
                 except Exception as error:  # noqa: BLE001 - the command's result, whatever it is
-                    self._fail(request_id, error)
+                    self._fail(request_id, error, by_machine=proposal.was_applied)
                 else:
                     self._answer(request_id, value)
                 proposals.popleft()
@@ -307,11 +307,11 @@ class Conversation:
         self._outbox.put_value(request_id, value)
         self._forget_one()
 
-    def _fail(self, request_id: int, error: Exception) -> None:
+    def _fail(self, request_id: int, error: Exception, *, by_machine: bool = False) -> None:
         address = None
         if isinstance(error, NotLeader) and error.leader_id is not None:
             address = self._context.client_addresses.get(error.leader_id)
-        self._outbox.put(failure_of(request_id, error, address))
+        self._outbox.put(failure_of(request_id, error, address, by_machine=by_machine))
         self._forget_one()
 
     def _forget_one(self) -> None:

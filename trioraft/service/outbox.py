@@ -15,9 +15,13 @@ import trio
 from ..client.failures import failure_of
 from ..client.protocol import Answer, Failure, Item, Result, append_frame, encode_value
 from ..core.errors import ConfigError
+from ..sessions import message_of
 from ..transport.session import Connection
 from ..wakeup import Wakeup
 from .limits import ServiceLimits
+
+PIECE_BYTES = 64 * 1024
+"""What a client must take within `frame_timeout_s`."""
 
 
 @final
@@ -62,14 +66,14 @@ class Outbox:
         """Put a result (or an item) down; what cannot be encoded becomes a failure."""
         try:
             answer = kind(request_id, encode_value(value))
-        except (TypeError, ValueError, OverflowError) as error:
+        except Exception as error:  # noqa: BLE001 - an encoder's, or of code in the value itself
             self.put(
                 failure_of(
                     request_id,
                     ConfigError(
                         f"the state machine returned a {type(value).__name__}, which cannot be "
-                        f"sent: {error}. Return bytes, numbers, text, lists, dicts, or msgspec "
-                        "structs"
+                        f"sent: {message_of(error)}. Return bytes, numbers, text, lists, dicts, or "
+                        "msgspec structs"
                     ),
                 )
             )
@@ -105,10 +109,19 @@ class Outbox:
             while self._unsent:
                 unsent, self._unsent = self._unsent, bytearray()
                 self._is_sending = True
-                with trio.fail_after(self._limits.frame_timeout_s):
-                    await send_all(unsent)
+                if len(unsent) <= PIECE_BYTES:
+                    with trio.fail_after(self._limits.frame_timeout_s):
+                        await send_all(unsent)
+                else:
+                    await self._send_in_pieces(memoryview(unsent))
                 self._is_sending = False
                 self._drained.unpark_all()
+
+    async def _send_in_pieces(self, unsent: memoryview) -> None:
+        """A client that takes a lot slowly is not one that takes nothing."""
+        for start in range(0, len(unsent), PIECE_BYTES):
+            with trio.fail_after(self._limits.frame_timeout_s):
+                await self._connection.stream.send_all(unsent[start : start + PIECE_BYTES])
 
     def _put_too_large(self, answer: Answer, size_bytes: int) -> None:
         if isinstance(answer, Result | Item):

@@ -199,8 +199,46 @@ async def open_service(
         ConfigError: an argument cannot work.
         OSError: the address cannot be used.
     """
+    has_sessions = isinstance(machine, SessionMachine) if has_sessions is None else has_sessions
+    tls, log = _tls_at(listen, ssl_context, insecure=insecure), TraceLogger(logger, node.id)
+    known, own = _checked_addresses(client_addresses or {}), inner_machine(machine)
+    bounds = limits or ServiceLimits()
+    context = ServiceContext(node, own, cluster_id, bounds, tls, known, has_sessions, log)
+    async with _serving(context, listen, advertise) as service:
+        yield service
+
+
+@asynccontextmanager
+async def _serving(
+    context: ServiceContext, listen: Address, advertise: Address | None
+) -> AsyncIterator[Service]:
+    if advertise is not None:
+        advertise = _RULES.check("advertise", advertise, port_min=1)
+    node_id, host = context.node.id, listen[0]
+    service = Service(context, await _listener_at(node_id, *listen))
+    own = advertise or (None if is_wildcard(host) else (host, service.address[1]))
+    if own is not None:
+        context.client_addresses[node_id] = own
+    try:
+        async with running_beside(service.run, stop=service.leave, name=f"clients[{node_id}]"):
+            yield service
+    finally:
+        service.close()
+
+
+def _checked_addresses(given: Mapping[NodeId, Address]) -> dict[NodeId, Address]:
+    return {
+        node_id: _RULES.check(f"client_addresses[{node_id!r}]", address, port_min=1)
+        for node_id, address in given.items()
+    }
+
+
+def _tls_at(
+    listen: Address, given: TlsContexts | ssl.SSLContext | None, *, insecure: bool
+) -> ssl.SSLContext | None:
+    """The server's side of TLS; None for plain TCP, where that may be."""
     host, port = _RULES.check("listen", listen, port_min=0)
-    tls = _server_context(ssl_context, insecure=insecure)
+    tls = _server_context(given, insecure=insecure)
     if tls is None and not insecure and not _stays_here(host):
         raise ConfigError(
             f"listen is {host_port((host, port))}, and there is no ssl_context: over plain TCP "
@@ -208,31 +246,7 @@ async def open_service(
             "ssl_context=TlsContexts(…), stay on 127.0.0.1, or say insecure=True if the network "
             "is trusted"
         )
-    known = {
-        node_id: _RULES.check(f"client_addresses[{node_id!r}]", address, port_min=1)
-        for node_id, address in (client_addresses or {}).items()
-    }
-    if advertise is not None:
-        advertise = _RULES.check("advertise", advertise, port_min=1)
-    context = ServiceContext(
-        node,
-        inner_machine(machine),
-        cluster_id,
-        limits or ServiceLimits(),
-        tls,
-        known,
-        isinstance(machine, SessionMachine) if has_sessions is None else has_sessions,
-        TraceLogger(logger, node.id),
-    )
-    service = Service(context, await _listener_at(node.id, host, port))
-    own = advertise or (None if is_wildcard(host) else (host, service.address[1]))
-    if own is not None:
-        known[node.id] = own
-    try:
-        async with running_beside(service.run, stop=service.leave, name=f"clients[{node.id}]"):
-            yield service
-    finally:
-        service.close()
+    return tls
 
 
 async def _listener_at(node_id: NodeId, host: str, port: int) -> trio.SocketListener:

@@ -7,7 +7,7 @@ an earlier state; one that nobody waits for any more is not answered at all.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import final
+from typing import Protocol, final
 
 import trio
 
@@ -17,6 +17,12 @@ from .context import ServiceContext
 from .machines import Queryable
 
 
+class _Fail(Protocol):
+    """How a question that failed is answered."""
+
+    def __call__(self, request_id: int, error: Exception, *, by_machine: bool = False) -> None: ...
+
+
 @final
 class Queries:
     """The questions of one connection that wait.
@@ -24,7 +30,7 @@ class Queries:
     Args:
         context: the node, and its state machine.
         answer: called with a request's id and what it returned.
-        fail: called with a request's id and what went wrong.
+        fail: called with a request's id, what went wrong, and whether the machine raised it.
         take_breath: waits until the client has taken enough of the answers.
     """
 
@@ -32,7 +38,7 @@ class Queries:
         self,
         context: ServiceContext,
         answer: Callable[[int, object], None],
-        fail: Callable[[int, Exception], None],
+        fail: _Fail,
         take_breath: Callable[[], Awaitable[None]],
     ) -> None:
         self._context = context
@@ -94,6 +100,6 @@ class Queries:
         try:
             value = machine.query(data)
         except Exception as error:  # noqa: BLE001 - the answer to this question, whatever it is
-            self._fail(request_id, error)
+            self._fail(request_id, error, by_machine=True)
             return
         self._answer(request_id, value)

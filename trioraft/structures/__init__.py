@@ -10,4 +10,5 @@ from .locks import Lease as Lease
 from .locks import Lock as Lock
 from .locks import LockLost as LockLost
 from .queues import Queue as Queue
+from .queues import QueueFull as QueueFull
 from .sets import Set as Set

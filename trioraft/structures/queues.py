@@ -11,10 +11,14 @@ from typing import ClassVar, Generic, TypeVar
 
 import msgspec
 
-from ..core.errors import Overloaded
+from ..core.errors import RaftError
 from ..replicated import ReplicatedObject, command, query
 
 T = TypeVar("T")
+
+
+class QueueFull(RaftError):  # noqa: N818 - what it is, as in the other errors of this kind
+    """The queue holds as many items as it may; nothing was put."""
 
 
 class Queue(ReplicatedObject, Generic[T]):
@@ -29,9 +33,9 @@ class Queue(ReplicatedObject, Generic[T]):
 
     @command
     def put(self, item: T) -> int:
-        """Append an item; returns its number. Raises `Overloaded` when the queue is full."""
+        """Append an item; returns its number. Raises `QueueFull` when there are too many."""
         if len(self.entries) >= self.items_max:
-            raise Overloaded(
+            raise QueueFull(
                 f"the queue holds {self.items_max} items, its items_max: take some first"
             )
         number = self.head + len(self.entries)
