@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import trio
 
+from trioraft.administration import Administration
 from trioraft.core.errors import StorageError
 from trioraft.core.raft import Raft
 from trioraft.core.reads import ConfirmedRead
@@ -24,6 +25,18 @@ def keeps_heartbeating(driver: Driver, core: Raft, leading_term: Term | None) ->
     """For `Driver._change_leader_task`: the role ends, its tasks do not (hazard L9)."""
     driver._leader_scope = None
     LEADER_TASK(driver, core, leading_term)
+
+
+async def leaves_a_task_behind(driver: Driver, core: Raft, scope: trio.CancelScope) -> None:
+    """For `Driver._lead`: something that no nursery of the node owns."""
+    trio.lowlevel.spawn_system_task(trio.sleep_forever, name="forgotten")
+    await LEAD(driver, core, scope)
+
+
+async def says_no_goodbye(administration: Administration) -> None:
+    """For `Administration.hand_over_if_leading`: it fails."""
+    await trio.lowlevel.checkpoint()
+    raise StorageError("the goodbye failed")
 
 
 def answers_when_proposed(driver: Driver, core: Raft, data: bytes) -> Proposal:
@@ -64,6 +77,7 @@ def stays_when_killed(driver: Driver, cause: str) -> None:
     driver._nursery = nursery
 
 
+LEAD = Driver._lead
 LEADER_TASK = Driver._change_leader_task
 PROPOSE = Driver.propose
 CARRY_OUT = Driver._carry_out

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.sim.planted import ForgetsItsVote
+from tests.sim.planted.voting import ForgetsItsVote
 from trioraft.cli import _application
 from trioraft.core.errors import ConfigError
 from trioraft.sim import command, dask, spread
@@ -29,7 +29,7 @@ run_broken = partial(run_seed, make_core=ForgetsItsVote)
 
 def sim(*words: str) -> tuple[int, str]:
     """Run the command; its exit code and all that it said."""
-    result = CliRunner().invoke(_application(), ["sim", *words])
+    result = CliRunner().invoke(_application("sim"), ["sim", *words])
     return result.exit_code, result.output
 
 

@@ -5,8 +5,6 @@ Rules of this file: a case names the seed that found it, and needs no seed itsel
 
 from __future__ import annotations
 
-import pytest
-
 from tests.core.conversation import Actor, Conversation, entries_of
 from trioraft.core.membership import configuration_entry
 from trioraft.core.messages import RequestReadIndex
@@ -36,7 +34,6 @@ def test_a_node_that_was_taken_out_campaigns_until_that_is_committed() -> None:
     assert any(talk[node].raft.role is Role.LEADER for node in ("1", "2"))
 
 
-@pytest.mark.xfail(reason="each copy of a read request is kept and answered by itself (BND)")
 def test_a_read_that_is_asked_again_is_kept_once() -> None:
     """Seen in a trace of tier 1. A follower asks again after an election timeout,
     and the network may double what it says; a leader that cannot confirm reads yet keeps each copy,

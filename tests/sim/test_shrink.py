@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from tests.sim.planted import ForgetsItsVote
+from tests.sim.planted.voting import ForgetsItsVote
 from trioraft.sim.outcomes import RunOptions
 from trioraft.sim.shrink import fewest, shrink
 from trioraft.sim.simulation import run_seed

@@ -12,13 +12,10 @@ from collections import Counter
 import attrs
 import pytest
 
-from tests.sim.planted import (
-    ForgetsItsVote,
-    PromisesTooSoon,
-    ProtectsNoLeader,
-    ReadsWithoutAsking,
-    StaysDown,
-)
+from tests.sim.planted.durability import PromisesTooSoon
+from tests.sim.planted.liveness import ProtectsNoLeader, StaysDown
+from tests.sim.planted.reading import ReadsWithoutAsking
+from tests.sim.planted.voting import ForgetsItsVote
 from trioraft.sim.draw import draw
 from trioraft.sim.faults import HABITS, Kind, schedule
 from trioraft.sim.judging import check_history

@@ -15,14 +15,16 @@ from collections.abc import Mapping
 from ..core.errors import InvariantViolation
 from ..core.invariants import ClusterInvariants
 from ..core.messages import (
+    AppendEntries,
     AppendEntriesReply,
     InstallSnapshotReply,
     Message,
     RequestVote,
     RequestVoteReply,
 )
+from ..core.progress import Progress
 from ..core.raft import Raft
-from ..core.types import Configuration, Entry, HardState, LogIndex, NodeId, Term
+from ..core.types import Configuration, Entry, EntryKind, HardState, LogIndex, NodeId, Term
 from .disk import Disk
 
 
@@ -44,6 +46,10 @@ class Checks(ClusterInvariants):
         self._marks: dict[NodeId, tuple[object, ...]] = {}
         self._configurations: dict[NodeId, Configuration] = {}
         self._led: dict[NodeId, tuple[Term, LogIndex]] = {}
+        self._placed: dict[NodeId, tuple[LogIndex, Term | None]] = {}
+        self._begun: set[Term] = {0}
+        self._sent: dict[tuple[NodeId, Term], LogIndex] = {}
+        self._matches: dict[NodeId, dict[NodeId, tuple[Progress, LogIndex]]] = {}
 
     # -- after every input -----------------------------------------------------------------
 
@@ -67,6 +73,9 @@ class Checks(ClusterInvariants):
             return  # nothing that any of these rules speaks of has changed
         self._marks[raft.node_id] = mark
         super().observe(raft)
+        self._check_term_has_begun(raft)
+        self._check_stable_is_durable(raft)
+        self._check_configuration(raft)
         if is_leader:
             self._check_leading(raft)
         if log.commit_index > self.commit_index:
@@ -79,6 +88,9 @@ class Checks(ClusterInvariants):
         log, commit_index = raft.log, raft.log.commit_index
         term, before = self._led.get(raft.node_id, (-1, 0))
         self._led[raft.node_id] = (raft.term, commit_index)
+        if term != raft.term:
+            self._check_elected(raft)
+        self._check_matches(raft)
         if term == raft.term and commit_index > before and log.term_at(commit_index) != term:
             raise InvariantViolation(
                 f"{raft.node_id!r} leads term {term} and commits up to entry {commit_index}, which "
@@ -96,6 +108,84 @@ class Checks(ClusterInvariants):
                 f"{raft.node_id!r} leads term {raft.term} and appends {current}, while "
                 f"{previous}, or nothing of its own term, is committed only up to {commit_index} "
                 "(hazards M1, M4)"
+            )
+
+    def _check_matches(self, raft: Raft) -> None:
+        """What a follower is known to hold never becomes less within a term (hazard A4), as long as
+        it stays a member."""
+        leadership = raft.leadership
+        if leadership is None:
+            return
+        known = self._matches.setdefault(raft.node_id, {})
+        for peer, progress in leadership.progress.items():
+            match_index, seen = progress.match_index, known.get(peer)
+            if seen is None or seen[0] is not progress or match_index > seen[1]:
+                known[peer] = (progress, match_index)
+            elif match_index < seen[1]:
+                raise InvariantViolation(
+                    f"{raft.node_id!r}, leader of term {raft.term}, knew that {peer!r} holds "
+                    f"entries up to {seen[1]}, and now knows of {match_index} (hazard A4)"
+                )
+
+    def _check_term_has_begun(self, raft: Raft) -> None:
+        """Only a candidate begins a term: whoever merely asks changes nothing (hazard V4)."""
+        if raft.voted_for == raft.node_id:
+            self._begun.add(raft.term)
+        elif raft.term not in self._begun:
+            raise InvariantViolation(
+                f"{raft.node_id!r} is in term {raft.term}, for which nobody has campaigned "
+                "(hazard V4)"
+            )
+
+    def _check_elected(self, raft: Raft) -> None:
+        """Whoever leads was voted for in this very term, by a majority (hazards V3, V4). The
+        configuration may have changed with the same input."""
+        now = raft.configuration
+        before = self._configurations.get(raft.node_id, now)
+        if not (self._has_voted(raft, now) or self._has_voted(raft, before)):
+            raise InvariantViolation(
+                f"{raft.node_id!r} leads term {raft.term}, but no majority of {now} has voted for "
+                "it in that term (hazards V3, V4)"
+            )
+
+    def _has_voted(self, raft: Raft, configuration: Configuration) -> bool:
+        leader, term = raft.node_id, raft.term
+        return all(
+            2 * sum(node == leader or self._votes.get((node, term)) == leader for node in group)
+            > len(group)
+            for group in (configuration.voters, configuration.outgoing)
+            if group
+        )
+
+    def _check_stable_is_durable(self, raft: Raft) -> None:
+        """What a node takes for durable is on its disk (hazard D2)."""
+        log = raft.log
+        index = log.stable_index
+        term = log.term_at(index)
+        if index <= log.base_index or term is None:
+            return  # a snapshot stands for it
+        if not self._disks[raft.node_id].holds(index, term):
+            raise InvariantViolation(
+                f"{raft.node_id!r} takes entry {index} of term {term} for durable, and its disk "
+                "does not hold it (hazard D2)"
+            )
+
+    def _check_configuration(self, raft: Raft) -> None:
+        """A node goes by the newest configuration in its log, committed or not (paper, section 6;
+        hazards M5, M6)."""
+        log, current = raft.log, raft.configuration
+        place = (current.index, log.term_at(current.index))
+        before = self._placed.get(raft.node_id)
+        if before == place:
+            return
+        self._placed[raft.node_id] = place
+        first = max(current.index, log.first_index)
+        inside = log.entries(first, log.last_index) if first <= log.last_index else ()
+        newest = max((e.index for e in inside if e.kind == EntryKind.CONFIGURATION), default=0)
+        if newest != current.index and (newest or current.index > log.base_index):
+            raise InvariantViolation(
+                f"{raft.node_id!r} goes by {current}; the newest configuration in its log of "
+                f"{log.first_index}..{log.last_index} stands at {newest} (hazards M5, M6)"
             )
 
     def _check_commit_is_durable(self, raft: Raft) -> None:
@@ -125,11 +215,16 @@ class Checks(ClusterInvariants):
         """A message really leaves: what it promises is durable at its sender (hazards V1, D1)."""
         super().on_sent(message)
         match message:
+            case AppendEntries():
+                pair, last = (message.receiver, message.term), message.prev_log_index
+                self._sent[pair] = max(self._sent.get(pair, 0), last + len(message.entries))
             case AppendEntriesReply() if message.success:
                 self._check_holds(message, message.match_index)
+                self._check_was_sent(message)
             case InstallSnapshotReply() if message.installed:
                 self._check_holds(message, message.meta.index)
             case RequestVote():
+                self._begun.add(message.term)
                 self._check_voted(message, message.sender)
             case RequestVoteReply() if message.vote_granted:
                 self._check_voted(message, message.receiver)
@@ -144,6 +239,14 @@ class Checks(ClusterInvariants):
             raise InvariantViolation(
                 f"{message.sender!r} acknowledges entry {index} in term {message.term}; durable "
                 f"are term {term} and entries up to {disk.last_index} (hazard D1)"
+            )
+
+    def _check_was_sent(self, reply: AppendEntriesReply) -> None:
+        known = self._sent.get((reply.sender, reply.term), 0)
+        if reply.match_index > known:
+            raise InvariantViolation(
+                f"{reply.sender!r} acknowledges entry {reply.match_index} in term {reply.term}, in "
+                f"which no message has covered more than {known} (hazard A5)"
             )
 
     def _check_voted(self, message: Message, candidate: NodeId) -> None:
@@ -162,6 +265,7 @@ class Checks(ClusterInvariants):
         self._marks.pop(node_id, None)
         self._led.pop(node_id, None)
         self._configurations.pop(node_id, None)
+        self._placed.pop(node_id, None)
 
     def check_recovered(self, raft: Raft, before: HardState, last_index: LogIndex) -> None:
         """A node came back: nothing that was durable is gone.

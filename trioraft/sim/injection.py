@@ -26,6 +26,9 @@ from .network import Network, Pair, Weather
 from .process import Process
 from .recording import Recording
 
+MUTED_AFTER_CHANGE: Final = 0.25
+"""How often a leader is heard no more once it has begun a change of members."""
+MUTED_S: Final = (0.1, 1.5)
 SPREAD_S: Final = 0.01
 """Nodes that all crash do so within this long."""
 
@@ -319,6 +322,7 @@ class Injection:
         if process is None:
             return
         change = self._drawn_change(rng)
+        is_muted = rng.random() < MUTED_AFTER_CHANGE
 
         def change_them(core: Raft, now: float) -> None:
             try:
@@ -326,8 +330,16 @@ class Injection:
             except (NotLeader, ConfigurationConflict, ConfigError):
                 return
             self._count(fault.kind)
+            if is_muted:
+                self._mute(process.node_id, rng.uniform(*MUTED_S))
 
         process.ask(change_them)
+
+    def _mute(self, node_id: NodeId, lasts_s: float) -> None:
+        """Nobody hears what it has just appended: others may lead on, and cut it from its log."""
+        pairs = [(node_id, other) for other in self._rest(node_id)]
+        self._network.cut(pairs)
+        self._then(lasts_s, self._network.mend, pairs)
 
     def _drawn_change(self, rng: random.Random) -> Change:
         ids = list(self._processes)

@@ -23,6 +23,8 @@ from .network import Network
 from .process import Process
 from .recording import Recording
 
+WAYS: Final = ("down", "cut off", "deaf", "mute", "no room", "as it is")
+"""What may become of a node that is not healed."""
 STEADY_TIMEOUTS: Final = 12
 """For so many election timeouts a recovered cluster is watched."""
 STEADY_TERMS_MAX: Final = 3
@@ -111,15 +113,23 @@ def _break(
     node_id = process.node_id
     inwards = [(other, node_id) for other in others]
     outwards = [(node_id, other) for other in others]
-    ways = ("down", "cut off", "deaf", "mute", "as it is") if _is_guarded(draw) else ("down",)
-    how = rng.choice(ways)
+    how = rng.choice(WAYS) if _is_guarded(draw) else "down"
     if how == "down":
         process.crash(Fate.SURVIVES, "stays away")
     if how in ("cut off", "deaf"):
         network.cut(inwards)
     if how in ("cut off", "mute"):
         network.cut(outwards)
+    if how == "no room":
+        process.disk.is_full = True  # for good: whoever leads there has to let somebody else
     return how != "as it is"
+
+
+def transfer_s(draw: Draw) -> float:
+    """How long an entry takes to reach a node that lacks many, through windows this small. A single
+    voter commits without waiting for its learners, so these may be far behind."""
+    round_trip_s = 2 * (draw.delay_s[1] + draw.batch_s) + draw.disk_s[1] + draw.apply_s
+    return round_trip_s / (draw.limits.append_entries_max * draw.limits.inflight_messages_max)
 
 
 def _is_guarded(draw: Draw) -> bool:

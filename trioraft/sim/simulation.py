@@ -32,7 +32,13 @@ from .network import Network
 from .outcomes import Outcome, RunOptions, ScheduledFault
 from .process import HINT_S, Process
 from .recording import Recording
-from .recovery import RECOVERY_TIMEOUTS_MAX, STEADY_TERMS_MAX, STEADY_TIMEOUTS, heal
+from .recovery import (
+    RECOVERY_TIMEOUTS_MAX,
+    STEADY_TERMS_MAX,
+    STEADY_TIMEOUTS,
+    heal,
+    transfer_s,
+)
 from .server import Request
 from .setting import MakeCore, MakeDisk, Setting
 
@@ -141,12 +147,18 @@ class Simulation:
                 f"read within {RECOVERY_TIMEOUTS_MAX} election timeouts: {self._states()}"
             )
         goal = self.checks.commit_index
+        until_s += goal * transfer_s(self.draw)
         if not self.agenda.run(until_s, lambda: self._have_applied(healed, goal)):
             raise NotAliveError(
                 f"of {', '.join(healed)}, which are healed, not all have applied entry {goal} "
-                f"within {RECOVERY_TIMEOUTS_MAX} election timeouts: {self._states()}"
+                f"within {until_s - begun_s:.1f} s: {self._states()}"
             )
         self.recovery_s = self.agenda.now - begun_s
+        if not self.agenda.run(until_s, self._is_settled):
+            raise NotAliveError(
+                f"{until_s - begun_s:.1f} s after healing the cluster still goes by a joint "
+                f"configuration: {self._states()} (hazard M3)"
+            )
         if is_steady:
             self._check_steady(healed, timeout_s)
 
@@ -176,9 +188,17 @@ class Simulation:
         return True
 
     def _is_member(self, node: NodeId) -> bool:
+        leader = self._leader()
+        return leader is None or node in leader.configuration.members
+
+    def _is_settled(self) -> bool:
+        """No change of members was left half done."""
+        leader = self._leader()
+        return leader is not None and not leader.configuration.outgoing
+
+    def _leader(self) -> Raft | None:
         leaders = [p.core for p in self.processes.values() if p.core is not None and p.leads()]
-        newest = max(leaders, key=lambda core: core.term, default=None)
-        return newest is None or node in newest.configuration.members
+        return max(leaders, key=lambda core: core.term, default=None)
 
     def _check_history(self) -> None:
         check = self.options.check_history

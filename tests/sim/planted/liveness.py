@@ -1,0 +1,88 @@
+"""Clusters that are safe and of no use: nobody leads, or the wrong one does, or for too short.
+
+Rules of this file: nothing here breaks a rule of safety; what is broken shows only in time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from trioraft.core.change import Transfer
+from trioraft.core.errors import ProposalDropped
+from trioraft.core.leadership import Leadership
+from trioraft.core.messages import RequestVote
+from trioraft.core.raft import Raft
+from trioraft.core.reasons import Reason
+from trioraft.core.types import LogIndex, NodeId
+
+from .bug import broken_core
+
+
+class StaysDown(Raft):
+    """Hazard L2: a node never campaigns again once it has followed somebody."""
+
+    def on_timeout(self, now: float) -> None:
+        if self._leadership is not None or self.log.last_index == 0:
+            super().on_timeout(now)
+        elif self._timer.is_due(now):
+            self._now = now
+            self._start_timer()
+
+
+class ProtectsNoLeader(Raft):
+    """Hazard L3: whoever asks for a vote gets a hearing, and asks without a pre-vote: a node that
+    is deaf deposes everybody for ever."""
+
+    def _become_pre_candidate(self, reason: Reason) -> None:
+        self._become_candidate(reason)
+
+    def _protects_leader(self, request: RequestVote) -> bool:
+        return False
+
+
+class RemembersItsLeader(Raft):
+    """Hazard L4: a node that asks for pre-votes still names the leader that it has lost."""
+
+    def _become_pre_candidate(self, reason: Reason) -> None:
+        leader_id = self.leader_id
+        super()._become_pre_candidate(reason)
+        self.leader_id = leader_id
+
+
+class LeadsOnWithoutADisk(Raft):
+    """Hazard L7: a leader whose disk is full or hangs goes on leading, and commits nothing."""
+
+    def on_disk_full(self, now: float) -> None:
+        if self._leadership is None:
+            super().on_disk_full(now)
+
+    def _watch_leadership(self, leadership: Leadership) -> None:
+        writes, self._out._writes = self._out._writes, deque()
+        super()._watch_leadership(leadership)
+        self._out._writes = writes
+
+
+class RefusesAfterATransfer(Raft):
+    """Hazard T1: the flag of a handing-over is never cleared: a node that leads again takes no
+    command."""
+
+    _is_flagged = False
+
+    def transfer(self, to: NodeId | None, now: float, *, patience_s: float) -> Transfer:
+        begun = super().transfer(to, now, patience_s=patience_s)
+        self._is_flagged = True
+        return begun
+
+    def propose(self, data: bytes, now: float) -> LogIndex:
+        if self._leadership is not None and self._is_flagged:
+            raise ProposalDropped("leadership is being handed over")
+        return super().propose(data, now)
+
+
+BUGS = (
+    broken_core("L2", StaysDown),
+    broken_core("L3", ProtectsNoLeader),
+    broken_core("L4", RemembersItsLeader),
+    broken_core("L7", LeadsOnWithoutADisk),
+    broken_core("T1", RefusesAfterATransfer),
+)
