@@ -18,10 +18,9 @@ from trioraft.transport.handshake import encode_hello
 LIMITS = Limits(handshake_timeout_s=0.3, frame_timeout_s=0.3)
 
 
-def hello(**changes: str) -> bytes:
-    """A handshake with something wrong in it."""
-    said = {"cluster_id": "trioraft", "sender": "1", "receiver": "0", **changes}
-    return encode_hello(**said)
+def hello(*, cluster_id: str = "trioraft", sender: str = "1", receiver: str = "0") -> bytes:
+    """A handshake, with something wrong in it if so wanted."""
+    return encode_hello(cluster_id=cluster_id, sender=sender, receiver=receiver)
 
 
 VOTE = encode_frame(RequestVote("1", "0", 99, 50, 50))
