@@ -409,6 +409,7 @@ STORIES = {
     "three to one": Story(THREE, (), ("1",)),
     "replace one": Story(THREE, ("4",), ("1", "2", "4")),
     "replace the leader": Story(THREE, ("4",), ("2", "3", "4")),
+    "five to three": Story(("1", "2", "3", "4", "5"), (), THREE),
     "three to five": Story(THREE, ("4", "5"), ("1", "2", "3", "4", "5")),
 }
 
