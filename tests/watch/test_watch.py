@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
 import sys
 
@@ -17,6 +18,13 @@ from trioraft.core.types import Address, Configuration
 from trioraft.watch.listening import listen
 from trioraft.watch.picture import picture
 from trioraft.watch.scene import Scene
+
+WATCH_AND_HEED_CTRL_C = """
+import signal
+from trioraft.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+main()
+"""
 
 ONE, TWO = ("127.0.0.1", 1), ("127.0.0.1", 2)
 
@@ -183,16 +191,21 @@ async def test_once_prints_a_picture_and_the_exit_says_whether_anybody_answered(
 async def test_json_lines_are_what_the_servers_tell() -> None:
     async with serving() as (_, service):
         address = f"{service.address[0]}:{service.address[1]}"
-        command = [sys.executable, "-m", "trioraft", "watch", "--json", address]
-        process = await trio.lowlevel.open_process(command, stdout=-1)
-        with trio.fail_after(30):
-            assert process.stdout is not None
-            line = b""
-            while not line.endswith(b"\n"):
-                line += await process.stdout.receive_some()
-            process.send_signal(2)
-            assert await process.wait() == 0
-            await process.stdout.aclose()
+        command = [sys.executable, "-c", WATCH_AND_HEED_CTRL_C, "watch", "--json", address]
+        process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        async with process.stdout:
+            try:
+                with trio.fail_after(30):
+                    line = b""
+                    while not line.endswith(b"\n"):
+                        line += await process.stdout.receive_some()
+                    process.send_signal(signal.SIGINT)
+                    assert await process.wait() == 0
+            finally:
+                process.kill()
+                with trio.CancelScope(shield=True):
+                    await process.wait()
     said = json.loads(line.splitlines()[0])
     assert said["server"] == address
     assert said["news"]["status"]["role"] == "Leader"
