@@ -23,8 +23,8 @@ from .core.raft import Raft
 from .core.types import LogIndex, NodeId
 from .driver import Driver
 
-LEAVING_PATIENCE = 1
-"""How many (upper) election timeouts a leader that leaves gives its successor to take over."""
+LEAVING_PATIENCE = 3
+"""How many (upper) election timeouts a leader that leaves gives its successors to take over."""
 
 
 @final
@@ -64,15 +64,22 @@ class Administration:
         return core.leader_id
 
     async def hand_over_if_leading(self) -> None:
-        """Before the node leaves: hand over, if it leads and there is somebody to."""
+        """Before the node leaves: hand over, if it leads and there is somebody to. A successor that
+        is busy for a moment is asked again: whoever waits for a command here gets its result."""
         driver = self._driver
         core = driver.core
-        if core is not None and core.leadership is not None and not driver.is_dead:
-            patience_s = LEAVING_PATIENCE * core.timing.election_timeout_s[1]
-            with trio.move_on_after(patience_s, shield=True):
-                # Nobody to hand over to, or nobody left to do it: then just go.
-                with contextlib.suppress(TransferFailed, NodeDead):
-                    await self.transfer(None, patience_s)
+        if core is None:
+            return
+        timeout_s = core.timing.election_timeout_s[1]
+        with trio.move_on_after(LEAVING_PATIENCE * timeout_s, shield=True):
+            while core.leadership is not None and not driver.is_dead:
+                if driver.is_handing_over:
+                    await driver.status_changed.park()
+                elif core.leadership.successor(core.configuration, trio.current_time()) is None:
+                    return
+                else:
+                    with contextlib.suppress(TransferFailed, NodeDead, NotLeader):
+                        await self.transfer(None, timeout_s)
 
     # -- members ---------------------------------------------------------------------------
 

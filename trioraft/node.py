@@ -406,7 +406,7 @@ async def open_node(
     """Open a node and keep it alive for the body of the `async with`.
 
     Leaving the body, by an error or a cancellation too, hands the leadership over (milliseconds,
-    at most an election timeout) and kills the node: when the `async with` is over, no task,
+    at most three election timeouts) and kills the node: when the `async with` is over, no task,
     thread or socket of it is left. `node.kill()` hands nothing over.
 
     Args:
