@@ -33,7 +33,7 @@ except ModuleNotFoundError as error:
         f"{error.name} is not installed here: install the extra trioraft[bench]"
     ) from None
 
-from trioraft.background import running_beside
+from trioraft.tasks.background import running_beside
 
 from . import plots
 from .throughput_cases import STORAGES, Case, Collector, Kind, Mode, Storage, System, cases_of

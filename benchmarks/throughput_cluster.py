@@ -24,7 +24,7 @@ from typing import IO, Final, TypeVar, final
 import msgspec
 import trio
 
-from trioraft.background import running_beside
+from trioraft.tasks.background import running_beside
 
 from .throughput_cases import NODES
 from .throughput_pipe import (

@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trioraft import ConfigError, Timing
-from trioraft.background import running_beside
+from trioraft.tasks.background import running_beside
 
 from .. import plots, stats
 from .cases import Case, Setup, Trial

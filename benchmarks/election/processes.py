@@ -26,7 +26,7 @@ import msgspec
 import trio
 
 from trioraft import NodeId
-from trioraft.background import running_beside
+from trioraft.tasks.background import running_beside
 
 from . import pipe
 from .pipe import Answer, Answered, NodeSetup, Outcome

@@ -13,11 +13,11 @@ import trio
 from rich.console import Console
 
 from tests.client.service_support import client_of, serving
-from trioraft.client.protocol import NodeNews, RoleNews, ServerStatus, StatusNews
+from trioraft.cli.watch.listening import listen
+from trioraft.cli.watch.picture import picture
+from trioraft.cli.watch.scene import Scene
 from trioraft.core.types import Address, Configuration
-from trioraft.watch.listening import listen
-from trioraft.watch.picture import picture
-from trioraft.watch.scene import Scene
+from trioraft.rpc.protocol import NodeNews, RoleNews, ServerStatus, StatusNews
 
 WATCH_AND_HEED_CTRL_C = """
 import signal
