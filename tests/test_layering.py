@@ -183,7 +183,7 @@ def test_the_check_bites(module: str, source: str) -> None:
     ("module", "source"),
     [
         ("core.raft", "import random\nimport attrs\nfrom .log import RaftLog"),
-        ("node.driver", "from ..storage.base import Storage\nfrom ..transport import base"),
+        ("node.runner", "from ..storage.base import Storage\nfrom ..transport import base"),
         ("transport.tcp", "import trio\nimport ssl\nfrom .base import Transport"),
         ("cli.demo.run", "from ...testing.leaks import no_leaks\nimport typer"),
         ("testing.leak_plugin", "import pytest"),

@@ -20,12 +20,14 @@ from trio._core import _run
 from typer.testing import CliRunner
 
 from tests.sim import planted_nodes as planted
+from tests.sim.planted.queues import reads_without_a_round
 from trioraft.cli.application import _application
 from trioraft.core.errors import StorageError
 from trioraft.core.types import Entry, HardState
+from trioraft.member.member import Member
+from trioraft.member.reads import Reads
 from trioraft.node.administration import Administration
-from trioraft.node.driver import Driver
-from trioraft.node.persistence import Persistence
+from trioraft.node.runner import NodeRunner
 from trioraft.sim.agenda import Agenda
 from trioraft.sim.disk import Disk, Fate
 from trioraft.sim.judging import check_history
@@ -148,14 +150,14 @@ def first_failure(seeds: range) -> RunOutcome | None:
 @pytest.mark.parametrize(
     ("owner", "name", "broken", "rule", "seed"),
     [
-        (Driver, "_change_leader_task", planted.keeps_heartbeating, "have no such task", 0),
-        (Driver, "_lead", planted.leaves_a_task_behind, "system task", 0),
+        (NodeRunner, "_change_leader_tasks", planted.keeps_heartbeating, "have no such task", 0),
+        (NodeRunner, "_lead", planted.leaves_a_task_behind, "system task", 0),
         (Administration, "hand_over_if_leading", planted.says_no_goodbye, "", 0),
-        (Driver, "propose", planted.answers_when_proposed, "and not executed", 0),
-        (Driver, "_ask_for_reads", planted.reads_without_a_round, "a stale read", 0),
-        (Driver, "_carry_out", planted.promises_too_soon, "hazard", 0),
-        (Driver, "kill", planted.stays_when_killed, "is not gone", 0),
-        (Persistence, "_store", planted.goes_on_after_eio, "", 9),
+        (NodeRunner, "propose", planted.answers_when_proposed, "and not executed", 0),
+        (Reads, "ask", reads_without_a_round, "a stale read", 0),
+        (Member, "_take", planted.promises_too_soon, "hazard", 0),
+        (NodeRunner, "kill", planted.stays_when_killed, "is not gone", 0),
+        (NodeRunner, "_until_there_is_room", planted.goes_on_after_eio, "", 9),
     ],
 )
 def test_a_broken_node_is_found_out(
@@ -173,7 +175,7 @@ def test_a_broken_node_is_found_out(
 def test_the_command_runs_tier_2_and_says_how_to_repeat_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Driver, "propose", planted.answers_when_proposed)
+    monkeypatch.setattr(NodeRunner, "propose", planted.answers_when_proposed)
     words = ["sim", "--tier", "2", "--seeds", "0:1", "--jobs", "1", "--trace", str(tmp_path)]
     result = CliRunner().invoke(_application("sim"), words)
     assert result.exit_code == 1

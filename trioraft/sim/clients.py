@@ -26,7 +26,7 @@ from .machine import CAS, GET, PUT, RegisterOperation, encode_operation
 from .network import LinkFault
 from .outcomes import ClientCall
 from .recording import RunRecording
-from .server import Reply, Request
+from .request import Reply, Request
 
 ROUND_S: Final = (0.0005, 0.003)
 """One way between a client and a node."""

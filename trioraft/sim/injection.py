@@ -248,13 +248,13 @@ class FaultInjection:
     def _slow_disk(self, fault: Fault) -> None:
         process = self._victim(fault)
         self._count(fault.kind)
-        process.slow_down(fault.level)
-        self._then(fault.lasts_s, process.slow_down, 0.0)
+        process.slow_s = fault.level
+        self._then(fault.lasts_s, setattr, process, "slow_s", 0.0)
 
     def _fill_disk(self, fault: Fault) -> None:
         process = self._victim(fault)
         process.disk.is_full = True
-        self._then(fault.lasts_s, process.make_room)
+        self._then(fault.lasts_s, setattr, process.disk, "is_full", False)
 
     def _break_sync(self, fault: Fault) -> None:
         process = self._living(fault)
@@ -304,7 +304,7 @@ class FaultInjection:
         process = self._awake(fault)
         if process is not None:
             self._count(fault.kind)
-            process.ask(lambda core, now: process.take_snapshot())
+            process.take_snapshot()
 
     def _transfer(self, fault: Fault) -> None:
         process, rng = self._awake(fault), fault.rng()

@@ -95,8 +95,8 @@ def _is_quorum(nodes: list[NodeId], configuration: Configuration) -> bool:
 def _make_whole(process: Process) -> None:
     process.disk.fails_next = False
     process.fuse = process.crash_in_write = None
-    process.make_room()
-    process.slow_down(0.0)
+    process.disk.is_full = False
+    process.slow_s = 0.0
     process.run_clock_at(1.0)
     process.resume(timers_first=False)
     process.start()

@@ -39,7 +39,7 @@ from .recovery import (
     heal,
     transfer_s,
 )
-from .server import Request
+from .request import Request
 from .setting import MakeCore, MakeDisk, Setting
 
 TIER: Final = 1
@@ -67,10 +67,11 @@ class Simulation:
         *,
         make_core: MakeCore = Raft,
         make_disk: MakeDisk = Disk,
+        drawn: Draw | None = None,
     ) -> None:
         self.seed = seed
         self.options = options
-        self.draw: Draw = draw(seed, options.nodes)
+        self.draw: Draw = drawn or draw(seed, options.nodes)
         self.agenda = Agenda()
         self.recording = RunRecording(self.agenda, traced=options.traced)
         nodes = self.draw.nodes
@@ -103,16 +104,20 @@ class Simulation:
         Raises:
             RaftError: a rule was broken; the message says which.
         """
-        for process in self.processes.values():
-            process.start()
-        for client in self.clients:
-            client.begin()
+        self.start()
         self._warm_up()
         for fault in self._faults():
             self.agenda.after(fault.at_s, self.injection.inject, fault)
         self.agenda.run(self.agenda.now + self.draw.storm_s, lambda: False)
         self._recover()
         self._check_history()
+
+    def start(self) -> None:
+        """Every node and every client begins."""
+        for process in self.processes.values():
+            process.start()
+        for client in self.clients:
+            client.begin()
 
     def _faults(self) -> Sequence[Fault]:
         only = self.options.only_faults
@@ -183,7 +188,7 @@ class Simulation:
             process = self.processes[node]
             if process.core is None:
                 return False
-            if process.applier.applied_index < goal and self._is_member(node):
+            if process.applied_index < goal and self._is_member(node):
                 return False
         return True
 

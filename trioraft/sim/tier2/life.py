@@ -22,7 +22,7 @@ from ...core.events import TraceEvent
 from ...core.raft import Raft
 from ...core.types import NodeId
 from ...node.node import Node, open_node
-from ...node.persistence import RUN_BLOCKING
+from ...node.storage_calls import RUN_BLOCKING
 from ...testing.leaks import LeakError, no_leaks
 from ..disk import Fate
 from ..faults import Kind
@@ -91,7 +91,7 @@ class Life:
     @property
     def core(self) -> Raft | None:
         """The core, for checks that look inside: no public value says what is in a log."""
-        return None if self.node is None else self.node._driver.core
+        return None if self.node is None else self.node._runner.raft
 
     # -- living ----------------------------------------------------------------------------
 
