@@ -198,11 +198,11 @@ class Nobody:
         """Nobody dies of it."""
 
 
-def mount(bay: NodeDisk) -> Mount:
-    return Mount(bay, Nobody(), RunRecording(Agenda(), traced=False))
+def mount(node_disk: NodeDisk) -> Mount:
+    return Mount(node_disk, Nobody(), RunRecording(Agenda(), traced=False))
 
 
-def new_bay() -> NodeDisk:
+def new_disk() -> NodeDisk:
     return NodeDisk(Disk(), random.Random(1), (0.0, 0.0))
 
 
@@ -221,30 +221,30 @@ NOT_A_MOUNTS: frozenset[str] = frozenset(
     ids=lambda check: check.__name__,
 )
 def test_a_mount_keeps_the_storage_protocol(check: StorageCheck) -> None:
-    check_storage(lambda: mount(new_bay()), checks=[check])
+    check_storage(lambda: mount(new_disk()), checks=[check])
 
 
 def test_after_the_fence_nothing_reaches_the_disk() -> None:
-    bay = new_bay()
-    before = mount(bay)
+    node_disk = new_disk()
+    before = mount(node_disk)
     before.open(cluster_id="c", node_id="0")
     before.append(HardState(1, "0"), [Entry(1, 1, b"kept")], 1)
     before.fence(Fate.LOST)
     before.append(HardState(2, "1"), [Entry(2, 2, b"lost")], 2)
-    recovered = mount(bay).open(cluster_id="c", node_id="0")
+    recovered = mount(node_disk).open(cluster_id="c", node_id="0")
     assert recovered is not None
     assert recovered.hard_state == HardState(1, "0")
     assert [entry.data for entry in recovered.entries] == [b"kept"]
 
 
 def test_a_disk_that_failed_fails_until_it_is_mounted_anew() -> None:
-    bay = new_bay()
-    storage = mount(bay)
+    node_disk = new_disk()
+    storage = mount(node_disk)
     storage.open(cluster_id="c", node_id="0")
-    bay.disk.fails_next = True
+    node_disk.disk.fails_next = True
     for _ in range(2):
         with pytest.raises(StorageError):
             storage.append(HardState(1, "0"), [], None)
-    again = mount(bay)
+    again = mount(node_disk)
     again.open(cluster_id="c", node_id="0")
     again.append(HardState(1, "0"), [], None)

@@ -44,25 +44,25 @@ class FaultInjection:
     def __init__(
         self,
         processes: Mapping[NodeId, Process],
-        crowd: ClientPool,
+        pool: ClientPool,
         network: SimulatedNetwork,
         agenda: Agenda,
         recording: RunRecording,
         draw: Draw,
     ) -> None:
         self._processes = processes
-        self._crowd = crowd
+        self._pool = pool
         self._network = network
         self._agenda = agenda
         self._recording = recording
         self._draw = draw
         self._is_over = False
-        weather = self._begin_weather
+        begin = self._begin_link_fault
         self._table: Final[Mapping[Kind, Callable[[Fault], None]]] = {
-            Kind.DROP: weather,
-            Kind.DELAY: weather,
-            Kind.DUPLICATE: weather,
-            Kind.REORDER: weather,
+            Kind.DROP: begin,
+            Kind.DELAY: begin,
+            Kind.DUPLICATE: begin,
+            Kind.REORDER: begin,
             Kind.PARTITION: self._partition,
             Kind.ONE_WAY: self._one_way,
             Kind.BRIDGE: self._bridge,
@@ -131,13 +131,13 @@ class FaultInjection:
 
     # -- the network -----------------------------------------------------------------------
 
-    def _begin_weather(self, fault: Fault) -> None:
+    def _begin_link_fault(self, fault: Fault) -> None:
         victim = fault.victim
         if victim == LEADER:
             victim = self._victim(fault).node_id
-        weather = LinkFault(fault.kind, fault.level, victim, fault.rng())
-        self._network.weather.append(weather)
-        self._then(fault.lasts_s, self._network.weather.remove, weather)
+        link_fault = LinkFault(fault.kind, fault.level, victim, fault.rng())
+        self._network.link_faults.append(link_fault)
+        self._then(fault.lasts_s, self._network.link_faults.remove, link_fault)
 
     def _cut(self, fault: Fault, pairs: list[Pair]) -> None:
         if not pairs:
@@ -294,9 +294,9 @@ class FaultInjection:
         self._victim(fault).jump_clock(fault.level)
 
     def _lose_clients(self, fault: Fault) -> None:
-        weather = LinkFault(fault.kind, fault.level, EVERYONE, fault.rng())
-        self._crowd.weather.append(weather)
-        self._then(fault.lasts_s, self._crowd.weather.remove, weather)
+        link_fault = LinkFault(fault.kind, fault.level, EVERYONE, fault.rng())
+        self._pool.link_faults.append(link_fault)
+        self._then(fault.lasts_s, self._pool.link_faults.remove, link_fault)
 
     # -- what operators do -----------------------------------------------------------------
 

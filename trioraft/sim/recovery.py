@@ -50,7 +50,7 @@ def heal(
     healed = _choose(processes, draw, rng)
     recording.note("heal", *healed)
     recording.remark(f"{', '.join(healed)} are healed, and nobody else")
-    network.weather.clear()
+    network.link_faults.clear()
     ids, is_steady = list(processes), draw.timing.election_timeout_s[0] >= STEADY_TIMEOUT_MIN_S
     network.mend_all((a, b) for a in ids for b in ids if a != b)
     for node_id in ids:

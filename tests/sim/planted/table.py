@@ -40,7 +40,7 @@ RULES: Final = {
     "_recover": "progress after healing",
     "_check_steady": "nobody disturbs a healed cluster",
     "_check_history": "linearizability",
-    "_warm_up": "progress in calm weather",
+    "_warm_up": "progress while nothing is wrong",
     "check_roles": "a role has its tasks, and no others",
     "__aexit__": "nothing is left of a node (leak check)",
     "watch_its_end": "a node that ends is gone at once",
