@@ -137,8 +137,8 @@ class CoreCluster:
 
     def _member(self, raft: Raft, limits: Limits) -> Member:
         def apply(_: Apply) -> None:
-            while member.applies:
-                member.apply_next()
+            while member.apply_next():
+                pass
 
         runner = Runner(
             send=self._send,
@@ -261,11 +261,11 @@ class CoreCluster:
     # -- timers ----------------------------------------------------------------------------
 
     def _set_alarms(self, server: _Server) -> None:
-        deadline = server.member.deadline
+        deadline = server.member.raft.deadline
         if deadline is not None and deadline != server.timer_set_for:
             server.timer_set_for = deadline
             self._at(self._noticed(deadline), lambda: self._on_timer(server, deadline))
-        heartbeat = server.member.heartbeat_deadline
+        heartbeat = server.member.raft.heartbeat_deadline
         if heartbeat is not None and heartbeat != server.heartbeat_set_for:
             server.heartbeat_set_for = heartbeat
             self._at(self._noticed(heartbeat), lambda: self._on_heartbeat(server, heartbeat))
@@ -275,13 +275,13 @@ class CoreCluster:
         return max(self.now, deadline) + lateness_s
 
     def _on_timer(self, server: _Server, deadline: float) -> None:
-        if server.is_up and server.member.deadline == deadline:  # else it has moved since
+        if server.is_up and server.member.raft.deadline == deadline:  # else it has moved since
             server.timer_set_for = None
             server.member.on_timeout(self.now)
             self._after_input(server)
 
     def _on_heartbeat(self, server: _Server, deadline: float) -> None:
-        if server.is_up and server.member.heartbeat_deadline == deadline:
+        if server.is_up and server.member.raft.heartbeat_deadline == deadline:
             server.heartbeat_set_for = None
             server.member.on_heartbeat_due(self.now)
             self._after_input(server)

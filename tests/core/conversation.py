@@ -305,7 +305,7 @@ class Actor:
 
     def _apply(self, _: Apply) -> None:
         member = self.member
-        while member.applies:
+        while member.applies.queue:
             meta = member.to_restore
             if meta is not None:
                 self._restore()

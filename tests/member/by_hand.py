@@ -109,12 +109,12 @@ class ByHand:
         self.run()
         while self.steps:
             self.stored()
-        while self.member.applies:
-            self.member.apply_next()
+        while self.member.apply_next():
+            pass
 
     def times_out(self) -> list[Action]:
         """Its patience ends."""
-        self.now = self.member.deadline or 0.0
+        self.now = self.member.raft.deadline or 0.0
         self.member.on_timeout(self.now)
         return self.run()
 

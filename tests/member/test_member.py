@@ -188,7 +188,7 @@ def test_of_several_snapshots_that_wait_the_last_one_counts() -> None:
     applies.restored(metas[0])
     assert one.member.to_restore is metas[3]
     applies.restored(metas[3])
-    assert (len(applies), applies.applied_index) == (0, 40)
+    assert (len(applies.queue), applies.applied_index) == (0, 40)
 
 
 def test_no_view_is_taken_of_a_machine_that_is_being_restored() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, Protocol, TypeAlias, final
+from typing import Any, Final, Protocol, TypeAlias, final
 
 from ..core.config import Limits
 from ..core.errors import DiskFull, InvariantViolation
@@ -56,20 +56,20 @@ class ApplyQueue:
         self._machine = machine
         self._outcomes = outcomes
         self._limits = limits
-        self._queue: deque[Work] = deque()
+        self.queue: Final[deque[Work]] = deque()
+        """What waits, in its order."""
         self._entries_since = 0
         self._bytes_since = 0
         self._wanted: list[WantsSnapshot] = []
-
-    def __len__(self) -> int:
-        return len(self._queue)
 
     @property
     def head(self) -> Work | None:
         """What comes next. Of several snapshots that wait the last one counts, with what comes
         after
         it: older ones may be gone already."""
-        queue = self._queue
+        queue = self.queue
+        if len(queue) == 1:
+            return queue[0]
         snapshots = (i for i, work in enumerate(queue) if isinstance(work, SnapshotMeta))
         for _ in range(max(snapshots, default=0)):
             queue.popleft()
@@ -78,18 +78,18 @@ class ApplyQueue:
     def put(self, entries: tuple[Entry, ...]) -> None:
         """Entries that are committed, and durable here."""
         if len(entries) <= SLICE_ENTRIES:
-            self._queue.append(entries)
+            self.queue.append(entries)
             return
         for start in range(0, len(entries), SLICE_ENTRIES):
-            self._queue.append(entries[start : start + SLICE_ENTRIES])
+            self.queue.append(entries[start : start + SLICE_ENTRIES])
 
     def put_snapshot(self, meta: SnapshotMeta) -> None:
         """The stored log stands at this snapshot: the state machine is to be brought there."""
-        self._queue.append(meta)
+        self.queue.append(meta)
 
     def apply(self) -> LogIndex:
         """Apply the slice of entries at the head. Returns the last index."""
-        entries = self._queue.popleft()
+        entries = self.queue.popleft()
         if isinstance(entries, SnapshotMeta) or entries[0].index != self.applied_index + 1:
             raise InvariantViolation(
                 f"{entries if isinstance(entries, SnapshotMeta) else entries[0]} is to be applied "
@@ -119,8 +119,8 @@ class ApplyQueue:
 
     def restored(self, meta: SnapshotMeta) -> None:
         """The state machine stands where this snapshot does."""
-        if self._queue and self._queue[0] is meta:
-            self._queue.popleft()
+        if self.queue and self.queue[0] is meta:
+            self.queue.popleft()
         self.applied_index = self.snapshot_index = meta.index
         self._entries_since = self._bytes_since = 0
         self._outcomes.covered(meta.index)
@@ -134,7 +134,7 @@ class ApplyQueue:
         Args:
             is_sending: whether a follower is being sent one from here.
         """
-        is_restoring = bool(self._queue) and isinstance(self._queue[0], SnapshotMeta)
+        is_restoring = bool(self.queue) and isinstance(self.queue[0], SnapshotMeta)
         if self.is_saving or is_restoring or self.applied_index <= self.snapshot_index:
             return False
         if self._wanted:

@@ -16,7 +16,7 @@ from ..core.config import Limits
 from ..core.errors import DiskFull, InvariantViolation
 from ..core.events import DiskIsFull
 from ..core.raft import Raft
-from ..core.ready import Ready, SnapshotChunk
+from ..core.ready import ChunkRequest, Ready, SnapshotChunk
 from ..core.types import LogIndex, Role, SnapshotMeta, Term
 from .actions import Action, AdmitClients, Apply, Install, Runner, SaveSnapshot
 from .apply_queue import ApplyQueue, WantsSnapshot
@@ -39,7 +39,7 @@ class Member:
         limits: bounds on batches, and when a snapshot is due.
         runner: how actions are done.
 
-    Call `start` once; after inputs, `run`. `deadline` and `heartbeat_deadline` say when
+    Call `start` once; after inputs, `run`. The core's `deadline` and `heartbeat_deadline` say when
     `on_timeout` and `on_heartbeat_due` want to be called.
     """
 
@@ -51,19 +51,17 @@ class Member:
         self.applies: Final = ApplyQueue(machine, self.outcomes, limits)
         self.leading_term: Term | None = None
         """The term that this member leads, as far as it has acted on that."""
-        # Inputs that are the core's own; what they ask for is seen to by the next `run`.
+        # Inputs that are the core's own; no action brings about any of them.
         self.start: Final = raft.start
         self.receive: Final = raft.step
         self.on_timeout: Final = raft.on_timeout
         self.on_heartbeat_due: Final = raft.on_heartbeat_due
         self.on_peer_lost: Final = raft.on_peer_lost
-        self.on_disk_full: Final = raft.on_disk_full
-        self.on_chunk_read: Final = raft.send_chunk
-        self.on_snapshot_gone: Final = raft.on_snapshot_gone
         self._perform: Final = runner.table()
         self._tell: Final = runner.tell
         self._actions: Final[deque[Action]] = deque()
         self._is_running = False
+        self._has_news = False  # for the core, since it was last asked what it wants done
         self._is_admitting = False  # a new leader lets its clients in before it speaks
         self._must_save = False  # somebody asked for a snapshot since the last run
         if raft.snapshot is not None:
@@ -112,6 +110,7 @@ class Member:
             if next_offset is None:
                 raise InvariantViolation(f"a chunk of {step.meta} was stored, and ends nowhere")
             self.raft.on_chunk_stored(step, next_offset, now)
+            self._has_news = True
         self._go_on_writing(now)
 
     @property
@@ -121,26 +120,47 @@ class Member:
         head = self.applies.head
         return head if isinstance(head, SnapshotMeta) else None
 
-    def apply_next(self) -> None:
-        """Apply one slice of the entries that wait."""
+    def on_disk_full(self, now: float) -> None:
+        """There is no room for the step on its way; it will be tried again (hazard L7)."""
+        self._has_news = True
+        self.raft.on_disk_full(now)
+
+    def apply_next(self) -> bool:
+        """Apply one slice of the entries that wait, unless a snapshot is to be restored first.
+
+        Returns:
+            Whether there is more to do.
+        """
         applies = self.applies
-        if applies:
+        if applies.queue and self.to_restore is None:
             self._on_applied(applies.apply())
             self._maybe_save()
-        applies.is_busy = bool(applies)
+        applies.is_busy = bool(applies.queue)
+        return applies.is_busy
 
     def on_restored(self, meta: SnapshotMeta) -> None:
         """The state machine stands where this snapshot does."""
         applies = self.applies
         applies.restored(meta)
         self._on_applied(meta.index)
-        applies.is_busy = bool(applies)
+        applies.is_busy = bool(applies.queue)
+
+    def on_chunk_read(self, request: ChunkRequest, data: bytes, now: float) -> None:
+        """Part of a snapshot that a follower is to get."""
+        self._has_news = True
+        self.raft.send_chunk(request, data, now)
+
+    def on_snapshot_gone(self, request: ChunkRequest) -> None:
+        """The snapshot that a follower was getting was replaced by a newer one."""
+        self._has_news = True
+        self.raft.on_snapshot_gone(request)
 
     def on_snapshot_saved(self, meta: SnapshotMeta, now: float) -> None:
         """A snapshot of our own is durable: the log may be cut, but for what the one before it
         would need, so that one damaged snapshot is not the end of the node."""
         before = self.raft.snapshot
         keep_after = 0 if before is None else before.index
+        self._has_news = True
         self.raft.on_snapshot_saved(meta, now, keep_after=keep_after)
         self.applies.saved(meta.index)
         self._maybe_save()
@@ -165,26 +185,11 @@ class Member:
 
     # -- actions ---------------------------------------------------------------------------
 
-    @property
-    def deadline(self) -> float | None:
-        """When the core loses patience; None: there is nothing to wait for."""
-        return self.raft.deadline
-
-    @property
-    def heartbeat_deadline(self) -> float | None:
-        """When a leader wants to be heard; None: it does not lead."""
-        return self.raft.heartbeat_deadline
-
-    @property
-    def awaits_clients(self) -> bool:
-        """Whether proposals or reads were brought that only the next `run` sees to."""
-        return self.reads.has_new and self.raft.leader_id is not None
-
     def run(self, now: float) -> None:
         """Carry out all that the inputs so far ask for, and all that this brings about."""
         if self._is_running:
             raise InvariantViolation("a member was run in the middle of one of its own actions")
-        self._is_running = True
+        self._is_running = self._has_news = True
         actions, perform = self._actions, self._perform
         try:
             while True:
@@ -203,18 +208,18 @@ class Member:
         if leading_term != self.leading_term:
             self._leadership_changed(leading_term)
             return True
-        if self._is_admitting:
+        if self._is_admitting or not self._has_news:
             return False
+        self._has_news = False
         if self._must_save:
             self._must_save = False
             self._maybe_save()
-        if self.reads.has_new and raft.leader_id is not None:
+        if self.reads.new and raft.leader_id is not None:
             self.reads.ask(raft, now)
         ready = raft.ready()
-        if ready is None:
-            return bool(self._actions)
-        self._take(ready, now)
-        return True
+        if ready is not None:
+            self._take(ready, now)
+        return bool(self._actions) or self._has_news
 
     def _leadership_changed(self, leading_term: Term | None) -> None:
         if self.leading_term is not None:
@@ -232,7 +237,7 @@ class Member:
         actions.extend(ready.messages)  # they need not wait for the disk (dissertation 10.2.1)
         if ready.awaits_persist:
             self.writes.put(ready)
-            if self.writes.is_idle:
+            if not self.writes.group:
                 self._go_on_writing(now)
         if ready.chunk_requests:
             actions.extend(ready.chunk_requests)
@@ -246,15 +251,15 @@ class Member:
         """Begin the next step; let promises leave once all steps of a group are done."""
         writes = self.writes
         while True:
-            step = writes.step
-            if step is not None:
-                self._actions.append(step)
+            if writes.steps:
+                self._actions.append(writes.steps[0])
                 return
-            if not writes.is_idle:
+            if writes.group:
                 group = writes.end_group()
                 for ready in group:
                     self._actions.extend(ready.messages_after_persist)
                 self.raft.on_persisted(group[-1].number, now)
+                self._has_news = True
             if not writes.begin_group():
                 return
 

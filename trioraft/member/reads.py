@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from typing import final
+from typing import Final, final
 
 from ..core.raft import Raft
 from ..core.reads import ConfirmedRead
@@ -49,14 +49,10 @@ class Reads:
     """All batches of one member that are not answered yet."""
 
     def __init__(self) -> None:
-        self._new: dict[bool, ReadBatch] = {}  # by kind: with lease or without
+        self.new: Final[dict[bool, ReadBatch]] = {}
+        """Those that nobody was asked about yet, by kind: with lease or without."""
         self._asked: dict[int, ReadBatch] = {}
         self._ripening: list[tuple[LogIndex, int, ReadBatch]] = []  # a heap: by index, then number
-
-    @property
-    def has_new(self) -> bool:
-        """Whether anyone waits whose read was not asked yet."""
-        return bool(self._new)
 
     def join(self, *, lease: bool) -> ReadBatch:
         """The batch that is asked next.
@@ -64,25 +60,25 @@ class Reads:
         Args:
             lease: whether the leader's clock is good enough.
         """
-        batch = self._new.get(lease)
+        batch = self.new.get(lease)
         if batch is None:
-            batch = self._new[lease] = ReadBatch(lease=lease)
+            batch = self.new[lease] = ReadBatch(lease=lease)
         return batch
 
     def leave(self, batch: ReadBatch, raft: Raft) -> None:
         """Nobody waits in this batch any more."""
         if batch.number is None:
-            if self._new.get(batch.lease) is batch:
-                del self._new[batch.lease]
+            if self.new.get(batch.lease) is batch:
+                del self.new[batch.lease]
         elif self._asked.pop(batch.number, None) is not None:
             raft.forget_read(batch.number)
 
     def ask(self, raft: Raft, now: float) -> None:
         """Ask the core for every batch that is new."""
-        new, self._new = self._new, {}
-        for batch in new.values():
+        for batch in self.new.values():
             batch.number = raft.read(now, lease=batch.lease)
             self._asked[batch.number] = batch
+        self.new.clear()
 
     def confirmed(self, read: ConfirmedRead, applied_index: LogIndex) -> None:
         """This read is good once the state machine stands at its index."""
@@ -103,9 +99,9 @@ class Reads:
     def member_died(self) -> None:
         """Nothing can be read any more."""
         ripening = [batch for _, _, batch in self._ripening]
-        for batch in [*self._new.values(), *self._asked.values(), *ripening]:
+        for batch in [*self.new.values(), *self._asked.values(), *ripening]:
             batch.index = None
             batch.end()
-        self._new.clear()
+        self.new.clear()
         self._asked.clear()
         self._ripening.clear()

@@ -14,48 +14,40 @@ class WriteQueue:
     """Readys in their order. What arrives while a write is on its way joins the next one: that is
     where group commit comes from."""
 
-    __slots__ = ("_group", "_steps", "_waiting")
+    __slots__ = ("group", "steps", "waiting")
 
     def __init__(self) -> None:
-        self._waiting: list[Ready] = []
-        self._group: list[Ready] = []  # what is being written
-        self._steps: deque[StorageStep] = deque()  # of the group; the first is on its way
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing is on its way to the disk."""
-        return not self._group
+        self.waiting: list[Ready] = []
+        """What joins the next write."""
+        self.group: list[Ready] = []
+        """What is being written; empty: nothing is."""
+        self.steps: deque[StorageStep] = deque()
+        """What is to be done for the group; the first is on its way."""
 
     @property
     def unwritten(self) -> list[Ready]:
         """All that is not durable yet, the oldest first."""
-        return self._group + self._waiting
-
-    @property
-    def step(self) -> StorageStep | None:
-        """What is to be done next for the group, or is on its way."""
-        return self._steps[0] if self._steps else None
+        return self.group + self.waiting
 
     def put(self, ready: Ready) -> None:
         """This Ready has something for the disk, or messages that wait for it."""
-        self._waiting.append(ready)
+        self.waiting.append(ready)
 
     def begin_group(self) -> bool:
         """Take what waits: plain writes together, as one transaction; anything else (a snapshot, a
         chunk, compaction) by itself, in its place. False if nothing waits."""
-        waiting = self._waiting
+        waiting = self.waiting
         if not waiting:
             return False
         if len(waiting) == 1:
-            self._group, self._waiting = waiting, []
+            self.group, self.waiting = waiting, []
         else:
             plain = next((i for i, r in enumerate(waiting) if not r.is_plain_write), len(waiting))
-            self._group, self._waiting = waiting[: plain or 1], waiting[plain or 1 :]
-        group, steps = self._group, self._steps
-        first = group[0]
+            self.group, self.waiting = waiting[: plain or 1], waiting[plain or 1 :]
+        first, steps = self.group[0], self.steps
         if first.install is not None:
             steps.append(Install(first.install))
-        write = join_writes(group)
+        write = join_writes(self.group)
         if write is not None:
             steps.append(write)
         steps.extend(first.chunks)
@@ -65,9 +57,9 @@ class WriteQueue:
 
     def step_done(self) -> StorageStep:
         """What was on its way is durable."""
-        return self._steps.popleft()
+        return self.steps.popleft()
 
     def end_group(self) -> list[Ready]:
         """All steps are done: these Readys, and all before them, are durable."""
-        group, self._group = self._group, []
+        group, self.group = self.group, []
         return group

@@ -212,13 +212,15 @@ class NodeRunner:
         member.run(trio.current_time())
         if self.is_dead:
             return  # a command of the user's has killed its own node
-        self._timer_scope.deadline = _or_never(member.deadline)
-        if member.heartbeat_deadline is not None:
-            self._heartbeat_scope.deadline = member.heartbeat_deadline
+        raft = member.raft
+        deadline, heartbeat = raft.deadline, raft.heartbeat_deadline
+        self._timer_scope.deadline = math.inf if deadline is None else deadline
+        if heartbeat is not None:
+            self._heartbeat_scope.deadline = heartbeat
         if member.leading_term != self._leading_term:
             self._change_leader_tasks(member)
-        self._member_links.follow(member.raft)
-        if member.awaits_clients:
+        self._member_links.follow(raft)
+        if member.reads.new and raft.leader_id is not None:
             self._work.set()
         if self.status_changed:
             self.status_changed.unpark_all()
@@ -431,16 +433,13 @@ class NodeRunner:
 
     def _apply(self, _: Apply) -> None:
         """A slice at once, by whoever brought it; what is left, by the task."""
-        member = self.member
-        if member is not None and member.to_restore is None:
-            member.apply_next()
-        if member is not None and member.applies:
+        if self.member is not None and self.member.apply_next():
             self._apply_work.set()
 
     async def _run_apply(self, member: Member) -> None:
         while True:
             await self._apply_work.wait()
-            while member.applies:
+            while member.applies.queue:
                 meta = member.to_restore
                 if meta is not None:
                     await self._restore_machine(meta)
@@ -484,7 +483,7 @@ class NodeRunner:
     async def _watch_timer(self, member: Member) -> None:
         """Sleep until the member's deadline, wherever it moves, and then tell it."""
         while True:
-            with trio.CancelScope(deadline=_or_never(member.deadline)) as self._timer_scope:
+            with trio.CancelScope(deadline=_or_never(member.raft.deadline)) as self._timer_scope:
                 await trio.sleep_forever()
             for _ in range(DRAIN_PASSES):
                 await trio.lowlevel.checkpoint()
@@ -502,7 +501,7 @@ class NodeRunner:
 
     async def _beat(self, member: Member) -> None:
         while True:
-            with trio.CancelScope(deadline=_or_never(member.heartbeat_deadline)) as scope:
+            with trio.CancelScope(deadline=_or_never(member.raft.heartbeat_deadline)) as scope:
                 self._heartbeat_scope = scope
                 await trio.sleep_forever()
             member.on_heartbeat_due(trio.current_time())

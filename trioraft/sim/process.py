@@ -318,7 +318,7 @@ class Process:
         member.on_heartbeat_due(now)
 
     def _arm(self, member: Member) -> None:
-        due, beat = member.deadline, member.heartbeat_deadline
+        due, beat = member.raft.deadline, member.raft.heartbeat_deadline
         if due is None or (beat is not None and beat < due):
             due = beat
         if due is None:
@@ -420,7 +420,7 @@ class Process:
             for entry in head or ():
                 self._checks.on_apply(self.node_id, entry)
             member.apply_next()
-        if member.applies:
+        if member.applies.queue:
             self.later(self.setting.draw.apply_s, self._apply_next)
 
     def _restore(self, meta: SnapshotMeta) -> None:

@@ -29,29 +29,29 @@ CONFIRMED = Reads.confirmed
 
 def promises_what_waits(writes: WriteQueue) -> list[Ready]:
     """Hazard D1: with a write that is durable, the promises of those behind it leave too."""
-    behind = list(writes._waiting)
+    behind = list(writes.waiting)
     return END_GROUP(writes) + behind
 
 
 def writes_the_last_first(writes: WriteQueue, ready: Ready) -> None:
     """Hazard D2: what comes last is written first."""
-    writes._waiting.insert(0, ready)
+    writes.waiting.insert(0, ready)
 
 
 def forgets_the_rest_of_a_group(writes: WriteQueue) -> StorageStep:
     """Hazard D1: of a snapshot and the entries after it only the first is stored."""
     done = STEP_DONE(writes)
-    writes._steps.clear()
+    writes.steps.clear()
     return done
 
 
 def joins_across_a_snapshot(writes: WriteQueue) -> bool:
     """Hazard S1: what is to be installed is lost among the writes that it waits with."""
-    group, writes._waiting = writes._waiting, []
+    group, writes.waiting = writes.waiting, []
     write = join_writes(group)
-    writes._group = group
+    writes.group = group
     if write is not None:
-        writes._steps.append(write)
+        writes.steps.append(write)
     return bool(group)
 
 
@@ -98,8 +98,9 @@ def calls_the_unknown_applied(outcomes: Outcomes, commit_index: LogIndex) -> Non
 
 def reads_without_a_round(reads: Reads, raft: Raft, now: float) -> None:
     """Hazard R1: whatever is committed here must do."""
-    new, reads._new = reads._new, {}
-    for batch in new.values():
+    new = list(reads.new.values())
+    reads.new.clear()
+    for batch in new:
         batch.number = raft.read(now, lease=batch.lease)
         reads._asked[batch.number] = batch
         read = ConfirmedRead(batch.number, raft.log.commit_index)
