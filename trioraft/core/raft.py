@@ -1,4 +1,4 @@
-"""Raft: the protocol of one node, as a pure state machine.
+"""Raft: the protocol of one node, as a pure state machine that reads like the paper.
 
 Rules of this file:
 
@@ -6,30 +6,87 @@ Rules of this file:
   inputs give the same outputs, byte for byte.
 * `step` looks at the term once, for every message (paper, section 5.1), then dispatches by role.
 * What a peer must not send is `BadMessage`; what must not be is `InvariantViolation`.
-
-The class is laid out over four files, from the ground up: `state` (fields, transitions, sending),
-`following`, `leading` and `campaigning` (what a node does in each capacity), and this one (what
-comes in, what goes out).
+* Whoever sends says what the message waits for: nothing, the term, or the whole write.
 """
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from . import events, messages, reasons
-from .campaigning import Campaigning
-from .errors import BadMessage, InvariantViolation
-from .following import Following
+from .campaign import Campaign
+from .change import CatchUp, MembershipChange, Stage, Transfer
+from .config import Limits, Timing
+from .errors import (
+    BadMessage,
+    ConfigError,
+    ConfigurationConflict,
+    CorruptStorage,
+    InvariantViolation,
+    NotLeader,
+    ProposalDropped,
+    TransferFailed,
+)
+from .leadership import Leadership
+from .log import RaftLog
+from .membership import (
+    Change,
+    Membership,
+    configuration_entry,
+    configuration_of,
+    goal_of,
+    next_step,
+    problem_with,
+    without_outgoing,
+)
 from .messages import Message
-from .ready import Ready
-from .state import FIRST_HASTE, NEVER
-from .state import LEGAL_EDGES as LEGAL_EDGES
-from .types import Entry, LogIndex, NodeId, Role, SnapshotMeta
+from .outbox import Outbox
+from .progress import Progress
+from .quorum import Outcome
+from .reads import ConfirmedRead, OpenRead, ReadRequest
+from .ready import ChunkRequest, Ready, SnapshotChunk
+from .reasons import Reason
+from .timer import ElectionTimer
+from .types import (
+    Configuration,
+    Entry,
+    EntryKind,
+    HardState,
+    LogIndex,
+    NodeId,
+    Recovered,
+    Role,
+    SnapshotMeta,
+    Term,
+)
 
 OF_LEADER: Final = (messages.AppendEntries, messages.InstallSnapshot)
+_CONFIGURATION: Final = int(EntryKind.CONFIGURATION)  # comparing with an enum costs more
+NEVER_DUE: Final = float("inf")
+FIRST_NUMBER_BITS: Final = 60
+"""Width of the range from which a life's first number is drawn."""
+
+_F, _P, _C, _L, _D = Role.FOLLOWER, Role.PRE_CANDIDATE, Role.CANDIDATE, Role.LEADER, Role.DEAD
+
+LEGAL_EDGES: Final[dict[Role, frozenset[Role]]] = {
+    _F: frozenset({_F, _P, _C, _D}),
+    _P: frozenset({_F, _P, _C, _D}),
+    _C: frozenset({_F, _P, _C, _L, _D}),
+    _L: frozenset({_F, _D}),
+    _D: frozenset(),
+}
+"""Which role may follow which (paper, figure 4, with the pre-vote of dissertation 9.6)."""
+
+NEVER: Final = float("-inf")
+FIRST_HASTE: Final = 1
+"""The number of the first campaign after the leader's connection was lost."""
 
 
-class Raft(Campaigning, Following):
+class Raft:
     """One node's share of the consensus.
 
     Args:
@@ -43,7 +100,76 @@ class Raft(Campaigning, Following):
     Call `start` once, then any input (`step`, `propose`, `on_*`), and after inputs `ready`.
     """
 
-    # -- inputs ----------------------------------------------------------------------------
+    def __init__(
+        self,
+        node_id: NodeId,
+        recovered: Recovered,
+        timing: Timing,
+        limits: Limits,
+        rng: random.Random,
+        *,
+        tracing: bool = False,
+    ) -> None:
+        self.node_id: Final = node_id
+        self.timing: Final = timing
+        self.limits: Final = limits
+        self.tracing = tracing
+        self.log: Final = _recovered_log(recovered)
+        self.snapshot: SnapshotMeta | None = recovered.snapshot
+        self._membership: Final = _recovered_membership(recovered)
+        self.configuration: Configuration = self._membership.current
+        self.removed_index: LogIndex | None = None
+        """The index of the committed configuration by which this node was removed, if it was."""
+        self.role = Role.FOLLOWER
+        self.term: Term = recovered.hard_state.term
+        self.voted_for: NodeId | None = recovered.hard_state.voted_for
+        self.leader_id: NodeId | None = None
+        self.last_reason: Reason = reasons.Started()
+        self._rng: Final = rng
+        self._timer: Final = ElectionTimer(timing, rng)
+        self._campaign: Campaign | None = None
+        self._leadership: Leadership | None = None
+        self._leader_heard_s = NEVER
+        self._promised_s = NEVER  # when a leader, of whatever term, was last heard: see leases
+        self._lost_leader: NodeId | None = None
+        self._haste = 0  # since the leader's connection was lost: the next campaign's number
+        self._now = NEVER
+        self._started_s = NEVER
+        self._disk_is_full = False
+        self._chunk_under_way = False  # handed to the storage, and not answered yet
+        self._open_reads: dict[int, OpenRead] = {}
+        self._read_number: int | None = None  # of the last read; None: none was asked in this life
+        self._out: Final = Outbox(recovered.hard_state)
+        self._applying_index = self.log.applied_index  # handed out to be applied
+
+    # -- what the caller may look at ------------------------------------------------------
+
+    @property
+    def deadline(self) -> float | None:
+        """When `on_timeout` wants to be called; None when there is nothing to wait for."""
+        return self._timer.deadline
+
+    @property
+    def heartbeat_deadline(self) -> float | None:
+        """When `on_heartbeat_due` wants to be called; None unless this node leads."""
+        return None if self._leadership is None else self._leadership.next_heartbeat_s
+
+    @property
+    def membership(self) -> Membership:
+        """The configurations that stand in the log."""
+        return self._membership
+
+    @property
+    def leadership(self) -> Leadership | None:
+        """What this node knows of its followers, while it leads."""
+        return self._leadership
+
+    @property
+    def hard_state(self) -> HardState:
+        """Term and vote as they are now, durable or not."""
+        return HardState(self.term, self.voted_for)
+
+    # -- inputs ---------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
         """Begin as a follower (paper, section 5.2)."""
@@ -162,10 +288,18 @@ class Raft(Campaigning, Following):
         else:
             self._become_candidate(reason)
 
-    def _maybe_widen(self) -> None:
-        campaign = self._campaign
-        if campaign is not None and campaign.was_too_short(self.node_id) and self._timer.widen():
-            self._trace_widened()
+    def on_heartbeat_due(self, now: float) -> None:
+        """The heartbeat deadline was reached: be heard. Calling it early does nothing."""
+        if self._leadership is None or now < self._leadership.next_heartbeat_s:
+            return
+        self._now = now
+        for message in self._leadership.heartbeats(now):
+            self._send(message)
+        if self._has_committed_own_term():
+            self._leadership.reads.begin_round(self._leadership.round, self.log.commit_index)
+        if self._leadership.transfer is not None:
+            self._leadership.transfer.was_asked = False
+            self._advance_transfer(self._leadership)
 
     def on_persisted(self, number: int, now: float) -> None:
         """The Ready of this number, and all before it, are durable."""
@@ -219,6 +353,978 @@ class Raft(Campaigning, Following):
         if self._leadership is not None:
             self._resign(self._leadership, reasons.NoRoom())
 
+    def stop(self, cause: str, now: float) -> None:
+        """Become Dead; nothing follows."""
+        if self.role is not Role.DEAD:
+            self._now = now
+            self._become_dead(reasons.Stopped(cause))
+
+    # -- roles (paper, figure 4) ----------------------------------------------------------
+
+    def _enter(self, role: Role) -> Role:
+        if role not in LEGAL_EDGES[self.role]:
+            raise InvariantViolation(f"{self.role.value} must not become {role.value}")
+        previous, self.role = self.role, role
+        return previous
+
+    def _become_follower(self, term: Term, leader_id: NodeId | None, reason: Reason) -> None:
+        was_leader = self._leadership is not None
+        term_is_new = term != self.term
+        previous = self._enter(Role.FOLLOWER)
+        if term_is_new:
+            self.term = term
+            self.voted_for = None  # only with a new term (hazard V2)
+        self.leader_id = leader_id
+        self._campaign = None
+        self._leadership = None
+        self._lost_leader = None
+        self._haste = 0
+        if was_leader or leader_id is None:
+            # A node that led has heard no leader; a node in a new term has heard none yet.
+            self._leader_heard_s = NEVER
+        self._trace_role(previous, reason)
+        if previous is not Role.FOLLOWER:
+            # A follower's timer goes on: a term alone is no sign of a leader (paper, section 5.2).
+            self._start_timer()
+
+    def _become_pre_candidate(self, reason: Reason) -> None:
+        previous = self._enter(Role.PRE_CANDIDATE)
+        self.leader_id = None  # hazard L4
+        self._lost_leader = None
+        campaign = self._campaign = Campaign(term=self.term + 1, started_s=self._now)
+        self._trace_role(previous, reason)
+        self._start_campaign_timer()
+        campaign.record(self.node_id, granted=True)
+        for peer in self._other_voters():
+            request = messages.RequestPreVote(
+                sender=self.node_id,
+                receiver=peer,
+                term=self.term,
+                next_term=campaign.term,
+                last_log_index=self.log.last_index,
+                last_log_term=self.log.last_term,
+            )
+            self._send(request)
+        self._conclude(campaign)
+
+    def _become_candidate(self, reason: Reason, *, leadership_transfer: bool = False) -> None:
+        previous = self._enter(Role.CANDIDATE)
+        self.term += 1
+        self.voted_for = self.node_id
+        self.leader_id = None
+        self._lost_leader = None
+        self._campaign = Campaign(term=self.term, started_s=self._now)
+        self._trace_role(previous, reason)
+        self._start_campaign_timer()
+        for peer in self._other_voters():
+            request = messages.RequestVote(
+                sender=self.node_id,
+                receiver=peer,
+                term=self.term,
+                last_log_index=self.log.last_index,
+                last_log_term=self.log.last_term,
+                leadership_transfer=leadership_transfer,
+            )
+            self._send_after_persist(request)
+
+    def _become_leader(self, reason: Reason) -> None:
+        previous = self._enter(Role.LEADER)
+        self.leader_id = self.node_id
+        self._campaign = None
+        self._haste = 0
+        leadership = self._leadership = Leadership.begin(
+            self.node_id,
+            self.term,
+            self.configuration,
+            self.log,
+            self.timing,
+            self.limits,
+            quorum_timeout_s=self._timer.timeout_s / self._timer.factor,
+            now=self._now,
+        )
+        if self._timer.narrow():
+            self._trace_widened()
+        self._trace_role(previous, reason)
+        self._watch_leadership(leadership)
+        self._append_first_entry(leadership)
+
+    def _become_dead(self, reason: Reason) -> None:
+        previous = self._enter(Role.DEAD)
+        self.leader_id = None
+        self._campaign = None
+        self._leadership = None
+        self._timer.stop()
+        self._out.clear_messages()
+        self._trace_role(previous, reason)
+
+    def _adopt_term(self, message: Message) -> None:
+        if self.tracing:
+            self._out.trace(events.TermOutOfDate(self._now, message))
+        reason: Reason = reasons.HigherTerm(message.term, message.sender)
+        is_handing_over = isinstance(message, messages.RequestVote) and message.leadership_transfer
+        if self._leadership is not None and is_handing_over:
+            reason = reasons.TransferTo(message.sender)
+        self._become_follower(message.term, None, reason)
+
+    def _start_timer(self) -> None:
+        timeout_s = self._timer.start(self._now)
+        if self.tracing:
+            self._out.trace(events.ElectionTimerStarted(self._now, timeout_s, self.term))
+
+    # -- election: asking (paper, section 5.2) --------------------------------------------
+
+    def _may_campaign(self) -> bool:
+        """Whether this node has a vote (hazards M7, L8), and can make it durable (hazard L7)."""
+        if self.removed_index is not None:
+            return False
+        if not self._membership.may_vote_since(self.node_id, self.log.commit_index):
+            return False
+        waits_since_s = self._out.oldest_write_s
+        patience_s = self.timing.election_timeout_s[1]
+        is_stalled = waits_since_s is not None and self._now - waits_since_s >= patience_s
+        return not self._disk_is_full and not is_stalled
+
+    def _why_campaign(self) -> Reason:
+        if self._lost_leader is not None:
+            return reasons.PeerLost(self._lost_leader)
+        if self._campaign is not None:
+            return reasons.NoWinner(self._now - self._campaign.started_s)
+        if self._leader_heard_s > NEVER:
+            return reasons.NoContact(self._now - self._leader_heard_s)
+        return reasons.NoContact(self._timer.timeout_s)
+
+    def _maybe_widen(self) -> None:
+        campaign = self._campaign
+        if campaign is not None and campaign.was_too_short(self.node_id) and self._timer.widen():
+            self._trace_widened()
+
+    def _start_campaign_timer(self) -> None:
+        """A campaign that began with a lost connection must not cost a whole timeout when votes
+        split: it is tried again soon, a little less soon each time."""
+        self._start_timer()
+        if self._haste:
+            self._timer.hurry(self._now, len(self._other_voters()), self._haste)
+            self._haste += 1
+
+    def _take_over(self, request: messages.TimeoutNow) -> None:
+        """The leader asks for it: no need for a pre-vote (dissertation 3.10)."""
+        may_ask = request.term == self.term and self.leader_id in (None, request.sender)
+        if may_ask and self._may_campaign():
+            self._become_candidate(reasons.TransferFrom(request.sender), leadership_transfer=True)
+
+    # -- election: voting (paper, figure 2, RequestVote) ----------------------------------
+
+    def _answer_vote(self, request: messages.RequestVote) -> None:
+        """Paper, figure 2, RequestVote; and section 5.4.1."""
+        grant = (
+            request.term == self.term
+            and self.voted_for in (None, request.sender)
+            and self.role is Role.FOLLOWER
+            and not self._protects_leader(request)
+            and self.leader_id in (None, request.sender)
+            and self.log.is_up_to_date(request.last_log_index, request.last_log_term)
+        )
+        if not grant:
+            self._refuse_vote(request)
+            return
+        self.voted_for = request.sender
+        self._start_timer()  # paper, section 5.2: granting a vote restarts it
+        self._send_after_persist(
+            messages.RequestVoteReply(self.node_id, request.sender, self.term, True)
+        )
+
+    def _refuse_vote(self, request: messages.RequestVote) -> None:
+        removed_index = self._removed_by(request.sender)
+        self._send_once_term_is_durable(
+            messages.RequestVoteReply(self.node_id, request.sender, self.term, False, removed_index)
+        )
+
+    def _protects_leader(self, request: messages.RequestVote) -> bool:
+        """Whether this vote is refused unseen, its term too (dissertation 4.2.3)."""
+        return (
+            self.timing.check_quorum
+            and not request.leadership_transfer
+            and self._hears_leader_other_than(request.sender)
+        )
+
+    def _answer_pre_vote(self, request: messages.RequestPreVote) -> None:
+        """Dissertation 9.6. Changes neither term, vote nor timer (hazards V4, L3)."""
+        granted = (
+            request.next_term > self.term
+            and self.log.is_up_to_date(request.last_log_index, request.last_log_term)
+            and not self._hears_leader_other_than(request.sender)
+            and not self._goes_first(request)
+        )
+        self._send_once_term_is_durable(
+            messages.RequestPreVoteReply(
+                self.node_id,
+                request.sender,
+                self.term,
+                request.next_term,
+                granted,
+                self._removed_by(request.sender),
+            )
+        )
+
+    def _goes_first(self, request: messages.RequestPreVote) -> bool:
+        """Two followers that lost their leader in the same moment would both win the pre-vote,
+        and split the votes: there the greater id goes first. Only in the first round after the
+        loss: a node that cannot win must not keep others from it."""
+        return (
+            self.role is Role.PRE_CANDIDATE
+            and self._haste == FIRST_HASTE + 1
+            and self._campaign is not None
+            and self._campaign.term == request.next_term
+            and self.node_id > request.sender
+            and (self.log.last_term, self.log.last_index)
+            == (request.last_log_term, request.last_log_index)
+        )
+
+    def _hears_leader_other_than(self, candidate: NodeId) -> bool:
+        """A leader that asks for votes leads no more: it is not protected from itself (L3)."""
+        if self._leadership is not None:
+            return True
+        if self.leader_id is None and self.timing.lease_s is not None:
+            # A leader of an earlier term, or one whom an earlier life of this node has answered,
+            # may still read by its lease: a later term alone does not end that.
+            promised_s = max(self._promised_s, self._started_s)
+            return self._now - promised_s < self.timing.leader_protection_s
+        if self.leader_id is None or self.leader_id == candidate:
+            return False
+        return self._now - self._leader_heard_s < self.timing.leader_protection_s
+
+    def _removed_by(self, peer: NodeId) -> LogIndex:
+        """The committed configuration that does not have this peer, for it to learn; or 0."""
+        committed = self._membership.at(self.log.commit_index)
+        is_member = peer in committed.members or peer in self.configuration.members
+        return 0 if is_member else committed.index
+
+    # -- election: counting ---------------------------------------------------------------
+
+    def _on_vote_reply(self, reply: messages.RequestVoteReply) -> None:
+        campaign = self._campaign
+        if campaign is not None:
+            campaign.anyone_answered = True
+        if self._is_news_of_removal(reply.removed_index):
+            self._note_removed(reply.removed_index)
+            return
+        if self.role is not Role.CANDIDATE or reply.term != self.term:
+            self._note_stale(reply)
+            return
+        self._record_vote(reply.sender, granted=reply.vote_granted)
+
+    def _on_pre_vote_reply(self, reply: messages.RequestPreVoteReply) -> None:
+        campaign = self._campaign
+        if campaign is not None:
+            campaign.anyone_answered = True
+        if self._is_news_of_removal(reply.removed_index):
+            self._note_removed(reply.removed_index)
+            return
+        if (
+            campaign is None
+            or self.role is not Role.PRE_CANDIDATE
+            or reply.next_term != campaign.term
+        ):
+            self._note_stale(reply)
+            return
+        self._record_vote(reply.sender, granted=reply.vote_granted)
+
+    def _is_news_of_removal(self, removed_index: LogIndex) -> bool:
+        """Committed at that index: ours, if it stands there too, is that one or is void."""
+        return removed_index > 0 and removed_index >= self.configuration.index
+
+    def _record_vote(self, voter: NodeId, *, granted: bool) -> None:
+        campaign = self._campaign
+        if campaign is None:
+            raise InvariantViolation(f"a vote of {voter!r} counted without a campaign")
+        campaign.record(voter, granted)
+        self._conclude(campaign)
+
+    def _conclude(self, campaign: Campaign) -> None:
+        if campaign.outcome(self.configuration) is not Outcome.WON:
+            return
+        votes = campaign.granted_count(self.configuration)
+        if self.role is Role.PRE_CANDIDATE:
+            self._become_candidate(reasons.PreVoteWon(votes))
+            return
+        if self.tracing:
+            self._out.trace(events.ElectionWonEvent(self._now, self.term, votes))
+        self._become_leader(reasons.ElectionWon(votes))
+
+    # -- replication: the follower's side (paper, figure 2, AppendEntries) ----------------
+
+    def _hear_leader(self, message: messages.AppendEntries | messages.InstallSnapshot) -> None:
+        """The leader of this term speaks (paper, section 5.2)."""
+        if self.leader_id not in (None, message.sender):
+            raise BadMessage(
+                f"{message.sender!r} claims to lead term {message.term}, which "
+                f"{self.leader_id!r} leads"
+            )
+        self.leader_id = message.sender
+        self._leader_heard_s = self._promised_s = self._now
+        self._lost_leader = None
+        self._haste = 0
+        if self._timer.narrow():
+            self._trace_widened()
+            self._start_timer()
+        else:
+            self._timer.restart(self._now)
+
+    def _follow(self, message: messages.AppendEntries) -> None:
+        """Paper, figure 2, AppendEntries."""
+        if message.term < self.term:
+            self._reply_failure(message, conflict=(0, 0))
+            return
+        self._hear_leader(message)
+        covered = message.prev_log_index + len(message.entries)
+        if message.prev_log_index < self.log.base_index:
+            message = self._after_base(message)
+        if self.log.term_at(message.prev_log_index) != message.prev_log_term:
+            self._reply_failure(message, conflict=self.log.conflict_hint(message.prev_log_index))
+            return
+        cut_from = self.log.merge(message.entries)
+        if cut_from is not None:
+            self._out.clip_writes(cut_from - 1)
+        self._track_configurations(cut_from, message.entries)
+        # Hazard A7: only what this message covers is known to be the leader's.
+        self._commit_to(min(message.leader_commit, covered))
+        self._reply_success(message, covered)
+
+    def _after_base(self, message: messages.AppendEntries) -> messages.AppendEntries:
+        """What a snapshot stands for is committed, so it matches: look at the rest only, which
+        may be nothing."""
+        return msgspec.structs.replace(
+            message,
+            prev_log_index=self.log.base_index,
+            prev_log_term=self.log.base_term,
+            entries=message.entries[self.log.base_index - message.prev_log_index :],
+        )
+
+    def _check_leader(self, message: messages.AppendEntries | messages.InstallSnapshot) -> None:
+        """Refuse what no correct leader of this term or a later one sends."""
+        if isinstance(message, messages.AppendEntries):
+            self._check_entries(message)
+        else:
+            self._check_chunk(message)
+
+    def _check_entries(self, message: messages.AppendEntries) -> None:
+        index, term = message.prev_log_index, message.prev_log_term
+        if index < 0:
+            raise BadMessage(f"{message.sender!r} sends entries that follow index {index}")
+        for entry in message.entries:
+            index += 1
+            if entry.index != index or not term <= entry.term <= message.term:
+                raise BadMessage(
+                    f"entry ({entry.index}, term {entry.term}) from {message.sender!r} does not "
+                    f"continue ({index - 1}, term {term}) in a message of term {message.term}"
+                )
+            term = entry.term
+            if entry.kind == _CONFIGURATION:
+                configuration_of(entry)
+        conflict = self.log.first_conflict(message.entries)
+        if conflict is not None and conflict <= self.log.commit_index:
+            raise BadMessage(
+                f"{message.sender!r} would replace entry {conflict}, but everything up to "
+                f"{self.log.commit_index} is committed"
+            )
+
+    def _reply_success(self, message: messages.AppendEntries, match_index: LogIndex) -> None:
+        reply = messages.AppendEntriesReply(
+            self.node_id, message.sender, self.term, True, match_index, round=message.round
+        )
+        # The base of a snapshot counts as stable before it is installed; a crash takes it back.
+        if match_index <= self.log.stable_index and not self._out.is_installing:
+            self._send_once_term_is_durable(reply)
+        else:
+            self._send_after_persist(reply)
+
+    def _reply_failure(
+        self, message: messages.AppendEntries, *, conflict: tuple[LogIndex, Term]
+    ) -> None:
+        self._send_once_term_is_durable(
+            messages.AppendEntriesReply(
+                self.node_id,
+                message.sender,
+                self.term,
+                success=False,
+                match_index=0,
+                rejected_index=message.prev_log_index,
+                conflict_index=conflict[0],
+                conflict_term=conflict[1],
+                round=message.round,
+            )
+        )
+
+    # -- replication: the leader's side ---------------------------------------------------
+
+    def propose(self, data: bytes, now: float) -> LogIndex:
+        """Append a command to the leader's log; it leaves with the next `ready`.
+
+        Raises:
+            NotLeader: this node does not lead; the command was not taken.
+            ProposalDropped: leadership is being handed over; the command was not taken.
+        """
+        if self._leadership is None:
+            raise NotLeader(self.leader_id)
+        if self._leadership.transfer is not None:
+            raise ProposalDropped(
+                f"leadership is being handed over to {self._leadership.transfer.target!r}: the "
+                "command was not taken; propose it there, or here in a moment"
+            )
+        self._now = max(self._now, now)  # the caller may look at its clock once for a batch
+        index = self.log.last_index + 1
+        self.log.append_one(Entry(index, self.term, data))
+        return index
+
+    def _append_first_entry(self, leadership: Leadership) -> None:
+        """The cluster's very first leader begins with the bootstrap configuration: from then on
+        it stands in the log, and nodes that are opened with other voters do no harm."""
+        index = self.log.last_index + 1
+        if self.configuration.index == 0:
+            self._append_configuration(leadership, self.configuration)
+        else:
+            self.log.append_one(Entry(index, self.term, b"", EntryKind.NOOP))
+
+    def _on_append_reply(self, reply: messages.AppendEntriesReply) -> None:
+        leadership = self._leadership
+        if leadership is None or reply.term < self.term or reply.sender not in leadership.progress:
+            self._note_stale(reply)
+            return
+        if reply.match_index > self.log.last_index:
+            raise BadMessage(
+                f"{reply.sender!r} acknowledges entry {reply.match_index}, but the log of its "
+                f"leader ends at {self.log.last_index}"
+            )
+        leadership.on_answered(reply, self._now)
+        if leadership.reads.await_confirmation or self.timing.lease_s is not None:
+            self._confirm_reads(leadership)
+        if not reply.success:
+            leadership.on_failure(reply)
+        elif leadership.on_success(reply):
+            self._on_matched(leadership, reply.sender)
+        elif leadership.change is not None:
+            self._on_joining_heard(leadership, reply.sender)
+
+    def _on_matched(self, leadership: Leadership, peer: NodeId) -> None:
+        """A follower holds more than before."""
+        self._maybe_commit(leadership)
+        if self._leadership is not leadership:
+            return  # that commit took this node out of the cluster
+        if leadership.change is not None:
+            self._on_joining_heard(leadership, peer)
+        self._advance_transfer(leadership)
+
+    def _watch_leadership(self, leadership: Leadership) -> None:
+        """Step down if that is due; otherwise look again when it may be."""
+        self._timer.stop()
+        self._maybe_give_up_transfer(leadership)
+        if leadership.transfer is not None:
+            self._timer.hurry_to(leadership.transfer.deadline_s)
+        if not self.timing.check_quorum:
+            return
+        patience_s = leadership.quorum_timeout_s
+        quorum_deadline = leadership.quorum_deadline(self.configuration, self._now)
+        waits_since_s = self._out.oldest_write_s
+        disk_deadline = NEVER_DUE
+        if waits_since_s is not None and self._other_voters():  # somebody else could lead
+            disk_deadline = waits_since_s + patience_s
+        if quorum_deadline <= self._now:
+            silent_s = self._now - quorum_deadline + patience_s
+            self._become_follower(self.term, None, reasons.QuorumLost(silent_s))
+        elif disk_deadline <= self._now:
+            stalled = reasons.DiskStalled(self._now - disk_deadline + patience_s)
+            self._resign(leadership, stalled)
+        else:
+            self._timer.hurry_to(min(quorum_deadline, disk_deadline))
+
+    # -- commit (paper, sections 5.3 and 5.4.2) -------------------------------------------
+
+    def _maybe_commit(self, leadership: Leadership) -> None:
+        index = leadership.committable(self.configuration)
+        if index is not None:
+            self._commit_to(index)
+            self._after_commit(leadership)
+
+    def _commit_to(self, index: LogIndex) -> None:
+        if not self.log.commit_to(index):
+            return
+        if self._leadership is not None:
+            self._leadership.on_commit(self._now)
+        if self.tracing:
+            self._out.trace(events.CommitAdvanced(self._now, index))
+        if self._leadership is None and self.node_id not in self.configuration.members:
+            self._maybe_removed()
+
+    def _after_commit(self, leadership: Leadership) -> None:
+        """The commit index has moved: go on with whatever waited for a configuration."""
+        configuration = self.configuration
+        if configuration.index > self.log.commit_index:
+            return
+        change = leadership.change
+        if configuration.outgoing:
+            if change is not None:
+                self._continue_change(leadership, change)
+            else:  # an earlier leader's change (hazard M3)
+                self._append_configuration(leadership, without_outgoing(configuration))
+        elif change is not None and change.stage is Stage.ADDING:
+            self._begin_catching_up(leadership, change)
+        elif change is not None and change.stage is Stage.FINAL:
+            change.stage = Stage.DONE
+            leadership.change = None
+        if not configuration.outgoing and self.node_id not in configuration.voters:
+            self._resign_as_removed(leadership, configuration)
+
+    def _has_committed_own_term(self) -> bool:
+        """Whether all that earlier leaders committed is known to be committed here (hazards M1,
+        R1)."""
+        return self.log.term_at(self.log.commit_index) == self.term
+
+    # -- reads (dissertation 6.4) ---------------------------------------------------------
+
+    def read(self, now: float, *, lease: bool = False) -> int:
+        """Ask for a read. Its number comes back in `Ready.reads`, with the index to wait for.
+
+        Args:
+            now: the time.
+            lease: answer by the clock alone, where `Timing.lease_clock_drift_max` allows it.
+
+        Returns:
+            The read's number.
+        """
+        self._now = now
+        if self._read_number is None:
+            self._read_number = self._rng.getrandbits(FIRST_NUMBER_BITS)
+        self._read_number += 1
+        number = self._read_number
+        leadership = self._leadership
+        may_answer = leadership is not None and lease and leadership.has_lease(now)
+        if may_answer and self._has_committed_own_term():
+            self._out.reads.append(ConfirmedRead(number, self.log.commit_index))
+        else:
+            self._open_reads[number] = OpenRead()
+        return number
+
+    def forget_read(self, number: int) -> None:
+        """Nobody wants this read any more."""
+        self._open_reads.pop(number, None)
+
+    def _ask_for_reads(self) -> None:
+        """Pass open reads to whoever leads now; called whenever there may be news."""
+        leader_id = self.leader_id
+        if leader_id is None:
+            return
+        patience_s = self.timing.election_timeout_s[0]
+        for number, read in self._open_reads.items():
+            is_patient = self._leadership is not None or self._now - read.asked_s < patience_s
+            if read.asked == leader_id and read.asked_term == self.term and is_patient:
+                continue
+            read.asked, read.asked_term, read.asked_s = leader_id, self.term, self._now
+            if self._leadership is not None:
+                self._leadership.reads.add(ReadRequest(self.node_id, number))
+            else:
+                self._send(messages.RequestReadIndex(self.node_id, leader_id, self.term, number))
+
+    def _on_read_request(self, request: messages.RequestReadIndex) -> None:
+        if self._leadership is not None and self._leadership.reads.has_room:
+            self._leadership.reads.add(ReadRequest(request.sender, request.number))
+
+    def _begin_read_round(self, leadership: Leadership) -> None:
+        """Ask the followers whether we still lead, for all reads that wait."""
+        if not leadership.reads.want_round or not self._has_committed_own_term():
+            return  # hazard R1
+        for message in leadership.heartbeats(self._now):
+            self._send(message)
+        leadership.reads.begin_round(leadership.round, self.log.commit_index)
+        self._confirm_reads(leadership)  # a single voter is a quorum
+
+    def _confirm_reads(self, leadership: Leadership) -> None:
+        confirmed_round = leadership.confirmed_round(self.configuration)
+        for request, index in leadership.reads.confirm(confirmed_round):
+            if request.origin == self.node_id:
+                self._confirmed(request.number, index)
+            else:
+                self._send_once_term_is_durable(
+                    messages.RequestReadIndexReply(
+                        self.node_id, request.origin, self.term, request.number, index
+                    )
+                )
+
+    def _on_read_reply(self, reply: messages.RequestReadIndexReply) -> None:
+        """Good whatever its term: a quorum confirmed its sender after the read was asked for."""
+        self._confirmed(reply.number, reply.read_index)
+
+    def _confirmed(self, number: int, index: LogIndex) -> None:
+        if self._open_reads.pop(number, None) is not None:
+            self._out.reads.append(ConfirmedRead(number, index))
+
+    # -- reconfiguration (paper, section 6) -----------------------------------------------
+
+    def change_members(
+        self, change: Change, now: float, *, expected_index: LogIndex | None = None
+    ) -> MembershipChange:
+        """Begin to change the members.
+
+        Args:
+            change: what to do.
+            now: the time.
+            expected_index: refuse unless the configuration stands at this index: whoever decided
+                on the change had looked at that one.
+
+        Returns:
+            An object that shows how far the change has come. Losing the leadership leaves it as
+            it is: then a later leader finishes what is joint, and nothing else.
+
+        Raises:
+            NotLeader: this node does not lead.
+            ConfigurationConflict: another change is under way, the configuration is another, or
+                nothing of this leader's term is committed yet.
+            ConfigError: the change asks for what cannot be.
+        """
+        leadership = self._leadership
+        if leadership is None:
+            raise NotLeader(self.leader_id)
+        self._check_no_conflict(leadership, expected_index)
+        self._now = now
+        goal = goal_of(change, self.configuration)
+        begun = MembershipChange(goal)
+        if _are_same(goal, self.configuration):
+            begun.goal = self.configuration
+            begun.stage = Stage.DONE
+            return begun
+        leadership.change = begun
+        step = next_step(goal, self.configuration)
+        if step.outgoing and self._joining(begun):
+            self._begin_catching_up(leadership, begun)  # they are learners already
+        else:
+            self._continue_change(leadership, begun)
+        return begun
+
+    def _check_no_conflict(self, leadership: Leadership, expected_index: LogIndex | None) -> None:
+        index = self.configuration.index
+        if leadership.change is not None or self.configuration.outgoing:
+            raise ConfigurationConflict(
+                "another change of the members is under way: wait for it to end"
+            )
+        if leadership.transfer is not None:
+            raise ConfigurationConflict(
+                f"leadership is being handed over to {leadership.transfer.target!r}: ask there"
+            )
+        if index > self.log.commit_index or not self._has_committed_own_term():
+            raise ConfigurationConflict(
+                f"entry {max(index, self.log.commit_index + 1)} of this leader's term has to be "
+                "committed first: try again in a moment (Ongaro 2015)"
+            )
+        if expected_index not in (None, index):
+            raise ConfigurationConflict(
+                f"the configuration stands at index {index}, not at {expected_index}: it was "
+                "changed meanwhile; look at it, and decide again"
+            )
+
+    def abandon_change(self, change: MembershipChange, now: float) -> bool:
+        """Give up a change, if no voter has changed yet; learners that joined for it stay.
+
+        Returns:
+            True if it is given up, or had ended anyway; False if it goes on to its end.
+        """
+        if not change.has_ended and change.can_be_abandoned:
+            self._now = now
+            change.stage = Stage.ABANDONED
+            if self._leadership is not None and self._leadership.change is change:
+                self._leadership.change = None
+        return change.has_ended
+
+    def _continue_change(self, leadership: Leadership, change: MembershipChange) -> None:
+        """Append the next configuration on the way to the goal."""
+        step = next_step(change.goal, self.configuration)
+        if step is change.goal:
+            change.stage = Stage.FINAL
+        elif step.outgoing:
+            change.stage = Stage.JOINT
+        else:
+            change.stage = Stage.ADDING
+        appended = self._append_configuration(leadership, step)
+        if change.stage is Stage.FINAL:
+            change.goal = appended
+
+    def _append_configuration(
+        self, leadership: Leadership, configuration: Configuration
+    ) -> Configuration:
+        entry = configuration_entry(configuration, self.log.last_index + 1, self.term)
+        self.log.append_one(entry)
+        self._track_configurations(None, (entry,))
+        leadership.follow(self.configuration, self._now)
+        return self.configuration
+
+    def _joining(self, change: MembershipChange) -> list[NodeId]:
+        """The nodes that are to vote and do not yet."""
+        return [node for node in change.goal.voters if node not in self.configuration.voters]
+
+    def _begin_catching_up(self, leadership: Leadership, change: MembershipChange) -> None:
+        change.stage = Stage.CATCHING_UP
+        for node in self._joining(change):
+            change.joining[node] = CatchUp(self.log.last_index, self._now)
+        for node in change.joining:
+            self._on_joining_heard(leadership, node)
+
+    def _on_joining_heard(self, leadership: Leadership, node: NodeId) -> None:
+        """A joining node may have answered: has it caught up, and with it all?
+
+        A node that holds everything and does not answer any more gets no vote: it would be one of
+        those that the next commit waits for. While the leadership is being handed over nothing is
+        appended: whoever takes over could not be elected with a shorter log.
+        """
+        change = leadership.change
+        if change is None or change.stage is not Stage.CATCHING_UP or node not in change.joining:
+            return
+        change.joining[node].on_matched(
+            leadership.progress[node].match_index,
+            self.log.last_index,
+            self._now,
+            self.timing.election_timeout_s[0],
+        )
+        is_ready = leadership.transfer is None and all(
+            catch_up.is_done and leadership.has_heard_lately(other, self._now)
+            for other, catch_up in change.joining.items()
+        )
+        if is_ready:
+            self._continue_change(leadership, change)
+
+    def _track_configurations(self, cut_from: LogIndex | None, entries: Sequence[Entry]) -> None:
+        """The log was cut and continued: the newest configuration in it counts from now on."""
+        changed = cut_from is not None and self._membership.on_truncated(cut_from)
+        if self._membership.on_appended(entries) or changed:
+            self._configuration_changed()
+
+    def _configuration_changed(self) -> None:
+        self.configuration = self._membership.current
+        if self.node_id in self.configuration.members:
+            self.removed_index = None
+        if self.tracing:
+            self._out.trace(events.ConfigurationChanged(self._now, self.configuration))
+
+    def _resign_as_removed(self, leadership: Leadership, configuration: Configuration) -> None:
+        self._resign(leadership, reasons.Removed(configuration.index))
+        if self.node_id not in configuration.members:
+            self.removed_index = configuration.index
+
+    def _maybe_removed(self) -> None:
+        """A committed configuration does not have this node: has it been taken out, or has it not
+        been let in yet?"""
+        configuration = self._membership.at(self.log.commit_index)
+        was_member = self.node_id in self._membership.before(configuration).members
+        if was_member and self.node_id not in configuration.members:
+            self._note_removed(configuration.index)
+
+    def _note_removed(self, index: LogIndex) -> None:
+        """Nobody waits for this node any more: it campaigns no longer (hazard L8)."""
+        if self.removed_index is None:
+            self.removed_index = index
+            self._become_follower(self.term, self.leader_id, reasons.Removed(index))
+
+    # -- leadership transfer (dissertation 3.10) ------------------------------------------
+
+    def transfer(self, to: NodeId | None, now: float, *, patience_s: float) -> Transfer:
+        """Begin to hand over. The outcome shows in what is returned, and in who leads.
+
+        Args:
+            to: who shall lead; None for the voter that can take over soonest.
+            now: the time.
+            patience_s: after that long it is given up.
+
+        Raises:
+            NotLeader: this node does not lead.
+            ConfigError: `to` is no voter, or this node itself.
+            TransferFailed: another one is under way, or no other voter was heard of lately.
+        """
+        leadership = self._leadership
+        if leadership is None:
+            raise NotLeader(self.leader_id)
+        if leadership.transfer is not None:
+            raise TransferFailed(
+                f"leadership is being handed over to {leadership.transfer.target!r} already"
+            )
+        self._now = now
+        if to is None:
+            to = leadership.successor(self.configuration, now)
+            if to is None:
+                raise TransferFailed("no other voter was heard of lately; nobody can take over")
+        elif to == self.node_id or to not in self.configuration.voters:
+            raise ConfigError(
+                f"cannot hand over to {to!r}: give one of the other voters, {self._other_voters()}"
+            )
+        leadership.transfer = Transfer(to, now, now + patience_s)
+        if self.tracing:
+            self._out.trace(events.TransferStarted(now, to))
+        self._advance_transfer(leadership)
+        self._timer.hurry_to(leadership.transfer.deadline_s)
+        return leadership.transfer
+
+    def _advance_transfer(self, leadership: Leadership) -> None:
+        """Ask the target to campaign, once it holds the whole log. Asked again with each
+        heartbeat: the request may be lost."""
+        transfer = leadership.transfer
+        if transfer is None or transfer.was_asked:
+            return
+        progress = leadership.progress.get(transfer.target)
+        last_index = self.log.last_index
+        if progress is None or progress.match_index < last_index:
+            return
+        if self.log.commit_index == last_index:  # so that nobody is left without an outcome
+            transfer.was_asked = True
+            self._send(leadership.timeout_now(transfer.target))
+
+    def _maybe_give_up_transfer(self, leadership: Leadership) -> None:
+        transfer = leadership.transfer
+        if transfer is None or self._now < transfer.deadline_s:
+            return
+        transfer.has_failed = True
+        leadership.transfer = None
+        if self.tracing:
+            waited_s = self._now - transfer.started_s
+            self._out.trace(events.TransferGivenUp(self._now, transfer.target, waited_s))
+
+    def _resign(self, leadership: Leadership, reason: Reason) -> None:
+        """Lead no more, and let the best successor know at once: it need not wait for a
+        timeout."""
+        successor = leadership.successor(self.configuration, self._now)
+        if successor is not None:
+            self._send(leadership.timeout_now(successor))
+        self._become_follower(self.term, None, reason)
+
+    # -- snapshots: sending (paper, figure 13) --------------------------------------------
+
+    def send_chunk(self, request: ChunkRequest, data: bytes, now: float) -> None:
+        """The content that `Ready.chunk_requests` asked for; stale requests are dropped."""
+        self._now = now
+        progress = self._asked_for(request)
+        if progress is not None:
+            message = messages.InstallSnapshot(
+                self.node_id, request.receiver, self.term, request.meta, request.offset, data
+            )
+            self._send(message)
+
+    def on_snapshot_gone(self, request: ChunkRequest) -> None:
+        """The snapshot that was asked for was replaced by a newer one: start over with that."""
+        progress = self._asked_for(request)
+        if progress is not None and self.snapshot is not None:
+            progress.on_behind(self.snapshot)
+
+    def _asked_for(self, request: ChunkRequest) -> Progress | None:
+        if self._leadership is None:
+            return None
+        progress = self._leadership.progress.get(request.receiver)
+        if progress is None or progress.snapshot != request.meta:
+            return None
+        return progress if progress.snapshot_offset == request.offset else None
+
+    def _on_chunk_reply(self, reply: messages.InstallSnapshotReply) -> None:
+        leadership = self._leadership
+        if leadership is None or reply.term < self.term or reply.sender not in leadership.progress:
+            return
+        if reply.meta.index > self.log.last_index:
+            raise BadMessage(
+                f"{reply.sender!r} answers about a snapshot of entry {reply.meta.index}, but the "
+                f"log of its leader ends at {self.log.last_index}"
+            )
+        if not 0 <= reply.next_offset <= reply.meta.size_bytes:
+            raise BadMessage(
+                f"{reply.sender!r} wants {reply.next_offset} of a snapshot of "
+                f"{reply.meta.size_bytes} bytes"
+            )
+        leadership.on_contact(reply.sender, self._now)
+        if leadership.on_chunk_stored(reply):
+            self._on_matched(leadership, reply.sender)
+
+    # -- snapshots: receiving -------------------------------------------------------------
+
+    def _check_chunk(self, message: messages.InstallSnapshot) -> None:
+        meta = message.meta
+        if not 0 <= message.offset <= message.offset + len(message.data) <= meta.size_bytes:
+            raise BadMessage(
+                f"{message.sender!r} sends {len(message.data)} bytes from {message.offset} of a "
+                f"snapshot of {meta.size_bytes} bytes"
+            )
+        if meta.index < 1 or meta.term > message.term:
+            raise BadMessage(
+                f"{message.sender!r} sends a snapshot of ({meta.index}, term {meta.term}) in a "
+                f"message of term {message.term}"
+            )
+        problem = problem_with(meta.configuration)
+        if problem is None and meta.configuration.index > meta.index:
+            problem = f"it was made for index {meta.configuration.index}"
+        if problem is not None:
+            raise BadMessage(
+                f"{message.sender!r} sends a snapshot of entry {meta.index} with a wrong "
+                f"configuration: {problem}"
+            )
+
+    def _receive_chunk(self, message: messages.InstallSnapshot) -> None:
+        """Paper, figure 13, with a resumable transfer.
+
+        One chunk at a time, and none while a snapshot waits to be installed: the storage holds
+        one that was received, and a new transfer would throw it away. The leader asks again.
+        """
+        meta = message.meta
+        if message.term < self.term:
+            self._reply_chunk(message.sender, meta, next_offset=0)
+            return
+        self._hear_leader(message)
+        if meta.index <= self.log.commit_index:
+            self._reply_installed(message.sender, meta)
+            return
+        if self._chunk_under_way or self._out.is_installing:
+            return
+        self._chunk_under_way = True
+        chunk = SnapshotChunk(message.sender, meta, message.offset, message.data)
+        self._out.chunks.append(chunk)
+
+    def on_chunk_stored(self, chunk: SnapshotChunk, next_offset: int, now: float) -> None:
+        """A chunk of `Ready.chunks` was given to the storage, which wants more from
+        `next_offset`; all of the snapshot is there if that is its size."""
+        self._chunk_under_way = False
+        if self.role is not Role.FOLLOWER or chunk.sender != self.leader_id:
+            return  # its sender leads no more; the transfer may be resumed by whoever does
+        self._now = now
+        meta = chunk.meta
+        if meta.index <= self.log.commit_index:
+            self._reply_installed(chunk.sender, meta)
+        elif next_offset == meta.size_bytes:
+            self._install(meta, chunk.sender)
+        else:
+            self._reply_chunk(chunk.sender, meta, next_offset)
+
+    def _install(self, meta: SnapshotMeta, sender: NodeId) -> None:
+        was_member = self.node_id in self.configuration.members
+        keeps_rest = self.log.restart_from(meta)
+        self._membership.on_installed(meta.configuration, meta.index, keeps_rest=keeps_rest)
+        if self._membership.current != self.configuration:
+            self._configuration_changed()
+        self._out.clip_writes(self.log.stable_index)
+        self._out.install = meta
+        self._applying_index = meta.index
+        self.snapshot = meta
+        if self.tracing:
+            installed = events.SnapshotInstalled(self._now, meta.index, meta.size_bytes, sender)
+            self._out.trace(installed)
+        self._reply_installed(sender, meta)
+        if was_member and self.node_id not in self.configuration.members:
+            self._note_removed(self.configuration.index)
+
+    def _reply_installed(self, sender: NodeId, meta: SnapshotMeta) -> None:
+        reply = messages.InstallSnapshotReply(
+            self.node_id, sender, self.term, meta, meta.size_bytes, installed=True
+        )
+        if meta.index <= self.log.stable_index and not self._out.is_installing:
+            self._send_once_term_is_durable(reply)
+        else:
+            self._send_after_persist(reply)
+
+    def _reply_chunk(self, sender: NodeId, meta: SnapshotMeta, next_offset: int) -> None:
+        reply = messages.InstallSnapshotReply(self.node_id, sender, self.term, meta, next_offset)
+        self._send_once_term_is_durable(reply)
+
+    # -- snapshots: of this node (paper, section 7) ---------------------------------------
+
     def on_snapshot_saved(
         self, meta: SnapshotMeta, now: float, *, keep_after: LogIndex | None = None
     ) -> None:
@@ -246,13 +1352,7 @@ class Raft(Campaigning, Following):
             saved = events.SnapshotSaved(now, meta.index, meta.size_bytes, self.log.base_index)
             self._out.trace(saved)
 
-    def stop(self, cause: str, now: float) -> None:
-        """Become Dead; nothing follows."""
-        if self.role is not Role.DEAD:
-            self._now = now
-            self._become_dead(reasons.Stopped(cause))
-
-    # -- output ----------------------------------------------------------------------------
+    # -- output ---------------------------------------------------------------------------
 
     def ready(self) -> Ready | None:
         """Everything to do since the last call, or None."""
@@ -275,3 +1375,93 @@ class Raft(Campaigning, Following):
             return ()
         self._applying_index = last
         return self.log.entries(first, last)
+
+    def _other_voters(self) -> list[NodeId]:
+        members = self.configuration.members
+        is_voter = self.configuration.is_voter
+        return [node for node in members if node != self.node_id and is_voter(node)]
+
+    def _send(self, message: Message) -> None:
+        self._out.send(message)
+        self._trace_sent(message)
+
+    def _send_after_persist(self, message: Message) -> None:
+        self._out.send_after_persist(message)
+        self._trace_sent(message)
+
+    def _send_once_term_is_durable(self, message: Message) -> None:
+        self._out.send_once_durable(message, self.hard_state)
+        self._trace_sent(message)
+
+    # -- tracing --------------------------------------------------------------------------
+
+    def _trace_sent(self, message: Message) -> None:
+        if not self.tracing:
+            return
+        next_index = 0
+        if self._leadership is not None and isinstance(message, messages.AppendEntries):
+            next_index = message.prev_log_index + 1
+        self._out.trace(events.MessageSent(self._now, message, next_index))
+
+    def _trace_received(self, message: Message) -> None:
+        self._out.trace(
+            events.MessageReceived(self._now, message, self.term, self.voted_for, self.role)
+        )
+
+    def _trace_role(self, previous: Role, reason: Reason) -> None:
+        self.last_reason = reason
+        if self.tracing:
+            self._out.trace(
+                events.RoleChanged(
+                    self._now, self.role, previous, self.term, self.log.summary(), reason
+                )
+            )
+
+    def _trace_widened(self) -> None:
+        if self.tracing:
+            self._out.trace(events.TimeoutsWidened(self._now, self._timer.factor))
+
+    def _note_stale(self, message: Message) -> None:
+        votes = (messages.RequestVoteReply, messages.RequestPreVoteReply)
+        if self.tracing and isinstance(message, votes):
+            self._out.trace(events.StaleReply(self._now, message, self.role))
+
+
+def _are_same(one: Configuration, other: Configuration) -> bool:
+    return (one.voters, one.outgoing, one.learners, one.addresses) == (
+        other.voters,
+        other.outgoing,
+        other.learners,
+        other.addresses,
+    )
+
+
+def _recovered_membership(recovered: Recovered) -> Membership:
+    """What a snapshot stands for is in its configuration; the rest is in the log."""
+    snapshot = recovered.snapshot
+    if snapshot is None:
+        return Membership(recovered.configuration, recovered.entries)
+    later = (entry for entry in recovered.entries if entry.index > snapshot.index)
+    return Membership(snapshot.configuration, later)
+
+
+def _recovered_log(recovered: Recovered) -> RaftLog:
+    """The log as it was stored. What a snapshot stands for is committed and applied."""
+    log = RaftLog(recovered.entries, base_index=recovered.base_index, base_term=recovered.base_term)
+    snapshot = recovered.snapshot
+    if snapshot is None:
+        if log.base_index:
+            raise CorruptStorage(
+                f"the stored log begins after entry {log.base_index}, but there is no snapshot "
+                "that stands for what came before: restore the node's directory from a copy, or "
+                "empty it and let the node join anew"
+            )
+        return log
+    if not log.base_index <= snapshot.index <= log.last_index:
+        raise CorruptStorage(
+            f"the stored snapshot ends at entry {snapshot.index}, but the log holds "
+            f"{log.first_index}..{log.last_index} after entry {log.base_index}: they do not "
+            "belong together; restore the node's directory from a copy"
+        )
+    log.commit_index = log.applied_index = snapshot.index
+    return log
