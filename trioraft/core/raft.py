@@ -7,6 +7,8 @@ Rules of this file:
 * `step` looks at the term once, for every message (paper, section 5.1), then dispatches by role.
 * What a peer must not send is `BadMessage`; what must not be is `InvariantViolation`.
 * Whoever sends says what the message waits for: nothing, the term, or the whole write.
+* Helpers return what they decide about the role (`Transition`); inputs carry it out, in one funnel,
+  `_change_role`, and only `_become_*` writes it, along `LEGAL_EDGES`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
+import attrs
 import msgspec
 
 from . import events, messages, reasons
@@ -80,6 +83,18 @@ LEGAL_EDGES: Final[dict[Role, frozenset[Role]]] = {
     _D: frozenset(),
 }
 """Which role may follow which (paper, figure 4, with the pre-vote of dissertation 9.6)."""
+
+
+@attrs.frozen
+class Transition:
+    """What an input has decided about the role: helpers return it, `_change_role` carries it out.
+
+    So no helper changes the role under its caller, and nobody has to ask whether he still leads.
+    """
+
+    to: Role
+    reason: Reason
+
 
 NEVER: Final = float("-inf")
 FIRST_HASTE: Final = 1
@@ -195,7 +210,10 @@ class Raft:
         if isinstance(message, messages.RequestPreVote):
             self._answer_pre_vote(message)
             return
-        if isinstance(message, OF_LEADER) and message.term >= self.term:
+        if isinstance(message, OF_LEADER):
+            if message.term < self.term:
+                self._refuse_deposed(message)
+                return
             self._check_leader(message)  # before its term: bad input changes nothing at all
         if message.term > self.term:
             if isinstance(message, messages.RequestVote) and self._protects_leader(message):
@@ -204,15 +222,15 @@ class Raft:
             self._adopt_term(message)
         match self.role:
             case Role.FOLLOWER:
-                self._step_follower(message)
+                transition = self._step_follower(message)
             case Role.PRE_CANDIDATE | Role.CANDIDATE:
-                self._step_candidate(message)
-            case Role.LEADER:
-                self._step_leader(message)
-            case Role.DEAD:
-                pass
+                transition = self._step_candidate(message)
+            case Role.LEADER | Role.DEAD:
+                transition = self._step_leader(message)
+        if transition is not None:
+            self._change_role(transition)
 
-    def _step_follower(self, message: Message) -> None:
+    def _step_follower(self, message: Message) -> Transition | None:
         match message:
             case messages.AppendEntries():
                 self._follow(message)
@@ -221,53 +239,53 @@ class Raft:
             case messages.InstallSnapshot():
                 self._receive_chunk(message)
             case messages.TimeoutNow():
-                self._take_over(message)
+                return self._take_over(message)
             case messages.RequestReadIndexReply():
                 self._on_read_reply(message)
             case _:
                 self._note_stale(message)
+        return None
 
-    def _step_candidate(self, message: Message) -> None:
+    def _step_candidate(self, message: Message) -> Transition | None:
         match message:
             case messages.AppendEntries() | messages.InstallSnapshot():
-                if message.term == self.term:
-                    heard = reasons.LeaderHeard(message.sender)
-                    self._become_follower(self.term, message.sender, heard)
-                self._step_follower(message)
+                heard = reasons.LeaderHeard(message.sender)
+                self._become_follower(self.term, message.sender, heard)
+                return self._step_follower(message)
             case messages.RequestVote():
                 self._answer_vote(message)
             case messages.RequestVoteReply():
-                self._on_vote_reply(message)
+                return self._on_vote_reply(message)
             case messages.RequestPreVoteReply():
-                self._on_pre_vote_reply(message)
+                return self._on_pre_vote_reply(message)
             case messages.TimeoutNow():
-                self._take_over(message)
+                return self._take_over(message)
             case messages.RequestReadIndexReply():
                 self._on_read_reply(message)
             case _:
                 self._note_stale(message)
+        return None
 
-    def _step_leader(self, message: Message) -> None:
+    def _step_leader(self, message: Message) -> Transition | None:
         match message:
             case messages.AppendEntriesReply():
-                self._on_append_reply(message)
+                return self._on_append_reply(message)
             case messages.RequestVote():
                 self._answer_vote(message)
             case messages.InstallSnapshotReply():
-                self._on_chunk_reply(message)
+                return self._on_chunk_reply(message)
             case messages.RequestReadIndex():
                 self._on_read_request(message)
             case messages.RequestReadIndexReply():
                 self._on_read_reply(message)
             case messages.AppendEntries() | messages.InstallSnapshot():
-                if message.term == self.term:
-                    raise BadMessage(
-                        f"{message.sender!r} claims to lead term {message.term}, which "
-                        f"{self.node_id!r} leads"
-                    )
-                self._step_follower(message)  # of an earlier term: refused
+                raise BadMessage(
+                    f"{message.sender!r} claims to lead term {message.term}, which "
+                    f"{self.node_id!r} leads"
+                )
             case _:
                 self._note_stale(message)
+        return None
 
     def on_timeout(self, now: float) -> None:
         """The deadline was reached. Calling it early, or twice, does nothing."""
@@ -275,18 +293,15 @@ class Raft:
             return
         self._now = now
         if self._leadership is not None:
-            self._watch_leadership(self._leadership)
-            return
-        if not self._may_campaign():
+            self._change_role(self._watch_leadership(self._leadership))
+        elif not self._may_campaign():
             self._start_timer()
-            return
-        reason = self._why_campaign()
-        if not self._haste:  # a hurried campaign is meant to be short
-            self._maybe_widen()
-        if self.timing.pre_vote:
-            self._become_pre_candidate(reason)
         else:
-            self._become_candidate(reason)
+            reason = self._why_campaign()
+            if not self._haste:  # a hurried campaign is meant to be short
+                self._maybe_widen()
+            asks_first = Role.PRE_CANDIDATE if self.timing.pre_vote else Role.CANDIDATE
+            self._change_role(Transition(asks_first, reason))
 
     def on_heartbeat_due(self, now: float) -> None:
         """The heartbeat deadline was reached: be heard. Calling it early does nothing."""
@@ -309,9 +324,9 @@ class Raft:
         self._disk_is_full = False
         vote_term = self._out.on_persisted(number, self.log)
         if self._leadership is not None:
-            self._maybe_commit(self._leadership)
+            self._change_role(self._maybe_commit(self._leadership))
         elif self.role is Role.CANDIDATE and vote_term == self.term:
-            self._record_vote(self.node_id, granted=True)
+            self._change_role(self._record_vote(self.node_id, granted=True))
 
     def on_applied(self, index: LogIndex) -> None:
         """Entries up to `index` are applied to the state machine."""
@@ -351,15 +366,33 @@ class Raft:
         if self.tracing:
             self._out.trace(events.DiskIsFull(now))
         if self._leadership is not None:
-            self._resign(self._leadership, reasons.NoRoom())
+            self._change_role(self._resign(self._leadership, reasons.NoRoom()))
 
     def stop(self, cause: str, now: float) -> None:
         """Become Dead; nothing follows."""
         if self.role is not Role.DEAD:
             self._now = now
-            self._become_dead(reasons.Stopped(cause))
+            self._change_role(Transition(Role.DEAD, reasons.Stopped(cause)))
 
     # -- roles (paper, figure 4) ----------------------------------------------------------
+
+    def _change_role(self, transition: Transition | None) -> None:
+        """The one funnel: inputs come here with what was decided, when all else is done."""
+        while transition is not None:
+            match transition.to:
+                case Role.FOLLOWER:
+                    self._become_follower(self.term, None, transition.reason)
+                    return
+                case Role.PRE_CANDIDATE:
+                    transition = self._become_pre_candidate(transition.reason)
+                case Role.CANDIDATE:
+                    self._become_candidate(transition.reason)
+                    return
+                case Role.LEADER:
+                    transition = self._become_leader(transition.reason)
+                case Role.DEAD:
+                    self._become_dead(transition.reason)
+                    return
 
     def _enter(self, role: Role) -> Role:
         if role not in LEGAL_EDGES[self.role]:
@@ -387,7 +420,7 @@ class Raft:
             # A follower's timer goes on: a term alone is no sign of a leader (paper, section 5.2).
             self._start_timer()
 
-    def _become_pre_candidate(self, reason: Reason) -> None:
+    def _become_pre_candidate(self, reason: Reason) -> Transition | None:
         previous = self._enter(Role.PRE_CANDIDATE)
         self.leader_id = None  # hazard L4
         self._lost_leader = None
@@ -405,9 +438,9 @@ class Raft:
                 last_log_term=self.log.last_term,
             )
             self._send(request)
-        self._conclude(campaign)
+        return self._conclude(campaign)
 
-    def _become_candidate(self, reason: Reason, *, leadership_transfer: bool = False) -> None:
+    def _become_candidate(self, reason: Reason) -> None:
         previous = self._enter(Role.CANDIDATE)
         self.term += 1
         self.voted_for = self.node_id
@@ -423,11 +456,11 @@ class Raft:
                 term=self.term,
                 last_log_index=self.log.last_index,
                 last_log_term=self.log.last_term,
-                leadership_transfer=leadership_transfer,
+                leadership_transfer=isinstance(reason, reasons.TransferFrom),
             )
             self._send_after_persist(request)
 
-    def _become_leader(self, reason: Reason) -> None:
+    def _become_leader(self, reason: Reason) -> Transition | None:
         previous = self._enter(Role.LEADER)
         self.leader_id = self.node_id
         self._campaign = None
@@ -445,8 +478,8 @@ class Raft:
         if self._timer.narrow():
             self._trace_widened()
         self._trace_role(previous, reason)
-        self._watch_leadership(leadership)
         self._append_first_entry(leadership)
+        return self._watch_leadership(leadership)
 
     def _become_dead(self, reason: Reason) -> None:
         previous = self._enter(Role.DEAD)
@@ -506,11 +539,12 @@ class Raft:
             self._timer.hurry(self._now, len(self._other_voters()), self._haste)
             self._haste += 1
 
-    def _take_over(self, request: messages.TimeoutNow) -> None:
+    def _take_over(self, request: messages.TimeoutNow) -> Transition | None:
         """The leader asks for it: no need for a pre-vote (dissertation 3.10)."""
         may_ask = request.term == self.term and self.leader_id in (None, request.sender)
         if may_ask and self._may_campaign():
-            self._become_candidate(reasons.TransferFrom(request.sender), leadership_transfer=True)
+            return Transition(Role.CANDIDATE, reasons.TransferFrom(request.sender))
+        return None
 
     # -- election: voting (paper, figure 2, RequestVote) ----------------------------------
 
@@ -601,57 +635,61 @@ class Raft:
 
     # -- election: counting ---------------------------------------------------------------
 
-    def _on_vote_reply(self, reply: messages.RequestVoteReply) -> None:
+    def _on_vote_reply(self, reply: messages.RequestVoteReply) -> Transition | None:
         campaign = self._campaign
         if campaign is not None:
             campaign.anyone_answered = True
         if self._is_news_of_removal(reply.removed_index):
-            self._note_removed(reply.removed_index)
-            return
+            return self._note_removed(reply.removed_index)
         if self.role is not Role.CANDIDATE or reply.term != self.term:
             self._note_stale(reply)
-            return
-        self._record_vote(reply.sender, granted=reply.vote_granted)
+            return None
+        return self._record_vote(reply.sender, granted=reply.vote_granted)
 
-    def _on_pre_vote_reply(self, reply: messages.RequestPreVoteReply) -> None:
+    def _on_pre_vote_reply(self, reply: messages.RequestPreVoteReply) -> Transition | None:
         campaign = self._campaign
         if campaign is not None:
             campaign.anyone_answered = True
         if self._is_news_of_removal(reply.removed_index):
-            self._note_removed(reply.removed_index)
-            return
+            return self._note_removed(reply.removed_index)
         if (
             campaign is None
             or self.role is not Role.PRE_CANDIDATE
             or reply.next_term != campaign.term
         ):
             self._note_stale(reply)
-            return
-        self._record_vote(reply.sender, granted=reply.vote_granted)
+            return None
+        return self._record_vote(reply.sender, granted=reply.vote_granted)
 
     def _is_news_of_removal(self, removed_index: LogIndex) -> bool:
         """Committed at that index: ours, if it stands there too, is that one or is void."""
         return removed_index > 0 and removed_index >= self.configuration.index
 
-    def _record_vote(self, voter: NodeId, *, granted: bool) -> None:
+    def _record_vote(self, voter: NodeId, *, granted: bool) -> Transition | None:
         campaign = self._campaign
         if campaign is None:
             raise InvariantViolation(f"a vote of {voter!r} counted without a campaign")
         campaign.record(voter, granted)
-        self._conclude(campaign)
+        return self._conclude(campaign)
 
-    def _conclude(self, campaign: Campaign) -> None:
+    def _conclude(self, campaign: Campaign) -> Transition | None:
         if campaign.outcome(self.configuration) is not Outcome.WON:
-            return
+            return None
         votes = campaign.granted_count(self.configuration)
         if self.role is Role.PRE_CANDIDATE:
-            self._become_candidate(reasons.PreVoteWon(votes))
-            return
+            return Transition(Role.CANDIDATE, reasons.PreVoteWon(votes))
         if self.tracing:
             self._out.trace(events.ElectionWonEvent(self._now, self.term, votes))
-        self._become_leader(reasons.ElectionWon(votes))
+        return Transition(Role.LEADER, reasons.ElectionWon(votes))
 
     # -- replication: the follower's side (paper, figure 2, AppendEntries) ----------------
+
+    def _refuse_deposed(self, message: messages.AppendEntries | messages.InstallSnapshot) -> None:
+        """A leader of an earlier term learns of ours (paper, figure 2, AppendEntries 1)."""
+        if isinstance(message, messages.AppendEntries):
+            self._reply_failure(message, conflict=(0, 0))
+        else:
+            self._reply_chunk(message.sender, message.meta, next_offset=0)
 
     def _hear_leader(self, message: messages.AppendEntries | messages.InstallSnapshot) -> None:
         """The leader of this term speaks (paper, section 5.2)."""
@@ -672,9 +710,6 @@ class Raft:
 
     def _follow(self, message: messages.AppendEntries) -> None:
         """Paper, figure 2, AppendEntries."""
-        if message.term < self.term:
-            self._reply_failure(message, conflict=(0, 0))
-            return
         self._hear_leader(message)
         covered = message.prev_log_index + len(message.entries)
         if message.prev_log_index < self.log.base_index:
@@ -785,11 +820,11 @@ class Raft:
         else:
             self.log.append_one(Entry(index, self.term, b"", EntryKind.NOOP))
 
-    def _on_append_reply(self, reply: messages.AppendEntriesReply) -> None:
+    def _on_append_reply(self, reply: messages.AppendEntriesReply) -> Transition | None:
         leadership = self._leadership
         if leadership is None or reply.term < self.term or reply.sender not in leadership.progress:
             self._note_stale(reply)
-            return
+            return None
         if reply.match_index > self.log.last_index:
             raise BadMessage(
                 f"{reply.sender!r} acknowledges entry {reply.match_index}, but the log of its "
@@ -801,27 +836,28 @@ class Raft:
         if not reply.success:
             leadership.on_failure(reply)
         elif leadership.on_success(reply):
-            self._on_matched(leadership, reply.sender)
+            return self._on_matched(leadership, reply.sender)
         elif leadership.change is not None:
             self._on_joining_heard(leadership, reply.sender)
+        return None
 
-    def _on_matched(self, leadership: Leadership, peer: NodeId) -> None:
+    def _on_matched(self, leadership: Leadership, peer: NodeId) -> Transition | None:
         """A follower holds more than before."""
-        self._maybe_commit(leadership)
-        if self._leadership is not leadership:
-            return  # that commit took this node out of the cluster
-        if leadership.change is not None:
-            self._on_joining_heard(leadership, peer)
-        self._advance_transfer(leadership)
+        transition = self._maybe_commit(leadership)
+        if transition is None:
+            if leadership.change is not None:
+                self._on_joining_heard(leadership, peer)
+            self._advance_transfer(leadership)
+        return transition
 
-    def _watch_leadership(self, leadership: Leadership) -> None:
+    def _watch_leadership(self, leadership: Leadership) -> Transition | None:
         """Step down if that is due; otherwise look again when it may be."""
         self._timer.stop()
         self._maybe_give_up_transfer(leadership)
         if leadership.transfer is not None:
             self._timer.hurry_to(leadership.transfer.deadline_s)
         if not self.timing.check_quorum:
-            return
+            return None
         patience_s = leadership.quorum_timeout_s
         quorum_deadline = leadership.quorum_deadline(self.configuration, self._now)
         waits_since_s = self._out.oldest_write_s
@@ -830,20 +866,21 @@ class Raft:
             disk_deadline = waits_since_s + patience_s
         if quorum_deadline <= self._now:
             silent_s = self._now - quorum_deadline + patience_s
-            self._become_follower(self.term, None, reasons.QuorumLost(silent_s))
-        elif disk_deadline <= self._now:
+            return Transition(Role.FOLLOWER, reasons.QuorumLost(silent_s))
+        if disk_deadline <= self._now:
             stalled = reasons.DiskStalled(self._now - disk_deadline + patience_s)
-            self._resign(leadership, stalled)
-        else:
-            self._timer.hurry_to(min(quorum_deadline, disk_deadline))
+            return self._resign(leadership, stalled)
+        self._timer.hurry_to(min(quorum_deadline, disk_deadline))
+        return None
 
     # -- commit (paper, sections 5.3 and 5.4.2) -------------------------------------------
 
-    def _maybe_commit(self, leadership: Leadership) -> None:
+    def _maybe_commit(self, leadership: Leadership) -> Transition | None:
         index = leadership.committable(self.configuration)
-        if index is not None:
-            self._commit_to(index)
-            self._after_commit(leadership)
+        if index is None:
+            return None
+        self._commit_to(index)
+        return self._after_commit(leadership)
 
     def _commit_to(self, index: LogIndex) -> None:
         if not self.log.commit_to(index):
@@ -855,11 +892,11 @@ class Raft:
         if self._leadership is None and self.node_id not in self.configuration.members:
             self._maybe_removed()
 
-    def _after_commit(self, leadership: Leadership) -> None:
+    def _after_commit(self, leadership: Leadership) -> Transition | None:
         """The commit index has moved: go on with whatever waited for a configuration."""
         configuration = self.configuration
         if configuration.index > self.log.commit_index:
-            return
+            return None
         change = leadership.change
         if configuration.outgoing:
             if change is not None:
@@ -871,8 +908,11 @@ class Raft:
         elif change is not None and change.stage is Stage.FINAL:
             change.stage = Stage.DONE
             leadership.change = None
-        if not configuration.outgoing and self.node_id not in configuration.voters:
-            self._resign_as_removed(leadership, configuration)
+        if configuration.outgoing or self.node_id in configuration.voters:
+            return None
+        if self.node_id not in configuration.members:
+            self.removed_index = configuration.index
+        return self._resign(leadership, reasons.Removed(configuration.index))
 
     def _has_committed_own_term(self) -> bool:
         """Whether all that earlier leaders committed is known to be committed here (hazards M1,
@@ -1102,24 +1142,26 @@ class Raft:
         if self.tracing:
             self._out.trace(events.ConfigurationChanged(self._now, self.configuration))
 
-    def _resign_as_removed(self, leadership: Leadership, configuration: Configuration) -> None:
-        self._resign(leadership, reasons.Removed(configuration.index))
-        if self.node_id not in configuration.members:
-            self.removed_index = configuration.index
-
     def _maybe_removed(self) -> None:
         """A committed configuration does not have this node: has it been taken out, or has it not
         been let in yet?"""
         configuration = self._membership.at(self.log.commit_index)
         was_member = self.node_id in self._membership.before(configuration).members
         if was_member and self.node_id not in configuration.members:
-            self._note_removed(configuration.index)
+            self._stay_removed(configuration.index)
 
-    def _note_removed(self, index: LogIndex) -> None:
-        """Nobody waits for this node any more: it campaigns no longer (hazard L8)."""
+    def _note_removed(self, index: LogIndex) -> Transition | None:
+        """Nobody waits for this candidate any more: it campaigns no longer (hazard L8)."""
+        if self.removed_index is not None:
+            return None
+        self.removed_index = index
+        return Transition(Role.FOLLOWER, reasons.Removed(index))
+
+    def _stay_removed(self, index: LogIndex) -> None:
+        """Nobody waits for this follower any more: it will not campaign (hazard L8)."""
         if self.removed_index is None:
             self.removed_index = index
-            self._become_follower(self.term, self.leader_id, reasons.Removed(index))
+            self._trace_role(Role.FOLLOWER, reasons.Removed(index))
 
     # -- leadership transfer (dissertation 3.10) ------------------------------------------
 
@@ -1183,13 +1225,13 @@ class Raft:
             waited_s = self._now - transfer.started_s
             self._out.trace(events.TransferGivenUp(self._now, transfer.target, waited_s))
 
-    def _resign(self, leadership: Leadership, reason: Reason) -> None:
+    def _resign(self, leadership: Leadership, reason: Reason) -> Transition:
         """Lead no more, and let the best successor know at once: it need not wait for a
         timeout."""
         successor = leadership.successor(self.configuration, self._now)
         if successor is not None:
             self._send(leadership.timeout_now(successor))
-        self._become_follower(self.term, None, reason)
+        return Transition(Role.FOLLOWER, reason)
 
     # -- snapshots: sending (paper, figure 13) --------------------------------------------
 
@@ -1217,10 +1259,10 @@ class Raft:
             return None
         return progress if progress.snapshot_offset == request.offset else None
 
-    def _on_chunk_reply(self, reply: messages.InstallSnapshotReply) -> None:
+    def _on_chunk_reply(self, reply: messages.InstallSnapshotReply) -> Transition | None:
         leadership = self._leadership
         if leadership is None or reply.term < self.term or reply.sender not in leadership.progress:
-            return
+            return None
         if reply.meta.index > self.log.last_index:
             raise BadMessage(
                 f"{reply.sender!r} answers about a snapshot of entry {reply.meta.index}, but the "
@@ -1233,7 +1275,8 @@ class Raft:
             )
         leadership.on_contact(reply.sender, self._now)
         if leadership.on_chunk_stored(reply):
-            self._on_matched(leadership, reply.sender)
+            return self._on_matched(leadership, reply.sender)
+        return None
 
     # -- snapshots: receiving -------------------------------------------------------------
 
@@ -1265,9 +1308,6 @@ class Raft:
         one that was received, and a new transfer would throw it away. The leader asks again.
         """
         meta = message.meta
-        if message.term < self.term:
-            self._reply_chunk(message.sender, meta, next_offset=0)
-            return
         self._hear_leader(message)
         if meta.index <= self.log.commit_index:
             self._reply_installed(message.sender, meta)
@@ -1308,7 +1348,7 @@ class Raft:
             self._out.trace(installed)
         self._reply_installed(sender, meta)
         if was_member and self.node_id not in self.configuration.members:
-            self._note_removed(self.configuration.index)
+            self._stay_removed(self.configuration.index)
 
     def _reply_installed(self, sender: NodeId, meta: SnapshotMeta) -> None:
         reply = messages.InstallSnapshotReply(

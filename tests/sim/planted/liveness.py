@@ -11,7 +11,7 @@ from trioraft.core.change import Transfer
 from trioraft.core.errors import ProposalDropped
 from trioraft.core.leadership import Leadership
 from trioraft.core.messages import RequestVote
-from trioraft.core.raft import Raft
+from trioraft.core.raft import Raft, Transition
 from trioraft.core.reasons import Reason
 from trioraft.core.types import LogIndex, NodeId
 
@@ -43,10 +43,11 @@ class ProtectsNoLeader(Raft):
 class RemembersItsLeader(Raft):
     """Hazard L4: a node that asks for pre-votes still names the leader that it has lost."""
 
-    def _become_pre_candidate(self, reason: Reason) -> None:
+    def _become_pre_candidate(self, reason: Reason) -> Transition | None:
         leader_id = self.leader_id
-        super()._become_pre_candidate(reason)
+        transition = super()._become_pre_candidate(reason)
         self.leader_id = leader_id
+        return transition
 
 
 class LeadsOnWithoutADisk(Raft):
@@ -56,10 +57,11 @@ class LeadsOnWithoutADisk(Raft):
         if self._leadership is None:
             super().on_disk_full(now)
 
-    def _watch_leadership(self, leadership: Leadership) -> None:
+    def _watch_leadership(self, leadership: Leadership) -> Transition | None:
         writes, self._out._writes = self._out._writes, deque()
-        super()._watch_leadership(leadership)
+        transition = super()._watch_leadership(leadership)
         self._out._writes = writes
+        return transition
 
 
 class RefusesAfterATransfer(Raft):

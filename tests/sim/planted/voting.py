@@ -11,7 +11,7 @@ import msgspec
 from trioraft.core import messages, reasons
 from trioraft.core.errors import CorruptStorage
 from trioraft.core.log import RaftLog
-from trioraft.core.raft import Raft
+from trioraft.core.raft import Raft, Transition
 from trioraft.core.ready import Ready
 from trioraft.core.reasons import Reason
 from trioraft.core.types import (
@@ -63,18 +63,17 @@ class StepsDownWithoutItsVote(Raft):
 class CountsOldVotes(Raft):
     """Hazard V3: a vote counts in whatever term it comes."""
 
-    def _on_vote_reply(self, reply: messages.RequestVoteReply) -> None:
-        super()._on_vote_reply(msgspec.structs.replace(reply, term=self.term))
+    def _on_vote_reply(self, reply: messages.RequestVoteReply) -> Transition | None:
+        return super()._on_vote_reply(msgspec.structs.replace(reply, term=self.term))
 
 
 class TakesAPreVoteForAVote(Raft):
     """Hazard V4: the answer to a pre-vote counts as a vote."""
 
-    def _on_pre_vote_reply(self, reply: messages.RequestPreVoteReply) -> None:
+    def _on_pre_vote_reply(self, reply: messages.RequestPreVoteReply) -> Transition | None:
         if self.role is Role.CANDIDATE and reply.next_term == self.term:
-            self._record_vote(reply.sender, granted=reply.vote_granted)
-        else:
-            super()._on_pre_vote_reply(reply)
+            return self._record_vote(reply.sender, granted=reply.vote_granted)
+        return super()._on_pre_vote_reply(reply)
 
 
 class APreVoteChangesItsTerm(Raft):
