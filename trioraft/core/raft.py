@@ -21,9 +21,9 @@ import attrs
 import msgspec
 
 from . import events, messages, reasons
-from .campaign import Campaign
 from .change import CatchUp, MembershipChange, Stage, Transfer
 from .config import Limits, Timing
+from .election import NEVER, Election, LeaderContact
 from .errors import (
     BadMessage,
     ConfigError,
@@ -96,11 +96,6 @@ class Transition:
     reason: Reason
 
 
-NEVER: Final = float("-inf")
-FIRST_HASTE: Final = 1
-"""The number of the first campaign after the leader's connection was lost."""
-
-
 class Raft:
     """One node's share of the consensus.
 
@@ -142,14 +137,10 @@ class Raft:
         self.last_reason: Reason = reasons.Started()
         self._rng: Final = rng
         self._timer: Final = ElectionTimer(timing, rng)
-        self._campaign: Campaign | None = None
+        self._election: Election | None = None
         self._leadership: Leadership | None = None
-        self._leader_heard_s = NEVER
-        self._promised_s = NEVER  # when a leader, of whatever term, was last heard: see leases
-        self._lost_leader: NodeId | None = None
-        self._haste = 0  # since the leader's connection was lost: the next campaign's number
+        self._contact: Final = LeaderContact()
         self._now = NEVER
-        self._started_s = NEVER
         self._disk_is_full = False
         self._chunk_under_way = False  # handed to the storage, and not answered yet
         self._open_reads: dict[int, OpenRead] = {}
@@ -188,7 +179,7 @@ class Raft:
 
     def start(self, now: float) -> None:
         """Begin as a follower (paper, section 5.2)."""
-        self._now = self._started_s = now
+        self._now = self._contact.promised_s = now  # an earlier life may have promised until now
         self._start_timer()
 
     def step(self, message: Message, now: float) -> None:
@@ -208,7 +199,7 @@ class Raft:
         if self.tracing:
             self._trace_received(message)
         if isinstance(message, messages.RequestPreVote):
-            self._answer_pre_vote(message)
+            self._on_request_pre_vote(message)
             return
         if isinstance(message, OF_LEADER):
             if message.term < self.term:
@@ -233,15 +224,15 @@ class Raft:
     def _step_follower(self, message: Message) -> Transition | None:
         match message:
             case messages.AppendEntries():
-                self._follow(message)
+                self._on_append_entries(message)
             case messages.RequestVote():
-                self._answer_vote(message)
+                self._on_request_vote(message)
             case messages.InstallSnapshot():
-                self._receive_chunk(message)
+                self._on_install_snapshot(message)
             case messages.TimeoutNow():
-                return self._take_over(message)
+                return self._on_timeout_now(message)
             case messages.RequestReadIndexReply():
-                self._on_read_reply(message)
+                self._on_request_read_index_reply(message)
             case _:
                 self._note_stale(message)
         return None
@@ -253,15 +244,15 @@ class Raft:
                 self._become_follower(self.term, message.sender, heard)
                 return self._step_follower(message)
             case messages.RequestVote():
-                self._answer_vote(message)
+                self._on_request_vote(message)
             case messages.RequestVoteReply():
-                return self._on_vote_reply(message)
+                return self._on_request_vote_reply(message)
             case messages.RequestPreVoteReply():
-                return self._on_pre_vote_reply(message)
+                return self._on_request_pre_vote_reply(message)
             case messages.TimeoutNow():
-                return self._take_over(message)
+                return self._on_timeout_now(message)
             case messages.RequestReadIndexReply():
-                self._on_read_reply(message)
+                self._on_request_read_index_reply(message)
             case _:
                 self._note_stale(message)
         return None
@@ -269,15 +260,15 @@ class Raft:
     def _step_leader(self, message: Message) -> Transition | None:
         match message:
             case messages.AppendEntriesReply():
-                return self._on_append_reply(message)
+                return self._on_append_entries_reply(message)
             case messages.RequestVote():
-                self._answer_vote(message)
+                self._on_request_vote(message)
             case messages.InstallSnapshotReply():
-                return self._on_chunk_reply(message)
+                return self._on_install_snapshot_reply(message)
             case messages.RequestReadIndex():
-                self._on_read_request(message)
+                self._on_request_read_index(message)
             case messages.RequestReadIndexReply():
-                self._on_read_reply(message)
+                self._on_request_read_index_reply(message)
             case messages.AppendEntries() | messages.InstallSnapshot():
                 raise BadMessage(
                     f"{message.sender!r} claims to lead term {message.term}, which "
@@ -298,7 +289,7 @@ class Raft:
             self._start_timer()
         else:
             reason = self._why_campaign()
-            if not self._haste:  # a hurried campaign is meant to be short
+            if not self._contact.fast_failover_attempt:  # such an election is meant to be short
                 self._maybe_widen()
             asks_first = Role.PRE_CANDIDATE if self.timing.pre_vote else Role.CANDIDATE
             self._change_role(Transition(asks_first, reason))
@@ -349,11 +340,10 @@ class Raft:
         if self._leadership is not None and peer in self._leadership.progress:
             self._leadership.progress[peer].on_link_lost()
         hint_applies = self.timing.fast_failover and self.timing.pre_vote
-        is_news = peer == self.leader_id and peer != self._lost_leader  # it has two connections
+        # It has two connections: the second loss is no news.
+        is_news = peer == self.leader_id and peer != self._contact.lost_leader
         if self.role is Role.FOLLOWER and is_news and hint_applies:
-            self._leader_heard_s = NEVER
-            self._lost_leader = peer
-            self._haste = FIRST_HASTE
+            self._contact.on_lost(peer)
             self._timer.hurry(now, len(self._other_voters()))
 
     def on_disk_full(self, now: float) -> None:
@@ -408,13 +398,10 @@ class Raft:
             self.term = term
             self.voted_for = None  # only with a new term (hazard V2)
         self.leader_id = leader_id
-        self._campaign = None
+        self._election = None
         self._leadership = None
-        self._lost_leader = None
-        self._haste = 0
-        if was_leader or leader_id is None:
-            # A node that led has heard no leader; a node in a new term has heard none yet.
-            self._leader_heard_s = NEVER
+        # A node that led has heard no leader; a node in a new term has heard none yet.
+        self._contact.on_follower(knows_leader=leader_id is not None and not was_leader)
         self._trace_role(previous, reason)
         if previous is not Role.FOLLOWER:
             # A follower's timer goes on: a term alone is no sign of a leader (paper, section 5.2).
@@ -423,32 +410,31 @@ class Raft:
     def _become_pre_candidate(self, reason: Reason) -> Transition | None:
         previous = self._enter(Role.PRE_CANDIDATE)
         self.leader_id = None  # hazard L4
-        self._lost_leader = None
-        campaign = self._campaign = Campaign(term=self.term + 1, started_s=self._now)
+        self._contact.lost_leader = None
+        election = self._election = Election(term=self.term + 1, started_s=self._now)
         self._trace_role(previous, reason)
-        self._start_campaign_timer()
-        campaign.record(self.node_id, granted=True)
+        self._start_election_timer()
         for peer in self._other_voters():
             request = messages.RequestPreVote(
                 sender=self.node_id,
                 receiver=peer,
                 term=self.term,
-                next_term=campaign.term,
+                next_term=election.term,
                 last_log_index=self.log.last_index,
                 last_log_term=self.log.last_term,
             )
             self._send(request)
-        return self._conclude(campaign)
+        return self._record_vote(self.node_id, granted=True)
 
     def _become_candidate(self, reason: Reason) -> None:
         previous = self._enter(Role.CANDIDATE)
         self.term += 1
         self.voted_for = self.node_id
         self.leader_id = None
-        self._lost_leader = None
-        self._campaign = Campaign(term=self.term, started_s=self._now)
+        self._contact.lost_leader = None
+        self._election = Election(term=self.term, started_s=self._now)
         self._trace_role(previous, reason)
-        self._start_campaign_timer()
+        self._start_election_timer()
         for peer in self._other_voters():
             request = messages.RequestVote(
                 sender=self.node_id,
@@ -463,8 +449,8 @@ class Raft:
     def _become_leader(self, reason: Reason) -> Transition | None:
         previous = self._enter(Role.LEADER)
         self.leader_id = self.node_id
-        self._campaign = None
-        self._haste = 0
+        self._election = None
+        self._contact.fast_failover_attempt = 0
         leadership = self._leadership = Leadership.begin(
             self.node_id,
             self.term,
@@ -484,7 +470,7 @@ class Raft:
     def _become_dead(self, reason: Reason) -> None:
         previous = self._enter(Role.DEAD)
         self.leader_id = None
-        self._campaign = None
+        self._election = None
         self._leadership = None
         self._timer.stop()
         self._out.clear_messages()
@@ -518,28 +504,29 @@ class Raft:
         return not self._disk_is_full and not is_stalled
 
     def _why_campaign(self) -> Reason:
-        if self._lost_leader is not None:
-            return reasons.PeerLost(self._lost_leader)
-        if self._campaign is not None:
-            return reasons.NoWinner(self._now - self._campaign.started_s)
-        if self._leader_heard_s > NEVER:
-            return reasons.NoContact(self._now - self._leader_heard_s)
+        if self._contact.lost_leader is not None:
+            return reasons.PeerLost(self._contact.lost_leader)
+        if self._election is not None:
+            return reasons.NoWinner(self._now - self._election.started_s)
+        if self._contact.heard_s > NEVER:
+            return reasons.NoContact(self._now - self._contact.heard_s)
         return reasons.NoContact(self._timer.timeout_s)
 
     def _maybe_widen(self) -> None:
-        campaign = self._campaign
-        if campaign is not None and campaign.was_too_short(self.node_id) and self._timer.widen():
+        election = self._election
+        if election is not None and election.was_too_short(self.node_id) and self._timer.widen():
             self._trace_widened()
 
-    def _start_campaign_timer(self) -> None:
-        """A campaign that began with a lost connection must not cost a whole timeout when votes
+    def _start_election_timer(self) -> None:
+        """An election that began with a lost connection must not cost a whole timeout when votes
         split: it is tried again soon, a little less soon each time."""
         self._start_timer()
-        if self._haste:
-            self._timer.hurry(self._now, len(self._other_voters()), self._haste)
-            self._haste += 1
+        attempt = self._contact.fast_failover_attempt
+        if attempt:
+            self._timer.hurry(self._now, len(self._other_voters()), attempt)
+            self._contact.fast_failover_attempt += 1
 
-    def _take_over(self, request: messages.TimeoutNow) -> Transition | None:
+    def _on_timeout_now(self, request: messages.TimeoutNow) -> Transition | None:
         """The leader asks for it: no need for a pre-vote (dissertation 3.10)."""
         may_ask = request.term == self.term and self.leader_id in (None, request.sender)
         if may_ask and self._may_campaign():
@@ -548,7 +535,7 @@ class Raft:
 
     # -- election: voting (paper, figure 2, RequestVote) ----------------------------------
 
-    def _answer_vote(self, request: messages.RequestVote) -> None:
+    def _on_request_vote(self, request: messages.RequestVote) -> None:
         """Paper, figure 2, RequestVote; and section 5.4.1."""
         grant = (
             request.term == self.term
@@ -581,7 +568,7 @@ class Raft:
             and self._hears_leader_other_than(request.sender)
         )
 
-    def _answer_pre_vote(self, request: messages.RequestPreVote) -> None:
+    def _on_request_pre_vote(self, request: messages.RequestPreVote) -> None:
         """Dissertation 9.6. Changes neither term, vote nor timer (hazards V4, L3)."""
         granted = (
             request.next_term > self.term
@@ -606,26 +593,18 @@ class Raft:
         loss: a node that cannot win must not keep others from it."""
         return (
             self.role is Role.PRE_CANDIDATE
-            and self._haste == FIRST_HASTE + 1
-            and self._campaign is not None
-            and self._campaign.term == request.next_term
+            and self._contact.is_first_attempt
+            and self._election is not None
+            and self._election.term == request.next_term
             and self.node_id > request.sender
             and (self.log.last_term, self.log.last_index)
             == (request.last_log_term, request.last_log_index)
         )
 
     def _hears_leader_other_than(self, candidate: NodeId) -> bool:
-        """A leader that asks for votes leads no more: it is not protected from itself (L3)."""
         if self._leadership is not None:
             return True
-        if self.leader_id is None and self.timing.lease_s is not None:
-            # A leader of an earlier term, or one whom an earlier life of this node has answered,
-            # may still read by its lease: a later term alone does not end that.
-            promised_s = max(self._promised_s, self._started_s)
-            return self._now - promised_s < self.timing.leader_protection_s
-        if self.leader_id is None or self.leader_id == candidate:
-            return False
-        return self._now - self._leader_heard_s < self.timing.leader_protection_s
+        return self._contact.protects(self.leader_id, candidate, self._now, self.timing)
 
     def _removed_by(self, peer: NodeId) -> LogIndex:
         """The committed configuration that does not have this peer, for it to learn; or 0."""
@@ -635,10 +614,10 @@ class Raft:
 
     # -- election: counting ---------------------------------------------------------------
 
-    def _on_vote_reply(self, reply: messages.RequestVoteReply) -> Transition | None:
-        campaign = self._campaign
-        if campaign is not None:
-            campaign.anyone_answered = True
+    def _on_request_vote_reply(self, reply: messages.RequestVoteReply) -> Transition | None:
+        election = self._election
+        if election is not None:
+            election.anyone_answered = True
         if self._is_news_of_removal(reply.removed_index):
             return self._note_removed(reply.removed_index)
         if self.role is not Role.CANDIDATE or reply.term != self.term:
@@ -646,16 +625,16 @@ class Raft:
             return None
         return self._record_vote(reply.sender, granted=reply.vote_granted)
 
-    def _on_pre_vote_reply(self, reply: messages.RequestPreVoteReply) -> Transition | None:
-        campaign = self._campaign
-        if campaign is not None:
-            campaign.anyone_answered = True
+    def _on_request_pre_vote_reply(self, reply: messages.RequestPreVoteReply) -> Transition | None:
+        election = self._election
+        if election is not None:
+            election.anyone_answered = True
         if self._is_news_of_removal(reply.removed_index):
             return self._note_removed(reply.removed_index)
         if (
-            campaign is None
+            election is None
             or self.role is not Role.PRE_CANDIDATE
-            or reply.next_term != campaign.term
+            or reply.next_term != election.term
         ):
             self._note_stale(reply)
             return None
@@ -666,16 +645,13 @@ class Raft:
         return removed_index > 0 and removed_index >= self.configuration.index
 
     def _record_vote(self, voter: NodeId, *, granted: bool) -> Transition | None:
-        campaign = self._campaign
-        if campaign is None:
-            raise InvariantViolation(f"a vote of {voter!r} counted without a campaign")
-        campaign.record(voter, granted)
-        return self._conclude(campaign)
-
-    def _conclude(self, campaign: Campaign) -> Transition | None:
-        if campaign.outcome(self.configuration) is not Outcome.WON:
+        election = self._election
+        if election is None:
+            raise InvariantViolation(f"a vote of {voter!r} counted without an election")
+        outcome = election.record(voter, self.configuration, granted=granted)
+        if outcome is not Outcome.WON:
             return None
-        votes = campaign.granted_count(self.configuration)
+        votes = election.granted_count(self.configuration)
         if self.role is Role.PRE_CANDIDATE:
             return Transition(Role.CANDIDATE, reasons.PreVoteWon(votes))
         if self.tracing:
@@ -699,16 +675,14 @@ class Raft:
                 f"{self.leader_id!r} leads"
             )
         self.leader_id = message.sender
-        self._leader_heard_s = self._promised_s = self._now
-        self._lost_leader = None
-        self._haste = 0
+        self._contact.on_heard(self._now)
         if self._timer.narrow():
             self._trace_widened()
             self._start_timer()
         else:
             self._timer.restart(self._now)
 
-    def _follow(self, message: messages.AppendEntries) -> None:
+    def _on_append_entries(self, message: messages.AppendEntries) -> None:
         """Paper, figure 2, AppendEntries."""
         self._hear_leader(message)
         covered = message.prev_log_index + len(message.entries)
@@ -820,7 +794,7 @@ class Raft:
         else:
             self.log.append_one(Entry(index, self.term, b"", EntryKind.NOOP))
 
-    def _on_append_reply(self, reply: messages.AppendEntriesReply) -> Transition | None:
+    def _on_append_entries_reply(self, reply: messages.AppendEntriesReply) -> Transition | None:
         leadership = self._leadership
         if leadership is None or reply.term < self.term or reply.sender not in leadership.progress:
             self._note_stale(reply)
@@ -964,7 +938,7 @@ class Raft:
             else:
                 self._send(messages.RequestReadIndex(self.node_id, leader_id, self.term, number))
 
-    def _on_read_request(self, request: messages.RequestReadIndex) -> None:
+    def _on_request_read_index(self, request: messages.RequestReadIndex) -> None:
         if self._leadership is not None and self._leadership.reads.has_room:
             self._leadership.reads.add(ReadRequest(request.sender, request.number))
 
@@ -989,7 +963,7 @@ class Raft:
                     )
                 )
 
-    def _on_read_reply(self, reply: messages.RequestReadIndexReply) -> None:
+    def _on_request_read_index_reply(self, reply: messages.RequestReadIndexReply) -> None:
         """Good whatever its term: a quorum confirmed its sender after the read was asked for."""
         self._confirmed(reply.number, reply.read_index)
 
@@ -1259,7 +1233,7 @@ class Raft:
             return None
         return progress if progress.snapshot_offset == request.offset else None
 
-    def _on_chunk_reply(self, reply: messages.InstallSnapshotReply) -> Transition | None:
+    def _on_install_snapshot_reply(self, reply: messages.InstallSnapshotReply) -> Transition | None:
         leadership = self._leadership
         if leadership is None or reply.term < self.term or reply.sender not in leadership.progress:
             return None
@@ -1301,7 +1275,7 @@ class Raft:
                 f"configuration: {problem}"
             )
 
-    def _receive_chunk(self, message: messages.InstallSnapshot) -> None:
+    def _on_install_snapshot(self, message: messages.InstallSnapshot) -> None:
         """Paper, figure 13, with a resumable transfer.
 
         One chunk at a time, and none while a snapshot waits to be installed: the storage holds
