@@ -15,11 +15,10 @@ from typing import final
 
 import trio
 
-from .core.change import MembershipChange, Stage
 from .core.errors import ConfigurationConflict, NodeDead, NotLeader, OutcomeUnknown, TransferFailed
 from .core.leadership import Leadership
-from .core.membership import AddLearner, Change, ChangeVoters
 from .core.raft import Raft
+from .core.reconfiguration import AddLearner, Change, ChangeVoters, MembershipChange, Stage
 from .core.types import LogIndex, NodeId
 from .driver import Driver
 

@@ -26,13 +26,13 @@ from .applying import Applying
 from .barriers import ReadBarriers
 from .bootstrap import bootstrapped, voters_ignored
 from .core import events
-from .core.change import MembershipChange, Transfer
 from .core.config import Limits, Timing
 from .core.errors import DiskFull, NodeDead, SnapshotGone
-from .core.membership import Change
 from .core.messages import Message
 from .core.raft import Raft
 from .core.ready import ChunkRequest, Ready, SnapshotChunk
+from .core.reconfiguration import Change, MembershipChange
+from .core.transfer import Transfer
 from .core.types import Address, Configuration, LogIndex, NodeId, Recovered, SnapshotMeta, Term
 from .event_stream import EventStream, NodeEvent
 from .logs import TraceLogger

@@ -33,8 +33,8 @@ from .background import running_beside
 from .core import reasons
 from .core.config import Limits, Timing
 from .core.errors import ConfigError, NodeDead, NotLeader, ProposalDropped, RaftError
-from .core.membership import AddLearner, Change, ChangeVoters, Remove
 from .core.raft import Raft
+from .core.reconfiguration import AddLearner, Change, ChangeVoters, Remove
 from .core.types import Address, Configuration, LogIndex, NodeId, Recovered, Role
 from .driver import Driver
 from .event_stream import EventStream

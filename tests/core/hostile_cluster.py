@@ -21,7 +21,6 @@ from typing import Final
 
 import attrs
 
-from trioraft.core.change import MembershipChange, Stage
 from trioraft.core.config import Limits, Timing
 from trioraft.core.errors import (
     ConfigError,
@@ -31,7 +30,14 @@ from trioraft.core.errors import (
     ProposalDropped,
     TransferFailed,
 )
-from trioraft.core.membership import AddLearner, Change, ChangeVoters, Remove
+from trioraft.core.reconfiguration import (
+    AddLearner,
+    Change,
+    ChangeVoters,
+    MembershipChange,
+    Remove,
+    Stage,
+)
 from trioraft.core.types import LogIndex, NodeId, Role
 
 from .conversation import Actor

@@ -20,7 +20,6 @@ from typing import Final
 import attrs
 
 from . import quorum
-from .change import MembershipChange, Transfer
 from .config import Limits, Timing
 from .errors import InvariantViolation
 from .log import RaftLog
@@ -28,6 +27,8 @@ from .messages import AppendEntries, AppendEntriesReply, InstallSnapshotReply, T
 from .progress import Progress, ProgressState
 from .reads import PendingReads
 from .ready import ChunkRequest
+from .reconfiguration import MembershipChange
+from .transfer import Transfer
 from .types import Configuration, LogIndex, NodeId, SnapshotMeta, Term
 
 COMMIT_NOTICE_DELAY_S: Final = 0.002
@@ -57,7 +58,7 @@ class Leadership:
     change: MembershipChange | None = None
     """The change of members that is under way, if this leader carries one out."""
     transfer: Transfer | None = None
-    """The handing-over that is under way: no command is taken meanwhile."""
+    """The leadership transfer that is under way: no command is taken meanwhile."""
     reads: PendingReads = attrs.field(factory=PendingReads)
     departing: dict[NodeId, tuple[LogIndex, float]] = attrs.field(factory=dict)
     """Members that were taken out and shall learn it: by which entry, and how long we try."""

@@ -21,7 +21,6 @@ import attrs
 import msgspec
 
 from . import events, messages, reasons
-from .change import CatchUp, MembershipChange, Stage, Transfer
 from .config import Limits, Timing
 from .election import NEVER, Election, LeaderContact
 from .errors import (
@@ -36,24 +35,25 @@ from .errors import (
 )
 from .leadership import Leadership
 from .log import RaftLog
-from .membership import (
-    Change,
-    Membership,
-    configuration_entry,
-    configuration_of,
-    goal_of,
-    next_step,
-    problem_with,
-    without_outgoing,
-)
 from .messages import Message
 from .outbox import Outbox
 from .progress import Progress
 from .quorum import Outcome
-from .reads import ConfirmedRead, OpenRead, ReadRequest
+from .reads import ConfirmedRead, OpenReads, ReadRequest
 from .ready import ChunkRequest, Ready, SnapshotChunk
 from .reasons import Reason
+from .reconfiguration import (
+    Change,
+    Membership,
+    MembershipChange,
+    Stage,
+    configuration_entry,
+    configuration_of,
+    problem_with,
+    without_outgoing,
+)
 from .timer import ElectionTimer
+from .transfer import Transfer
 from .types import (
     Configuration,
     Entry,
@@ -70,8 +70,6 @@ from .types import (
 OF_LEADER: Final = (messages.AppendEntries, messages.InstallSnapshot)
 _CONFIGURATION: Final = int(EntryKind.CONFIGURATION)  # comparing with an enum costs more
 NEVER_DUE: Final = float("inf")
-FIRST_NUMBER_BITS: Final = 60
-"""Width of the range from which a life's first number is drawn."""
 
 _F, _P, _C, _L, _D = Role.FOLLOWER, Role.PRE_CANDIDATE, Role.CANDIDATE, Role.LEADER, Role.DEAD
 
@@ -143,8 +141,7 @@ class Raft:
         self._now = NEVER
         self._disk_is_full = False
         self._chunk_under_way = False  # handed to the storage, and not answered yet
-        self._open_reads: dict[int, OpenRead] = {}
-        self._read_number: int | None = None  # of the last read; None: none was asked in this life
+        self._open_reads: Final = OpenReads(rng, timing.election_timeout_s[0])
         self._out: Final = Outbox(recovered.hard_state)
         self._applying_index = self.log.applied_index  # handed out to be applied
 
@@ -906,35 +903,28 @@ class Raft:
             The read's number.
         """
         self._now = now
-        if self._read_number is None:
-            self._read_number = self._rng.getrandbits(FIRST_NUMBER_BITS)
-        self._read_number += 1
-        number = self._read_number
+        number = self._open_reads.new_number()
         leadership = self._leadership
         may_answer = leadership is not None and lease and leadership.has_lease(now)
         if may_answer and self._has_committed_own_term():
             self._out.reads.append(ConfirmedRead(number, self.log.commit_index))
         else:
-            self._open_reads[number] = OpenRead()
+            self._open_reads.open(number)
         return number
 
     def forget_read(self, number: int) -> None:
         """Nobody wants this read any more."""
-        self._open_reads.pop(number, None)
+        self._open_reads.close(number)
 
     def _ask_for_reads(self) -> None:
         """Pass open reads to whoever leads now; called whenever there may be news."""
-        leader_id = self.leader_id
+        leader_id, leadership = self.leader_id, self._leadership
         if leader_id is None:
             return
-        patience_s = self.timing.election_timeout_s[0]
-        for number, read in self._open_reads.items():
-            is_patient = self._leadership is not None or self._now - read.asked_s < patience_s
-            if read.asked == leader_id and read.asked_term == self.term and is_patient:
-                continue
-            read.asked, read.asked_term, read.asked_s = leader_id, self.term, self._now
-            if self._leadership is not None:
-                self._leadership.reads.add(ReadRequest(self.node_id, number))
+        is_own = leadership is not None
+        for number in self._open_reads.to_ask(leader_id, self.term, self._now, is_own=is_own):
+            if leadership is not None:
+                leadership.reads.add(ReadRequest(self.node_id, number))
             else:
                 self._send(messages.RequestReadIndex(self.node_id, leader_id, self.term, number))
 
@@ -968,7 +958,7 @@ class Raft:
         self._confirmed(reply.number, reply.read_index)
 
     def _confirmed(self, number: int, index: LogIndex) -> None:
-        if self._open_reads.pop(number, None) is not None:
+        if self._open_reads.close(number):
             self._out.reads.append(ConfirmedRead(number, index))
 
     # -- reconfiguration (paper, section 6) -----------------------------------------------
@@ -999,16 +989,12 @@ class Raft:
             raise NotLeader(self.leader_id)
         self._check_no_conflict(leadership, expected_index)
         self._now = now
-        goal = goal_of(change, self.configuration)
-        begun = MembershipChange(goal)
-        if _are_same(goal, self.configuration):
-            begun.goal = self.configuration
-            begun.stage = Stage.DONE
+        begun = MembershipChange.begin(change, self.configuration)
+        if begun.has_ended:
             return begun
         leadership.change = begun
-        step = next_step(goal, self.configuration)
-        if step.outgoing and self._joining(begun):
-            self._begin_catching_up(leadership, begun)  # they are learners already
+        if begun.must_catch_up(self.configuration):
+            self._begin_catching_up(leadership, begun)
         else:
             self._continue_change(leadership, begun)
         return begun
@@ -1048,17 +1034,8 @@ class Raft:
         return change.has_ended
 
     def _continue_change(self, leadership: Leadership, change: MembershipChange) -> None:
-        """Append the next configuration on the way to the goal."""
-        step = next_step(change.goal, self.configuration)
-        if step is change.goal:
-            change.stage = Stage.FINAL
-        elif step.outgoing:
-            change.stage = Stage.JOINT
-        else:
-            change.stage = Stage.ADDING
-        appended = self._append_configuration(leadership, step)
-        if change.stage is Stage.FINAL:
-            change.goal = appended
+        step = change.advance(self.configuration)
+        change.on_appended(self._append_configuration(leadership, step))
 
     def _append_configuration(
         self, leadership: Leadership, configuration: Configuration
@@ -1069,26 +1046,15 @@ class Raft:
         leadership.follow(self.configuration, self._now)
         return self.configuration
 
-    def _joining(self, change: MembershipChange) -> list[NodeId]:
-        """The nodes that are to vote and do not yet."""
-        return [node for node in change.goal.voters if node not in self.configuration.voters]
-
     def _begin_catching_up(self, leadership: Leadership, change: MembershipChange) -> None:
-        change.stage = Stage.CATCHING_UP
-        for node in self._joining(change):
-            change.joining[node] = CatchUp(self.log.last_index, self._now)
+        change.begin_catching_up(self.configuration, self.log.last_index, self._now)
         for node in change.joining:
             self._on_joining_heard(leadership, node)
 
     def _on_joining_heard(self, leadership: Leadership, node: NodeId) -> None:
-        """A joining node may have answered: has it caught up, and with it all?
-
-        A node that holds everything and does not answer any more gets no vote: it would be one of
-        those that the next commit waits for. While the leadership is being handed over nothing is
-        appended: whoever takes over could not be elected with a shorter log.
-        """
+        """A joining node may have answered: has it caught up, and with it all?"""
         change = leadership.change
-        if change is None or change.stage is not Stage.CATCHING_UP or node not in change.joining:
+        if change is None or not change.awaits(node):
             return
         change.joining[node].on_matched(
             leadership.progress[node].match_index,
@@ -1096,11 +1062,11 @@ class Raft:
             self._now,
             self.timing.election_timeout_s[0],
         )
-        is_ready = leadership.transfer is None and all(
-            catch_up.is_done and leadership.has_heard_lately(other, self._now)
-            for other, catch_up in change.joining.items()
-        )
-        if is_ready:
+        # While the leadership is being transferred nothing is appended: whoever takes over could
+        # not be elected with a shorter log.
+        if leadership.transfer is None and change.has_caught_up(
+            lambda peer: leadership.has_heard_lately(peer, self._now)
+        ):
             self._continue_change(leadership, change)
 
     def _track_configurations(self, cut_from: LogIndex | None, entries: Sequence[Entry]) -> None:
@@ -1176,16 +1142,10 @@ class Raft:
         return leadership.transfer
 
     def _advance_transfer(self, leadership: Leadership) -> None:
-        """Ask the target to campaign, once it holds the whole log. Asked again with each
-        heartbeat: the request may be lost."""
         transfer = leadership.transfer
-        if transfer is None or transfer.was_asked:
+        if transfer is None:
             return
-        progress = leadership.progress.get(transfer.target)
-        last_index = self.log.last_index
-        if progress is None or progress.match_index < last_index:
-            return
-        if self.log.commit_index == last_index:  # so that nobody is left without an outcome
+        if transfer.may_ask(leadership.progress.get(transfer.target), self.log):
             transfer.was_asked = True
             self._send(leadership.timeout_now(transfer.target))
 
@@ -1439,15 +1399,6 @@ class Raft:
         votes = (messages.RequestVoteReply, messages.RequestPreVoteReply)
         if self.tracing and isinstance(message, votes):
             self._out.trace(events.StaleReply(self._now, message, self.role))
-
-
-def _are_same(one: Configuration, other: Configuration) -> bool:
-    return (one.voters, one.outgoing, one.learners, one.addresses) == (
-        other.voters,
-        other.outgoing,
-        other.learners,
-        other.addresses,
-    )
 
 
 def _recovered_membership(recovered: Recovered) -> Membership:

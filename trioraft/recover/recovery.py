@@ -19,7 +19,7 @@ from pathlib import Path
 import attrs
 
 from ..core.errors import BadMessage, ConfigError, StorageError
-from ..core.membership import Membership, configuration_entry, configuration_of
+from ..core.reconfiguration import Membership, configuration_entry, configuration_of
 from ..core.types import Address, Configuration, Entry, HardState, LogIndex, NodeId, Term
 from ..storage.looking import StoredNode, look_into
 from ..storage.sqlite import SQLiteStorage

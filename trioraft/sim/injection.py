@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from ..core.errors import ConfigError, ConfigurationConflict, NotLeader, TransferFailed
-from ..core.membership import AddLearner, Change, ChangeVoters, Remove
 from ..core.raft import Raft
+from ..core.reconfiguration import AddLearner, Change, ChangeVoters, Remove
 from ..core.types import NodeId
 from .agenda import Agenda
 from .clients import Crowd

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import deque
 
-from trioraft.core.change import Transfer
 from trioraft.core.errors import ProposalDropped
 from trioraft.core.leadership import Leadership
 from trioraft.core.messages import RequestVote
 from trioraft.core.raft import Raft, Transition
 from trioraft.core.reasons import Reason
+from trioraft.core.transfer import Transfer
 from trioraft.core.types import LogIndex, NodeId
 
 from .bug import broken_core

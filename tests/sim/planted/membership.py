@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from trioraft.core.errors import ConfigurationConflict
 from trioraft.core.leadership import Leadership
-from trioraft.core.membership import Membership, without_outgoing
 from trioraft.core.raft import Raft, Transition
 from trioraft.core.reasons import Reason
+from trioraft.core.reconfiguration import Membership, without_outgoing
 from trioraft.core.types import Configuration, LogIndex
 
 from .bug import broken_core, patched
