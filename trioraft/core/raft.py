@@ -4,7 +4,8 @@ Rules of this file:
 
 * No I/O, no clock, no randomness of its own: time comes in as `now`, chance as `rng`. The same
   inputs give the same outputs, byte for byte.
-* `step` looks at the term once, for every message (paper, section 5.1), then dispatches by role.
+* `step` looks at the term once, for every message (paper, section 5.1), then dispatches by role:
+  a `Leadership` exists exactly while this node leads, an `Election` while it asks for votes.
 * What a peer must not send is `BadMessage`; what must not be is `InvariantViolation`.
 * Whoever sends says what the message waits for: nothing, the term, or the whole write.
 * Helpers return what they decide about the role (`Transition`); inputs carry it out, in one funnel,
@@ -37,7 +38,6 @@ from .leadership import Leadership
 from .log import RaftLog
 from .messages import Message
 from .outbox import Outbox
-from .progress import Progress
 from .quorum import Outcome
 from .reads import ConfirmedRead, OpenReads, ReadRequest
 from .ready import ChunkRequest, Ready, SnapshotChunk
@@ -208,13 +208,12 @@ class Raft:
                 self._refuse_vote(message)
                 return
             self._adopt_term(message)
-        match self.role:
-            case Role.FOLLOWER:
-                transition = self._step_follower(message)
-            case Role.PRE_CANDIDATE | Role.CANDIDATE:
-                transition = self._step_candidate(message)
-            case Role.LEADER | Role.DEAD:
-                transition = self._step_leader(message)
+        if self._leadership is not None:
+            transition = self._step_leader(message, self._leadership)
+        elif self._election is not None:
+            transition = self._step_candidate(message, self._election)
+        else:
+            transition = self._step_follower(message)
         if transition is not None:
             self._change_role(transition)
 
@@ -234,18 +233,19 @@ class Raft:
                 self._note_stale(message)
         return None
 
-    def _step_candidate(self, message: Message) -> Transition | None:
+    def _step_candidate(self, message: Message, election: Election) -> Transition | None:
         match message:
             case messages.AppendEntries() | messages.InstallSnapshot():
+                # Somebody else has won this very term (paper, section 5.2).
                 heard = reasons.LeaderHeard(message.sender)
                 self._become_follower(self.term, message.sender, heard)
                 return self._step_follower(message)
             case messages.RequestVote():
                 self._on_request_vote(message)
             case messages.RequestVoteReply():
-                return self._on_request_vote_reply(message)
+                return self._on_request_vote_reply(message, election)
             case messages.RequestPreVoteReply():
-                return self._on_request_pre_vote_reply(message)
+                return self._on_request_pre_vote_reply(message, election)
             case messages.TimeoutNow():
                 return self._on_timeout_now(message)
             case messages.RequestReadIndexReply():
@@ -254,16 +254,17 @@ class Raft:
                 self._note_stale(message)
         return None
 
-    def _step_leader(self, message: Message) -> Transition | None:
+    def _step_leader(self, message: Message, leadership: Leadership) -> Transition | None:
         match message:
             case messages.AppendEntriesReply():
-                return self._on_append_entries_reply(message)
+                return self._on_append_entries_reply(message, leadership)
             case messages.RequestVote():
                 self._on_request_vote(message)
             case messages.InstallSnapshotReply():
-                return self._on_install_snapshot_reply(message)
+                return self._on_install_snapshot_reply(message, leadership)
             case messages.RequestReadIndex():
-                self._on_request_read_index(message)
+                if leadership.reads.has_room:
+                    leadership.reads.add(ReadRequest(message.sender, message.number))
             case messages.RequestReadIndexReply():
                 self._on_request_read_index_reply(message)
             case messages.AppendEntries() | messages.InstallSnapshot():
@@ -313,8 +314,9 @@ class Raft:
         vote_term = self._out.on_persisted(number, self.log)
         if self._leadership is not None:
             self._change_role(self._maybe_commit(self._leadership))
-        elif self.role is Role.CANDIDATE and vote_term == self.term:
-            self._change_role(self._record_vote(self.node_id, granted=True))
+        elif self._election is not None and vote_term == self._election.term == self.term:
+            # Our own vote counts like any other: once it is durable (hazard V1).
+            self._change_role(self._record_vote(self._election, self.node_id, granted=True))
 
     def on_applied(self, index: LogIndex) -> None:
         """Entries up to `index` are applied to the state machine."""
@@ -421,7 +423,7 @@ class Raft:
                 last_log_term=self.log.last_term,
             )
             self._send(request)
-        return self._record_vote(self.node_id, granted=True)
+        return self._record_vote(election, self.node_id, granted=True)
 
     def _become_candidate(self, reason: Reason) -> None:
         previous = self._enter(Role.CANDIDATE)
@@ -441,27 +443,33 @@ class Raft:
                 last_log_term=self.log.last_term,
                 leadership_transfer=isinstance(reason, reasons.TransferFrom),
             )
-            self._send_after_persist(request)
+            self._send_after_persist(request)  # once our own vote is durable (hazard V1)
 
     def _become_leader(self, reason: Reason) -> Transition | None:
         previous = self._enter(Role.LEADER)
         self.leader_id = self.node_id
         self._election = None
         self._contact.fast_failover_attempt = 0
-        leadership = self._leadership = Leadership.begin(
-            self.node_id,
-            self.term,
-            self.configuration,
-            self.log,
-            self.timing,
-            self.limits,
+        leadership = self._leadership = Leadership(
+            node_id=self.node_id,
+            term=self.term,
+            log=self.log,
+            timing=self.timing,
+            limits=self.limits,
             quorum_timeout_s=self._timer.timeout_s / self._timer.factor,
-            now=self._now,
+            heartbeat_deadline=self._now + self.timing.heartbeat_interval_s,
         )
+        leadership.follow(self.configuration, self._now)
         if self._timer.narrow():
             self._trace_widened()
         self._trace_role(previous, reason)
-        self._append_first_entry(leadership)
+        # An entry of its own term: earlier ones are committed through it (paper, 5.4.2 and 8).
+        if self.configuration.index == 0:
+            # The very first leader begins with the bootstrap configuration: from then on it stands
+            # in the log, and nodes that are opened with other voters do no harm.
+            self._append_configuration(leadership, self.configuration)
+        else:
+            self.log.append_one(Entry(self.log.last_index + 1, self.term, b"", EntryKind.NOOP))
         return self._watch_leadership(leadership)
 
     def _become_dead(self, reason: Reason) -> None:
@@ -477,8 +485,8 @@ class Raft:
         if self.tracing:
             self._out.trace(events.TermOutOfDate(self._now, message))
         reason: Reason = reasons.HigherTerm(message.term, message.sender)
-        is_handing_over = isinstance(message, messages.RequestVote) and message.leadership_transfer
-        if self._leadership is not None and is_handing_over:
+        is_transfer = isinstance(message, messages.RequestVote) and message.leadership_transfer
+        if self._leadership is not None and is_transfer:
             reason = reasons.TransferTo(message.sender)
         self._become_follower(message.term, None, reason)
 
@@ -536,18 +544,18 @@ class Raft:
         """Paper, figure 2, RequestVote; and section 5.4.1."""
         grant = (
             request.term == self.term
-            and self.voted_for in (None, request.sender)
+            and self.voted_for in (None, request.sender)  # one vote a term (paper, 5.2)
             and self.role is Role.FOLLOWER
             and not self._protects_leader(request)
             and self.leader_id in (None, request.sender)
-            and self.log.is_up_to_date(request.last_log_index, request.last_log_term)
+            and self.log.is_up_to_date(request.last_log_index, request.last_log_term)  # 5.4.1
         )
         if not grant:
             self._refuse_vote(request)
             return
         self.voted_for = request.sender
         self._start_timer()  # paper, section 5.2: granting a vote restarts it
-        self._send_after_persist(
+        self._send_after_persist(  # once the vote is durable (hazard V1)
             messages.RequestVoteReply(self.node_id, request.sender, self.term, True)
         )
 
@@ -611,42 +619,42 @@ class Raft:
 
     # -- election: counting ---------------------------------------------------------------
 
-    def _on_request_vote_reply(self, reply: messages.RequestVoteReply) -> Transition | None:
-        election = self._election
-        if election is not None:
-            election.anyone_answered = True
+    def _on_request_vote_reply(
+        self, reply: messages.RequestVoteReply, election: Election
+    ) -> Transition | None:
+        election.anyone_answered = True
         if self._is_news_of_removal(reply.removed_index):
-            return self._note_removed(reply.removed_index)
+            return self._give_up_removed(reply.removed_index)
+        # A vote of another term is not for this election (hazard V3), nor is it a pre-vote (V4).
         if self.role is not Role.CANDIDATE or reply.term != self.term:
             self._note_stale(reply)
             return None
-        return self._record_vote(reply.sender, granted=reply.vote_granted)
+        return self._record_vote(election, reply.sender, granted=reply.vote_granted)
 
-    def _on_request_pre_vote_reply(self, reply: messages.RequestPreVoteReply) -> Transition | None:
-        election = self._election
-        if election is not None:
-            election.anyone_answered = True
+    def _on_request_pre_vote_reply(
+        self, reply: messages.RequestPreVoteReply, election: Election
+    ) -> Transition | None:
+        election.anyone_answered = True
         if self._is_news_of_removal(reply.removed_index):
-            return self._note_removed(reply.removed_index)
-        if (
-            election is None
-            or self.role is not Role.PRE_CANDIDATE
-            or reply.next_term != election.term
-        ):
+            return self._give_up_removed(reply.removed_index)
+        if self.role is not Role.PRE_CANDIDATE or reply.next_term != election.term:
             self._note_stale(reply)
             return None
-        return self._record_vote(reply.sender, granted=reply.vote_granted)
+        return self._record_vote(election, reply.sender, granted=reply.vote_granted)
 
     def _is_news_of_removal(self, removed_index: LogIndex) -> bool:
         """Committed at that index: ours, if it stands there too, is that one or is void."""
         return removed_index > 0 and removed_index >= self.configuration.index
 
-    def _record_vote(self, voter: NodeId, *, granted: bool) -> Transition | None:
-        election = self._election
-        if election is None:
-            raise InvariantViolation(f"a vote of {voter!r} counted without an election")
-        outcome = election.record(voter, self.configuration, granted=granted)
-        if outcome is not Outcome.WON:
+    def _give_up_removed(self, index: LogIndex) -> Transition:
+        """Nobody waits for this candidate any more: it campaigns no longer (hazard L8)."""
+        self.removed_index = index
+        return Transition(Role.FOLLOWER, reasons.Removed(index))
+
+    def _record_vote(
+        self, election: Election, voter: NodeId, *, granted: bool
+    ) -> Transition | None:
+        if election.record(voter, self.configuration, granted=granted) is not Outcome.WON:
             return None
         votes = election.granted_count(self.configuration)
         if self.role is Role.PRE_CANDIDATE:
@@ -688,11 +696,11 @@ class Raft:
         if self.log.term_at(message.prev_log_index) != message.prev_log_term:
             self._reply_failure(message, conflict=self.log.conflict_hint(message.prev_log_index))
             return
-        cut_from = self.log.merge(message.entries)
+        cut_from = self.log.merge(message.entries)  # truncates where they contradict ours
         if cut_from is not None:
-            self._out.clip_writes(cut_from - 1)
+            self._out.clip_writes(cut_from - 1)  # hazard D2
         self._track_configurations(cut_from, message.entries)
-        # Hazard A7: only what this message covers is known to be the leader's.
+        # Only what this message covers is known to be the leader's (hazards A5, A7).
         self._commit_to(min(message.leader_commit, covered))
         self._reply_success(message, covered)
 
@@ -742,7 +750,7 @@ class Raft:
         if match_index <= self.log.stable_index and not self._out.is_installing:
             self._send_once_term_is_durable(reply)
         else:
-            self._send_after_persist(reply)
+            self._send_after_persist(reply)  # an acknowledgement is a promise (hazard D1)
 
     def _reply_failure(
         self, message: messages.AppendEntries, *, conflict: tuple[LogIndex, Term]
@@ -768,13 +776,13 @@ class Raft:
 
         Raises:
             NotLeader: this node does not lead; the command was not taken.
-            ProposalDropped: leadership is being handed over; the command was not taken.
+            ProposalDropped: leadership is being transferred; the command was not taken.
         """
         if self._leadership is None:
             raise NotLeader(self.leader_id)
         if self._leadership.transfer is not None:
             raise ProposalDropped(
-                f"leadership is being handed over to {self._leadership.transfer.target!r}: the "
+                f"leadership is being transferred to {self._leadership.transfer.target!r}: the "
                 "command was not taken; propose it there, or here in a moment"
             )
         self._now = max(self._now, now)  # the caller may look at its clock once for a batch
@@ -782,18 +790,10 @@ class Raft:
         self.log.append_one(Entry(index, self.term, data))
         return index
 
-    def _append_first_entry(self, leadership: Leadership) -> None:
-        """The cluster's very first leader begins with the bootstrap configuration: from then on
-        it stands in the log, and nodes that are opened with other voters do no harm."""
-        index = self.log.last_index + 1
-        if self.configuration.index == 0:
-            self._append_configuration(leadership, self.configuration)
-        else:
-            self.log.append_one(Entry(index, self.term, b"", EntryKind.NOOP))
-
-    def _on_append_entries_reply(self, reply: messages.AppendEntriesReply) -> Transition | None:
-        leadership = self._leadership
-        if leadership is None or reply.term < self.term or reply.sender not in leadership.progress:
+    def _on_append_entries_reply(
+        self, reply: messages.AppendEntriesReply, leadership: Leadership
+    ) -> Transition | None:
+        if reply.term < self.term or reply.sender not in leadership.progress:
             self._note_stale(reply)
             return None
         if reply.match_index > self.log.last_index:
@@ -822,7 +822,9 @@ class Raft:
         return transition
 
     def _watch_leadership(self, leadership: Leadership) -> Transition | None:
-        """Step down if that is due; otherwise look again when it may be."""
+        """Step down if that is due; otherwise look again when it may be. A leader that no quorum
+        answers, or whose disk does not, cannot commit, and would keep others from it
+        (dissertation 6.2; hazard L7)."""
         self._timer.stop()
         self._maybe_give_up_transfer(leadership)
         if leadership.transfer is not None:
@@ -864,15 +866,16 @@ class Raft:
             self._maybe_removed()
 
     def _after_commit(self, leadership: Leadership) -> Transition | None:
-        """The commit index has moved: go on with whatever waited for a configuration."""
+        """The commit index has moved: go on with whatever waited for a configuration. A leader
+        that is taken out leads until that is committed (paper, section 6)."""
         configuration = self.configuration
         if configuration.index > self.log.commit_index:
             return None
         change = leadership.change
-        if configuration.outgoing:
+        if configuration.outgoing:  # committed: only now is it left (hazard M4)
             if change is not None:
                 self._continue_change(leadership, change)
-            else:  # an earlier leader's change (hazard M3)
+            else:  # an earlier leader's change: whoever leads leaves it (hazard M3)
                 self._append_configuration(leadership, without_outgoing(configuration))
         elif change is not None and change.stage is Stage.ADDING:
             self._begin_catching_up(leadership, change)
@@ -927,10 +930,6 @@ class Raft:
                 leadership.reads.add(ReadRequest(self.node_id, number))
             else:
                 self._send(messages.RequestReadIndex(self.node_id, leader_id, self.term, number))
-
-    def _on_request_read_index(self, request: messages.RequestReadIndex) -> None:
-        if self._leadership is not None and self._leadership.reads.has_room:
-            self._leadership.reads.add(ReadRequest(request.sender, request.number))
 
     def _begin_read_round(self, leadership: Leadership) -> None:
         """Ask the followers whether we still lead, for all reads that wait."""
@@ -1007,8 +1006,9 @@ class Raft:
             )
         if leadership.transfer is not None:
             raise ConfigurationConflict(
-                f"leadership is being handed over to {leadership.transfer.target!r}: ask there"
+                f"leadership is being transferred to {leadership.transfer.target!r}: ask there"
             )
+        # Otherwise two leaders' changes could give two disjoint majorities (hazard M1).
         if index > self.log.commit_index or not self._has_committed_own_term():
             raise ConfigurationConflict(
                 f"entry {max(index, self.log.commit_index + 1)} of this leader's term has to be "
@@ -1083,30 +1083,24 @@ class Raft:
             self._out.trace(events.ConfigurationChanged(self._now, self.configuration))
 
     def _maybe_removed(self) -> None:
-        """A committed configuration does not have this node: has it been taken out, or has it not
-        been let in yet?"""
+        """A committed configuration does not have this follower: has it been taken out, or has it
+        not been let in yet?"""
         configuration = self._membership.at(self.log.commit_index)
         was_member = self.node_id in self._membership.before(configuration).members
         if was_member and self.node_id not in configuration.members:
-            self._stay_removed(configuration.index)
+            self._note_removed(configuration.index)
 
-    def _note_removed(self, index: LogIndex) -> Transition | None:
-        """Nobody waits for this candidate any more: it campaigns no longer (hazard L8)."""
-        if self.removed_index is not None:
-            return None
-        self.removed_index = index
-        return Transition(Role.FOLLOWER, reasons.Removed(index))
-
-    def _stay_removed(self, index: LogIndex) -> None:
-        """Nobody waits for this follower any more: it will not campaign (hazard L8)."""
+    def _note_removed(self, index: LogIndex) -> None:
+        """This follower goes on as one, and campaigns no longer (hazard L8)."""
         if self.removed_index is None:
             self.removed_index = index
+            self._contact.on_follower(knows_leader=True)
             self._trace_role(Role.FOLLOWER, reasons.Removed(index))
 
     # -- leadership transfer (dissertation 3.10) ------------------------------------------
 
     def transfer(self, to: NodeId | None, now: float, *, patience_s: float) -> Transfer:
-        """Begin to hand over. The outcome shows in what is returned, and in who leads.
+        """Begin a transfer. Its outcome shows in what is returned, and in who leads.
 
         Args:
             to: who shall lead; None for the voter that can take over soonest.
@@ -1123,7 +1117,7 @@ class Raft:
             raise NotLeader(self.leader_id)
         if leadership.transfer is not None:
             raise TransferFailed(
-                f"leadership is being handed over to {leadership.transfer.target!r} already"
+                f"leadership is being transferred to {leadership.transfer.target!r} already"
             )
         self._now = now
         if to is None:
@@ -1132,7 +1126,8 @@ class Raft:
                 raise TransferFailed("no other voter was heard of lately; nobody can take over")
         elif to == self.node_id or to not in self.configuration.voters:
             raise ConfigError(
-                f"cannot hand over to {to!r}: give one of the other voters, {self._other_voters()}"
+                f"cannot transfer the leadership to {to!r}: give one of the other voters, "
+                f"{self._other_voters()}"
             )
         leadership.transfer = Transfer(to, now, now + patience_s)
         if self.tracing:
@@ -1172,8 +1167,7 @@ class Raft:
     def send_chunk(self, request: ChunkRequest, data: bytes, now: float) -> None:
         """The content that `Ready.chunk_requests` asked for; stale requests are dropped."""
         self._now = now
-        progress = self._asked_for(request)
-        if progress is not None:
+        if self._leadership is not None and self._leadership.awaiting_chunk(request) is not None:
             message = messages.InstallSnapshot(
                 self.node_id, request.receiver, self.term, request.meta, request.offset, data
             )
@@ -1181,21 +1175,15 @@ class Raft:
 
     def on_snapshot_gone(self, request: ChunkRequest) -> None:
         """The snapshot that was asked for was replaced by a newer one: start over with that."""
-        progress = self._asked_for(request)
-        if progress is not None and self.snapshot is not None:
-            progress.on_behind(self.snapshot)
+        if self._leadership is not None and self.snapshot is not None:
+            progress = self._leadership.awaiting_chunk(request)
+            if progress is not None:
+                progress.on_behind(self.snapshot)
 
-    def _asked_for(self, request: ChunkRequest) -> Progress | None:
-        if self._leadership is None:
-            return None
-        progress = self._leadership.progress.get(request.receiver)
-        if progress is None or progress.snapshot != request.meta:
-            return None
-        return progress if progress.snapshot_offset == request.offset else None
-
-    def _on_install_snapshot_reply(self, reply: messages.InstallSnapshotReply) -> Transition | None:
-        leadership = self._leadership
-        if leadership is None or reply.term < self.term or reply.sender not in leadership.progress:
+    def _on_install_snapshot_reply(
+        self, reply: messages.InstallSnapshotReply, leadership: Leadership
+    ) -> Transition | None:
+        if reply.term < self.term or reply.sender not in leadership.progress:
             return None
         if reply.meta.index > self.log.last_index:
             raise BadMessage(
@@ -1274,15 +1262,15 @@ class Raft:
         if self._membership.current != self.configuration:
             self._configuration_changed()
         self._out.clip_writes(self.log.stable_index)
-        self._out.install = meta
-        self._applying_index = meta.index
+        self._out.install = meta  # in the order of all other writes (hazard S1)
+        self._applying_index = meta.index  # what it stands for is not applied again (hazard S1)
         self.snapshot = meta
         if self.tracing:
             installed = events.SnapshotInstalled(self._now, meta.index, meta.size_bytes, sender)
             self._out.trace(installed)
         self._reply_installed(sender, meta)
         if was_member and self.node_id not in self.configuration.members:
-            self._stay_removed(self.configuration.index)
+            self._note_removed(self.configuration.index)
 
     def _reply_installed(self, sender: NodeId, meta: SnapshotMeta) -> None:
         reply = messages.InstallSnapshotReply(

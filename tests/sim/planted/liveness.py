@@ -65,7 +65,7 @@ class LeadsOnWithoutADisk(Raft):
 
 
 class RefusesAfterATransfer(Raft):
-    """Hazard T1: the flag of a handing-over is never cleared: a node that leads again takes no
+    """Hazard T1: the flag of a transfer is never cleared: a node that leads again takes no
     command."""
 
     _is_flagged = False
@@ -77,7 +77,7 @@ class RefusesAfterATransfer(Raft):
 
     def propose(self, data: bytes, now: float) -> LogIndex:
         if self._leadership is not None and self._is_flagged:
-            raise ProposalDropped("leadership is being handed over")
+            raise ProposalDropped("leadership is being transferred")
         return super().propose(data, now)
 
 

@@ -9,6 +9,7 @@ import attrs
 import msgspec
 
 from trioraft.core import messages, reasons
+from trioraft.core.election import Election
 from trioraft.core.errors import CorruptStorage
 from trioraft.core.log import RaftLog
 from trioraft.core.raft import Raft, Transition
@@ -63,17 +64,22 @@ class StepsDownWithoutItsVote(Raft):
 class CountsOldVotes(Raft):
     """Hazard V3: a vote counts in whatever term it comes."""
 
-    def _on_request_vote_reply(self, reply: messages.RequestVoteReply) -> Transition | None:
-        return super()._on_request_vote_reply(msgspec.structs.replace(reply, term=self.term))
+    def _on_request_vote_reply(
+        self, reply: messages.RequestVoteReply, election: Election
+    ) -> Transition | None:
+        reply = msgspec.structs.replace(reply, term=self.term)
+        return super()._on_request_vote_reply(reply, election)
 
 
 class TakesAPreVoteForAVote(Raft):
     """Hazard V4: the answer to a pre-vote counts as a vote."""
 
-    def _on_request_pre_vote_reply(self, reply: messages.RequestPreVoteReply) -> Transition | None:
+    def _on_request_pre_vote_reply(
+        self, reply: messages.RequestPreVoteReply, election: Election
+    ) -> Transition | None:
         if self.role is Role.CANDIDATE and reply.next_term == self.term:
-            return self._record_vote(reply.sender, granted=reply.vote_granted)
-        return super()._on_request_pre_vote_reply(reply)
+            return self._record_vote(election, reply.sender, granted=reply.vote_granted)
+        return super()._on_request_pre_vote_reply(reply, election)
 
 
 class APreVoteChangesItsTerm(Raft):
