@@ -64,7 +64,7 @@ class Leadership:
     _lease_start_s: float = float("-inf")
     _asked_to_campaign: bool = False
 
-    def follow(self, configuration: Configuration, now: float) -> None:
+    def on_configuration(self, configuration: Configuration, now: float) -> None:
         """These are the members: feed the new ones, of whom nothing is known, from the end of the
         log; let those that leave learn it."""
         for peer in configuration.members:

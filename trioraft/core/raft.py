@@ -122,28 +122,32 @@ class Raft:
         self.timing: Final = timing
         self.limits: Final = limits
         self.tracing = tracing
+
+        # On every server, durable before anything is answered (paper, figure 2).
+        self.term: Term = recovered.hard_state.term
+        self.voted_for: NodeId | None = recovered.hard_state.voted_for  # in this very term
         self.log: Final = _recovered_log(recovered)
         self.snapshot: SnapshotMeta | None = recovered.snapshot
+
+        self.role = Role.FOLLOWER
+        self.last_reason: Reason = reasons.Started()
+        self.leader_id: NodeId | None = None  # of this term; itself exactly while it leads
+        self._leadership: Leadership | None = None  # exactly while it leads
+        self._election: Election | None = None  # exactly while it asks for votes or pre-votes
+
         self._membership: Final = _recovered_membership(recovered)
-        self.configuration: Configuration = self._membership.current
+        self.configuration: Configuration = self._membership.current  # committed or not
         self.removed_index: LogIndex | None = None
         """The index of the committed configuration by which this node was removed, if it was."""
-        self.role = Role.FOLLOWER
-        self.term: Term = recovered.hard_state.term
-        self.voted_for: NodeId | None = recovered.hard_state.voted_for
-        self.leader_id: NodeId | None = None
-        self.last_reason: Reason = reasons.Started()
-        self._rng: Final = rng
+
+        self._now = NEVER  # as the last input said
         self._timer: Final = ElectionTimer(timing, rng)
-        self._election: Election | None = None
-        self._leadership: Leadership | None = None
         self._contact: Final = LeaderContact()
-        self._now = NEVER
-        self._disk_is_full = False
-        self._chunk_under_way = False  # handed to the storage, and not answered yet
         self._open_reads: Final = OpenReads(rng, timing.election_timeout_s[0])
         self._out: Final = Outbox(recovered.hard_state)
-        self._applying_index = self.log.applied_index  # handed out to be applied
+        self._applying_index = self.log.applied_index  # handed out: applied_index <= it <= commit
+        self._chunk_under_way = False  # handed to the storage, and not answered yet
+        self._disk_is_full = False
 
     # -- what the caller may look at ------------------------------------------------------
 
@@ -459,7 +463,7 @@ class Raft:
             quorum_timeout_s=self._timer.timeout_s / self._timer.factor,
             heartbeat_deadline=self._now + self.timing.heartbeat_interval_s,
         )
-        leadership.follow(self.configuration, self._now)
+        leadership.on_configuration(self.configuration, self._now)
         if self._timer.narrow():
             self._trace_widened()
         self._trace_role(previous, reason)
@@ -625,7 +629,7 @@ class Raft:
         election.anyone_answered = True
         if self._is_news_of_removal(reply.removed_index):
             return self._give_up_removed(reply.removed_index)
-        # A vote of another term is not for this election (hazard V3), nor is it a pre-vote (V4).
+        # A vote of another term, or for a pre-vote, is not for this one (hazards V3, V4).
         if self.role is not Role.CANDIDATE or reply.term != self.term:
             self._note_stale(reply)
             return None
@@ -1043,7 +1047,7 @@ class Raft:
         entry = configuration_entry(configuration, self.log.last_index + 1, self.term)
         self.log.append_one(entry)
         self._track_configurations(None, (entry,))
-        leadership.follow(self.configuration, self._now)
+        leadership.on_configuration(self.configuration, self._now)
         return self.configuration
 
     def _begin_catching_up(self, leadership: Leadership, change: MembershipChange) -> None:
