@@ -705,7 +705,7 @@ class Raft:
             self._out.clip_writes(cut_from - 1)  # hazard D2
         self._track_configurations(cut_from, message.entries)
         # Only what this message covers is known to be the leader's (hazards A5, A7).
-        self._commit_to(min(message.leader_commit, covered))
+        self._follow_commit(min(message.leader_commit, covered))
         self._reply_success(message, covered)
 
     def _after_base(self, message: messages.AppendEntries) -> messages.AppendEntries:
@@ -857,17 +857,19 @@ class Raft:
         if index is None:
             return None
         self._commit_to(index)
+        leadership.on_commit(self._now)
         return self._after_commit(leadership)
 
-    def _commit_to(self, index: LogIndex) -> None:
-        if not self.log.commit_to(index):
-            return
-        if self._leadership is not None:
-            self._leadership.on_commit(self._now)
-        if self.tracing:
-            self._out.trace(events.CommitAdvanced(self._now, index))
-        if self._leadership is None and self.node_id not in self.configuration.members:
+    def _follow_commit(self, index: LogIndex) -> None:
+        """The leader has committed what this follower holds up to here."""
+        if self._commit_to(index) and self.node_id not in self.configuration.members:
             self._maybe_removed()
+
+    def _commit_to(self, index: LogIndex) -> bool:
+        has_moved = self.log.commit_to(index)
+        if has_moved and self.tracing:
+            self._out.trace(events.CommitAdvanced(self._now, index))
+        return has_moved
 
     def _after_commit(self, leadership: Leadership) -> Transition | None:
         """The commit index has moved: go on with whatever waited for a configuration. A leader
