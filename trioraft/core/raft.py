@@ -819,7 +819,7 @@ class Raft:
     def _on_matched(self, leadership: Leadership, peer: NodeId) -> Transition | None:
         """A follower holds more than before."""
         transition = self._maybe_commit(leadership)
-        if transition is None:
+        if transition is None:  # whoever steps down begins nothing more
             if leadership.change is not None:
                 self._on_joining_heard(leadership, peer)
             self._advance_transfer(leadership)
