@@ -19,14 +19,14 @@ from functools import partial
 from typing import Protocol
 
 from trioraft.core import messages
-from trioraft.core.change import MembershipChange, Transfer
 from trioraft.core.config import Limits, Timing
 from trioraft.core.events import TraceEvent
 from trioraft.core.invariants import ClusterInvariants
-from trioraft.core.membership import Change
 from trioraft.core.messages import Message
 from trioraft.core.raft import Raft
 from trioraft.core.ready import ChunkRequest, Ready
+from trioraft.core.reconfiguration import Change, MembershipChange
+from trioraft.core.transfer import Transfer
 from trioraft.core.types import (
     Configuration,
     Entry,

@@ -15,7 +15,6 @@ from typing import final
 
 import trio
 
-from ..core.change import MembershipChange, Stage
 from ..core.errors import (
     ConfigurationConflict,
     NodeDead,
@@ -24,8 +23,8 @@ from ..core.errors import (
     TransferFailed,
 )
 from ..core.leadership import Leadership
-from ..core.membership import AddLearner, Change, ChangeVoters
 from ..core.raft import Raft
+from ..core.reconfiguration import AddLearner, Change, ChangeVoters, MembershipChange, Stage
 from ..core.types import LogIndex, NodeId
 from .runner import NodeRunner
 

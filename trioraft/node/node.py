@@ -30,7 +30,7 @@ from ..core.errors import (
     ProposalDropped,
     RaftError,
 )
-from ..core.membership import AddLearner, Change, ChangeVoters, Remove
+from ..core.reconfiguration import AddLearner, Change, ChangeVoters, Remove
 from ..core.types import Address, Configuration, LogIndex, NodeId, Recovered, Role
 from ..logs.loggers import EventLogger, TraceLogger
 from ..member.member import Member

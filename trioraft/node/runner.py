@@ -19,13 +19,13 @@ from typing import TypeVar, final
 import trio
 
 from ..core import events
-from ..core.change import MembershipChange, Transfer
 from ..core.config import Limits, Timing
 from ..core.errors import DiskFull, NodeDead, RaftError, SnapshotGone
-from ..core.membership import Change
 from ..core.messages import Message
 from ..core.raft import Raft
 from ..core.ready import ChunkRequest, SnapshotChunk, Write
+from ..core.reconfiguration import Change, MembershipChange
+from ..core.transfer import Transfer
 from ..core.types import Address, LogIndex, NodeId, Recovered, SnapshotMeta, Term
 from ..logs.loggers import TraceLogger
 from ..member.actions import (

@@ -19,8 +19,8 @@ from ..core.errors import (
     NotLeader,
     TransferFailed,
 )
-from ..core.membership import AddLearner, Change, ChangeVoters, Remove
 from ..core.raft import Raft
+from ..core.reconfiguration import AddLearner, Change, ChangeVoters, Remove
 from ..core.types import NodeId
 from .agenda import Agenda
 from .clients import ClientPool
