@@ -13,10 +13,11 @@ import trustme
 from trioraft.core.config import Limits
 from trioraft.core.errors import BadMessage
 from trioraft.core.types import Address
+from trioraft.net.framing import LENGTH_BYTES
 from trioraft.testing import no_leaks
 from trioraft.transport import links
 from trioraft.transport.base import AddressUnusable, ConnectionRejected, LinkDown, LinkUp
-from trioraft.transport.codec import LENGTH_BYTES, encode_frame
+from trioraft.transport.codec import encode_frame
 from trioraft.transport.handshake import check_reply, encode_hello
 from trioraft.transport.tcp import TcpTransport
 

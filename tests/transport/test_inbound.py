@@ -16,8 +16,9 @@ from trio.testing import MemoryReceiveStream, MemorySendStream, MockClock
 
 from trioraft.core.config import Limits
 from trioraft.core.errors import BadMessage
+from trioraft.net.framing import LENGTH_BYTES, frame_of
 from trioraft.transport.base import ConnectionRejected
-from trioraft.transport.codec import LENGTH_BYTES, encode_frame, frame_of
+from trioraft.transport.codec import encode_frame
 from trioraft.transport.handshake import (
     MAGIC,
     PROTOCOL_VERSION,

@@ -20,9 +20,10 @@ from trio.testing import MockClock
 
 from trioraft.core.config import Limits
 from trioraft.core.messages import AppendEntries
+from trioraft.net.framing import Deframer, frame_of
 from trioraft.transport import link as link_module
 from trioraft.transport.base import LinkDown, LinkUp, MessagesDropped
-from trioraft.transport.codec import Deframer, decode_message, encode_frame, frame_of
+from trioraft.transport.codec import decode_message, encode_frame
 from trioraft.transport.handshake import decode_hello, encode_reply
 from trioraft.transport.link import WRITE_BYTES_MAX, Link, dial
 from trioraft.transport.session import Session

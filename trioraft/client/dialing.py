@@ -25,6 +25,7 @@ from anyio.abc import ByteStream, SocketAttribute
 from ..core.errors import BadMessage, ConfigError
 from ..core.types import Address, NodeId
 from ..net.addresses import host_port, numeric_host
+from ..net.framing import Deframer
 from ..rpc.errors import HandshakeRefused, ServerLost
 from ..rpc.protocol import (
     HELLO_BYTES_MAX,
@@ -36,7 +37,6 @@ from ..rpc.protocol import (
     frame,
     printable,
 )
-from ..transport.codec import Deframer
 
 RECEIVE_BYTES_MAX = 64 * 1024
 """Bytes taken from a stream at once."""

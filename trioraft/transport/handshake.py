@@ -20,7 +20,8 @@ import msgspec
 from ..core.errors import BadMessage
 from ..core.messages import Message
 from ..core.types import Address, NodeId
-from .codec import decode_message, frame_of
+from ..net.framing import UNREADABLE, frame_of
+from .codec import decode_message
 
 MAGIC = "trioraft"
 """What every connection opens with."""
@@ -86,7 +87,7 @@ def decode_hello(payload: bytes | bytearray) -> PeerHello:
     """
     try:
         hello = _hello_decoder.decode(payload)
-    except (ValueError, OverflowError, RecursionError) as error:
+    except UNREADABLE as error:
         raise BadMessage(f"the first frame is not a handshake: {error}") from error
     if hello.magic != MAGIC:
         raise BadMessage(f"the handshake begins with {_shown(hello.magic)}, not {MAGIC!r}")
@@ -157,7 +158,7 @@ def check_reply(payload: bytes | bytearray) -> None:
     """
     try:
         reply = _reply_decoder.decode(payload)
-    except (ValueError, OverflowError, RecursionError) as error:
+    except UNREADABLE as error:
         raise BadMessage(f"its answer to the handshake is not one: {error}") from error
     if reply.magic != MAGIC:
         raise BadMessage(f"its answer to the handshake begins with {_shown(reply.magic)}")

@@ -27,8 +27,9 @@ from ..core.errors import BadMessage
 from ..core.messages import Message
 from ..core.types import Address, NodeId
 from ..net.addresses import host_port, numeric_host
+from ..net.framing import LENGTH_BYTES
 from .base import LinkDown, LinkUp, MessagesDropped
-from .codec import LENGTH_BYTES, encode_frame
+from .codec import encode_frame
 from .handshake import check_certificate, check_reply, encode_hello
 from .session import Connection, Session, sentence_of, tune_socket
 

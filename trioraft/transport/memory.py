@@ -27,6 +27,7 @@ from ..core.config import Limits
 from ..core.errors import BadMessage, ConfigError
 from ..core.messages import Message
 from ..core.types import Address, NodeId
+from ..net.framing import LENGTH_BYTES
 from .base import (
     ConnectionRejected,
     Listening,
@@ -34,7 +35,7 @@ from .base import (
     TransportEvent,
     TransportOwner,
 )
-from .codec import LENGTH_BYTES, encode_frame
+from .codec import encode_frame
 from .handshake import decode_from
 
 _UNNAMED_GROUP = -1

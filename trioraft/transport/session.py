@@ -22,9 +22,9 @@ import trio
 
 from ..core.config import Limits
 from ..core.types import Address, NodeId
+from ..net.framing import Deframer
 from ..net.tls import TlsContexts, certified_names
 from .base import TransportEvent, TransportOwner
-from .codec import Deframer
 from .handshake import HANDSHAKE_BYTES_MAX
 
 RECEIVE_BYTES_MAX = 64 * 1024
