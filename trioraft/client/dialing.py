@@ -11,7 +11,6 @@ Rules of this file:
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import socket
 import ssl
@@ -24,7 +23,7 @@ from anyio.abc import ByteStream, SocketAttribute
 
 from ..core.errors import BadMessage, ConfigError
 from ..core.types import Address, NodeId
-from ..net.addresses import host_port, numeric_host
+from ..net.addresses import AddressRules, host_port, is_loopback, numeric_host
 from ..net.framing import Deframer
 from ..rpc.errors import HandshakeRefused, ServerLost
 from ..rpc.protocol import (
@@ -53,6 +52,7 @@ _BREAKAGES = (
     anyio.ClosedResourceError,
     anyio.EndOfStream,
 )
+_WELL_FORMED = AddressRules(has_tls=False, insecure=True)
 _PERMANENT = ("not-a-client", "version", "cluster")
 
 
@@ -184,14 +184,7 @@ def checked_addresses(
         named = [(None, address) for address in addresses]
     checked: dict[Address, NodeId | None] = {}
     for node_id, address in named:
-        try:
-            host, port = address
-        except (TypeError, ValueError):
-            raise ConfigError(f"an address is {address!r}: give (host, port)") from None
-        if not isinstance(host, str) or not host or host != host.strip():
-            raise ConfigError(f"an address has the host {host!r}: give a name or an IP address")
-        if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
-            raise ConfigError(f"{host!r} has the port {port!r}: give one of 1..65535")
+        host, port = _WELL_FORMED.check("an address", address, port_min=1)
         if not may_leave_machine and not is_loopback(host):
             raise ConfigError(
                 f"{host_port((host, port))} is on another machine and there is no ssl_context: "
@@ -202,14 +195,6 @@ def checked_addresses(
     if not checked:
         raise ConfigError("no address was given: name at least one server's client port")
     return checked
-
-
-def is_loopback(host: str) -> bool:
-    """Whether this is surely this machine."""
-    try:
-        return ipaddress.ip_address(numeric_host(host)).is_loopback
-    except ValueError:
-        return False  # a name: where it leads is not ours to say
 
 
 def sentence_of(error: BaseException) -> str:

@@ -22,11 +22,11 @@ from anyio.abc import TaskGroup
 
 from ..core.errors import NotLeader, Overloaded, RaftError
 from ..core.types import Address, NodeId, Role, Term
-from ..net.addresses import host_port
+from ..net.addresses import host_port, is_loopback
 from ..rpc.errors import ClientClosed, HandshakeRefused, ServerLost
 from ..rpc.protocol import GetStatus, ServerStatus
 from .connection import ServerConnection
-from .dialing import Dialer, is_loopback
+from .dialing import Dialer
 from .pauses import Pauses
 
 ROUND_S = 0.25

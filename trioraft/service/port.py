@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -45,7 +44,7 @@ ACCEPT_PAUSE_S = 0.100
 REFUSED_EXTRA = 64
 """Connections beyond `connections_max` that are let in to be told why they are refused."""
 
-_RULES = AddressRules(has_tls=False, insecure=True)
+_WELL_FORMED = AddressRules(has_tls=False, insecure=True)
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
@@ -77,7 +76,7 @@ class Service:
             self._context.client_addresses.pop(node_id, None)
         else:
             name = f"the client address of {node_id!r}"
-            self._context.client_addresses[node_id] = _RULES.check(name, address, port_min=1)
+            self._context.client_addresses[node_id] = _WELL_FORMED.check(name, address, port_min=1)
 
     def leave(self) -> None:
         """Begin to shut down, as leaving the `async with` does. Idempotent."""
@@ -213,7 +212,7 @@ async def _serving(
     context: ServiceContext, listen: Address, advertise: Address | None
 ) -> AsyncIterator[Service]:
     if advertise is not None:
-        advertise = _RULES.check("advertise", advertise, port_min=1)
+        advertise = _WELL_FORMED.check("advertise", advertise, port_min=1)
     node_id, host = context.node.id, listen[0]
     service = Service(context, await _listener_at(node_id, *listen))
     own = advertise or (None if is_wildcard(host) else (host, service.address[1]))
@@ -228,7 +227,7 @@ async def _serving(
 
 def _checked_addresses(given: Mapping[NodeId, Address]) -> dict[NodeId, Address]:
     return {
-        node_id: _RULES.check(f"client_addresses[{node_id!r}]", address, port_min=1)
+        node_id: _WELL_FORMED.check(f"client_addresses[{node_id!r}]", address, port_min=1)
         for node_id, address in given.items()
     }
 
@@ -237,15 +236,9 @@ def _tls_at(
     listen: Address, given: TlsContexts | ssl.SSLContext | None, *, insecure: bool
 ) -> ssl.SSLContext | None:
     """The server's side of TLS; None for plain TCP, where that may be."""
-    host, port = _RULES.check("listen", listen, port_min=0)
     tls = _server_context(given, insecure=insecure)
-    if tls is None and not insecure and not _stays_here(host):
-        raise ConfigError(
-            f"listen is {host_port((host, port))}, and there is no ssl_context: over plain TCP "
-            "whoever reaches the port can write and change the cluster. Give "
-            "ssl_context=TlsContexts(…), stay on 127.0.0.1, or say insecure=True if the network "
-            "is trusted"
-        )
+    rules = AddressRules(tls is not None, insecure, "write and change the cluster")
+    rules.check("listen", listen, port_min=0)
     return tls
 
 
@@ -285,11 +278,3 @@ def _server_context(
             "say insecure=True if the network is trusted"
         )
     return context
-
-
-def _stays_here(host: str) -> bool:
-    try:
-        info = socket.getaddrinfo(numeric_host(host), 0, flags=socket.AI_NUMERICHOST)
-    except OSError:
-        return False  # a name: where it leads is not ours to say
-    return all(str(where[0]).startswith("127.") or where[0] == "::1" for *_, where in info)
