@@ -39,7 +39,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     "rpc": ("core net machines", "attrs msgspec"),
     "client": ("core net machines rpc", "anyio attrs msgspec"),
     "service": (
-        "core tasks member net transport machines logs node rpc",
+        "core tasks member net machines logs node rpc",
         "attrs msgspec trio",
     ),
     "kv": ("core tasks machines rpc", "attrs msgspec trio"),
@@ -173,6 +173,7 @@ def test_every_file_imports_only_what_its_floor_may() -> None:
         ("rpc.protocol", "from ..transport.codec import encode_frame"),
         ("client.client", "from trioraft import Node"),
         ("service.port", "import anyio"),
+        ("service.context", "from ..transport.base import ConnectionRejected"),
         ("structures", "from .cli import main"),
         ("nowhere", "import attrs"),
     ],

@@ -34,6 +34,7 @@ from trioraft import (
     open_service,
 )
 from trioraft.machines.sessions import CommandFailed, SessionMachine
+from trioraft.net.connection import Connection
 from trioraft.rpc.protocol import (
     MAGIC,
     PROTOCOL_VERSION,
@@ -54,7 +55,6 @@ from trioraft.rpc.protocol import (
 from trioraft.service.outbox import ReplyQueue
 from trioraft.testing.faulty_storage import FaultyStorage
 from trioraft.transport.handshake import PeerHello as PeerHello
-from trioraft.transport.session import Connection
 
 # -- what clients ask ----------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from trio.testing import MemoryReceiveStream, MemorySendStream, MockClock
 
 from trioraft.core.config import Limits
 from trioraft.core.errors import BadMessage
+from trioraft.net.connection import Connection
 from trioraft.net.framing import LENGTH_BYTES, frame_of
 from trioraft.transport.base import ConnectionRejected
 from trioraft.transport.codec import encode_frame
@@ -27,7 +28,7 @@ from trioraft.transport.handshake import (
     encode_hello,
 )
 from trioraft.transport.inbound import Inbound
-from trioraft.transport.session import Connection, Session
+from trioraft.transport.session import Session
 
 from .support import CLUSTER, Recorder, heartbeat, replication, rounds
 

@@ -22,6 +22,7 @@ import msgspec
 from ..core.errors import BadMessage, ConfigError
 from ..core.types import Address, NodeId
 from ..net.addresses import host_port
+from ..net.framing import RECEIVE_BYTES_MAX
 from ..rpc.errors import ServerLeaving, ServerLost
 from ..rpc.failures import error_of
 from ..rpc.protocol import (
@@ -34,7 +35,7 @@ from ..rpc.protocol import (
     encode_value,
     frame,
 )
-from .dialing import RECEIVE_BYTES_MAX, Dialer, Reached, sentence_of
+from .dialing import BREAKAGES, Dialer, Reached, sentence_of
 from .servers import Servers
 
 SUBSCRIPTION_SILENCE_S = 5.0
@@ -90,13 +91,7 @@ class _Subscription:
                     await self._receive()
                 elif (answer := decode_answer(payload)) != _PONG:
                     return answer
-        except (
-            OSError,
-            anyio.BrokenResourceError,
-            anyio.ClosedResourceError,
-            anyio.EndOfStream,
-            BadMessage,
-        ) as error:
+        except (*BREAKAGES, BadMessage) as error:
             raise ServerLost(f"{host_port(self._address)}: {sentence_of(error)}") from error
 
     async def _receive(self) -> None:
@@ -145,7 +140,7 @@ async def open_subscription(
         kind, *fields = request
         try:
             await reached.stream.send(frame(kind(_ONLY_REQUEST, *fields)))
-        except (OSError, anyio.BrokenResourceError) as error:
+        except BREAKAGES as error:
             raise ServerLost(f"{host_port(address)}: {sentence_of(error)}") from error
         yield _Subscription(reached, address, decoder, error_types, silence_s)
     finally:

@@ -1,1 +1,1 @@
-"""What every port needs, once: framing, addresses, TLS."""
+"""What every port needs, once: frames, addresses, TLS, connections, accepting."""

@@ -33,8 +33,9 @@ from ..machines.sessions import (
     error_from,
     message_of,
 )
+from ..net.sentences import printable
 from .errors import ServerLeaving
-from .protocol import Failure, RequestId, printable
+from .protocol import Failure, RequestId
 
 COMMAND: Final = "command"
 """The kind of what a state machine raised."""

@@ -21,17 +21,14 @@ import msgspec
 from ..core.errors import BadMessage
 from ..core.types import Address, Configuration, Count, LogIndex, NodeId, Term
 from ..net.framing import LENGTH_BYTES, UNREADABLE
+from ..net.sentences import printable as printable
 
 MAGIC: Final = "trioraft-client"
 """What every connection opens with; not what peers say, so that no port takes the wrong ones."""
 PROTOCOL_VERSION: Final = 1
 """Raised when old and new programs can no longer read each other."""
-HELLO_BYTES_MAX: Final = 4096
-"""Largest frame before a connection is known to be a client's."""
 FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
 """Largest frame accepted afterwards, unless said otherwise."""
-TEXT_CHARS_MAX: Final = 512
-"""How much of the other side's prose is believed to be for reading."""
 
 RequestId: TypeAlias = Count
 """A request's name on its connection; a client never uses one twice there."""
@@ -415,8 +412,3 @@ def decode_answer(payload: bytes | bytearray) -> Answer:
         return _answer_decoder.decode(payload)
     except UNREADABLE as error:
         raise BadMessage(f"a frame of {len(payload)} bytes is not an answer: {error}") from error
-
-
-def printable(text: str) -> str:
-    """The other side's sentence as one harmless line."""
-    return "".join(c if c.isprintable() else "?" for c in text[:TEXT_CHARS_MAX])

@@ -16,6 +16,8 @@ from ..core.types import Address, NodeId
 from ..logs.loggers import TraceLogger
 from ..member.state_machine import StateMachine
 from ..member.status import Status
+from ..net.events import ConnectionRejected
+from ..net.listening import Listener
 from ..node.node import Node
 from ..rpc.protocol import (
     MAGIC,
@@ -25,7 +27,6 @@ from ..rpc.protocol import (
     ServerStatus,
     Welcome,
 )
-from ..transport.base import ConnectionRejected
 from .limits import ServiceLimits
 
 
@@ -43,9 +44,13 @@ class ServiceContext:
     client_addresses: dict[NodeId, Address]
     has_sessions: bool
     log: TraceLogger
-    connections: int = 0
-    """Those that are open, admitted or not."""
+    listener: Listener | None = None
     is_leaving: bool = False
+
+    @property
+    def connections(self) -> int:
+        """Those that are open, admitted or not."""
+        return 0 if self.listener is None else self.listener.connections
 
     def status(self) -> ServerStatus:
         """What the node is now."""

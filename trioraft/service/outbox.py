@@ -14,10 +14,10 @@ import trio
 
 from ..core.errors import ConfigError
 from ..machines.sessions import message_of
+from ..net.connection import Connection
 from ..rpc.failures import failure_of
 from ..rpc.protocol import Answer, Failure, Item, Result, append_frame, encode_value
 from ..tasks.wakeup import Wakeup
-from ..transport.session import Connection
 from .limits import ServiceLimits
 
 PIECE_BYTES = 64 * 1024

@@ -12,14 +12,12 @@ Rules of this file:
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import socket
-import struct
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias, final
+from typing import TypeAlias, final
 
 import trio
 
@@ -27,11 +25,14 @@ from ..core.errors import BadMessage
 from ..core.messages import Message
 from ..core.types import Address, NodeId
 from ..net.addresses import host_port, numeric_host
+from ..net.connection import BROKEN, Connection
 from ..net.framing import LENGTH_BYTES
+from ..net.sentences import sentence_of
+from ..net.sockets import check_not_itself
 from .base import LinkDown, LinkUp, MessagesDropped
 from .codec import encode_frame
 from .handshake import check_certificate, check_reply, encode_hello
-from .session import Connection, Session, sentence_of, tune_socket
+from .session import Session
 
 WRITE_BYTES_MAX = 1024 * 1024
 """Bytes after which a write is not made larger: a blocked write's deadline is for this much."""
@@ -144,9 +145,9 @@ class Link:
     async def _connect_and_carry(self) -> None:
         """Make a connection and use it up. Always raises `_Down`, unless cancelled."""
         stream = await self._dial()
-        connection = Connection.over(stream, host_port(self._address))
+        timeout_s = self._session.limits.frame_timeout_s
+        connection = Connection.over(stream, timeout_s, host_port(self._address))
         try:
-            tune_socket(stream, self._session.limits.frame_timeout_s)
             await self._introduce(connection)
             self._note_up()
             await self._carry(connection.stream)
@@ -176,7 +177,7 @@ class Link:
                 return await self._handshake(connection)
             except BadMessage as error:
                 raise _Down(f"handshake with {where} failed: {error}") from error
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            except BROKEN as error:
                 raise _Down(f"handshake with {where} failed: {sentence_of(error)}") from error
         raise _Down(f"handshake with {where} failed: no answer within {timeout_s:g} s")
 
@@ -193,7 +194,7 @@ class Link:
             address=None if self.is_answer else session.advertised,
         )
         await connection.stream.send_all(hello)
-        payload = await connection.receive_payload()
+        payload = await connection.first_payload()
         if payload is None:
             hint = "" if session.tls is None else " (perhaps it does not trust our certificate)"
             raise BadMessage(f"it closed the connection without an answer{hint}")
@@ -216,7 +217,7 @@ class Link:
     async def _await_end(self, stream: trio.abc.Stream) -> str:
         try:
             data = await stream.receive_some(1)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        except BROKEN as error:
             return f"connection lost: {sentence_of(error)}"
         return "it sent data on a connection that is ours to write" if data else "it closed"
 
@@ -235,7 +236,7 @@ class Link:
             with trio.move_on_after(timeout_s) as patience:
                 try:
                     await stream.send_all(data)
-                except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                except BROKEN as error:
                     return f"connection lost: {sentence_of(error)}"
             if patience.cancelled_caught:
                 return f"it took no data for {timeout_s:g} s"
@@ -329,20 +330,12 @@ async def dial(address: Address, attempt: int) -> trio.SocketStream:
     family, kind, protocol, _, where = found[attempt % len(found)]
     sock = trio.socket.socket(family, kind, protocol)
     try:
-        await _connect(sock, where)
+        # Our own port, should it hit the one of a node that is down, must not keep that node from
+        # binding it again.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        await sock.connect(where)
+        check_not_itself(sock)
     except BaseException:
         sock.close()
         raise
     return trio.SocketStream(sock)
-
-
-async def _connect(sock: trio.socket.SocketType, where: tuple[Any, ...]) -> None:
-    # Our own port, should it hit the one of a node that is down, must not keep that node from
-    # binding it again.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    await sock.connect(where)
-    if sock.getsockname() == sock.getpeername():
-        # Nobody listens on this local port, and the kernel happened to choose it as ours: TCP
-        # then connects the socket to itself, and the peer could never bind its port.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
