@@ -21,7 +21,6 @@ from typing import final
 
 import trio
 
-from ..core.errors import ConfigError
 from ..core.types import Address, NodeId
 from ..logs.loggers import EventLogger, TraceLogger
 from ..machines.sessions import SessionMachine
@@ -29,7 +28,7 @@ from ..member.state_machine import StateMachine
 from ..net.addresses import AddressRules, host_port, is_wildcard
 from ..net.connection import Connection
 from ..net.listening import Listener, listen
-from ..net.tls import TlsContexts
+from ..net.tls import TlsContexts, server_context_of
 from ..node.node import Node
 from ..tasks.background import running_beside
 from .context import ServiceContext
@@ -201,29 +200,7 @@ def _tls_at(
     listen: Address, given: TlsContexts | ssl.SSLContext | None, *, insecure: bool
 ) -> ssl.SSLContext | None:
     """The server's side of TLS; None for plain TCP, where that may be."""
-    tls = _server_context(given, insecure=insecure)
+    tls = server_context_of(given, insecure=insecure)
     rules = AddressRules(tls is not None, insecure, "write and change the cluster")
     rules.check("listen", listen, port_min=0)
     return tls
-
-
-def _server_context(
-    given: TlsContexts | ssl.SSLContext | None, *, insecure: bool
-) -> ssl.SSLContext | None:
-    if given is None:
-        return None
-    context = given.server if isinstance(given, TlsContexts) else given
-    if not isinstance(context, ssl.SSLContext):
-        raise ConfigError(f"ssl_context is {given!r}: give TlsContexts or an ssl.SSLContext")
-    if context.protocol == ssl.PROTOCOL_TLS_CLIENT:
-        raise ConfigError(
-            "ssl_context was made with PROTOCOL_TLS_CLIENT, which serves the other side only: use "
-            "ssl.PROTOCOL_TLS_SERVER"
-        )
-    if context.verify_mode is not ssl.CERT_REQUIRED and not insecure:
-        raise ConfigError(
-            f"ssl_context has verify_mode {context.verify_mode.name}: anyone could write and "
-            "change the cluster; set verify_mode = ssl.CERT_REQUIRED and load the authority, or "
-            "say insecure=True if the network is trusted"
-        )
-    return context
