@@ -220,7 +220,7 @@ class Conversation:
         if isinstance(request, Ping):
             self._answer(request.id, None)
         elif isinstance(request, GetStatus):
-            self._answer(request.id, self._context.status())
+            self._answer(request.id, self._context.server_status(self._context.node.status))
         elif isinstance(request, Cancel):
             self._cancel(request)
         elif self._context.is_leaving:

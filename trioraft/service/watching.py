@@ -15,7 +15,7 @@ from ..core.events import RoleChanged
 from ..member.status import Status
 from ..node.event_stream import EventStream
 from ..rpc.protocol import Item, RoleNews, StatusNews, Watch, WatchStatus
-from .context import ServiceContext, server_status
+from .context import ServiceContext
 from .machines import Watchable
 from .outbox import ReplyQueue
 
@@ -53,10 +53,7 @@ async def _send_statuses(
     try:
         while True:
             last = await context.node.wait(partial(_is_news, last))
-            news = server_status(
-                last, context.cluster_id, context.client_addresses, context.connections
-            )
-            outbox.put_value(request_id, StatusNews(news), Item)
+            outbox.put_value(request_id, StatusNews(context.server_status(last)), Item)
             await outbox.room()
             await trio.sleep(interval_s)
     except NodeDead:
