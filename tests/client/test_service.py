@@ -309,7 +309,8 @@ async def test_a_client_that_takes_nothing_is_given_up_also_without_the_kernel_s
 ) -> None:
     ours, _ = trio.testing.lockstep_stream_pair()
     connection = Connection(ours, "memory", lambda: None)
-    outbox = ReplyQueue(connection, ServiceLimits(frame_timeout_s=3.0), 1000)
+    outbox = ReplyQueue(connection, ServiceLimits(frame_timeout_s=3.0))
+    outbox.frame_bytes_max = 1000
     outbox.put_value(1, None)
     with pytest.raises(trio.TooSlowError):
         await outbox.send_forever()

@@ -48,10 +48,10 @@ from ..rpc.protocol import (
 )
 from .administration import ClusterAdministration
 from .attempts import MAYBE_TAKEN, NOT_TAKEN, Attempt, checked_error_types
+from .backoff import Backoff
 from .connection import ServerConnection
 from .dialing import Connect, Dialer, checked_addresses, connect_over
 from .numbering import SPREAD_MAX, Numbering
-from .pauses import Pauses
 from .servers import Servers
 from .subscription import SUBSCRIPTION_SILENCE_S, open_subscription
 
@@ -246,7 +246,7 @@ class Client(ClusterAdministration):
 
     async def _submit(self, command: bytes, attempt: Attempt, *, may_repeat: bool) -> msgspec.Raw:
         """Send one command to whoever leads until it has an outcome."""
-        pauses: Pauses | None = None
+        backoff: Backoff | None = None
         while True:
             server = self._servers.known_leader() or await self._servers.leader()
             if server.has_sessions is (not self._sessions):
@@ -267,9 +267,9 @@ class Client(ClusterAdministration):
             except RaftError:
                 attempt.is_underway = False
                 raise
-            if pauses is None:
-                pauses = Pauses(self._rng, skip_first=True)
-            await pauses.pause()
+            if backoff is None:
+                backoff = Backoff(self._rng, skip_first=True)
+            await backoff.pause()
 
     # -- the session -----------------------------------------------------------------------
 
@@ -333,7 +333,7 @@ class Client(ClusterAdministration):
     async def _ask(
         self, data: bytes, consistency: Consistency, at: NodeId | Address | None
     ) -> msgspec.Raw:
-        pauses = Pauses(self._rng, skip_first=True)
+        backoff = Backoff(self._rng, skip_first=True)
         patience_s = self._read_patience_s
         while True:
             if at is not None:
@@ -351,7 +351,7 @@ class Client(ClusterAdministration):
             except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
                 why = error
             self._servers.forget(server, why)
-            await pauses.pause()
+            await backoff.pause()
 
     # -- subscriptions ---------------------------------------------------------------------
 

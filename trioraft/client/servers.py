@@ -25,9 +25,9 @@ from ..core.types import Address, NodeId, Role, Term
 from ..net.addresses import host_port, is_loopback
 from ..rpc.errors import ClientClosed, HandshakeRefused, ServerLost
 from ..rpc.protocol import GetStatus, ServerStatus
+from .backoff import Backoff
 from .connection import ServerConnection
 from .dialing import Dialer
-from .pauses import Pauses
 
 ROUND_S = 0.25
 """How long one round of asking waits for slow servers, in seconds; their connections go on."""
@@ -158,14 +158,14 @@ class Servers:
                 self._leader = new
 
     async def _find_leader(self, search: anyio.Event) -> None:
-        pauses = Pauses(self._rng)
+        backoff = Backoff(self._rng)
         try:
             while self._waiting:
                 self._leader = None
                 await self._ask_everyone()
                 if self._leader is not None or self._hopeless() is not None:
                     return
-                await pauses.pause()
+                await backoff.pause()
         finally:
             self._search = None
             search.set()
@@ -223,7 +223,7 @@ class Servers:
         Raises:
             HandshakeRefused, ClientClosed: as `leader`.
         """
-        pauses = Pauses(self._rng)
+        backoff = Backoff(self._rng)
         while True:
             self._open_tasks()
             known = self.known_leader() or self._any_open()
@@ -238,7 +238,7 @@ class Servers:
                 except HandshakeRefused as error:
                     self.last_problem = str(error)
                     self._raise_if_hopeless()
-            await pauses.pause()
+            await backoff.pause()
 
     async def at(self, where: NodeId | Address) -> ServerConnection:
         """A connection to this server.

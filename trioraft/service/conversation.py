@@ -60,14 +60,14 @@ class Conversation:
     def __init__(self, context: ServiceContext, connection: Connection) -> None:
         self._context = context
         self._connection = connection
-        self._outbox = ReplyQueue(connection, context.limits, 0)
+        self._outbox = ReplyQueue(connection, context.limits)
         self._proposals: deque[tuple[int, Proposal]] = deque()
         self._proposed = Wakeup()
         self._unanswered = 0
         self._answered = trio.lowlevel.ParkingLot()
         self._scopes: dict[int, trio.CancelScope] = {}  # of requests that have a task
         self._watches: set[int] = set()  # those of them that end only with one side's will
-        self._queries = Queries(context, self._answer, self._fail, self._take_breath)
+        self._queries = Queries(context, self._answer, self._fail, self._outbox.room)
         self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
@@ -112,7 +112,7 @@ class Conversation:
             await connection.stream.send_all(frame(context.welcome(refused, reason)))
             raise BadMessage(reason)
         await connection.stream.send_all(frame(context.welcome()))
-        self._outbox = ReplyQueue(connection, context.limits, hello.frame_bytes_max)
+        self._outbox.frame_bytes_max = hello.frame_bytes_max
         connection.deframer.frame_bytes_max = context.limits.frame_bytes_max
 
     async def _serve(self) -> None:
@@ -174,11 +174,6 @@ class Conversation:
             await self._answered.park()
         await self._outbox.room()
 
-    async def _take_breath(self) -> None:
-        """Before one more answer: many large ones must not pile up."""
-        if self._outbox.is_full:
-            await self._outbox.room()
-
     async def _propose(self, request: Propose) -> None:
         if self._context.is_leaving:
             self._fail(request.id, ServerLeaving(_LEAVING))
@@ -213,7 +208,8 @@ class Conversation:
                 else:
                     self._answer(request_id, value)
                 proposals.popleft()
-                await self._take_breath()
+                if self._outbox.is_full:  # many large answers must not pile up
+                    await self._outbox.room()
 
     def _take(self, request: Request) -> None:
         """Answer what can be answered at once, and give the rest to a task."""

@@ -31,13 +31,13 @@ class ReplyQueue:
     Args:
         connection: where they go.
         limits: bounds.
-        frame_bytes_max: largest frame that the client reads.
     """
 
-    def __init__(self, connection: Connection, limits: ServiceLimits, frame_bytes_max: int) -> None:
+    def __init__(self, connection: Connection, limits: ServiceLimits) -> None:
+        self.frame_bytes_max = 0
+        """Largest frame that the client reads; it says so in its handshake."""
         self._connection = connection
         self._limits = limits
-        self._frame_bytes_max = frame_bytes_max
         self._unsent = bytearray()
         self._is_sending = False
         self._work = Wakeup()
@@ -57,7 +57,7 @@ class ReplyQueue:
         """Put an answer down."""
         start = len(self._unsent)
         size_bytes = append_frame(self._unsent, answer)
-        if size_bytes > self._frame_bytes_max and not isinstance(answer, Failure):
+        if size_bytes > self.frame_bytes_max and not isinstance(answer, Failure):
             del self._unsent[start:]
             self._put_too_large(answer, size_bytes)
         self._work.set()
@@ -131,7 +131,7 @@ class ReplyQueue:
                     answer.id,
                     ConfigError(
                         f"the answer has {size_bytes} bytes, this client reads at most "
-                        f"{self._frame_bytes_max}: ask for less, or raise Client(frame_bytes_max=…)"
+                        f"{self.frame_bytes_max}: ask for less, or raise Client(frame_bytes_max=…)"
                     ),
                 ),
             )

@@ -154,7 +154,7 @@ async def open_service(
         limits: bounds. Default: `ServiceLimits()`.
         logger: a structlog logger; None logs nothing.
 
-    Leaving is graceful, for up to `ServiceLimits.leave_timeout_s`; hand leadership over before
+    Leaving is graceful, for up to `ServiceLimits.leave_timeout_s`; transfer leadership before
     (`node.transfer_leadership`), and no client waits for an election.
 
     Raises:
