@@ -21,7 +21,7 @@ ANY_PORT = ("127.0.0.1", 0)
 
 
 @attrs.define(eq=False)
-class Door:
+class Port:
     """A port that greets whoever comes and waits for the end."""
 
     listener: Listener
@@ -41,39 +41,39 @@ class Door:
 
 
 @asynccontextmanager
-async def open_door(*, connections_max: int = 9) -> AsyncIterator[Door]:
+async def open_port(*, connections_max: int = 9) -> AsyncIterator[Port]:
     sock = await listen(ANY_PORT, "the test cannot listen")
     listener = Listener(
         sock,
         connections_max=connections_max,
         silence_s=10.0,
-        serve=lambda connection: door.greet(connection),
-        reject=lambda remote, reason: door.told.append((remote, reason)),
-        task_name=lambda remote: f"door[{remote}]",
+        serve=lambda connection: port.greet(connection),
+        reject=lambda remote, reason: port.told.append((remote, reason)),
+        task_name=lambda remote: f"port[{remote}]",
     )
-    door = Door(listener, sock.getsockname())
+    port = Port(listener, sock.getsockname())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listener.run, nursery)
-        yield door
+        yield port
         nursery.cancel_scope.cancel()
     assert sock.fileno() == -1
     assert listener.connections == 0
 
 
 async def test_a_connection_too_many_is_closed_and_told() -> None:
-    async with open_door(connections_max=1) as door:
-        async with await trio.open_tcp_stream(*door.address) as first:
-            assert await door.is_greeted(first)
-            async with await trio.open_tcp_stream(*door.address) as second:
-                assert not await door.is_greeted(second)
-                ((remote, reason),) = door.told
+    async with open_port(connections_max=1) as port:
+        async with await trio.open_tcp_stream(*port.address) as first:
+            assert await port.is_greeted(first)
+            async with await trio.open_tcp_stream(*port.address) as second:
+                assert not await port.is_greeted(second)
+                ((remote, reason),) = port.told
                 assert remote == "{}:{}".format(*second.socket.getsockname())
                 assert reason == "there are already 1 incoming connections"
         with trio.fail_after(PATIENCE_S):
-            while door.listener.connections:  # noqa: ASYNC110 - nothing tells that it has gone
+            while port.listener.connections:  # noqa: ASYNC110 - nothing tells that it has gone
                 await trio.sleep(0.002)
-        async with await trio.open_tcp_stream(*door.address) as third:
-            assert await door.is_greeted(third)
+        async with await trio.open_tcp_stream(*port.address) as third:
+            assert await port.is_greeted(third)
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
@@ -89,9 +89,9 @@ async def test_running_out_of_something_is_survived_and_told_once(
         return await accept(self)
 
     monkeypatch.setattr(trio.SocketListener, "accept", failing)
-    async with open_door() as door, await trio.open_tcp_stream(*door.address) as stream:
-        assert await door.is_greeted(stream)
-        assert door.told == [("", f"cannot accept: {os.strerror(code)}")]
+    async with open_port() as port, await trio.open_tcp_stream(*port.address) as stream:
+        assert await port.is_greeted(stream)
+        assert port.told == [("", f"cannot accept: {os.strerror(code)}")]
 
 
 async def test_any_other_failure_to_accept_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +100,7 @@ async def test_any_other_failure_to_accept_is_no_secret(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(trio.SocketListener, "accept", failing)
     with pytest.raises(ExceptionGroup) as group:
-        async with open_door():
+        async with open_port():
             await trio.sleep_forever()
     (error,) = group.value.exceptions
     assert isinstance(error, OSError)

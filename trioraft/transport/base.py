@@ -119,7 +119,7 @@ class Transport(Protocol):
             peer: a member, or who was one; the node's own id is ignored.
             address: where it can be reached, unless the operator of this node has said otherwise.
                 None: it *left the cluster*; its connections are closed, and it may come back only
-                as a guest. (Nothing is called for a member without an address.)
+                as a non-member. (Nothing is called for a member without an address.)
         """
 
     def address_of(self, peer: NodeId) -> Address | None:

@@ -64,7 +64,7 @@ class Link:
         peer: whom it leads to.
         address: where that is.
         is_answer: whether it is there only because the peer has connected to us. Then it does not
-            tell where we are: two guests that answered each other would never part.
+            tell where we are: two non-members that answered each other would never part.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ Rules of this file:
   operator gives wrong never starts; what the configuration says wrong is told, and left out.
 * No error of one connection, and no lack of descriptors, ends the transport. Only the listening
   address being unusable does, before `started()`.
-* Cancelling `run` closes every descriptor at once; no peer is said goodbye to.
+* Cancelling `run` closes every descriptor at once; peers are not told.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class TcpTransport:
 
         Of this node's own id: where others reach it; None while its port is open, or if it listens
         on all interfaces and does not advertise one. Of who has left: what the operator gave for
-        it. Of a guest: what it told, as long as it is connected.
+        it. Of a non-member: what it told, as long as it is connected.
         """
         if peer == self._node_id:
             host, port = self._reachable_at()
