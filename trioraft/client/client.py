@@ -53,7 +53,7 @@ from .connection import ServerConnection
 from .dialing import Connect, Dialer, checked_addresses, connect_over
 from .numbering import SPREAD_MAX, Numbering
 from .servers import Servers
-from .subscription import SUBSCRIPTION_SILENCE_S, open_subscription
+from .subscription import open_subscription
 
 CLOSE_PATIENCE_S = 0.5
 """How long leaving a client waits for its session to be closed, in seconds."""
@@ -377,15 +377,7 @@ class Client(ClusterAdministration):
 
         A reader that is slow makes the server wait, not the client's calls.
         """
-        return open_subscription(
-            self._dialer,
-            self._servers,
-            at,
-            (Watch, data),
-            decoder=self._decoder(item_type),
-            error_types=self._error_types,
-            silence_s=SUBSCRIPTION_SILENCE_S,
-        )
+        return self._subscribe(at, (Watch, data), item_type)
 
     def watch_status(
         self, at: NodeId | Address | None = None, *, interval_s: float = 0.1
@@ -398,14 +390,14 @@ class Client(ClusterAdministration):
 
         Raises: as `watch`.
         """
+        return self._subscribe(at, (WatchStatus, interval_s), NodeNews)
+
+    def _subscribe(
+        self, at: NodeId | Address | None, request: tuple[Any, ...], item_type: Any
+    ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+        decoder = self._decoder(item_type)
         return open_subscription(
-            self._dialer,
-            self._servers,
-            at,
-            (WatchStatus, interval_s),
-            decoder=self._decoder(NodeNews),
-            error_types=self._error_types,
-            silence_s=SUBSCRIPTION_SILENCE_S,
+            self._dialer, self._servers, at, request, decoder, self._error_types
         )
 
 
