@@ -49,8 +49,6 @@ class _Dial:
 @final
 @attrs.define(eq=False)
 class _Server:
-    """One address."""
-
     address: Address
     name: NodeId | None
     """The id that its certificate must bear; None: its host's name."""
@@ -102,7 +100,7 @@ class Servers:
         self._tasks = tasks
 
     def close(self) -> None:
-        """No more. Whoever waits for an answer gets `ServerLost`."""
+        """End all connections: whoever waits for an answer gets `ServerLost`."""
         self._tasks = None
         for server in self._servers.values():
             if server.connection is not None:

@@ -47,8 +47,6 @@ _PONG = Result(_PING, encode_value(None))
 
 @final
 class _Subscription:
-    """An async iterator over items."""
-
     def __init__(
         self,
         reached: Reached,

@@ -200,7 +200,7 @@ Request: TypeAlias = (
 
 
 class Result(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
-    """It is done."""
+    """The request was carried out."""
 
     id: RequestId
     value: msgspec.Raw
@@ -208,11 +208,11 @@ class Result(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """It failed; `client.failures` makes an error of it again."""
+    """It failed; `rpc.failures` makes an error of it again."""
 
     id: RequestId
     kind: str
-    """One of `client.failures`."""
+    """One of `rpc.failures`."""
     message: str
     type_name: str = ""
     """For "command": the class of what the state machine raised."""

@@ -54,7 +54,6 @@ class ReplyQueue:
         return not self._unsent and not self._is_sending
 
     def put(self, answer: Answer) -> None:
-        """Put an answer down."""
         start = len(self._unsent)
         size_bytes = append_frame(self._unsent, answer)
         if size_bytes > self.frame_bytes_max and not isinstance(answer, Failure):

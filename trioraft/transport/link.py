@@ -91,7 +91,6 @@ class Link:
 
     @property
     def address(self) -> Address:
-        """Where it leads."""
         return self._address
 
     def offer(self, message: Message) -> None:

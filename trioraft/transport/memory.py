@@ -338,7 +338,6 @@ class MemoryTransport:
 
     @property
     def node_id(self) -> NodeId:
-        """Whose transport this is."""
         return self._node_id
 
     def set_peer(self, peer: NodeId, address: Address | None) -> None:

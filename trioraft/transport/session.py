@@ -29,5 +29,4 @@ class Session:
     """Where others can reach us; a wildcard host means the host at which they see us."""
 
     def tell(self, event: TransportEvent) -> None:
-        """Pass an event to the owner."""
         self.owner.on_transport_event(event)

@@ -104,7 +104,6 @@ class TcpTransport:
 
     @property
     def node_id(self) -> NodeId:
-        """Whose transport this is."""
         return self._node_id
 
     @property
