@@ -34,7 +34,7 @@ from ..tasks.background import running_beside
 from .context import ServiceContext
 from .conversation import Conversation
 from .limits import ServiceLimits
-from .machines import inner_machine
+from .queryable import inner_machine
 
 REFUSED_EXTRA = 64
 """Connections beyond `connections_max` that are let in to be told why they are refused."""

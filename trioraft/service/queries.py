@@ -14,7 +14,7 @@ import trio
 from ..core.errors import ConfigError, RaftError
 from ..rpc.protocol import Consistency, Query
 from .context import ServiceContext
-from .machines import Queryable
+from .queryable import Queryable
 
 
 class _Fail(Protocol):

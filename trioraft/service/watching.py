@@ -16,8 +16,8 @@ from ..member.status import Status
 from ..node.event_stream import EventStream
 from ..rpc.protocol import Item, RoleNews, StatusNews, Watch, WatchStatus
 from .context import ServiceContext
-from .machines import Watchable
 from .outbox import ReplyQueue
+from .queryable import Watchable
 
 
 async def watch_machine(context: ServiceContext, outbox: ReplyQueue, request: Watch) -> None:

@@ -21,6 +21,7 @@ from ..core.types import Address, NodeId
 from ..net.connection import BROKEN, Connection, FrameTooSlow
 from ..net.events import ConnectionRejected
 from ..net.handshake import first_frame, in_time
+from .context import TransportContext
 from .handshake import (
     PeerHello,
     check_hello,
@@ -28,7 +29,6 @@ from .handshake import (
     decode_hello,
     encode_reply,
 )
-from .session import Session
 
 
 class Admission(Protocol):
@@ -54,19 +54,19 @@ class Inbound:
     """All incoming connections of one run.
 
     Args:
-        session: the run.
+        context: the run.
         admission: decides whom to admit, and is told who comes and goes.
     """
 
-    def __init__(self, session: Session, admission: Admission) -> None:
-        self._session = session
+    def __init__(self, context: TransportContext, admission: Admission) -> None:
+        self._context = context
         self._admission = admission
         self._readings: dict[NodeId, trio.CancelScope] = {}  # of admitted connections
 
     async def serve(self, connection: Connection) -> None:
         """Serve one connection to its end, and close it. Raises only what the owner raises."""
         try:
-            timeout_s = self._session.limits.handshake_timeout_s
+            timeout_s = self._context.limits.handshake_timeout_s
             try:
                 hello = await in_time(self._handshake(connection), timeout_s)
             except BadMessage as error:
@@ -83,17 +83,17 @@ class Inbound:
 
     def reject(self, remote: str, peer: NodeId | None, reason: str) -> None:
         """Tell why a connection is closed."""
-        self._session.tell(ConnectionRejected(trio.current_time(), remote, peer, reason))
+        self._context.tell(ConnectionRejected(trio.current_time(), remote, peer, reason))
 
     async def _handshake(self, connection: Connection) -> PeerHello:
-        session = self._session
-        tls = None if session.tls is None else session.tls.server
+        context = self._context
+        tls = None if context.tls is None else context.tls.server
         hello = decode_hello(await first_frame(connection, tls))
         try:
             check_hello(
                 hello,
-                cluster_id=session.cluster_id,
-                node_id=session.node_id,
+                cluster_id=context.cluster_id,
+                node_id=context.node_id,
                 certified=connection.certified,
             )
             self._admission.check_room(hello.sender)
@@ -106,8 +106,8 @@ class Inbound:
     async def _read_from(self, hello: PeerHello, connection: Connection) -> None:
         """Read an admitted connection until it ends, and tell the owner how."""
         peer = hello.sender
-        trio.lowlevel.current_task().name = f"raft[{self._session.node_id}].inbound[{peer}]"
-        connection.deframer.frame_bytes_max = self._session.limits.frame_bytes_max
+        trio.lowlevel.current_task().name = f"raft[{self._context.node_id}].inbound[{peer}]"
+        connection.deframer.frame_bytes_max = self._context.limits.frame_bytes_max
         reading = trio.CancelScope()
         try:
             self._take_over(hello, connection.remote_host, reading)
@@ -124,7 +124,7 @@ class Inbound:
             if self._readings.get(peer) is reading:
                 del self._readings[peer]
                 self._admission.on_departure(peer)
-        self._session.owner.on_peer_lost(peer)
+        self._context.owner.on_peer_lost(peer)
 
     def _take_over(self, hello: PeerHello, remote_host: str, reading: trio.CancelScope) -> None:
         """Let a connection take the place of the peer's earlier one.
@@ -139,9 +139,9 @@ class Inbound:
 
     async def _read(self, peer: NodeId, connection: Connection) -> None:
         deframer = connection.deframer
-        node_id = self._session.node_id
-        owner = self._session.owner
-        timeout_s = self._session.limits.frame_timeout_s
+        node_id = self._context.node_id
+        owner = self._context.owner
+        timeout_s = self._context.limits.frame_timeout_s
         while True:
             took_frames = False
             try:

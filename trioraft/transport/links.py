@@ -23,9 +23,9 @@ from ..core.errors import BadMessage, ConfigError
 from ..core.types import Address, NodeId
 from ..net.addresses import AddressRules, is_wildcard
 from .base import AddressUnusable
+from .context import TransportContext
 from .link import Link
 from .peers import PeerTable
-from .session import Session
 
 NON_MEMBERS_MAX = 32
 """Nodes outside of our table that may be connected at the same time; a further one is refused."""
@@ -39,18 +39,22 @@ class Links:
     """The links of one run, kept in step with the table and with who is connected to us.
 
     Args:
-        session: the run.
+        context: the run.
         nursery: where the links live.
         table: the members' addresses; call `fit` after each change of it.
         rules: what an address that a non-member tells must be like.
     """
 
     def __init__(
-        self, session: Session, nursery: trio.Nursery, table: PeerTable, rules: AddressRules
+        self,
+        context: TransportContext,
+        nursery: trio.Nursery,
+        table: PeerTable,
+        rules: AddressRules,
     ) -> None:
         self.by_peer: dict[NodeId, Link] = {}
         """The links that there are; to be read only."""
-        self._session = session
+        self._context = context
         self._nursery = nursery
         self._table = table
         self._rules = rules
@@ -70,8 +74,8 @@ class Links:
             del self.by_peer[peer]
             link.close()
         if address is not None:
-            link = self.by_peer[peer] = Link(self._session, peer, address, is_answer=is_answer)
-            name = f"raft[{self._session.node_id}].link[{peer}]"
+            link = self.by_peer[peer] = Link(self._context, peer, address, is_answer=is_answer)
+            name = f"raft[{self._context.node_id}].link[{peer}]"
             self._nursery.start_soon(link.run, name=name)
 
     def address_of(self, peer: NodeId) -> Address | None:
@@ -85,7 +89,7 @@ class Links:
             return
         self._unreachable.add(peer)
         reason = "no address is known: give one in peers=, or in node.add_learner"
-        self._session.tell(AddressUnusable(trio.current_time(), peer, reason))
+        self._context.tell(AddressUnusable(trio.current_time(), peer, reason))
 
     # -- who connects to us: see `inbound.Admission` ----------------------------------------------
 
@@ -100,7 +104,7 @@ class Links:
         others = sum(caller != peer and self._is_non_member(caller) for caller in self._callers)
         if others >= NON_MEMBERS_MAX:
             raise BadMessage(
-                f"the dialer is no member that node {self._session.node_id!r} knows, and {others} "
+                f"the dialer is no member that node {self._context.node_id!r} knows, and {others} "
                 "others of the kind are connected already"
             )
 
@@ -131,5 +135,5 @@ class Links:
             return self._rules.check_peer("the address in its handshake", peer, (host, port))
         except ConfigError as error:
             if self._is_non_member(peer):  # of a member we know better
-                self._session.tell(AddressUnusable(trio.current_time(), peer, str(error)))
+                self._context.tell(AddressUnusable(trio.current_time(), peer, str(error)))
             return None

@@ -28,10 +28,10 @@ from ..net.addresses import AddressRules, host_port, is_wildcard
 from ..net.listening import Listener, listen, listen_now
 from ..net.tls import TlsContexts, check_certifiable, contexts_of
 from .base import AddressUnusable, Listening, TransportOwner
+from .context import TransportContext
 from .inbound import Inbound
 from .links import Links
 from .peers import PeerTable
-from .session import Session
 
 
 @final
@@ -39,7 +39,7 @@ from .session import Session
 class _Run:
     """What exists only while `TcpTransport.run` does."""
 
-    session: Session
+    context: TransportContext
     nursery: trio.Nursery
     inbound: Inbound
     links: Links
@@ -215,10 +215,12 @@ class TcpTransport:
             if self._bound is None:
                 self._keep(await listen(self._listen, self._cannot_listen))
             where = self._reachable_at()
-            session = Session(self._node_id, cluster_id, owner, limits, self._tls, self._rng, where)
+            context = TransportContext(
+                self._node_id, cluster_id, owner, limits, self._tls, self._rng, where
+            )
             async with trio.open_nursery() as nursery:
-                links = Links(session, nursery, self._table, self._rules)
-                run = _Run(session, nursery, Inbound(session, links), links)
+                links = Links(context, nursery, self._table, self._rules)
+                run = _Run(context, nursery, Inbound(context, links), links)
                 await self._live(run, task_status)
         finally:
             self._running = False
@@ -231,11 +233,11 @@ class TcpTransport:
             run.nursery.start_soon(self._listener(run).run, run.nursery, name=name)
             for peer in self._table.members:
                 run.links.fit(peer)
-            run.session.tell(Listening(trio.current_time(), host_port(self._listen)))
+            run.context.tell(Listening(trio.current_time(), host_port(self._listen)))
             task_status.started()
             self._untold.update(self._unusable)
             while True:
-                self._tell_unusable(run.session)
+                self._tell_unusable(run.context)
                 run.news = trio.Event()
                 await run.news.wait()
         finally:
@@ -256,11 +258,11 @@ class TcpTransport:
             self._untold.add(peer)
             self._active.news.set()
 
-    def _tell_unusable(self, session: Session) -> None:
+    def _tell_unusable(self, context: TransportContext) -> None:
         untold, self._untold = sorted(self._untold), set()
         for peer in untold:
             if peer in self._unusable:
-                session.tell(AddressUnusable(trio.current_time(), peer, self._unusable[peer]))
+                context.tell(AddressUnusable(trio.current_time(), peer, self._unusable[peer]))
 
     def _reachable_at(self) -> Address:
         """Where others are to dial; a wildcard host means where they see us."""
@@ -290,7 +292,7 @@ class TcpTransport:
         self._listen = (self._listen[0], bound.getsockname()[1])
 
     def _listener(self, run: _Run) -> Listener:
-        bound, limits = self._bound, run.session.limits
+        bound, limits = self._bound, run.context.limits
         if bound is None:
             raise InvariantViolation(f"node {self._node_id!r} runs without a listening socket")
         return Listener(

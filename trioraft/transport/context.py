@@ -16,7 +16,7 @@ from .base import TransportOwner
 
 @final
 @attrs.frozen
-class Session:
+class TransportContext:
     """One run of a transport: who we are, whom we tell, what is allowed."""
 
     node_id: NodeId
