@@ -12,7 +12,7 @@ import attrs
 import msgspec
 import pytest
 
-from trioraft.core.membership import AddLearner, ChangeVoters, Remove
+from trioraft.core.reconfiguration import AddLearner, ChangeVoters, Remove
 from trioraft.core.types import Configuration, Role
 from trioraft.logs.loggers import TraceLogger
 from trioraft.member.status import ChangeProgress, PeerProgress, Status
