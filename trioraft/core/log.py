@@ -53,7 +53,8 @@ class RaftLog:
         self.base_index = base_index
         self.base_term = base_term
         self.last_index = base_index
-        """Of the last entry, durable or not: base_index + the number of entries, looked at often."""
+        """Of the last entry, durable or not: base_index + the number of entries, looked at
+        often."""
         self._entries: list[Entry] = []
         # Command bytes from the log's creation up to and including each entry: sizes of slices
         # are then differences, and the bounds on bytes cost a bisection instead of a sum.
