@@ -13,12 +13,7 @@ from trioraft.core.config import Limits
 from trioraft.core.errors import ConfigError
 from trioraft.net.framing import LENGTH_BYTES
 from trioraft.transport import link
-from trioraft.transport.base import (
-    AddressUnusable,
-    ConnectionRejected,
-    LinkDown,
-    Listening,
-)
+from trioraft.transport.base import AddressUnusable, ConnectionRejected, LinkDown, Listening
 from trioraft.transport.codec import encode_frame
 from trioraft.transport.handshake import check_reply, encode_hello
 from trioraft.transport.link import dial

@@ -13,12 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Final
 
-from .exits import (
-    EXIT_BROKEN_PIPE,
-    EXIT_FAILURE,
-    EXIT_INTERRUPTED,
-    silence_stdout,
-)
+from .exits import EXIT_BROKEN_PIPE, EXIT_FAILURE, EXIT_INTERRUPTED, silence_stdout
 
 if TYPE_CHECKING:
     import typer

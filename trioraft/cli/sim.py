@@ -33,12 +33,7 @@ from ..sim.tiers import run_seed_of
 from ..sim.tracing import raftlog_lines
 from ..viz.analysis import analyse_log
 from ..viz.page import write_pages
-from .exits import (
-    EXIT_BROKEN_PIPE,
-    EXIT_FAILURE,
-    EXIT_INTERRUPTED,
-    silence_stdout,
-)
+from .exits import EXIT_BROKEN_PIPE, EXIT_FAILURE, EXIT_INTERRUPTED, silence_stdout
 
 NODES_MAX: Final = 15
 SHRUNK_MAX: Final = 3

@@ -14,6 +14,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TypeVar, final
 
 import trio
@@ -314,7 +315,8 @@ class NodeRunner:
     @property
     def is_transferring(self) -> bool:
         """Whether this leader takes no commands because somebody else is to lead."""
-        leadership = None if self.raft is None else self.raft.leadership
+        member = self.member
+        leadership = None if member is None else member.raft.leadership
         return leadership is not None and leadership.transfer is not None
 
     def transfer(self, raft: Raft, to: NodeId | None, patience_s: float) -> Transfer:
@@ -382,25 +384,26 @@ class NodeRunner:
 
     # -- the storage -----------------------------------------------------------------------
 
-    def _call_of(self, step: StorageStep) -> Callable[[], int | None]:
+    def _do(self, step: StorageStep) -> int | None:
         """The storage's call for this step; for a chunk it returns the next offset."""
         storage = self._storage
         match step:
             case Write(hard_state, entries, replace_from):
-                return lambda: storage.append(hard_state, entries, replace_from)
+                storage.append(hard_state, entries, replace_from)
             case Install(meta):
-                return lambda: storage.install_snapshot(meta)
+                storage.install_snapshot(meta)
             case SnapshotChunk(_, meta, offset, data):
-                return lambda: storage.receive_chunk(meta, offset, data)
+                return storage.receive_chunk(meta, offset, data)
             case Compact(base_index, base_term):
-                return lambda: storage.compact(base_index, base_term)
+                storage.compact(base_index, base_term)
+        return None
 
     def _store(self, step: StorageStep) -> None:
         """At once if the storage does not block; otherwise, or while it is full, by the task."""
         member = self.member
         if member is not None and not self._storage.blocking:
             try:
-                next_offset = self._call_of(step)()
+                next_offset = self._do(step)
             except DiskFull:
                 pass
             else:
@@ -414,7 +417,7 @@ class NodeRunner:
             await self._storage_work.wait()
             while (step := self._step) is not None:
                 self._step = None
-                next_offset = await self._until_there_is_room(self._call_of(step))
+                next_offset = await self._until_there_is_room(partial(self._do, step))
                 await trio.lowlevel.checkpoint_if_cancelled()
                 member.on_stored(trio.current_time(), next_offset=next_offset)
                 self._act()

@@ -18,14 +18,7 @@ from ..member.status import Status
 from ..net.events import ConnectionRejected
 from ..net.listening import Listener
 from ..node.node import Node
-from ..rpc.protocol import (
-    MAGIC,
-    PROTOCOL_VERSION,
-    ChangeStatus,
-    PeerStatus,
-    ServerStatus,
-    Welcome,
-)
+from ..rpc.protocol import MAGIC, PROTOCOL_VERSION, ChangeStatus, PeerStatus, ServerStatus, Welcome
 from .limits import ServiceLimits
 
 

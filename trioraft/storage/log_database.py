@@ -24,23 +24,8 @@ from ..core.errors import CorruptStorage, DiskFull, StorageError
 from ..core.types import Entry, HardState, LogIndex, Term
 from .directory import BEING_CREATED, KEEP_AND_REJOIN, sync_directory, sync_file
 from .health import DISK_TROUBLE, Health, describe
-from .log_loading import (
-    FORMAT_VERSION,
-    NOTICES,
-    SCHEMA,
-    Base,
-    Identity,
-    LoadedLog,
-    meta_row,
-)
-from .records import (
-    PAGE_BYTES,
-    RECORD_BYTES_MAX,
-    Row,
-    StoredWrite,
-    from_row,
-    to_rows,
-)
+from .log_loading import FORMAT_VERSION, NOTICES, SCHEMA, Base, Identity, LoadedLog, meta_row
+from .records import PAGE_BYTES, RECORD_BYTES_MAX, Row, StoredWrite, from_row, to_rows
 
 WAL_BYTES_MAX = 4 * 1024 * 1024
 """How long the write-ahead log grows before it is copied into the database. Copying 4 MiB takes

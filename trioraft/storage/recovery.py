@@ -20,15 +20,7 @@ import attrs
 
 from ..core.errors import BadMessage, ConfigError, StorageError
 from ..core.reconfiguration import Membership, configuration_entry, configuration_of
-from ..core.types import (
-    Address,
-    Configuration,
-    Entry,
-    HardState,
-    LogIndex,
-    NodeId,
-    Term,
-)
+from ..core.types import Address, Configuration, Entry, HardState, LogIndex, NodeId, Term
 from .looking import StoredNode, look_into
 from .sqlite import SQLiteStorage
 

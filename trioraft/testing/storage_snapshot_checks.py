@@ -12,13 +12,7 @@ import msgspec
 
 from ..core.errors import SnapshotGone
 from ..core.types import HardState, SnapshotMeta
-from .storage_rules import (
-    StorageBench,
-    StorageRuleBroken,
-    configuration,
-    entries,
-    expect,
-)
+from .storage_rules import StorageBench, StorageRuleBroken, configuration, entries, expect
 from .storage_rules import expect_refusal as refused
 
 _CONTENT = bytes(range(256)) * 5000

@@ -22,13 +22,7 @@ from ..net.connection import BROKEN, Connection, FrameTooSlow
 from ..net.events import ConnectionRejected
 from ..net.handshake import first_frame, in_time
 from .context import TransportContext
-from .handshake import (
-    PeerHello,
-    check_hello,
-    decode_from,
-    decode_hello,
-    encode_reply,
-)
+from .handshake import PeerHello, check_hello, decode_from, decode_hello, encode_reply
 
 
 class Admission(Protocol):

@@ -28,13 +28,7 @@ from ..core.errors import BadMessage, ConfigError
 from ..core.messages import Message
 from ..core.types import Address, NodeId
 from ..net.framing import LENGTH_BYTES
-from .base import (
-    ConnectionRejected,
-    Listening,
-    MessagesDropped,
-    TransportEvent,
-    TransportOwner,
-)
+from .base import ConnectionRejected, Listening, MessagesDropped, TransportEvent, TransportOwner
 from .codec import encode_frame
 from .handshake import decode_from
 

@@ -51,16 +51,7 @@ from .model import (
     Status,
     Term,
 )
-from .timers import (
-    Bail,
-    Expiry,
-    Restart,
-    Start,
-    Stop,
-    TimerEvent,
-    goroutine_timers,
-    single_timers,
-)
+from .timers import Bail, Expiry, Restart, Start, Stop, TimerEvent, goroutine_timers, single_timers
 
 BROKEN_KEPT_MAX: Final = 1000
 """Lines that could not be read, of which the text is kept; the others are counted."""

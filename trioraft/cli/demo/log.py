@@ -13,14 +13,7 @@ from typing import Protocol, final
 
 import attrs
 
-from ...logs.loggers import (
-    EventLogger,
-    Format,
-    Raftlog,
-    configure,
-    open_raftlog,
-    sink_logger,
-)
+from ...logs.loggers import EventLogger, Format, Raftlog, configure, open_raftlog, sink_logger
 from ...logs.raftlog import RaftlogRun
 
 RUN_NAME = "trioraft_demo"

@@ -19,13 +19,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from .options import (
-    CONFIG_FLAG,
-    CONFIG_VARIABLE,
-    ENVIRONMENT_PREFIX,
-    OPTIONS,
-    Option,
-)
+from .options import CONFIG_FLAG, CONFIG_VARIABLE, ENVIRONMENT_PREFIX, OPTIONS, Option
 
 OTHER_VARIABLES: Final = frozenset({CONFIG_VARIABLE, "TRIORAFT_ADDRESSES"})
 """What the environment may also say to trioraft."""

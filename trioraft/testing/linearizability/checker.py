@@ -14,14 +14,7 @@ from ...core.errors import ConfigError
 from .history import History
 from .model import Model
 from .operation import Operation, OperationOutcome
-from .result import (
-    Illegal,
-    LinearizabilityResult,
-    Linearizable,
-    Prefix,
-    Refusal,
-    Unknown,
-)
+from .result import Illegal, LinearizabilityResult, Linearizable, Prefix, Refusal, Unknown
 from .search import Place, Search
 
 

@@ -12,12 +12,7 @@ from typing import Final
 from ..cluster import ClusterView
 from ..model import SEVERITIES, Finding
 from .elections import election_livelock, no_leader, split_vote
-from .leaders import (
-    disruptive_rejoin,
-    missed_heartbeats,
-    slow_failover,
-    stale_leader,
-)
+from .leaders import disruptive_rejoin, missed_heartbeats, slow_failover, stale_leader
 from .timers import leaks, orphan_timers
 from .votes import double_vote, two_leaders
 
