@@ -35,13 +35,14 @@ async def payloads(connection: Connection, *, work_s: float = 0.0) -> list[bytes
     """What comes until the other side closes; each payload takes time to be worked on."""
     taken: list[bytes] = []
     is_open = True
-    while is_open:
-        took_frames = False
-        while (payload := connection.deframer.next_payload()) is not None:
-            taken.append(bytes(payload))
-            took_frames = True
-            await trio.sleep(work_s)
-        is_open = await connection.receive(TIMEOUT_S, took_frames=took_frames)
+    with connection.reading(TIMEOUT_S):
+        while is_open:
+            took_frames = False
+            while (payload := connection.deframer.next_payload()) is not None:
+                taken.append(bytes(payload))
+                took_frames = True
+                await trio.sleep(work_s)
+            is_open = await connection.receive(took_frames=took_frames)
     return taken
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, final
 
 import attrs
@@ -46,7 +47,9 @@ class Connection:
     deframer: Deframer = attrs.Factory(lambda: Deframer(FIRST_FRAME_BYTES_MAX))
     remote_host: str = ""
     """The host in that address; empty if it is not known, or does not matter."""
+    _frame_timeout_s: float = math.inf
     _whole_by_s: float = math.inf  # when the frame that is half there must be whole
+    _patience: trio.CancelScope = attrs.Factory(trio.CancelScope)
 
     @classmethod
     def over(cls, stream: trio.SocketStream, silence_s: float, remote: str = "") -> Connection:
@@ -99,12 +102,29 @@ class Connection:
                 return None
             self.deframer.feed(data)
 
-    async def receive(self, frame_timeout_s: float, *, took_frames: bool) -> bool:
-        """Wait for bytes and feed them to the deframer, which must have nothing whole left.
+    @contextmanager
+    def reading(self, frame_timeout_s: float) -> Iterator[None]:
+        """Hold frames that `receive` waits for to a deadline, for the length of a block.
 
         Args:
             frame_timeout_s: how long a frame may take from its first byte to its last, in seconds;
                 more bytes do not extend it.
+
+        Raises:
+            FrameTooSlow: a frame is half there, and its time is up.
+        """
+        self._frame_timeout_s = frame_timeout_s
+        with self._patience:
+            yield
+        if self._patience.cancelled_caught:
+            raise FrameTooSlow(f"a frame took longer than {frame_timeout_s:g} s")
+
+    async def receive(self, *, took_frames: bool) -> bool:
+        """Wait for bytes and feed them to the deframer, which must have nothing whole left.
+
+        One scope with a deadline that moves: a new one for each wait would double its price.
+
+        Args:
             took_frames: whether payloads were taken since the last call, so that what is half
                 there now is another frame.
 
@@ -112,7 +132,6 @@ class Connection:
             False when the other side closed.
 
         Raises:
-            FrameTooSlow: a frame is half there, and its time is up.
             trio.BrokenResourceError, trio.ClosedResourceError: the connection broke.
         """
         if not self.deframer.pending:
@@ -120,11 +139,10 @@ class Connection:
             data = await self.stream.receive_some(RECEIVE_BYTES_MAX)
         else:
             if took_frames or self._whole_by_s == math.inf:
-                self._whole_by_s = trio.current_time() + frame_timeout_s
-            with trio.move_on_at(self._whole_by_s) as patience:
-                data = await self.stream.receive_some(RECEIVE_BYTES_MAX)
-            if patience.cancelled_caught:
-                raise FrameTooSlow(f"a frame took longer than {frame_timeout_s:g} s")
+                self._whole_by_s = trio.current_time() + self._frame_timeout_s
+            self._patience.deadline = self._whole_by_s
+            data = await self.stream.receive_some(RECEIVE_BYTES_MAX)
+            self._patience.deadline = math.inf  # while it is we who do not read
         if not data:
             return False
         self.deframer.feed(data)

@@ -125,7 +125,8 @@ class Conversation:
                 self._nursery = nursery
                 nursery.start_soon(self._collect, name=f"{name}.outcomes")
                 nursery.start_soon(self._outbox.send_forever, name=f"{name}.answers")
-                await self._read()
+                with self._connection.reading(self._context.limits.frame_timeout_s):
+                    await self._read()
                 nursery.cancel_scope.cancel()
         except* BadMessage as errors:
             reason = str(errors.exceptions[0])
@@ -145,7 +146,6 @@ class Conversation:
 
     async def _read(self) -> None:
         connection, deframer = self._connection, self._connection.deframer
-        timeout_s = self._context.limits.frame_timeout_s
         is_open = True
         while is_open:
             took_frames = False
@@ -163,7 +163,7 @@ class Conversation:
                     self._take(request)
                 if self._is_behind:
                     await self._catch_up()
-            is_open = await connection.receive(timeout_s, took_frames=took_frames)
+            is_open = await connection.receive(took_frames=took_frames)
 
     @property
     def _is_behind(self) -> bool:

@@ -105,7 +105,7 @@ class Inbound:
         reading = trio.CancelScope()
         try:
             self._take_over(hello, connection.remote_host, reading)
-            with reading:
+            with reading, connection.reading(self._context.limits.frame_timeout_s):
                 await self._read(peer, connection)
         except FrameTooSlow as error:
             self.reject(connection.remote, peer, str(error))
@@ -135,7 +135,6 @@ class Inbound:
         deframer = connection.deframer
         node_id = self._context.node_id
         owner = self._context.owner
-        timeout_s = self._context.limits.frame_timeout_s
         while True:
             took_frames = False
             try:
@@ -145,5 +144,5 @@ class Inbound:
             finally:
                 if took_frames:
                     owner.on_batch_end()
-            if not await connection.receive(timeout_s, took_frames=took_frames):
+            if not await connection.receive(took_frames=took_frames):
                 return
