@@ -41,6 +41,7 @@ async def payloads(connection: Connection, *, work_s: float = 0.0) -> list[bytes
             while (payload := connection.deframer.next_payload()) is not None:
                 taken.append(bytes(payload))
                 took_frames = True
+                connection.stop_the_clock()
                 await trio.sleep(work_s)
             is_open = await connection.receive(took_frames=took_frames)
     return taken

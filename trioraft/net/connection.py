@@ -48,7 +48,6 @@ class Connection:
     remote_host: str = ""
     """The host in that address; empty if it is not known, or does not matter."""
     _frame_timeout_s: float = math.inf
-    _whole_by_s: float = math.inf  # when the frame that is half there must be whole
     _patience: trio.CancelScope = attrs.Factory(trio.CancelScope)
 
     @classmethod
@@ -119,6 +118,11 @@ class Connection:
         if self._patience.cancelled_caught:
             raise FrameTooSlow(f"a frame took longer than {frame_timeout_s:g} s")
 
+    def stop_the_clock(self) -> None:
+        """To be called by a reader who waits for something else, and so does not read: the frame
+        that is half there has its whole time again."""
+        self._patience.deadline = math.inf
+
     async def receive(self, *, took_frames: bool) -> bool:
         """Wait for bytes and feed them to the deframer, which must have nothing whole left.
 
@@ -134,15 +138,13 @@ class Connection:
         Raises:
             trio.BrokenResourceError, trio.ClosedResourceError: the connection broke.
         """
+        patience = self._patience
         if not self.deframer.pending:
-            self._whole_by_s = math.inf
-            data = await self.stream.receive_some(RECEIVE_BYTES_MAX)
-        else:
-            if took_frames or self._whole_by_s == math.inf:
-                self._whole_by_s = trio.current_time() + self._frame_timeout_s
-            self._patience.deadline = self._whole_by_s
-            data = await self.stream.receive_some(RECEIVE_BYTES_MAX)
-            self._patience.deadline = math.inf  # while it is we who do not read
+            if patience.deadline != math.inf:
+                patience.deadline = math.inf
+        elif took_frames or patience.deadline == math.inf:
+            patience.deadline = trio.current_time() + self._frame_timeout_s
+        data = await self.stream.receive_some(RECEIVE_BYTES_MAX)
         if not data:
             return False
         self.deframer.feed(data)

@@ -170,6 +170,7 @@ class Conversation:
         return self._unanswered >= self._context.limits.requests_max or self._outbox.is_full
 
     async def _catch_up(self) -> None:
+        self._connection.stop_the_clock()
         while self._unanswered >= self._context.limits.requests_max:
             await self._answered.park()
         await self._outbox.room()
@@ -192,6 +193,7 @@ class Conversation:
                 self._proposals.append((request.id, proposal))
                 self._proposed.set()
                 return
+            self._connection.stop_the_clock()
             await self._answered.park()  # our own commands fill it: wait for one of them
 
     async def _collect(self) -> None:
