@@ -23,6 +23,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "trioraft").rglob("*.py"))
+OURS = ("tests", "benchmarks", "docs", "examples")
 
 FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 60
@@ -62,7 +63,17 @@ def silences_with_reason(source: str, tree: ast.Module) -> Iterator[str]:
             yield f"line {line}: {comment} has no reason"
 
 
-RULES: tuple[Rule, ...] = (has_docstring, is_not_long, silences_with_reason)
+def names_its_encoding(source: str, tree: ast.Module) -> Iterator[str]:
+    """What a file's text is must not depend on the locale of whoever reads it."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="read_text" | "write_text" as name)):
+                positional = len(node.args) > (name == "write_text")
+                if not positional and all(word.arg != "encoding" for word in node.keywords):
+                    yield f"line {node.lineno}: {name} without an encoding"
+
+
+RULES: tuple[Rule, ...] = (has_docstring, is_not_long, silences_with_reason, names_its_encoding)
 
 
 def comments_by_line(source: str) -> dict[int, str]:
@@ -95,6 +106,14 @@ def test_the_package_keeps_its_habits(rule: Rule) -> None:
     assert found == []
 
 
+def test_nothing_else_of_ours_depends_on_the_locale() -> None:
+    found = []
+    for path in (p for name in OURS for p in sorted((ROOT / name).rglob("*.py"))):
+        source = path.read_text(encoding="utf-8")
+        found += [f"{path}: {what}" for what in complaints(names_its_encoding, source)]
+    assert found == []
+
+
 LONG_FUNCTION = "def f():\n" + "    x = 1\n" * FUNCTION_LINES_MAX
 LONG_FILE = '"""A file."""\n' + "x = 1\n" * SHORT_FILE_LINES
 
@@ -108,6 +127,8 @@ LONG_FILE = '"""A file."""\n' + "x = 1\n" * SHORT_FILE_LINES
         (is_not_long, LONG_FUNCTION),
         (is_not_long, "class A:\n    async " + LONG_FUNCTION.replace("\n", "\n    ")),
         (silences_with_reason, "x = 1  # noqa"),
+        (names_its_encoding, "path.read_text()"),
+        (names_its_encoding, "path.write_text(text)"),
         (silences_with_reason, "x = 1  # noqa: E501"),
         (silences_with_reason, "x = 1  # type: ignore[assignment]"),
     ],
@@ -123,6 +144,8 @@ def test_each_rule_bites(rule: Rule, source: str) -> None:
         (has_docstring, LONG_FILE.replace("A file.", "A file.\n\nRules of this file: none.")),
         (silences_with_reason, "x = f()  # type: ignore[misc] # binds now"),
         (silences_with_reason, "x = 1  # noqa: E501 - a long address"),
+        (names_its_encoding, "path.read_text('utf-8')"),
+        (names_its_encoding, "path.write_text(text, encoding='utf-8')"),
         (silences_with_reason, 'x = "# noqa"'),
     ],
 )
