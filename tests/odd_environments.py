@@ -192,6 +192,7 @@ def run(odd: Odd, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
             "pytest",
             "-q",
             "-rfE",
+            "--color=no",
             "--tb=short",
             "-p",
             "no:cacheprovider",
