@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import tomllib
 from pathlib import Path
 
 import attrs
@@ -88,3 +89,21 @@ def test_an_odd_environment_is_odd(odd: odd_environments.Odd) -> None:
     plain = odd_environments.Odd(odd.name, odd.what)
     assert odd != plain
     assert odd.what
+
+
+def test_the_lowest_versions_are_those_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = {}
+    for bound in [*project["dependencies"], *extras["cli"], *extras["test"], *extras["bench"]]:
+        name, at_least, version = bound.partition(">=")
+        if at_least and name not in ("ruff", "mypy", "types-PyYAML"):
+            wanted[name.lower()] = tuple(map(int, version.split(".")))
+    pinned = {}
+    for line in (ROOT / "tests/lowest.txt").read_text(encoding="utf-8").splitlines():
+        name, exactly, version = line.partition("#")[0].strip().partition("==")
+        if exactly:
+            pinned[name] = tuple(map(int, version.split(".")))
+    for name, version in wanted.items():
+        assert pinned[name][: len(version)] == version, name
+        assert set(pinned[name][len(version) :]) <= {0}, name
