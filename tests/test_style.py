@@ -22,20 +22,15 @@ FILES = sorted((ROOT / "trioraft").rglob("*.py"))
 
 FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 60
-SHORT_FILE_LINES = 60
-"""Up to here a file's docstring may do without its rules."""
 
 FunctionDef = ast.FunctionDef | ast.AsyncFunctionDef
 Rule = Callable[[str, ast.Module], Iterator[str]]
 
 
 def has_docstring(source: str, tree: ast.Module) -> Iterator[str]:
-    """A file says what it is, and, unless it is short, which rules it keeps."""
-    docstring = ast.get_docstring(tree)
-    if docstring is None:
+    """A file says what it is; rules it gives only if it has some that concern all of it."""
+    if not ast.get_docstring(tree):
         yield "no module docstring"
-    elif len(source.splitlines()) > SHORT_FILE_LINES and "Rules of this file" not in docstring:
-        yield "the docstring does not give the 'Rules of this file'"
 
 
 def is_not_long(source: str, tree: ast.Module) -> Iterator[str]:
@@ -180,14 +175,13 @@ def test_the_package_keeps_its_habits(rule: Rule) -> None:
 
 
 LONG_FUNCTION = "def f():\n" + "    x = 1\n" * FUNCTION_LINES_MAX
-LONG_FILE = '"""A file."""\n' + "x = 1\n" * SHORT_FILE_LINES
 
 
 @pytest.mark.parametrize(
     ("rule", "source"),
     [
         (has_docstring, "x = 1"),
-        (has_docstring, LONG_FILE),
+        (has_docstring, '""" """\nx = 1'),
         (is_not_long, "x = 1\n" * (FILE_LINES_MAX + 1)),
         (is_not_long, LONG_FUNCTION),
         (is_not_long, "class A:\n    async " + LONG_FUNCTION.replace("\n", "\n    ")),
@@ -220,8 +214,7 @@ def test_each_rule_bites(rule: Rule, source: str) -> None:
 @pytest.mark.parametrize(
     ("rule", "source"),
     [
-        (has_docstring, '"""A short file."""\nx = 1'),
-        (has_docstring, LONG_FILE.replace("A file.", "A file.\n\nRules of this file: none.")),
+        (has_docstring, '"""A file."""\n' + "x = 1\n" * 1000),
         (does_not_block, "import time\ntime.sleep(1)  # in a worker thread"),
         (silences_with_reason, "x = f()  # type: ignore[misc] # binds now"),
         (does_not_block, "import trio\nasync def f():\n    await trio.sleep(1)"),
