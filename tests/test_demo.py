@@ -258,7 +258,7 @@ def test_nodes_that_do_not_elect_end_the_demo_with_the_reason(tmp_path: Path) ->
 
 def test_a_failing_log_ends_the_demo_with_the_reason(tmp_path: Path) -> None:
     code = """
-from trioraft.logs import Raftlog
+from trioraft.logs.loggers import Raftlog
 say = Raftlog.remark
 def remark(self, node_id, text, **more):
     if "Kill" in text:

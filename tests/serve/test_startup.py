@@ -19,8 +19,7 @@ import trustme
 from tests.serve.processes import COMMAND, free_ports, shown
 from trioraft import SQLiteStorage
 from trioraft.cli.serve import command
-from trioraft.cli.serve.certificates import clients_tls
-from trioraft.cli.serve.preflight import Preflight
+from trioraft.cli.serve.preflight import Preflight, clients_tls
 from trioraft.cli.serve.settings import TlsFiles
 
 

@@ -24,7 +24,7 @@ from ..client.client import Client
 from ..kv.client import KvClient
 from ..kv.commands import Change, Pair, Written
 from ..rpc.errors import ServerLeaving, ServerLost
-from .admin.connecting import EXITS_HELP, ClusterOptions, SaidNo, reaching
+from .connecting import EXITS_HELP, ClusterOptions, SaidNo, reaching
 
 HELP: Final = f"""\
 Read and write the keys and values that `trioraft serve` keeps.
@@ -38,6 +38,12 @@ RETRY_S: Final = 0.2
 """Pause before a watch goes on at another server."""
 
 app = typer.Typer(no_args_is_help=True, help=HELP)
+
+
+def add_to(app_above: typer.Typer) -> None:
+    """Add the commands."""
+    app_above.add_typer(app, name="kv")
+
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The key.")]
 Value = Annotated[str, typer.Argument(metavar="VALUE", help="The value; - for standard input.")]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import sys
 import webbrowser
-from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Final
@@ -24,8 +23,8 @@ from ..viz.as_json import runs_json
 from ..viz.model import Run
 from ..viz.reading import LogError
 from ..viz.report import report, summary
+from .exits import EXIT_USAGE
 
-EXIT_USAGE: Final = 2
 OUT_DEFAULT: Final = "trioraft-viz"
 PROGRESS_FROM_BYTES: Final = 8 << 20
 """Smaller logs are read before anybody wonders."""
@@ -42,6 +41,11 @@ Exit code: 0 all logs were shown, 1 the pages could not be made, 2 a log that is
 option.
 """
 """Paragraphs of one line each: typer keeps the ends of lines, whatever the terminal's width."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("viz", help=HELP)(viz)
 
 
 def viz(
@@ -96,13 +100,14 @@ def _read(logs: list[Path]) -> tuple[list[Run], bool]:
             progress.clear()
             print(f"trioraft viz: {error}", file=sys.stderr)
             is_complete = False
-        else:
-            progress.clear()
+        progress.clear()
     return runs, is_complete
 
 
 def _write(runs: list[Run], directory: Path) -> Path:
-    write_pages = _page_writer()
+    # Pages need jinja2, JSON does not: who wants only that need not wait for it.
+    from ..viz.page import write_pages
+
     try:
         return write_pages(runs, directory)
     except OSError as error:
@@ -113,13 +118,6 @@ def _write(runs: list[Run], directory: Path) -> Path:
             file=sys.stderr,
         )
         raise typer.Exit(EXIT_USAGE) from None
-
-
-def _page_writer() -> Callable[[list[Run], Path], Path]:
-    # Pages need jinja2, JSON does not: who wants only that need not wait for it.
-    from ..viz.page import write_pages
-
-    return write_pages
 
 
 class _ReadProgress:

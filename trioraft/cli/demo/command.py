@@ -1,9 +1,6 @@
 """`trioraft demo` as a command: its options, its output, its exit code.
 
-Rules of this file:
-
-* What the user got wrong is said in one message before anything starts, with exit code 2.
-* No traceback for what can go wrong on a machine: one line that names it, and exit code 1.
+What the user got wrong is said in one message before anything starts, with exit code 2.
 """
 
 from __future__ import annotations
@@ -26,13 +23,7 @@ from rich.console import Console
 from ...core.errors import RaftError
 from ...viz.analysis import analyse_log
 from ...viz.reading import LogError
-from ..exits import (
-    EXIT_BROKEN_PIPE,
-    EXIT_FAILURE,
-    EXIT_INTERRUPTED,
-    EXIT_TERMINATED,
-    silence_stdout,
-)
+from ..exits import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_TERMINATED, exiting
 from .live import LiveView
 from .log import open_log
 from .report import print_report
@@ -74,6 +65,11 @@ SIGTERM.
 """Paragraphs of one line each: typer keeps the ends of lines, whatever the terminal's width."""
 
 
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("demo", help=HELP)(demo)
+
+
 def demo(
     nodes: Annotated[
         int, typer.Option(min=1, max=NODES_MAX, help="How many nodes. 3, 5 or 7 make sense.")
@@ -112,19 +108,8 @@ def demo(
         _refuse_unusable(viz, log_format)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an odd encoding is no reason to fail
-    try:
-        code = _run(nodes, seed, path, log_format, viz)
-    except KeyboardInterrupt:  # before or after the demo itself watches for it
-        code = EXIT_INTERRUPTED
-    except BrokenPipeError:
-        silence_stdout()
-        code = EXIT_BROKEN_PIPE
-    except (OSError, RaftError, LogError) as error:
-        if isinstance(error, OSError) and error.errno == errno.EIO:
-            silence_stdout()  # the terminal is gone
-        print(f"trioraft demo: {error}", file=sys.stderr)
-        code = EXIT_FAILURE
-    raise typer.Exit(code)
+    with exiting("trioraft demo", RaftError, LogError):
+        raise typer.Exit(_run(nodes, seed, path, log_format, viz))
 
 
 def _refuse_unusable(directory: Path, log_format: LogFormat) -> None:

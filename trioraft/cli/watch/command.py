@@ -9,7 +9,6 @@ Rules of this file:
 from __future__ import annotations
 
 import sys
-from functools import partial
 from typing import Annotated, Final
 
 import msgspec
@@ -23,7 +22,7 @@ from ...core.errors import RaftError
 from ...core.types import Address
 from ...net.addresses import host_port
 from ...rpc.protocol import NodeNews
-from ..admin.connecting import ClusterOptions, reaching
+from ..connecting import ClusterOptions, reaching
 from .listening import listen
 from .picture import picture
 from .scene import Scene
@@ -42,7 +41,11 @@ FIRST_ANSWERS_S: Final = 2.0
 """How long `--once` waits for the servers."""
 
 
-@partial(reaching, by_arguments=True)
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("watch", help=HELP)(reaching(watch, by_arguments=True))
+
+
 def watch(
     reach: ClusterOptions,
     interval_ms: Annotated[

@@ -1,19 +1,13 @@
 """How a command reaches a cluster: the options that all of them share, and how they end.
 
-Rules of this file:
-
-* A command is written as a function of a `ClusterOptions` and of its own options; `reaching` gives
-  it the shared ones. Each of those can be set in the environment as well.
-* Whatever goes wrong is one line on standard error, and an exit code: 1 failed, 2 a mistake in the
-  command line, 3 the answer is no, 4 not known whether it happened.
+A command is written as a function of a `ClusterOptions` and of its own options; `reaching` gives it
+the shared ones. Whatever goes wrong is one line on standard error, and an exit code.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-import os
-import re
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -23,21 +17,14 @@ import attrs
 import trio
 import typer
 
-from ...client.client import Client
-from ...core.errors import ConfigError, OutcomeUnknown, RaftError
-from ...core.types import Address, NodeId
-from ...kv import ERROR_TYPES
-from ..exits import EXIT_FAILURE
-from ..serve.values import parse_address, parse_duration_s, parse_peer
-
-EXIT_USAGE: Final = 2
-EXIT_NO: Final = 3
-"""There is no such key, or it is not as expected."""
-EXIT_UNKNOWN: Final = 4
-"""It may or may not have happened."""
+from ..client.client import Client
+from ..core.errors import ConfigError, OutcomeUnknown, RaftError
+from ..core.types import Address, NodeId
+from ..kv import ERROR_TYPES
+from .exits import EXIT_FAILURE, EXIT_NO, EXIT_UNKNOWN, EXIT_USAGE
+from .values import parse_address, parse_duration_s, parse_peer
 
 ADDRESSES_VARIABLE: Final = "TRIORAFT_ADDRESSES"
-_GROUP: Final = "The cluster"
 
 EXITS_HELP: Final = (
     "Exit code: 0 done, 1 failed, 2 a wrong option, 3 the answer is no, 4 not known whether it "
@@ -127,12 +114,26 @@ def reaching(
     return with_reach
 
 
+def _told(name: str, help: str, *, metavar: str | None = None, default: bool = False) -> Any:
+    return typer.Option(
+        f"--{name}",
+        envvar=f"TRIORAFT_{name.replace('-', '_').upper()}",
+        metavar=metavar,
+        show_default=default,
+        rich_help_panel="The cluster",
+        help=help,
+    )
+
+
+_FROM_ENVIRONMENT: Final = f"In the environment: {ADDRESSES_VARIABLE}, with commas."
 _ADDRESS_ARGUMENTS: Final = Annotated[
     list[str] | None,
     typer.Argument(
+        envvar=ADDRESSES_VARIABLE,
+        show_envvar=False,
         metavar="[ID=]HOST:PORT",
         show_default=False,
-        help=f"Servers' client ports. In the environment: {ADDRESSES_VARIABLE}, with commas.",
+        help=f"Servers' client ports. {_FROM_ENVIRONMENT}",
     ),
 ]
 
@@ -141,93 +142,75 @@ def _reach(
     address: Annotated[
         list[str] | None,
         typer.Option(
+            envvar=ADDRESSES_VARIABLE,
+            show_envvar=False,
             metavar="[ID=]HOST:PORT",
             show_default=False,
-            rich_help_panel=_GROUP,
-            help="A server's client port; once for each that is known. In the environment: "
-            f"{ADDRESSES_VARIABLE}, with commas.",
+            rich_help_panel="The cluster",
+            help=f"A server's client port; once for each that is known. {_FROM_ENVIRONMENT}",
         ),
     ] = None,
     cluster_id: Annotated[
-        str,
-        typer.Option(
-            envvar="TRIORAFT_CLUSTER_ID", rich_help_panel=_GROUP, help="The cluster's name."
-        ),
+        str, _told("cluster-id", "The cluster's name.", default=True)
     ] = "trioraft",
     timeout: Annotated[
-        str,
-        typer.Option(
-            envvar="TRIORAFT_TIMEOUT", metavar="TIME", rich_help_panel=_GROUP,
-            help="When to give up, as 500ms or 10s.",
-        ),
+        str, _told("timeout", "When to give up, as 500ms or 10s.", metavar="TIME", default=True)
     ] = "10s",
     ca: Annotated[
         str | None,
-        typer.Option(
-            envvar="TRIORAFT_CA", metavar="FILE", show_default=False, rich_help_panel=_GROUP,
-            help="For TLS: who must have signed the servers' certificates (PEM).",
+        _told(
+            "ca", "For TLS: who must have signed the servers' certificates (PEM).", metavar="FILE"
         ),
     ] = None,
     cert: Annotated[
-        str | None,
-        typer.Option(
-            envvar="TRIORAFT_CERT", metavar="FILE", show_default=False, rich_help_panel=_GROUP,
-            help="For TLS: our own certificate (PEM).",
-        ),
+        str | None, _told("cert", "For TLS: our own certificate (PEM).", metavar="FILE")
     ] = None,
-    key: Annotated[
-        str | None,
-        typer.Option(
-            "--key", envvar="TRIORAFT_KEY", metavar="FILE", show_default=False,
-            rich_help_panel=_GROUP, help="For TLS: its private key.",
-        ),
-    ] = None,
-    insecure: Annotated[
-        bool,
-        typer.Option(
-            "--insecure", envvar="TRIORAFT_INSECURE", rich_help_panel=_GROUP,
-            help="Allow plain TCP to other machines.",
-        ),
-    ] = False,
-) -> ClusterOptions:  # fmt: skip
+    key: Annotated[str | None, _told("key", "For TLS: its private key.", metavar="FILE")] = None,
+    insecure: Annotated[bool, _told("insecure", "Allow plain TCP to other machines.")] = False,
+) -> ClusterOptions:
     """Make a `ClusterOptions` of the shared options."""
-    names, addresses = _addresses(address or _split(os.environ.get(ADDRESSES_VARIABLE, "")))
-    try:
-        timeout_s = parse_duration_s(timeout)
-    except ValueError as error:
-        raise typer.BadParameter(f"{timeout!r}: {error}", param_hint="'--timeout'") from None
+    # In the environment they are told apart by commas too, which typer does not know.
+    texts = [text for each in address or () for text in each.split(",") if text]
+    names, addresses = _addresses(texts)
+    timeout_s = parsed(parse_duration_s, timeout, "--timeout")
     return ClusterOptions(addresses, names, cluster_id, timeout_s, _tls(ca, cert, key), insecure)
+
+
+def parsed(parse: Callable[[str], T], text: str, option: str) -> T:
+    """The value of an option; the parser's complaint becomes typer's."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise _wrong(option, f"{text!r}: {error}") from None
+
+
+def _wrong(option: str, message: str) -> typer.BadParameter:
+    return typer.BadParameter(message, param_hint=f"'{option}'")
 
 
 def _addresses(texts: Sequence[str]) -> tuple[dict[NodeId, Address], tuple[Address, ...]]:
     names: dict[NodeId, Address] = {}
     addresses: list[Address] = []
     for text in texts:
-        try:
-            if "=" in text:
-                name, where = parse_peer(text)
-                names[name] = where
-            else:
-                where = parse_address(text)
-        except ValueError as error:
-            raise typer.BadParameter(f"{text!r}: {error}", param_hint="'--address'") from None
+        if "=" in text:
+            name, where = parsed(parse_peer, text, "--address")
+            names[name] = where
+        else:
+            where = parsed(parse_address, text, "--address")
         addresses.append(where)
     if not addresses:
-        raise typer.BadParameter(
-            f"name at least one server's client port, or set {ADDRESSES_VARIABLE}",
-            param_hint="'--address'",
+        raise _wrong(
+            "--address", f"name at least one server's client port, or set {ADDRESSES_VARIABLE}"
         )
     if names and len(names) != len(addresses):
-        raise typer.BadParameter(
-            "give an id for every address, or for none", param_hint="'--address'"
-        )
+        raise _wrong("--address", "give an id for every address, or for none")
     return names, tuple(addresses)
 
 
 def _tls(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext | None:
     if ca is None:
         if cert is not None or key is not None:
-            raise typer.BadParameter("TLS needs --ca as well", param_hint="'--cert'")
+            raise _wrong("--cert", "TLS needs --ca as well")
         return None
     try:
         context = ssl.create_default_context(cafile=ca)
@@ -238,10 +221,6 @@ def _tls(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext | 
             f"the certificates cannot be used: {error}", param_hint="'--ca', '--cert', '--key'"
         ) from None
     return context
-
-
-def _split(text: str) -> list[str]:
-    return [part for part in re.split(r"[,\s]+", text) if part]
 
 
 def _end(message: str, code: int) -> NoReturn:
