@@ -19,10 +19,9 @@ from typing import Annotated, Final
 import typer
 
 from ..viz.analysis import analyse_log
-from ..viz.as_json import runs_json
 from ..viz.model import Run
 from ..viz.reading import LogError
-from ..viz.report import report, summary
+from ..viz.report import report, runs_json, summary
 from .exits import EXIT_USAGE
 
 OUT_DEFAULT: Final = "trioraft-viz"

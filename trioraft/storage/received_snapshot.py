@@ -22,8 +22,7 @@ from ..core.errors import CorruptStorage, StorageError
 from ..core.types import SnapshotMeta
 from .directory import sync_directory, sync_file
 from .health import DISK_TROUBLE, Health
-from .snapshot_files import CHUNK_BYTES, SYNC_EVERY_BYTES
-from .snapshot_format import Description, encode_header, read_header
+from .snapshot_files import CHUNK_BYTES, SYNC_EVERY_BYTES, Description, encode_header, read_header
 
 RECEIVED = "received.part"
 

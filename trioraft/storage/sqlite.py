@@ -22,7 +22,7 @@ from typing import final
 
 import attrs
 
-from ..core.errors import ConfigError, DiskFull, StorageError
+from ..core.errors import ConfigError, CorruptStorage, DiskFull, StorageError
 from ..core.types import (
     Configuration,
     Entry,
@@ -33,11 +33,9 @@ from ..core.types import (
     SnapshotMeta,
     Term,
 )
-from .directory import Directory, Findings
+from .directory import KEEP_AND_REJOIN, Directory, Findings
 from .health import DISK_TROUBLE, Health
-from .log_database import LogDatabase, create_database
-from .log_loading import Identity, LoadedLog, load
-from .matching import match_snapshot, recovered_of
+from .log_database import Identity, LoadedLog, LogDatabase, create_database, load
 from .received_snapshot import ReceivedSnapshot
 from .records import PAGE_BYTES
 from .snapshot_files import SnapshotFiles
@@ -335,3 +333,52 @@ def _load(
     except DISK_TROUBLE as error:
         raise health.error("opening the storage", error) from error
     return load(directory.database, identity)
+
+
+def recovered_of(loaded: LoadedLog, snapshot: SnapshotMeta | None) -> Recovered:
+    """What a node gets that opens this."""
+    return Recovered(
+        loaded.hard_state,
+        tuple(loaded.entries),
+        Configuration(()) if snapshot is None else snapshot.configuration,
+        loaded.base.index,
+        loaded.base.term,
+        snapshot,
+    )
+
+
+def match_snapshot(
+    loaded: LoadedLog, snapshots: SnapshotFiles, received: ReceivedSnapshot
+) -> tuple[SnapshotMeta | None, bool, tuple[str, ...]]:
+    """Which snapshot goes with the log (hazard S3).
+
+    Returns:
+        The newest that can be read; whether it is a received one that has still to get its name;
+        what is wrong with newer ones.
+
+    Raises:
+        CorruptStorage: none goes with the log.
+    """
+    usable, problems = snapshots.find()
+    complete = received.find()
+    newest = usable[0] if usable else None
+    base = loaded.base
+    if newest is None or newest.index < base.index:
+        if base.index == 0:
+            return None, False, tuple(problems)
+        if complete is not None and (complete.index, complete.term) == (base.index, base.term):
+            return complete, True, tuple(problems)
+        here = "there is none" if newest is None else f"the newest reaches entry {newest.index}"
+        raise CorruptStorage(
+            f"{snapshots.directory}: the log begins after entry {base.index} (term {base.term}) "
+            f"and needs a snapshot up to there, but {here} that can be read"
+            f"{''.join(f'; {problem}' for problem in problems)}. {KEEP_AND_REJOIN}"
+        )
+    if newest.index > loaded.last_index or loaded.term_at(newest.index) != newest.term:
+        raise CorruptStorage(
+            f"{snapshots.directory}: the newest snapshot is of entries up to {newest.index} (term "
+            f"{newest.term}), but the log goes from {base.index} (term {base.term}) to "
+            f"{loaded.last_index} and does not hold that entry: they are not of the same time. "
+            f"{KEEP_AND_REJOIN}"
+        )
+    return newest, False, tuple(problems)

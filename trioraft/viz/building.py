@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias, final
 
 import attrs
 
-from .connectivity import Connectivity
+from .cluster import Connectivity
 from .facts import (
     Appeared,
     Became,
@@ -147,11 +147,6 @@ class RunBuilder:
     def has_entries(self) -> bool:
         """Whether anybody said anything yet."""
         return bool(self._entries)
-
-    @property
-    def last_at_s(self) -> float:
-        """When the latest entry was written, in seconds since the first."""
-        return self._end_s
 
     def add(
         self, line: int, at_s: float, node: NodeName | None, text: str, fact: Fact | None

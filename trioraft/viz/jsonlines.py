@@ -33,7 +33,7 @@ from .facts import (
     TimerStarted,
 )
 from .model import Members, NodeName, Role
-from .texts import parse_test_text
+from .raftlog import parse_test_text
 
 _Fields: TypeAlias = Mapping[str, Any]
 

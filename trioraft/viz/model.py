@@ -30,7 +30,6 @@ Severity: TypeAlias = Literal["error", "warning", "info"]
 SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
 Family: TypeAlias = Literal["vote", "pre-vote", "heartbeat", "entries", "snapshot", "other"]
 """What a message is about; a reply belongs to the family of its request."""
-FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
 Fate: TypeAlias = Literal["delivered", "lost", "unknown"]
 """What became of a message. `unknown`: the log does not show receipts of its kind, or ended."""
 TimerEnd: TypeAlias = Literal["expired", "replaced", "bailed out", "stopped", "open"]
@@ -58,7 +57,6 @@ MarkKind: TypeAlias = Literal[
 """What was done to the cluster; `test` is any other line of the test. `drop`: a connection broke
 and may be made again at once. `cut`, `mend`: some ways, each in one direction. `leave`: on purpose,
 or cancelled. The last two are the cluster's own doing: a leader hands over, the members change."""
-MARK_KINDS: Final[tuple[MarkKind, ...]] = get_args(MarkKind)
 FindingKind: TypeAlias = Literal[
     "two-leaders",
     "double-vote",

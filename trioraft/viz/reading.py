@@ -23,20 +23,21 @@ import attrs
 from .building import RunBuilder
 from .facts import Fact
 from .jsonlines import JsonEntry, parse_json_line, times_of
-from .leak_reports import LeakCollector
 from .model import NodeName, ReportedLeak, Run
-from .shapes import (
+from .raftlog import (
     ENTRY,
     LOOSE_ENTRY,
+    LeakCollector,
     LineHeader,
     Switch,
     Verdict,
     is_close,
     is_decoration,
     looks_damaged,
+    parse_test_text,
+    parse_text,
     special,
 )
-from .texts import parse_test_text, parse_text
 
 TEST: Final = "TEST"
 """Who speaks in an entry of the test's own."""

@@ -25,9 +25,8 @@ from ...viz.analysis import analyse_log
 from ...viz.reading import LogError
 from ..exits import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_TERMINATED, exiting
 from .live import LiveView
-from .log import open_log
 from .report import print_report
-from .run import run_demo
+from .run import open_log, run_demo
 from .view import DemoView, PlainView
 
 NODES_MAX: Final = 9

@@ -23,9 +23,8 @@ from ...core.types import Address
 from ...net.addresses import host_port
 from ...rpc.protocol import NodeNews
 from ..connecting import ClusterOptions, reaching
-from .listening import listen
 from .picture import picture
-from .scene import Scene
+from .scene import Scene, listen
 
 HELP: Final = (
     "Watch a running cluster: who leads, since when and why; terms, commits, lag and links. "

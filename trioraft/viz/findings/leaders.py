@@ -19,8 +19,7 @@ import attrs
 from ..cluster import ClusterView, Reign
 from ..model import Finding, Message, NodeName, RoleSpan, Run
 from ..statistics import failovers, intervals_s
-from .limits import leaderless_limit_s, longest_timeout_s
-from .wording import finding, ms, times
+from .wording import finding, leaderless_limit_s, longest_timeout_s, ms, times
 
 STALE_S: Final = 0.02
 """Shorter than this, a leader cannot know that it was deposed."""

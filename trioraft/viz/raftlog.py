@@ -1,11 +1,12 @@
-"""The text of a raftlog's entry, understood: the Go project's sentences and ours.
+"""A raftlog, understood line by line: shapes of lines, the sentences of entries, leak reports.
 
 Rules of this file:
 
-* One table: the first word of a text decides which pattern may fit. What fits none is an entry
-  all the same; it only says nothing to us.
-* What an editor printed over the end of a line does not matter: patterns look at the beginning.
-* A text is parsed once: the same text gives the same fact.
+* An entry may stand behind anything; its time must be a time. Run and verdict lines are known even
+  if they lost or gained a character; prose is not one.
+* One table: the first word of a text decides which pattern may fit. What fits none is an entry all
+  the same; it only says nothing to us.
+* Nothing here takes more than linear time, whatever the line.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Final
+from typing import Final, final, get_args
+
+import attrs
 
 from .facts import (
     Appeared,
@@ -32,7 +35,7 @@ from .facts import (
     TimerBailed,
     TimerStarted,
 )
-from .model import MarkKind, Members, NodeName, Role
+from .model import MarkKind, Members, NodeName, ReportedLeak, Role, Status
 
 TEXTS_REMEMBERED: Final = 1 << 14
 """Most log lines repeat an earlier text: heartbeats do."""
@@ -281,3 +284,213 @@ _RULES: Final[Mapping[str, Callable[[str, NodeName], Fact | None]]] = {
     "hands": _hands_over,
     **dict.fromkeys(_REQUESTS, _request),
 }
+
+
+ENTRY: Final = re.compile(r"(\d\d:\d\d):(\d\d(?:\.\d{1,9})?) \[(\w+)\] (.*)", re.ASCII)
+"""An entry as it is written, to be matched at the beginning."""
+LOOSE_ENTRY: Final = re.compile(
+    r"(?<!\d)(\d{1,2}:\d\d):(\d\d(?:\.\d{1,9})?) {1,3}\[ ?([\w.-]{1,64}(?: \w{1,8})?) ?\] ?(.*)",
+    re.ASCII,
+)
+"""An entry as it is found, anywhere in the line."""
+_DAMAGED: Final = re.compile(r"\d:\d\d:\d\d\b|\d:\d\d\.\d{3,}|^\S{0,12}\[\w+\] ", re.ASCII)
+_SWITCH: Final = re.compile(r"=== (?:CONT|NAME)\s+(\S+)$")
+_EXACT_VERDICT: Final = re.compile(r"--- (PASS|FAIL|SKIP): (\S+)")
+_NOISE: Final = re.compile(r"[^\w=-]{1,4}(?=[=-]{2})")
+_INDENTED: Final = "    "
+"""What stands so far inside is a note, or the verdict of a part of a test."""
+_STATUSES: Final[tuple[Status, ...]] = get_args(Status)
+_VERDICT_HEADS: Final = tuple(f"--- {status}" for status in _STATUSES)
+_FENCE: Final = re.compile(r"\s*[`~]{3,}\w*\s*$")
+
+
+@attrs.frozen
+class LineHeader:
+    """`=== RUN   name`."""
+
+    name: str
+
+
+@attrs.frozen
+class Switch:
+    """`=== CONT  name`: what follows belongs to this run, until it is another one's turn."""
+
+    name: str
+
+
+@attrs.frozen
+class Verdict:
+    """`--- PASS: name (0.31s)`."""
+
+    status: Status
+    name: str
+
+
+def special(line: str) -> LineHeader | Switch | Verdict | None:
+    """The line as a header or a verdict, if it is one."""
+    if "=" not in line[:12] and "-" not in line[:40]:
+        return None
+    if line.startswith(_INDENTED):
+        match = _EXACT_VERDICT.match(line.strip())
+        return None if match is None else Verdict(_status(match[1]), match[2])
+    line = _NOISE.sub("", line.strip(), count=1)
+    if (match := _SWITCH.match(line)) is not None:
+        return Switch(match[1])
+    head, name = _head_and_name(line, "=", ("=== RUN",))
+    if head is not None:
+        return LineHeader(name)
+    head, name = _head_and_name(line.replace(":", ": ", 1), "-", _VERDICT_HEADS)
+    return None if head is None else Verdict(_status(head[-4:]), name.partition("(")[0])
+
+
+def _head_and_name(line: str, sign: str, heads: tuple[str, ...]) -> tuple[str | None, str]:
+    """Which of the heads the line begins with, give or take a character, and the next word."""
+    words = line.split(maxsplit=4)
+    for count in range(1, min(len(words), 4)):
+        found = " ".join(words[:count]).rstrip(":;,.")
+        if sign not in found:
+            return None, ""
+        for head in heads:
+            if _differ(found, head) <= 1:
+                return head, words[count]
+    return None, ""
+
+
+def _status(word: str) -> Status:
+    return next(status for status in _STATUSES if status == word)
+
+
+def looks_damaged(line: str) -> bool:
+    """Whether this may have been an entry: it has what looks like a time, or begins with an id."""
+    return _DAMAGED.search(line) is not None
+
+
+def is_decoration(line: str) -> bool:
+    """Whether the line says nothing: it is empty, or a fence around pasted text."""
+    return not line or line.isspace() or _FENCE.match(line) is not None
+
+
+def is_close(one: str, other: str) -> bool:
+    """Whether two names are the same but for a character or two."""
+    return _differ(one, other) <= 2
+
+
+def _differ(one: str, other: str) -> int:
+    """How many characters must be lost, gained or changed to turn one into the other; 3 is many."""
+    if one == other:
+        return 0
+    if abs(len(one) - len(other)) > 2:
+        return 3
+    row = list(range(len(other) + 1))
+    for position, character in enumerate(one, start=1):
+        diagonal, row[0] = row[0], position
+        for column, wanted in enumerate(other, start=1):
+            diagonal, row[column] = (
+                row[column],
+                min(row[column] + 1, row[column - 1] + 1, diagonal + (character != wanted)),
+            )
+    return min(row[-1], 3)
+
+
+_LEAKTEST: Final = re.compile(r"leaktest: leaked goroutine: (goroutine \d+(?: \[[^\]]*\])?)")
+_GOLEAK: Final = re.compile(r"\[?(Goroutine \d+ in state [^,]+), with (\S+) on top of the stack")
+_OURS: Final = re.compile(
+    r"^\W*\d+\. ((?:task|thread|descriptor|memory channel|async generator|role): .+)$"
+)
+_OURS_BEGINS: Final = re.compile(r"\b\d+ leaks?: started in here")
+_OURS_ENDS: Final = re.compile(r"^\W*(?:what to do:|… and \d+ more)")
+_STARTED: Final = re.compile(r"^\W*started at\s+(.+)$")
+_FUNCTION: Final = re.compile(r"^\s*(\S+\.\S*)\(")
+_PLACE: Final = re.compile(r"^\s*(\S+\.go:\d+)")
+_CREATED: Final = re.compile(r"^\s*created by (\S+)")
+STACK_LINES_MAX: Final = 64
+"""Lines of one leak's stack that are looked at."""
+
+
+@final
+@attrs.define
+class LeakCollector:
+    """Fed with every line that is no entry."""
+
+    leaks: list[ReportedLeak] = attrs.Factory(list)
+    _open: ReportedLeak | None = None
+    _lines_left: int = 0
+    _is_in_ours: bool = False
+    _awaits_creator_place: bool = False
+
+    def take(self, line: int, text: str) -> bool:
+        """Whether the line belongs to a leak report."""
+        if "leaktest:" in text and (match := _LEAKTEST.search(text)):
+            self._begin(ReportedLeak(line, match[1], None))
+            return True
+        if "on top of the stack" in text and (match := _GOLEAK.search(text)):
+            self._begin(ReportedLeak(line, match[1], match[2]))
+            return True
+        if _OURS_BEGINS.search(text):
+            self.close()
+            self._is_in_ours = True
+            return True
+        if self._is_in_ours:
+            return self._take_ours(line, text)
+        if self._open is not None:
+            return self._take_stack(text)
+        return "leaktest:" in text
+
+    def close(self) -> None:
+        """Something else begins: the report is over."""
+        self._is_in_ours = False
+        leak, self._open = self._open, None
+        if leak is None:
+            return
+        known = {(other.what, other.place, other.started_at) for other in self.leaks}
+        if (leak.what, leak.place, leak.started_at) not in known:
+            self.leaks.append(leak)
+
+    def _begin(self, leak: ReportedLeak) -> None:
+        is_in_ours = self._is_in_ours
+        self.close()
+        self._open, self._lines_left = leak, STACK_LINES_MAX
+        self._is_in_ours = is_in_ours
+        self._awaits_creator_place = False
+
+    def _take_ours(self, line: int, text: str) -> bool:
+        if match := _OURS.match(text):
+            self._begin(ReportedLeak(line, match[1], None))
+        elif self._open is not None and (match := _STARTED.match(text)):
+            place = None if match[1] == "unknown" else match[1]
+            self._open = attrs.evolve(self._open, place=place, started_at=place)
+        elif _OURS_ENDS.match(text):
+            self.close()
+        return True
+
+    def _take_stack(self, text: str) -> bool:
+        """Function and place of the top of a goroutine's stack, then who created it."""
+        leak, self._lines_left = self._open, self._lines_left - 1
+        if leak is None or self._lines_left < 0:
+            self.close()
+            return False
+        if match := _CREATED.match(text):
+            self._open = attrs.evolve(leak, started_at=match[1])
+            self._awaits_creator_place = True
+        elif match := _PLACE.match(text):
+            if self._awaits_creator_place:
+                self._awaits_creator_place = False
+                self._open = attrs.evolve(leak, started_at=f"{leak.started_at} ({_file(match[1])})")
+            elif leak.place is None or not leak.place.endswith(")"):
+                self._open = attrs.evolve(leak, place=_with_file(leak.place, match[1]))
+        elif match := _FUNCTION.match(text):
+            if leak.place is None:
+                self._open = attrs.evolve(leak, place=match[1])
+        else:
+            self.close()
+            return False
+        return True
+
+
+def _with_file(function: str | None, place: str) -> str:
+    return _file(place) if function is None else f"{function} ({_file(place)})"
+
+
+def _file(place: str) -> str:
+    """`raft.go:343` of `/home/…/part1/raft.go:343`: the directories are somebody's own."""
+    return place.rpartition("/")[2]
