@@ -14,24 +14,8 @@ from typing import Any, Final, TypeAlias, final
 
 import attrs
 
+from . import facts, timers
 from .cluster import Connectivity
-from .facts import (
-    Appeared,
-    Became,
-    Because,
-    Committed,
-    Configured,
-    Fact,
-    HandsOver,
-    LinkChanged,
-    Marked,
-    Named,
-    Packet,
-    Received,
-    Sent,
-    TimerBailed,
-    TimerStarted,
-)
 from .mailbox import Draft, Mailbox
 from .model import (
     BrokenLine,
@@ -50,16 +34,6 @@ from .model import (
     Run,
     Status,
     Term,
-)
-from .timers import (
-    Bail,
-    Expiry,
-    Restart,
-    Start,
-    Stop,
-    TimerEvent,
-    goroutine_timers,
-    single_timers,
 )
 
 BROKEN_KEPT_MAX: Final = 1000
@@ -90,7 +64,7 @@ class _Node:
     name: NodeName
     spans: list[_Span] = attrs.Factory(list)
     commits: list[CommitPoint] = attrs.Factory(list)
-    timer_events: list[TimerEvent] = attrs.Factory(list)
+    timer_events: list[timers.TimerEvent] = attrs.Factory(list)
     unanswered: _Unanswered = attrs.Factory(dict)
     has_facts: bool = False
     """Whether it said anything that only a node of a cluster says."""
@@ -137,7 +111,7 @@ class RunBuilder:
         self._mailbox = Mailbox()
         self._network = Connectivity()
         self._marks: list[Mark] = []
-        self._configured: dict[NodeName, Configured] = {}
+        self._configured: dict[NodeName, facts.Configured] = {}
         self._members: list[MembersPoint] = []
         self._has_goroutines = False
         self._end_s = 0.0
@@ -149,7 +123,7 @@ class RunBuilder:
         return bool(self._entries)
 
     def add(
-        self, line: int, at_s: float, node: NodeName | None, text: str, fact: Fact | None
+        self, line: int, at_s: float, node: NodeName | None, text: str, fact: facts.Fact | None
     ) -> None:
         """Take the next entry.
 
@@ -207,7 +181,7 @@ class RunBuilder:
 
     # -- messages --------------------------------------------------------------------------
 
-    def _on_sent(self, who: _Node, fact: Sent, at_s: float, index: int) -> None:
+    def _on_sent(self, who: _Node, fact: facts.Sent, at_s: float, index: int) -> None:
         packet = fact.packet
         request = _answered(who, packet) if packet.is_reply else None
         receiver = packet.receiver
@@ -223,9 +197,9 @@ class RunBuilder:
         if packet.kind == "AppendEntries" and packet.term:
             self._heard_leader(packet.term, who.name, at_s)
         elif packet.kind == "RequestVoteReply" and packet.is_positive:
-            who.timer_events.append(Restart(at_s))
+            who.timer_events.append(timers.Restart(at_s))
 
-    def _on_received(self, who: _Node, fact: Received, at_s: float, index: int) -> None:
+    def _on_received(self, who: _Node, fact: facts.Received, at_s: float, index: int) -> None:
         packet = fact.packet
         draft = self._mailbox.take(packet, at_s)
         if draft is None:
@@ -239,7 +213,7 @@ class RunBuilder:
             if len(waiting) > UNANSWERED_MAX:
                 del waiting[0]
         if packet.kind == "AppendEntries":
-            who.timer_events.append(Restart(at_s))
+            who.timer_events.append(timers.Restart(at_s))
 
     def _fate(self, draft: Draft) -> Fate:
         if draft.received_s is not None:
@@ -253,58 +227,58 @@ class RunBuilder:
 
     # -- roles and timers --------------------------------------------------------------------
 
-    def _on_role(self, who: _Node, fact: Became, at_s: float, index: int) -> None:
+    def _on_role(self, who: _Node, fact: facts.Became, at_s: float, index: int) -> None:
         term = who.now.term if fact.term is None else fact.term
         who.spans.append(_Span(fact.role, term, at_s, index, fact.reason))
         match fact.role:
             case "PreCandidate":
-                who.timer_events.append(Expiry(at_s, index))
+                who.timer_events.append(timers.Expiry(at_s, index))
             case "Candidate":
-                who.timer_events.append(Expiry(at_s, index))
+                who.timer_events.append(timers.Expiry(at_s, index))
                 known = self._term(term, at_s)
                 if who.name not in known.candidates:
                     known.candidates.append(who.name)
             case "Leader":
-                who.timer_events.append(Stop(at_s, index))
+                who.timer_events.append(timers.Stop(at_s, index))
                 known = self._term(term, at_s)
                 if who.name not in known.leaders:
                     known.leaders.append(who.name)
                 if known.won_s is None:
                     known.won_s = at_s
             case "Dead":
-                who.timer_events.append(Stop(at_s, index))
+                who.timer_events.append(timers.Stop(at_s, index))
                 who.unanswered.clear()
             case "Follower":
-                who.timer_events.append(Restart(at_s))
+                who.timer_events.append(timers.Restart(at_s))
 
-    def _on_timer(self, who: _Node, fact: TimerStarted, at_s: float, index: int) -> None:
+    def _on_timer(self, who: _Node, fact: facts.TimerStarted, at_s: float, index: int) -> None:
         self._rise(who, at_s, index, fact.term)
         if who.now.role == "Follower" and who.now.term != fact.term:
             if who.now.is_guess:
                 who.now.term = fact.term
             elif fact.term > who.now.term:
                 who.spans.append(_Span("Follower", fact.term, at_s, index))
-        who.timer_events.append(Start(at_s, index, fact.timeout_s, fact.term))
+        who.timer_events.append(timers.Start(at_s, index, fact.timeout_s, fact.term))
 
-    def _on_bail(self, who: _Node, fact: TimerBailed, at_s: float, index: int) -> None:
+    def _on_bail(self, who: _Node, fact: facts.TimerBailed, at_s: float, index: int) -> None:
         self._has_goroutines = True
-        who.timer_events.append(Bail(at_s, index, fact.from_term))
+        who.timer_events.append(timers.Bail(at_s, index, fact.from_term))
 
-    def _on_reason(self, who: _Node, fact: Because, _: float, __: int) -> None:
+    def _on_reason(self, who: _Node, fact: facts.Because, _: float, __: int) -> None:
         if who.now.reason is None and who.now.entry is not None:
             who.now.reason = fact.reason
 
-    def _on_commit(self, who: _Node, fact: Committed, at_s: float, index: int) -> None:
+    def _on_commit(self, who: _Node, fact: facts.Committed, at_s: float, index: int) -> None:
         who.commits.append(CommitPoint(at_s, fact.commit_index, index))
 
-    def _on_appearance(self, who: _Node, _: Appeared, at_s: float, index: int) -> None:
+    def _on_appearance(self, who: _Node, _: facts.Appeared, at_s: float, index: int) -> None:
         self._rise(who, at_s, index, who.now.term)
 
     def _fall(self, who: _Node, at_s: float, index: int) -> None:
         """A node that is crashed is dead, whether it has time to say so or not."""
         if who.now.role != "Dead":
             who.spans.append(_Span("Dead", who.now.term, at_s, index))
-            who.timer_events.append(Stop(at_s, index))
+            who.timer_events.append(timers.Stop(at_s, index))
             who.unanswered.clear()
 
     def _rise(self, who: _Node, at_s: float, index: int, term: int) -> None:
@@ -328,11 +302,11 @@ class RunBuilder:
 
     # -- the test ----------------------------------------------------------------------------
 
-    def _on_test(self, fact: Fact | None, at_s: float, text: str, index: int) -> None:
+    def _on_test(self, fact: facts.Fact | None, at_s: float, text: str, index: int) -> None:
         match fact:
-            case Named():
+            case facts.Named():
                 self._names[fact.number] = fact.full_name
-            case Marked():
+            case facts.Marked():
                 nodes = fact.nodes
                 if nodes == (ALL,):
                     nodes = tuple(sorted(self._nodes, key=_by_number))
@@ -354,7 +328,9 @@ class RunBuilder:
         number_of = {name: number for number, name in self._names.items()}
         return tuple(name if name in self._nodes else number_of.get(name, name) for name in names)
 
-    def _on_configuration(self, who: _Node, fact: Configured, at_s: float, index: int) -> None:
+    def _on_configuration(
+        self, who: _Node, fact: facts.Configured, at_s: float, index: int
+    ) -> None:
         """The latest configuration that any node has counts: a leader is the first to have it, and
         one that is truncated everywhere is gone."""
         self._configured[who.name] = fact
@@ -364,11 +340,11 @@ class RunBuilder:
         self._members.append(MembersPoint(at_s, members, index))
         self._mark(Mark("configuration", at_s, (), self._entries[index].text, index))
 
-    def _on_transfer(self, who: _Node, fact: HandsOver, at_s: float, index: int) -> None:
+    def _on_transfer(self, who: _Node, fact: facts.HandsOver, at_s: float, index: int) -> None:
         text = self._entries[index].text
         self._mark(Mark("transfer", at_s, (who.name, fact.peer), text, index))
 
-    def _on_link(self, who: _Node, fact: LinkChanged, at_s: float, index: int) -> None:
+    def _on_link(self, who: _Node, fact: facts.LinkChanged, at_s: float, index: int) -> None:
         kind: MarkKind = "link up" if fact.is_up else "link down"
         text = self._entries[index].text
         self._mark(Mark(kind, at_s, (who.name, fact.peer), text, index))
@@ -399,7 +375,7 @@ class RunBuilder:
                 self._entries[index] = attrs.evolve(entry, node=None, text=text)
 
     def _built_node(self, node: _Node) -> NodeTrace:
-        timers_of = goroutine_timers if self._has_goroutines else single_timers
+        timers_of = timers.goroutine_timers if self._has_goroutines else timers.single_timers
         return NodeTrace(
             node.name,
             tuple(self._built_spans(node)),
@@ -422,35 +398,35 @@ class RunBuilder:
 
 
 _RULES: Final[Mapping[type[Any], Callable[[RunBuilder, _Node, Any, float, int], None]]] = {
-    Sent: RunBuilder._on_sent,
-    Received: RunBuilder._on_received,
-    Committed: RunBuilder._on_commit,
-    TimerStarted: RunBuilder._on_timer,
-    TimerBailed: RunBuilder._on_bail,
-    Became: RunBuilder._on_role,
-    Because: RunBuilder._on_reason,
-    Appeared: RunBuilder._on_appearance,
-    LinkChanged: RunBuilder._on_link,
-    Configured: RunBuilder._on_configuration,
-    HandsOver: RunBuilder._on_transfer,
+    facts.Sent: RunBuilder._on_sent,
+    facts.Received: RunBuilder._on_received,
+    facts.Committed: RunBuilder._on_commit,
+    facts.TimerStarted: RunBuilder._on_timer,
+    facts.TimerBailed: RunBuilder._on_bail,
+    facts.Became: RunBuilder._on_role,
+    facts.Because: RunBuilder._on_reason,
+    facts.Appeared: RunBuilder._on_appearance,
+    facts.LinkChanged: RunBuilder._on_link,
+    facts.Configured: RunBuilder._on_configuration,
+    facts.HandsOver: RunBuilder._on_transfer,
 }
 """What a node's facts do to the run."""
 
 
-def _first_span(fact: Fact | None, at_s: float) -> _Span:
+def _first_span(fact: facts.Fact | None, at_s: float) -> _Span:
     """What a node is before it says so: the log may begin in the middle."""
     match fact:
-        case Sent(Packet(kind="AppendEntries", term=int(term))):
+        case facts.Sent(facts.Packet(kind="AppendEntries", term=int(term))):
             return _Span("Leader", term, at_s, None, is_guess=True)
-        case Sent(Packet(kind="RequestVote", term=int(term))):
+        case facts.Sent(facts.Packet(kind="RequestVote", term=int(term))):
             return _Span("Candidate", term, at_s, None, is_guess=True)
-        case Received(term=int(term)) | TimerStarted(term=term):
+        case facts.Received(term=int(term)) | facts.TimerStarted(term=term):
             return _Span("Follower", term, at_s, None, is_guess=True)
         case _:
             return _Span("Follower", 0, at_s, None, is_guess=True)
 
 
-def _answered(who: _Node, reply: Packet) -> Draft | None:
+def _answered(who: _Node, reply: facts.Packet) -> Draft | None:
     """The request that this reply of the node answers: the last one, unless it has an answer."""
     waiting = who.unanswered.get(reply.kind.removesuffix("Reply"))
     if not waiting:

@@ -18,23 +18,7 @@ from typing import Final, final, get_args
 
 import attrs
 
-from .facts import (
-    Appeared,
-    Became,
-    Because,
-    Committed,
-    Configured,
-    Fact,
-    HandsOver,
-    LinkChanged,
-    Marked,
-    Named,
-    Packet,
-    Received,
-    Sent,
-    TimerBailed,
-    TimerStarted,
-)
+from . import facts
 from .model import MarkKind, Members, NodeName, ReportedLeak, Role, Status
 
 TEXTS_REMEMBERED: Final = 1 << 14
@@ -87,7 +71,7 @@ _MARKS: Final[Mapping[str, MarkKind]] = {
 }
 
 
-def parse_text(text: str, node: NodeName) -> Fact | None:
+def parse_text(text: str, node: NodeName) -> facts.Fact | None:
     """What a node's entry says; None if it is no sentence we know.
 
     Args:
@@ -101,31 +85,31 @@ def parse_text(text: str, node: NodeName) -> Fact | None:
 
 
 @lru_cache(maxsize=TEXTS_REMEMBERED)
-def parse_test_text(text: str) -> Fact:
+def parse_test_text(text: str) -> facts.Fact:
     """What the test's own entry says; what is not known is a remark."""
     if match := _DONE_TO.match(text):
-        return Marked(_MARKS[match[1].lower()], (match[2],))
+        return facts.Marked(_MARKS[match[1].lower()], (match[2],))
     if match := _CRASHES.match(text):  # as the simulation says it
-        return Marked("crash", (match[1],))
+        return facts.Marked("crash", (match[1],))
     first, _, rest = text.partition(" ")
     match first.lower():
         case "partition":
             groups = tuple(tuple(group.split()) for group in rest.split("|"))
             members = tuple(sorted({node for group in groups for node in group}))
-            return Marked("partition", members, groups)
+            return facts.Marked("partition", members, groups)
         case "heal":
-            return Marked("heal")
+            return facts.Marked("heal")
         case "drop" if rest.startswith("connection ") and len(rest.split()) == 3:
-            return Marked("drop", tuple(rest.split()[1:]))
+            return facts.Marked("drop", tuple(rest.split()[1:]))
         case "cut" | "mend" as kind if ways := _ways(rest):
             members = tuple(sorted({node for way in ways for node in way}))
-            return Marked(kind, members, ways)
+            return facts.Marked(kind, members, ways)
         case "propose" | "submit":
-            return Marked("propose")
+            return facts.Marked("propose")
         case _ if named := _NUMBER.match(text):
-            return Named(named[2], named[1])
+            return facts.Named(named[2], named[1])
         case _:
-            return Marked("test")
+            return facts.Marked("test")
 
 
 def _ways(text: str) -> tuple[tuple[NodeName, ...], ...]:
@@ -138,15 +122,15 @@ def _ways(text: str) -> tuple[tuple[NodeName, ...], ...]:
 
 
 @lru_cache(maxsize=TEXTS_REMEMBERED)
-def _sending(text: str, node: NodeName) -> Fact | None:
+def _sending(text: str, node: NodeName) -> facts.Fact | None:
     match = _SENDING.match(text)
     if match is None:
         return None
-    return Sent(_packet(match[1], node, match[2], match[3]))
+    return facts.Sent(_packet(match[1], node, match[2], match[3]))
 
 
 @lru_cache(maxsize=TEXTS_REMEMBERED)
-def _request(text: str, node: NodeName) -> Fact | None:
+def _request(text: str, node: NodeName) -> facts.Fact | None:
     match = _REQUEST.match(text)
     if match is None or match[2] is None:
         return None
@@ -154,30 +138,30 @@ def _request(text: str, node: NodeName) -> Fact | None:
     sender = None if asker is None else asker[1]
     term = None if match[3] is None else int(match[3])
     voted_for = None if match[4] in (None, "-1") else match[4]
-    return Received(_packet(match[1], sender, node, match[2]), term, voted_for)
+    return facts.Received(_packet(match[1], sender, node, match[2]), term, voted_for)
 
 
 @lru_cache(maxsize=TEXTS_REMEMBERED)
-def _reply(text: str, node: NodeName) -> Fact | None:
+def _reply(text: str, node: NodeName) -> facts.Fact | None:
     if match := _REPLY_FROM.match(text):
-        packet = Packet("AppendEntriesReply", match[1], node, None, is_positive=not match[2])
-        return Received(packet)
+        packet = facts.Packet("AppendEntriesReply", match[1], node, None, is_positive=not match[2])
+        return facts.Received(packet)
     if (match := _REPLY.match(text)) is not None:
-        return Sent(_packet(f"{match[1]}Reply", node, None, match[2]))
+        return facts.Sent(_packet(f"{match[1]}Reply", node, None, match[2]))
     return None
 
 
 @lru_cache(maxsize=TEXTS_REMEMBERED)
-def _received(text: str, node: NodeName) -> Fact | None:
+def _received(text: str, node: NodeName) -> facts.Fact | None:
     match = _RECEIVED.match(text)
-    return None if match is None else Received(_packet(match[1], None, node, match[2]))
+    return None if match is None else facts.Received(_packet(match[1], None, node, match[2]))
 
 
 def _packet(
     kind: str, sender: NodeName | None, receiver: NodeName | None, body: str | None
-) -> Packet:
+) -> facts.Packet:
     if body is None:
-        return Packet(kind, sender, receiver, None)
+        return facts.Packet(kind, sender, receiver, None)
     term, answer = _OWN_TERM.match(body), None
     count = 0
     if kind == "AppendEntries":
@@ -185,7 +169,7 @@ def _packet(
         count = 0 if listed.startswith("]") else _count_entries(listed)
     elif kind.endswith("Reply"):
         answer = _ANSWER.search(body)
-    return Packet(
+    return facts.Packet(
         kind,
         sender,
         receiver,
@@ -203,48 +187,48 @@ def _count_entries(listed: str) -> int:
     return listed.count("{") + (int(count) if more and count.isdigit() else 0)
 
 
-def _becomes(text: str, _: NodeName) -> Fact | None:
+def _becomes(text: str, _: NodeName) -> facts.Fact | None:
     match = _BECOMES.match(text)
     if match is None:
         return None
     term = _TERM.search(text) if match[1] == "Leader" else _TERM.search(text.partition(";")[0])
-    return Became(_ROLES[match[1]], None if term is None else int(term[1]))
+    return facts.Became(_ROLES[match[1]], None if term is None else int(term[1]))
 
 
-def _election(text: str, _: NodeName) -> Fact | None:
+def _election(text: str, _: NodeName) -> facts.Fact | None:
     match = _TIMER.match(text)
     if match is None:
         return None
     try:
-        return TimerStarted(round(float(match[1]) * _UNITS[match[2]], 9), int(match[3]))
+        return facts.TimerStarted(round(float(match[1]) * _UNITS[match[2]], 9), int(match[3]))
     except ValueError:
         return None  # 1.2.3ms
 
 
-def _in_timer(text: str, _: NodeName) -> Fact | None:
+def _in_timer(text: str, _: NodeName) -> facts.Fact | None:
     match = _BAILS.match(text)
     if match is None:
         return None
-    return TimerBailed(None if match[1] is None else int(match[1]))
+    return facts.TimerBailed(None if match[1] is None else int(match[1]))
 
 
-def _commits(text: str, _: NodeName) -> Fact | None:
+def _commits(text: str, _: NodeName) -> facts.Fact | None:
     match = _COMMITS.match(text)
-    return None if match is None else Committed(int(match[1]))
+    return None if match is None else facts.Committed(int(match[1]))
 
 
-def _dots(text: str, node: NodeName) -> Fact | None:
+def _dots(text: str, node: NodeName) -> facts.Fact | None:
     if text.startswith("... because "):
-        return Because(text.removeprefix("... because "))
+        return facts.Because(text.removeprefix("... because "))
     return _commits(text, node) or _reply(text, node)
 
 
-def _link(text: str, _: NodeName) -> Fact | None:
+def _link(text: str, _: NodeName) -> facts.Fact | None:
     match = _LINK.match(text)
-    return None if match is None else LinkChanged(match[1], match[2] == "up")
+    return None if match is None else facts.LinkChanged(match[1], match[2] == "up")
 
 
-def _configuration(text: str, _: NodeName) -> Fact | None:
+def _configuration(text: str, _: NodeName) -> facts.Fact | None:
     match = _CONFIGURATION.match(text)
     if match is None:
         return None
@@ -252,23 +236,23 @@ def _configuration(text: str, _: NodeName) -> Fact | None:
     if not named.get("voters"):
         return None
     members = Members(named["voters"], named.get("outgoing", ()), named.get("learners", ()))
-    return Configured(int(match[1]), members)
+    return facts.Configured(int(match[1]), members)
 
 
-def _hands_over(text: str, _: NodeName) -> Fact | None:
+def _hands_over(text: str, _: NodeName) -> facts.Fact | None:
     match = _HANDS_OVER.match(text)
-    return None if match is None else HandsOver(match[1])
+    return None if match is None else facts.HandsOver(match[1])
 
 
-def _listening(_: str, __: NodeName) -> Fact | None:
-    return Appeared()
+def _listening(_: str, __: NodeName) -> facts.Fact | None:
+    return facts.Appeared()
 
 
 _REQUESTS: Final = (
     *("RequestVote:", "RequestPreVote:", "AppendEntries:", "InstallSnapshot:", "TimeoutNow:"),
     "RequestReadIndex:",
 )
-_RULES: Final[Mapping[str, Callable[[str, NodeName], Fact | None]]] = {
+_RULES: Final[Mapping[str, Callable[[str, NodeName], facts.Fact | None]]] = {
     "sending": _sending,
     "received": _received,
     "AppendEntries": _reply,
