@@ -75,7 +75,6 @@ def recover(
         bool, typer.Option("--yes", help="Do not ask: I have read docs/lost-quorum.md.")
     ] = False,
 ) -> None:
-    """Run the command; see `HELP`."""
     if as_json and voters is not None and not show:
         _refuse("--json only shows: leave out --voters, or add --show")
     if voters is None and (address or yes):

@@ -142,7 +142,6 @@ def sim(
     json_file: _JsonFile = None,
     dask: _Dask = None,
 ) -> None:
-    """Run the command; see `HELP`."""
     task = _Task(
         seeds=_seed_range(seeds),
         tier=tier,
@@ -296,7 +295,6 @@ class _SeedProgress:
         self._begun_s = self._shown_s = time.monotonic()
 
     def show(self, summary: Summary) -> None:
-        """So far."""
         now = time.monotonic()
         if not self._is_shown or now - self._shown_s < PROGRESS_S:
             return

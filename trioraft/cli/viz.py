@@ -67,7 +67,6 @@ def viz(
         ),
     ] = False,
 ) -> None:
-    """Run the command; see `HELP`."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an odd encoding is no reason to fail
     runs, is_complete = _read(logs)
@@ -132,7 +131,6 @@ class _ReadProgress:
         self._is_shown = False
 
     def show(self, read_bytes: int) -> None:
-        """Say how much was read."""
         if self._is_wanted:
             share = min(100, 100 * read_bytes // self._size_bytes)
             print(f"\rreading {self._name}: {share} %", end="", file=sys.stderr, flush=True)

@@ -54,8 +54,7 @@ Text: TypeAlias = bytes | str
 class ClusterClient(Protocol):
     """What of a `trioraft.Client` is used here."""
 
-    async def call(self, data: bytes, *, timeout_s: float | None, result_type: Any) -> Any:
-        """Have a command applied once."""
+    async def call(self, data: bytes, *, timeout_s: float | None, result_type: Any) -> Any: ...
 
     async def query(
         self,
@@ -64,13 +63,11 @@ class ClusterClient(Protocol):
         consistency: Consistency,
         timeout_s: float | None,
         result_type: Any,
-    ) -> Any:
-        """Ask the state machine."""
+    ) -> Any: ...
 
     def watch(
         self, data: bytes, *, at: NodeId | Address | None, item_type: Any
-    ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
-        """Subscribe to the state machine."""
+    ) -> AbstractAsyncContextManager[AsyncIterator[Any]]: ...
 
 
 @final

@@ -70,7 +70,6 @@ class ReceivedSnapshot:
         return transfer.meta if _is_right(transfer) else None
 
     def receive(self, meta: SnapshotMeta, offset: int, data: bytes) -> int:
-        """See `Storage.receive_chunk`."""
         transfer = self._transfer
         if transfer is None or transfer.meta != meta:
             if offset != 0:

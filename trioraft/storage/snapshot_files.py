@@ -210,7 +210,6 @@ class SnapshotFiles:
         configuration: Configuration,
         chunks: Iterable[bytes],
     ) -> SnapshotMeta:
-        """See `Storage.write_snapshot`."""
         meta = SnapshotMeta(index, term, configuration, 0, 0)
         temporary = self.directory / f"{file_name(meta)}{TEMPORARY_SUFFIX}"
         try:
@@ -283,7 +282,6 @@ class SnapshotFiles:
             return max((meta.index for meta in self._known.values()), default=0)
 
     def read(self, meta: SnapshotMeta) -> Iterator[bytes]:
-        """See `Storage.read_snapshot`."""
         return self._read(self._path(meta), meta)
 
     def _read(self, path: Path, meta: SnapshotMeta) -> Iterator[bytes]:
@@ -297,7 +295,6 @@ class SnapshotFiles:
                 yield chunk
 
     def read_chunk(self, meta: SnapshotMeta, offset: int, bytes_max: int) -> bytes:
-        """See `Storage.read_chunk`."""
         path = self._path(meta)
         if offset < 0:
             raise StorageError(f"a snapshot has no byte {offset}; give an offset from 0")

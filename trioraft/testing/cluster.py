@@ -44,16 +44,13 @@ class CommandLog:
     commands: list[tuple[LogIndex, bytes]] = attrs.field(factory=list)
 
     def apply(self, index: LogIndex, data: bytes) -> bytes:
-        """Remember one command."""
         self.commands.append((index, data))
         return data
 
     def snapshot(self) -> bytes:
-        """All commands so far."""
         return msgspec.msgpack.encode(self.commands)
 
     def restore(self, chunks: Iterable[bytes]) -> None:
-        """Remember what the snapshot remembers."""
         self.commands = msgspec.msgpack.decode(b"".join(chunks), type=list[tuple[LogIndex, bytes]])
 
 

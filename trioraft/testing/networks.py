@@ -100,7 +100,6 @@ class CuttableTransport:
 
     @property
     def node_id(self) -> NodeId:
-        """Whose transport this is."""
         return self._inner.node_id
 
     async def run(
@@ -111,7 +110,6 @@ class CuttableTransport:
         limits: Limits,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """See `Transport.run`."""
         with self._cuts.knowing(self.node_id, owner):
             await self._inner.run(
                 _CuttableOwner(owner, self._cuts, self.node_id),
@@ -121,16 +119,13 @@ class CuttableTransport:
             )
 
     def send(self, message: Message) -> None:
-        """See `Transport.send`."""
         if self._cuts.lets_send(message.sender, message.receiver):
             self._inner.send(message)
 
     def set_peer(self, peer: NodeId, address: Address | None) -> None:
-        """See `Transport.set_peer`."""
         self._inner.set_peer(peer, address)
 
     def address_of(self, peer: NodeId) -> Address | None:
-        """See `Transport.address_of`."""
         return self._inner.address_of(peer)
 
 

@@ -47,7 +47,6 @@ class StorageRuleBroken(AssertionError):  # noqa: N818 - reads as what it says
 
 
 def expect(rule: str, actual: object, expected: object) -> None:
-    """Compare."""
     if actual != expected:
         raise StorageRuleBroken(f"{rule}: expected {expected!r}, got {actual!r}")
 

@@ -56,7 +56,6 @@ class Step:
     """What happened."""
 
     def finish(self, took_s: float | None, outcome: str) -> None:
-        """It is done."""
         self.state, self.took_s, self.outcome = StepState.DONE, took_s, outcome
 
 
@@ -173,7 +172,6 @@ class Board:
         row.node, row.patience_since_s = node, trio.current_time()
 
     def say(self, text: str) -> None:
-        """The story did something."""
         self._note(trio.current_time(), None, text)
 
     # -- what the nodes do -----------------------------------------------------------------

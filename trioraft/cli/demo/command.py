@@ -100,7 +100,6 @@ def demo(
         ),
     ] = None,
 ) -> None:
-    """Run the command; see `HELP`."""
     seed = random.randrange(SEEDS) if seed is None else seed
     path = Path(_LOG_NAMES[log_format]) if log is None else log
     if viz is not None:

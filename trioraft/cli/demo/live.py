@@ -103,7 +103,6 @@ class LiveView:
 
     @property
     def pace(self) -> Pace:
-        """See `View`."""
         return LIVE_PACE
 
     def on_step(self, step: Step) -> None:

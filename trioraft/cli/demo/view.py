@@ -54,15 +54,12 @@ class PlainView:
 
     @property
     def pace(self) -> Pace:
-        """See `DemoView`."""
         return PLAIN_PACE
 
     def on_step(self, step: Step) -> None:
-        """Say what begins."""
         self._add(trio.current_time(), f"{step.name}: {step.text}")
 
     def on_note(self, note: Note) -> None:
-        """Say what happened."""
         since_start_s = note.at_s - self._started_s
         self._add(note.at_s, f"  {since_start_s:6.3f} s  {note.sentence()}")
 

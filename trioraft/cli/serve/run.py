@@ -139,11 +139,9 @@ class _Signals:
     _watching: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     def stop(self) -> None:
-        """Watch no longer."""
         self._watching.cancel()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Watch."""
         with trio.open_signal_receiver(*SIGNALS) as received:
             task_status.started()
             with self._watching:

@@ -55,7 +55,6 @@ def watch(
         bool, typer.Option("--json", help="Print what the servers tell, one JSON object a line.")
     ] = False,
 ) -> None:
-    """Watch until Ctrl-C."""
     interval_s = interval_ms / 1000
     console = Console(width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE)
 

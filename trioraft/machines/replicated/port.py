@@ -25,16 +25,13 @@ class ForPart(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Port(Protocol):
-    """A way into the log, and to what is known of it here."""
+    """A way into the log, and to what is known of it here, as a `Node` is one."""
 
-    async def propose(self, data: bytes) -> Any:
-        """As `Node.propose`."""
+    async def propose(self, data: bytes) -> Any: ...
 
-    async def read_barrier(self, *, lease: bool = False) -> LogIndex:
-        """As `Node.read_barrier`."""
+    async def read_barrier(self, *, lease: bool = False) -> LogIndex: ...
 
-    async def wait(self, predicate: Callable[[Status], bool]) -> Status:
-        """As `Node.wait`."""
+    async def wait(self, predicate: Callable[[Status], bool]) -> Status: ...
 
 
 @final
@@ -45,13 +42,10 @@ class PlainPort:
     _node: Port
 
     async def propose(self, data: bytes) -> Any:
-        """As `Node.propose`."""
         return await self._node.propose(encode_plain(data))
 
     async def read_barrier(self, *, lease: bool = False) -> LogIndex:
-        """As `Node.read_barrier`."""
         return await self._node.read_barrier(lease=lease)
 
     async def wait(self, predicate: Callable[[Status], bool]) -> Status:
-        """As `Node.wait`."""
         return await self._node.wait(predicate)

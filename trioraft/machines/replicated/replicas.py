@@ -143,13 +143,10 @@ class _Part:
     _name: str
 
     async def propose(self, data: bytes) -> Any:
-        """As `Node.propose`, for this object."""
         return await self._port.propose(_ENCODER.encode(ForPart(self._name, data)))
 
     async def read_barrier(self, *, lease: bool = False) -> LogIndex:
-        """As `Node.read_barrier`."""
         return await self._port.read_barrier(lease=lease)
 
     async def wait(self, predicate: Callable[[Status], bool]) -> Status:
-        """As `Node.wait`."""
         return await self._port.wait(predicate)

@@ -209,7 +209,6 @@ class _Keeper:
         self._until_s = asked_s + self._lease_s
 
     def stop(self) -> None:
-        """The body is over."""
         self._scope.cancel()
 
     async def release(self) -> None:

@@ -136,7 +136,6 @@ class History:
     """
 
     def __init__(self) -> None:
-        """Nothing happened yet."""
         self._lock = threading.Lock()
         self._now = 0
         self._operations: list[Operation] = []

@@ -149,11 +149,9 @@ class Register(Model[Held]):
         return {"": [operation for operation in operations if _matters(operation, seen)]}
 
     def initial(self) -> Value:
-        """The value before the first write."""
         return self._initial
 
     def apply(self, state: Held, call: Any) -> tuple[Held, Any]:
-        """As the calls say."""
         match call:
             case Register.Read():
                 return state, state
@@ -256,7 +254,6 @@ class KeyValue(Model[Held]):
         return None
 
     def apply(self, state: Held, call: Any) -> tuple[Held, Any]:
-        """As the calls say."""
         match call:
             case KeyValue.Get():
                 return state, state
@@ -350,11 +347,9 @@ class Counter(Model[int]):
     results = int | None
 
     def initial(self) -> int:
-        """Zero."""
         return 0
 
     def apply(self, state: int, call: Any) -> tuple[int, Any]:
-        """As the calls say."""
         match call:
             case Counter.Read():
                 return state, state
@@ -384,11 +379,9 @@ class Queue(Model[tuple[Value, ...]]):
     results = Value
 
     def initial(self) -> tuple[Value, ...]:
-        """Empty."""
         return ()
 
     def apply(self, state: tuple[Value, ...], call: Any) -> tuple[tuple[Value, ...], Any]:
-        """As the calls say."""
         match call:
             case Queue.Enqueue(value):
                 return (*state, value), None
@@ -424,7 +417,6 @@ class Lock(Model[str | None]):
         return None
 
     def apply(self, state: str | None, call: Any) -> tuple[str | None, Any]:
-        """As the calls say."""
         match call:
             case Lock.Acquire(owner):
                 return (owner, True) if state is None else (state, False)
