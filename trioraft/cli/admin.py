@@ -1,7 +1,5 @@
-"""`trioraft admin status|transfer|add-learner|promote|remove|snapshot` as commands.
-
-Rules of this file: each does one thing and says in one line what came of it; how the cluster is
-reached, and the exit codes, are `connecting`'s.
+"""`trioraft admin status|transfer|add-learner|promote|remove|snapshot`: each does one thing, and
+says in one line what came of it.
 """
 
 from __future__ import annotations

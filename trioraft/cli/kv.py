@@ -1,11 +1,7 @@
-"""`trioraft kv put|get|cas|append|delete|range|watch` as commands.
+"""`trioraft kv put|get|cas|append|delete|range|watch`.
 
-Rules of this file:
-
-* Keys and values are bytes: an argument is taken as the bytes it was typed as, `-` is standard
-  input, and `get --raw` writes the value and nothing else.
-* What is shown on lines has no raw control characters; `--json` is exact: what is not UTF-8 stands
-  in base64, under another name.
+Keys and values are bytes: an argument is taken as the bytes it was typed as. What is shown on lines
+has no raw control characters; `--json` is exact: what is not UTF-8 stands in base64.
 """
 
 from __future__ import annotations

@@ -1,12 +1,7 @@
 """`trioraft sim` as a command: its options, its output, its exit code.
 
-Rules of this file:
-
-* What the user got wrong is said in one message before anything starts, with exit code 2.
-* What is printed to standard output is the same for the same seeds, wherever they ran, but for the
-  speed; progress goes to standard error, and only to a terminal.
-* A failing seed is worth more than its message: it is run again until few faults are left, and
-  once more for its trace.
+What is printed to standard output is the same for the same seeds, wherever they ran, but for the
+speed; progress goes to standard error, and only to a terminal.
 """
 
 from __future__ import annotations

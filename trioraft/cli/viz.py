@@ -1,11 +1,7 @@
 """`trioraft viz` as a command: its options, its output, its exit code.
 
-Rules of this file:
-
-* With `--json`, standard output has the JSON and nothing else. All that is said about the work
-  itself goes to standard error.
-* A log that cannot be shown is one message and exit code 2; the other logs are shown all the same.
-* Nothing is written before there is something to write, and nothing but our own pages is touched.
+With `--json`, standard output has the JSON and nothing else. A log that cannot be shown is one
+message and exit code 2; the other logs are shown all the same.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""History: the latest changes, for those who watch.
-
-Rules of this file: bounded in number and in bytes; what was dropped is known, so that a watch never
-skips a change in silence.
-"""
+"""ChangeHistory: the latest changes, for those who watch."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""MemoryStorage: survives the node, not the process. For tests, simulations and throw-away state.
-
-Rules of this file: it keeps the storage protocol to the letter, so that a test with it says
-something about the others; nothing of a failed call is kept.
-"""
+"""MemoryStorage: survives the node, not the process; for tests, simulations, throw-away state."""
 
 from __future__ import annotations
 

@@ -2,10 +2,8 @@
 
 Rules of this file:
 
-* What `append` returned from is durable, across a killed process and a lost power supply.
 * Opening checks everything that was written; what is damaged is `CorruptStorage`, and a failed
   opening changes nothing in the directory.
-* After a failure of the disk everything is refused (hazard D5); after a full disk nothing is.
 * The log and the snapshots are used from two threads at a time. They share no connection: a
   snapshot is a file and describes itself.
 * A snapshot that was received becomes the log's base in one transaction, and gets its name after

@@ -1,11 +1,7 @@
 """FaultyStorage: any storage, with faults that a test switches on.
 
-Rules of this file:
-
-* Without a fault it is the storage within, call for call.
-* A fault comes before the storage within sees the call: what failed stored nothing, and what is
-  held up is not stored yet.
-* Faults are switched from the test's thread while the node's worker thread writes.
+A fault comes before the storage within sees the call: what failed stored nothing, and what is held
+up is not stored yet. Faults are switched from the test's thread while a worker thread writes.
 """
 
 from __future__ import annotations

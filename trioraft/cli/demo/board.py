@@ -1,10 +1,6 @@
 """Board: what is to be seen of the nodes, kept up to date by their typed events.
 
-Rules of this file:
-
-* Nothing here waits, prints or knows how things look; a view reads the board when it likes.
-* What a node is comes from its status, what it did comes from its events.
-* Whatever grows has a named bound.
+Nothing here waits, prints or knows how things look; a view reads the board when it likes.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
 """The live view: one row a node, the story in words, the last events, ten times a second.
 
-Rules of this file:
-
-* Drawing blocks the Trio thread, and with it every node, so it is rare, cheap and in a task of its
-  own: `FRAME_S` and a few milliseconds a frame, well below a heartbeat.
-* Colour never says anything alone: a role has its word and its sign as well.
-* Nothing is taller than the terminal; events give way first.
+Drawing blocks the Trio thread, and with it every node, so it is rare, cheap and in a task of its
+own: `FRAME_S` and a few milliseconds a frame, well below a heartbeat.
 """
 
 from __future__ import annotations

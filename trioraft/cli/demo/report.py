@@ -1,8 +1,4 @@
-"""The report at the end: the table of steps, the totals, the verdict of the leak check.
-
-Rules of this file: the report is made of values and says only what was measured; the same report
-is printed to a terminal and to a pipe.
-"""
+"""The report at the end: the table of steps, the totals, the verdict of the leak check."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""What a view is, and the plain one: a line for everything that happens.
-
-Rules of this file: a view shows the board and changes nothing; what it cannot write (a closed
-pipe, a full disk) ends the demo with that error.
-"""
+"""What a view is, and the plain one: a line for everything that happens."""
 
 from __future__ import annotations
 

@@ -1,11 +1,6 @@
 """`trioraft serve` as a command: options from the table, problems all at once, exit codes.
 
-Rules of this file:
-
-* The signature that typer reads is made from `options.OPTIONS`; no option is named twice.
-* typer checks nothing: every value comes as text, so that all that is wrong is told together.
-* What the user can mend, or what can go wrong on a machine, is one line and an exit code; only a
-  bug shows a traceback.
+typer checks nothing: every value comes as text, so that all that is wrong is told together.
 """
 
 from __future__ import annotations

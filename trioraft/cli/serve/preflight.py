@@ -1,10 +1,7 @@
 """Preflight: what the machine has to say about the settings, before anything of the node starts.
 
-Rules of this file:
-
-* Like `settings`, it reports every problem, one sentence each, and goes on to the next.
-* The peers' port is taken and held. The client port and the data directory are only tried: whoever
-  opens them may still find that they cannot be used.
+The peers' port is taken and held. The client port and the data directory are only tried: whoever
+opens them may still find that they cannot be used.
 """
 
 from __future__ import annotations

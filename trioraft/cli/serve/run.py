@@ -1,11 +1,6 @@
 """The server: a node, its key-value machine and its client port, until a signal says to leave.
 
-Rules of this file:
-
-* Standard output has one line when it serves and one when it leaves; all else is the log's.
-* Leaving is graceful: the leadership is handed over, what is under way is answered, and only then
-  the ports are closed. A second signal ends the process at once, as if nobody had handled it.
-* An error before it serves is `NotStarted`: the user can mend something.
+Standard output has one line when it serves and one when it leaves; all else is the log's.
 """
 
 from __future__ import annotations

@@ -1,10 +1,4 @@
-"""`trioraft watch` as a command: a running cluster in the terminal, as it changes.
-
-Rules of this file:
-
-* On a terminal a picture that redraws itself; elsewhere a line for everything that happens.
-* It ends with Ctrl-C, which is no failure; the terminal is as it was.
-"""
+"""`trioraft watch`: a running cluster in the terminal, as it changes; elsewhere a line an event."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Counter: a number that every node agrees on.
-
-Rules of this file: it never leaves what 64 bits hold; a command that would is refused and changes
-nothing.
-"""
+"""Counter: a number that every node agrees on; what would leave 64 bits is refused."""
 
 from __future__ import annotations
 

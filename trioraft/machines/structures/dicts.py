@@ -1,7 +1,6 @@
 """Dict: keys with values, in the order in which the keys came.
 
-Rules of this file: an absent key reads as None, so a stored None cannot be told from none at all;
-`contains` can.
+An absent key reads as None, so a stored None cannot be told from none at all; `contains` can.
 """
 
 from __future__ import annotations
