@@ -74,15 +74,6 @@ class _Node:
         return self.spans[-1]
 
 
-@attrs.define
-class _Term:
-    number: int
-    start_s: float
-    candidates: list[NodeName] = attrs.Factory(list)
-    leaders: list[NodeName] = attrs.Factory(list)
-    won_s: float | None = None
-
-
 @final
 class RunBuilder:
     """Collects one run.
@@ -105,7 +96,7 @@ class RunBuilder:
         self._unparsed = 0
         self._nodes: dict[NodeName, _Node] = {}
         self._names: dict[NodeName, str] = {}
-        self._terms: dict[int, _Term] = {}
+        self._terms: dict[int, Term] = {}
         self._messages: list[Draft] = []
         self._kinds_received: set[str] = set()
         self._mailbox = Mailbox()
@@ -171,7 +162,7 @@ class RunBuilder:
             entries=tuple(self._entries),
             broken=tuple(self._broken),
             unparsed=self._unparsed,
-            terms=tuple(_built_term(self._terms[number]) for number in sorted(self._terms)),
+            terms=tuple(self._terms[number] for number in sorted(self._terms)),
             messages=tuple(draft.finished(self._fate(draft)) for draft in self._messages),
             marks=tuple(self._marks),
             leaks=tuple(self.leaks),
@@ -237,14 +228,14 @@ class RunBuilder:
                 who.timer_events.append(timers.Expiry(at_s, index))
                 known = self._term(term, at_s)
                 if who.name not in known.candidates:
-                    known.candidates.append(who.name)
+                    candidates = (*known.candidates, who.name)
+                    self._terms[term] = attrs.evolve(known, candidates=candidates)
             case "Leader":
                 who.timer_events.append(timers.Stop(at_s, index))
-                known = self._term(term, at_s)
-                if who.name not in known.leaders:
-                    known.leaders.append(who.name)
+                self._lead(term, who.name, at_s)
+                known = self._terms[term]
                 if known.won_s is None:
-                    known.won_s = at_s
+                    self._terms[term] = attrs.evolve(known, won_s=at_s)
             case "Dead":
                 who.timer_events.append(timers.Stop(at_s, index))
                 who.unanswered.clear()
@@ -286,19 +277,20 @@ class RunBuilder:
         if who.now.role == "Dead":
             who.spans.append(_Span("Follower", term, at_s, index, is_guess=True))
 
-    def _term(self, number: int, at_s: float) -> _Term:
-        known = self._terms.get(number)
-        if known is None:
-            known = self._terms[number] = _Term(number, at_s)
-        return known
+    def _term(self, number: int, at_s: float) -> Term:
+        return self._terms.setdefault(number, Term(number, None, (), at_s))
+
+    def _lead(self, number: int, leader: NodeName, at_s: float) -> None:
+        known = self._term(number, at_s)
+        if leader not in known.leaders:
+            self._terms[number] = attrs.evolve(
+                known, leader=known.leader or leader, leaders=(*known.leaders, leader)
+            )
 
     def _heard_leader(self, number: int, leader: NodeName, at_s: float) -> None:
         """Only a leader sends entries: the log need not show its election."""
-        known = self._terms.get(number)
-        if known is None:
-            known = self._term(number, at_s)
-        if not known.leaders:
-            known.leaders.append(leader)
+        if not self._term(number, at_s).leaders:
+            self._lead(number, leader, at_s)
 
     # -- the test ----------------------------------------------------------------------------
 
@@ -437,17 +429,6 @@ def _answered(who: _Node, reply: facts.Packet) -> Draft | None:
                 return waiting.pop(position)
         return None
     return waiting.pop()
-
-
-def _built_term(term: _Term) -> Term:
-    return Term(
-        term.number,
-        term.leaders[0] if term.leaders else None,
-        tuple(term.candidates),
-        term.start_s,
-        term.won_s,
-        tuple(term.leaders),
-    )
 
 
 def _by_number(name: NodeName) -> tuple[int, str]:

@@ -20,7 +20,7 @@ import attrs
 import msgspec
 
 from . import facts
-from .model import Members, NodeName, Role
+from .model import ROLE_NAMED, Members, NodeName
 from .raftlog import parse_test_text
 
 _Fields: TypeAlias = Mapping[str, Any]
@@ -67,7 +67,7 @@ def parse_json_line(line: int, text: str) -> JsonEntry | None:
         fact: facts.Fact | None = parse_test_text(event)
         return JsonEntry(line, None, at_s, wall_s, event, fact, report, stamp)
     rule = _RULES.get(event)
-    fact = None if rule is None else rule(fields, name)
+    fact = None if rule is None else rule(fields)
     return JsonEntry(line, name, at_s, wall_s, _described(event, fields), fact, None, stamp)
 
 
@@ -154,17 +154,8 @@ def _shown(value: object) -> str:
     return str(value)
 
 
-_ROLES: Final[Mapping[str, Role]] = {
-    "Follower": "Follower",
-    "PreCandidate": "PreCandidate",
-    "Candidate": "Candidate",
-    "Leader": "Leader",
-    "Dead": "Dead",
-}
-
-
-def _role_changed(fields: _Fields, _: NodeName) -> facts.Fact | None:
-    role = _ROLES.get(_text(fields, "role") or "")
+def _role_changed(fields: _Fields) -> facts.Fact | None:
+    role = ROLE_NAMED.get(_text(fields, "role") or "")
     if role is None:
         return None
     reason = fields.get("reason")
@@ -172,19 +163,19 @@ def _role_changed(fields: _Fields, _: NodeName) -> facts.Fact | None:
     return facts.Became(role, _number(fields, "term"), text)
 
 
-def _timer_started(fields: _Fields, _: NodeName) -> facts.Fact | None:
+def _timer_started(fields: _Fields) -> facts.Fact | None:
     timeout_s, term = fields.get("timeout_s"), _number(fields, "term")
     if not isinstance(timeout_s, int | float) or term is None:
         return None
     return facts.TimerStarted(float(timeout_s), term)
 
 
-def _message_sent(fields: _Fields, _: NodeName) -> facts.Fact | None:
+def _message_sent(fields: _Fields) -> facts.Fact | None:
     packet = _packet(fields.get("message"))
     return None if packet is None else facts.Sent(packet)
 
 
-def _message_received(fields: _Fields, _: NodeName) -> facts.Fact | None:
+def _message_received(fields: _Fields) -> facts.Fact | None:
     packet = _packet(fields.get("message"))
     if packet is None:
         return None
@@ -212,12 +203,12 @@ def _packet(message: object) -> facts.Packet | None:
     )
 
 
-def _commit_advanced(fields: _Fields, _: NodeName) -> facts.Fact | None:
+def _commit_advanced(fields: _Fields) -> facts.Fact | None:
     index = _number(fields, "commit_index")
     return None if index is None else facts.Committed(index)
 
 
-def _configuration_changed(fields: _Fields, _: NodeName) -> facts.Fact | None:
+def _configuration_changed(fields: _Fields) -> facts.Fact | None:
     configuration = fields.get("configuration")
     if not isinstance(configuration, dict):
         return None
@@ -229,32 +220,25 @@ def _configuration_changed(fields: _Fields, _: NodeName) -> facts.Fact | None:
     return facts.Configured(index, Members(*groups))
 
 
-def _transfer_started(fields: _Fields, _: NodeName) -> facts.Fact | None:
+def _transfer_started(fields: _Fields) -> facts.Fact | None:
     target = _text(fields, "target")
     return None if target is None else facts.HandsOver(target)
 
 
-def _link(is_up: bool) -> Callable[[_Fields, NodeName], facts.Fact | None]:
-    def rule(fields: _Fields, _: NodeName) -> facts.Fact | None:
-        peer = _text(fields, "peer")
-        return None if peer is None else facts.LinkChanged(peer, is_up)
-
-    return rule
+def _link(fields: _Fields) -> facts.Fact | None:
+    peer = _text(fields, "peer")
+    return None if peer is None else facts.LinkChanged(peer, fields["event"] == "link_up")
 
 
-def _listening(_: _Fields, __: NodeName) -> facts.Fact | None:
-    return facts.Appeared()
-
-
-_RULES: Final[Mapping[str, Callable[[_Fields, NodeName], facts.Fact | None]]] = {
+_RULES: Final[Mapping[str, Callable[[_Fields], facts.Fact | None]]] = {
     "role_changed": _role_changed,
     "election_timer_started": _timer_started,
     "message_sent": _message_sent,
     "message_received": _message_received,
     "commit_advanced": _commit_advanced,
-    "link_up": _link(is_up=True),
-    "link_down": _link(is_up=False),
-    "listening": _listening,
+    "link_up": _link,
+    "link_down": _link,
+    "listening": lambda _: facts.Appeared(),
     "configuration_changed": _configuration_changed,
     "transfer_started": _transfer_started,
 }

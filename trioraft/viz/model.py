@@ -22,6 +22,7 @@ NodeName: TypeAlias = str
 Role: TypeAlias = Literal["Follower", "PreCandidate", "Candidate", "Leader", "Dead"]
 """A node's role, in the words of the log."""
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
+ROLE_NAMED: Final[Mapping[str, Role]] = {role: role for role in ROLES}
 Status: TypeAlias = Literal["PASS", "FAIL", "SKIP"]
 """How a run ended, as its status line says it."""
 Severity: TypeAlias = Literal["error", "warning", "info"]
