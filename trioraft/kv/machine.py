@@ -40,10 +40,9 @@ from .commands import (
     decode_command,
     decode_query,
 )
-from .history import CHANGES_BYTES_MAX, CHANGES_MAX, ChangeHistory
 from .snapshot import KvState, SnapshotRecord, decode_state, encode_state
 from .sorted_map import SortedMap
-from .watching import Watches
+from .watching import CHANGES_BYTES_MAX, CHANGES_MAX, ChangeHistory, Watches
 
 ANSWER_BYTES_MAX: Final = 1024 * 1024
 """Bytes of keys and values from which on an answer holds no further pair or change."""
