@@ -29,9 +29,9 @@ from rich.console import Console
 
 from trioraft import Configuration, Role, Status
 from trioraft.cli.demo.board import Board, Note, Step
-from trioraft.cli.demo.live import LiveView, milliseconds
 from trioraft.cli.demo.report import verdict
 from trioraft.cli.demo.story import step_names
+from trioraft.cli.demo.views import LiveView, milliseconds
 from trioraft.core import reasons
 from trioraft.core.events import LogSummary, MessageReceived, MessageSent, RoleChanged
 from trioraft.core.messages import AppendEntries, RequestVoteReply

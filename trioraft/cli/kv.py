@@ -220,44 +220,27 @@ def watch(
     as_json: AsJson = False,
 ) -> None:
     """Show changes as they are made, until Ctrl-C. Goes on at another server by itself."""
-    show = _Shower(count, as_json)
 
     async def ask(client: Client) -> None:
         kv = KvClient(client)
+        shown = 0
         wanted = from_index
         if wanted is None:
             wanted = (await kv.page(_bytes(prefix), items_max=1)).index + 1
-        while not show.is_done:
+        while True:
             try:
                 async with kv.watch(_bytes(prefix), from_index=wanted) as changes:
                     async for change in changes:
+                        _show_change(change, as_json)
                         wanted = change.index + 1
-                        if show(change):
-                            break
+                        shown += 1
+                        if shown == count:
+                            return
             except (ServerLost, ServerLeaving) as error:
                 print(f"trioraft: {error}; going on at another server", file=sys.stderr)
                 await trio.sleep(RETRY_S)
 
     reach.run(ask)
-
-
-class _Shower:
-    """Shows changes, up to a number of them."""
-
-    def __init__(self, count: int | None, as_json: bool) -> None:
-        self._left = count
-        self._as_json = as_json
-
-    @property
-    def is_done(self) -> bool:
-        return self._left == 0
-
-    def __call__(self, change: Change) -> bool:
-        """Show one; returns whether it was the last."""
-        _show_change(change, self._as_json)
-        if self._left is not None:
-            self._left -= 1
-        return self.is_done
 
 
 # -- showing -------------------------------------------------------------------------------

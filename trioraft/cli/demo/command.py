@@ -24,10 +24,9 @@ from ...core.errors import RaftError
 from ...viz.analysis import analyse_log
 from ...viz.reading import LogError
 from ..exits import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_TERMINATED, exiting
-from .live import LiveView
 from .report import print_report
 from .run import open_log, run_demo
-from .view import DemoView, PlainView
+from .views import DemoView, LiveView, PlainView
 
 NODES_MAX: Final = 9
 """More do not fit on a terminal of 24 lines."""

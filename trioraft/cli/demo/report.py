@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ...testing.leaks import Leak, LeakKind
 from .board import Board, Step, StepState
-from .live import milliseconds
+from .views import milliseconds
 
 _ALWAYS_COUNTED: Final = (LeakKind.TASK, LeakKind.THREAD, LeakKind.DESCRIPTOR)
 """Kinds that the verdict speaks of even when there are none left."""

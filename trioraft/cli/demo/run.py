@@ -26,7 +26,7 @@ from ...testing.leaks import Leak, LeakError, no_leaks
 from .board import Board
 from .report import Report
 from .story import Story, step_names
-from .view import DemoView
+from .views import DemoView
 
 RUN_NAME = "trioraft_demo"
 """Of the one run in the raftlog."""
