@@ -24,8 +24,9 @@ from typing import BinaryIO, final
 import attrs
 import msgspec
 
-from ..core.errors import CorruptStorage, SnapshotGone, StorageError
+from ..core.errors import CorruptStorage, StorageError
 from ..core.types import Configuration, LogIndex, SnapshotMeta, Term
+from . import refusals
 from .directory import sync_directory, sync_file
 from .health import Health
 
@@ -296,8 +297,7 @@ class SnapshotFiles:
 
     def read_chunk(self, meta: SnapshotMeta, offset: int, bytes_max: int) -> bytes:
         path = self._path(meta)
-        if offset < 0:
-            raise StorageError(f"a snapshot has no byte {offset}; give an offset from 0")
+        refusals.check_offset(offset)
         with self._opened(path, meta) as file, self._health.watching(f"reading {path}"):
             wanted = max(0, min(bytes_max, meta.size_bytes - offset))
             file.seek(offset, os.SEEK_CUR)
@@ -313,7 +313,7 @@ class SnapshotFiles:
         with self._guard:
             known = self._known.get(name)
         if known != meta:
-            raise _gone(meta)
+            raise refusals.gone(meta)
         return self.directory / name
 
     def _opened(self, path: Path, meta: SnapshotMeta) -> BinaryIO:
@@ -322,19 +322,12 @@ class SnapshotFiles:
         try:
             file = path.open("rb")
         except FileNotFoundError as error:
-            raise _gone(meta) from error
+            raise refusals.gone(meta) from error
         with ExitStack() as undo:
             undo.callback(file.close)
             with self._health.watching(f"reading {path}"):
                 found = read_header(file, str(path)).description.meta
             if found != meta:
-                raise _gone(meta)
+                raise refusals.gone(meta)
             undo.pop_all()
         return file
-
-
-def _gone(meta: SnapshotMeta) -> SnapshotGone:
-    return SnapshotGone(
-        f"the snapshot of entries up to {meta.index} (term {meta.term}, {meta.size_bytes} bytes) "
-        "is not stored any more: take the newest one"
-    )

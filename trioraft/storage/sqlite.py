@@ -31,6 +31,7 @@ from ..core.types import (
     SnapshotMeta,
     Term,
 )
+from . import refusals
 from .directory import KEEP_AND_REJOIN, Directory, Findings
 from .health import DISK_TROUBLE, Health
 from .log_database import Identity, LoadedLog, LogDatabase, create_database, load
@@ -224,23 +225,9 @@ class SQLiteStorage:
     ) -> None:
         opened = self._use()
         log = opened.log
-        next_index = log.last_index + 1
-        if replace_from is None:
-            fits = not entries
-        else:
-            fits = log.base.index < replace_from <= next_index and (
-                not entries
-                or entries[0].index == entries[-1].index - len(entries) + 1 == replace_from
-            )
-            if replace_from != next_index:  # what a snapshot stands for is never replaced
-                fits = fits and replace_from > opened.snapshots.newest_index()
-        if not fits:
-            given = f"{entries[0].index} to {entries[-1].index}" if entries else "none"
-            raise StorageError(
-                f"entries {given} from {replace_from} do not continue a log that holds "
-                f"{log.base.index + 1} to {log.last_index}, with snapshots up to "
-                f"{opened.snapshots.newest_index()}. Nothing is stored"
-            )
+        refusals.check_append(
+            entries, replace_from, log.base.index, log.last_index, opened.snapshots.newest_index
+        )
         log.append(hard_state, entries, replace_from, notices=notices)
         opened.note()
 
@@ -254,14 +241,8 @@ class SQLiteStorage:
         log = opened.log
         if base_index <= log.base.index:
             return
-        newest = opened.snapshots.newest_index()
-        term = log.term_at(base_index)
-        if base_index > newest or term != base_term:
-            raise StorageError(
-                f"the log cannot be compacted up to entry {base_index} of term {base_term}: the "
-                f"newest snapshot reaches {newest}, and the term there is {term}. Take a snapshot "
-                "first; nothing was changed"
-            )
+        newest, term = opened.snapshots.newest_index(), log.term_at(base_index)
+        refusals.check_compaction(base_index, base_term, term, newest)
         log.compact(base_index, base_term)
         opened.note()
         opened.snapshots.prune()
@@ -277,12 +258,7 @@ class SQLiteStorage:
     ) -> SnapshotMeta:
         """Store a snapshot of this node; see `Storage.write_snapshot`."""
         opened = self._use()
-        last_index = opened.log.last_index
-        if not 0 < index <= last_index:
-            raise StorageError(
-                f"a snapshot of entries up to {index} does not fit a log that ends at "
-                f"{last_index}: only what is stored can be replaced. Nothing is stored"
-            )
+        refusals.check_snapshot(index, opened.log.last_index)
         return opened.snapshots.write(index, term, configuration, chunks)
 
     def read_snapshot(self, meta: SnapshotMeta) -> Iterator[bytes]:
@@ -301,11 +277,7 @@ class SQLiteStorage:
         """Make a received snapshot the newest; see `Storage.install_snapshot`."""
         opened = self._use()
         log = opened.log
-        if meta.index < log.base.index:
-            raise StorageError(
-                f"a snapshot of entries up to {meta.index} would move the log back, which begins "
-                f"after entry {log.base.index}. Nothing was changed"
-            )
+        refusals.check_installable(meta, log.base.index)
         path = opened.received.complete(meta)
         if log.term_at(meta.index) == meta.term:
             log.compact(meta.index, meta.term)
