@@ -16,12 +16,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..client.client import Client
 from ..core.errors import ConfigError, RaftError
 from ..core.types import Address, NodeId
 from ..net.addresses import host_port
 from ..rpc.protocol import ServerStatus, printable
-from .connecting import EXITS_HELP, ClusterOptions, SaidNo, parsed, reaching
+from .connecting import EXITS_HELP, ReachedCluster, SaidNo, parsed, reaching
 from .values import parse_address
 
 HELP: Final = f"""\
@@ -52,8 +51,8 @@ class Check(enum.StrEnum):
 
 @app.command()
 @reaching
-def status(
-    reach: ClusterOptions,
+async def status(
+    cluster: ReachedCluster,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
     check: Annotated[
         Check | None,
@@ -65,21 +64,17 @@ def status(
     ] = None,
 ) -> None:
     """What every server says of itself."""
-
-    async def ask(client: Client) -> None:
-        if check is not None:
-            await _check_one(client, reach.addresses[0], reach.timeout_s, check)
-            return
-        statuses = await client.statuses(timeout_s=reach.timeout_s)
-        (_print_json if as_json else _print_table)(statuses)
-
-    reach.run(ask)
+    if check is not None:
+        await _check_one(cluster, check)
+        return
+    statuses = await cluster.client.statuses(timeout_s=cluster.timeout_s)
+    (_print_json if as_json else _print_table)(statuses)
 
 
 @app.command()
 @reaching
-def transfer(
-    reach: ClusterOptions,
+async def transfer(
+    cluster: ReachedCluster,
     to: Annotated[
         str | None,
         typer.Option(
@@ -88,17 +83,13 @@ def transfer(
     ] = None,
 ) -> None:
     """Have the leader hand over."""
-
-    async def ask(client: Client) -> None:
-        print(f"{await client.transfer_leadership(to)} leads now")
-
-    reach.run(ask)
+    print(f"{await cluster.client.transfer_leadership(to)} leads now")
 
 
 @app.command("add-learner")
 @reaching
-def add_learner(
-    reach: ClusterOptions,
+async def add_learner(
+    cluster: ReachedCluster,
     node: NodeName,
     peers_at: Annotated[
         str | None,
@@ -111,57 +102,45 @@ def add_learner(
 ) -> None:
     """Add a node that gets the log and does not vote. Start it with `serve --join`."""
     address = None if peers_at is None else parsed(parse_address, peers_at, "HOST:PORT")
-
-    async def ask(client: Client) -> None:
-        index = await client.add_learner(node, address)
-        print(f"{node} is a learner since index {index}")
-
-    reach.run(ask)
+    index = await cluster.client.add_learner(node, address)
+    print(f"{node} is a learner since index {index}")
 
 
 @app.command()
 @reaching
-def promote(reach: ClusterOptions, node: NodeName) -> None:
+async def promote(cluster: ReachedCluster, node: NodeName) -> None:
     """Make a learner a voter, once it has caught up."""
-
-    async def ask(client: Client) -> None:
-        leader = await client.status()
-        configuration = leader.configuration
-        if node in configuration.voters:
-            print(f"{node} is a voter already")
-            return
-        if node not in configuration.learners:
-            raise ConfigError(
-                f"{node!r} is no learner (voters: {_names(configuration.voters)}; learners: "
-                f"{_names(configuration.learners)}): add it first, with trioraft admin add-learner"
-            )
-        index = await client.change_voters(
-            [*configuration.voters, node], expected_index=leader.configuration_index
+    leader = await cluster.client.status()
+    configuration = leader.configuration
+    if node in configuration.voters:
+        print(f"{node} is a voter already")
+        return
+    if node not in configuration.learners:
+        raise ConfigError(
+            f"{node!r} is no learner (voters: {_names(configuration.voters)}; learners: "
+            f"{_names(configuration.learners)}): add it first, with trioraft admin add-learner"
         )
-        print(f"{node} is a voter since index {index}")
-
-    reach.run(ask)
+    index = await cluster.client.change_voters(
+        [*configuration.voters, node], expected_index=leader.configuration_index
+    )
+    print(f"{node} is a voter since index {index}")
 
 
 @app.command()
 @reaching
-def remove(reach: ClusterOptions, node: NodeName) -> None:
+async def remove(cluster: ReachedCluster, node: NodeName) -> None:
     """Take a node out of the cluster, whether it votes or not."""
-
-    async def ask(client: Client) -> None:
-        leader = await client.status()
-        if node not in leader.configuration.members:
-            raise ConfigError(f"{node!r} is no member: {_names(leader.configuration.members)} are")
-        index = await client.remove(node, expected_index=leader.configuration_index)
-        print(f"{node} is no member since index {index}")
-
-    reach.run(ask)
+    leader = await cluster.client.status()
+    if node not in leader.configuration.members:
+        raise ConfigError(f"{node!r} is no member: {_names(leader.configuration.members)} are")
+    index = await cluster.client.remove(node, expected_index=leader.configuration_index)
+    print(f"{node} is no member since index {index}")
 
 
 @app.command()
 @reaching
-def snapshot(
-    reach: ClusterOptions,
+async def snapshot(
+    cluster: ReachedCluster,
     at: Annotated[
         str | None,
         typer.Option(
@@ -171,11 +150,7 @@ def snapshot(
 ) -> None:
     """Have a server take a snapshot now."""
     where = parsed(parse_address, at, "HOST:PORT") if at is not None and ":" in at else at
-
-    async def ask(client: Client) -> None:
-        print(f"snapshot taken, up to index {await client.take_snapshot(where)}")
-
-    reach.run(ask)
+    print(f"snapshot taken, up to index {await cluster.client.take_snapshot(where)}")
 
 
 def _names(names: tuple[str, ...]) -> str:
@@ -189,14 +164,14 @@ _Statuses: TypeAlias = Mapping[Address, ServerStatus | RaftError]
 _COLUMNS = ("node", "clients at", "role", "member", "term", "leader", "last", "commit", "applied")
 
 
-async def _check_one(client: Client, address: Address, timeout_s: float, check: Check) -> None:
-    """Ask one server.
+async def _check_one(cluster: ReachedCluster, check: Check) -> None:
+    """Ask the first server.
 
     Raises:
         SaidNo: it does not answer, or is not ready; standard error has the reason.
     """
     try:
-        status = await client.status(address, timeout_s=timeout_s)
+        status = await cluster.client.status(cluster.client.addresses[0])
     except RaftError as error:
         _say_no(f"not {check.value}: {error}")
     why_not = _why_not_ready(status) if check is Check.READY else None

@@ -1,6 +1,6 @@
 """How a command reaches a cluster: the options that all of them share, and how they end.
 
-A command is written as a function of a `ClusterOptions` and of its own options; `reaching` gives it
+A command is written as a function of a `ReachedCluster` and of its own options; `reaching` gives it
 the shared ones. Whatever goes wrong is one line on standard error, and an exit code.
 """
 
@@ -10,7 +10,7 @@ import functools
 import inspect
 import ssl
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar, get_type_hints
 
 import attrs
@@ -40,41 +40,47 @@ class SaidNo(Exception):  # noqa: N818 - an answer, not an error
 
 
 @attrs.frozen
-class ClusterOptions:
-    """Where the cluster is, and how to talk to it."""
+class ReachedCluster:
+    """The cluster that a command speaks to."""
 
-    addresses: tuple[Address, ...]
-    names: Mapping[NodeId, Address]
-    """The same by node id, if ids were given."""
-    cluster_id: str
+    client: Client
     timeout_s: float
-    tls: ssl.SSLContext | None
-    insecure: bool
+    """The user's patience with one answer, in seconds."""
 
-    def client(self) -> Client:
-        """A client, to be opened.
 
-        Raises:
-            ConfigError: the addresses cannot be used like this.
-        """
-        return Client(
-            self.names or self.addresses,
-            cluster_id=self.cluster_id,
-            ssl_context=self.tls,
-            insecure=self.insecure,
-            timeout_s=self.timeout_s,
-            error_types=ERROR_TYPES,
-        )
+def reaching(
+    command: Callable[Concatenate[ReachedCluster, P], Awaitable[None]],
+    *,
+    by_arguments: bool = False,
+    until_interrupted: bool = False,
+) -> Callable[..., None]:
+    """Give a command the shared options, and run it with an open client.
 
-    def run(self, work: Callable[[Client], Awaitable[T]]) -> T:
-        """Do something with an open client; errors become exits of the command."""
+    Args:
+        command: takes a `ReachedCluster` first; its errors become exits.
+        by_arguments: the servers are named by the command's arguments instead of `--address`.
+        until_interrupted: Ctrl-C is its usual end.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    own = list(inspect.signature(command).parameters.values())[1:]
+    shared = list(inspect.signature(_reach).parameters.values())
+    shared_hints = get_type_hints(_reach, include_extras=True)
+    if by_arguments:
+        shared_hints["address"] = _ADDRESS_ARGUMENTS
 
-        async def with_client() -> T:
-            async with self.client() as client:
-                return await work(client)
+    async def run(given: dict[str, Any], options: dict[str, Any]) -> None:
+        cluster = _reach(**given)
+        async with cluster.client:
+            await command(cluster, **options)  # type: ignore[call-arg] # typer gives its own options
 
+    @functools.wraps(command)
+    def with_cluster(**options: Any) -> None:
+        given = {each.name: options.pop(each.name) for each in shared}
         try:
-            return trio.run(with_client)
+            if until_interrupted:
+                _until_interrupted(run, given, options)
+            else:
+                trio.run(run, given, options)
         except SaidNo:
             raise typer.Exit(EXIT_NO) from None
         except ConfigError as error:
@@ -84,34 +90,19 @@ class ClusterOptions:
         except RaftError as error:
             _end(str(error), EXIT_FAILURE)
 
-
-def reaching(
-    command: Callable[Concatenate[ClusterOptions, P], None], *, by_arguments: bool = False
-) -> Callable[..., None]:
-    """Give a command the shared options.
-
-    Args:
-        command: takes a `ClusterOptions` first.
-        by_arguments: the servers are named by the command's arguments instead of `--address`.
-    """
-    hints = get_type_hints(command, include_extras=True)
-    own = list(inspect.signature(command).parameters.values())[1:]
-    shared = list(inspect.signature(_reach).parameters.values())
-    shared_hints = get_type_hints(_reach, include_extras=True)
-    if by_arguments:
-        shared_hints["address"] = _ADDRESS_ARGUMENTS
-
-    @functools.wraps(command)
-    def with_reach(**options: Any) -> None:
-        given = {each.name: options.pop(each.name) for each in shared}
-        command(_reach(**given), **options)  # type: ignore[call-arg] # typer gives its own options
-
     parameters = [each.replace(annotation=hints[each.name]) for each in own]
     parameters += [each.replace(annotation=shared_hints[each.name]) for each in shared]
     parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
-    with_reach.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # may bear one
-    with_reach.__annotations__ = {each.name: each.annotation for each in parameters}
-    return with_reach
+    with_cluster.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # may bear one
+    with_cluster.__annotations__ = {each.name: each.annotation for each in parameters}
+    return with_cluster
+
+
+def _until_interrupted(run: Callable[..., Awaitable[None]], *given: Any) -> None:
+    try:
+        trio.run(run, *given)
+    except* KeyboardInterrupt:
+        pass  # the usual end
 
 
 def _told(name: str, help: str, *, metavar: str | None = None, default: bool = False) -> Any:
@@ -167,13 +158,25 @@ def _reach(
     ] = None,
     key: Annotated[str | None, _told("key", "For TLS: its private key.", metavar="FILE")] = None,
     insecure: Annotated[bool, _told("insecure", "Allow plain TCP to other machines.")] = False,
-) -> ClusterOptions:
-    """Make a `ClusterOptions` of the shared options."""
+) -> ReachedCluster:
+    """What the shared options name.
+
+    Raises:
+        ConfigError: the addresses cannot be used like this.
+    """
     # In the environment they are told apart by commas too, which typer does not know.
     texts = [text for each in address or () for text in each.split(",") if text]
     names, addresses = _addresses(texts)
     timeout_s = parsed(parse_duration_s, timeout, "--timeout")
-    return ClusterOptions(addresses, names, cluster_id, timeout_s, _tls(ca, cert, key), insecure)
+    client = Client(
+        names or addresses,
+        cluster_id=cluster_id,
+        ssl_context=_tls(ca, cert, key),
+        insecure=insecure,
+        timeout_s=timeout_s,
+        error_types=ERROR_TYPES,
+    )
+    return ReachedCluster(client, timeout_s)
 
 
 def parsed(parse: Callable[[str], T], text: str, option: str) -> T:

@@ -36,7 +36,6 @@ Example:  trioraft recover /var/lib/trioraft --voters 0
 Exit code: 0 shown, or recovered; 1 it cannot be done, or was not confirmed; 2 a wrong option. \
 After 1 and 2 nothing was changed, unless the message says that the disk failed.
 """
-"""Paragraphs of one line each: typer keeps the ends of lines, whatever the terminal's width."""
 
 
 def add_to(app: typer.Typer) -> None:

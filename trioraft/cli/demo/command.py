@@ -60,7 +60,6 @@ Example:  trioraft demo --nodes 5 --seed 42 --log five.raftlog --viz pages
 Exit code: 0 all well, 1 a leak or a failure, 2 a wrong option, 130 after Ctrl-C, 143 after \
 SIGTERM.
 """
-"""Paragraphs of one line each: typer keeps the ends of lines, whatever the terminal's width."""
 
 
 def add_to(app: typer.Typer) -> None:

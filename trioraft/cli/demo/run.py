@@ -14,7 +14,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Protocol, final
+from typing import Final, final
 
 import attrs
 import trio
@@ -32,17 +32,31 @@ RUN_NAME = "trioraft_demo"
 """Of the one run in the raftlog."""
 
 
-class DemoLog(Protocol):
-    """A log being written."""
+@final
+@attrs.define
+class DemoLog:
+    """A log being written, in any of the formats of `trioraft.logs`."""
 
     logger: EventLogger
     """What nodes and story log to."""
+    _raftlog: Raftlog | None = None
+    _run: RaftlogRun | None = None
 
     def leaked(self, report: str) -> None:
         """The leak check failed."""
+        if self._raftlog is None or self._run is None:
+            self.logger.warning("Leaks", report=report)
+        else:
+            self._run.outcome = "FAIL"
+            self._raftlog.note(report)
 
     def interrupted(self, by: str) -> None:
         """The run was ended early."""
+        if self._raftlog is None or self._run is None:
+            self.logger.info(f"Interrupted by {by}")
+        else:
+            self._run.outcome = "SKIP"
+            self._raftlog.test_line(f"Interrupted by {by}")
 
 
 @contextmanager
@@ -54,38 +68,10 @@ def open_log(path: Path, format: Format) -> Iterator[DemoLog]:
     """
     if format == "raftlog":
         with open_raftlog(path) as raftlog, raftlog.run(RUN_NAME) as run:
-            yield _RaftlogFile(sink_logger(raftlog), raftlog, run)
+            yield DemoLog(sink_logger(raftlog), raftlog, run)
         return
     with open(path, "w", buffering=1, encoding="utf-8", errors="backslashreplace") as stream:
-        yield _LinesFile(configure(format, stream=stream))
-
-
-@final
-@attrs.define
-class _RaftlogFile:
-    logger: EventLogger
-    _raftlog: Raftlog
-    _run: RaftlogRun
-
-    def leaked(self, report: str) -> None:
-        self._run.outcome = "FAIL"
-        self._raftlog.note(report)
-
-    def interrupted(self, by: str) -> None:
-        self._run.outcome = "SKIP"
-        self._raftlog.test_line(f"Interrupted by {by}")
-
-
-@final
-@attrs.define
-class _LinesFile:
-    logger: EventLogger
-
-    def leaked(self, report: str) -> None:
-        self.logger.warning("Leaks", report=report)
-
-    def interrupted(self, by: str) -> None:
-        self.logger.info(f"Interrupted by {by}")
+        yield DemoLog(configure(format, stream=stream))
 
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)

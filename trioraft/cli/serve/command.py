@@ -40,7 +40,6 @@ SIGTERM or SIGINT: hand over the leadership, and leave. A second one: leave at o
 Exit code: 0 left after a signal, 1 failed while it served, 2 did not start: what is wrong with \
 the options, files or ports is said in one line each.
 """
-"""Paragraphs of one line each: typer keeps the ends of lines, whatever the terminal's width."""
 
 
 def add_to(app: typer.Typer) -> None:

@@ -16,7 +16,7 @@ from ...core.errors import RaftError
 from ...core.types import Address
 from ...net.addresses import host_port
 from ...rpc.protocol import NodeNews
-from ..connecting import ClusterOptions, reaching
+from ..connecting import ReachedCluster, reaching
 from .picture import picture
 from .scene import Scene, listen
 
@@ -36,11 +36,11 @@ FIRST_ANSWERS_S: Final = 2.0
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("watch", help=HELP)(reaching(watch, by_arguments=True))
+    app.command("watch", help=HELP)(reaching(watch, by_arguments=True, until_interrupted=True))
 
 
-def watch(
-    reach: ClusterOptions,
+async def watch(
+    cluster: ReachedCluster,
     interval_ms: Annotated[
         int, typer.Option(min=10, help="Shortest time between two statuses of one server.")
     ] = 100,
@@ -51,21 +51,12 @@ def watch(
 ) -> None:
     interval_s = interval_ms / 1000
     console = Console(width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE)
-
-    async def work(client: Client) -> None:
-        if once:
-            await _once(client, interval_s, console)
-        elif json:
-            await _lines(client, interval_s, as_json=True)
-        elif console.is_terminal:
-            await _live(client, interval_s, console)
-        else:
-            await _lines(client, interval_s, as_json=False)
-
-    try:
-        reach.run(work)
-    except* KeyboardInterrupt:
-        pass  # the usual end
+    if once:
+        await _once(cluster.client, interval_s, console)
+    elif json or not console.is_terminal:
+        await _lines(cluster.client, interval_s, as_json=json)
+    else:
+        await _live(cluster.client, interval_s, console)
 
 
 async def _live(client: Client, interval_s: float, console: Console) -> None:
