@@ -82,7 +82,7 @@ async def transfer(
         ),
     ] = None,
 ) -> None:
-    """Have the leader hand over."""
+    """Have the leader transfer its leadership."""
     print(f"{await cluster.client.transfer_leadership(to)} leads now")
 
 

@@ -578,7 +578,7 @@ class LogDatabase:
 
     # -- life ------------------------------------------------------------------------------
 
-    def make_a_mark(self) -> bool:
+    def write_probe(self) -> bool:
         """Write a record that changes nothing: proof that writing works, and from now on there
         is something in the write-ahead log. False if there is no room."""
         try:

@@ -60,15 +60,15 @@ def look_into(path: Path) -> StoredNode:
         )
     health = Health(path)
     directory = Directory(path, health)
-    findings = directory.take()
+    state = directory.acquire()
     try:
-        if findings.is_new:
+        if state.is_new:
             raise StorageError(f"the storage in {path} was never finished: it holds nothing yet")
         try:
             check_database_files(
                 directory.database,
                 directory.write_ahead_log,
-                was_left_open=findings.was_left_open,
+                was_left_open=state.was_left_open,
             )
         except DISK_TROUBLE as error:
             raise health.error("looking into the storage", error) from error
@@ -78,7 +78,7 @@ def look_into(path: Path) -> StoredNode:
         received = ReceivedSnapshot(path, owner.cluster_id, health)
         snapshot, _, problems = match_snapshot(loaded, snapshots, received)
     finally:
-        directory.let_go()
+        directory.release()
     recovered = recovered_of(loaded, snapshot)
     notices = (*loaded.notices, *problems)
     return StoredNode(owner.cluster_id, owner.node_id, recovered, notices)

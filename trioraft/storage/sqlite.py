@@ -32,7 +32,7 @@ from ..core.types import (
     Term,
 )
 from . import refusals
-from .directory import KEEP_AND_REJOIN, Directory, Findings
+from .directory import KEEP_AND_REJOIN, Directory, DirectoryState
 from .health import DISK_TROUBLE, Health
 from .log_database import Identity, LoadedLog, LogDatabase, create_database, load
 from .received_snapshot import ReceivedSnapshot
@@ -137,9 +137,9 @@ class SQLiteStorage:
         identity = Identity(cluster_id, node_id)
         with ExitStack() as undo:
             directory = Directory(self._path, health)
-            findings = directory.take()
-            undo.callback(directory.let_go)
-            loaded = _load(directory, findings, identity, health)
+            state = directory.acquire()
+            undo.callback(directory.release)
+            loaded = _load(directory, state, identity, health)
             snapshots = SnapshotFiles(self._path, cluster_id, health)
             received = ReceivedSnapshot(self._path, cluster_id, health)
             snapshot, is_to_be_named, problems = match_snapshot(loaded, snapshots, received)
@@ -150,7 +150,7 @@ class SQLiteStorage:
             # Closing removes the write-ahead log, so nobody may miss it; as in `close`.
             undo.callback(directory.note, "closed")
             opened = _Opened(directory, health, log, snapshots, received)
-            if log.make_a_mark():  # without room there is no note before the first write
+            if log.write_probe():  # without room there is no note before the first write
                 opened.note()
             with health.watching("removing leftovers"):
                 snapshots.remove_leftovers()
@@ -159,7 +159,7 @@ class SQLiteStorage:
                 received.was_adopted()
             undo.pop_all()
         self._opened = opened
-        if findings.is_new:
+        if state.is_new:
             return None
         return recovered_of(loaded, snapshot)
 
@@ -182,7 +182,7 @@ class SQLiteStorage:
             try:
                 opened.log.close()
             finally:
-                opened.directory.let_go()
+                opened.directory.release()
 
     def _use(self) -> _Opened:
         opened = self._opened
@@ -289,16 +289,16 @@ class SQLiteStorage:
 
 
 def _load(
-    directory: Directory, findings: Findings, identity: Identity, health: Health
+    directory: Directory, state: DirectoryState, identity: Identity, health: Health
 ) -> LoadedLog:
     """The log as it stands; created if the directory is new."""
     try:
-        if findings.is_new:
+        if state.is_new:
             create_database(directory.database, identity)
         check_database_files(
             directory.database,
             directory.write_ahead_log,
-            was_left_open=findings.was_left_open,
+            was_left_open=state.was_left_open,
         )
     except DISK_TROUBLE as error:
         raise health.error("opening the storage", error) from error

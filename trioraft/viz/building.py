@@ -332,7 +332,9 @@ class RunBuilder:
         self._members.append(MembersPoint(at_s, members, index))
         self._mark(Mark("configuration", at_s, (), self._entries[index].text, index))
 
-    def _on_transfer(self, who: _Node, fact: facts.HandsOver, at_s: float, index: int) -> None:
+    def _on_transfer(
+        self, who: _Node, fact: facts.TransferStarted, at_s: float, index: int
+    ) -> None:
         text = self._entries[index].text
         self._mark(Mark("transfer", at_s, (who.name, fact.peer), text, index))
 
@@ -400,7 +402,7 @@ _RULES: Final[Mapping[type[Any], Callable[[RunBuilder, _Node, Any, float, int], 
     facts.Appeared: RunBuilder._on_appearance,
     facts.LinkChanged: RunBuilder._on_link,
     facts.Configured: RunBuilder._on_configuration,
-    facts.HandsOver: RunBuilder._on_transfer,
+    facts.TransferStarted: RunBuilder._on_transfer,
 }
 """What a node's facts do to the run."""
 

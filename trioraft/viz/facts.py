@@ -131,8 +131,8 @@ class Configured:
 
 
 @attrs.frozen
-class HandsOver:
-    """The leader hands its office over to this peer."""
+class TransferStarted:
+    """The leader transfers its leadership to this peer."""
 
     peer: NodeName
 
@@ -150,5 +150,5 @@ Fact: TypeAlias = (
     | LinkChanged
     | Named
     | Configured
-    | HandsOver
+    | TransferStarted
 )

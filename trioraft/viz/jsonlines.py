@@ -222,7 +222,7 @@ def _configuration_changed(fields: _Fields) -> facts.Fact | None:
 
 def _transfer_started(fields: _Fields) -> facts.Fact | None:
     target = _text(fields, "target")
-    return None if target is None else facts.HandsOver(target)
+    return None if target is None else facts.TransferStarted(target)
 
 
 def _link(fields: _Fields) -> facts.Fact | None:

@@ -57,7 +57,7 @@ MarkKind: TypeAlias = Literal[
 ]
 """What was done to the cluster; `test` is any other line of the test. `drop`: a connection broke
 and may be made again at once. `cut`, `mend`: some ways, each in one direction. `leave`: on purpose,
-or cancelled. The last two are the cluster's own doing: a leader hands over, the members change."""
+or cancelled. The last two are the cluster's own doing: leadership moves, the members change."""
 FindingKind: TypeAlias = Literal[
     "two-leaders",
     "double-vote",

@@ -162,7 +162,7 @@ _DONE_TO = re.compile(
 _CRASHES = re.compile(r"([\w.-]+) crashes\b")
 _CONFIGURATION = re.compile(r"configuration (\d+):(.*)")
 _MEMBERS = re.compile(r"(voters|outgoing|learners)((?: [\w.-]+)+)")
-_HANDS_OVER = re.compile(r"hands leadership over to ([\w.-]+)")
+_TRANSFERS = re.compile(r"hands leadership over to ([\w.-]+)")
 _UNITS: Final[Mapping[str, float]] = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
 _MARKS: Final[Mapping[str, MarkKind]] = {
     "disconnect": "disconnect",
@@ -355,7 +355,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "link": _matching(_LINK, lambda match, _: facts.LinkChanged(match[1], match[2] == "up")),
     "listening": lambda _, __: facts.Appeared(),
     "configuration": _configuration,
-    "hands": _matching(_HANDS_OVER, lambda match, _: facts.HandsOver(match[1])),
+    "hands": _matching(_TRANSFERS, lambda match, _: facts.TransferStarted(match[1])),
     **dict.fromkeys(_REQUESTS, _request),
 }
 

@@ -224,9 +224,9 @@ def _check_storage(path: Path, problems: list[str]) -> None:
     """Whether it is a storage at all, and nobody else's at the moment."""
     directory = Directory(path, Health(path))
     try:
-        directory.take()
+        directory.acquire()
     except StorageError as error:
         problems.append(f"--data {error}")
         return
     with suppress(StorageError):
-        directory.let_go()
+        directory.release()

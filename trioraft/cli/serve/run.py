@@ -58,7 +58,7 @@ async def run_server(settings: Settings, ready: Preflight, logger: EventLogger) 
                 _say(settings.id, _ready_line(settings, service))
                 await signals.first.wait()
                 _say(settings.id, f"leaving after {signals.name}")
-                await _hand_over(node)
+                await _transfer_leadership(node)
         except InvariantViolation:
             raise
         except (RaftError, OSError) as error:
@@ -104,7 +104,7 @@ async def _opened(
         yield node, service
 
 
-async def _hand_over(node: Node) -> None:
+async def _transfer_leadership(node: Node) -> None:
     """Let another lead before our clients are told to go: they need not wait for an election."""
     if node.status.role is Role.LEADER and len(node.status.configuration.voters) > 1:
         with suppress(RaftError):  # nobody could take over: they will elect
