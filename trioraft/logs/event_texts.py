@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -63,67 +64,25 @@ def event_kind(event_type: type[Traced]) -> str:
 
 # --- messages -------------------------------------------------------------------------------
 
-_Fields: TypeAlias = tuple[tuple[str, str], ...]
-
-# What is written of a message: (name in the text, attribute), in the Go project's order.
-_SHOWN: Final[Mapping[type[Any], _Fields]] = {
-    messages.RequestVote: (
-        ("Term", "term"),
-        ("CandidateId", "sender"),
-        ("LastLogIndex", "last_log_index"),
-        ("LastLogTerm", "last_log_term"),
-        ("LeadershipTransfer", "leadership_transfer"),
-    ),
-    messages.RequestVoteReply: (("Term", "term"), ("VoteGranted", "vote_granted")),
-    messages.RequestPreVote: (
-        ("Term", "term"),
-        ("NextTerm", "next_term"),
-        ("CandidateId", "sender"),
-        ("LastLogIndex", "last_log_index"),
-        ("LastLogTerm", "last_log_term"),
-    ),
-    messages.RequestPreVoteReply: (
-        ("Term", "term"),
-        ("NextTerm", "next_term"),
-        ("VoteGranted", "vote_granted"),
-        ("RemovedIndex", "removed_index"),
-    ),
-    messages.AppendEntries: (
-        ("Term", "term"),
-        ("LeaderId", "sender"),
-        ("PrevLogIndex", "prev_log_index"),
-        ("PrevLogTerm", "prev_log_term"),
-        ("Entries", "entries"),
-        ("LeaderCommit", "leader_commit"),
-    ),
-    messages.AppendEntriesReply: (
-        ("Term", "term"),
-        ("Success", "success"),
-        ("ConflictIndex", "conflict_index"),
-        ("ConflictTerm", "conflict_term"),
-    ),
-    messages.InstallSnapshot: (
-        ("Term", "term"),
-        ("LeaderId", "sender"),
-        ("Snapshot", "meta"),
-        ("Offset", "offset"),
-        ("Data", "data"),
-    ),
-    messages.InstallSnapshotReply: (
-        ("Term", "term"),
-        ("Snapshot", "meta"),
-        ("NextOffset", "next_offset"),
-        ("Installed", "installed"),
-    ),
-    messages.TimeoutNow: (("Term", "term"), ("LeaderId", "sender")),
-    messages.RequestReadIndex: (("Term", "term"), ("Number", "number")),
-    messages.RequestReadIndexReply: (
-        ("Term", "term"),
-        ("Number", "number"),
-        ("ReadIndex", "read_index"),
-    ),
-    SnapshotMeta: (("Index", "index"), ("Term", "term"), ("Bytes", "size_bytes")),
+_FIRST: Final = "term sender"
+# What is written of a message, in the Go project's order.
+_SHOWN: Final[Mapping[type[Any], str]] = {
+    messages.RequestVote: f"{_FIRST} last_log_index last_log_term leadership_transfer",
+    messages.RequestVoteReply: "term vote_granted",
+    messages.RequestPreVote: "term next_term sender last_log_index last_log_term",
+    messages.RequestPreVoteReply: "term next_term vote_granted removed_index",
+    messages.AppendEntries: f"{_FIRST} prev_log_index prev_log_term entries leader_commit",
+    messages.AppendEntriesReply: "term success conflict_index conflict_term",
+    messages.InstallSnapshot: f"{_FIRST} meta offset data",
+    messages.InstallSnapshotReply: "term meta next_offset installed",
+    messages.TimeoutNow: _FIRST,
+    messages.RequestReadIndex: "term number",
+    messages.RequestReadIndexReply: "term number read_index",
+    SnapshotMeta: "index term size_bytes",
 }
+_CANDIDATES: Final = (messages.RequestVote, messages.RequestPreVote)
+_OTHER_NAMES: Final = {"meta": "Snapshot", "size_bytes": "Bytes"}
+"""Of other fields: `last_log_index` is `LastLogIndex`."""
 
 # The Go project's messages have no such field: written only when it says something.
 _ONLY_IF_SET: Final = frozenset(
@@ -132,9 +91,10 @@ _ONLY_IF_SET: Final = frozenset(
 
 
 def _struct_text(struct: msgspec.Struct, label: Label) -> str:
-    """`{Term:1 VoteGranted:true}`; a message without a row in the table shows all its fields."""
-    shown = _SHOWN.get(type(struct)) or _all_fields(type(struct))
-    values = ((name, attribute, getattr(struct, attribute)) for name, attribute in shown)
+    """`{Term:1 VoteGranted:true}`."""
+    values = [
+        (name, attribute, getattr(struct, attribute)) for name, attribute in _shown(type(struct))
+    ]
     parts = [
         f"{name}:{label(value) if attribute == 'sender' else _value_text(value)}"
         for name, attribute, value in values
@@ -143,10 +103,18 @@ def _struct_text(struct: msgspec.Struct, label: Label) -> str:
     return "{" + " ".join(parts) + "}"
 
 
-def _all_fields(struct_type: type[msgspec.Struct]) -> _Fields:
-    addressing = ("sender", "receiver")
-    names = (name for name in struct_type.__struct_fields__ if name not in addressing)
-    return tuple((name.title().replace("_", ""), name) for name in names)
+@cache
+def _shown(struct_type: type[msgspec.Struct]) -> tuple[tuple[str, str], ...]:
+    """Name in the text, and attribute; a type without a row in the table shows all it has."""
+    shown = _SHOWN.get(struct_type)
+    if shown is None:
+        fields = struct_type.__struct_fields__
+        attributes = [name for name in fields if name not in ("sender", "receiver")]
+    else:
+        attributes = shown.split()
+    sender = "CandidateId" if struct_type in _CANDIDATES else "LeaderId"
+    names = {"sender": sender, **_OTHER_NAMES}
+    return tuple((names.get(name) or name.title().replace("_", ""), name) for name in attributes)
 
 
 def _value_text(value: object) -> str:
