@@ -36,6 +36,7 @@ class RaftLog:
         "base_term",
         "commit_index",
         "handed_index",
+        "last_index",
         "stable_index",
     )
 
@@ -51,6 +52,9 @@ class RaftLog:
         """
         self.base_index = base_index
         self.base_term = base_term
+        self.last_index = base_index
+        """Of the last entry, durable or not: base_index + the number of entries, looked at
+        often."""
         self._entries: list[Entry] = []
         # Command bytes from the log's creation up to and including each entry: sizes of slices
         # are then differences, and the bounds on bytes cost a bisection instead of a sum.
@@ -63,11 +67,6 @@ class RaftLog:
         self.stable_index = self.last_index
 
     # -- reading ---------------------------------------------------------------------------
-
-    @property
-    def last_index(self) -> LogIndex:
-        """Index of the last entry, durable or not."""
-        return self.base_index + len(self._entries)
 
     @property
     def last_term(self) -> Term:
@@ -162,12 +161,14 @@ class RaftLog:
         sizes[0] += end
         self._ends_bytes.extend(accumulate(sizes))
         self._entries.extend(entries)
+        self.last_index += len(entries)
 
     def append_one(self, entry: Entry) -> None:
         """`append` of a single entry made by this leader: the hot path of propose."""
         ends = self._ends_bytes
         ends.append((ends[-1] if ends else self._bytes_at_base) + len(entry.data))
         self._entries.append(entry)
+        self.last_index += 1
 
     def merge(self, entries: Sequence[Entry]) -> LogIndex | None:
         """Take a leader's entries after a successful consistency check (paper, figure 2).
@@ -210,6 +211,7 @@ class RaftLog:
         keep = first_removed - self.base_index - 1
         del self._entries[keep:]
         del self._ends_bytes[keep:]
+        self.last_index = first_removed - 1
         self.handed_index = min(self.handed_index, self.last_index)
         self.stable_index = min(self.stable_index, self.last_index)
 
@@ -248,6 +250,7 @@ class RaftLog:
         del self._entries[:count]
         del self._ends_bytes[:count]
         self.base_index, self.base_term = snapshot.index, snapshot.term
+        self.last_index = self.base_index + len(self._entries)
         self.commit_index = snapshot.index
         self.handed_index = max(self.base_index, min(self.handed_index, self.last_index))
         self.stable_index = max(self.base_index, min(self.stable_index, self.last_index))

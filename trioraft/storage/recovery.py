@@ -20,7 +20,7 @@ from pathlib import Path
 import attrs
 
 from ..core.errors import BadMessage, ConfigError, StorageError
-from ..core.membership import Membership, configuration_entry, configuration_of
+from ..core.reconfiguration import Membership, configuration_entry, configuration_of
 from ..core.types import Address, Configuration, Entry, HardState, LogIndex, NodeId, Recovered, Term
 from .directory import DATABASE, LOCK, Directory
 from .health import DISK_TROUBLE, Health
