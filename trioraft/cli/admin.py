@@ -20,7 +20,7 @@ from ..core.errors import ConfigError, RaftError
 from ..core.types import Address, NodeId
 from ..net.addresses import host_port
 from ..rpc.protocol import ServerStatus, printable
-from .connecting import EXITS_HELP, ReachedCluster, SaidNo, parsed, reaching
+from .connecting import EXITS_HELP, ReachedCluster, SaidNo, latest_leader, parsed, reaching
 from .values import parse_address
 
 HELP: Final = f"""\
@@ -237,7 +237,8 @@ def _print_table(statuses: _Statuses) -> None:
         table.add_row(*(Text(printable(cell)) for cell in row))
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table)
-    leader = _leader(statuses)
+    known = (status for status in statuses.values() if isinstance(status, ServerStatus))
+    leader = latest_leader(known)
     if leader is not None:
         for line in _lines_of(leader):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -266,16 +267,6 @@ def _membership(status: ServerStatus, node_id: NodeId) -> str:
     if configuration.is_voter(node_id):
         return "voter"
     return "learner" if node_id in configuration.learners else "not added"
-
-
-def _leader(statuses: _Statuses) -> ServerStatus | None:
-    """Who leads the latest term."""
-    leaders = [
-        status
-        for status in statuses.values()
-        if isinstance(status, ServerStatus) and status.role == "Leader"
-    ]
-    return max(leaders, key=lambda status: status.term, default=None)
 
 
 def _lines_of(leader: ServerStatus) -> list[str]:

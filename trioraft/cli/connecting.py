@@ -10,7 +10,7 @@ import functools
 import inspect
 import ssl
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Annotated, Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar, get_type_hints
 
 import attrs
@@ -21,6 +21,7 @@ from ..client.client import Client
 from ..core.errors import ConfigError, OutcomeUnknown, RaftError
 from ..core.types import Address, NodeId
 from ..kv import ERROR_TYPES
+from ..rpc.protocol import ServerStatus
 from .exits import EXIT_FAILURE, EXIT_NO, EXIT_UNKNOWN, EXIT_USAGE
 from .values import parse_address, parse_duration_s, parse_peer
 
@@ -96,6 +97,12 @@ def reaching(
     with_cluster.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # may bear one
     with_cluster.__annotations__ = {each.name: each.annotation for each in parameters}
     return with_cluster
+
+
+def latest_leader(statuses: Iterable[ServerStatus]) -> ServerStatus | None:
+    """Who leads the latest term, of these servers."""
+    leaders = [status for status in statuses if status.role == "Leader"]
+    return max(leaders, key=lambda status: status.term, default=None)
 
 
 def _until_interrupted(run: Callable[..., Awaitable[None]], *given: Any) -> None:

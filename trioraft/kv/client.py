@@ -255,7 +255,6 @@ class KvClient:
             yield _SingleChanges(items, from_index)
 
 
-@final
 class _Pairs:
     """The pairs of all pages. No generator: one that is not iterated to its end is a leak."""
 
@@ -280,7 +279,6 @@ class _Pairs:
         return self._pairs.popleft()
 
 
-@final
 class _SingleChanges:
     """Changes one by one, of items that hold several."""
 

@@ -11,7 +11,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, TypeVar, final
+from typing import Any, Final, TypeVar
 
 import attrs
 import msgspec
@@ -129,7 +129,6 @@ def _frame(content: object) -> bytes:
     return len(encoded).to_bytes(_LENGTH_BYTES, "big") + encoded
 
 
-@final
 class _Frames:
     """Reads frames."""
 

@@ -100,7 +100,6 @@ Look: TypeAlias = Callable[[Changes], Changed | Compacted]
 """What there is now."""
 
 
-@final
 @attrs.define(eq=False)
 class _KeyWatch:
     prefix: bytes
@@ -142,7 +141,6 @@ class Watches:
             self._watches.discard(watch)
 
 
-@final
 class _Follow:
     """The items of one watch. No generator: one that is not iterated to its end is a leak."""
 

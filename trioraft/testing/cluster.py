@@ -105,7 +105,6 @@ WAIT_ROUNDS = 20
 """Longest election timeouts that a wait of the harness lasts before it fails."""
 
 
-@final
 @attrs.define(eq=False)
 class _Member:
     """One running incarnation of a node."""

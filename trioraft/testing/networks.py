@@ -129,7 +129,6 @@ class CuttableTransport:
         return self._inner.address_of(peer)
 
 
-@final
 class _CuttableOwner:
     def __init__(self, owner: TransportOwner, cuts: Cuts, node_id: NodeId) -> None:
         self._owner = owner
@@ -176,7 +175,6 @@ class ClusterNetwork:
         return CuttableTransport(self._carrier.transport(node_id), self.cuts)
 
 
-@final
 class _Loopback:
     """Every node on a loopback port of its own, chosen by the system before any node starts."""
 

@@ -16,7 +16,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final, final
+from typing import IO, Final
 
 import attrs
 
@@ -188,7 +188,6 @@ class _OpenRun:
         return self.builder.build()
 
 
-@final
 class _LogReader:
     """Takes lines, and knows which run they belong to."""
 

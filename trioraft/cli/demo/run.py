@@ -119,7 +119,6 @@ async def run_demo(*, nodes: int, seed: int, view: DemoView, log: DemoLog) -> Re
     return Report(board, took_s, leaks, leak_report, interruption.signal_name)
 
 
-@final
 class _Interruption:
     """Turns the first signal into the cancellation of a scope."""
 

@@ -117,14 +117,12 @@ NARRATION_LINES: Final = 2
 BAR_CELLS: Final = 8
 
 
-@final
 @attrs.frozen
 class _Look:
     sign: str
     style: str
 
 
-@final
 @attrs.frozen
 class _Column:
     name: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Final, final
+from typing import Final
 
 import attrs
 import trio
@@ -124,7 +124,6 @@ def _say(node_id: NodeId, text: str) -> None:
         silence_stdout()
 
 
-@final
 @attrs.define(eq=False)
 class _Signals:
     """Waits for the first signal, and leaves the second one to the operating system."""

@@ -22,6 +22,7 @@ from ...core.errors import RaftError
 from ...core.types import Address, LogIndex, NodeId
 from ...net.addresses import host_port
 from ...rpc.protocol import NodeNews, RoleNews, ServerStatus, StatusNews, printable
+from ..connecting import latest_leader
 
 HAPPENED_MAX: Final = 200
 """Role changes that are remembered."""
@@ -107,8 +108,7 @@ class Scene:
     @property
     def leader(self) -> ServerStatus | None:
         """Who leads the latest term, of those that answer."""
-        leaders = [status for status in self.statuses() if status.role == "Leader"]
-        return max(leaders, key=lambda status: status.term, default=None)
+        return latest_leader(self.statuses())
 
     def lag_of(self, status: ServerStatus) -> LogIndex | None:
         """Entries that this node has not applied yet, of those its leader has committed."""
