@@ -88,7 +88,6 @@ class RunBuilder:
         self.name = name
         self.status: Status | None = None
         self.leaks: list[ReportedLeak] = []
-        self.started_at: str | None = None
         self._source = source
         self._start_line = start_line
         self._entries: list[LogEntry] = []
@@ -166,7 +165,6 @@ class RunBuilder:
             messages=tuple(draft.finished(self._fate(draft)) for draft in self._messages),
             marks=tuple(self._marks),
             leaks=tuple(self.leaks),
-            started_at=self.started_at,
             configurations=tuple(self._members),
         )
 

@@ -43,7 +43,6 @@ class JsonEntry:
     fact: facts.Fact | None
     report: str | None = None
     """A leak report, if it is one."""
-    stamp: str | None = None
 
 
 def parse_json_line(line: int, text: str) -> JsonEntry | None:
@@ -56,8 +55,7 @@ def parse_json_line(line: int, text: str) -> JsonEntry | None:
         return None
     node = fields.get("node")
     name = None if node is None else str(node)
-    stamp = _text(fields, "timestamp")
-    wall_s = _wall_s(stamp)
+    wall_s = _wall_s(_text(fields, "timestamp"))
     at_s = fields.get("at_s")
     at_s = float(at_s) if isinstance(at_s, int | float) and abs(at_s) < 1e12 else None
     if at_s is None and wall_s is None:
@@ -65,10 +63,10 @@ def parse_json_line(line: int, text: str) -> JsonEntry | None:
     if name is None:
         report = _text(fields, "report")
         fact: facts.Fact | None = parse_test_text(event)
-        return JsonEntry(line, None, at_s, wall_s, event, fact, report, stamp)
+        return JsonEntry(line, None, at_s, wall_s, event, fact, report)
     rule = _RULES.get(event)
     fact = None if rule is None else rule(fields)
-    return JsonEntry(line, name, at_s, wall_s, _described(event, fields), fact, None, stamp)
+    return JsonEntry(line, name, at_s, wall_s, _described(event, fields), fact)
 
 
 def times_of(entries: list[JsonEntry]) -> list[float]:

@@ -332,8 +332,6 @@ class Run:
     findings: tuple[Finding, ...] = ()
     """Worst first, then by time."""
     statistics: Statistics = attrs.Factory(Statistics)
-    started_at: str | None = None
-    """The time of day of the first entry, as the log has it."""
     configurations: tuple[MembersPoint, ...] = ()
     """Changes of the members, in order; before the first, all that write and did not join later
     are voters."""

@@ -240,8 +240,6 @@ class _LogReader:
         at_s = run.since_start_s(minute_s + second_s)
         if run.pending:
             run.settle_pending(goes_on=True)
-        if not run.builder.has_entries:
-            run.builder.started_at = f"{minute}:{second}"
         run.builder.add(number, at_s, node, text, fact)
         return True
 
@@ -329,7 +327,6 @@ class _LogReader:
         if not self._json:
             return
         run = self._begin(self._file_name, self._json[0].line, has_header=False)
-        run.builder.started_at = self._json[0].stamp
         for entry, at_s in zip(self._json, times_of(self._json), strict=True):
             run.builder.add(entry.line, at_s, entry.node, entry.text, entry.fact)
             if entry.report is not None:
