@@ -18,15 +18,7 @@ from typing import Final, TypeAlias, final
 
 import trio
 
-from trioraft import (
-    Limits,
-    MemoryStorage,
-    Node,
-    RaftError,
-    TcpTransport,
-    Timing,
-    open_node,
-)
+from trioraft import Limits, MemoryStorage, Node, RaftError, TcpTransport, Timing, open_node
 from trioraft.core.types import Role
 from trioraft.storage.base import Storage as NodeStorage
 

@@ -58,14 +58,7 @@ from trioraft.core.messages import (
     RequestVoteReply,
     TimeoutNow,
 )
-from trioraft.core.reasons import (
-    ElectionWon,
-    HigherTerm,
-    NoContact,
-    PreVoteWon,
-    Started,
-    Stopped,
-)
+from trioraft.core.reasons import ElectionWon, HigherTerm, NoContact, PreVoteWon, Started, Stopped
 from trioraft.core.types import Configuration, Entry, Role, SnapshotMeta
 from trioraft.logs.event_texts import Traced, defuse, describe, event_kind, has_own_text
 from trioraft.logs.loggers import (

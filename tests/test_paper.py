@@ -14,24 +14,8 @@ from trioraft.core.messages import Message
 from trioraft.core.reconfiguration import configuration_of
 from trioraft.core.types import EntryKind, HardState, Role
 
-from .core.conversation import (
-    FIVE,
-    THREE,
-    Actor,
-    Conversation,
-    between,
-    entries_of,
-    terms_of,
-    text,
-)
-from .core.messages_by_hand import (
-    append,
-    matched,
-    rejected,
-    request_pre_vote,
-    request_vote,
-    vote,
-)
+from .core.conversation import FIVE, THREE, Actor, Conversation, between, entries_of, terms_of, text
+from .core.messages_by_hand import append, matched, rejected, request_pre_vote, request_vote, vote
 
 PLAIN = Timing(pre_vote=False, check_quorum=False)
 """The paper alone, without what the dissertation adds."""

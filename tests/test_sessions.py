@@ -14,14 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from trioraft import (
-    ConfigError,
-    Limits,
-    NotLeader,
-    OutcomeUnknown,
-    ProposalDropped,
-    SessionExpired,
-)
+from trioraft import ConfigError, Limits, NotLeader, OutcomeUnknown, ProposalDropped, SessionExpired
 from trioraft.machines.sessions import (
     CLIENT_ID_BYTES,
     CommandFailed,

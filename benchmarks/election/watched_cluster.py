@@ -18,15 +18,7 @@ from typing import Final, final
 import attrs
 import trio
 
-from trioraft import (
-    MemoryStorage,
-    Node,
-    NodeId,
-    Role,
-    Status,
-    Timing,
-    open_node,
-)
+from trioraft import MemoryStorage, Node, NodeId, Role, Status, Timing, open_node
 from trioraft.tasks.background import running_beside
 from trioraft.testing import CommandLog
 from trioraft.testing.networks import ClusterNetwork, network_of

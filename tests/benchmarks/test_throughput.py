@@ -19,14 +19,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import throughput, throughput_cluster
-from benchmarks.throughput_cases import (
-    CONCURRENCIES,
-    Case,
-    Mode,
-    Storage,
-    System,
-    cases_of,
-)
+from benchmarks.throughput_cases import CONCURRENCIES, Case, Mode, Storage, System, cases_of
 from benchmarks.throughput_measure import Endurance, Result, Settings, measure
 from benchmarks.throughput_pipe import (
     Began,

@@ -14,14 +14,7 @@ from tests.support import open_single
 from trioraft import Client, Node, Role, Service, Timing, open_service
 from trioraft.core.types import Address
 from trioraft.machines.sessions import SessionMachine
-from trioraft.rpc.protocol import (
-    MAGIC,
-    PROTOCOL_VERSION,
-    Answer,
-    ClientHello,
-    decode_answer,
-    frame,
-)
+from trioraft.rpc.protocol import MAGIC, PROTOCOL_VERSION, Answer, ClientHello, decode_answer, frame
 from trioraft.transport.codec import Deframer
 
 LOOPBACK = ("127.0.0.1", 0)

@@ -18,14 +18,7 @@ import trio
 from anyio.from_thread import BlockingPortal
 
 from tests.client.service_support import Appends, serving
-from trioraft import (
-    BlockingClient,
-    Client,
-    ClientClosed,
-    ConfigError,
-    DeadlineExceeded,
-    Service,
-)
+from trioraft import BlockingClient, Client, ClientClosed, ConfigError, DeadlineExceeded, Service
 from trioraft.machines.sessions import CommandFailed, SessionMachine
 
 Backend = Literal["trio", "asyncio"]

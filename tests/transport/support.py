@@ -20,13 +20,7 @@ from trioraft.core.config import Limits
 from trioraft.core.errors import BadMessage
 from trioraft.core.messages import AppendEntries, Message
 from trioraft.core.types import Entry, NodeId
-from trioraft.transport.base import (
-    ConnectionRejected,
-    LinkDown,
-    LinkUp,
-    Transport,
-    TransportEvent,
-)
+from trioraft.transport.base import ConnectionRejected, LinkDown, LinkUp, Transport, TransportEvent
 from trioraft.transport.tcp import TcpTransport
 
 CLUSTER = "test-cluster"

@@ -19,15 +19,7 @@ from trioraft.transport.base import ConnectionRejected, Listening, Transport
 from trioraft.transport.memory import MemoryNetwork
 from trioraft.transport.tcp import TcpTransport
 
-from .support import (
-    PATIENCE_S,
-    Recorder,
-    heartbeat,
-    open_sockets,
-    replication,
-    rounds,
-    running,
-)
+from .support import PATIENCE_S, Recorder, heartbeat, open_sockets, replication, rounds, running
 from .test_tls import contexts_for
 
 MakeTransports: TypeAlias = Callable[..., dict[NodeId, Transport]]

@@ -8,13 +8,7 @@ from typing import Any
 import attrs
 
 from trioraft.viz.model import Message, Run
-from trioraft.viz.page.data import (
-    ENTRY_KINDS,
-    entry_kinds,
-    message_kind,
-    page_data,
-    page_json,
-)
+from trioraft.viz.page.data import ENTRY_KINDS, entry_kinds, message_kind, page_data, page_json
 
 from .page_runs import ELECTION, run_of
 

@@ -20,12 +20,7 @@ from ..core.errors import (
     ProposalDropped,
     SessionExpired,
 )
-from ..rpc.errors import (
-    DeadlineExceeded,
-    DeadlineOutcomeUnknown,
-    ServerLeaving,
-    ServerLost,
-)
+from ..rpc.errors import DeadlineExceeded, DeadlineOutcomeUnknown, ServerLeaving, ServerLost
 from .connection import NotSent
 
 NOT_TAKEN: Final = (NotLeader, ProposalDropped, Overloaded, NodeDead, ServerLeaving, NotSent)

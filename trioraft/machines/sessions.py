@@ -19,13 +19,7 @@ from typing import Annotated, Any, TypeAlias, final
 
 import msgspec
 
-from ..core.errors import (
-    ConfigError,
-    OutcomeUnknown,
-    Overloaded,
-    RaftError,
-    SessionExpired,
-)
+from ..core.errors import ConfigError, OutcomeUnknown, Overloaded, RaftError, SessionExpired
 from ..core.types import Count, LogIndex
 from ..member.state_machine import StateMachine
 from .chunks import ChunkReader, framed

@@ -15,13 +15,7 @@ from typing import final
 
 import trio
 
-from ..core.errors import (
-    ConfigurationConflict,
-    NodeDead,
-    NotLeader,
-    OutcomeUnknown,
-    TransferFailed,
-)
+from ..core.errors import ConfigurationConflict, NodeDead, NotLeader, OutcomeUnknown, TransferFailed
 from ..core.leadership import Leadership
 from ..core.raft import Raft
 from ..core.reconfiguration import AddLearner, Change, ChangeVoters, MembershipChange, Stage

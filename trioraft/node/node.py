@@ -22,14 +22,7 @@ from typing import Any, final
 import trio
 
 from ..core.config import Limits, Timing
-from ..core.errors import (
-    ConfigError,
-    NodeDead,
-    NotLeader,
-    Overloaded,
-    ProposalDropped,
-    RaftError,
-)
+from ..core.errors import ConfigError, NodeDead, NotLeader, Overloaded, ProposalDropped, RaftError
 from ..core.reconfiguration import AddLearner, Change, ChangeVoters, Remove
 from ..core.types import Address, Configuration, LogIndex, NodeId, Recovered, Role
 from ..logs.loggers import EventLogger, TraceLogger

@@ -26,13 +26,7 @@ from ..core.errors import (
     TransferFailed,
 )
 from ..core.types import Address
-from ..machines.sessions import (
-    CommandFailed,
-    SessionFull,
-    UnknownCommand,
-    error_from,
-    message_of,
-)
+from ..machines.sessions import CommandFailed, SessionFull, UnknownCommand, error_from, message_of
 from .errors import ServerLeaving
 from .protocol import Failure, RequestId, printable
 

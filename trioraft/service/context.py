@@ -17,14 +17,7 @@ from ..logs.loggers import TraceLogger
 from ..member.state_machine import StateMachine
 from ..member.status import Status
 from ..node.node import Node
-from ..rpc.protocol import (
-    MAGIC,
-    PROTOCOL_VERSION,
-    ChangeStatus,
-    PeerStatus,
-    ServerStatus,
-    Welcome,
-)
+from ..rpc.protocol import MAGIC, PROTOCOL_VERSION, ChangeStatus, PeerStatus, ServerStatus, Welcome
 from ..transport.base import ConnectionRejected
 from .limits import ServiceLimits
 

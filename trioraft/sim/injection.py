@@ -13,12 +13,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from ..core.errors import (
-    ConfigError,
-    ConfigurationConflict,
-    NotLeader,
-    TransferFailed,
-)
+from ..core.errors import ConfigError, ConfigurationConflict, NotLeader, TransferFailed
 from ..core.raft import Raft
 from ..core.reconfiguration import AddLearner, Change, ChangeVoters, Remove
 from ..core.types import NodeId

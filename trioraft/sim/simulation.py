@@ -32,13 +32,7 @@ from .network import SimulatedNetwork
 from .outcomes import RunOptions, RunOutcome, ScheduledFault
 from .process import HINT_S, Process
 from .recording import RunRecording
-from .recovery import (
-    RECOVERY_TIMEOUTS_MAX,
-    STEADY_TERMS_MAX,
-    STEADY_TIMEOUTS,
-    heal,
-    transfer_s,
-)
+from .recovery import RECOVERY_TIMEOUTS_MAX, STEADY_TERMS_MAX, STEADY_TIMEOUTS, heal, transfer_s
 from .request import Request
 from .setting import MakeCore, MakeDisk, Setting
 

@@ -21,13 +21,7 @@ import trio
 from ..core.errors import BadMessage
 from ..core.types import Address, NodeId
 from .base import ConnectionRejected
-from .handshake import (
-    PeerHello,
-    check_hello,
-    decode_from,
-    decode_hello,
-    encode_reply,
-)
+from .handshake import PeerHello, check_hello, decode_from, decode_hello, encode_reply
 from .session import RECEIVE_BYTES_MAX, Connection, Session, sentence_of
 
 

@@ -7,17 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import (
-    appending,
-    durability,
-    liveness,
-    membership,
-    nodes,
-    queues,
-    reading,
-    snapshots,
-    voting,
-)
+from . import appending, durability, liveness, membership, nodes, queues, reading, snapshots, voting
 from .bug import Bug
 
 BUGS: Final = (

@@ -14,12 +14,7 @@ import attrs
 import trio
 
 from ...core import reasons
-from ...core.events import (
-    ElectionTimerStarted,
-    MessageReceived,
-    MessageSent,
-    RoleChanged,
-)
+from ...core.events import ElectionTimerStarted, MessageReceived, MessageSent, RoleChanged
 from ...core.messages import AppendEntries, Message, RequestVoteReply
 from ...core.types import NodeId, Role, Term
 from ...member.status import Status

@@ -19,13 +19,7 @@ from typing import Final, Protocol, TypeVar, final
 import attrs
 import trio
 
-from ...core.errors import (
-    CorruptStorage,
-    DiskFull,
-    InvariantViolation,
-    SnapshotGone,
-    StorageError,
-)
+from ...core.errors import CorruptStorage, DiskFull, InvariantViolation, SnapshotGone, StorageError
 from ...core.ready import SnapshotChunk, Write
 from ...core.types import (
     Configuration,

@@ -27,12 +27,7 @@ from ..machine import GET, PUT, RegisterOperation
 from ..outcomes import RunOptions, RunOutcome, ScheduledFault
 from ..recording import RunRecording
 from ..recovery import RECOVERY_TIMEOUTS_MAX
-from ..simulation import (
-    LAST_VALUE,
-    WARMUP_TIMEOUTS_MAX,
-    NotAliveError,
-    WrongHistoryError,
-)
+from ..simulation import LAST_VALUE, WARMUP_TIMEOUTS_MAX, NotAliveError, WrongHistoryError
 from .clients import NodeClient, NodeClientPool
 from .determinism import deterministic
 from .draw import draw_tier2
