@@ -353,7 +353,7 @@ class Cluster:
         await self._open(node_id)
 
     async def leave(self, node_id: NodeId) -> None:
-        """Let a node leave on purpose: if it leads, it hands over first. `restart` brings it
+        """Let a node leave on purpose: if it leads, it transfers that first. `restart` brings it
         back."""
         self._say(f"Leave {node_id}")
         member = self._members.pop(node_id)
