@@ -10,7 +10,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, final
@@ -21,7 +20,7 @@ from ...core.config import Limits, Timing
 from ...core.errors import ConfigError
 from ...core.types import Address, NodeId
 from ...logs.loggers import Format, Level
-from ...net.addresses import host_port, is_wildcard, numeric_host
+from ...net.addresses import host_port, is_loopback, is_wildcard
 from ...net.tls import check_certifiable
 from .options import OPTIONS
 from .sources import Given
@@ -288,7 +287,7 @@ class _SettingsReader:
     def _complain_of_plain(
         self, said: list[tuple[str, Address | None]], who: str, wanted: str, tls: TlsFiles | None
     ) -> None:
-        far = [(where, at) for where, at in said if at is not None and not _is_loopback(at[0])]
+        far = [(where, at) for where, at in said if at is not None and not is_loopback(at[0])]
         if tls is None and far:
             where, address = far[0]
             self._problem(
@@ -323,10 +322,3 @@ class _SettingsReader:
         except ConfigError as error:
             self._problem(f"limits: {error}")
             return None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(numeric_host(host)).is_loopback
-    except ValueError:
-        return False  # a name: where it leads is not ours to say

@@ -22,7 +22,7 @@ LONGEST_S = 0.25
 
 @final
 @attrs.define
-class Pauses:
+class Backoff:
     """The pauses of one call, or of one search."""
 
     _rng: random.Random

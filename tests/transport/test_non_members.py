@@ -1,6 +1,6 @@
-"""Guests: who connects without being a member, is answered as long as it is there, and no longer.
+"""Non-members: who connects without being a member, is answered while it is there.
 
-Rules of this file: real sockets on the loopback; "0" is the node that has guests, "9" the guest.
+Rules of this file: real sockets on the loopback; "0" is the node, "9" calls without being a member.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import trustme
 from trioraft.core.config import Limits
 from trioraft.core.errors import BadMessage
 from trioraft.core.types import Address
+from trioraft.net.framing import LENGTH_BYTES
 from trioraft.testing import no_leaks
 from trioraft.transport import links
 from trioraft.transport.base import AddressUnusable, ConnectionRejected, LinkDown, LinkUp
-from trioraft.transport.codec import LENGTH_BYTES, encode_frame
+from trioraft.transport.codec import encode_frame
 from trioraft.transport.handshake import check_reply, encode_hello
 from trioraft.transport.tcp import TcpTransport
 
@@ -74,15 +75,15 @@ async def test_a_node_that_knows_nobody_hears_a_member_and_answers() -> None:
             assert links_of("0") == {"9"}
 
 
-async def test_the_way_back_ends_with_the_guest() -> None:
+async def test_the_way_back_ends_with_the_non_member() -> None:
     sockets = open_sockets()
     zero = TcpTransport("0", LOOPBACK, {})
-    guest = TcpTransport("9", LOOPBACK, {"0": zero.bind()})
+    caller = TcpTransport("9", LOOPBACK, {"0": zero.bind()})
     async with running(zero, limits=EAGER) as owner:
         for number in (1, 2):
-            async with running(guest, limits=EAGER):
+            async with running(caller, limits=EAGER):
                 await owner.until_up("9", times=number)
-                assert zero.address_of("9") == guest.address
+                assert zero.address_of("9") == caller.address
             await owner.until(lambda r: zero.address_of("9") is None)
             await trio.testing.wait_all_tasks_blocked()
             assert links_of("0") == set()
@@ -90,23 +91,23 @@ async def test_the_way_back_ends_with_the_guest() -> None:
     assert open_sockets() == sockets
 
 
-async def test_a_guest_that_becomes_a_member_keeps_its_connection() -> None:
+async def test_a_non_member_that_becomes_a_member_keeps_its_connection() -> None:
     zero = TcpTransport("0", LOOPBACK, {})
-    guest = TcpTransport("9", LOOPBACK, {"0": zero.bind()})
+    caller = TcpTransport("9", LOOPBACK, {"0": zero.bind()})
     async with running(zero, limits=EAGER) as owner:
-        async with running(guest, limits=EAGER):
+        async with running(caller, limits=EAGER):
             await owner.until_up("9")
-            zero.set_peer("9", guest.address)
+            zero.set_peer("9", caller.address)
             zero.send(heartbeat("0", "9"))
             assert owner.all(LinkDown) == []
         await owner.until_lost("9", 2)
         await trio.testing.wait_all_tasks_blocked()
         assert links_of("0") == {"9"}  # a member is dialed whether it is there or not
-        async with running(guest, limits=EAGER):
+        async with running(caller, limits=EAGER):
             await owner.until_up("9", times=2)
 
 
-async def test_who_is_taken_out_is_disconnected_and_may_come_as_a_guest() -> None:
+async def test_who_is_taken_out_is_disconnected_and_may_come_as_a_non_member() -> None:
     zero = TcpTransport("0", LOOPBACK, {})
     one = TcpTransport("9", LOOPBACK, {"0": zero.bind()})
     zero.add_peer("9", one.bind())
@@ -114,24 +115,24 @@ async def test_who_is_taken_out_is_disconnected_and_may_come_as_a_guest() -> Non
         await owner_0.until_up("9")
         await owner_1.until_up("0")
         one.send(heartbeat("9", "0", 1))
-        await owner_0.until_rounds([1])  # it is in: else this very connection becomes a guest's
+        await owner_0.until_rounds([1])  # it is in: else this connection becomes a non-member's
         zero.set_peer("9", None)
         await owner_1.until_lost("0", 2)  # its connection to us, and ours to it
         await owner_0.until_up("9", times=2)  # it has come again, and is told what it must know
         zero.send(heartbeat("0", "9", 5))
         await owner_1.until_rounds([5])
-        zero.set_peer("9", None)  # of a guest it says nothing
+        zero.set_peer("9", None)  # of a non-member it says nothing
         zero.send(heartbeat("0", "9", 6))
         await owner_1.until_rounds([5, 6])
 
 
-async def test_two_nodes_that_let_each_other_go_do_not_stay_each_others_guests() -> None:
+async def test_two_nodes_that_let_each_other_go_do_not_stay_each_others_non_members() -> None:
     zero, nine = TcpTransport("0", LOOPBACK, {}), TcpTransport("9", LOOPBACK, {})
     zero.bind()
     zero.set_peer("9", nine.bind())
     async with running(zero, limits=EAGER) as owner_0, running(nine, limits=EAGER) as owner_9:
         await owner_0.until_up("9")
-        await owner_9.until_up("0")  # as the answer to a guest
+        await owner_9.until_up("0")  # as the answer to a non-member
         zero.set_peer("9", None)
         await owner_9.until(lambda r: nine.address_of("0") is None)
         await owner_0.until(lambda r: zero.address_of("9") is None)
@@ -140,7 +141,7 @@ async def test_two_nodes_that_let_each_other_go_do_not_stay_each_others_guests()
 
 
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "::"])
-async def test_a_guest_that_does_not_know_its_host_is_where_we_see_it(host: str) -> None:
+async def test_a_non_member_that_does_not_know_its_host_is_where_we_see_it(host: str) -> None:
     zero = TcpTransport("0", LOOPBACK, {})
     port = free_port()
     async with running(zero, limits=EAGER) as owner, connected(zero) as stream:
@@ -151,14 +152,14 @@ async def test_a_guest_that_does_not_know_its_host_is_where_we_see_it(host: str)
 
 async def test_a_node_that_listens_everywhere_is_found_by_its_port() -> None:
     zero = TcpTransport("0", LOOPBACK, {})
-    guest = TcpTransport("9", ("0.0.0.0", 0), {"0": zero.bind()}, insecure=True)
-    async with running(zero, limits=EAGER) as owner, running(guest, limits=EAGER) as owner_9:
+    caller = TcpTransport("9", ("0.0.0.0", 0), {"0": zero.bind()}, insecure=True)
+    async with running(zero, limits=EAGER) as owner, running(caller, limits=EAGER) as owner_9:
         await owner.until_up("9")
         zero.send(heartbeat("0", "9", 3))
         await owner_9.until_rounds([3])
 
 
-async def test_a_guest_without_a_usable_address_is_heard_but_not_answered() -> None:
+async def test_a_non_member_without_a_usable_address_is_heard_but_not_answered() -> None:
     zero = TcpTransport("0", LOOPBACK, {})
     async with running(zero, limits=EAGER) as owner:
         for number, address in enumerate([None, ("10.1.2.3", 4000), ("127.0.0.1", 0)]):
@@ -186,10 +187,10 @@ async def test_where_a_member_says_it_is_does_not_matter() -> None:
         assert zero.address_of("9") == given
 
 
-async def test_guests_are_bounded_and_members_are_not_kept_out(
+async def test_non_members_are_bounded_and_members_are_not_kept_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(links, "GUESTS_MAX", 2)
+    monkeypatch.setattr(links, "NON_MEMBERS_MAX", 2)
     zero = TcpTransport("0", LOOPBACK, {"1": ("127.0.0.1", free_port())})
     async with running(zero, limits=EAGER) as owner:
         async with connected(zero) as first, connected(zero) as second, connected(zero) as third:
@@ -207,7 +208,7 @@ async def test_guests_are_bounded_and_members_are_not_kept_out(
             await introduce(fourth, "9")
 
 
-async def test_over_tls_a_guest_is_who_its_certificate_says() -> None:
+async def test_over_tls_a_non_member_is_who_its_certificate_says() -> None:
     authority = trustme.CA()
     zero = TcpTransport("0", LOOPBACK, {}, contexts_for(authority, "0"))
     true = TcpTransport("9", LOOPBACK, {"0": zero.bind()}, contexts_for(authority, "9"))
