@@ -140,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     if options.json is not None:
         content = json.dumps(document(measured, options.value_bytes), indent=2)
-        options.json.write_text(content + "\n")
+        options.json.write_text(content + "\n", encoding="utf-8")
     return 0
 
 

@@ -30,7 +30,7 @@ def peak_rss_mb() -> float:
     """The most memory that was ever resident in this process, in 10⁶ bytes."""
     try:
         # Not getrusage where there is a choice: its peak begins with the parent's.
-        for line in _PROC_STATUS.read_text().splitlines():
+        for line in _PROC_STATUS.read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024 / 1e6
     except OSError:
@@ -42,7 +42,9 @@ def peak_rss_mb() -> float:
 def rss_mb() -> float:
     """Memory resident now, in 10⁶ bytes; the peak where the system does not say."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES / 1e6
+        return (
+            int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * _PAGE_BYTES / 1e6
+        )
     except OSError:
         return peak_rss_mb()
 

@@ -31,7 +31,7 @@ def run(
 
 def stub(directory: Path, module: str, text: str) -> str:
     """Make a module that stands in for an installed one; returns the PYTHONPATH to find it by."""
-    (directory / f"{module}.py").write_text(text)
+    (directory / f"{module}.py").write_text(text, encoding="utf-8")
     return os.pathsep.join(filter(None, [str(directory), os.environ.get("PYTHONPATH")]))
 
 

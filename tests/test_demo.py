@@ -155,7 +155,7 @@ def test_a_picture_is_drawn_where_it_is_wanted(tmp_path: Path) -> None:
 def test_a_picture_that_cannot_be_drawn_is_refused_before_anything_starts(
     arguments: tuple[str, ...], complaint: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     result = run_demo(*arguments, cwd=tmp_path)
     assert result.returncode == 2
     assert complaint in " ".join(result.stderr.replace("│", " ").split())

@@ -60,6 +60,7 @@ async def make_reconnecting(cluster: Cluster) -> str:
     "make", [make_follower, make_leader, make_pre_candidate, make_reconnecting]
 )
 async def test_kill_leaves_nothing_over_tcp(make: Callable[[Cluster], object]) -> None:
+    """Hazard X1."""
     before = descriptors(), threading.active_count()
     async with open_cluster(3, network="tcp") as cluster:
         node_id = await make(cluster)  # type: ignore[misc] # an async function
@@ -109,7 +110,8 @@ async def test_a_port_in_use_is_one_clear_error() -> None:
 
 async def test_a_stalled_process_reads_its_input_before_it_believes_its_timer() -> None:
     """The loop stands still for longer than the election timeout while heartbeats queue up in
-    the sockets. The leader is healthy, so nobody may ask for votes when the loop goes on."""
+    the sockets. The leader is healthy, so nobody may ask for votes when the loop goes on
+    (hazard L6)."""
     quick, slow = Timing(), Timing(election_timeout_s=(0.4, 0.4))
     transports = {node_id: TcpTransport(node_id, ("127.0.0.1", 0), {}) for node_id in "012"}
     addresses = {node_id: transport.bind() for node_id, transport in transports.items()}

@@ -95,7 +95,7 @@ async def test_processes_end_with_a_leader_that_takes_proposals(case: Case) -> N
 
 
 async def test_a_node_process_that_ends_by_itself_ends_the_measurement(tmp_path: Path) -> None:
-    (tmp_path / "0").write_text("no directory for a storage")
+    (tmp_path / "0").write_text("no directory for a storage", encoding="utf-8")
     with pytest.raises(ClusterError, match="StorageError"):
         async with process_cluster(lone_node(tmp_path)):
             await trio.sleep_forever()

@@ -289,6 +289,6 @@ def _wait_for_children(pid: int, count: int) -> list[int]:
 
 def _words(file: Path) -> list[str]:
     try:
-        return file.read_text().split()
+        return file.read_text(encoding="utf-8").split()
     except OSError:
         return []  # that thread is gone

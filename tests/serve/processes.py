@@ -101,7 +101,7 @@ class ServerProcess:
 
     def words(self) -> str:
         """The end of what it wrote on standard error."""
-        return self.log.read_text(errors="replace")[-4000:]
+        return self.log.read_text(errors="replace", encoding="utf-8")[-4000:]
 
 
 class ServerProcesses:

@@ -92,7 +92,7 @@ def test_a_missing_data_directory(sound: dict[str, Any], complaints: Complaints)
 
 def test_a_foreign_data_directory(sound: dict[str, Any], complaints: Complaints) -> None:
     path = Path(sound["data"]) / "thesis.txt"
-    path.write_text("somebody's work")
+    path.write_text("somebody's work", encoding="utf-8")
     (said,) = complaints(sound)
     assert "is not empty" in said
     assert "thesis.txt" in said
@@ -101,7 +101,7 @@ def test_a_foreign_data_directory(sound: dict[str, Any], complaints: Complaints)
 
 def test_a_data_directory_that_is_a_file(sound: dict[str, Any], complaints: Complaints) -> None:
     path = Path(sound["data"]) / "file"
-    path.write_text("")
+    path.write_text("", encoding="utf-8")
     assert complaints(sound | {"data": str(path)}) == [f"--data {str(path)!r} is not a directory"]
 
 
@@ -185,7 +185,7 @@ def test_a_file_that_is_no_certificate(
     tmp_path: Path,
 ) -> None:
     garbage = tmp_path / "garbage.pem"
-    garbage.write_text("garbage")
+    garbage.write_text("garbage", encoding="utf-8")
     (said,) = complaints(sound | certificates | {f"{prefix}-{name}": str(garbage)})
     assert f"--{prefix}-{name} " in said
     assert "garbage.pem" in said

@@ -265,7 +265,7 @@ def test_pages_that_cannot_be_made_change_no_outcome(suite: pytest.Pytester) -> 
 def test_pages_that_cannot_be_written_are_refused_early(
     suite: pytest.Pytester, options: tuple[str, ...], complaint: str
 ) -> None:
-    (suite.path / "file").write_text("")
+    (suite.path / "file").write_text("", encoding="utf-8")
     result = run_tests(suite, *options)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([complaint])
