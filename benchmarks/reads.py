@@ -19,9 +19,10 @@ from typing import Final
 import attrs
 import trio
 
-from benchmarks.stats import percentile
 from trioraft import Node
 from trioraft.testing import open_cluster
+
+from .stats import percentile
 
 MANY: Final = 10_000
 SECONDS: Final = 3.0

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import throughput, throughput_cluster
-from benchmarks.throughput_cases import (
+from benchmarks.throughput import cluster, measuring
+from benchmarks.throughput import command as throughput
+from benchmarks.throughput.cases import (
     CONCURRENCIES,
     Case,
     Mode,
@@ -27,8 +28,8 @@ from benchmarks.throughput_cases import (
     System,
     cases_of,
 )
-from benchmarks.throughput_measure import Endurance, Result, Settings, measure
-from benchmarks.throughput_pipe import (
+from benchmarks.throughput.measuring import Endurance, Result, Settings, measure
+from benchmarks.throughput.pipe import (
     Began,
     Bound,
     Load,
@@ -39,8 +40,8 @@ from benchmarks.throughput_pipe import (
     decode_answer,
     line_of,
 )
-from benchmarks.throughput_plot import save_plot
-from benchmarks.throughput_report import ratio_of
+from benchmarks.throughput.plot import save_plot
+from benchmarks.throughput.report import ratio_of
 
 
 def result_of(case: Case, ops_per_s: float = 1000.0) -> Result:
@@ -215,16 +216,16 @@ async def test_a_node_that_cannot_start_says_why(
 ) -> None:
     (file := tmp_path / "file").touch()
     no_directory = nullcontext(str(file))
-    monkeypatch.setattr("benchmarks.throughput_measure._directory", lambda _settings: no_directory)
+    monkeypatch.setattr(measuring, "_directory", lambda _settings: no_directory)
     case = Case(System.TRIORAFT, Storage.SQLITE, Mode.TASKS, 1)
-    with pytest.raises(throughput_cluster.ClusterError, match=r"node \d \(trioraft\) failed: "):
+    with pytest.raises(cluster.ClusterError, match=r"node \d \(trioraft\) failed: "):
         await measure(case, Settings(0.2, tmp_path))
 
 
 def test_a_process_that_dies_is_told_with_its_last_words(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(throughput_cluster, "line_of", lambda _setup: b"nonsense\n")
+    monkeypatch.setattr(cluster, "line_of", lambda _setup: b"nonsense\n")
     arguments = ["--system", "trioraft", "--storage", "memory", "--seconds", "0.2"]
     assert throughput.main(arguments) == throughput.EXIT_FAILED
     said = capsys.readouterr().err
@@ -234,7 +235,7 @@ def test_a_process_that_dies_is_told_with_its_last_words(
 
 def test_a_node_ends_with_its_input_whatever_it_is_doing(tmp_path: Path) -> None:
     setup = Setup(System.TRIORAFT, Storage.MEMORY, "0", ("0",), str(tmp_path))
-    argv = [sys.executable, "-m", "benchmarks.throughput_node", line_of(setup).decode()]
+    argv = [sys.executable, "-m", "benchmarks.throughput.node", line_of(setup).decode()]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as node:
         if node.stdin is None or node.stdout is None:
             pytest.fail("there is no pipe")

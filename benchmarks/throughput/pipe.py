@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from .throughput_cases import Collector, Mode, Storage, System
+from .cases import Collector, Mode, Storage, System
 
 
 class Setup(msgspec.Struct, frozen=True):

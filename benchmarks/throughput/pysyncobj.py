@@ -24,11 +24,11 @@ from array import array
 from pathlib import Path
 from typing import Any, Final, final
 
-from . import stats
-from .throughput_cases import Storage
-from .throughput_gauge import Gauge, set_collector
-from .throughput_loads import commands
-from .throughput_pipe import (
+from .. import stats
+from .cases import Storage
+from .gauge import Gauge, set_collector
+from .loads import commands
+from .pipe import (
     Began,
     Begin,
     Bound,

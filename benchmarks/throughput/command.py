@@ -2,7 +2,7 @@
 
 Rules of this file:
 
-* It only asks for what `throughput_measure` measures, case by case, and tells of it. Nothing is
+* It only asks for what `measuring` measures, case by case, and tells of it. Nothing is
   drawn while a case runs.
 * What cannot work is said in one line before anything is measured (exit 2). Ctrl-C prints what
   was measured so far (exit 130), and so does a node that fails (exit 1).
@@ -35,12 +35,12 @@ except ModuleNotFoundError as error:
 
 from trioraft.background import running_beside
 
-from . import plots
-from .throughput_cases import STORAGES, Case, Collector, Kind, Mode, Storage, System, cases_of
-from .throughput_cluster import ClusterError
-from .throughput_measure import Settings, endure, measure, restart
-from .throughput_plot import save_plot
-from .throughput_report import Measured, document, print_tables
+from .. import plots
+from .cases import STORAGES, Case, Collector, Kind, Mode, Storage, System, cases_of
+from .cluster import ClusterError
+from .measuring import Settings, endure, measure, restart
+from .plot import save_plot
+from .report import Measured, document, print_tables
 
 QUICK_SECONDS: Final = 0.5
 QUICK_ENTRIES: Final = 100_000
@@ -395,7 +395,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(" ".join(message.split()))
         return EXIT_USAGE
     return int(code or 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -22,10 +22,10 @@ from trioraft import Limits, MemoryStorage, Node, RaftError, TcpTransport, Timin
 from trioraft.core.types import Role
 from trioraft.storage.base import Storage as NodeStorage
 
-from .throughput_cases import Storage
-from .throughput_gauge import Gauge, rss_mb, set_collector
-from .throughput_loads import fill, measure
-from .throughput_pipe import (
+from .cases import Storage
+from .gauge import Gauge, rss_mb, set_collector
+from .loads import fill, measure
+from .pipe import (
     Applied,
     AwaitApplied,
     Began,

@@ -2,7 +2,7 @@
 
 Rules of this file:
 
-* It only tells what `figure16_trials` measured; what is measured, and the model, stand there.
+* It only tells what `trials` measured; what is measured, and the model, stand there.
 * Our numbers stand beside the paper's, in the table and in the plots, whether they flatter or not.
 * Nothing is written before everything is measured; what would fail later is found out first.
 """
@@ -29,8 +29,8 @@ except ModuleNotFoundError as error:
         f"{error.name} is not installed here: install the extra trioraft[bench]"
     ) from None
 
-from . import plots, stats
-from .figure16_trials import (
+from .. import plots, stats
+from .trials import (
     CUT_S,
     DISK_WRITE_MEAN_S,
     LOG_LENGTHS,
@@ -302,7 +302,3 @@ def _tell(results: dict[str, Any]) -> None:
         f"cut after {model['cut_ms'] / 1000:g} s, seed {model['seed']}. Virtual time.",
         highlight=False,
     )
-
-
-if __name__ == "__main__":
-    app()

@@ -19,8 +19,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from .throughput_cases import COMMAND_BYTES, NODES, Case, Mode, System
-from .throughput_measure import Endurance, Restart, Result, Settings
+from .cases import COMMAND_BYTES, NODES, Case, Mode, System
+from .measuring import Endurance, Restart, Result, Settings
 
 NOTES = (
     f"{NODES} processes on this machine, TCP over the loopback, commands of {COMMAND_BYTES} "

@@ -19,9 +19,9 @@ from typing import Any, Final
 import attrs
 import trio
 
-from .throughput_cases import Case, Collector, Storage, System
-from .throughput_cluster import ClusterError, NodeProcess, open_processes
-from .throughput_pipe import (
+from .cases import Case, Collector, Storage, System
+from .cluster import ClusterError, NodeProcess, open_processes
+from .pipe import (
     Applied,
     AwaitApplied,
     Began,

@@ -26,8 +26,8 @@ import trio
 
 from trioraft.background import running_beside
 
-from .throughput_cases import NODES
-from .throughput_pipe import (
+from .cases import NODES
+from .pipe import (
     Answer,
     Bound,
     Failed,
@@ -47,7 +47,7 @@ STDERR_LINES: Final = 12
 """How much of what a dead process said last is repeated."""
 ANSWERS_MAX: Final = 16
 
-_ROOT: Final = Path(__file__).parents[1]
+_ROOT: Final = Path(__file__).parents[2]
 
 
 class ClusterError(Exception):
@@ -70,7 +70,7 @@ class NodeProcess:
         path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
         argument = line_of(self.setup).decode().strip()
         self._process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "benchmarks.throughput_node", argument],
+            [sys.executable, "-m", "benchmarks.throughput.node", argument],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
