@@ -28,10 +28,10 @@ from typing import Any, Final
 import attrs
 import trio
 
-from tests.serve.processes import ServerProcesses
 from trioraft.client.client import Client
 from trioraft.kv import ERROR_TYPES, KvClient
 
+from .processes import ServerProcesses
 from .stats import percentile
 
 KEYS: Final = 1000

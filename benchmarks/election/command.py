@@ -33,10 +33,10 @@ from trioraft import ConfigError, Timing
 from trioraft.background import running_beside
 
 from .. import plots, stats
+from ..processes import ProcessError
 from .cases import Case, Setup, Trial
 from .measuring import measure
 from .plot import save_plot
-from .processes import ClusterError
 from .report import Result, print_table
 from .watch import NoElectionError
 
@@ -304,7 +304,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _deliver(options, measurement)
     except KeyboardInterrupt:  # before the first trial, or after the last
         measurement.was_interrupted = True
-    except (NoElectionError, ClusterError, OSError) as error:
+    except (NoElectionError, ProcessError, OSError) as error:
         print(f"benchmarks.election: {error}", file=sys.stderr)
         return EXIT_FAILED
     if measurement.was_interrupted:

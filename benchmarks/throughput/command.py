@@ -36,8 +36,8 @@ except ModuleNotFoundError as error:
 from trioraft.background import running_beside
 
 from .. import plots
+from ..processes import ProcessError
 from .cases import STORAGES, Case, Collector, Kind, Mode, Storage, System, cases_of
-from .cluster import ClusterError
 from .measuring import Settings, endure, measure, restart
 from .plot import save_plot
 from .report import Measured, document, print_tables
@@ -354,7 +354,7 @@ def _run(options: Options) -> int:
             trio.run(_measure_all, jobs, measured, begin)
     except KeyboardInterrupt:  # before or after what handles it better
         measured.was_interrupted = True
-    except (ClusterError, OSError) as error:
+    except (ProcessError, OSError) as error:
         _say(str(error))
         code = EXIT_FAILED
     try:

@@ -17,8 +17,8 @@ import pytest
 import trio
 import trustme
 
+from benchmarks.processes import free_ports, shown
 from tests.serve.commands import lines, run
-from tests.serve.processes import free_ports, shown
 from trioraft import logs
 from trioraft.core.types import Address
 from trioraft.serve import run as serve_run
