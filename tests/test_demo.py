@@ -27,6 +27,7 @@ import trio
 from rich.cells import cell_len
 from rich.console import Console
 
+from benchmarks.processes import Process
 from trioraft import Configuration, Role, Status
 from trioraft.core import reasons
 from trioraft.core.events import LogSummary, MessageReceived, MessageSent, RoleChanged
@@ -277,16 +278,12 @@ Raftlog.remark = remark
 def test_a_signal_ends_the_demo_at_once_with_a_true_verdict(
     number: signal.Signals, exit_code: int, tmp_path: Path
 ) -> None:
-    with subprocess.Popen(
-        command(), cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "leads term" in line:
-                break
-        process.send_signal(number)
-        rest, _ = process.communicate(timeout=TIMEOUT_S)
-    assert process.returncode == exit_code
+    with Process(command(), directory=tmp_path, environment=environment()) as process:
+        while "leads term" not in process.next_line():
+            pass
+        process.signal(number)
+        rest = process.rest()
+        assert process.wait() == exit_code
     assert f"interrupted by {number.name}" in rest
     assert VERDICT in rest
     assert "Kill all" not in rest
@@ -295,20 +292,11 @@ def test_a_signal_ends_the_demo_at_once_with_a_true_verdict(
 
 
 def test_a_reader_that_goes_away_ends_the_demo_quietly(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        command(),
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.readline()
-        process.stdout.close()
-        assert process.stderr.read() == ""
-        assert process.wait(timeout=TIMEOUT_S) == 141
+    with Process(command(), directory=tmp_path, environment=environment()) as process:
+        process.next_line()
+        process.close_output()
+        assert process.wait() == 141
+    assert process.complaints() == ""
 
 
 def test_a_closed_standard_output_is_no_reason_to_fail(tmp_path: Path) -> None:
@@ -332,20 +320,17 @@ def test_a_closed_standard_output_is_no_reason_to_fail(tmp_path: Path) -> None:
 @contextmanager
 def on_a_terminal(
     *arguments: str, cwd: Path, columns: int = 80, lines: int = 24
-) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[str]]]:
+) -> Iterator[tuple[Process, Iterator[str]]]:
     """The command on a terminal of its own, and what it writes there, piece by piece."""
     ours, theirs = pty.openpty()
     try:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        with subprocess.Popen(
+        with Process(
             command(*arguments),
-            cwd=cwd,
-            env=environment(TERM="xterm-256color"),
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
+            directory=cwd,
+            environment=environment(TERM="xterm-256color"),
+            terminal=theirs,
         ) as process:
-            os.close(theirs)
             yield process, read_terminal(ours)
     finally:
         os.close(ours)
@@ -372,7 +357,7 @@ def read_until(pieces: Iterable[str], wanted: str) -> str:
 def test_the_live_view_shows_roles_in_words_and_leaves_only_the_report(tmp_path: Path) -> None:
     with on_a_terminal("--seed", "1", cwd=tmp_path) as (process, pieces):
         output = "".join(pieces)
-        assert process.wait(timeout=TIMEOUT_S) == 0
+        assert process.wait() == 0
     for shown in ("★ Leader", "● Follower", "✂ cut off", "✖ Dead", "election won with 2 votes"):
         assert shown in output, shown
     assert output.count("\x1b[?25l") == output.count("\x1b[?25h") == 1  # the cursor is back
@@ -384,9 +369,9 @@ def test_the_live_view_shows_roles_in_words_and_leaves_only_the_report(tmp_path:
 def test_ctrl_c_in_the_live_view_gives_the_terminal_back(tmp_path: Path) -> None:
     with on_a_terminal(cwd=tmp_path) as (process, pieces):
         read_until(pieces, "★ Leader")
-        process.send_signal(signal.SIGINT)
+        process.signal(signal.SIGINT)
         rest = read_until(pieces, "descriptors left")
-        assert process.wait(timeout=TIMEOUT_S) == 130
+        assert process.wait() == 130
     assert "\x1b[?25h" in rest
     assert "interrupted by SIGINT" in rest
     assert VERDICT in rest

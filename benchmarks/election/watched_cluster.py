@@ -157,6 +157,11 @@ class WatchedCluster:
         """The latest term that any node knows."""
         return max(member.node.status.term for member in self._members.values())
 
+    def is_campaigning(self) -> bool:
+        """Whether any node has lost patience already."""
+        every = [member.node.status for member in self._members.values()]
+        return any(status.role is not Role.FOLLOWER or status.term > 0 for status in every)
+
     def _leaders(self) -> list[Node]:
         nodes = [member.node for member in self._members.values()]
         return [node for node in nodes if node.status.role is Role.LEADER]

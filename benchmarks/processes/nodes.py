@@ -196,15 +196,22 @@ class NodeProcesses:
         with patience("the nodes to open"):
             return {node_id: await node.answer(opened) for node_id, node in self.nodes.items()}
 
-    async def restart(self, node_id: NodeId, opened: type[T]) -> T:
-        """Start a process again that has ended or is about to, on the same port; returns what it
-        says when its node is open."""
-        with patience(f"node {node_id} to start again"):
+    async def start_again(self, node_id: NodeId) -> NodeProcess:
+        """Start a process again that has ended or is about to, on the same port; its answers to
+        that are still to come."""
+        with patience(f"node {node_id} to end"):
             await self.nodes[node_id].ended.wait()
-            self.nodes[node_id].forget()
-            node = self._start(node_id)
+        self.nodes[node_id].forget()
+        node = self._start(node_id)
+        node.order(Peers(self.ports))
+        return node
+
+    async def restart(self, node_id: NodeId, opened: type[T]) -> T:
+        """The same; returns what it says when its node is open."""
+        node = await self.start_again(node_id)
+        with patience(f"node {node_id} to start again"):
             await node.answer(Bound)
-            return await node.ask(Peers(self.ports), opened)
+            return await node.answer(opened)
 
     def kill(self, node_id: NodeId) -> None:
         """kill -9, now."""

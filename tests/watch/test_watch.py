@@ -12,19 +12,13 @@ import msgspec
 import trio
 from rich.console import Console
 
+from benchmarks.processes import Process, python
 from tests.client.service_support import client_of, serving
 from trioraft.client.protocol import NodeNews, RoleNews, ServerStatus, StatusNews
 from trioraft.core.types import Address, Configuration
 from trioraft.watch.listening import listen
 from trioraft.watch.picture import picture
 from trioraft.watch.scene import Scene
-
-WATCH_AND_HEED_CTRL_C = """
-import signal
-from trioraft.cli import main
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
-main()
-"""
 
 ONE, TWO = ("127.0.0.1", 1), ("127.0.0.1", 2)
 
@@ -191,21 +185,13 @@ async def test_once_prints_a_picture_and_the_exit_says_whether_anybody_answered(
 async def test_json_lines_are_what_the_servers_tell() -> None:
     async with serving() as (_, service):
         address = f"{service.address[0]}:{service.address[1]}"
-        command = [sys.executable, "-c", WATCH_AND_HEED_CTRL_C, "watch", "--json", address]
-        process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        async with process.stdout:
-            try:
-                with trio.fail_after(30):
-                    line = b""
-                    while not line.endswith(b"\n"):
-                        line += await process.stdout.receive_some()
-                    process.send_signal(signal.SIGINT)
-                    assert await process.wait() == 0
-            finally:
-                process.kill()
-                with trio.CancelScope(shield=True):
-                    await process.wait()
-    said = json.loads(line.splitlines()[0])
+        with (
+            Process(python("trioraft", "watch", "--json", address)) as process,
+            trio.fail_after(30),
+        ):
+            line = (await process.lines())[0]
+            process.signal(signal.SIGINT)
+            assert await process.ended() == 0
+    said = json.loads(line)
     assert said["server"] == address
     assert said["news"]["status"]["role"] == "Leader"
