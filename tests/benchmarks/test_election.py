@@ -17,6 +17,7 @@ import pytest
 import trio
 import trio.testing
 
+from benchmarks.commands import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from benchmarks.election import command as election
 from benchmarks.election.cases import Case, Setup, Trial, expected_best_s, round_trip_s
 from benchmarks.election.measuring import measure
@@ -258,7 +259,7 @@ def test_what_cannot_work_is_said_in_one_line(
 ) -> None:
     with pytest.raises(SystemExit) as exit_info:
         election.main(argv)
-    assert exit_info.value.code == election.EXIT_USAGE
+    assert exit_info.value.code == EXIT_USAGE
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
@@ -278,7 +279,7 @@ def test_an_election_that_never_ends_is_given_up(
 ) -> None:
     monkeypatch.setattr("benchmarks.election.watched_cluster.PATIENCE_TIMEOUTS", 0.1)
     code = election.main([*QUICK_ARGS, "--nodes", "3", "--trials", "1", "--case", "bootstrap"])
-    assert code == election.EXIT_FAILED
+    assert code == EXIT_FAILED
     assert "waited 0.012 s for a leader" in capsys.readouterr().err
 
 
@@ -290,7 +291,7 @@ def test_ctrl_c_prints_what_was_measured_so_far(tmp_path: Path) -> None:
         begun = process.next_line()  # the first setup is done, the second begins
         process.signal(signal.SIGINT)
         said = process.rest()
-        assert process.wait() == election.EXIT_INTERRUPTED
+        assert process.wait() == EXIT_INTERRUPTED
     assert begun.startswith("disconnect, 3 nodes: 3 trials")
     assert "Traceback" not in said
     assert "interrupted" in said

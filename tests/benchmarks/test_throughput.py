@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.commands import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from benchmarks.processes import Process, ProcessError, nodes, python
 from benchmarks.processes.pipe import Bound, Peers, line_of
 from benchmarks.throughput import command as throughput
@@ -153,12 +154,12 @@ def test_a_missing_pysyncobj_is_told_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    assert throughput.main(["--system", "pysyncobj"]) == throughput.EXIT_USAGE
+    assert throughput.main(["--system", "pysyncobj"]) == EXIT_USAGE
     said = capsys.readouterr().err
     assert "trioraft[bench]" in said
     assert said.count("\n") == 1
     arguments = ["--storage", "journal"]  # which only PySyncObj has
-    assert throughput.main(arguments) == throughput.EXIT_USAGE
+    assert throughput.main(arguments) == EXIT_USAGE
     assert "left out: PySyncObj is not installed" in capsys.readouterr().err
 
 
@@ -183,7 +184,7 @@ def test_what_cannot_work_is_said_in_one_line(
 ) -> None:
     if "--system" not in arguments:
         arguments = [*arguments, "--system", "trioraft"]
-    assert throughput.main(arguments) == throughput.EXIT_USAGE
+    assert throughput.main(arguments) == EXIT_USAGE
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
@@ -224,7 +225,7 @@ def test_a_process_that_dies_is_told_with_its_last_words(
 ) -> None:
     monkeypatch.setattr(nodes, "line_of", lambda _setup: b"nonsense\n")
     arguments = ["--system", "trioraft", "--storage", "memory", "--seconds", "0.2"]
-    assert throughput.main(arguments) == throughput.EXIT_FAILED
+    assert throughput.main(arguments) == EXIT_FAILED
     said = capsys.readouterr().err
     assert " ended with exit code 1" in said
     assert "DecodeError" in said
@@ -256,7 +257,7 @@ def test_ctrl_c_prints_what_was_measured_so_far_and_leaves_nothing_behind(tmp_pa
         children = _wait_for_children(process.pid, 3)
         process.signal(signal.SIGINT)
         said = process.rest()
-        assert process.wait() == throughput.EXIT_INTERRUPTED
+        assert process.wait() == EXIT_INTERRUPTED
     assert begun == ["trioraft, memory, tasks 2", "trioraft, memory, tasks 3"]
     assert "Traceback" not in said
     assert "interrupted" in said
