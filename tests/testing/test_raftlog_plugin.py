@@ -227,7 +227,6 @@ def test_a_path_that_turns_out_bad_late_is_one_clear_error_too(suite: pytest.Pyt
 
 
 def test_a_worker_of_xdist_writes_its_own_file(pytester: pytest.Pytester) -> None:
-    pytest.importorskip("xdist", reason="pytest-xdist is not one of the project's tools")
     pytester.makepyfile("def test_a(): pass\ndef test_b(): assert 0")
     run_tests(pytester, "--raftlog=raft.log", "-n2", in_process=False)
     written = sorted(pytester.path.glob("raft.log*"))
