@@ -1,7 +1,8 @@
 """`trioraft demo`: the real command on pipes and terminals, and its picture on its own.
 
 Rules of this file: real sockets and real time, since they are what is shown; nothing is asserted
-about how long a step took, only that it was measured.
+about how long a step took, only that it was measured. Where neither a signal nor a stream nor a
+change to the code is the subject, the command runs in this process.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 
@@ -26,8 +28,10 @@ import pytest
 import trio
 from rich.cells import cell_len
 from rich.console import Console
+from typer.testing import Result
 
 from benchmarks.processes import Process
+from tests.serve import commands
 from trioraft import Configuration, Role, Status
 from trioraft.core import reasons
 from trioraft.core.events import LogSummary, MessageReceived, MessageSent, RoleChanged
@@ -65,6 +69,17 @@ def run_demo(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         timeout=TIMEOUT_S,
         check=False,
     )
+
+
+Here = Callable[..., Result]
+
+
+@pytest.fixture
+def demo_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
+    """The same in this process, and in `tmp_path`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LINES", raising=False)
+    return partial(commands.run, "demo", env={"NO_COLOR": "1", "COLUMNS": "80"})
 
 
 def run_code(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -139,9 +154,9 @@ def test_the_log_of_a_healthy_cluster_has_no_findings_to_worry_about(finished: F
     assert [finding for finding in run.findings if finding.severity == "error"] == []
 
 
-def test_a_picture_is_drawn_where_it_is_wanted(tmp_path: Path) -> None:
-    result = run_demo("--nodes", "1", "--seed", "1", "--viz", "pages", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+def test_a_picture_is_drawn_where_it_is_wanted(demo_here: Here, tmp_path: Path) -> None:
+    result = demo_here("--nodes", "1", "--seed", "1", "--viz", "pages")
+    assert result.exit_code == 0, result.stderr
     assert "picture: pages/index.html" in result.stdout
     assert len(list((tmp_path / "pages").glob("*.html"))) == 2
 
@@ -154,11 +169,11 @@ def test_a_picture_is_drawn_where_it_is_wanted(tmp_path: Path) -> None:
     ],
 )
 def test_a_picture_that_cannot_be_drawn_is_refused_before_anything_starts(
-    arguments: tuple[str, ...], complaint: str, tmp_path: Path
+    arguments: tuple[str, ...], complaint: str, demo_here: Here, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    result = run_demo(*arguments, cwd=tmp_path)
-    assert result.returncode == 2
+    result = demo_here(*arguments)
+    assert result.exit_code == 2
     assert complaint in " ".join(result.stderr.replace("│", " ").split())
     assert not (tmp_path / "trioraft-demo.raftlog").exists()
 
@@ -191,9 +206,9 @@ def test_the_log_is_a_raftlog(finished: Finished) -> None:
     assert any(text.startswith("becomes Leader; term=") for _, text in said)
 
 
-def test_a_json_log_is_one_object_a_line(tmp_path: Path) -> None:
-    result = run_demo("--log-format", "json", "--nodes", "2", cwd=tmp_path)
-    assert result.returncode == 0
+def test_a_json_log_is_one_object_a_line(demo_here: Here, tmp_path: Path) -> None:
+    result = demo_here("--log-format", "json", "--nodes", "2")
+    assert result.exit_code == 0
     lines = (tmp_path / "trioraft-demo.jsonl").read_text(encoding="utf-8").splitlines()
     events = [json.loads(line)["event"] for line in lines]
     assert "role_changed" in events
@@ -204,24 +219,24 @@ def test_a_json_log_is_one_object_a_line(tmp_path: Path) -> None:
     ]
 
 
-def test_a_console_log_goes_where_it_is_told(tmp_path: Path) -> None:
-    result = run_demo("--log-format", "console", "--log", "x.log", "--nodes", "1", cwd=tmp_path)
-    assert result.returncode == 0
+def test_a_console_log_goes_where_it_is_told(demo_here: Here, tmp_path: Path) -> None:
+    result = demo_here("--log-format", "console", "--log", "x.log", "--nodes", "1")
+    assert result.exit_code == 0
     assert "log: x.log (console)" in result.stdout
     assert "becomes Leader" in (tmp_path / "x.log").read_text(encoding="utf-8")
 
 
-def test_one_node_leads_itself(tmp_path: Path) -> None:
-    result = run_demo("--nodes", "1", cwd=tmp_path)
-    assert result.returncode == 0
+def test_one_node_leads_itself(demo_here: Here) -> None:
+    result = demo_here("--nodes", "1")
+    assert result.exit_code == 0
     assert "node 0 elected in term 1 with 1 vote" in result.stdout
     assert "Disconnect" not in result.stdout
     assert VERDICT in result.stdout
 
 
-def test_of_two_nodes_none_can_lead_alone_and_it_is_said(tmp_path: Path) -> None:
-    result = run_demo("--nodes", "2", cwd=tmp_path)
-    assert result.returncode == 0
+def test_of_two_nodes_none_can_lead_alone_and_it_is_said(demo_here: Here, tmp_path: Path) -> None:
+    result = demo_here("--nodes", "2")
+    assert result.exit_code == 0
     assert "1 of 2 is no majority: nobody can be elected" in result.stdout
     assert re.search(r"^reconnect .* elected in term \d", result.stdout, re.MULTILINE)
     assert VERDICT in result.stdout

@@ -41,9 +41,10 @@ async def measure(setup: Setup, trials: int, note: Note) -> None:
 async def _bootstrap(setup: Setup, number: int) -> Trial:
     for _ in range(OPENINGS_MAX):
         async with watched_cluster(setup.nodes, setup.timing, f"{setup.name}/{number}") as cluster:
-            if cluster.is_campaigning():
-                continue  # on a busy machine the first does so before the last is open
             began_s = trio.current_time()
+            left_s = _least_left(cluster, cluster.ids, began_s, began_s)
+            if left_s <= 0 or cluster.is_campaigning():
+                continue  # on a busy machine the first has lost patience before the last is open
             ended_s = await cluster.wait_for_leader()
             terms = cluster.term()
             timers_s = _least_left(cluster, cluster.ids, began_s, ended_s)

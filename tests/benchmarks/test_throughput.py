@@ -215,6 +215,7 @@ async def test_a_node_that_cannot_start_says_why(
     (file := tmp_path / "file").touch()
     no_directory = nullcontext(str(file))
     monkeypatch.setattr(measuring, "_directory", lambda _settings: no_directory)
+    monkeypatch.setattr(measuring, "NODES", 1)  # a process costs half a second
     case = Case(System.TRIORAFT, Storage.SQLITE, Mode.TASKS, 1)
     with pytest.raises(ProcessError, match=r"node \d failed: "):
         await measure(case, Settings(0.2, tmp_path))
@@ -224,6 +225,7 @@ def test_a_process_that_dies_is_told_with_its_last_words(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(nodes, "line_of", lambda _setup: b"nonsense\n")
+    monkeypatch.setattr(measuring, "NODES", 1)
     arguments = ["--system", "trioraft", "--storage", "memory", "--seconds", "0.2"]
     assert throughput.main(arguments) == EXIT_FAILED
     said = capsys.readouterr().err
