@@ -18,7 +18,7 @@ from typing import Any, Final
 import trio
 from rich.console import Console
 
-from trioraft.background import running_beside
+from trioraft.tasks.background import running_beside
 
 from . import plots
 

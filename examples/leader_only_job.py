@@ -11,8 +11,15 @@ import random
 
 import trio
 
-from trioraft import MemoryNetwork, MemoryStorage, Node, NodeDead, open_node, run_while_leader
-from trioraft.structures import Counter
+from trioraft import (
+    MemoryNetwork,
+    MemoryStorage,
+    Node,
+    NodeDead,
+    open_node,
+    run_while_leader,
+)
+from trioraft.machines.structures import Counter
 
 NAMES = ("a", "b", "c")
 REPORTS = 3

@@ -10,10 +10,10 @@ import trio
 import trio.testing
 
 from trioraft import DiskFull, Limits, MemoryStorage
-from trioraft.applying import Applying
 from trioraft.core.types import Configuration, Entry, LogIndex, SnapshotMeta, Term
-from trioraft.persistence import StorageCalls
-from trioraft.proposals import ProposalTable
+from trioraft.node.applying import Applying
+from trioraft.node.persistence import StorageCalls
+from trioraft.node.proposals import ProposalTable
 from trioraft.testing.cluster import open_cluster
 
 CONFIGURATION = Configuration(("a",))

@@ -33,15 +33,15 @@ from typer.testing import Result
 from benchmarks.processes import Process
 from tests.serve import commands
 from trioraft import Configuration, Role, Status
+from trioraft.cli.demo.board import Board, Note, Step
+from trioraft.cli.demo.live import LiveView, milliseconds
+from trioraft.cli.demo.report import verdict
+from trioraft.cli.demo.story import step_names
 from trioraft.core import reasons
 from trioraft.core.events import LogSummary, MessageReceived, MessageSent, RoleChanged
 from trioraft.core.messages import AppendEntries, RequestVoteReply
 from trioraft.core.reasons import Reason
-from trioraft.demo.board import Board, Note, Step
-from trioraft.demo.live import LiveView, milliseconds
-from trioraft.demo.report import verdict
-from trioraft.demo.story import step_names
-from trioraft.raftlog import ENTRY_RE, RUN_PREFIX, STATUS_RE
+from trioraft.logs.raftlog import ENTRY_RE, RUN_PREFIX, STATUS_RE
 from trioraft.testing import Leak, LeakKind
 from trioraft.viz.analysis import analyse_log
 
@@ -248,7 +248,7 @@ def test_of_two_nodes_none_can_lead_alone_and_it_is_said(demo_here: Here, tmp_pa
 def test_a_leak_is_reported_and_is_exit_code_1(tmp_path: Path) -> None:
     code = """
 import trio
-from trioraft.demo.story import Story
+from trioraft.cli.demo.story import Story
 tell = Story.run
 async def run(self):
     trio.lowlevel.spawn_system_task(trio.sleep_forever, name="forgotten")
@@ -265,7 +265,7 @@ Story.run = run
 
 
 def test_nodes_that_do_not_elect_end_the_demo_with_the_reason(tmp_path: Path) -> None:
-    code = "import trioraft.demo.story\ntrioraft.demo.story.WAIT_MAX_S = 0.01"
+    code = "import trioraft.cli.demo.story\ntrioraft.cli.demo.story.WAIT_MAX_S = 0.01"
     result = run_code(code, cwd=tmp_path)
     assert result.returncode == 1
     assert "in vain for one leader that all connected nodes follow" in result.stderr

@@ -30,7 +30,7 @@ from tests import gone_wrong, test_elections
 from tests.many_seeds import GROUPS, MODES, seed_range
 from tests.scenarios.elections import SCENARIOS
 from trioraft import ConfigError, Timing
-from trioraft.raftlog import ENTRY_RE, RUN_PREFIX, run_name
+from trioraft.logs.raftlog import ENTRY_RE, RUN_PREFIX, run_name
 from trioraft.viz.analysis import analyse_log
 from trioraft.viz.report import report
 

@@ -14,7 +14,6 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trioraft.administration import LEAVING_PATIENCE
 from trioraft.core.errors import (
     ConfigError,
     ConfigurationConflict,
@@ -25,7 +24,8 @@ from trioraft.core.errors import (
     TransferFailed,
 )
 from trioraft.core.types import Role
-from trioraft.node import Node
+from trioraft.node.administration import LEAVING_PATIENCE
+from trioraft.node.node import Node
 from trioraft.testing import open_cluster
 
 CALLS: dict[str, Callable[[Node], Awaitable[object]]] = {

@@ -2,7 +2,9 @@
 
 Rules of this file:
 
-* Every module belongs to a layer, by the longest prefix in `LAYERS`; a module without one fails.
+* A folder of the package is a floor, and a line of the table: it imports only what stands there,
+  and only folders that stand above it in the table, so that all arrows point down.
+* `docs/architecture.md` shows the same table, and it must be the code's own: see the last tests.
 * Imports are read from the source, those inside functions and for type checking too.
 * Each rule is also shown to bite, on source that breaks it.
 """
@@ -10,146 +12,69 @@ Rules of this file:
 from __future__ import annotations
 
 import ast
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import attrs
 import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = "trioraft"
+FACE = "face"
+"""The public names: the package's `__init__`, and modules at the top that only hand names on."""
 
-
-@attrs.frozen
-class Layer:
-    """Some modules, and what they may import."""
-
-    modules: tuple[str, ...]
-    """Dotted names below the package; each stands for what is in it as well."""
-    may_import: tuple[str, ...]
-    """Names of layers, besides itself."""
-    third_party: tuple[str, ...] = ()
-    not_stdlib: tuple[str, ...] = ()
-
-
-EFFECTS = (
-    *("asyncio", "datetime", "io", "logging", "multiprocessing", "os", "pathlib", "secrets"),
-    *("selectors", "signal", "socket", "sqlite3", "subprocess", "threading", "time", "uuid"),
-)
-"""What a core that is pure has no use for."""
-RUNTIME = ("attrs", "msgspec", "trio", "structlog")
-BELOW_CLI = (
-    *("core", "seams", "storage", "transport", "state machine", "logs", "node"),
-    *("client", "service", "structures", "kv", "sim", "viz", "recover", "face"),
-)
-
-LAYERS: dict[str, Layer] = {
-    "core": Layer(("core",), (), ("attrs", "msgspec"), not_stdlib=EFFECTS),
-    "seams": Layer(("storage.base", "transport.base"), ("core",), ("attrs", "trio")),
-    "storage": Layer(("storage",), ("core", "seams"), ("attrs", "msgspec")),
-    "transport": Layer(("transport",), ("core", "seams"), RUNTIME),
-    "state machine": Layer(
-        ("state_machine", "sessions", "chunks"), ("core",), ("attrs", "msgspec"), not_stdlib=EFFECTS
+# A folder: what it may import of the package; then what of other distributions.
+FLOORS: Mapping[str, tuple[str, str]] = {
+    "core": ("", "attrs msgspec"),
+    "tasks": ("", "attrs trio"),
+    "viz": ("", "attrs msgspec jinja2"),
+    "member": ("core", "attrs msgspec"),
+    "storage": ("core", "attrs msgspec"),
+    "net": ("core", "attrs msgspec trio"),
+    "transport": ("core net", "attrs msgspec trio"),
+    "machines": ("core tasks member", "attrs msgspec trio"),
+    "logs": ("core transport", "attrs msgspec structlog trio"),
+    "node": ("core tasks member storage transport logs", "attrs trio"),
+    "rpc": ("core transport machines", "attrs msgspec"),
+    "client": ("core net transport machines rpc", "anyio attrs msgspec"),
+    "service": (
+        "core tasks member net transport machines logs node rpc",
+        "attrs msgspec trio",
     ),
-    "logs": Layer(("logs", "raftlog", "event_texts"), ("core", "seams", "node values"), RUNTIME),
-    "node values": Layer(("event_stream", "status"), ("core", "seams"), ("attrs", "trio")),
-    "node": Layer(
-        (
-            *("node", "driver", "persistence", "applying", "proposals", "room"),
-            *(
-                "background",
-                "wakeup",
-                "administration",
-                "arguments",
-                "barriers",
-                "bootstrap",
-                "peers",
-            ),
-        ),
-        ("core", "seams", "state machine", "logs", "node values"),
-        ("attrs", "msgspec", "trio", "structlog"),
+    "kv": ("core tasks machines rpc", "attrs msgspec trio"),
+    FACE: ("core member storage net transport machines node rpc client service", ""),
+    "testing": (
+        "core tasks viz member storage transport logs node",
+        "attrs msgspec trio outcome pytest pytest_trio pluggy",
     ),
-    "client": Layer(
-        ("client",), ("core", "transport", "state machine"), ("anyio", "attrs", "msgspec")
-    ),
-    "service": Layer(
-        ("service",),
-        (
-            *("core", "seams", "transport", "state machine", "logs", "node", "node values"),
-            *("client",),
-        ),
-        ("attrs", "msgspec", "trio"),
-    ),
-    "structures": Layer(
-        ("replicated", "structures"),
-        ("core", "state machine", "node", "node values"),
-        ("attrs", "msgspec", "trio"),
-    ),
-    "kv": Layer(
-        ("kv",),
-        (
-            *("core", "seams", "state machine", "node", "node values", "logs"),
-            *("client", "service"),
-        ),
-        RUNTIME,
-    ),
-    "sim": Layer(
-        ("sim",),
-        ("core", "seams", "state machine", "storage", "transport", "node", "node values"),
-        ("attrs", "msgspec", "trio"),
-    ),
-    "viz": Layer(("viz",), ("core", "logs"), ("attrs", "msgspec", "jinja2")),
-    "recover": Layer(("recover",), ("core", "seams", "storage"), ("attrs",)),
-    "face": Layer(
-        ("",),
-        (
-            *("core", "seams", "storage", "transport", "state machine", "node", "node values"),
-            *("client", "service", "structures"),
-        ),
-    ),
-    "testing": Layer(
-        ("testing", "sim.tier2"),  # every simulated life of a node ends in a leak check
-        (*BELOW_CLI, "node values", "pytest parts"),
-        (*RUNTIME, "pytest", "hypothesis", "outcome"),
-    ),
-    "pytest parts": Layer(
-        ("testing.leak_plugin", "testing.raftlog_plugin"),
-        (*BELOW_CLI, "node values", "testing"),
-        (*RUNTIME, "pluggy", "pytest", "pytest_trio"),
-    ),
-    "cli": Layer(
-        (
-            "cli",
-            "__main__",
-            "admin",
-            "demo",
-            "exits",
-            "kv.command",
-            "serve",
-            "recover.command",
-            "sim.command",
-            "sim.dask",
-            "sim.judging",
-            "sim.tracing",
-            "viz.command",
-            "watch",
-        ),
-        (*BELOW_CLI, "node values", "testing"),
-        (*RUNTIME, "typer", "rich", "jinja2", "click", "distributed"),
+    "sim": ("core transport machines logs node testing", "attrs msgspec trio outcome distributed"),
+    "cli": (
+        "core tasks viz member storage net transport machines logs node rpc client service kv "
+        "testing sim",
+        "attrs msgspec trio structlog typer click rich",
     ),
 }
+PURE = ("core", "member")
+EFFECTS = frozenset(
+    (
+        *("asyncio", "datetime", "io", "logging", "multiprocessing", "os", "pathlib", "secrets"),
+        *("selectors", "signal", "socket", "sqlite3", "subprocess", "threading", "time", "uuid"),
+    )
+)
+"""What a pure floor has no use for."""
+PYTEST_ONLY = ("testing.leak_plugin", "testing.raftlog_plugin")
+"""Nothing else may need pytest; and no command loads them."""
 
 
-def layer_of(module: str) -> str | None:
-    """The layer with the longest prefix of this dotted name below the package."""
-    found = [
-        (len(prefix), name)
-        for name, layer in LAYERS.items()
-        for prefix in layer.modules
-        if module == prefix or (prefix and module.startswith(prefix + "."))
-    ]
-    return max(found)[1] if found else None
+def floor_of(module: str) -> str | None:
+    """The folder of this dotted name below the package; None if there is no such folder."""
+    top, _, _ = module.partition(".")
+    if top in FLOORS:
+        return top
+    if top == "__main__":
+        return "cli"
+    return FACE if top in ("", "structures") else None
 
 
 def imports_of(module: str, source: str, *, is_package: bool = False) -> Iterator[str]:
@@ -168,30 +93,30 @@ def imports_of(module: str, source: str, *, is_package: bool = False) -> Iterato
 
 def violations(module: str, source: str, *, is_package: bool = False) -> list[str]:
     """What this source imports and must not."""
-    own = layer_of(module)
+    own = floor_of(module)
     if own is None:
-        return [f"{module} has no layer: give it one in LAYERS"]
+        return [f"{module} is on no floor: give its folder a line in FLOORS"]
     found = []
     for name in imports_of(module, source, is_package=is_package):
-        complaint = _complaint(own, name)
+        complaint = _complaint(module, own, name)
         if complaint is not None:
-            found.append(f"{module} ({own}) imports {name}: {complaint}")
+            found.append(f"{module} imports {name}: {complaint}")
     return found
 
 
-def _complaint(own: str, name: str) -> str | None:
-    layer = LAYERS[own]
+def _complaint(module: str, own: str, name: str) -> str | None:
+    may_import, third_party = (names.split() for names in FLOORS[own])
     top, _, rest = name.partition(".")
     if top == PACKAGE:
-        # `from ..storage import base` names a module, `from .base import Storage` does not.
-        target = layer_of(rest) or layer_of(rest.rpartition(".")[0]) or "face"
-        allowed = target == own or target in layer.may_import
-        return None if allowed else f"{own} may not import {target}"
+        target = floor_of(rest) or FACE  # `from trioraft import Node` names no folder
+        if rest.startswith(PYTEST_ONLY) and module not in PYTEST_ONLY:
+            return "only pytest loads that"
+        return None if target == own or target in may_import else f"{own} may not import {target}"
     if top in sys.stdlib_module_names:
-        return f"{own} has no use for {top}" if top in layer.not_stdlib else None
-    if top == "pytest" and own == "cli":
-        return "a command needs no pytest"
-    return None if top in layer.third_party else f"{own} may not import {top}"
+        return f"{own} has no use for {top}" if own in PURE and top in EFFECTS else None
+    if top.startswith(("pytest", "pluggy")) and module not in PYTEST_ONLY:
+        return "only pytest plugins need pytest"
+    return None if top in third_party else f"{own} may not import {top}"
 
 
 def product_modules() -> list[tuple[str, Path, bool]]:
@@ -204,14 +129,11 @@ def product_modules() -> list[tuple[str, Path, bool]]:
     return modules
 
 
-@pytest.mark.parametrize(
-    ("module", "path", "is_package"),
-    [pytest.param(*entry, id=entry[0] or PACKAGE) for entry in product_modules()],
-)
-def test_a_module_imports_only_what_its_layer_may(
-    module: str, path: Path, is_package: bool
-) -> None:
-    assert violations(module, path.read_text(encoding="utf-8"), is_package=is_package) == []
+def test_every_file_imports_only_what_its_floor_may() -> None:
+    found = []
+    for module, path, is_package in product_modules():
+        found += violations(module, path.read_text(encoding="utf-8"), is_package=is_package)
+    assert found == []
 
 
 @pytest.mark.parametrize(
@@ -222,35 +144,34 @@ def test_a_module_imports_only_what_its_layer_may(
         ("core.raft", "import time"),
         ("core.raft", "from time import monotonic"),
         ("core.raft", "def f():\n    import socket"),
-        ("core.raft", "from ..node import Node"),
+        ("core.raft", "from ..node.node import Node"),
         ("core.raft", "from .. import node"),
         ("core.log", "from trioraft.storage.base import Storage"),
         ("core.log", "if TYPE_CHECKING:\n    from ..storage.base import Storage"),
-        ("node", "from .storage.sqlite import SQLiteStorage"),
-        ("node", "from .storage import sqlite"),
-        ("driver", "from .transport.tcp import TcpTransport"),
-        ("driver", "from .transport.memory import MemoryNetwork"),
-        ("driver", "import trioraft.transport.tcp"),
-        ("node", "from .testing import open_cluster"),
-        ("node", "from . import cli"),
+        ("member.member", "import trio"),
+        ("member.member", "from time import monotonic"),
+        ("node.node", "from ..cli import main"),
+        ("node.node", "from ..testing import open_cluster"),
         ("storage.sqlite", "import trio"),
         ("storage.sqlite", "import structlog"),
         ("storage.memory", "from ..transport.memory import MemoryNetwork"),
-        ("storage.memory", "from ..node import Node"),
         ("transport.tcp", "from ..node import Node"),
-        ("transport.tcp", "from ..storage.base import Storage, x\nfrom ..driver import Driver"),
-        ("state_machine", "from .node import Node"),
-        ("replicated", "from .storage.memory import MemoryStorage"),
-        ("kv.server", "from ..transport.tcp import TcpTransport"),
-        ("sim.schedule", "import structlog"),
-        ("viz.page", "from ..node import Node"),
+        ("transport.tcp", "from ..storage.base import Storage, x\nfrom ..node.node import Node"),
+        ("member.state_machine", "from ..node.node import Node"),
+        ("machines.replicated", "from ...storage.memory import MemoryStorage"),
+        ("kv.machine", "from ..transport.tcp import TcpTransport"),
+        ("sim.agenda", "import structlog"),
+        ("viz.page", "from ...node import Node"),
         ("testing.cluster", "from ..cli import main"),
-        ("cli", "import pytest"),
-        ("demo.run", "from ..testing.leak_plugin import leak_check"),
-        ("demo.run", "from ..testing import leak_plugin"),
+        ("testing.cluster", "import pytest"),
+        ("cli.application", "import pytest"),
+        ("cli.demo.run", "from ...testing.leak_plugin import leak_check"),
+        ("cli.demo.run", "from ...testing import leak_plugin"),
         ("client.client", "import trio"),
         ("client.client", "from ..node import Node"),
+        ("client.client", "from trioraft import Node"),
         ("service.port", "import anyio"),
+        ("structures", "from .cli import main"),
         ("nowhere", "import attrs"),
     ],
 )
@@ -262,9 +183,10 @@ def test_the_check_bites(module: str, source: str) -> None:
     ("module", "source"),
     [
         ("core.raft", "import random\nimport attrs\nfrom .log import RaftLog"),
-        ("driver", "from .storage.base import Storage\nfrom .transport import base"),
+        ("node.driver", "from ..storage.base import Storage\nfrom ..transport import base"),
         ("transport.tcp", "import trio\nimport ssl\nfrom .base import Transport"),
-        ("cli", "from .testing.leaks import no_leaks\nimport typer"),
+        ("cli.demo.run", "from ...testing.leaks import no_leaks\nimport typer"),
+        ("testing.leak_plugin", "import pytest"),
     ],
 )
 def test_the_check_does_not_bite_at_random(module: str, source: str) -> None:
@@ -283,12 +205,55 @@ def test_relative_imports_are_resolved(module: str, is_package: bool, expected: 
     assert list(imports_of(module, source, is_package=is_package)) == expected
 
 
-def test_only_some_layers_log() -> None:
-    logging = {name for name, layer in LAYERS.items() if "structlog" in layer.third_party}
-    assert logging == {"logs", "node", "transport", "kv", "testing", "pytest parts", "cli"}
+def test_all_arrows_point_down() -> None:
+    order = list(FLOORS)
+    for own, (may_import, _) in FLOORS.items():
+        assert all(order.index(target) < order.index(own) for target in may_import.split())
 
 
-def test_nothing_imports_cli_and_only_cli_and_tests_import_testing() -> None:
-    assert [name for name, layer in LAYERS.items() if "cli" in layer.may_import] == []
-    importers = {name for name, layer in LAYERS.items() if "testing" in layer.may_import}
-    assert importers == {"cli", "pytest parts"}
+def arrows() -> dict[str, set[str]]:
+    """Which folders each folder really imports."""
+    found: dict[str, set[str]] = {floor: set() for floor in FLOORS}
+    for module, path, is_package in product_modules():
+        own = floor_of(module)
+        for name in imports_of(module, path.read_text(encoding="utf-8"), is_package=is_package):
+            top, _, rest = name.partition(".")
+            target = floor_of(rest) if top == PACKAGE else None
+            if own is not None and target not in (None, own):
+                found[own].add(str(target))
+    return found
+
+
+def test_every_arrow_of_the_table_is_there() -> None:
+    assert {floor: set(may.split()) for floor, (may, _) in FLOORS.items()} == arrows()
+
+
+def test_the_architecture_shows_the_floors_as_they_are() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \|([^|]*)\|$", text, re.MULTILINE)
+    shown = {folder: set(re.findall(r"\w+", stands_on)) for folder, stands_on in rows}
+    assert shown == {folder: targets for folder, targets in arrows().items() if folder != FACE}
+    order = [folder for folder in FLOORS if folder != FACE]
+    assert [folder for folder, _ in rows] == order[::-1]  # the top floor first
+
+
+def test_no_circles_within_a_floor() -> None:
+    """Files of one folder do not import each other in a loop either, but for names of types."""
+    modules = {module for module, _, _ in product_modules()}
+    graph: dict[str, set[str]] = {}
+    for module, path, is_package in product_modules():
+        targets = set()
+        source = path.read_text(encoding="utf-8").partition("\nif TYPE_CHECKING:")
+        running = source[0] + source[2][source[2].find("\n\n") :]
+        for name in imports_of(module, running, is_package=is_package):
+            below = name.removeprefix(f"{PACKAGE}.")
+            for known in (below, below.rpartition(".")[0]):
+                if name.startswith(PACKAGE) and known in modules and known != module:
+                    targets.add(known)
+                    break
+        graph[module] = targets
+    while graph:
+        free = [module for module, targets in graph.items() if not targets & graph.keys()]
+        assert free, f"these import each other: {sorted(graph)}"
+        for module in free:
+            del graph[module]

@@ -67,8 +67,8 @@ from trioraft.core.reasons import (
     Stopped,
 )
 from trioraft.core.types import Configuration, Entry, Role, SnapshotMeta
-from trioraft.event_texts import Traced, defuse, describe, event_kind, has_own_text
-from trioraft.logs import (
+from trioraft.logs.event_texts import Traced, defuse, describe, event_kind, has_own_text
+from trioraft.logs.loggers import (
     Format,
     Level,
     Raftlog,
@@ -81,7 +81,7 @@ from trioraft.logs import (
     sink_logger,
     use_sink,
 )
-from trioraft.raftlog import NodeNumbers, WallClock, run_name
+from trioraft.logs.raftlog import NodeNumbers, WallClock, run_name
 from trioraft.transport.base import (
     AddressUnusable,
     ConnectionRejected,

@@ -22,7 +22,7 @@ from trioraft import (
     ProposalDropped,
     SessionExpired,
 )
-from trioraft.sessions import (
+from trioraft.machines.sessions import (
     CLIENT_ID_BYTES,
     CommandFailed,
     SessionFull,

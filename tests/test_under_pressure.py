@@ -23,7 +23,7 @@ from trioraft import (
     Role,
     Status,
 )
-from trioraft.room import COMMAND_OVERHEAD_BYTES, Room
+from trioraft.tasks.byte_budget import COMMAND_OVERHEAD_BYTES, ByteBudget
 from trioraft.testing.cluster import open_cluster
 from trioraft.testing.faulty_storage import FaultyStorage
 
@@ -98,7 +98,7 @@ async def test_even_empty_commands_are_bounded(autojump_clock: MockClock) -> Non
 
 
 async def test_room_promised_to_a_cancelled_caller_is_given_to_the_next() -> None:
-    room = Room(1000)
+    room = ByteBudget(1000)
     assert room.take(700)
     got: list[str] = []
 

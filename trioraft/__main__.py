@@ -3,7 +3,7 @@
 Rules of this file: nothing but the call.
 """
 
-from .cli import main
+from .cli.application import main
 
 if __name__ == "__main__":
     main()

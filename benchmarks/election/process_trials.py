@@ -23,7 +23,7 @@ from typing import Final, TypeAlias
 
 import trio
 
-from trioraft.background import running_beside
+from trioraft.tasks.background import running_beside
 
 from . import pipe
 from .callers import Callers

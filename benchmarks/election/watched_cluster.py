@@ -18,10 +18,18 @@ from typing import Final, final
 import attrs
 import trio
 
-from trioraft import MemoryStorage, Node, NodeId, Role, Status, Timing, open_node
-from trioraft.background import running_beside
+from trioraft import (
+    MemoryStorage,
+    Node,
+    NodeId,
+    Role,
+    Status,
+    Timing,
+    open_node,
+)
+from trioraft.tasks.background import running_beside
 from trioraft.testing import CommandLog
-from trioraft.testing.networks import Network, network_of
+from trioraft.testing.networks import ClusterNetwork, network_of
 
 from .watch import NoElectionError, Watch, WatchedRandom
 
@@ -43,7 +51,7 @@ class _Member:
 class WatchedCluster:
     """Nodes "0", "1", … over TCP, each with its watch. Made by `watched_cluster`."""
 
-    def __init__(self, size: int, timing: Timing, seed: str, network: Network) -> None:
+    def __init__(self, size: int, timing: Timing, seed: str, network: ClusterNetwork) -> None:
         self.timing = timing
         self.cuts = network.cuts
         self._network = network

@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from trioraft import NodeId
-from trioraft.background import running_beside
+from trioraft.tasks.background import running_beside
 
 from .pipe import Bound, Failed, Peers, line_of
 from .process import Process, ProcessError, patience, python

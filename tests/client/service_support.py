@@ -12,15 +12,22 @@ import trio
 from tests.client.support import PATIENCE_S
 from tests.support import open_single
 from trioraft import Client, Node, Role, Service, Timing, open_service
-from trioraft.client.protocol import MAGIC, PROTOCOL_VERSION, Answer, Hello, decode_answer, frame
 from trioraft.core.types import Address
-from trioraft.sessions import SessionMachine
+from trioraft.machines.sessions import SessionMachine
+from trioraft.rpc.protocol import (
+    MAGIC,
+    PROTOCOL_VERSION,
+    Answer,
+    ClientHello,
+    decode_answer,
+    frame,
+)
 from trioraft.transport.codec import Deframer
 
 LOOPBACK = ("127.0.0.1", 0)
 QUICK = Timing(election_timeout_s=(0.01, 0.02), heartbeat_interval_s=0.005)
 """For a node on its own, which need not wait for anyone."""
-HELLO = Hello(MAGIC, PROTOCOL_VERSION, "trioraft")
+HELLO = ClientHello(MAGIC, PROTOCOL_VERSION, "trioraft")
 
 
 @attrs.define(eq=False)

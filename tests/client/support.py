@@ -18,14 +18,22 @@ from anyio.abc import ByteStream
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from trioraft import Client
-from trioraft.client.protocol import (
+from trioraft.core.types import Address, Configuration
+from trioraft.machines.sessions import (
+    CloseSession,
+    OpenSession,
+    PlainCommand,
+    SessionCommand,
+    decode_envelope,
+)
+from trioraft.rpc.protocol import (
     MAGIC,
     PROTOCOL_VERSION,
     Answer,
+    ClientHello,
     Failure,
     GetStatus,
     GoingAway,
-    Hello,
     Ping,
     Propose,
     Request,
@@ -36,14 +44,6 @@ from trioraft.client.protocol import (
     decode_request,
     encode_value,
     frame,
-)
-from trioraft.core.types import Address, Configuration
-from trioraft.sessions import (
-    CloseSession,
-    OpenSession,
-    PlainCommand,
-    SessionCommand,
-    decode_envelope,
 )
 from trioraft.transport.codec import Deframer
 
@@ -120,7 +120,7 @@ class FakeServer:
     welcome: Welcome | None = None
     client_addresses: dict[str, Address] = attrs.field(factory=dict)
     requests: list[Request] = attrs.field(factory=list)
-    hellos: list[Hello] = attrs.field(factory=list)
+    hellos: list[ClientHello] = attrs.field(factory=list)
     streams: list[MemoryByteStream] = attrs.field(factory=list)
     requests_max: int = 1024
 

@@ -14,7 +14,7 @@ import trio
 from tests.client.service_support import Appends, client_of, serving
 from tests.client.support import PATIENCE_S
 from trioraft import Client, DeadlineExceeded, Service
-from trioraft.sessions import CommandFailed, SessionMachine
+from trioraft.machines.sessions import CommandFailed, SessionMachine
 
 
 async def on_asyncio(main: Callable[[], Awaitable[None]]) -> None:

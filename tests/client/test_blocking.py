@@ -26,7 +26,7 @@ from trioraft import (
     DeadlineExceeded,
     Service,
 )
-from trioraft.sessions import CommandFailed, SessionMachine
+from trioraft.machines.sessions import CommandFailed, SessionMachine
 
 Backend = Literal["trio", "asyncio"]
 

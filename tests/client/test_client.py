@@ -31,7 +31,14 @@ from trioraft import (
     ServerLost,
     SessionExpired,
 )
-from trioraft.client.protocol import (
+from trioraft.machines.sessions import (
+    CloseSession,
+    CommandFailed,
+    OpenSession,
+    SessionCommand,
+    encode_plain,
+)
+from trioraft.rpc.protocol import (
     MAGIC,
     PROTOCOL_VERSION,
     Answer,
@@ -42,13 +49,6 @@ from trioraft.client.protocol import (
     Request,
     TransferLeadership,
     Welcome,
-)
-from trioraft.sessions import (
-    CloseSession,
-    CommandFailed,
-    OpenSession,
-    SessionCommand,
-    encode_plain,
 )
 
 

@@ -12,8 +12,8 @@ import trio
 from tests.client.service_support import serving
 from trioraft.kv import ERROR_TYPES, KvMachine
 from trioraft.kv.commands import Result
-from trioraft.sessions import SessionMachine
-from trioraft.transport.addresses import host_port
+from trioraft.machines.sessions import SessionMachine
+from trioraft.net.addresses import host_port
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "asyncio_client.py"
 

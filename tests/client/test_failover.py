@@ -8,9 +8,9 @@ import trio
 from tests.client.service_support import LOOPBACK, Appends, raw_client
 from tests.client.support import ends
 from trioraft import Client, ServerStatus, Service, open_service
-from trioraft.client.protocol import Failure, Propose
 from trioraft.core.types import Address, NodeId
-from trioraft.sessions import SessionMachine
+from trioraft.machines.sessions import SessionMachine
+from trioraft.rpc.protocol import Failure, Propose
 from trioraft.testing.cluster import Cluster, open_cluster
 
 

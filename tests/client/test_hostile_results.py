@@ -23,14 +23,14 @@ from trioraft import (
     Overloaded,
     ProposalDropped,
 )
-from trioraft.client.protocol import Answer, Propose, Request
 from trioraft.core.types import LogIndex
-from trioraft.sessions import (
+from trioraft.machines.sessions import (
     MESSAGE_CHARS_MAX,
     SessionMachine,
     encode_command,
     encode_open,
 )
+from trioraft.rpc.protocol import Answer, Propose, Request
 
 
 class Odd(Exception):  # noqa: N818 - not an error of ours

@@ -22,8 +22,8 @@ from tests.client.support import (
     open_client,
 )
 from trioraft import Client, CommandFailed, DeadlineExceeded, ServerLost
-from trioraft.client.protocol import Answer, Item, Propose, Query, Request, Watch, encode_value
 from trioraft.client.subscription import SUBSCRIPTION_SILENCE_S
+from trioraft.rpc.protocol import Answer, Item, Propose, Query, Request, Watch, encode_value
 
 Serve = Callable[[trio.SocketStream], Awaitable[None]]
 

@@ -22,21 +22,22 @@ from trioraft import (
     ServerLeaving,
     SessionExpired,
 )
-from trioraft.client import protocol
-from trioraft.client.errors import DeadlineExceeded, DeadlineOutcomeUnknown
-from trioraft.client.failures import error_of, failure_of
 from trioraft.client.numbering import Numbering
-from trioraft.client.protocol import (
+from trioraft.machines.sessions import CommandFailed, UnknownCommand
+from trioraft.rpc import protocol
+from trioraft.rpc.errors import DeadlineExceeded, DeadlineOutcomeUnknown
+from trioraft.rpc.failures import error_of, failure_of
+from trioraft.rpc.protocol import (
     MAGIC,
     PROTOCOL_VERSION,
-    AddLearner,
+    AddLearnerRequest,
     Answer,
     Cancel,
-    ChangeVoters,
+    ChangeVotersRequest,
+    ClientHello,
     Failure,
     GetStatus,
     GoingAway,
-    Hello,
     Item,
     Ping,
     Propose,
@@ -58,15 +59,14 @@ from trioraft.client.protocol import (
     frame,
     id_of_unknown,
 )
-from trioraft.sessions import CommandFailed, UnknownCommand
 
 REQUESTS: list[Any] = [
     Propose(1, b"x"),
     Query(2, b"x", "lease"),
     GetStatus(3),
     TransferLeadership(4, "1", 0.5),
-    AddLearner(5, "3", ("host", 1), 7),
-    ChangeVoters(6, ("0", "1"), {"1": ("host", 1)}, 7),
+    AddLearnerRequest(5, "3", ("host", 1), 7),
+    ChangeVotersRequest(6, ("0", "1"), {"1": ("host", 1)}, 7),
     RemoveNode(7, "1"),
     TakeSnapshot(8),
     Watch(9, b"x"),
@@ -150,9 +150,9 @@ def test_frames_follow_each_other_and_a_bad_one_leaves_no_trace() -> None:
 
 def test_another_version_s_first_frames_can_be_told() -> None:
     later = msgspec.msgpack.encode([MAGIC, 99, {"what": "ever"}])
-    assert decode_hello(later) == Hello(MAGIC, 99, "")
+    assert decode_hello(later) == ClientHello(MAGIC, 99, "")
     assert decode_welcome(later) == Welcome(MAGIC, 99)
-    ours = Hello(MAGIC, PROTOCOL_VERSION, "cluster", 5)
+    ours = ClientHello(MAGIC, PROTOCOL_VERSION, "cluster", 5)
     assert decode_hello(payload_of(ours)) == ours
     for garbage in (b"", b"\x93", msgspec.msgpack.encode([MAGIC, PROTOCOL_VERSION, 3])):
         with pytest.raises(BadMessage):

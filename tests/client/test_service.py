@@ -33,14 +33,15 @@ from trioraft import (
     ServiceLimits,
     open_service,
 )
-from trioraft.client.protocol import (
+from trioraft.machines.sessions import CommandFailed, SessionMachine
+from trioraft.rpc.protocol import (
     MAGIC,
     PROTOCOL_VERSION,
     Cancel,
+    ClientHello,
     Failure,
     GetStatus,
     GoingAway,
-    Hello,
     Ping,
     Propose,
     Query,
@@ -50,10 +51,9 @@ from trioraft.client.protocol import (
     Watch,
     decode_welcome,
 )
-from trioraft.service.outbox import Outbox
-from trioraft.sessions import CommandFailed, SessionMachine
+from trioraft.service.outbox import ReplyQueue
 from trioraft.testing.faulty_storage import FaultyStorage
-from trioraft.transport.handshake import Hello as PeerHello
+from trioraft.transport.handshake import PeerHello as PeerHello
 from trioraft.transport.session import Connection
 
 # -- what clients ask ----------------------------------------------------------------------
@@ -242,8 +242,8 @@ async def _all(items: AsyncIterator[Any]) -> list[Any]:
     ("hello", "refused", "reason"),
     [
         (PeerHello("trioraft", 1, "trioraft", "1", "0"), "not-a-client", "ports of their own"),
-        (Hello(MAGIC, 99, "trioraft"), "version", "client protocol 99"),
-        (Hello(MAGIC, PROTOCOL_VERSION, "another"), "cluster", "'another'"),
+        (ClientHello(MAGIC, 99, "trioraft"), "version", "client protocol 99"),
+        (ClientHello(MAGIC, PROTOCOL_VERSION, "another"), "cluster", "'another'"),
     ],
 )
 async def test_who_is_no_client_of_ours_is_told_why(hello: Any, refused: str, reason: str) -> None:
@@ -309,7 +309,7 @@ async def test_a_client_that_takes_nothing_is_given_up_also_without_the_kernel_s
 ) -> None:
     ours, _ = trio.testing.lockstep_stream_pair()
     connection = Connection(ours, "memory", lambda: None)
-    outbox = Outbox(connection, ServiceLimits(frame_timeout_s=3.0), 1000)
+    outbox = ReplyQueue(connection, ServiceLimits(frame_timeout_s=3.0), 1000)
     outbox.put_value(1, None)
     with pytest.raises(trio.TooSlowError):
         await outbox.send_forever()

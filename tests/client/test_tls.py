@@ -10,7 +10,13 @@ import trustme
 from tests.client.service_support import LOOPBACK, Appends, serving
 from tests.client.support import ends
 from tests.support import open_single
-from trioraft import Client, ConfigError, DeadlineExceeded, TlsContexts, open_service
+from trioraft import (
+    Client,
+    ConfigError,
+    DeadlineExceeded,
+    TlsContexts,
+    open_service,
+)
 
 
 def server_context(authority: trustme.CA, name: str, *, asks: bool = True) -> ssl.SSLContext:

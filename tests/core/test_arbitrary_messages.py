@@ -16,12 +16,7 @@ from hypothesis import strategies as st
 from trioraft.core import messages
 from trioraft.core.config import Limits, Timing
 from trioraft.core.errors import BadMessage, NotLeader
-from trioraft.core.invariants import (
-    ClusterInvariants,
-    NodeFacts,
-    check_node,
-    check_progressed,
-)
+from trioraft.core.invariants import ClusterInvariants, NodeFacts, check_node, check_progressed
 from trioraft.core.messages import Message
 from trioraft.core.raft import Raft
 from trioraft.core.types import Configuration, Entry, NodeId, Role, SnapshotMeta

@@ -11,12 +11,7 @@ import pytest
 
 from trioraft.core.config import Timing
 from trioraft.core.errors import InvariantViolation
-from trioraft.core.invariants import (
-    ClusterInvariants,
-    NodeFacts,
-    check_node,
-    check_progressed,
-)
+from trioraft.core.invariants import ClusterInvariants, NodeFacts, check_node, check_progressed
 from trioraft.core.raft import Raft
 from trioraft.core.types import Entry, EntryKind, Role
 

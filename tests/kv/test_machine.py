@@ -35,7 +35,7 @@ from trioraft.kv.commands import (
     Range,
     encode,
 )
-from trioraft.sessions import SessionMachine, UnknownCommand, encode_plain
+from trioraft.machines.sessions import SessionMachine, UnknownCommand, encode_plain
 
 
 class Told:

@@ -7,8 +7,17 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trioraft.kv import Change, KvMachine, commands
-from trioraft.kv.commands import Append, Changed, Changes, Compacted, Delete, Get, Put, encode
-from trioraft.sessions import UnknownCommand
+from trioraft.kv.commands import (
+    Append,
+    Changed,
+    Changes,
+    Compacted,
+    Delete,
+    Get,
+    Put,
+    encode,
+)
+from trioraft.machines.sessions import UnknownCommand
 
 
 async def collect(machine: KvMachine, wanted: Changes, found: list[Change]) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.storage.support import DATABASE, fingerprint, flip
-from trioraft import SQLiteStorage, cli
-from trioraft.recover.recovery import find
+from trioraft import SQLiteStorage
+from trioraft.cli import application as cli
+from trioraft.storage.recovery import find
 
 from .support import CLUSTER, JOINT, THREE, stopped_node
 

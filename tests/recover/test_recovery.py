@@ -26,8 +26,8 @@ from trioraft import (
 from trioraft.core.events import StorageNotice
 from trioraft.core.membership import Membership
 from trioraft.core.types import Address, Configuration, HardState, Recovered
-from trioraft.recover.recovery import carry_out, find, plan
 from trioraft.storage.log_database import LogDatabase
+from trioraft.storage.recovery import carry_out, find, plan
 from trioraft.testing import CommandLog
 
 from .support import CLUSTER, JOINT, THREE, stopped_node

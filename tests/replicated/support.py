@@ -10,7 +10,7 @@ import attrs
 import msgspec
 
 from trioraft import Role, Status
-from trioraft.replicated import ReplicatedObject, command, query
+from trioraft.machines.replicated import ReplicatedObject, command, query
 from trioraft.testing.cluster import Cluster, open_cluster
 
 M = TypeVar("M", bound=ReplicatedObject)

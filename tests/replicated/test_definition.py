@@ -11,8 +11,8 @@ import pytest
 
 from tests.replicated.support import Board, Point
 from trioraft import ConfigError
-from trioraft.replicated import ReplicatedObject, command, query
-from trioraft.structures import Queue
+from trioraft.machines.replicated import ReplicatedObject, command, query
+from trioraft.machines.structures import Queue
 
 
 class Opaque:

@@ -13,9 +13,9 @@ from trio.testing import MockClock
 
 from tests.replicated.support import Board, open_objects
 from trioraft import ConfigError
-from trioraft.replicated import ReplicatedObject, command, run_while_leader
-from trioraft.replicated.clock import LogClock
-from trioraft.replicated.replica import LOG_NOW, Call, Question
+from trioraft.machines.replicated import ReplicatedObject, command, run_while_leader
+from trioraft.machines.replicated.clock import LogClock
+from trioraft.machines.replicated.replica import LOG_NOW, MethodCall, Question
 
 
 def define(body: dict[str, Any], *bases: type) -> Any:
@@ -95,6 +95,6 @@ async def test_log_time_passes_for_those_who_ask_also_if_nobody_attached(
     first_s = msgspec.msgpack.decode(machine.query(question))
     await trio.sleep(60)
     assert msgspec.msgpack.decode(machine.query(question)) == pytest.approx(first_s + 60)
-    call = Call("add", 1, 5.0, msgspec.Raw(msgspec.msgpack.encode((1, False))))
+    call = MethodCall("add", 1, 5.0, msgspec.Raw(msgspec.msgpack.encode((1, False))))
     machine.apply(1, msgspec.msgpack.encode(call))
     assert msgspec.msgpack.decode(machine.query(question)) == pytest.approx(5.0)

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from trioraft import Node, NodeDead
-from trioraft.replicated import LeaderLatch, LeadershipLost, run_while_leader
+from trioraft.machines.replicated import LeaderLatch, LeadershipLost, run_while_leader
 from trioraft.testing.cluster import open_cluster
 
 

@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from tests.replicated.support import open_objects
 from trioraft import ConfigError, NodeDead, NotLeader
-from trioraft.structures import Lock, LockLost
+from trioraft.machines.structures import Lock, LockLost
 
 
 async def test_one_holder_at_a_time_with_rising_tokens(autojump_clock: MockClock) -> None:

@@ -12,8 +12,15 @@ from trio.testing import MockClock
 
 from tests.replicated.support import Board, Point, leads, open_objects
 from tests.support import open_single
-from trioraft import ConfigError, Limits, NodeDead, NotLeader, OutcomeUnknown, SQLiteStorage
-from trioraft.replicated import ReplicatedObject, command, query
+from trioraft import (
+    ConfigError,
+    Limits,
+    NodeDead,
+    NotLeader,
+    OutcomeUnknown,
+    SQLiteStorage,
+)
+from trioraft.machines.replicated import ReplicatedObject, command, query
 
 SMALL = Limits(snapshot_entries=10, snapshot_tail_entries=2)
 

@@ -11,8 +11,8 @@ from trio.testing import MockClock
 from tests.replicated.support import Objects, leads
 from tests.support import open_single
 from trioraft import ConfigError, Limits, MemoryStorage, OutcomeUnknown
-from trioraft.replicated import ReplicatedObject, command, query
-from trioraft.sessions import UnknownCommand
+from trioraft.machines.replicated import ReplicatedObject, command, query
+from trioraft.machines.sessions import UnknownCommand
 from trioraft.testing.cluster import open_cluster
 
 

@@ -24,11 +24,11 @@ from trioraft.client.client import Client
 from trioraft.core.types import Address, NodeId
 from trioraft.kv import ERROR_TYPES, KvClient, KvMachine
 from trioraft.kv.commands import Get, Result, encode
-from trioraft.logs import TraceLogger
+from trioraft.logs.loggers import TraceLogger
+from trioraft.machines.sessions import SessionMachine
 from trioraft.service.context import ServiceContext
 from trioraft.service.conversation import Conversation
 from trioraft.service.limits import ServiceLimits
-from trioraft.sessions import SessionMachine
 from trioraft.testing.cluster import Cluster
 from trioraft.transport.session import Connection
 

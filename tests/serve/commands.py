@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from typer.testing import CliRunner, Result
 
-from trioraft.cli import _application
+from trioraft.cli.application import _application
 
 
 def run(

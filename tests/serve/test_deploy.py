@@ -18,9 +18,9 @@ import yaml
 
 from benchmarks.processes import ServerProcess, free_ports, shown
 from tests.serve.commands import lines, run
-from trioraft.serve.options import OPTIONS
-from trioraft.serve.settings import read_settings
-from trioraft.serve.sources import gather
+from trioraft.cli.serve.options import OPTIONS
+from trioraft.cli.serve.settings import read_settings
+from trioraft.cli.serve.sources import gather
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 

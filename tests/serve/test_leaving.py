@@ -19,18 +19,18 @@ import trustme
 
 from benchmarks.processes import free_ports, shown
 from tests.serve.commands import lines, run
-from trioraft import logs
+from trioraft.cli.serve import run as serve_run
+from trioraft.cli.serve.preflight import Preflight, prepare
+from trioraft.cli.serve.run import SIGNALS, _Signals, run_server
+from trioraft.cli.serve.settings import Settings, read_settings
+from trioraft.cli.serve.sources import gather
 from trioraft.core.types import Address
-from trioraft.serve import run as serve_run
-from trioraft.serve.preflight import Ready, prepare
-from trioraft.serve.run import SIGNALS, _Signals, run_server
-from trioraft.serve.settings import Settings, read_settings
-from trioraft.serve.sources import gather
+from trioraft.logs import loggers as logs
 
 Flags = dict[str, Any]
 
 
-def sound(directory: Path, **more: Any) -> tuple[Settings, Ready, Address]:
+def sound(directory: Path, **more: Any) -> tuple[Settings, Preflight, Address]:
     """A single server's settings, ready to run, and where its clients go."""
     with free_ports(2) as (peers_at, clients_at):
         pass
@@ -48,7 +48,7 @@ def sound(directory: Path, **more: Any) -> tuple[Settings, Ready, Address]:
     return settings, ready, clients_at
 
 
-async def serve_until(settings: Settings, ready: Ready, use: Callable[[], object]) -> None:
+async def serve_until(settings: Settings, ready: Preflight, use: Callable[[], object]) -> None:
     """Serve, use it from another thread (which waits until it serves), and send the signal."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(

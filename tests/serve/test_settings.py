@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from trioraft.serve.options import OPTIONS
-from trioraft.serve.settings import Settings, read_settings
-from trioraft.serve.sources import gather
+from trioraft.cli.serve.options import OPTIONS
+from trioraft.cli.serve.settings import Settings, read_settings
+from trioraft.cli.serve.sources import gather
 
 SOUND: dict[str, Any] = {
     "id": "0",

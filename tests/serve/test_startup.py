@@ -17,10 +17,10 @@ import trustme
 
 from benchmarks.processes import Process, free_ports, python, shown
 from trioraft import SQLiteStorage
-from trioraft.serve import command
-from trioraft.serve.certificates import clients_tls
-from trioraft.serve.preflight import Ready
-from trioraft.serve.settings import TlsFiles
+from trioraft.cli.serve import command
+from trioraft.cli.serve.certificates import clients_tls
+from trioraft.cli.serve.preflight import Preflight
+from trioraft.cli.serve.settings import TlsFiles
 
 
 class Started(Exception):  # noqa: N818 - what would have happened
@@ -31,7 +31,7 @@ class Started(Exception):  # noqa: N818 - what would have happened
 def sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Flags with which a server would start; it does not, here."""
 
-    async def run_server(settings: object, ready: Ready, logger: object) -> None:
+    async def run_server(settings: object, ready: Preflight, logger: object) -> None:
         ready.transport.close()
         raise Started
 

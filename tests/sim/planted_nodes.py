@@ -10,15 +10,15 @@ from collections.abc import Sequence
 
 import trio
 
-from trioraft.administration import Administration
 from trioraft.core.errors import StorageError
 from trioraft.core.raft import Raft
 from trioraft.core.reads import ConfirmedRead
 from trioraft.core.ready import Ready
 from trioraft.core.types import Term
-from trioraft.driver import Driver
-from trioraft.persistence import Persistence
-from trioraft.proposals import Proposal
+from trioraft.node.administration import Administration
+from trioraft.node.driver import Driver
+from trioraft.node.persistence import Persistence
+from trioraft.node.proposals import Proposal
 
 
 def keeps_heartbeating(driver: Driver, core: Raft, leading_term: Term | None) -> None:

@@ -16,9 +16,10 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.sim.planted.voting import ForgetsItsVote
-from trioraft.cli import _application
+from trioraft.cli import sim as command
+from trioraft.cli.application import _application
 from trioraft.core.errors import ConfigError
-from trioraft.sim import command, dask, spread
+from trioraft.sim import dask, spread
 from trioraft.sim.outcomes import RunOptions
 from trioraft.sim.simulation import run_seed
 from trioraft.sim.spread import in_chunks, over_processes

@@ -19,7 +19,7 @@ from tests.sim.planted.voting import ForgetsItsVote
 from trioraft.sim.draw import draw
 from trioraft.sim.faults import HABITS, Kind, schedule
 from trioraft.sim.judging import check_history
-from trioraft.sim.outcomes import Outcome, RunOptions
+from trioraft.sim.outcomes import RunOptions, RunOutcome
 from trioraft.sim.setting import MakeCore
 from trioraft.sim.simulation import Simulation, run_seed
 
@@ -118,7 +118,7 @@ def test_a_broken_core_is_found_out(broken: MakeCore, rule: str, first: int) -> 
     assert run_seed(found.seed, CHECKED).failure is None  # it is the core, not the seed
 
 
-def _first_failure(make_core: MakeCore, seeds: range) -> Outcome | None:
+def _first_failure(make_core: MakeCore, seeds: range) -> RunOutcome | None:
     for seed in seeds:
         outcome = run_seed(seed, CHECKED, make_core=make_core)
         if outcome.failure is not None:

@@ -20,21 +20,21 @@ from trio._core import _run
 from typer.testing import CliRunner
 
 from tests.sim import planted_nodes as planted
-from trioraft.administration import Administration
-from trioraft.cli import _application
+from trioraft.cli.application import _application
 from trioraft.core.errors import StorageError
 from trioraft.core.types import Entry, HardState
-from trioraft.driver import Driver
-from trioraft.persistence import Persistence
+from trioraft.node.administration import Administration
+from trioraft.node.driver import Driver
+from trioraft.node.persistence import Persistence
 from trioraft.sim.agenda import Agenda
 from trioraft.sim.disk import Disk, Fate
 from trioraft.sim.judging import check_history
-from trioraft.sim.outcomes import Outcome, RunOptions
-from trioraft.sim.recording import Recording
+from trioraft.sim.outcomes import RunOptions, RunOutcome
+from trioraft.sim.recording import RunRecording
 from trioraft.sim.tier2 import run_seed
-from trioraft.sim.tier2.bay import Bay, Mount
 from trioraft.sim.tier2.determinism import changes, deterministic
 from trioraft.sim.tier2.draw import KINDS, TIER1_ONLY, draw_tier2
+from trioraft.sim.tier2.node_disk import Mount, NodeDisk
 from trioraft.testing import STORAGE_CHECKS, check_storage
 from trioraft.testing.storage_conformance import StorageCheck
 
@@ -137,7 +137,7 @@ def test_only_the_faults_that_were_asked_for_happen() -> None:
 # -- broken nodes ------------------------------------------------------------------------------
 
 
-def first_failure(seeds: range) -> Outcome | None:
+def first_failure(seeds: range) -> RunOutcome | None:
     for seed in seeds:
         outcome = run_seed(seed, CHECKED)
         if outcome.failure is not None:
@@ -196,12 +196,12 @@ class Nobody:
         """Nobody dies of it."""
 
 
-def mount(bay: Bay) -> Mount:
-    return Mount(bay, Nobody(), Recording(Agenda(), traced=False))
+def mount(bay: NodeDisk) -> Mount:
+    return Mount(bay, Nobody(), RunRecording(Agenda(), traced=False))
 
 
-def new_bay() -> Bay:
-    return Bay(Disk(), random.Random(1), (0.0, 0.0))
+def new_bay() -> NodeDisk:
+    return NodeDisk(Disk(), random.Random(1), (0.0, 0.0))
 
 
 NOT_A_MOUNTS: frozenset[str] = frozenset(

@@ -11,8 +11,8 @@ import trio
 from trio.testing import MockClock
 
 from trioraft import MemoryStorage, NodeDead, StorageError
-from trioraft.background import running_beside
 from trioraft.core.types import Role
+from trioraft.tasks.background import running_beside
 from trioraft.testing import FaultyStorage, open_cluster
 
 LONG_S = 60.0

@@ -11,13 +11,13 @@ from trioraft import CorruptStorage, Entry, StorageError
 from trioraft.core.types import HardState
 from trioraft.storage import records
 from trioraft.storage.log_loading import RecordEnds
-from trioraft.storage.records import Record, Row, from_row, to_rows
+from trioraft.storage.records import Row, StoredWrite, from_row, to_rows
 
 from .support import content, entries, open_storage
 
 
 def test_a_record_comes_back_as_it_was() -> None:
-    record = Record(7, HardState(3, "2"), 11, tuple(entries(11, 5)))
+    record = StoredWrite(7, HardState(3, "2"), 11, tuple(entries(11, 5)))
     (row,) = to_rows(record, 10)
     assert from_row(row, "file", 10) == record
     assert row[:3] == (7, 11, 15)
@@ -43,7 +43,7 @@ def test_an_append_that_is_too_long_is_several_records(
 
 def test_rows_are_numbered_without_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "RECORD_BYTES_MAX", 3000)
-    rows = list(to_rows(Record(7, HardState(), 1, tuple(entries(1, 200))), 0))
+    rows = list(to_rows(StoredWrite(7, HardState(), 1, tuple(entries(1, 200))), 0))
     assert [row[0] for row in rows] == list(range(7, 7 + len(rows)))
     assert len(rows) > 7
     last_index = 0
@@ -76,9 +76,9 @@ def test_the_checksum_is_crc_32_however_it_is_taken(size: int) -> None:
 
 
 def damaged_rows() -> list[Row]:
-    (row,) = to_rows(Record(7, HardState(3, "2"), 11, tuple(entries(11, 5))), 10)
+    (row,) = to_rows(StoredWrite(7, HardState(3, "2"), 11, tuple(entries(11, 5))), 10)
     number, first_index, last_index, crc, payload = row
-    (other,) = to_rows(Record(7, HardState(3, "1"), 11, tuple(entries(11, 5))), 10)
+    (other,) = to_rows(StoredWrite(7, HardState(3, "1"), 11, tuple(entries(11, 5))), 10)
     return [
         (8, first_index, last_index, crc, payload),
         (number, 12, last_index, crc, payload),

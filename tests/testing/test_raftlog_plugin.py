@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trioraft.raftlog import ENTRY_RE, RUN_PREFIX, STATUS_RE
+from trioraft.logs.raftlog import ENTRY_RE, RUN_PREFIX, STATUS_RE
 
 pytest_plugins = ["pytester"]
 

@@ -22,12 +22,7 @@ from trioraft.core.messages import (
     RequestVoteReply,
 )
 from trioraft.core.types import NUMBER_MAX, Configuration, Count, Entry, SnapshotMeta
-from trioraft.transport.codec import (
-    LENGTH_BYTES,
-    Deframer,
-    decode_message,
-    encode_frame,
-)
+from trioraft.transport.codec import LENGTH_BYTES, Deframer, decode_message, encode_frame
 
 META = SnapshotMeta(5, 1, Configuration(("1", "2"), addresses={"1": ("h", 1)}), 10, 99)
 

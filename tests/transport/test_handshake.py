@@ -12,8 +12,8 @@ from trioraft.transport.codec import LENGTH_BYTES, encode_frame
 from trioraft.transport.handshake import (
     MAGIC,
     PROTOCOL_VERSION,
-    Hello,
     HelloReply,
+    PeerHello,
     check_hello,
     check_reply,
     decode_from,
@@ -24,10 +24,10 @@ from trioraft.transport.handshake import (
 
 from .support import heartbeat
 
-GOOD = Hello(MAGIC, PROTOCOL_VERSION, "blue", "1", "0")
+GOOD = PeerHello(MAGIC, PROTOCOL_VERSION, "blue", "1", "0")
 
 
-def check(hello: Hello, certified: frozenset[str] | None = None) -> None:
+def check(hello: PeerHello, certified: frozenset[str] | None = None) -> None:
     check_hello(hello, cluster_id="blue", node_id="0", certified=certified)
 
 

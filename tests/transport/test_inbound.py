@@ -21,7 +21,7 @@ from trioraft.transport.codec import LENGTH_BYTES, encode_frame, frame_of
 from trioraft.transport.handshake import (
     MAGIC,
     PROTOCOL_VERSION,
-    Hello,
+    PeerHello,
     check_reply,
     encode_hello,
 )
@@ -155,7 +155,7 @@ STRANGERS = {
         "no room for 9",
     ),
     "another version": (
-        frame_of(msgspec.msgpack.encode(Hello(MAGIC, PROTOCOL_VERSION + 1, CLUSTER, "1", "0"))),
+        frame_of(msgspec.msgpack.encode(PeerHello(MAGIC, PROTOCOL_VERSION + 1, CLUSTER, "1", "0"))),
         "protocol version 2 was offered, this node speaks 1",
     ),
 }
@@ -183,7 +183,7 @@ async def test_a_refused_dialer_is_told_why(
 GARBAGE = {
     "a web browser": (b"GET / HTTP/1.1\r\n\r\n", "a frame declares 1195725856 bytes, at most 4096"),
     "another magic": (
-        frame_of(msgspec.msgpack.encode(Hello("otherraft", 1, CLUSTER, "1", "0"))),
+        frame_of(msgspec.msgpack.encode(PeerHello("otherraft", 1, CLUSTER, "1", "0"))),
         "begins with 'otherraft', not 'trioraft'",
     ),
     "a message instead": (encode_frame(heartbeat("1", "0")), "the first frame is not a handshake"),

@@ -6,7 +6,7 @@ import pytest
 
 from trioraft.core.errors import ConfigError
 from trioraft.core.types import Address
-from trioraft.transport.addresses import AddressRules
+from trioraft.net.addresses import AddressRules
 from trioraft.transport.base import AddressUnusable, LinkDown
 from trioraft.transport.peers import PeerTable
 from trioraft.transport.tcp import TcpTransport

@@ -14,9 +14,9 @@ import trustme
 
 from trioraft.core.config import Limits
 from trioraft.core.errors import ConfigError
+from trioraft.net.tls import TlsContexts
 from trioraft.transport.base import ConnectionRejected, LinkUp
 from trioraft.transport.tcp import TcpTransport
-from trioraft.transport.tls import TlsContexts
 
 from .support import heartbeat, open_sockets, rounds, running
 

@@ -19,7 +19,7 @@ import typer
 from typer.testing import CliRunner
 
 from tests.viz.script import Script, three_nodes
-from trioraft.viz import command
+from trioraft.cli import viz as command
 from trioraft.viz.analysis import analyse_lines, analyse_log
 from trioraft.viz.as_json import runs_json
 from trioraft.viz.report import report, summary

@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from tests.scenarios import elections
 from tests.scenarios.elections import Scenario
 from tests.viz.script import Script, three_nodes
-from trioraft.logs import Raftlog, use_sink
+from trioraft.logs.loggers import Raftlog, use_sink
 from trioraft.testing.cluster import open_cluster
 from trioraft.viz.analysis import analyse_lines
 from trioraft.viz.findings import EXPLANATIONS

@@ -6,7 +6,7 @@ Rules of this file: lines as the harness, the simulator and the nodes write them
 from __future__ import annotations
 
 from tests.viz.script import Script, three_nodes
-from trioraft.viz.cluster import Cluster
+from trioraft.viz.cluster import ClusterView
 from trioraft.viz.model import Members
 
 
@@ -24,7 +24,7 @@ def test_a_majority_is_one_of_the_voters() -> None:
     script.say(300, 0, "configuration 7: voters 0 1 2")
     script.test(400, "Partition 0 1 | 2 3 4")
     script.say(900, 4, "listening")
-    cluster = Cluster(script.run())
+    cluster = ClusterView(script.run())
     assert cluster.members(0.35) == Members(("0", "1", "2"))
     assert not cluster.is_cut_off("0", 0.5), "two of three voters are a majority"
     assert cluster.is_cut_off("3", 0.5), "it is no member any more"
@@ -35,7 +35,7 @@ def test_a_joint_configuration_needs_both_majorities() -> None:
     script.say(300, 0, "configuration 7: voters 0 1 2, outgoing 2 3 4")
     script.test(400, "Partition 0 1 | 2 3 4")
     script.say(900, 4, "listening")
-    cluster = Cluster(script.run())
+    cluster = ClusterView(script.run())
     assert cluster.is_cut_off("0", 0.5)
     assert cluster.is_cut_off("2", 0.5)
 
@@ -63,7 +63,7 @@ def test_a_node_that_joins_is_no_voter_before() -> None:
     script = three_nodes()
     script.test(300, "Join 3")
     script.say(310, 3, "listening at memory:3")
-    cluster = Cluster(script.run())
+    cluster = ClusterView(script.run())
     assert cluster.members(0.305).voters == ("0", "1", "2")
 
 
@@ -93,7 +93,7 @@ def test_a_way_that_is_cut_twice_is_mended_twice() -> None:
     script.test(600, "Cut 0>1 0>2")
     script.test(700, "Heal")
     script.say(900, 2, "listening")
-    cluster = Cluster(script.run())
+    cluster = ClusterView(script.run())
     moments_s = (0.25, 0.45, 0.55, 0.65, 0.75)
     assert [cluster.can_talk("0", "2", at_s) for at_s in moments_s] == [
         *(True, False, True, False, True)

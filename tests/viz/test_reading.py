@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.test_logs import GOLDEN
 from tests.viz.script import Script, three_nodes
 from trioraft.core.events import MessageSent, RoleChanged
-from trioraft.logs import Raftlog, configure, log_event
+from trioraft.logs.loggers import Raftlog, configure, log_event
 from trioraft.viz.analysis import analyse_lines, analyse_log
 from trioraft.viz.model import Run
 from trioraft.viz.reading import LogError, read_lines

@@ -15,11 +15,11 @@ from rich.console import Console
 from benchmarks.processes import Process, free_ports, python, shown
 from tests.client.service_support import client_of, serving
 from tests.serve.commands import run
-from trioraft.client.protocol import NodeNews, RoleNews, ServerStatus, StatusNews
+from trioraft.cli.watch.listening import listen
+from trioraft.cli.watch.picture import picture
+from trioraft.cli.watch.scene import Scene
 from trioraft.core.types import Address, Configuration
-from trioraft.watch.listening import listen
-from trioraft.watch.picture import picture
-from trioraft.watch.scene import Scene
+from trioraft.rpc.protocol import NodeNews, RoleNews, ServerStatus, StatusNews
 
 ONE, TWO = ("127.0.0.1", 1), ("127.0.0.1", 2)
 

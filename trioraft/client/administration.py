@@ -17,26 +17,26 @@ import msgspec
 
 from ..core.errors import ConfigError, OutcomeUnknown, RaftError
 from ..core.types import Address, LogIndex, NodeId
-from .attempts import MAYBE_TAKEN, NOT_TAKEN, Attempt
-from .connection import NotSent
-from .errors import ServerLost
-from .pauses import Pauses
-from .protocol import (
-    AddLearner,
-    ChangeVoters,
+from ..rpc.errors import ServerLost
+from ..rpc.protocol import (
+    AddLearnerRequest,
+    ChangeVotersRequest,
     GetStatus,
     RemoveNode,
     ServerStatus,
     TakeSnapshot,
     TransferLeadership,
 )
+from .attempts import MAYBE_TAKEN, NOT_TAKEN, Attempt
+from .connection import NotSent
+from .pauses import Pauses
 from .servers import Servers
 
 STATUS_TIMEOUT_S = 2.0
 """How long `statuses` waits for a server, in seconds, unless said otherwise."""
 
 
-class Administration:
+class ClusterAdministration:
     """The part of `Client` that is not about the state machine.
 
     Args:
@@ -138,7 +138,9 @@ class Administration:
             OutcomeUnknown: it may or may not have happened: look at `status()`.
             DeadlineExceeded, ConfigError, …: as `call` without a session.
         """
-        value = await self._administer(timeout_s, AddLearner, node_id, address, expected_index)
+        value = await self._administer(
+            timeout_s, AddLearnerRequest, node_id, address, expected_index
+        )
         return int(self._decoded(value, int))
 
     async def change_voters(
@@ -152,7 +154,7 @@ class Administration:
         """Say who shall vote from now on; `Node.change_voters`. Otherwise as `add_learner`."""
         value = await self._administer(
             timeout_s,
-            ChangeVoters,
+            ChangeVotersRequest,
             tuple(ids),
             None if addresses is None else dict(addresses),
             expected_index,

@@ -20,8 +20,13 @@ from ..core.errors import (
     ProposalDropped,
     SessionExpired,
 )
+from ..rpc.errors import (
+    DeadlineExceeded,
+    DeadlineOutcomeUnknown,
+    ServerLeaving,
+    ServerLost,
+)
 from .connection import NotSent
-from .errors import DeadlineExceeded, DeadlineOutcomeUnknown, ServerLeaving, ServerLost
 
 NOT_TAKEN: Final = (NotLeader, ProposalDropped, Overloaded, NodeDead, ServerLeaving, NotSent)
 """After these the command certainly is not in the log: it may be sent again, also without a

@@ -23,9 +23,9 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from ..core.errors import ConfigError, RaftError
 from ..core.types import Address, LogIndex, NodeId
+from ..rpc.errors import ClientClosed
+from ..rpc.protocol import Consistency, ServerStatus
 from .client import Client
-from .errors import ClientClosed
-from .protocol import Consistency, ServerStatus
 
 _T = TypeVar("_T")
 

@@ -26,32 +26,32 @@ from anyio.abc import TaskGroup
 
 from ..core.errors import ConfigError, OutcomeUnknown, RaftError, SessionExpired
 from ..core.types import Address, NodeId
-from ..sessions import (
+from ..machines.sessions import (
     CLIENT_ID_BYTES,
     encode_close,
     encode_command,
     encode_open,
     encode_plain,
 )
-from .administration import Administration
-from .attempts import MAYBE_TAKEN, NOT_TAKEN, Attempt, checked_error_types
-from .connection import Connection
-from .dialing import Connect, Dialer, checked_addresses, connect_over
-from .errors import ClientClosed, ServerLost
-from .numbering import SPREAD_MAX, Numbering
-from .pauses import Pauses
-from .protocol import (
+from ..rpc.errors import ClientClosed, ServerLost
+from ..rpc.protocol import (
     FRAME_BYTES_MAX,
     MAGIC,
     PROTOCOL_VERSION,
+    ClientHello,
     Consistency,
-    Hello,
     NodeNews,
     Propose,
     Query,
     Watch,
     WatchStatus,
 )
+from .administration import ClusterAdministration
+from .attempts import MAYBE_TAKEN, NOT_TAKEN, Attempt, checked_error_types
+from .connection import ServerConnection
+from .dialing import Connect, Dialer, checked_addresses, connect_over
+from .numbering import SPREAD_MAX, Numbering
+from .pauses import Pauses
 from .servers import Servers
 from .subscription import SUBSCRIPTION_SILENCE_S, open_subscription
 
@@ -60,7 +60,7 @@ CLOSE_PATIENCE_S = 0.5
 
 
 @final
-class Client(Administration):
+class Client(ClusterAdministration):
     """Talks to the client ports of a cluster. Use it as `async with Client(…) as client:`.
 
     Args:
@@ -127,14 +127,14 @@ class Client(Administration):
         rng = random.Random() if rng is None else rng
         self._error_types = checked_error_types(error_types)
         self._dialer = Dialer(
-            Hello(MAGIC, PROTOCOL_VERSION, cluster_id, frame_bytes_max),
+            ClientHello(MAGIC, PROTOCOL_VERSION, cluster_id, frame_bytes_max),
             connect_over(ssl_context) if connect is None else connect,
             connect_timeout_s,
         )
         servers = Servers(
             given,
             self._dialer,
-            partial(Connection, silence_s=silence_s, error_types=self._error_types),
+            partial(ServerConnection, silence_s=silence_s, error_types=self._error_types),
             may_leave_machine=may_leave,
             rng=rng,
         )
@@ -409,7 +409,7 @@ class Client(Administration):
         )
 
 
-def _of_another_kind(server: Connection) -> ConfigError:
+def _of_another_kind(server: ServerConnection) -> ConfigError:
     if server.has_sessions:
         return ConfigError(
             f"server {server.node_id!r} has sessions and this client has none: it would take "

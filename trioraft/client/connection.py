@@ -19,11 +19,10 @@ import msgspec
 
 from ..core.errors import BadMessage, ConfigError
 from ..core.types import Address, NodeId
-from ..transport.addresses import host_port
-from .dialing import RECEIVE_BYTES_MAX, Reached, sentence_of
-from .errors import ServerLost
-from .failures import error_of
-from .protocol import (
+from ..net.addresses import host_port
+from ..rpc.errors import ServerLost
+from ..rpc.failures import error_of
+from ..rpc.protocol import (
     Cancel,
     Failure,
     GoingAway,
@@ -34,6 +33,7 @@ from .protocol import (
     append_frame,
     decode_answer,
 )
+from .dialing import RECEIVE_BYTES_MAX, Reached, sentence_of
 
 _BREAKAGES: Final = (
     OSError,
@@ -63,7 +63,7 @@ class _Pending:
 
 
 @final
-class Connection:
+class ServerConnection:
     """Asks one server. `run` is its life.
 
     Args:

@@ -24,19 +24,19 @@ from anyio.abc import ByteStream, SocketAttribute
 
 from ..core.errors import BadMessage, ConfigError
 from ..core.types import Address, NodeId
-from ..transport.addresses import host_port, numeric_host
-from ..transport.codec import Deframer
-from .errors import HandshakeRefused, ServerLost
-from .protocol import (
+from ..net.addresses import host_port, numeric_host
+from ..rpc.errors import HandshakeRefused, ServerLost
+from ..rpc.protocol import (
     HELLO_BYTES_MAX,
     MAGIC,
     PROTOCOL_VERSION,
-    Hello,
+    ClientHello,
     Welcome,
     decode_welcome,
     frame,
     printable,
 )
+from ..transport.codec import Deframer
 
 RECEIVE_BYTES_MAX = 64 * 1024
 """Bytes taken from a stream at once."""
@@ -71,7 +71,7 @@ class Reached:
 class Dialer:
     """How servers are reached; the same for all of them."""
 
-    hello: Hello
+    hello: ClientHello
     connect: Connect
     timeout_s: float
     """For connecting and the handshake together."""

@@ -14,7 +14,7 @@ from typing import final
 
 import anyio
 
-from ..sessions import RESULTS_MAX, SessionId
+from ..machines.sessions import RESULTS_MAX, SessionId
 
 SPREAD_MAX = RESULTS_MAX // 2
 """From the lowest number on its way to the highest, unless the client was told otherwise."""

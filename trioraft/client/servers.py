@@ -22,12 +22,12 @@ from anyio.abc import TaskGroup
 
 from ..core.errors import NotLeader, Overloaded, RaftError
 from ..core.types import Address, NodeId, Role, Term
-from ..transport.addresses import host_port
-from .connection import Connection
+from ..net.addresses import host_port
+from ..rpc.errors import ClientClosed, HandshakeRefused, ServerLost
+from ..rpc.protocol import GetStatus, ServerStatus
+from .connection import ServerConnection
 from .dialing import Dialer, is_loopback
-from .errors import ClientClosed, HandshakeRefused, ServerLost
 from .pauses import Pauses
-from .protocol import GetStatus, ServerStatus
 
 ROUND_S = 0.25
 """How long one round of asking waits for slow servers, in seconds; their connections go on."""
@@ -54,7 +54,7 @@ class _Server:
     address: Address
     name: NodeId | None
     """The id that its certificate must bear; None: its host's name."""
-    connection: Connection | None = None
+    connection: ServerConnection | None = None
     dial: _Dial | None = None
     last_error: RaftError | None = None
 
@@ -66,7 +66,7 @@ class Servers:
     Args:
         given: addresses, with the ids they were given for, if any.
         dialer: how to reach them.
-        connected: makes a `Connection` of what the dialer reached.
+        connected: makes a `ServerConnection` of what the dialer reached.
         may_leave_machine: whether announced addresses beyond this machine may be used.
         rng: jitter.
     """
@@ -75,7 +75,7 @@ class Servers:
         self,
         given: dict[Address, NodeId | None],
         dialer: Dialer,
-        connected: Callable[..., Connection],
+        connected: Callable[..., ServerConnection],
         *,
         may_leave_machine: bool,
         rng: random.Random,
@@ -89,7 +89,7 @@ class Servers:
         self._announced: dict[NodeId, Address] = {}
         self._announced_count = 0
         self._addresses = {name: address for address, name in given.items() if name is not None}
-        self._leader: Connection | None = None
+        self._leader: ServerConnection | None = None
         self._term_seen: Term = 0
         self._search: anyio.Event | None = None
         self._waiting = 0
@@ -115,7 +115,7 @@ class Servers:
 
     # -- who leads -------------------------------------------------------------------------
 
-    async def leader(self) -> Connection:
+    async def leader(self) -> ServerConnection:
         """A connection to the leader; waits until there is one.
 
         Raises:
@@ -138,12 +138,12 @@ class Servers:
             if self._leader is None:
                 self._raise_if_hopeless()
 
-    def known_leader(self) -> Connection | None:
+    def known_leader(self) -> ServerConnection | None:
         """The connection to the leader, if there is one now."""
         leader = self._leader
         return leader if leader is not None and leader.is_usable else None
 
-    def forget(self, server: Connection, why: Exception) -> None:
+    def forget(self, server: ServerConnection, why: Exception) -> None:
         """This server does not lead, or does not answer as a leader should. (One that is merely
         overloaded still leads.)"""
         self.last_problem = f"{host_port(server.address)}: {why}"
@@ -194,7 +194,7 @@ class Servers:
         elif self._leader is None:
             self.last_problem = "no server says that it leads"
 
-    def _connection_to(self, node_id: NodeId) -> Connection | None:
+    def _connection_to(self, node_id: NodeId) -> ServerConnection | None:
         for server in self._servers.values():
             connection = server.connection
             if connection is not None and connection.node_id == node_id and connection.is_usable:
@@ -217,7 +217,7 @@ class Servers:
 
     # -- connections -----------------------------------------------------------------------
 
-    async def any(self) -> Connection:
+    async def any(self) -> ServerConnection:
         """A connection to any server, the leader's if it is known; waits until there is one.
 
         Raises:
@@ -240,7 +240,7 @@ class Servers:
                     self._raise_if_hopeless()
             await pauses.pause()
 
-    async def at(self, where: NodeId | Address) -> Connection:
+    async def at(self, where: NodeId | Address) -> ServerConnection:
         """A connection to this server.
 
         Raises:
@@ -279,7 +279,7 @@ class Servers:
         server = self._servers.get(address)
         return address[0] if server is None or server.name is None else server.name
 
-    def _any_open(self) -> Connection | None:
+    def _any_open(self) -> ServerConnection | None:
         usable = [
             server.connection
             for server in self._servers.values()
@@ -294,7 +294,7 @@ class Servers:
             server = self._servers[(host, port)] = _Server((host, port), None)
         return server
 
-    async def _connection(self, server: _Server) -> Connection:
+    async def _connection(self, server: _Server) -> ServerConnection:
         """The connection to this server, made if there is none; one attempt, shared by all."""
         while True:
             if server.connection is not None and server.connection.is_open:

@@ -21,11 +21,20 @@ import msgspec
 
 from ..core.errors import BadMessage, ConfigError
 from ..core.types import Address, NodeId
-from ..transport.addresses import host_port
+from ..net.addresses import host_port
+from ..rpc.errors import ServerLeaving, ServerLost
+from ..rpc.failures import error_of
+from ..rpc.protocol import (
+    Answer,
+    Failure,
+    GoingAway,
+    Ping,
+    Result,
+    decode_answer,
+    encode_value,
+    frame,
+)
 from .dialing import RECEIVE_BYTES_MAX, Dialer, Reached, sentence_of
-from .errors import ServerLeaving, ServerLost
-from .failures import error_of
-from .protocol import Answer, Failure, GoingAway, Ping, Result, decode_answer, encode_value, frame
 from .servers import Servers
 
 SUBSCRIPTION_SILENCE_S = 5.0

@@ -17,7 +17,13 @@ from .change import CatchUp, MembershipChange, Stage
 from .errors import ConfigurationConflict, NotLeader
 from .handing_over import HandingOver
 from .leadership import Leadership
-from .membership import Change, configuration_entry, goal_of, next_step, without_outgoing
+from .membership import (
+    Change,
+    configuration_entry,
+    goal_of,
+    next_step,
+    without_outgoing,
+)
 from .types import Configuration, LogIndex, NodeId
 
 

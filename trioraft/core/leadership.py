@@ -24,7 +24,12 @@ from .change import MembershipChange, Transfer
 from .config import Limits, Timing
 from .errors import InvariantViolation
 from .log import RaftLog
-from .messages import AppendEntries, AppendEntriesReply, InstallSnapshotReply, TimeoutNow
+from .messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    InstallSnapshotReply,
+    TimeoutNow,
+)
 from .progress import Progress, ProgressState
 from .reads import PendingReads
 from .ready import ChunkRequest

@@ -18,7 +18,15 @@ import attrs
 import msgspec
 
 from .errors import BadMessage, ConfigError
-from .types import Address, Configuration, Entry, EntryKind, LogIndex, NodeId, Term
+from .types import (
+    Address,
+    Configuration,
+    Entry,
+    EntryKind,
+    LogIndex,
+    NodeId,
+    Term,
+)
 
 MEMBERS_MAX: Final = 64
 """Most nodes in one configuration: it travels in one entry, and each member costs a connection."""

@@ -14,10 +14,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, Protocol, TypeAlias, final
 
-from ..client.protocol import Consistency
 from ..core.errors import ConfigError, RaftError
 from ..core.types import Address, LogIndex, NodeId
-from ..sessions import UnknownCommand
+from ..machines.sessions import UnknownCommand
+from ..rpc.protocol import Consistency
 from .commands import (
     KEY_BYTES_MAX,
     VALUE_BYTES_MAX,
@@ -51,7 +51,7 @@ Text: TypeAlias = bytes | str
 """A key or a value, as it may be given."""
 
 
-class Link(Protocol):
+class ClusterClient(Protocol):
     """What of a `trioraft.Client` is used here."""
 
     async def call(self, data: bytes, *, timeout_s: float | None, result_type: Any) -> Any:
@@ -92,7 +92,7 @@ class KvClient:
         client: an open one. Make it with `error_types=ERROR_TYPES`.
     """
 
-    def __init__(self, client: Link) -> None:
+    def __init__(self, client: ClusterClient) -> None:
         self._client = client
 
     # -- commands --------------------------------------------------------------------------

@@ -4,7 +4,7 @@ Rules of this file:
 
 * Commands stand in the log for ever: fields are only ever appended, with a default, and what an old
   node would misread needs another version byte.
-* Every result can be encoded, so that a session can keep it (`trioraft.sessions`).
+* Every result can be encoded, so that a session can keep it (`trioraft.machines.sessions`).
 * An index is the log index of the command that an answer speaks of, or up to which it holds.
 """
 
@@ -17,7 +17,7 @@ import msgspec
 
 from ..core.errors import RaftError
 from ..core.types import Count, LogIndex
-from ..sessions import UnknownCommand
+from ..machines.sessions import UnknownCommand
 
 VERSION: Final = b"\x01"
 """First byte of every command and query."""

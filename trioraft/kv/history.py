@@ -23,7 +23,7 @@ _index_of = attrgetter("index")
 
 
 @final
-class History:
+class ChangeHistory:
     """The last changes, in order.
 
     Args:

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from typing import Final, final
 
 from ..core.types import LogIndex
-from ..sessions import UnknownCommand
+from ..machines.sessions import UnknownCommand
 from .commands import (
     VALUE_BYTES_MAX,
     Answer,
@@ -41,8 +41,8 @@ from .commands import (
     decode_command,
     decode_query,
 )
-from .history import CHANGES_BYTES_MAX, CHANGES_MAX, History
-from .snapshot import Record, State, decode_state, encode_state
+from .history import CHANGES_BYTES_MAX, CHANGES_MAX, ChangeHistory
+from .snapshot import KvState, SnapshotRecord, decode_state, encode_state
 from .sorted_map import SortedMap
 from .watching import Watches
 
@@ -66,8 +66,8 @@ class KvMachine:
     ) -> None:
         self._changes_max = changes_max
         self._changes_bytes_max = changes_bytes_max
-        self._records: SortedMap[Record] = SortedMap()
-        self._history = History(changes_max, changes_bytes_max)
+        self._records: SortedMap[SnapshotRecord] = SortedMap()
+        self._history = ChangeHistory(changes_max, changes_bytes_max)
         self._watches = Watches()
         self._index: LogIndex = 0
 
@@ -112,7 +112,7 @@ class KvMachine:
         return Written(index, before is not None, before if command.wants_previous else None)
 
     def _set(self, index: LogIndex, key: bytes, value: bytes) -> None:
-        self._records.set(key, Record(value, index))
+        self._records.set(key, SnapshotRecord(value, index))
         self._tell(Change(index, key, value))
 
     def _tell(self, change: Change) -> None:
@@ -193,7 +193,7 @@ class KvMachine:
     def snapshot(self) -> Iterator[bytes]:
         """The whole state as it is now; further commands do not show in it."""
         return encode_state(
-            State(
+            KvState(
                 self._index,
                 self._records.view(),
                 self._history.view(),
@@ -209,7 +209,7 @@ class KvMachine:
         """
         restored = decode_state(chunks)
         records = SortedMap(restored.pairs)
-        history = History(
+        history = ChangeHistory(
             self._changes_max,
             self._changes_bytes_max,
             changes=restored.changes,

@@ -2,7 +2,7 @@
 
 Rules of this file:
 
-* A magic, then frames: four bytes of length, and msgpack. The first frame is a `_Head`, then come
+* A magic, then frames: four bytes of length, and msgpack. The first frame is a `_KvHead`, then come
   the pairs and the changes it counts, in `Part`s of some kilobytes; nothing follows.
 * Neither direction holds the content as a whole: it is read from chunks that are cut anywhere.
 * What cannot be read is refused as a whole, before anything of the old state is gone.
@@ -19,7 +19,7 @@ import msgspec
 from ..core.errors import ConfigError
 from ..core.types import Count, LogIndex
 from .commands import Change
-from .sorted_map import View
+from .sorted_map import MapView
 
 MAGIC: Final = b"trioraft kv\n"
 VERSION: Final = 1
@@ -29,7 +29,7 @@ PART_BYTES: Final = 64 * 1024
 _LENGTH_BYTES: Final = 4
 
 
-class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class SnapshotRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is kept of a key."""
 
     value: bytes
@@ -37,18 +37,18 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 @attrs.frozen
-class State:
+class KvState:
     """All there is, as of one index."""
 
     index: LogIndex
     """Of the last command."""
-    records: View[Record]
+    records: MapView[SnapshotRecord]
     changes: tuple[Change, ...]
     oldest_index: LogIndex
     """Changes before it are not kept."""
 
 
-class _Head(msgspec.Struct, frozen=True, array_like=True):
+class _KvHead(msgspec.Struct, frozen=True, array_like=True):
     version: int
     index: Count
     records: Count
@@ -56,18 +56,18 @@ class _Head(msgspec.Struct, frozen=True, array_like=True):
     oldest_index: Count
 
 
-_Pairs = list[tuple[bytes, Record]]
+_Pairs = list[tuple[bytes, SnapshotRecord]]
 _ENCODER = msgspec.msgpack.Encoder()
-_HEADS = msgspec.msgpack.Decoder(_Head)
+_HEADS = msgspec.msgpack.Decoder(_KvHead)
 _PAIRS: msgspec.msgpack.Decoder[_Pairs] = msgspec.msgpack.Decoder(_Pairs)
 _CHANGES: msgspec.msgpack.Decoder[list[Change]] = msgspec.msgpack.Decoder(list[Change])
 
 T = TypeVar("T")
 
 
-def encode_state(state: State) -> Iterator[bytes]:
+def encode_state(state: KvState) -> Iterator[bytes]:
     """The content of a snapshot, in chunks."""
-    head = _Head(VERSION, state.index, len(state.records), len(state.changes), state.oldest_index)
+    head = _KvHead(VERSION, state.index, len(state.records), len(state.changes), state.oldest_index)
     yield MAGIC + _frame(head)
     yield from _parts(state.records.items(), lambda pair: len(pair[0]) + len(pair[1].value))
     yield from _parts(state.changes, lambda change: len(change.key) + len(change.value or b""))
@@ -79,7 +79,7 @@ class Restored:
 
     index: LogIndex
     oldest_index: LogIndex
-    pairs: Iterator[tuple[bytes, Record]]
+    pairs: Iterator[tuple[bytes, SnapshotRecord]]
     changes: Iterator[Change]
 
 

@@ -35,7 +35,7 @@ class _Chunk(Generic[V]):
 
 
 @final
-class View(Generic[V]):
+class MapView(Generic[V]):
     """What a `SortedMap` held when this was taken. May be read in any thread."""
 
     def __init__(self, chunks: tuple[_Chunk[V], ...], size: int) -> None:
@@ -126,10 +126,10 @@ class SortedMap(Generic[V]):
             chunk = self._chunks[later]
             yield from zip(chunk.keys, chunk.values, strict=True)
 
-    def view(self) -> View[V]:
+    def view(self) -> MapView[V]:
         """All that it holds now; changes of the map do not show in it."""
         self._epoch += 1
-        return View(tuple(self._chunks), self._size)
+        return MapView(tuple(self._chunks), self._size)
 
     def _add_last(self, key: bytes, value: V) -> None:
         if not self._chunks or len(self._chunks[-1].keys) >= CHUNK_PAIRS_MAX:

@@ -17,7 +17,7 @@ import attrs
 import msgspec
 import trio
 
-from ..wakeup import Wakeup
+from ..tasks.wakeup import Wakeup
 from .commands import Changed, Changes, Compacted
 
 Look: TypeAlias = Callable[[Changes], Changed | Compacted]
@@ -26,7 +26,7 @@ Look: TypeAlias = Callable[[Changes], Changed | Compacted]
 
 @final
 @attrs.define(eq=False)
-class _Watch:
+class _KeyWatch:
     prefix: bytes
     news: Wakeup = attrs.field(factory=Wakeup)
 
@@ -36,7 +36,7 @@ class Watches:
     """Everybody who watches one machine."""
 
     def __init__(self) -> None:
-        self._watches: set[_Watch] = set()
+        self._watches: set[_KeyWatch] = set()
         self._token: trio.lowlevel.TrioToken | None = None
 
     def changed(self, key: bytes) -> None:
@@ -58,7 +58,7 @@ class Watches:
     def watching(self, wanted: Changes, look: Look) -> Iterator[AsyncIterator[Changed | Compacted]]:
         """Changes as they come. Each item has some; a `Compacted` is the last one."""
         self._token = trio.lowlevel.current_trio_token()
-        watch = _Watch(wanted.prefix)
+        watch = _KeyWatch(wanted.prefix)
         self._watches.add(watch)
         try:
             yield _Follow(wanted, look, watch.news)

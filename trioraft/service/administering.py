@@ -7,9 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..client.protocol import AddLearner, ChangeVoters, RemoveNode, TakeSnapshot, TransferLeadership
 from ..core.errors import ConfigError
-from ..node import Node
+from ..node.node import Node
+from ..rpc.protocol import (
+    AddLearnerRequest,
+    ChangeVotersRequest,
+    RemoveNode,
+    TakeSnapshot,
+    TransferLeadership,
+)
 
 
 async def administer(node: Node, request: Any) -> Any:
@@ -22,9 +28,9 @@ async def administer(node: Node, request: Any) -> Any:
     match request:
         case TransferLeadership(to=to, timeout_s=timeout_s):
             return await node.transfer_leadership(to, timeout_s=timeout_s)
-        case AddLearner(node_id=node_id, address=address, expected_index=index):
+        case AddLearnerRequest(node_id=node_id, address=address, expected_index=index):
             return await node.add_learner(node_id, address, expected_index=index)
-        case ChangeVoters(ids=ids, addresses=addresses, expected_index=index):
+        case ChangeVotersRequest(ids=ids, addresses=addresses, expected_index=index):
             return await node.change_voters(ids, addresses=addresses, expected_index=index)
         case RemoveNode(node_id=node_id, expected_index=index):
             return await node.remove(node_id, expected_index=index)

@@ -12,7 +12,12 @@ from typing import final
 import attrs
 import trio
 
-from ..client.protocol import (
+from ..core.types import Address, NodeId
+from ..logs.loggers import TraceLogger
+from ..member.state_machine import StateMachine
+from ..member.status import Status
+from ..node.node import Node
+from ..rpc.protocol import (
     MAGIC,
     PROTOCOL_VERSION,
     ChangeStatus,
@@ -20,11 +25,6 @@ from ..client.protocol import (
     ServerStatus,
     Welcome,
 )
-from ..core.types import Address, NodeId
-from ..logs import TraceLogger
-from ..node import Node
-from ..state_machine import StateMachine
-from ..status import Status
 from ..transport.base import ConnectionRejected
 from .limits import ServiceLimits
 

@@ -19,15 +19,17 @@ from typing import Any, final
 
 import trio
 
-from ..client.errors import ServerLeaving
-from ..client.failures import failure_of
-from ..client.protocol import (
+from ..core.errors import BadMessage, ConfigError, NotLeader, Overloaded, RaftError
+from ..node.proposals import Proposal
+from ..rpc.errors import ServerLeaving
+from ..rpc.failures import failure_of
+from ..rpc.protocol import (
     MAGIC,
     PROTOCOL_VERSION,
     Cancel,
+    ClientHello,
     GetStatus,
     GoingAway,
-    Hello,
     Ping,
     Propose,
     Query,
@@ -39,13 +41,11 @@ from ..client.protocol import (
     frame,
     id_of_unknown,
 )
-from ..core.errors import BadMessage, ConfigError, NotLeader, Overloaded, RaftError
-from ..proposals import Proposal
+from ..tasks.wakeup import Wakeup
 from ..transport.session import RECEIVE_BYTES_MAX, Connection, sentence_of
-from ..wakeup import Wakeup
 from .administering import administer
 from .context import ServiceContext
-from .outbox import Outbox
+from .outbox import ReplyQueue
 from .queries import Queries
 from .watching import watch_machine, watch_node
 
@@ -59,7 +59,7 @@ class Conversation:
     def __init__(self, context: ServiceContext, connection: Connection) -> None:
         self._context = context
         self._connection = connection
-        self._outbox = Outbox(connection, context.limits, 0)
+        self._outbox = ReplyQueue(connection, context.limits, 0)
         self._proposals: deque[tuple[int, Proposal]] = deque()
         self._proposed = Wakeup()
         self._unanswered = 0
@@ -122,7 +122,7 @@ class Conversation:
             await connection.stream.send_all(frame(context.welcome(refused, reason)))
             raise BadMessage(reason)
         await connection.stream.send_all(frame(context.welcome()))
-        self._outbox = Outbox(connection, context.limits, hello.frame_bytes_max)
+        self._outbox = ReplyQueue(connection, context.limits, hello.frame_bytes_max)
         connection.deframer.frame_bytes_max = context.limits.frame_bytes_max
         return True
 
@@ -319,7 +319,7 @@ class Conversation:
         self._answered.unpark_all()
 
 
-def _why_not(hello: Hello, context: ServiceContext) -> tuple[str, str]:
+def _why_not(hello: ClientHello, context: ServiceContext) -> tuple[str, str]:
     """Why this client is not taken: a `Refusal` and a sentence; both empty if it is."""
     if hello.magic != MAGIC:
         return (

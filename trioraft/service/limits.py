@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import attrs
 
-from ..client.protocol import FRAME_BYTES_MAX
 from ..core.config import FRAME_BYTES_LIMIT
 from ..core.errors import ConfigError
+from ..rpc.protocol import FRAME_BYTES_MAX
 
 
 @attrs.frozen

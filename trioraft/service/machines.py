@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, runtime_checkable
 
-from ..sessions import SessionMachine
-from ..state_machine import StateMachine
+from ..machines.sessions import SessionMachine
+from ..member.state_machine import StateMachine
 
 
 @runtime_checkable

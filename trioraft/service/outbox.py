@@ -12,12 +12,12 @@ from typing import final
 
 import trio
 
-from ..client.failures import failure_of
-from ..client.protocol import Answer, Failure, Item, Result, append_frame, encode_value
 from ..core.errors import ConfigError
-from ..sessions import message_of
+from ..machines.sessions import message_of
+from ..rpc.failures import failure_of
+from ..rpc.protocol import Answer, Failure, Item, Result, append_frame, encode_value
+from ..tasks.wakeup import Wakeup
 from ..transport.session import Connection
-from ..wakeup import Wakeup
 from .limits import ServiceLimits
 
 PIECE_BYTES = 64 * 1024
@@ -25,7 +25,7 @@ PIECE_BYTES = 64 * 1024
 
 
 @final
-class Outbox:
+class ReplyQueue:
     """The answers of one connection.
 
     Args:

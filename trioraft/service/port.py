@@ -23,16 +23,16 @@ from typing import final
 
 import trio
 
-from ..background import running_beside
 from ..core.errors import ConfigError
 from ..core.types import Address, NodeId
-from ..logs import EventLogger, TraceLogger
-from ..node import Node
-from ..sessions import SessionMachine
-from ..state_machine import StateMachine
-from ..transport.addresses import AddressRules, host_port, is_wildcard, numeric_host
+from ..logs.loggers import EventLogger, TraceLogger
+from ..machines.sessions import SessionMachine
+from ..member.state_machine import StateMachine
+from ..net.addresses import AddressRules, host_port, is_wildcard, numeric_host
+from ..net.tls import TlsContexts
+from ..node.node import Node
+from ..tasks.background import running_beside
 from ..transport.session import Connection, tune_socket
-from ..transport.tls import TlsContexts
 from .context import ServiceContext
 from .conversation import Conversation
 from .limits import ServiceLimits

@@ -11,8 +11,8 @@ from typing import Protocol, final
 
 import trio
 
-from ..client.protocol import Consistency, Query
 from ..core.errors import ConfigError, RaftError
+from ..rpc.protocol import Consistency, Query
 from .context import ServiceContext
 from .machines import Queryable
 

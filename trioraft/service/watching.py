@@ -10,17 +10,17 @@ from functools import partial
 
 import trio
 
-from ..client.protocol import Item, RoleNews, StatusNews, Watch, WatchStatus
 from ..core.errors import ConfigError, NodeDead
 from ..core.events import RoleChanged
-from ..event_stream import EventStream
-from ..status import Status
+from ..member.status import Status
+from ..node.event_stream import EventStream
+from ..rpc.protocol import Item, RoleNews, StatusNews, Watch, WatchStatus
 from .context import ServiceContext, server_status
 from .machines import Watchable
-from .outbox import Outbox
+from .outbox import ReplyQueue
 
 
-async def watch_machine(context: ServiceContext, outbox: Outbox, request: Watch) -> None:
+async def watch_machine(context: ServiceContext, outbox: ReplyQueue, request: Watch) -> None:
     """Send what the state machine's subscription yields, until it ends.
 
     Raises:
@@ -36,7 +36,7 @@ async def watch_machine(context: ServiceContext, outbox: Outbox, request: Watch)
             await outbox.room()
 
 
-async def watch_node(context: ServiceContext, outbox: Outbox, request: WatchStatus) -> None:
+async def watch_node(context: ServiceContext, outbox: ReplyQueue, request: WatchStatus) -> None:
     """Send the node's status whenever it changed, and its role changes at once, until it dies."""
     interval_s = max(request.interval_s, context.limits.watch_interval_min_s)
     async with context.node.events() as stream, trio.open_nursery() as nursery:
@@ -46,7 +46,7 @@ async def watch_node(context: ServiceContext, outbox: Outbox, request: WatchStat
 
 
 async def _send_statuses(
-    context: ServiceContext, outbox: Outbox, request_id: int, interval_s: float
+    context: ServiceContext, outbox: ReplyQueue, request_id: int, interval_s: float
 ) -> None:
     """The present status, then each that differs from the last one sent; not too often."""
     last: Status | None = None
@@ -68,7 +68,7 @@ def _is_news(last: Status | None, status: Status) -> bool:
 
 
 async def _send_roles(
-    context: ServiceContext, stream: EventStream, outbox: Outbox, request_id: int
+    context: ServiceContext, stream: EventStream, outbox: ReplyQueue, request_id: int
 ) -> None:
     async for event in stream:
         if isinstance(event, RoleChanged):

@@ -1,4 +1,4 @@
-"""Applier: one node's state machine, fed with what is committed, as `trioraft.applying` does it.
+"""Applier: one node's state machine, fed with what is committed, as `node.applying` does it.
 
 Rules of this file: work is done in its order; a snapshot is taken of a state as it is between two
 entries, and written beside the entries that go on being applied.

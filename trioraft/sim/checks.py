@@ -24,7 +24,15 @@ from ..core.messages import (
 )
 from ..core.progress import Progress
 from ..core.raft import Raft
-from ..core.types import Configuration, Entry, EntryKind, HardState, LogIndex, NodeId, Term
+from ..core.types import (
+    Configuration,
+    Entry,
+    EntryKind,
+    HardState,
+    LogIndex,
+    NodeId,
+    Term,
+)
 from .disk import Disk
 
 

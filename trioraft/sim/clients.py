@@ -18,14 +18,14 @@ import attrs
 
 from ..core.errors import InvariantViolation, RaftError, SessionExpired
 from ..core.types import NodeId
-from ..sessions import CLIENT_ID_BYTES, encode_command, encode_open
+from ..machines.sessions import CLIENT_ID_BYTES, encode_command, encode_open
 from .agenda import Agenda
 from .draw import Draw
 from .faults import Kind
-from .machine import CAS, GET, PUT, Operation, encode_operation
-from .network import Weather
-from .outcomes import Call
-from .recording import Recording
+from .machine import CAS, GET, PUT, RegisterOperation, encode_operation
+from .network import LinkFault
+from .outcomes import ClientCall
+from .recording import RunRecording
 from .server import Reply, Request
 
 ROUND_S: Final = (0.0005, 0.003)
@@ -37,21 +37,21 @@ Ask = Callable[[NodeId, Request], None]
 
 
 @attrs.define(eq=False)
-class Crowd:
+class ClientPool:
     """What all clients share: what they may ask for, and whom."""
 
     agenda: Agenda
-    recording: Recording
+    recording: RunRecording
     draw: Draw
     ask: Ask
     """Hand a request to a node, if it lives."""
-    weather: list[Weather] = attrs.field(factory=list)
+    weather: list[LinkFault] = attrs.field(factory=list)
     """Faults on the way between clients and nodes."""
-    history: list[Call] = attrs.field(factory=list)
+    history: list[ClientCall] = attrs.field(factory=list)
     completed: int = 0
     numbers: count[int] = attrs.field(factory=lambda: count(1))
 
-    def history_of(self, client: int) -> list[Call]:
+    def history_of(self, client: int) -> list[ClientCall]:
         """What one client saw."""
         return [call for call in self.history if call.client == client]
 
@@ -64,10 +64,10 @@ class Crowd:
         return False
 
 
-class Client:
+class SimulatedClient:
     """One of them."""
 
-    def __init__(self, number: int, crowd: Crowd, seed: int, nodes: Sequence[NodeId]) -> None:
+    def __init__(self, number: int, crowd: ClientPool, seed: int, nodes: Sequence[NodeId]) -> None:
         self._number = number
         self._crowd = crowd
         self._rng = random.Random(f"{seed} client {number}")
@@ -78,7 +78,7 @@ class Client:
         self._request: Request | None = None
         self._call: int | None = None  # its place in the history
         self._attempts = 0
-        self._queue: list[Operation] = []
+        self._queue: list[RegisterOperation] = []
         self._is_retired = False
 
     # -- what it wants ---------------------------------------------------------------------
@@ -88,7 +88,7 @@ class Client:
         identity = self._rng.randbytes(CLIENT_ID_BYTES)
         self._open(Request(next(self._crowd.numbers), encode_open(identity), reply=self._on_reply))
 
-    def will(self, *operations: Operation) -> None:
+    def will(self, *operations: RegisterOperation) -> None:
         """Do these next, before anything else."""
         self._queue.extend(operations)
 
@@ -108,22 +108,22 @@ class Client:
             operation, barrier = self._choose()
             self._invoke(operation, barrier=barrier)
 
-    def _choose(self) -> tuple[Operation, bool]:
+    def _choose(self) -> tuple[RegisterOperation, bool]:
         rng, draw = self._rng, self._crowd.draw
         number, key = next(self._crowd.numbers), rng.randrange(draw.keys)
         if rng.random() < draw.reads:
-            return Operation(number, GET, key), rng.random() < draw.barrier_reads
+            return RegisterOperation(number, GET, key), rng.random() < draw.barrier_reads
         if rng.random() < 0.7:
-            return Operation(number, PUT, key, argument=number), False
+            return RegisterOperation(number, PUT, key, argument=number), False
         # Some of these meet their value: the last ones written are not far back.
         expected = max(0, number - rng.randint(1, 2 * draw.clients))
-        return Operation(number, CAS, key, argument=number, expected=expected), False
+        return RegisterOperation(number, CAS, key, argument=number, expected=expected), False
 
-    def _invoke(self, operation: Operation, *, barrier: bool) -> None:
+    def _invoke(self, operation: RegisterOperation, *, barrier: bool) -> None:
         crowd = self._crowd
         self._call = len(crowd.history)
         crowd.history.append(
-            Call(
+            ClientCall(
                 self._number,
                 operation.key,
                 operation.kind,

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from ..core.errors import ConfigError
-from .outcomes import Outcome, RunOptions
+from .outcomes import RunOptions, RunOutcome
 from .spread import in_chunks, run_chunk
 
 CHUNKS_AHEAD: Final = 4
@@ -19,7 +19,9 @@ CHUNKS_AHEAD: Final = 4
 CONNECT_TIMEOUT: Final = "10s"
 
 
-def over_dask(seeds: range, *, tier: int, options: RunOptions, address: str) -> Iterator[Outcome]:
+def over_dask(
+    seeds: range, *, tier: int, options: RunOptions, address: str
+) -> Iterator[RunOutcome]:
     """Outcomes of all seeds, from the workers of an existing Dask cluster.
 
     Raises:

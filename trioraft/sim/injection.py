@@ -13,18 +13,23 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from ..core.errors import ConfigError, ConfigurationConflict, NotLeader, TransferFailed
+from ..core.errors import (
+    ConfigError,
+    ConfigurationConflict,
+    NotLeader,
+    TransferFailed,
+)
 from ..core.membership import AddLearner, Change, ChangeVoters, Remove
 from ..core.raft import Raft
 from ..core.types import NodeId
 from .agenda import Agenda
-from .clients import Crowd
+from .clients import ClientPool
 from .disk import Fate
 from .draw import Draw
 from .faults import EVERYONE, LEADER, Fault, Kind
-from .network import Network, Pair, Weather
+from .network import LinkFault, Pair, SimulatedNetwork
 from .process import Process
-from .recording import Recording
+from .recording import RunRecording
 
 MUTED_AFTER_CHANGE: Final = 0.25
 """How often a leader is heard no more once it has begun a change of members."""
@@ -33,16 +38,16 @@ SPREAD_S: Final = 0.01
 """Nodes that all crash do so within this long."""
 
 
-class Injection:
+class FaultInjection:
     """The hand that makes things go wrong."""
 
     def __init__(
         self,
         processes: Mapping[NodeId, Process],
-        crowd: Crowd,
-        network: Network,
+        crowd: ClientPool,
+        network: SimulatedNetwork,
         agenda: Agenda,
-        recording: Recording,
+        recording: RunRecording,
         draw: Draw,
     ) -> None:
         self._processes = processes
@@ -130,7 +135,7 @@ class Injection:
         victim = fault.victim
         if victim == LEADER:
             victim = self._victim(fault).node_id
-        weather = Weather(fault.kind, fault.level, victim, fault.rng())
+        weather = LinkFault(fault.kind, fault.level, victim, fault.rng())
         self._network.weather.append(weather)
         self._then(fault.lasts_s, self._network.weather.remove, weather)
 
@@ -289,7 +294,7 @@ class Injection:
         self._victim(fault).jump_clock(fault.level)
 
     def _lose_clients(self, fault: Fault) -> None:
-        weather = Weather(fault.kind, fault.level, EVERYONE, fault.rng())
+        weather = LinkFault(fault.kind, fault.level, EVERYONE, fault.rng())
         self._crowd.weather.append(weather)
         self._then(fault.lasts_s, self._crowd.weather.remove, weather)
 

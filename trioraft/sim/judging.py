@@ -9,26 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ..testing.linearizability import (
-    KeyValue,
-    Operation,
-    OperationOutcome,
-    check_linearizable,
-)
+from ..testing.linearizability import KeyValue, Operation, OperationOutcome, check_linearizable
 from .machine import CAS, GET
-from .outcomes import OPEN_S, Call
+from .outcomes import OPEN_S, ClientCall
 
 PATIENCE_S: Final = 30.0
 """A check that takes longer has not passed."""
 
 
-def check_history(history: Sequence[Call]) -> str | None:
+def check_history(history: Sequence[ClientCall]) -> str | None:
     """What is wrong with this history; None if it is linearizable."""
     result = check_linearizable(list(operations_of(history)), KeyValue(), PATIENCE_S)
     return None if result else str(result)
 
 
-def operations_of(history: Sequence[Call]) -> Iterator[Operation]:
+def operations_of(history: Sequence[ClientCall]) -> Iterator[Operation]:
     """The same for the checker: a register that holds 0 is a key that is not there."""
     for call in history:
         is_open = call.completed_s == OPEN_S
@@ -42,7 +37,7 @@ def operations_of(history: Sequence[Call]) -> Iterator[Operation]:
         )
 
 
-def _call(call: Call) -> object:
+def _call(call: ClientCall) -> object:
     key = str(call.key)
     if call.kind == GET:
         return KeyValue.Get(key)
@@ -51,7 +46,7 @@ def _call(call: Call) -> object:
     return KeyValue.Put(key, call.argument)
 
 
-def _result(call: Call) -> object:
+def _result(call: ClientCall) -> object:
     if call.kind == GET:
         return call.result or None
     return bool(call.result) if call.kind == CAS else None

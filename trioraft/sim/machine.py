@@ -2,7 +2,7 @@
 
 Rules of this file:
 
-* What is tested is what ships: sessions are `trioraft.sessions`, and stand in every snapshot.
+* What is tested is what ships: sessions are `machines.sessions`, and stand in every snapshot.
 * Each operation has a number of its own, so that it is seen if one is carried out twice.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from ..core.types import LogIndex
-from ..sessions import SessionMachine
+from ..machines.sessions import SessionMachine
 
 GET: Final = "get"
 PUT: Final = "put"
@@ -24,7 +24,7 @@ OnExecuted: TypeAlias = Callable[[int, LogIndex], None]
 """Told the number of an operation and the index at which it is carried out."""
 
 
-class Operation(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class RegisterOperation(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a client wants done with one register."""
 
     number: int
@@ -36,11 +36,11 @@ class Operation(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Operation).decode
+_decode = msgspec.msgpack.Decoder(RegisterOperation).decode
 _decode_state = msgspec.msgpack.Decoder(dict[int, int]).decode
 
 
-def encode_operation(operation: Operation) -> bytes:
+def encode_operation(operation: RegisterOperation) -> bytes:
     """As it stands in a command."""
     return _encode(operation)
 

@@ -19,7 +19,7 @@ from ..core.messages import Message
 from ..core.types import NodeId
 from .agenda import Agenda
 from .faults import EVERYONE, Kind
-from .recording import Recording
+from .recording import RunRecording
 
 Pair: TypeAlias = tuple[NodeId, NodeId]
 """Sender and receiver."""
@@ -32,7 +32,7 @@ OVERTAKEN_FACTOR_MAX: Final = 20.0
 
 
 @attrs.define(eq=False)
-class Weather:
+class LinkFault:
     """What is wrong with some links for a while."""
 
     kind: Kind
@@ -53,13 +53,13 @@ class _Link:
     last_arrival_s: float = 0.0
 
 
-class Network:
+class SimulatedNetwork:
     """Carries messages between nodes."""
 
     def __init__(
         self,
         agenda: Agenda,
-        recording: Recording,
+        recording: RunRecording,
         seed: int,
         nodes: Iterable[NodeId],
         delay_s: tuple[float, float],
@@ -69,7 +69,7 @@ class Network:
         self._recording = recording
         self._deliver = deliver
         self._delay_s, self._spread_s = delay_s[0], delay_s[1] - delay_s[0]
-        self.weather: list[Weather] = []
+        self.weather: list[LinkFault] = []
         ids = tuple(nodes)
         self._links = {
             (a, b): _Link(random.Random(f"{seed} link {a} {b}")) for a in ids for b in ids if a != b

@@ -19,7 +19,7 @@ OPEN_S: Final = float("inf")
 
 
 @attrs.frozen
-class Call:
+class ClientCall:
     """One operation of a client, as the client saw it. The values are those of one register."""
 
     client: int
@@ -54,7 +54,7 @@ class ScheduledFault:
     text: str
 
 
-HistoryCheck: TypeAlias = Callable[[Sequence[Call]], str | None]
+HistoryCheck: TypeAlias = Callable[[Sequence[ClientCall]], str | None]
 """Says what is wrong with a history, or None. A function of a module, so that it can travel."""
 
 
@@ -73,7 +73,7 @@ class RunOptions:
 
 
 @attrs.frozen
-class Outcome:
+class RunOutcome:
     """What came of a run."""
 
     seed: int
@@ -102,11 +102,11 @@ class Outcome:
     cpu_s: float = attrs.field(eq=False)
     """Processor time that the run took."""
     trace: tuple[TraceLine, ...] = attrs.field(default=(), repr=False)
-    history: tuple[Call, ...] = attrs.field(default=(), repr=False)
+    history: tuple[ClientCall, ...] = attrs.field(default=(), repr=False)
 
 
 class RunSeed(Protocol):
     """What a tier is: one seed in, one outcome out. It raises nothing that the run brought."""
 
-    def __call__(self, seed: int, options: RunOptions) -> Outcome:
+    def __call__(self, seed: int, options: RunOptions) -> RunOutcome:
         """Run one seed."""

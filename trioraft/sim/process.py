@@ -36,7 +36,7 @@ LATE_S: Final = 1e-6
 READ_CHUNK_S: Final = 0.0005
 SENDING_PATIENCE: Final = 4
 """So many times as many entries make a node take a snapshot while it sends one, as in
-`trioraft.applying`."""
+`trioraft.node.applying`."""
 HINT_S: Final = 0.001
 """After about that long a peer notices that a connection closed."""
 

@@ -24,7 +24,7 @@ TRACE_LINES_MAX: Final = 400_000
 
 
 @final
-class Recording:
+class RunRecording:
     """Everything that is remembered of a run."""
 
     def __init__(self, agenda: Agenda, *, traced: bool) -> None:

@@ -19,9 +19,9 @@ from typing import Final
 from ..core.types import Configuration, NodeId
 from .disk import Fate
 from .draw import Draw
-from .network import Network
+from .network import SimulatedNetwork
 from .process import Process
-from .recording import Recording
+from .recording import RunRecording
 
 WAYS: Final = ("down", "cut off", "deaf", "mute", "no room", "as it is")
 """What may become of a node that is not healed."""
@@ -37,8 +37,8 @@ RECOVERY_TIMEOUTS_MAX: Final = 100
 
 def heal(
     processes: Mapping[NodeId, Process],
-    network: Network,
-    recording: Recording,
+    network: SimulatedNetwork,
+    recording: RunRecording,
     draw: Draw,
     rng: random.Random,
 ) -> tuple[tuple[NodeId, ...], bool]:
@@ -103,7 +103,11 @@ def _make_whole(process: Process) -> None:
 
 
 def _break(
-    process: Process, network: Network, others: list[NodeId], draw: Draw, rng: random.Random
+    process: Process,
+    network: SimulatedNetwork,
+    others: list[NodeId],
+    draw: Draw,
+    rng: random.Random,
 ) -> bool:
     """As it is, or worse; returns whether it can lead no more.
 

@@ -13,14 +13,14 @@ from typing import Any
 import attrs
 
 from .faults import Kind
-from .outcomes import Outcome
+from .outcomes import RunOutcome
 
 
 @attrs.frozen
-class Failure:
+class FailureReport:
     """A failing seed, and what was found out about it."""
 
-    outcome: Outcome
+    outcome: RunOutcome
     command: str
     """Repeats it, with the shrunk schedule."""
     shrunk: tuple[int, ...] | None
@@ -49,7 +49,7 @@ class Summary:
     injected: Counter[str] = attrs.field(factory=Counter)
     """How often each kind happened."""
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: RunOutcome) -> None:
         """One more seed."""
         self.seeds += 1
         self.failed += outcome.failure is not None
@@ -95,7 +95,7 @@ class Summary:
         return plain
 
 
-def failure_lines(failure: Failure) -> Iterator[str]:
+def failure_lines(failure: FailureReport) -> Iterator[str]:
     """A failing seed, for people."""
     outcome = failure.outcome
     yield f"seed {outcome.seed} FAILED: {outcome.failure}"
@@ -111,7 +111,7 @@ def failure_lines(failure: Failure) -> Iterator[str]:
     yield f"  replay: {failure.command}"
 
 
-def failure_json(failure: Failure) -> dict[str, Any]:
+def failure_json(failure: FailureReport) -> dict[str, Any]:
     """A failing seed, for programs."""
     return {
         **outcome_json(failure.outcome),
@@ -123,7 +123,7 @@ def failure_json(failure: Failure) -> dict[str, Any]:
     }
 
 
-def outcome_json(outcome: Outcome) -> dict[str, Any]:
+def outcome_json(outcome: RunOutcome) -> dict[str, Any]:
     """A seed in short, for programs."""
     names = ("seed", "tier", "failure", "failure_kind", "delivered", "commits", "elections")
     more = ("operations", "virtual_s", "recovery_timeouts", "digest", "injected")

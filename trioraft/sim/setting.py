@@ -19,8 +19,8 @@ from .agenda import Agenda
 from .checks import Checks
 from .disk import Disk
 from .draw import Draw
-from .network import Network
-from .recording import Recording
+from .network import SimulatedNetwork
+from .recording import RunRecording
 
 
 class MakeCore(Protocol):
@@ -46,8 +46,8 @@ class Setting:
     seed: int
     draw: Draw
     agenda: Agenda
-    recording: Recording
-    network: Network
+    recording: RunRecording
+    network: SimulatedNetwork
     checks: Checks
     make_core: MakeCore
     sessions_max: int = 64

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from .outcomes import Outcome, RunOptions, RunSeed
+from .outcomes import RunOptions, RunOutcome, RunSeed
 
 RUNS_MAX: Final = 400
 """How often a seed is run again to shrink its schedule."""
@@ -89,7 +89,7 @@ def _first_that_fails(
 
 
 def shrink(
-    outcome: Outcome, run_seed: RunSeed, options: RunOptions, *, runs_max: int = RUNS_MAX
+    outcome: RunOutcome, run_seed: RunSeed, options: RunOptions, *, runs_max: int = RUNS_MAX
 ) -> tuple[int, ...]:
     """The fewest faults with which this failing seed fails in the same way.
 

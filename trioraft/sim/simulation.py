@@ -22,16 +22,16 @@ from ..core.raft import Raft
 from ..core.types import NodeId
 from .agenda import Agenda
 from .checks import Checks
-from .clients import Client, Crowd
+from .clients import ClientPool, SimulatedClient
 from .disk import Disk
 from .draw import Draw, draw
 from .faults import Fault
-from .injection import Injection
-from .machine import GET, PUT, Operation
-from .network import Network
-from .outcomes import Outcome, RunOptions, ScheduledFault
+from .injection import FaultInjection
+from .machine import GET, PUT, RegisterOperation
+from .network import SimulatedNetwork
+from .outcomes import RunOptions, RunOutcome, ScheduledFault
 from .process import HINT_S, Process
-from .recording import Recording
+from .recording import RunRecording
 from .recovery import (
     RECOVERY_TIMEOUTS_MAX,
     STEADY_TERMS_MAX,
@@ -53,7 +53,7 @@ class NotAliveError(InvariantViolation):
     """Nothing is wrong but that nothing moves."""
 
 
-class HistoryError(InvariantViolation):
+class WrongHistoryError(InvariantViolation):
     """What the clients saw cannot be."""
 
 
@@ -72,11 +72,11 @@ class Simulation:
         self.options = options
         self.draw: Draw = draw(seed, options.nodes)
         self.agenda = Agenda()
-        self.recording = Recording(self.agenda, traced=options.traced)
+        self.recording = RunRecording(self.agenda, traced=options.traced)
         nodes = self.draw.nodes
         disks = {node: make_disk() for node in nodes}
         self.checks = Checks(disks)
-        self.network = Network(
+        self.network = SimulatedNetwork(
             self.agenda, self.recording, seed, nodes, self.draw.delay_s, self._deliver
         )
         setting = Setting(
@@ -85,11 +85,11 @@ class Simulation:
         self.processes = {node: Process(node, setting, disks[node]) for node in nodes}
         for process in self.processes.values():
             process.on_death = self._tell_of_death
-        self.crowd = Crowd(self.agenda, self.recording, self.draw, self._ask)
+        self.crowd = ClientPool(self.agenda, self.recording, self.draw, self._ask)
         self.clients = [
-            Client(number, self.crowd, seed, nodes) for number in range(self.draw.clients)
+            SimulatedClient(number, self.crowd, seed, nodes) for number in range(self.draw.clients)
         ]
-        self.injection = Injection(
+        self.injection = FaultInjection(
             self.processes, self.crowd, self.network, self.agenda, self.recording, self.draw
         )
         self.recovery_s = 0.0
@@ -132,10 +132,10 @@ class Simulation:
         self.crowd.weather.clear()
         healed, is_steady = heal(self.processes, self.network, self.recording, self.draw, self._rng)
         begun_s = self.agenda.now
-        last = Client(len(self.clients), self.crowd, self.seed, self.draw.nodes)
+        last = SimulatedClient(len(self.clients), self.crowd, self.seed, self.draw.nodes)
         last.will(
-            Operation(next(self.crowd.numbers), PUT, 0, argument=LAST_VALUE),
-            Operation(next(self.crowd.numbers), GET, 0),
+            RegisterOperation(next(self.crowd.numbers), PUT, 0, argument=LAST_VALUE),
+            RegisterOperation(next(self.crowd.numbers), GET, 0),
         )
         last.retire()
         last.begin()
@@ -204,7 +204,7 @@ class Simulation:
         check = self.options.check_history
         problem = None if check is None else check(self.crowd.history)
         if problem is not None:
-            raise HistoryError(problem)
+            raise WrongHistoryError(problem)
 
     def _states(self) -> str:
         return "; ".join(process.state() for process in self.processes.values())
@@ -234,7 +234,7 @@ def run_seed(
     *,
     make_core: MakeCore = Raft,
     make_disk: MakeDisk = Disk,
-) -> Outcome:
+) -> RunOutcome:
     """Run one seed of tier 1.
 
     Args:
@@ -256,7 +256,7 @@ def run_seed(
         simulation.recording.remark(failure)
     recording, drawn = simulation.recording, simulation.draw
     timeout_s = drawn.timing.election_timeout_s[1]
-    return Outcome(
+    return RunOutcome(
         seed=seed,
         tier=TIER,
         failure=failure,

@@ -19,14 +19,14 @@ from typing import Final
 
 import attrs
 
-from .outcomes import Outcome, RunOptions
+from .outcomes import RunOptions, RunOutcome
 from .tiers import run_seed_of
 
 CHUNK_MAX: Final = 16
 """Seeds that a process takes at a time."""
 
 
-def run_chunk(seeds: range, *, tier: int, options: RunOptions) -> list[Outcome]:
+def run_chunk(seeds: range, *, tier: int, options: RunOptions) -> list[RunOutcome]:
     """A stretch of seeds, one after the other."""
     run_seed = run_seed_of(tier)
     return [attrs.evolve(run_seed(seed, options), trace=(), history=()) for seed in seeds]
@@ -39,7 +39,9 @@ def in_chunks(seeds: range, jobs: int) -> Iterator[range]:
         yield seeds[start : start + size]
 
 
-def over_processes(seeds: range, *, tier: int, options: RunOptions, jobs: int) -> Iterator[Outcome]:
+def over_processes(
+    seeds: range, *, tier: int, options: RunOptions, jobs: int
+) -> Iterator[RunOutcome]:
     """Outcomes of all seeds, from so many processes; from this one if `jobs` is 1."""
     run = partial(run_chunk, tier=tier, options=options)
     if jobs == 1:
@@ -51,7 +53,7 @@ def over_processes(seeds: range, *, tier: int, options: RunOptions, jobs: int) -
             yield from outcomes
 
 
-def differing_elsewhere(outcomes: Sequence[Outcome], options: RunOptions) -> list[int]:
+def differing_elsewhere(outcomes: Sequence[RunOutcome], options: RunOptions) -> list[int]:
     """Run these again in another process with another hash seed; returns the seeds whose runs were
     not the same, byte for byte."""
     with _other_hash_seed(), multiprocessing.get_context("spawn").Pool(1, _ignore_ctrl_c) as pool:
@@ -60,7 +62,7 @@ def differing_elsewhere(outcomes: Sequence[Outcome], options: RunOptions) -> lis
     return [a.seed for a, b in zip(outcomes, again, strict=True) if a.digest != b.digest]
 
 
-def _run_again(seeds: range, tier: int, options: RunOptions) -> Outcome:
+def _run_again(seeds: range, tier: int, options: RunOptions) -> RunOutcome:
     return run_chunk(seeds, tier=tier, options=options)[0]
 
 

@@ -9,16 +9,16 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from ..raftlog import Run, WallClock, run_name
-from .outcomes import Outcome, TraceLine
+from ..logs.raftlog import RaftlogRun, WallClock, run_name
+from .outcomes import RunOutcome, TraceLine
 
 EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """When every simulation begins."""
 
 
-def raftlog_lines(outcome: Outcome) -> Iterator[str]:
+def raftlog_lines(outcome: RunOutcome) -> Iterator[str]:
     """The run, line by line: header, entries, status."""
-    run = Run(run_name(f"sim tier {outcome.tier} seed {outcome.seed}"), clock=_clock())
+    run = RaftlogRun(run_name(f"sim tier {outcome.tier} seed {outcome.seed}"), clock=_clock())
     yield run.header()
     for line in _in_order(outcome.trace):
         if isinstance(line.what, str):

@@ -1,4 +1,4 @@
-"""Writer: one node's durable writes, one at a time, as `trioraft.persistence` does them.
+"""Writer: one node's durable writes, one at a time, as `trioraft.node.persistence` does them.
 
 Rules of this file:
 

@@ -33,7 +33,14 @@ from .log_loading import (
     LoadedLog,
     meta_row,
 )
-from .records import PAGE_BYTES, RECORD_BYTES_MAX, Record, Row, from_row, to_rows
+from .records import (
+    PAGE_BYTES,
+    RECORD_BYTES_MAX,
+    Row,
+    StoredWrite,
+    from_row,
+    to_rows,
+)
 
 WAL_BYTES_MAX = 4 * 1024 * 1024
 """How long the write-ahead log grows before it is copied into the database. Copying 4 MiB takes
@@ -80,7 +87,7 @@ def create_database(path: Path, identity: Identity) -> None:
         for key, value in (("format", FORMAT_VERSION), ("identity", identity), ("base", Base())):
             connection.execute(_SET_META, meta_row(key, value))
         # The hard state is never missing: a record that says "new" is there from the start.
-        connection.executemany(_INSERT, to_rows(Record(1, HardState(), None, ()), 0))
+        connection.executemany(_INSERT, to_rows(StoredWrite(1, HardState(), None, ()), 0))
         connection.execute("COMMIT")
     descriptor = os.open(draft, os.O_RDWR)
     try:
@@ -168,7 +175,7 @@ class LogDatabase:
             replace_from: as there.
             notices: what the next opening shall say, in the same transaction; None: as before.
         """
-        record = Record(
+        record = StoredWrite(
             self._ends.last_record + 1,
             self._hard_state if hard_state is None else hard_state,
             replace_from,
@@ -259,7 +266,7 @@ class LogDatabase:
         """Empty the log; it goes on after a base that it never held."""
         first_record = self._ends.last_record + 1
         base = Base(base_index, base_term, first_record)
-        rows = list(to_rows(Record(first_record, self._hard_state, None, ()), base_index))
+        rows = list(to_rows(StoredWrite(first_record, self._hard_state, None, ()), base_index))
         connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")

@@ -35,7 +35,7 @@ class _Snapshot:
 
 
 @attrs.define
-class _Transfer:
+class _MemoryTransfer:
     """A snapshot that is being received."""
 
     meta: SnapshotMeta
@@ -63,7 +63,7 @@ class MemoryStorage:
         self._base_term: Term = 0
         self._entries: list[Entry] = []
         self._snapshots: list[_Snapshot] = []  # by index, the newest last
-        self._transfer: _Transfer | None = None
+        self._transfer: _MemoryTransfer | None = None
 
     @property
     def _last_index(self) -> LogIndex:
@@ -183,7 +183,7 @@ class MemoryStorage:
         if transfer is None or transfer.meta != meta:
             if offset != 0:
                 return 0
-            transfer = self._transfer = _Transfer(meta)
+            transfer = self._transfer = _MemoryTransfer(meta)
         content = transfer.content
         if offset == len(content) and offset + len(data) <= meta.size_bytes:
             content += data

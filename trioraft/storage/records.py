@@ -34,7 +34,7 @@ _CRC_SLICE_BYTES = 5 * 1024
 thread takes 5 ms; a slice takes 2 µs."""
 
 
-class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class StoredWrite(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What one append wrote. Fields are only ever appended, with a default."""
 
     number: int
@@ -48,7 +48,7 @@ Row: TypeAlias = tuple[int, int | None, int, int, bytes]
 """Number, first_index, last index of the log after it, CRC-32, Record in msgpack."""
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Record)
+_decoder = msgspec.msgpack.Decoder(StoredWrite)
 
 
 def checksum(data: bytes) -> int:
@@ -62,7 +62,7 @@ def checksum(data: bytes) -> int:
     return crc
 
 
-def to_rows(record: Record, last_index: LogIndex) -> Iterator[Row]:
+def to_rows(record: StoredWrite, last_index: LogIndex) -> Iterator[Row]:
     """The row for a record; more than one if it is too long for one.
 
     Args:
@@ -79,7 +79,7 @@ def to_rows(record: Record, last_index: LogIndex) -> Iterator[Row]:
         entries = part.entries
         if len(payload) > RECORD_BYTES_MAX and len(entries) > 1:
             half = len(entries) // 2
-            rest = Record(0, part.hard_state, entries[half].index, entries[half:])
+            rest = StoredWrite(0, part.hard_state, entries[half].index, entries[half:])
             waiting += [rest, msgspec.structs.replace(part, entries=entries[:half])]
             continue
         if part.first_index is not None:
@@ -88,7 +88,7 @@ def to_rows(record: Record, last_index: LogIndex) -> Iterator[Row]:
         number += 1
 
 
-def from_row(row: Row, file: str, previous_index: LogIndex) -> Record:
+def from_row(row: Row, file: str, previous_index: LogIndex) -> StoredWrite:
     """The record in a row, checked.
 
     Args:

@@ -35,7 +35,7 @@ class Description(msgspec.Struct, frozen=True, array_like=True):
 
 
 @attrs.frozen
-class Header:
+class SnapshotHeader:
     """A header that was read."""
 
     description: Description
@@ -59,7 +59,7 @@ def encode_header(description: Description) -> bytes:
     return (fixed + body).ljust(total, b"\0")
 
 
-def read_header(file: BinaryIO, name: str) -> Header:
+def read_header(file: BinaryIO, name: str) -> SnapshotHeader:
     """Read a header from the beginning of a file, and leave the file at the content.
 
     Raises:
@@ -84,4 +84,4 @@ def read_header(file: BinaryIO, name: str) -> Header:
         description = msgspec.msgpack.decode(body, type=Description)
     except msgspec.DecodeError as error:
         raise CorruptStorage(f"{name}: the header cannot be decoded: {error}") from error
-    return Header(description, total)
+    return SnapshotHeader(description, total)

@@ -19,17 +19,17 @@ from typing import Any, Literal, TypeAlias, final
 import attrs
 import trio
 
-from ..background import running_beside
 from ..core.config import Limits, Timing
 from ..core.errors import NodeDead, NotLeader, ProposalDropped
 from ..core.quorum import majority
 from ..core.types import Address, LogIndex, NodeId, Role, Term
-from ..logs import EventLogger, current_sink, sink_logger
-from ..node import Node, open_node
-from ..state_machine import StateMachine
+from ..logs.loggers import EventLogger, current_sink, sink_logger
+from ..member.state_machine import StateMachine
+from ..node.node import Node, open_node
+from ..tasks.background import running_beside
 from .collisions import CollidingRandom
 from .command_log import CommandLog as CommandLog
-from .networks import Network, network_of
+from .networks import ClusterNetwork, network_of
 from .storages import StorageKind, Storages
 
 MachineFactory: TypeAlias = Callable[[], StateMachine]
@@ -62,7 +62,7 @@ class Cluster:
         limits: Limits,
         seed: int,
         machine: MachineFactory,
-        network: Network,
+        network: ClusterNetwork,
         storages: Storages,
         collisions: bool,
         loses_messages: bool,

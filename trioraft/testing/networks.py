@@ -31,7 +31,7 @@ class _Carrier(Protocol):
 
 
 @final
-class Network:
+class ClusterNetwork:
     """A carrier, and the scissors for it."""
 
     def __init__(self, carrier: _Carrier) -> None:
@@ -87,20 +87,20 @@ def network_of(
     seed: int,
     unreliable: bool,
     delay_s: tuple[float, float],
-) -> Iterator[Network]:
+) -> Iterator[ClusterNetwork]:
     """A network of the kind asked for; its ports are given back at the end."""
     if kind == "tcp":
         if unreliable:
             raise ConfigError('unreliable=True needs network="memory": TCP loses no messages')
         loopback = _Loopback(size, seed=seed)
         try:
-            yield Network(loopback)
+            yield ClusterNetwork(loopback)
         finally:
             loopback.close()
         return
     if kind != "memory":
         raise ConfigError(f'network is {kind!r}; give "memory" or "tcp"')
-    yield Network(
+    yield ClusterNetwork(
         MemoryNetwork(
             random.Random(f"{seed}/network"),
             delay_s,

@@ -26,8 +26,8 @@ from typing import Final
 
 import pytest
 
-from ..logs import Raftlog, open_raftlog, use_sink
-from ..raftlog import Run
+from ..logs.loggers import Raftlog, open_raftlog, use_sink
+from ..logs.raftlog import RaftlogRun
 
 _WRITER_NAME: Final = "trioraft-raftlog-writer"
 
@@ -99,7 +99,7 @@ class _Writer:
         self._pages = pages
         self._said = ""
         self._raftlog: Raftlog | None = None
-        self._run: Run | None = None
+        self._run: RaftlogRun | None = None
         self._resources = ExitStack()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

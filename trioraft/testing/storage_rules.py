@@ -9,7 +9,15 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias, final
 
 from ..core.errors import StorageError
-from ..core.types import Configuration, Entry, EntryKind, HardState, LogIndex, Recovered, Term
+from ..core.types import (
+    Configuration,
+    Entry,
+    EntryKind,
+    HardState,
+    LogIndex,
+    Recovered,
+    Term,
+)
 from ..storage.base import Storage
 
 StorageFactory: TypeAlias = Callable[[], Storage]

@@ -12,7 +12,13 @@ import msgspec
 
 from ..core.errors import SnapshotGone
 from ..core.types import HardState, SnapshotMeta
-from .storage_rules import StorageBench, StorageRuleBroken, configuration, entries, expect
+from .storage_rules import (
+    StorageBench,
+    StorageRuleBroken,
+    configuration,
+    entries,
+    expect,
+)
 from .storage_rules import expect_refusal as refused
 
 _CONTENT = bytes(range(256)) * 5000

@@ -2,8 +2,8 @@
 
 Rules of this file:
 
-* The dialer says `Hello`; the listener answers with one `HelloReply`. Until then nothing else is
-  read, so no term of a stranger is ever looked at.
+* The dialer says `PeerHello`; the listener answers with one `HelloReply`. Until then nothing else
+  is read, so no term of a stranger is ever looked at.
 * Whoever is of this cluster, means us and is who it says is let in, also if we have not heard of
   it: a node that joins knows nobody, and one that was removed must be told.
 * A refusal names what was expected and what came, and the dialer is told: its log explains itself.
@@ -38,7 +38,7 @@ _SHOWN_CHARS_MAX = 64
 _REASON_CHARS_MAX = 512
 
 
-class Hello(msgspec.Struct, frozen=True, array_like=True):
+class PeerHello(msgspec.Struct, frozen=True, array_like=True):
     """The dialer's first frame."""
 
     magic: str
@@ -60,7 +60,7 @@ class HelloReply(msgspec.Struct, frozen=True, array_like=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_hello_decoder = msgspec.msgpack.Decoder(Hello)
+_hello_decoder = msgspec.msgpack.Decoder(PeerHello)
 _reply_decoder = msgspec.msgpack.Decoder(HelloReply)
 
 
@@ -68,7 +68,7 @@ def encode_hello(
     *, cluster_id: str, sender: NodeId, receiver: NodeId, address: Address | None = None
 ) -> bytes:
     """Return the dialer's first frame."""
-    hello = Hello(MAGIC, PROTOCOL_VERSION, cluster_id, sender, receiver, address)
+    hello = PeerHello(MAGIC, PROTOCOL_VERSION, cluster_id, sender, receiver, address)
     return frame_of(_encoder.encode(hello))
 
 
@@ -78,11 +78,11 @@ def encode_reply(refused_because: str = "") -> bytes:
     return frame_of(_encoder.encode(HelloReply(MAGIC, PROTOCOL_VERSION, reason)))
 
 
-def decode_hello(payload: bytes | bytearray) -> Hello:
+def decode_hello(payload: bytes | bytearray) -> PeerHello:
     """Return what a dialer said.
 
     Raises:
-        BadMessage: it is no `Hello` at all; nobody there would understand an answer.
+        BadMessage: it is no `PeerHello` at all; nobody there would understand an answer.
     """
     try:
         hello = _hello_decoder.decode(payload)
@@ -94,7 +94,7 @@ def decode_hello(payload: bytes | bytearray) -> Hello:
 
 
 def check_hello(
-    hello: Hello,
+    hello: PeerHello,
     *,
     cluster_id: str,
     node_id: NodeId,

@@ -5,7 +5,7 @@ Rules of this file:
 * An incoming connection is only read; the one thing ever written to it is the handshake's answer.
 * Nothing is passed on before the handshake has succeeded, and then only messages that bear the
   handshake's sender and this node's id.
-* Who is let in, and what follows from it, the `Doorkeeper` decides; it need not be a member.
+* Who is let in, and what follows from it, the `Admission` decides; it need not be a member.
 * A peer has one connection to us. A newer one replaces the older, which can only be a corpse.
 * What a stranger does costs him his connection and nobody else anything.
 """
@@ -21,11 +21,17 @@ import trio
 from ..core.errors import BadMessage
 from ..core.types import Address, NodeId
 from .base import ConnectionRejected
-from .handshake import Hello, check_hello, decode_from, decode_hello, encode_reply
+from .handshake import (
+    PeerHello,
+    check_hello,
+    decode_from,
+    decode_hello,
+    encode_reply,
+)
 from .session import RECEIVE_BYTES_MAX, Connection, Session, sentence_of
 
 
-class Doorkeeper(Protocol):
+class Admission(Protocol):
     """Who knows the peers."""
 
     def check_room(self, peer: NodeId) -> None:
@@ -61,7 +67,7 @@ class Inbound:
         doorkeeper: decides whom to admit, and is told who comes and goes.
     """
 
-    def __init__(self, session: Session, doorkeeper: Doorkeeper) -> None:
+    def __init__(self, session: Session, doorkeeper: Admission) -> None:
         self._session = session
         self._doorkeeper = doorkeeper
         self._readings: dict[NodeId, _Reading] = {}
@@ -86,7 +92,7 @@ class Inbound:
         """Tell why a connection is closed."""
         self._session.tell(ConnectionRejected(trio.current_time(), remote, peer, reason))
 
-    async def _admit(self, connection: Connection) -> Hello | None:
+    async def _admit(self, connection: Connection) -> PeerHello | None:
         """Do the handshake, and tell the owner why if it fails."""
         timeout_s = self._session.limits.handshake_timeout_s
         reason = f"it did not say who it is within {timeout_s:g} s"
@@ -100,7 +106,7 @@ class Inbound:
         self.reject(connection.remote, None, reason)
         return None
 
-    async def _handshake(self, connection: Connection) -> Hello:
+    async def _handshake(self, connection: Connection) -> PeerHello:
         session = self._session
         if session.tls is not None:
             await connection.secure(session.tls.server, server_hostname=None)
@@ -122,7 +128,7 @@ class Inbound:
         await connection.stream.send_all(encode_reply())
         return hello
 
-    async def _read_from(self, hello: Hello, connection: Connection) -> None:
+    async def _read_from(self, hello: PeerHello, connection: Connection) -> None:
         """Read an admitted connection until it ends; tell the owner how, unless we ended it."""
         peer = hello.sender
         trio.lowlevel.current_task().name = f"raft[{self._session.node_id}].inbound[{peer}]"
@@ -146,7 +152,7 @@ class Inbound:
             self.reject(connection.remote, peer, f"a frame took longer than {timeout_s:g} s")
         self._session.owner.on_peer_lost(peer)
 
-    def _take_over(self, hello: Hello, remote_host: str, reading: _Reading) -> None:
+    def _take_over(self, hello: PeerHello, remote_host: str, reading: _Reading) -> None:
         """Let a connection take the place of the peer's earlier one.
 
         Raises:

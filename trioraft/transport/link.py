@@ -26,7 +26,7 @@ import trio
 from ..core.errors import BadMessage
 from ..core.messages import Message
 from ..core.types import Address, NodeId
-from .addresses import host_port, numeric_host
+from ..net.addresses import host_port, numeric_host
 from .base import LinkDown, LinkUp, MessagesDropped
 from .codec import LENGTH_BYTES, encode_frame
 from .handshake import check_certificate, check_reply, encode_hello

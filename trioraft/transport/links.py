@@ -20,7 +20,7 @@ import trio
 
 from ..core.errors import BadMessage, ConfigError
 from ..core.types import Address, NodeId
-from .addresses import AddressRules, is_wildcard
+from ..net.addresses import AddressRules, is_wildcard
 from .base import AddressUnusable
 from .link import Link
 from .peers import PeerTable

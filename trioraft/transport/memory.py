@@ -27,7 +27,13 @@ from ..core.config import Limits
 from ..core.errors import BadMessage, ConfigError
 from ..core.messages import Message
 from ..core.types import Address, NodeId
-from .base import ConnectionRejected, Listening, MessagesDropped, TransportEvent, TransportOwner
+from .base import (
+    ConnectionRejected,
+    Listening,
+    MessagesDropped,
+    TransportEvent,
+    TransportOwner,
+)
 from .codec import LENGTH_BYTES, encode_frame
 from .handshake import decode_from
 

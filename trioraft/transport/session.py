@@ -22,10 +22,10 @@ import trio
 
 from ..core.config import Limits
 from ..core.types import Address, NodeId
+from ..net.tls import TlsContexts, certified_names
 from .base import TransportEvent, TransportOwner
 from .codec import Deframer
 from .handshake import HANDSHAKE_BYTES_MAX
-from .tls import TlsContexts, certified_names
 
 RECEIVE_BYTES_MAX = 64 * 1024
 """Bytes taken from a socket at once. Larger reads cost more than they save: malloc then maps and

@@ -27,13 +27,13 @@ from ..core.config import Limits
 from ..core.errors import ConfigError
 from ..core.messages import Message
 from ..core.types import Address, NodeId
-from .addresses import AddressRules, host_port, is_wildcard, numeric_host
+from ..net.addresses import AddressRules, host_port, is_wildcard, numeric_host
+from ..net.tls import TlsContexts, check_certifiable, contexts_of
 from .base import AddressUnusable, Listening, TransportOwner
 from .inbound import Inbound
 from .links import Links
 from .peers import PeerTable
 from .session import Connection, Session, tune_socket
-from .tls import TlsContexts, check_certifiable, contexts_of
 
 LISTEN_BACKLOG = 128
 """Connections the kernel may hold for us before we accept them."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 
-from .cluster import Cluster
+from .cluster import ClusterView
 from .findings.detectors import findings_of
 from .model import Run
 from .reading import read_lines, read_log
@@ -42,5 +42,5 @@ def analyse_lines(lines: Iterable[str], source: str) -> tuple[Run, ...]:
 
 def analysed(run: Run) -> Run:
     """The run with its statistics and findings."""
-    measured = attrs.evolve(run, statistics=statistics_of(Cluster(run)))
-    return attrs.evolve(measured, findings=findings_of(Cluster(measured)))
+    measured = attrs.evolve(run, statistics=statistics_of(ClusterView(run)))
+    return attrs.evolve(measured, findings=findings_of(ClusterView(measured)))

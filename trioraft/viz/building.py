@@ -36,15 +36,15 @@ from .mailbox import Draft, Mailbox
 from .model import (
     BrokenLine,
     CommitPoint,
-    Entry,
     Fate,
-    Leak,
+    LogEntry,
     Mark,
     MarkKind,
     Members,
     MembersPoint,
-    Node,
     NodeName,
+    NodeTrace,
+    ReportedLeak,
     Role,
     RoleSpan,
     Run,
@@ -122,11 +122,11 @@ class RunBuilder:
     def __init__(self, name: str, source: str, start_line: int) -> None:
         self.name = name
         self.status: Status | None = None
-        self.leaks: list[Leak] = []
+        self.leaks: list[ReportedLeak] = []
         self.started_at: str | None = None
         self._source = source
         self._start_line = start_line
-        self._entries: list[Entry] = []
+        self._entries: list[LogEntry] = []
         self._broken: list[BrokenLine] = []
         self._unparsed = 0
         self._nodes: dict[NodeName, _Node] = {}
@@ -168,7 +168,7 @@ class RunBuilder:
         at_s = round(max(at_s, 0.0), 6)  # microseconds: floats of a time of day have dust
         self._end_s = max(self._end_s, at_s)
         index = len(self._entries)
-        self._entries.append(Entry(line, at_s, node, text))
+        self._entries.append(LogEntry(line, at_s, node, text))
         if node is None:
             self._on_test(fact, at_s, text, index)
             return
@@ -403,9 +403,9 @@ class RunBuilder:
                 text = f"[{entry.node}] {entry.text}"
                 self._entries[index] = attrs.evolve(entry, node=None, text=text)
 
-    def _built_node(self, node: _Node) -> Node:
+    def _built_node(self, node: _Node) -> NodeTrace:
         timers_of = goroutine_timers if self._has_goroutines else single_timers
-        return Node(
+        return NodeTrace(
             node.name,
             tuple(self._built_spans(node)),
             tuple(node.commits),

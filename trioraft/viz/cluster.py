@@ -18,7 +18,7 @@ from typing import final
 import attrs
 
 from .connectivity import Connectivity
-from .model import Members, Node, NodeName, RoleSpan, Run
+from .model import Members, NodeName, NodeTrace, RoleSpan, Run
 
 
 @attrs.frozen
@@ -33,7 +33,7 @@ class Reign:
 
 
 @attrs.frozen
-class Service:
+class LeaderService:
     """A stretch of a reign in which the leader reached a majority."""
 
     reign: Reign
@@ -52,13 +52,13 @@ class _Epoch:
 
 
 @final
-class Cluster:
+class ClusterView:
     """What happened to the cluster during a run."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.names = run.node_names
-        self._nodes: dict[NodeName, Node] = {node.name: node for node in run.nodes}
+        self._nodes: dict[NodeName, NodeTrace] = {node.name: node for node in run.nodes}
         self._span_starts = {node.name: [span.start_s for span in node.roles] for node in run.nodes}
         self._epochs = _epochs(run)
         self._epoch_starts = [epoch.start_s for epoch in self._epochs]
@@ -115,9 +115,9 @@ class Cluster:
             has = now_has
         return since_s if has else None
 
-    def services(self) -> list[Service]:
+    def services(self) -> list[LeaderService]:
         """When somebody really led, in order."""
-        services: list[Service] = []
+        services: list[LeaderService] = []
         for reign in self.reigns:
             for epoch, end_s in self._epochs_with_ends(reign.start_s, reign.end_s):
                 if not self._reaches_majority(epoch, reign.leader):
@@ -127,7 +127,7 @@ class Cluster:
                 if last is not None and last.reign is reign and last.end_s == start_s:
                     services[-1] = attrs.evolve(last, end_s=end_s)
                 else:
-                    services.append(Service(reign, start_s, end_s))
+                    services.append(LeaderService(reign, start_s, end_s))
         return sorted(services, key=lambda service: service.start_s)
 
     # -- epochs ----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Final, final
 
 import attrs
 
-from .model import Leak
+from .model import ReportedLeak
 
 _LEAKTEST: Final = re.compile(r"leaktest: leaked goroutine: (goroutine \d+(?: \[[^\]]*\])?)")
 _GOLEAK: Final = re.compile(r"\[?(Goroutine \d+ in state [^,]+), with (\S+) on top of the stack")
@@ -36,8 +36,8 @@ STACK_LINES_MAX: Final = 64
 class LeakCollector:
     """Fed with every line that is no entry."""
 
-    leaks: list[Leak] = attrs.Factory(list)
-    _open: Leak | None = None
+    leaks: list[ReportedLeak] = attrs.Factory(list)
+    _open: ReportedLeak | None = None
     _lines_left: int = 0
     _is_in_ours: bool = False
     _awaits_creator_place: bool = False
@@ -45,10 +45,10 @@ class LeakCollector:
     def take(self, line: int, text: str) -> bool:
         """Whether the line belongs to a leak report."""
         if "leaktest:" in text and (match := _LEAKTEST.search(text)):
-            self._begin(Leak(line, match[1], None))
+            self._begin(ReportedLeak(line, match[1], None))
             return True
         if "on top of the stack" in text and (match := _GOLEAK.search(text)):
-            self._begin(Leak(line, match[1], match[2]))
+            self._begin(ReportedLeak(line, match[1], match[2]))
             return True
         if _OURS_BEGINS.search(text):
             self.close()
@@ -70,7 +70,7 @@ class LeakCollector:
         if (leak.what, leak.place, leak.started_at) not in known:
             self.leaks.append(leak)
 
-    def _begin(self, leak: Leak) -> None:
+    def _begin(self, leak: ReportedLeak) -> None:
         is_in_ours = self._is_in_ours
         self.close()
         self._open, self._lines_left = leak, STACK_LINES_MAX
@@ -79,7 +79,7 @@ class LeakCollector:
 
     def _take_ours(self, line: int, text: str) -> bool:
         if match := _OURS.match(text):
-            self._begin(Leak(line, match[1], None))
+            self._begin(ReportedLeak(line, match[1], None))
         elif self._open is not None and (match := _STARTED.match(text)):
             place = None if match[1] == "unknown" else match[1]
             self._open = attrs.evolve(self._open, place=place, started_at=place)

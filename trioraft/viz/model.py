@@ -76,7 +76,7 @@ FINDING_KINDS: Final[tuple[FindingKind, ...]] = get_args(FindingKind)
 
 
 @attrs.frozen
-class Entry:
+class LogEntry:
     """One timestamped line of the log."""
 
     line: int
@@ -170,7 +170,7 @@ class Timer:
 
 
 @attrs.frozen
-class Node:
+class NodeTrace:
     """What one node did during the run."""
 
     name: NodeName
@@ -294,7 +294,7 @@ class Finding:
 
 
 @attrs.frozen
-class Leak:
+class ReportedLeak:
     """One leaked goroutine, task, thread, … as a leak check reported it in the log."""
 
     line: int
@@ -318,9 +318,9 @@ class Run:
     """Its header, or its first entry if it has none."""
     duration_s: float
     """From the first entry to the last."""
-    nodes: tuple[Node, ...] = ()
+    nodes: tuple[NodeTrace, ...] = ()
     """Sorted: numbers by value, then names."""
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[LogEntry, ...] = ()
     broken: tuple[BrokenLine, ...] = ()
     """The first lines that could not be read; `unparsed` counts all."""
     unparsed: int = 0
@@ -329,7 +329,7 @@ class Run:
     messages: tuple[Message, ...] = ()
     """In the order of their first entry."""
     marks: tuple[Mark, ...] = ()
-    leaks: tuple[Leak, ...] = ()
+    leaks: tuple[ReportedLeak, ...] = ()
     findings: tuple[Finding, ...] = ()
     """Worst first, then by time."""
     statistics: Statistics = attrs.Factory(Statistics)

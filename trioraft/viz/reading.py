@@ -24,11 +24,11 @@ from .building import RunBuilder
 from .facts import Fact
 from .jsonlines import JsonEntry, parse_json_line, times_of
 from .leak_reports import LeakCollector
-from .model import Leak, NodeName, Run
+from .model import NodeName, ReportedLeak, Run
 from .shapes import (
     ENTRY,
     LOOSE_ENTRY,
-    Header,
+    LineHeader,
     Switch,
     Verdict,
     is_close,
@@ -103,7 +103,7 @@ def read_lines(lines: Iterable[str], source: str) -> tuple[Run, ...]:
     Returns:
         The runs, perhaps none.
     """
-    reader = _Reader(source)
+    reader = _LogReader(source)
     for number, line in enumerate(lines, start=1):
         reader.feed(number, line)
     return reader.finish()
@@ -188,7 +188,7 @@ class _OpenRun:
 
 
 @final
-class _Reader:
+class _LogReader:
     """Takes lines, and knows which run they belong to."""
 
     def __init__(self, source: str) -> None:
@@ -276,7 +276,7 @@ class _Reader:
             return
         what = special(line)
         match what:
-            case Header():
+            case LineHeader():
                 self._begin(what.name, number, has_header=True)
             case Switch():
                 self._switch_to(what.name)
@@ -338,5 +338,5 @@ class _Reader:
     def _take_report(self, run: _OpenRun, number: int, report: str) -> None:
         for line in report.splitlines():
             run.leaks.take(number, line)
-        found: Iterable[Leak] = run.leaks.leaks
+        found: Iterable[ReportedLeak] = run.leaks.leaks
         run.leaks.leaks = [attrs.evolve(leak, line=number) for leak in found]

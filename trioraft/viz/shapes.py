@@ -35,7 +35,7 @@ _FENCE: Final = re.compile(r"\s*[`~]{3,}\w*\s*$")
 
 
 @attrs.frozen
-class Header:
+class LineHeader:
     """`=== RUN   name`."""
 
     name: str
@@ -56,7 +56,7 @@ class Verdict:
     name: str
 
 
-def special(line: str) -> Header | Switch | Verdict | None:
+def special(line: str) -> LineHeader | Switch | Verdict | None:
     """The line as a header or a verdict, if it is one."""
     if "=" not in line[:12] and "-" not in line[:40]:
         return None
@@ -68,7 +68,7 @@ def special(line: str) -> Header | Switch | Verdict | None:
         return Switch(match[1])
     head, name = _head_and_name(line, "=", ("=== RUN",))
     if head is not None:
-        return Header(name)
+        return LineHeader(name)
     head, name = _head_and_name(line.replace(":", ": ", 1), "-", _VERDICT_HEADS)
     return None if head is None else Verdict(_status(head[-4:]), name.partition("(")[0])
 

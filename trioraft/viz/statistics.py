@@ -15,13 +15,13 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from .cluster import Cluster, Service
+from .cluster import ClusterView, LeaderService
 from .model import Durations, Message, Run, Statistics
 
 _MS: Final = 1000.0
 
 
-def statistics_of(cluster: Cluster) -> Statistics:
+def statistics_of(cluster: ClusterView) -> Statistics:
     """The numbers of a run."""
     run = cluster.run
     terms = [span.term for node in run.nodes for span in node.roles]
@@ -90,10 +90,10 @@ def intervals_s(messages: Iterable[Message]) -> list[float]:
     return intervals
 
 
-def failovers(cluster: Cluster) -> list[tuple[Service, Service, float]]:
+def failovers(cluster: ClusterView) -> list[tuple[LeaderService, LeaderService, float]]:
     """Each change of leader: who had it, who has it, and how long nobody had it, in seconds."""
-    found: list[tuple[Service, Service, float]] = []
-    last: Service | None = None
+    found: list[tuple[LeaderService, LeaderService, float]] = []
+    last: LeaderService | None = None
     for service in cluster.services():
         if last is not None and service.reign is not last.reign:
             lost_s = min(last.end_s, service.start_s)

@@ -20,7 +20,7 @@ from trioraft.core.raft import Raft
 from trioraft.sim import simulation
 from trioraft.sim.disk import Disk
 from trioraft.sim.judging import check_history
-from trioraft.sim.outcomes import Outcome, RunOptions
+from trioraft.sim.outcomes import RunOptions, RunOutcome
 from trioraft.sim.setting import MakeCore, MakeDisk
 from trioraft.sim.tiers import run_seed_of
 
@@ -62,14 +62,14 @@ class Bug:
     make_disk: MakeDisk = Disk
     patch: Patch | None = None
 
-    def run_seed(self, seed: int, options: RunOptions = CHECKED) -> Outcome:
+    def run_seed(self, seed: int, options: RunOptions = CHECKED) -> RunOutcome:
         """One seed with the mistake in place."""
         if self.patch is None:
             return self._run(seed, options)
         with self.patch.applied():
             return self._run(seed, options)
 
-    def _run(self, seed: int, options: RunOptions) -> Outcome:
+    def _run(self, seed: int, options: RunOptions) -> RunOutcome:
         if self.tier != simulation.TIER:
             return run_seed_of(self.tier)(seed, options)
         make_core, make_disk = self.make_core, self.make_disk

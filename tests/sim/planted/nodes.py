@@ -6,8 +6,8 @@ Rules of this file: these run in tier 2; what each is stands there.
 from __future__ import annotations
 
 from tests.sim import planted_nodes as broken
-from trioraft.driver import Driver
-from trioraft.persistence import Persistence
+from trioraft.node.driver import Driver
+from trioraft.node.persistence import Persistence
 
 from .bug import patched
 

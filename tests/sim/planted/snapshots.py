@@ -11,7 +11,7 @@ from typing import Any
 
 from trioraft.core.raft import Raft
 from trioraft.core.types import NodeId, SnapshotMeta
-from trioraft.sessions import SessionCommand, SessionMachine
+from trioraft.machines.sessions import SessionCommand, SessionMachine
 
 from .bug import broken_core, patched
 

@@ -25,10 +25,10 @@ from ...core.errors import (
     ProposalDropped,
 )
 from ...core.types import NodeId
-from ...sessions import CLIENT_ID_BYTES, encode_command, encode_open
+from ...machines.sessions import CLIENT_ID_BYTES, encode_command, encode_open
 from ..faults import Kind
-from ..machine import CAS, GET, PUT, Operation, encode_operation
-from ..outcomes import Call
+from ..machine import CAS, GET, PUT, RegisterOperation, encode_operation
+from ..outcomes import ClientCall
 from .life import Life
 from .world import World
 
@@ -42,11 +42,11 @@ ASK_AGAIN: Final = (NotLeader, ProposalDropped, OutcomeUnknown, NodeDead, Overlo
 
 @final
 @attrs.define(eq=False)
-class Crowd:
+class NodeClientPool:
     """What all clients share."""
 
     world: World
-    history: list[Call] = attrs.field(factory=list)
+    history: list[ClientCall] = attrs.field(factory=list)
     losses: list[float] = attrs.field(factory=list)
     """Chances that an answer is lost, all at once."""
     completed: int = 0
@@ -54,10 +54,10 @@ class Crowd:
 
 
 @final
-class Client:
+class NodeClient:
     """One of them."""
 
-    def __init__(self, number: int, crowd: Crowd) -> None:
+    def __init__(self, number: int, crowd: NodeClientPool) -> None:
         self._number = number
         self._crowd = crowd
         self._world = crowd.world
@@ -79,21 +79,21 @@ class Client:
         command = encode_open(self._rng.randbytes(CLIENT_ID_BYTES))
         self._session = await self._until_answered(lambda life: self._propose(life, command))
 
-    def _choose(self) -> tuple[Operation, bool]:
+    def _choose(self) -> tuple[RegisterOperation, bool]:
         rng, draw = self._rng, self._world.draw
         number, key = next(self._crowd.numbers), rng.randrange(draw.keys)
         if rng.random() < draw.reads:
-            return Operation(number, GET, key), rng.random() < max(0.5, draw.barrier_reads)
+            return RegisterOperation(number, GET, key), rng.random() < max(0.5, draw.barrier_reads)
         if rng.random() < 0.7:
-            return Operation(number, PUT, key, argument=number), False
+            return RegisterOperation(number, PUT, key, argument=number), False
         expected = max(0, number - rng.randint(1, 2 * draw.clients))
-        return Operation(number, CAS, key, argument=number, expected=expected), False
+        return RegisterOperation(number, CAS, key, argument=number, expected=expected), False
 
-    async def carry_out(self, operation: Operation, *, by_barrier: bool) -> int:
+    async def carry_out(self, operation: RegisterOperation, *, by_barrier: bool) -> int:
         """Ask until it is answered; returns the answer."""
         crowd, world = self._crowd, self._world
         place = len(crowd.history)
-        call = Call(
+        call = ClientCall(
             self._number,
             operation.key,
             operation.kind,

@@ -28,10 +28,10 @@ from ...core.errors import (
     TransferFailed,
 )
 from ...core.types import NodeId
-from ...node import Node
+from ...node.node import Node
 from ..disk import Fate
 from ..faults import LEADER, Fault, Kind
-from .clients import Crowd
+from .clients import NodeClientPool
 from .life import End, Life
 from .world import World
 
@@ -51,10 +51,12 @@ Restart = Callable[[NodeId], Awaitable[None]]
 
 
 @final
-class Injection:
+class NodeFaultInjection:
     """The hand that makes things go wrong."""
 
-    def __init__(self, world: World, crowd: Crowd, clock: MockClock, restart: Restart) -> None:
+    def __init__(
+        self, world: World, crowd: NodeClientPool, clock: MockClock, restart: Restart
+    ) -> None:
         self._world = world
         self._crowd = crowd
         self._clock = clock

@@ -21,13 +21,13 @@ from ...core.errors import InvariantViolation, StorageError
 from ...core.events import TraceEvent
 from ...core.raft import Raft
 from ...core.types import NodeId
-from ...node import Node, open_node
-from ...persistence import RUN_BLOCKING
+from ...node.node import Node, open_node
+from ...node.persistence import RUN_BLOCKING
 from ...testing.leaks import LeakError, no_leaks
 from ..disk import Fate
 from ..faults import Kind
-from .bay import Mount
 from .machine import WatchedMachine
+from .node_disk import Mount
 from .wire import Wire
 from .world import World
 

@@ -23,17 +23,22 @@ from ..agenda import Agenda
 from ..checks import Checks
 from ..disk import Disk, Fate
 from ..faults import Fault
-from ..machine import GET, PUT, Operation
-from ..outcomes import Outcome, RunOptions, ScheduledFault
-from ..recording import Recording
+from ..machine import GET, PUT, RegisterOperation
+from ..outcomes import RunOptions, RunOutcome, ScheduledFault
+from ..recording import RunRecording
 from ..recovery import RECOVERY_TIMEOUTS_MAX
-from ..simulation import LAST_VALUE, WARMUP_TIMEOUTS_MAX, HistoryError, NotAliveError
-from .bay import Bay
-from .clients import Client, Crowd
+from ..simulation import (
+    LAST_VALUE,
+    WARMUP_TIMEOUTS_MAX,
+    NotAliveError,
+    WrongHistoryError,
+)
+from .clients import NodeClient, NodeClientPool
 from .determinism import deterministic
 from .draw import draw_tier2
-from .injection import Injection
+from .injection import NodeFaultInjection
 from .life import End, Life
+from .node_disk import NodeDisk
 from .scheduler import Scheduler
 from .world import World, chance
 
@@ -42,7 +47,7 @@ WHOLE_RUN_S: Final = 600.0
 """Virtual seconds after which nothing is waited for any more: a deadline of last resort."""
 
 
-class Simulation:
+class NodeSimulation:
     """One run. All that happens follows from the seed and the options."""
 
     def __init__(self, seed: int, options: RunOptions) -> None:
@@ -58,18 +63,18 @@ class Simulation:
             seed=seed,
             draw=drawn,
             network=MemoryNetwork(chance(seed, "network"), drawn.delay_s),
-            recording=Recording(watch, traced=options.traced),
+            recording=RunRecording(watch, traced=options.traced),
             checks=Checks(disks),
             disks=disks,
             bays={
-                node: Bay(disk, chance(seed, "disk", node), drawn.disk_s)
+                node: NodeDisk(disk, chance(seed, "disk", node), drawn.disk_s)
                 for node, disk in disks.items()
             },
             watch=watch,
         )
         self.scheduler = Scheduler(world, self.clock)
-        self.crowd = Crowd(world)
-        self.injection = Injection(world, self.crowd, self.clock, self._start)
+        self.crowd = NodeClientPool(world)
+        self.injection = NodeFaultInjection(world, self.crowd, self.clock, self._start)
         self._nursery: trio.Nursery | None = None
         self._lived = 0
 
@@ -81,7 +86,7 @@ class Simulation:
         if check is not None and self.world.failure is None:
             problem = check(self.crowd.history)
             if problem is not None:
-                self.world.fail(HistoryError(problem))
+                self.world.fail(WrongHistoryError(problem))
 
     # -- the phases ------------------------------------------------------------------------
 
@@ -102,7 +107,7 @@ class Simulation:
         for node_id in world.draw.nodes:
             await self._start(node_id)
         for number in range(world.draw.clients):
-            nursery.start_soon(Client(number, crowd).run)
+            nursery.start_soon(NodeClient(number, crowd).run)
         await self._warm_up()
         async with trio.open_nursery() as storm:
             for fault in self._faults():
@@ -155,15 +160,17 @@ class Simulation:
         self.injection.heal()
         timeout_s = world.draw.timing.election_timeout_s[1]
         begun_s = trio.current_time()
-        last = Client(world.draw.clients, self.crowd)
+        last = NodeClient(world.draw.clients, self.crowd)
         step = "brought all nodes back"
         with trio.move_on_after(RECOVERY_TIMEOUTS_MAX * timeout_s) as patience:
             await self._bring_all_back()
             step = "served the last write and read"
             await last.open()
             numbers = self.crowd.numbers
-            await last.carry_out(Operation(next(numbers), PUT, 0, LAST_VALUE), by_barrier=False)
-            await last.carry_out(Operation(next(numbers), GET, 0), by_barrier=True)
+            await last.carry_out(
+                RegisterOperation(next(numbers), PUT, 0, LAST_VALUE), by_barrier=False
+            )
+            await last.carry_out(RegisterOperation(next(numbers), GET, 0), by_barrier=True)
             goal = world.checks.commit_index
             step = f"applied entry {goal} everywhere"
             await world.until(lambda: self._have_all_applied(goal))
@@ -226,7 +233,7 @@ def _alone(error: Exception) -> Exception:
 def run_seed(
     seed: int,
     options: RunOptions = RunOptions(),  # noqa: B008 - a frozen value
-) -> Outcome:
+) -> RunOutcome:
     """Run one seed of tier 2.
 
     Args:
@@ -237,7 +244,7 @@ def run_seed(
         What came of it. Whatever a run raises is its failure, and is not raised.
     """
     begun_s = time.process_time()
-    simulation = Simulation(seed, options)
+    simulation = NodeSimulation(seed, options)
     try:
         simulation.run()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what this seed has found
@@ -245,14 +252,14 @@ def run_seed(
     return _outcome(simulation, time.process_time() - begun_s)
 
 
-def _outcome(simulation: Simulation, cpu_s: float) -> Outcome:
+def _outcome(simulation: NodeSimulation, cpu_s: float) -> RunOutcome:
     world, failure = simulation.world, None
     if world.failure is not None:
         failure = f"{type(world.failure).__name__}: {world.failure}"
         world.recording.remark(failure)
     recording, drawn = world.recording, world.draw
     timeout_s = drawn.timing.election_timeout_s[1]
-    return Outcome(
+    return RunOutcome(
         seed=simulation.seed,
         tier=TIER,
         failure=failure,

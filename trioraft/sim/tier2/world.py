@@ -25,11 +25,11 @@ from ..agenda import Agenda
 from ..checks import Checks
 from ..disk import Disk
 from ..draw import Draw
-from ..recording import Recording
+from ..recording import RunRecording
 
 if TYPE_CHECKING:
-    from .bay import Bay
     from .life import Life
+    from .node_disk import NodeDisk
 
 
 @final
@@ -40,10 +40,10 @@ class World:
     seed: int
     draw: Draw
     network: MemoryNetwork
-    recording: Recording
+    recording: RunRecording
     checks: Checks
     disks: Mapping[NodeId, Disk]
-    bays: dict[NodeId, Bay]
+    bays: dict[NodeId, NodeDisk]
     watch: Agenda
     """Tells the recording what time it is; nothing is ever put on it."""
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)

@@ -31,7 +31,12 @@ from .roles import role_leaks
 from .taps import Around, listen
 from .tasks import WATCHING, Ownership
 from .threads import ThreadProbe
-from .trio_internals import CHANNEL_OPENED, CHANNEL_TYPES, THREAD_CACHE_TYPE, THREAD_JOB
+from .trio_internals import (
+    CHANNEL_OPENED,
+    CHANNEL_TYPES,
+    THREAD_CACHE_TYPE,
+    THREAD_JOB,
+)
 
 
 def no_leaks(

@@ -8,7 +8,7 @@ from .checker import check_linearizable as check_linearizable
 from .files import load_history as load_history
 from .files import save_history as save_history
 from .history import History as History
-from .history import Recording as Recording
+from .history import OpenOperation as OpenOperation
 from .key_value import KeyValue as KeyValue
 from .model import Model as Model
 from .models import MODELS as MODELS

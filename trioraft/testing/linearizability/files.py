@@ -26,7 +26,7 @@ VERSION: Final = 1
 T = TypeVar("T")
 
 
-class Header(msgspec.Struct, frozen=True):
+class HistoryHeader(msgspec.Struct, frozen=True):
     """The first line."""
 
     format: str
@@ -60,7 +60,7 @@ def save_history(
     """
     operations = history.operations() if isinstance(history, History) else history
     encode = msgspec.json.Encoder().encode
-    lines = [encode(Header(FORMAT, VERSION, model.name))]
+    lines = [encode(HistoryHeader(FORMAT, VERSION, model.name))]
     lines += [encode(_line(operation)) for operation in operations]
     Path(path).write_bytes(b"\n".join([*lines, b""]))
 
@@ -83,7 +83,7 @@ def load_history(
         OSError: the file cannot be read.
     """
     first, *others = Path(path).read_bytes().split(b"\n")
-    header = _decoded(first, Header, 1)
+    header = _decoded(first, HistoryHeader, 1)
     if (header.format, header.version) != (FORMAT, VERSION):
         raise HistoryError(
             f"{path} is {header.format!r} of version {header.version}; this reads {FORMAT!r} of "

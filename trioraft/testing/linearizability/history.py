@@ -27,7 +27,7 @@ CERTAINLY_NOT: Final[tuple[type[BaseException], ...]] = (NotLeader, ProposalDrop
 
 @final
 @attrs.define(eq=False)
-class Recording:
+class OpenOperation:
     """An operation under way, in a `with history.operation(...)` block."""
 
     _history: History
@@ -112,7 +112,7 @@ class History:
         call: Any,
         *,
         certainly_not: tuple[type[BaseException], ...] = CERTAINLY_NOT,
-    ) -> Iterator[Recording]:
+    ) -> Iterator[OpenOperation]:
         """Record one operation around the block that does it; say `ok` within.
 
         Args:
@@ -124,7 +124,7 @@ class History:
         Raises:
             HistoryError: the block ended without an error and did not say how it went.
         """
-        recording = Recording(self, self.invoke(client, call))
+        recording = OpenOperation(self, self.invoke(client, call))
         try:
             yield recording
         except certainly_not:

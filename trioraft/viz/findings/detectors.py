@@ -9,14 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from ..cluster import Cluster
+from ..cluster import ClusterView
 from ..model import SEVERITIES, Finding
 from .elections import election_livelock, no_leader, split_vote
-from .leaders import disruptive_rejoin, missed_heartbeats, slow_failover, stale_leader
+from .leaders import (
+    disruptive_rejoin,
+    missed_heartbeats,
+    slow_failover,
+    stale_leader,
+)
 from .timers import leaks, orphan_timers
 from .votes import double_vote, two_leaders
 
-DETECTORS: Final[tuple[Callable[[Cluster], Iterator[Finding]], ...]] = (
+DETECTORS: Final[tuple[Callable[[ClusterView], Iterator[Finding]], ...]] = (
     two_leaders,
     double_vote,
     split_vote,
@@ -31,7 +36,7 @@ DETECTORS: Final[tuple[Callable[[Cluster], Iterator[Finding]], ...]] = (
 )
 
 
-def findings_of(cluster: Cluster) -> tuple[Finding, ...]:
+def findings_of(cluster: ClusterView) -> tuple[Finding, ...]:
     """What there is to say about a run, worst first, then by time.
 
     Args:

@@ -16,7 +16,7 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
-from ..cluster import Cluster
+from ..cluster import ClusterView
 from ..model import Finding, NodeName, Term
 from ..statistics import round_trips_s
 from .limits import leaderless_limit_s, longest_timeout_s, shortest_timeout_s
@@ -40,7 +40,7 @@ class _Failed:
     end_s: float
 
 
-def split_vote(cluster: Cluster) -> Iterator[Finding]:
+def split_vote(cluster: ClusterView) -> Iterator[Finding]:
     """Terms with candidates and no leader; one finding for terms in a row with the same cause."""
     for group in _in_a_row(_failed_elections(cluster)):
         numbers = [failed.term.number for failed in group]
@@ -59,7 +59,7 @@ def split_vote(cluster: Cluster) -> Iterator[Finding]:
         )
 
 
-def election_livelock(cluster: Cluster) -> Iterator[Finding]:
+def election_livelock(cluster: ClusterView) -> Iterator[Finding]:
     """Five or more elections in a row failed although a majority could talk."""
     for group in _in_a_row(_failed_elections(cluster)):
         if group[0].cause != "split" or len(group) < LIVELOCK_TERMS_MIN:
@@ -84,7 +84,7 @@ def election_livelock(cluster: Cluster) -> Iterator[Finding]:
         )
 
 
-def no_leader(cluster: Cluster) -> Iterator[Finding]:
+def no_leader(cluster: ClusterView) -> Iterator[Finding]:
     """At the beginning or at the end nobody led for a long time."""
     run = cluster.run
     if not any(node.timers for node in run.nodes) and not run.terms:
@@ -103,7 +103,7 @@ def no_leader(cluster: Cluster) -> Iterator[Finding]:
 
 
 def _nobody_led(
-    cluster: Cluster, start_s: float, end_s: float, limit_s: float, *, ever: bool
+    cluster: ClusterView, start_s: float, end_s: float, limit_s: float, *, ever: bool
 ) -> Iterator[Finding]:
     since_s = cluster.majority_since_s(start_s, end_s)
     could_s = 0.0 if since_s is None else end_s - since_s
@@ -135,7 +135,7 @@ def _nobody_led(
 # --- which elections failed, and why ----------------------------------------------------------
 
 
-def _failed_elections(cluster: Cluster) -> list[_Failed]:
+def _failed_elections(cluster: ClusterView) -> list[_Failed]:
     run = cluster.run
     failed: list[_Failed] = []
     for position, term in enumerate(run.terms):
@@ -149,7 +149,7 @@ def _failed_elections(cluster: Cluster) -> list[_Failed]:
     return failed
 
 
-def _cause(cluster: Cluster, term: Term) -> _Cause:
+def _cause(cluster: ClusterView, term: Term) -> _Cause:
     began_s = _began_s(cluster, term)
     if not any(cluster.has_majority(at_s) for at_s in began_s.values()):
         return "no majority"
@@ -161,7 +161,7 @@ def _cause(cluster: Cluster, term: Term) -> _Cause:
     return "split"
 
 
-def _began_s(cluster: Cluster, term: Term) -> dict[NodeName, float]:
+def _began_s(cluster: ClusterView, term: Term) -> dict[NodeName, float]:
     """When each candidate of a term first asked for votes in it."""
     began_s = dict.fromkeys(term.candidates, term.start_s)
     for node in cluster.run.nodes:
@@ -171,7 +171,7 @@ def _began_s(cluster: Cluster, term: Term) -> dict[NodeName, float]:
     return began_s
 
 
-def _late(cluster: Cluster, term: Term) -> dict[NodeName, Term]:
+def _late(cluster: ClusterView, term: Term) -> dict[NodeName, Term]:
     """Which candidates asked when a later term had begun elsewhere, and which one it was then."""
     late: dict[NodeName, Term] = {}
     for name, at_s in _began_s(cluster, term).items():
@@ -198,7 +198,7 @@ def _candidates(group: list[_Failed]) -> list[NodeName]:
     return sorted({name for failed in group for name in failed.term.candidates})
 
 
-def _candidacies(cluster: Cluster, group: list[_Failed]) -> list[int | None]:
+def _candidacies(cluster: ClusterView, group: list[_Failed]) -> list[int | None]:
     numbers = {failed.term.number for failed in group}
     return [
         span.entry
@@ -211,7 +211,7 @@ def _candidacies(cluster: Cluster, group: list[_Failed]) -> list[int | None]:
 # --- in words -------------------------------------------------------------------------------
 
 
-def _why(cluster: Cluster, group: list[_Failed], candidates: list[NodeName]) -> str:
+def _why(cluster: ClusterView, group: list[_Failed], candidates: list[NodeName]) -> str:
     which = terms([failed.term.number for failed in group])
     who = nodes(candidates)
     needed = _needed(cluster, group[0].term.start_s)
@@ -234,7 +234,7 @@ def _why(cluster: Cluster, group: list[_Failed], candidates: list[NodeName]) -> 
             )
 
 
-def _lateness(cluster: Cluster, term: Term) -> str:
+def _lateness(cluster: ClusterView, term: Term) -> str:
     """Who asked while cut off, and who when the others had gone on to another term."""
     began_s, late = _began_s(cluster, term), _late(cluster, term)
     told = [
@@ -247,13 +247,13 @@ def _lateness(cluster: Cluster, term: Term) -> str:
     return f"{', and '.join(told)}."
 
 
-def _needed(cluster: Cluster, at_s: float) -> str:
+def _needed(cluster: ClusterView, at_s: float) -> str:
     """How many voters are a majority of how many."""
     members = cluster.members(at_s)
     return f"{members.majority} of {len(members.voters)}"
 
 
-def _tally(cluster: Cluster, term: Term) -> str:
+def _tally(cluster: ClusterView, term: Term) -> str:
     """Who got how many votes."""
     run = cluster.run
     votes = dict.fromkeys(term.candidates, 1)  # everybody votes for itself
@@ -269,7 +269,7 @@ def _tally(cluster: Cluster, term: Term) -> str:
     return f"the votes were divided ({counted}), and {needed}."
 
 
-def _losses(cluster: Cluster, numbers: range) -> tuple[int, int]:
+def _losses(cluster: ClusterView, numbers: range) -> tuple[int, int]:
     """How many requests for votes and answers got lost in these terms, and how many there were."""
     fates = [
         message.fate
@@ -279,7 +279,7 @@ def _losses(cluster: Cluster, numbers: range) -> tuple[int, int]:
     return fates.count("lost"), len(fates)
 
 
-def _livelock_cause(cluster: Cluster, numbers: range) -> str:
+def _livelock_cause(cluster: ClusterView, numbers: range) -> str:
     run = cluster.run
     timeouts = [
         timer.timeout_s for node in run.nodes for timer in node.timers if timer.term in numbers

@@ -16,7 +16,7 @@ from typing import Final
 
 import attrs
 
-from ..cluster import Cluster, Reign
+from ..cluster import ClusterView, Reign
 from ..model import Finding, Message, NodeName, RoleSpan, Run
 from ..statistics import failovers, intervals_s
 from .limits import leaderless_limit_s, longest_timeout_s
@@ -53,7 +53,7 @@ class _Heartbeats:
         return self.messages[bisect_left(self.sent_s, start_s) : bisect_right(self.sent_s, end_s)]
 
 
-def missed_heartbeats(cluster: Cluster) -> Iterator[Finding]:
+def missed_heartbeats(cluster: ClusterView) -> Iterator[Finding]:
     """A connected follower timed out under a living leader; one finding a leader and follower."""
     run = cluster.run
     sent = _sent_by_leaders(run)
@@ -78,7 +78,7 @@ def missed_heartbeats(cluster: Cluster) -> Iterator[Finding]:
 
 
 def _followed(
-    cluster: Cluster, follower: NodeName, before: RoleSpan, at_s: float, timeout_s: float
+    cluster: ClusterView, follower: NodeName, before: RoleSpan, at_s: float, timeout_s: float
 ) -> Reign | None:
     """The healthy leader that the follower should have been hearing, if there is one."""
     for reign in cluster.reigns:
@@ -203,7 +203,7 @@ def _sent_by_leaders(run: Run) -> dict[tuple[NodeName, NodeName, int], _Heartbea
 # --- others -----------------------------------------------------------------------------------
 
 
-def stale_leader(cluster: Cluster) -> Iterator[Finding]:
+def stale_leader(cluster: ClusterView) -> Iterator[Finding]:
     """A leader of an old term did not know that another one led."""
     run = cluster.run
     interval = run.statistics.heartbeat_interval
@@ -247,7 +247,7 @@ def stale_leader(cluster: Cluster) -> Iterator[Finding]:
         )
 
 
-def disruptive_rejoin(cluster: Cluster) -> Iterator[Finding]:
+def disruptive_rejoin(cluster: ClusterView) -> Iterator[Finding]:
     """A node that came back made a healthy leader step down."""
     run = cluster.run
     window_s = leaderless_limit_s(run)
@@ -340,7 +340,7 @@ def _was_handed_over(run: Run, reign: Reign) -> bool:
     )
 
 
-def slow_failover(cluster: Cluster) -> Iterator[Finding]:
+def slow_failover(cluster: ClusterView) -> Iterator[Finding]:
     """Several election timeouts passed between two leaders."""
     run = cluster.run
     limit_s = leaderless_limit_s(run)

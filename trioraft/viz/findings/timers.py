@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
 
-from ..cluster import Cluster
+from ..cluster import ClusterView
 from ..facts import TimerBailed
-from ..model import Finding, Node, NodeName, Run, Timer
+from ..model import Finding, NodeName, NodeTrace, Run, Timer
 from ..texts import parse_text
 from .wording import finding, ms, terms
 
@@ -29,7 +29,7 @@ EARLY: Final = 0.5
 """A candidacy before this part of the newest timer's time is another timer's doing."""
 
 
-def orphan_timers(cluster: Cluster) -> Iterator[Finding]:
+def orphan_timers(cluster: ClusterView) -> Iterator[Finding]:
     """A node had more than one election timer at once; one finding a stretch of time."""
     run = cluster.run
     bails = _bails(run)
@@ -48,7 +48,7 @@ def orphan_timers(cluster: Cluster) -> Iterator[Finding]:
 _Stretch = tuple[float, float, frozenset[int]]
 
 
-def _overlaps(node: Node) -> Iterator[_Stretch]:
+def _overlaps(node: NodeTrace) -> Iterator[_Stretch]:
     """Two timers alive at once, the older one for longer than it needs to notice."""
     alive: list[Timer] = []
     for timer in node.timers:
@@ -68,7 +68,7 @@ def _ends_by_itself(timer: Timer) -> bool:
     return timer.end in ("bailed out", "expired") and timer.end_entry is not None
 
 
-def _early_expiries(run: Run, node: Node) -> Iterator[_Stretch]:
+def _early_expiries(run: Run, node: NodeTrace) -> Iterator[_Stretch]:
     """A candidate asks again long before its timer can have expired."""
     for before, span in pairwise(node.roles):
         if (before.role, span.role) != ("Candidate", "Candidate") or span.reason is not None:
@@ -118,7 +118,7 @@ def _merged(stretches: list[_Stretch]) -> list[_Stretch]:
 
 
 def _orphans(
-    run: Run, node: Node, start_s: float, end_s: float, entries: frozenset[int]
+    run: Run, node: NodeTrace, start_s: float, end_s: float, entries: frozenset[int]
 ) -> Finding:
     alive = [
         timer
@@ -155,7 +155,7 @@ def _most_at_once(timers: list[Timer]) -> int:
     return most
 
 
-def leaks(cluster: Cluster) -> Iterator[Finding]:
+def leaks(cluster: ClusterView) -> Iterator[Finding]:
     """What the leak check reported."""
     run = cluster.run
     for leak in run.leaks:

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import attrs
 
-from ..cluster import Cluster
+from ..cluster import ClusterView
 from ..model import Finding, NodeName
 from .wording import finding, listed, ms, nodes
 
 
-def two_leaders(cluster: Cluster) -> Iterator[Finding]:
+def two_leaders(cluster: ClusterView) -> Iterator[Finding]:
     """Several nodes took office in one term."""
     for term in cluster.run.terms:
         if len(term.leaders) < 2:
@@ -38,7 +38,7 @@ def two_leaders(cluster: Cluster) -> Iterator[Finding]:
         )
 
 
-def double_vote(cluster: Cluster) -> Iterator[Finding]:
+def double_vote(cluster: ClusterView) -> Iterator[Finding]:
     """A node gave the vote of one term to several candidates."""
     run = cluster.run
     for (voter, term), votes in _votes(cluster).items():
@@ -88,7 +88,7 @@ def _counted(votes: list[_Vote], deaths_s: list[float]) -> dict[NodeName, _Vote]
     return counted
 
 
-def _deaths(cluster: Cluster, name: NodeName) -> list[float]:
+def _deaths(cluster: ClusterView, name: NodeName) -> list[float]:
     return [
         span.start_s
         for node in cluster.run.nodes
@@ -98,7 +98,7 @@ def _deaths(cluster: Cluster, name: NodeName) -> list[float]:
     ]
 
 
-def _votes(cluster: Cluster) -> dict[tuple[NodeName, int], list[_Vote]]:
+def _votes(cluster: ClusterView) -> dict[tuple[NodeName, int], list[_Vote]]:
     """Whom each node voted for in each term."""
     messages = cluster.run.messages
     asked = {

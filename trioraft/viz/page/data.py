@@ -17,7 +17,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-from ..model import ROLES, Fate, Mark, Message, Node, NodeName, Run
+from ..model import ROLES, Fate, Mark, Message, NodeName, NodeTrace, Run
 
 EntryKind: TypeAlias = Literal[
     "vote",
@@ -108,7 +108,7 @@ def _flag(value: bool | None) -> int:
     return -1 if value is None else int(value)
 
 
-class _Table:
+class _StringTable:
     """Texts, each of them once."""
 
     def __init__(self) -> None:
@@ -128,7 +128,7 @@ class _Table:
 
 
 def _entries(run: Run, number_of: Mapping[NodeName, int]) -> Columns:
-    table = _Table()
+    table = _StringTable()
     kind_number = {kind: number for number, kind in enumerate(ENTRY_KINDS)}
     return {
         "time": [_us(entry.at_s) for entry in run.entries],
@@ -187,7 +187,7 @@ def _mark_kind(mark: Mark) -> EntryKind:
 # --- nodes and messages -------------------------------------------------------------------------
 
 
-def _roles(nodes: Sequence[Node]) -> Columns:
+def _roles(nodes: Sequence[NodeTrace]) -> Columns:
     spans = [(number, span) for number, node in enumerate(nodes) for span in node.roles]
     return {
         "names": ROLES,
@@ -201,7 +201,7 @@ def _roles(nodes: Sequence[Node]) -> Columns:
     }
 
 
-def _timers(nodes: Sequence[Node]) -> Columns:
+def _timers(nodes: Sequence[NodeTrace]) -> Columns:
     timers = [(number, timer) for number, node in enumerate(nodes) for timer in node.timers]
     timers.sort(key=lambda pair: (pair[0], pair[1].start_s))
     return {
@@ -215,7 +215,7 @@ def _timers(nodes: Sequence[Node]) -> Columns:
     }
 
 
-def _commits(nodes: Sequence[Node]) -> Columns:
+def _commits(nodes: Sequence[NodeTrace]) -> Columns:
     points = [(number, point) for number, node in enumerate(nodes) for point in node.commits]
     return {
         "node": [number for number, _ in points],
@@ -226,7 +226,7 @@ def _commits(nodes: Sequence[Node]) -> Columns:
 
 
 def _messages(messages: Sequence[Message], number_of: Mapping[NodeName, int]) -> Columns:
-    types = _Table()
+    types = _StringTable()
 
     def numbers(names: Iterable[NodeName | None]) -> list[int]:
         return [-1 if name is None else number_of.get(name, -1) for name in names]

@@ -1,0 +1,319 @@
+"""`trioraft kv put|get|cas|append|delete|range|watch` as commands.
+
+Rules of this file:
+
+* Keys and values are bytes: an argument is taken as the bytes it was typed as, `-` is standard
+  input, and `get --raw` writes the value and nothing else.
+* What is shown on lines has no raw control characters; `--json` is exact: what is not UTF-8 stands
+  in base64, under another name.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+import trio
+import typer
+
+from ..client.client import Client
+from ..kv.client import KvClient
+from ..kv.commands import Change, Pair, Written
+from ..rpc.errors import ServerLeaving, ServerLost
+from .admin.connecting import EXITS_HELP, ClusterOptions, SaidNo, reaching
+
+HELP: Final = f"""\
+Read and write the keys and values that `trioraft serve` keeps.
+
+Example:  trioraft kv put colour red --address 127.0.0.1:8000
+
+{EXITS_HELP} No: there is no such key, or it is not as expected.
+"""
+
+RETRY_S: Final = 0.2
+"""Pause before a watch goes on at another server."""
+
+app = typer.Typer(no_args_is_help=True, help=HELP)
+
+Key = Annotated[str, typer.Argument(metavar="KEY", help="The key.")]
+Value = Annotated[str, typer.Argument(metavar="VALUE", help="The value; - for standard input.")]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON, one object a line.")]
+Previous = Annotated[bool, typer.Option("--previous", help="Show the value that was there before.")]
+Prefix = Annotated[
+    str, typer.Argument(metavar="[PREFIX]", help="Of the keys; default: all.", show_default=False)
+]
+
+
+@app.command()
+@reaching
+def put(
+    reach: ClusterOptions,
+    name: Key,
+    value: Value,
+    previous: Previous = False,
+    as_json: AsJson = False,
+) -> None:
+    """Set a key's value."""
+    content = _value(value)
+
+    async def ask(client: Client) -> None:
+        written = await KvClient(client).put(_bytes(name), content, wants_previous=previous)
+        _show_written(written, previous, as_json)
+
+    reach.run(ask)
+
+
+@app.command()
+@reaching
+def append(
+    reach: ClusterOptions,
+    name: Key,
+    value: Value,
+    previous: Previous = False,
+    as_json: AsJson = False,
+) -> None:
+    """Append to a key's value; an absent one counts as empty."""
+    content = _value(value)
+
+    async def ask(client: Client) -> None:
+        written = await KvClient(client).append(_bytes(name), content, wants_previous=previous)
+        _show_written(written, previous, as_json)
+
+    reach.run(ask)
+
+
+@app.command()
+@reaching
+def delete(
+    reach: ClusterOptions, name: Key, previous: Previous = False, as_json: AsJson = False
+) -> None:
+    """Remove a key. The answer is no if it was not there."""
+
+    async def ask(client: Client) -> None:
+        written = await KvClient(client).delete(_bytes(name), wants_previous=previous)
+        _show_written(written, previous, as_json)
+        if not written.existed:
+            raise SaidNo
+
+    reach.run(ask)
+
+
+@app.command()
+@reaching
+def cas(
+    reach: ClusterOptions,
+    name: Key,
+    value: Value,
+    expect: Annotated[
+        str | None,
+        typer.Option(metavar="VALUE", show_default=False, help="The value that must be there."),
+    ] = None,
+    expect_absent: Annotated[
+        bool, typer.Option("--expect-absent", help="The key must not be there.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare and set: set a key's value if it is as expected."""
+    if (expect is None) != expect_absent:
+        raise typer.BadParameter("give exactly one of --expect and --expect-absent")
+    if expect == value == "-":
+        raise typer.BadParameter("standard input can be one of the values, not both")
+    wanted = None if expect is None else _value(expect)
+    content = _value(value)
+
+    async def ask(client: Client) -> None:
+        swapped = await KvClient(client).cas(_bytes(name), wanted, content)
+        if as_json:
+            _print_json(index=swapped.index, swapped=swapped.swapped, found=swapped.found)
+        elif swapped.swapped:
+            print(f"set, index {swapped.index}")
+        else:
+            found = "absent" if swapped.found is None else _shown(swapped.found)
+            print(f"not set, found: {found}")
+        if not swapped.swapped:
+            raise SaidNo
+
+    reach.run(ask)
+
+
+@app.command()
+@reaching
+def get(
+    reach: ClusterOptions,
+    name: Key,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="The value's bytes, without a line end.")
+    ] = False,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="What any server has, at once; perhaps not the latest.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a key's value. The answer is no if it is not there."""
+
+    async def ask(client: Client) -> None:
+        found = await KvClient(client).find(
+            _bytes(name), consistency="stale" if stale else "linearizable"
+        )
+        if as_json:
+            _print_json(
+                key=_bytes(name),
+                value=found.value,
+                index=found.index,
+                changed_index=found.changed_index,
+            )
+        elif found.value is not None:
+            sys.stdout.buffer.write(found.value + (b"" if raw else b"\n"))
+        if found.value is None:
+            raise SaidNo
+
+    reach.run(ask)
+
+
+@app.command("range")
+@reaching
+def range_(
+    reach: ClusterOptions,
+    prefix: Prefix = "",
+    limit: Annotated[
+        int | None, typer.Option(min=1, show_default=False, help="At most so many.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the keys that begin with a prefix, in order, each with its value."""
+
+    async def ask(client: Client) -> None:
+        shown = 0
+        async for pair in KvClient(client).range(_bytes(prefix)):
+            _show_pair(pair, as_json)
+            shown += 1
+            if shown == limit:
+                return
+
+    reach.run(ask)
+
+
+@app.command()
+@reaching
+def watch(
+    reach: ClusterOptions,
+    prefix: Prefix = "",
+    from_index: Annotated[
+        int | None,
+        typer.Option(
+            "--from",
+            min=1,
+            metavar="INDEX",
+            show_default=False,
+            help="From this index on; default: what changes from now on.",
+        ),
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, show_default=False, help="End after so many changes.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show changes as they are made, until Ctrl-C. Goes on at another server by itself."""
+    show = _Shower(count, as_json)
+
+    async def ask(client: Client) -> None:
+        kv = KvClient(client)
+        wanted = from_index
+        if wanted is None:
+            wanted = (await kv.page(_bytes(prefix), items_max=1)).index + 1
+        while not show.is_done:
+            try:
+                async with kv.watch(_bytes(prefix), from_index=wanted) as changes:
+                    async for change in changes:
+                        wanted = change.index + 1
+                        if show(change):
+                            break
+            except (ServerLost, ServerLeaving) as error:
+                print(f"trioraft: {error}; going on at another server", file=sys.stderr)
+                await trio.sleep(RETRY_S)
+
+    reach.run(ask)
+
+
+class _Shower:
+    """Shows changes, up to a number of them."""
+
+    def __init__(self, count: int | None, as_json: bool) -> None:
+        self._left = count
+        self._as_json = as_json
+
+    @property
+    def is_done(self) -> bool:
+        return self._left == 0
+
+    def __call__(self, change: Change) -> bool:
+        """Show one; returns whether it was the last."""
+        _show_change(change, self._as_json)
+        if self._left is not None:
+            self._left -= 1
+        return self.is_done
+
+
+# -- showing -------------------------------------------------------------------------------
+
+
+def _show_written(written: Written, wants_previous: bool, as_json: bool) -> None:
+    if as_json:
+        previous = {"previous": written.previous} if wants_previous else {}
+        _print_json(index=written.index, existed=written.existed, **previous)
+        return
+    print(f"index {written.index}" + ("" if written.existed else ", was absent"))
+    if wants_previous and written.previous is not None:
+        print(f"previous: {_shown(written.previous)}")
+
+
+def _show_pair(pair: Pair, as_json: bool) -> None:
+    if as_json:
+        _print_json(key=pair.key, value=pair.value, changed_index=pair.changed_index)
+    else:
+        print(f"{_shown(pair.key)}\t{_shown(pair.value)}")
+
+
+def _show_change(change: Change, as_json: bool) -> None:
+    if as_json:
+        _print_json(
+            index=change.index, kind=change.kind.name.lower(), key=change.key, value=change.value
+        )
+    elif change.value is None:
+        print(f"{change.index}\tdeleted\t{_shown(change.key)}", flush=True)
+    else:
+        print(f"{change.index}\tset\t{_shown(change.key)}\t{_shown(change.value)}", flush=True)
+
+
+def _shown(content: bytes) -> str:
+    """As text, without anything that a terminal or a line would take for something else."""
+    text = content.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _print_json(**fields: Any) -> None:
+    exact: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, bytes):
+            try:
+                exact[name] = value.decode()
+            except UnicodeDecodeError:
+                exact[f"{name}_base64"] = base64.b64encode(value).decode()
+        else:
+            exact[name] = value
+    print(json.dumps(exact, ensure_ascii=False), flush=True)
+
+
+# -- reading -------------------------------------------------------------------------------
+
+
+def _value(text: str) -> bytes:
+    return sys.stdin.buffer.read() if text == "-" else _bytes(text)
+
+
+_bytes: Callable[[str], bytes] = os.fsencode
+"""An argument as the bytes that it was given as."""

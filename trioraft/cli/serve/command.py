@@ -1,0 +1,125 @@
+"""`trioraft serve` as a command: options from the table, problems all at once, exit codes.
+
+Rules of this file:
+
+* The signature that typer reads is made from `options.OPTIONS`; no option is named twice.
+* typer checks nothing: every value comes as text, so that all that is wrong is told together.
+* What the user can mend, or what can go wrong on a machine, is one line and an exit code; only a
+  bug shows a traceback.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, Final
+
+import trio
+import typer
+
+from ...core.errors import RaftError
+from ...logs import loggers as logs
+from ..exits import EXIT_FAILURE, EXIT_INTERRUPTED
+from .options import CONFIG_FLAG, OPTIONS, Option
+from .preflight import look_around, prepare
+from .run import NotStarted, run_server
+from .settings import parsed_values, read_settings
+from .sources import Flags, gather
+
+EXIT_USAGE: Final = 2
+
+HELP: Final = """\
+Serve keys and values as one member of a cluster.
+
+Start one on each machine (three, five or seven), all with the same nodes in --peer. Then use \
+trioraft kv and trioraft admin, or trioraft.kv.KvClient.
+
+Every option can also be set in the environment, as TRIORAFT_CLIENT_LISTEN for --client-listen \
+(TRIORAFT_PEERS, with commas, for --peer), or in a TOML file, as client-listen = "127.0.0.1:8000". \
+The command line wins over the environment, the environment over the file.
+
+Example:  trioraft serve --id 0 --listen 127.0.0.1:7000 --client-listen 127.0.0.1:8000 \
+--peer 1=127.0.0.1:7001 --peer 2=127.0.0.1:7002 --data node-0 --create-data
+
+SIGTERM or SIGINT: hand over the leadership, and leave. A second one: leave at once.
+
+Exit code: 0 left after a signal, 1 failed while it served, 2 did not start: what is wrong with \
+the options, files or ports is said in one line each.
+"""
+"""Paragraphs of one line each: typer keeps the ends of lines, whatever the terminal's width."""
+
+
+def make_command() -> Callable[..., None]:
+    """The function that typer makes the command of."""
+
+    def serve(**flags: Any) -> None:
+        raise typer.Exit(_serve({name.replace("_", "-"): value for name, value in flags.items()}))
+
+    parameters = [_config_parameter(), *(_parameter(option) for option in OPTIONS.values())]
+    signature = inspect.Signature(parameters)
+    serve.__signature__ = signature  # type: ignore[attr-defined] # functions may bear one
+    serve.__annotations__ = {each.name: each.annotation for each in parameters}
+    return serve
+
+
+def _config_parameter() -> inspect.Parameter:
+    told = typer.Option(
+        CONFIG_FLAG, metavar="FILE", show_default=False, help="A TOML file with further settings."
+    )
+    return _named("config", Annotated[str | None, told], None)
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    default = f" Default: {option.default}." if option.default and option.kind == "one" else ""
+    told = typer.Option(
+        option.flag,
+        metavar=option.metavar or None,
+        show_default=False,
+        help=option.help + default,
+        rich_help_panel=option.group,
+    )
+    if option.kind == "flag":
+        return _named(option.field, Annotated[bool, told], False)
+    if option.kind == "many":
+        return _named(option.field, Annotated[list[str] | None, told], None)
+    return _named(option.field, Annotated[str | None, told], None)
+
+
+def _named(name: str, annotation: Any, default: object) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+def _serve(flags: Flags) -> int:
+    problems: list[str] = []
+    given = gather(flags, os.environ, problems)
+    settings = read_settings(given, problems)
+    if settings is None:
+        look_around(parsed_values(given), problems)
+    ready = None if settings is None else prepare(settings, problems)
+    if problems or settings is None or ready is None:
+        for problem in problems:
+            _complain(problem)
+        return EXIT_USAGE
+    logger = logs.configure(settings.log_format, level=settings.log_level)
+    try:
+        trio.run(partial(run_server, settings, ready, logger))
+    except NotStarted as error:
+        _complain(str(error))
+        return EXIT_USAGE
+    except (RaftError, OSError) as error:
+        _complain(str(error))
+        return EXIT_FAILURE
+    except KeyboardInterrupt:  # before the server itself watches for it
+        return EXIT_INTERRUPTED
+    finally:
+        ready.transport.close()
+    return 0
+
+
+def _complain(problem: str) -> None:
+    print(f"trioraft serve: {problem}", file=sys.stderr)

@@ -1,0 +1,154 @@
+"""The server: a node, its key-value machine and its client port, until a signal says to leave.
+
+Rules of this file:
+
+* Standard output has one line when it serves and one when it leaves; all else is the log's.
+* Leaving is graceful: the leadership is handed over, what is under way is answered, and only then
+  the ports are closed. A second signal ends the process at once, as if nobody had handled it.
+* An error before it serves is `NotStarted`: the user can mend something.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Final, final
+
+import attrs
+import trio
+
+from ...core.errors import InvariantViolation, RaftError
+from ...core.types import NodeId, Role
+from ...kv import ERROR_TYPES, KvMachine
+from ...kv.commands import Result
+from ...logs.loggers import EventLogger
+from ...machines.sessions import SessionMachine
+from ...net.addresses import host_port
+from ...node.node import Node, open_node
+from ...service.limits import ServiceLimits
+from ...service.port import Service, open_service
+from ...storage.sqlite import SQLiteStorage
+from ...tasks.background import running_beside
+from ..exits import silence_stdout
+from .preflight import Preflight
+from .settings import Settings
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+"""What makes it leave."""
+
+
+class NotStarted(RaftError):  # noqa: N818 - what happened
+    """It does not serve, and never did; the message says why."""
+
+
+async def run_server(settings: Settings, ready: Preflight, logger: EventLogger) -> None:
+    """Serve until a signal.
+
+    Args:
+        settings: what to serve.
+        ready: what `preflight.prepare` took for it.
+        logger: gets what the node says.
+
+    Raises:
+        NotStarted: the data directory, or a port, cannot be used.
+        RaftError, OSError: it failed while it served, its disk for instance.
+    """
+    signals = _Signals()
+    is_serving = False
+    async with running_beside(signals.run, stop=signals.stop, name="serve.signals"):
+        try:
+            async with _opened(settings, ready, logger) as (node, service):
+                is_serving = True
+                _say(settings.id, _ready_line(settings, service))
+                await signals.first.wait()
+                _say(settings.id, f"leaving after {signals.name}")
+                await _hand_over(node)
+        except InvariantViolation:
+            raise
+        except (RaftError, OSError) as error:
+            if is_serving:
+                raise
+            raise NotStarted(str(error)) from error
+
+
+@asynccontextmanager
+async def _opened(
+    settings: Settings, ready: Preflight, logger: EventLogger
+) -> AsyncIterator[tuple[Node, Service]]:
+    machine = SessionMachine(
+        KvMachine(changes_max=settings.watch_changes),
+        result_type=Result,
+        error_types=ERROR_TYPES,
+    )
+    async with (
+        open_node(
+            settings.id,
+            voters=settings.voters,
+            machine=machine,
+            storage=SQLiteStorage(settings.data, log_bytes_max=settings.log_bytes_max),
+            transport=ready.transport,
+            cluster_id=settings.cluster_id,
+            timing=settings.timing,
+            limits=settings.limits,
+            logger=logger,
+        ) as node,
+        open_service(
+            node,
+            machine,
+            settings.client_listen,
+            cluster_id=settings.cluster_id,
+            ssl_context=ready.client_tls,
+            insecure=settings.insecure,
+            advertise=settings.client_advertise,
+            client_addresses=settings.client_peers,
+            limits=ServiceLimits(connections_max=settings.client_connections_max),
+            logger=logger,
+        ) as service,
+    ):
+        yield node, service
+
+
+async def _hand_over(node: Node) -> None:
+    """Let another lead before our clients are told to go: they need not wait for an election."""
+    if node.status.role is Role.LEADER and len(node.status.configuration.voters) > 1:
+        with suppress(RaftError):  # nobody could take over: they will elect
+            await node.transfer_leadership()
+
+
+def _ready_line(settings: Settings, service: Service) -> str:
+    peers = host_port(settings.listen)
+    return f"serves clients at {host_port(service.address)}, peers at {peers}"
+
+
+def _say(node_id: NodeId, text: str) -> None:
+    """One line on standard output; nobody need read it."""
+    try:
+        print(f"trioraft serve: node {node_id} {text}", flush=True)
+    except OSError:  # the reader went away, or the disk under it is full: we serve all the same
+        silence_stdout()
+
+
+@final
+@attrs.define(eq=False)
+class _Signals:
+    """Waits for the first signal, and leaves the second one to the operating system."""
+
+    first: trio.Event = attrs.field(factory=trio.Event)
+    name: str = ""
+    _watching: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        self._watching.cancel()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Watch."""
+        with trio.open_signal_receiver(*SIGNALS) as received:
+            task_status.started()
+            with self._watching:
+                self.name = signal.Signals(await anext(received)).name
+                for each in SIGNALS:
+                    signal.signal(each, signal.SIG_DFL)
+                self.first.set()
+                await trio.sleep_forever()

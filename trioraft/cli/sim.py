@@ -1,0 +1,321 @@
+"""`trioraft sim` as a command: its options, its output, its exit code.
+
+Rules of this file:
+
+* What the user got wrong is said in one message before anything starts, with exit code 2.
+* What is printed to standard output is the same for the same seeds, wherever they ran, but for the
+  speed; progress goes to standard error, and only to a terminal.
+* A failing seed is worth more than its message: it is run again until few faults are left, and
+  once more for its trace.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Final, TypeAlias
+
+import attrs
+import typer
+
+from ..core.errors import ConfigError
+from ..sim.dask import over_dask
+from ..sim.judging import check_history
+from ..sim.outcomes import RunOptions, RunOutcome
+from ..sim.report import FailureReport, Summary, failure_json, failure_lines
+from ..sim.shrink import RUNS_MAX, shrink
+from ..sim.spread import differing_elsewhere, over_processes
+from ..sim.tiers import run_seed_of
+from ..sim.tracing import raftlog_lines
+from ..viz.analysis import analyse_log
+from ..viz.page import write_pages
+from .exits import (
+    EXIT_BROKEN_PIPE,
+    EXIT_FAILURE,
+    EXIT_INTERRUPTED,
+    silence_stdout,
+)
+
+NODES_MAX: Final = 15
+SHRUNK_MAX: Final = 3
+"""Failing seeds that are shrunk and traced; of others only the command is shown."""
+RECHECK_EVERY: Final = 100
+PROGRESS_S: Final = 0.2
+
+HELP: Final = """\
+Run whole clusters in a deterministic simulation, through everything that goes wrong.
+
+A seed draws a cluster, its options and a schedule of faults; a storm follows, then a majority is \
+healed and must serve again. Every rule of Raft is checked after every event, and the clients' \
+history for linearizability. Same seed, same run, byte for byte.
+
+A failing seed is printed with the command that repeats it, the fewest faults with which it still \
+fails, a raftlog of it for trioraft viz, and its picture.
+
+Example:  trioraft sim --seeds 0:1000 --nodes 5 --jobs auto
+
+Exit code: 0 all seeds clean, 1 a seed failed, 2 a wrong option, 130 after Ctrl-C.
+"""
+
+
+@attrs.frozen
+class _Task:
+    """What is to be run, and where."""
+
+    seeds: range
+    tier: int
+    options: RunOptions
+    jobs: int
+    dask: str | None
+    directory: Path
+    recheck: bool
+
+    def outcomes(self) -> Iterator[RunOutcome]:
+        """Of all seeds, in their order."""
+        tier, options = self.tier, self.options
+        if self.dask is not None:
+            return over_dask(self.seeds, tier=tier, options=options, address=self.dask)
+        return over_processes(self.seeds, tier=tier, options=options, jobs=self.jobs)
+
+
+_Seeds: TypeAlias = Annotated[
+    str, typer.Option(metavar="A:B", help="Seeds A … B - 1; N alone stands for 0:N.")
+]
+_Nodes: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=NODES_MAX, show_default=False, help="How many; by default each seed says."
+    ),
+]
+_Tier: TypeAlias = Annotated[
+    int, typer.Option(min=1, max=2, help="1: many cores. 2: real nodes, in virtual time.")
+]
+_Jobs: TypeAlias = Annotated[
+    str, typer.Option(metavar="N|auto", help="Processes; auto: one a CPU.")
+]
+_Faults: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="1,2,…",
+        show_default=False,
+        help="Only these of the schedule, by number; none: without any.",
+    ),
+]
+_Trace: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIRECTORY",
+        show_default=False,
+        help="Where the raftlogs and pictures of failing seeds go (by default here); of a "
+        "single seed, in any case.",
+    ),
+]
+_Recheck: TypeAlias = Annotated[
+    bool, typer.Option(help="Run 1 % of the seeds again in another process, and compare.")
+]
+_JsonFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", show_default=False, help="Write the report there."),
+]
+_Dask: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        show_default=False,
+        help="Spread over this Dask cluster, as tcp://host:8786, instead of processes here.",
+    ),
+]
+
+
+def sim(
+    seeds: _Seeds = "0:100",
+    nodes: _Nodes = None,
+    tier: _Tier = 1,
+    jobs: _Jobs = "auto",
+    faults: _Faults = None,
+    trace: _Trace = None,
+    recheck: _Recheck = False,
+    json_file: _JsonFile = None,
+    dask: _Dask = None,
+) -> None:
+    """Run the command; see `HELP`."""
+    task = _Task(
+        seeds=_seed_range(seeds),
+        tier=tier,
+        options=RunOptions(nodes, _fault_numbers(faults), check_history=check_history),
+        jobs=_job_count(jobs),
+        dask=dask,
+        directory=_directory(trace),
+        recheck=recheck,
+    )
+    _check_writable(json_file)
+    try:
+        code = _run(task, json_file, is_traced=trace is not None and len(task.seeds) == 1)
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        silence_stdout()
+        code = EXIT_BROKEN_PIPE
+    except (OSError, ConfigError) as error:
+        print(f"trioraft sim: {error}", file=sys.stderr)
+        code = EXIT_FAILURE
+    raise typer.Exit(code)
+
+
+# -- the options -----------------------------------------------------------------------------
+
+
+def _seed_range(text: str) -> range:
+    first, _, last = text.rpartition(":")
+    try:
+        seeds = range(int(first or 0), int(last))
+    except ValueError:
+        raise _wrong("--seeds", f"{text!r} is no range; give A:B, or N for 0:N") from None
+    if not seeds or seeds.start < 0:
+        raise _wrong("--seeds", f"{text!r} is empty; give A:B with 0 <= A < B")
+    return seeds
+
+
+def _fault_numbers(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    if text == "none":
+        return ()
+    try:
+        return tuple(sorted({int(number) for number in text.split(",")}))
+    except ValueError:
+        raise _wrong("--faults", f"{text!r} is no list of numbers; give 3,17 or none") from None
+
+
+def _job_count(text: str) -> int:
+    if text == "auto":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _cpus()
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise _wrong("--jobs", f"{text!r}: give a number from 1, or auto")
+
+
+def _cpus() -> int:
+    return os.cpu_count() or 1
+
+
+def _directory(path: Path | None) -> Path:
+    if path is not None and not path.is_dir():
+        raise _wrong("--trace", f"{str(path)!r} is no directory")
+    return Path() if path is None else path
+
+
+def _check_writable(path: Path | None) -> None:
+    if path is not None and not path.parent.is_dir():
+        raise _wrong("--json", f"there is no directory {str(path.parent)!r}")
+
+
+def _wrong(option: str, message: str) -> typer.BadParameter:
+    return typer.BadParameter(message, param_hint=f"'{option}'")
+
+
+# -- the run ---------------------------------------------------------------------------------
+
+
+def _run(task: _Task, json_file: Path | None, *, is_traced: bool) -> int:
+    run_seed_of(task.tier)  # a tier that is not there is said before anything starts
+    summary, failures, kept = Summary(), list[FailureReport](), list[RunOutcome]()
+    progress = _SeedProgress(len(task.seeds))
+    try:
+        for outcome in task.outcomes():
+            summary.add(outcome)
+            if task.recheck and (outcome.seed - task.seeds.start) % RECHECK_EVERY == 0:
+                kept.append(outcome)
+            if outcome.failure is not None:
+                progress.clear()
+                failures.append(_examine(outcome, task, is_first=len(failures) < SHRUNK_MAX))
+                _print(failure_lines(failures[-1]))
+            elif is_traced:
+                progress.clear()
+                for path in _write_trace(outcome.seed, task, task.options):
+                    print(f"wrote {path}")
+            progress.show(summary)
+    finally:
+        progress.clear()
+        if summary.seeds:
+            _print(summary.lines())
+        if json_file is not None:
+            _write_json(json_file, task, summary, failures)
+    differing = differing_elsewhere(kept, task.options) if kept else []
+    if kept:
+        print(f"{len(kept)} seeds again in another process: {len(differing)} differ {differing}")
+    return EXIT_FAILURE if failures or differing else 0
+
+
+def _examine(outcome: RunOutcome, task: _Task, *, is_first: bool) -> FailureReport:
+    """Find out what a failing seed needs to fail."""
+    if not is_first:
+        return FailureReport(outcome, _command(outcome.seed, task, task.options.only_faults), None)
+    run_seed = run_seed_of(task.tier)
+    shrunk = shrink(outcome, run_seed, task.options, runs_max=RUNS_MAX)
+    options = attrs.evolve(task.options, only_faults=shrunk)
+    files = _write_trace(outcome.seed, task, options)
+    return FailureReport(outcome, _command(outcome.seed, task, shrunk), shrunk, files)
+
+
+def _write_trace(seed: int, task: _Task, options: RunOptions) -> tuple[str, str]:
+    """The raftlog, and a picture of it."""
+    outcome = run_seed_of(task.tier)(seed, attrs.evolve(options, traced=True))
+    path = task.directory / f"trioraft-sim-{task.tier}-{seed}.raftlog"
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for line in raftlog_lines(outcome):
+            file.write(line + "\n")
+    return str(path), str(write_pages(analyse_log(path), path.with_suffix("")))
+
+
+def _command(seed: int, task: _Task, faults: tuple[int, ...] | None) -> str:
+    words = [f"trioraft sim --tier {task.tier} --seeds {seed}:{seed + 1} --jobs 1"]
+    if task.options.nodes is not None:
+        words.append(f"--nodes {task.options.nodes}")
+    if faults is not None:
+        words.append(f"--faults {','.join(map(str, faults)) or 'none'}")
+    return " ".join(words)
+
+
+def _print(lines: Iterator[str]) -> None:
+    for line in lines:
+        print(line)
+
+
+def _write_json(path: Path, task: _Task, summary: Summary, failures: list[FailureReport]) -> None:
+    report = {
+        "tier": task.tier,
+        "seeds": [task.seeds.start, task.seeds.stop],
+        "nodes": task.options.nodes,
+        "summary": summary.as_json(),
+        "failures": [failure_json(failure) for failure in failures],
+    }
+    path.write_text(json.dumps(report, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+class _SeedProgress:
+    """One line on a terminal that says how far it is; nothing anywhere else."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._is_shown = sys.stderr.isatty()
+        self._begun_s = self._shown_s = time.monotonic()
+
+    def show(self, summary: Summary) -> None:
+        """So far."""
+        now = time.monotonic()
+        if not self._is_shown or now - self._shown_s < PROGRESS_S:
+            return
+        self._shown_s = now
+        rate = summary.seeds / (now - self._begun_s)
+        text = f"{summary.seeds}/{self._total} seeds, {summary.failed} failed, {rate:.1f} seeds/s"
+        print(f"\r{text}", end="\x1b[K", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Make room for something else."""
+        if self._is_shown:
+            print("\r", end="\x1b[K", file=sys.stderr, flush=True)

@@ -1,0 +1,147 @@
+"""`trioraft viz` as a command: its options, its output, its exit code.
+
+Rules of this file:
+
+* With `--json`, standard output has the JSON and nothing else. All that is said about the work
+  itself goes to standard error.
+* A log that cannot be shown is one message and exit code 2; the other logs are shown all the same.
+* Nothing is written before there is something to write, and nothing but our own pages is touched.
+"""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from collections.abc import Callable
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from ..viz.analysis import analyse_log
+from ..viz.as_json import runs_json
+from ..viz.model import Run
+from ..viz.reading import LogError
+from ..viz.report import report, summary
+
+EXIT_USAGE: Final = 2
+OUT_DEFAULT: Final = "trioraft-viz"
+PROGRESS_FROM_BYTES: Final = 8 << 20
+"""Smaller logs are read before anybody wonders."""
+
+HELP: Final = """\
+Show what happened in a log: a picture of each run, and what was wrong.
+
+Reads raftlogs (trioraft's, and those of eliben/raft, as they come out of a terminal) and \
+trioraft's JSON lines. Says what it found, and writes an HTML page for each run.
+
+Example:  trioraft viz trioraft-demo.raftlog --open
+
+Exit code: 0 all logs were shown, 1 the pages could not be made, 2 a log that is none or a wrong \
+option.
+"""
+"""Paragraphs of one line each: typer keeps the ends of lines, whatever the terminal's width."""
+
+
+def viz(
+    logs: Annotated[list[Path], typer.Argument(metavar="LOG...", help="The logs to show.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            show_default=False,
+            help=f"Where to write the pages; made if needed. By default {OUT_DEFAULT} in the "
+            "current directory.",
+        ),
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print runs and findings as JSON. Pages are written only with --out or --open.",
+        ),
+    ] = False,
+) -> None:
+    """Run the command; see `HELP`."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # an odd encoding is no reason to fail
+    runs, is_complete = _read(logs)
+    if not runs:
+        raise typer.Exit(EXIT_USAGE)
+    directory = Path(OUT_DEFAULT) if out is None else out
+    is_wanted = out is not None or open_page or not as_json
+    index = _write(runs, directory) if is_wanted else None
+    if as_json:
+        print(runs_json(runs))
+    else:
+        print(report(runs))
+        print(summary(runs) + ("" if index is None else f"; pages: {index}"))
+    if open_page and index is not None and not webbrowser.open(index.resolve().as_uri()):
+        print(f"trioraft viz: found no browser; open {index} in one", file=sys.stderr)
+    if not is_complete:
+        raise typer.Exit(EXIT_USAGE)
+
+
+def _read(logs: list[Path]) -> tuple[list[Run], bool]:
+    """The runs of all logs, and whether every log could be read."""
+    runs: list[Run] = []
+    is_complete = True
+    for path in logs:
+        progress = _ReadProgress(path)
+        try:
+            runs += analyse_log(path, progress.show)
+        except LogError as error:
+            progress.clear()
+            print(f"trioraft viz: {error}", file=sys.stderr)
+            is_complete = False
+        else:
+            progress.clear()
+    return runs, is_complete
+
+
+def _write(runs: list[Run], directory: Path) -> Path:
+    write_pages = _page_writer()
+    try:
+        return write_pages(runs, directory)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        print(
+            f"trioraft viz: cannot write pages to {directory}: {reason}. "
+            "Name another directory with --out DIR.",
+            file=sys.stderr,
+        )
+        raise typer.Exit(EXIT_USAGE) from None
+
+
+def _page_writer() -> Callable[[list[Run], Path], Path]:
+    # Pages need jinja2, JSON does not: who wants only that need not wait for it.
+    from ..viz.page import write_pages
+
+    return write_pages
+
+
+class _ReadProgress:
+    """How far the reading is, on a terminal's standard error; else nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self._name = path.name
+        try:
+            self._size_bytes = path.stat().st_size
+        except OSError:
+            self._size_bytes = 0  # the reading will say what is wrong
+        self._is_wanted = sys.stderr.isatty() and self._size_bytes >= PROGRESS_FROM_BYTES
+        self._is_shown = False
+
+    def show(self, read_bytes: int) -> None:
+        """Say how much was read."""
+        if self._is_wanted:
+            share = min(100, 100 * read_bytes // self._size_bytes)
+            print(f"\rreading {self._name}: {share} %", end="", file=sys.stderr, flush=True)
+            self._is_shown = True
+
+    def clear(self) -> None:
+        """Leave no trace."""
+        if self._is_shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

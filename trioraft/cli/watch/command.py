@@ -1,0 +1,124 @@
+"""`trioraft watch` as a command: a running cluster in the terminal, as it changes.
+
+Rules of this file:
+
+* On a terminal a picture that redraws itself; elsewhere a line for everything that happens.
+* It ends with Ctrl-C, which is no failure; the terminal is as it was.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import Annotated, Final
+
+import msgspec
+import trio
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from ...client.client import Client
+from ...core.errors import RaftError
+from ...core.types import Address
+from ...net.addresses import host_port
+from ...rpc.protocol import NodeNews
+from ..admin.connecting import ClusterOptions, reaching
+from .listening import listen
+from .picture import picture
+from .scene import Scene
+
+HELP: Final = (
+    "Watch a running cluster: who leads, since when and why; terms, commits, lag and links. "
+    "End it with Ctrl-C. Servers that the named ones know of are found by themselves."
+)
+FRAME_S: Final = 0.1
+"""Shortest time between two frames; the seconds of who is silent move once a second."""
+CLOCK_S: Final = 1.0
+"""Longest time between two frames."""
+WIDTH_ELSEWHERE: Final = 200
+"""Columns of a picture that is printed into a file or a pipe."""
+FIRST_ANSWERS_S: Final = 2.0
+"""How long `--once` waits for the servers."""
+
+
+@partial(reaching, by_arguments=True)
+def watch(
+    reach: ClusterOptions,
+    interval_ms: Annotated[
+        int, typer.Option(min=10, help="Shortest time between two statuses of one server.")
+    ] = 100,
+    once: Annotated[bool, typer.Option("--once", help="Print one picture and end.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print what the servers tell, one JSON object a line.")
+    ] = False,
+) -> None:
+    """Watch until Ctrl-C."""
+    interval_s = interval_ms / 1000
+    console = Console(width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE)
+
+    async def work(client: Client) -> None:
+        if once:
+            await _once(client, interval_s, console)
+        elif json:
+            await _lines(client, interval_s, as_json=True)
+        elif console.is_terminal:
+            await _live(client, interval_s, console)
+        else:
+            await _lines(client, interval_s, as_json=False)
+
+    try:
+        reach.run(work)
+    except* KeyboardInterrupt:
+        pass  # the usual end
+
+
+async def _live(client: Client, interval_s: float, console: Console) -> None:
+    scene, changed = Scene(), trio.Event()
+
+    def change(_address: Address, _news: NodeNews | None) -> None:
+        changed.set()
+
+    with Live(console=console, auto_refresh=False, transient=True, screen=False) as live:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen, client, scene, interval_s, change)
+            while True:
+                live.update(picture(scene, console, trio.current_time()), refresh=True)
+                with trio.move_on_after(CLOCK_S):
+                    await changed.wait()
+                changed = trio.Event()
+                await trio.sleep(FRAME_S)  # a picture has a frame rate; it waits for nothing
+
+
+async def _once(client: Client, interval_s: float, console: Console) -> None:
+    """A picture as soon as everybody has answered, or when that takes too long."""
+    scene, complete = Scene(), trio.Event()
+
+    def change(_address: Address, _news: NodeNews | None) -> None:
+        if scene.servers and all(server.status is not None for server in scene.servers.values()):
+            complete.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listen, client, scene, interval_s, change)
+        with trio.move_on_after(FIRST_ANSWERS_S):
+            await complete.wait()
+        nursery.cancel_scope.cancel()
+    console.print(picture(scene, console, trio.current_time()))
+    if all(server.status is None for server in scene.servers.values()):
+        raise RaftError("no server answered: see the reasons above")
+
+
+async def _lines(client: Client, interval_s: float, *, as_json: bool) -> None:
+    """A line for everything that happens; with `as_json`, statuses too."""
+    scene, began_s = Scene(), trio.current_time()
+
+    def change(address: Address, news: NodeNews | None) -> None:
+        since_s = trio.current_time() - began_s
+        if as_json:
+            said = {"at_s": round(since_s, 6), "server": host_port(address), "news": news}
+            print(msgspec.json.encode(said).decode(), flush=True)
+            return
+        for happened in scene.take_untold():
+            print(f"{since_s:8.3f} s  {happened.node}  {happened.text}", flush=True)
+
+    await listen(client, scene, interval_s, change)

@@ -1,0 +1,332 @@
+"""The text of every event and message, as the raftlog format has it.
+
+Rules of this file:
+
+* Texts are rendered from typed events through one table. A text the Go project has is written
+  exactly as there, byte for byte; what we add stands on a line of its own, or cannot be taken
+  for one of theirs.
+* Text that somebody else chose (a peer's name, an error, a test's remark) goes through `defuse`:
+  it can never look like a header, a status, an entry or a change of role, nor span two lines.
+* A text is bounded, whatever the event holds; a command's bytes are never written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+import attrs
+import msgspec
+
+from ..core.events import (
+    CommitAdvanced,
+    ConfigurationChanged,
+    DiskIsFull,
+    ElectionTimerStarted,
+    ElectionWonEvent,
+    MessageReceived,
+    MessageSent,
+    RoleChanged,
+    SnapshotInstalled,
+    SnapshotSaved,
+    StaleReply,
+    StorageNotice,
+    TermOutOfDate,
+    TimeoutsWidened,
+    TraceEvent,
+    TransferGivenUp,
+    TransferStarted,
+)
+from ..core.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    InstallSnapshot,
+    InstallSnapshotReply,
+    RequestPreVote,
+    RequestPreVoteReply,
+    RequestReadIndex,
+    RequestReadIndexReply,
+    RequestVote,
+    RequestVoteReply,
+    TimeoutNow,
+)
+from ..core.types import Entry, NodeId, Role, SnapshotMeta
+from ..transport.base import (
+    AddressUnusable,
+    ConnectionRejected,
+    LinkDown,
+    LinkUp,
+    Listening,
+    MessagesDropped,
+    TransportEvent,
+)
+
+ENTRIES_SHOWN_MAX: Final = 3
+"""Entries of one AppendEntries that are written out; the others are counted."""
+FREE_TEXT_CHARS_MAX: Final = 500
+"""Longest text of somebody else's choice; the rest is cut."""
+Traced: TypeAlias = TraceEvent | TransportEvent
+"""Everything a node can tell about itself."""
+Label: TypeAlias = Callable[[NodeId], str]
+"""How a text names a node."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+# One space, at the one place where doubling it keeps a reader from recognising the line.
+_SHAPE_SPACE = re.compile(r"(?<=---) (?=\w)|(?<=[0-9:.]) (?=\[)|(?<=becomes) |(?<=in state) ")
+
+
+def defuse(text: str) -> str:
+    """Somebody else's text, on one line, bounded, and unlike anything a reader looks for.
+
+    Control characters become a space; where the text holds the shape of an entry, of a status or
+    of a change of role, its space is doubled. To the eye it stays the same.
+    """
+    line = _SHAPE_SPACE.sub("  ", _CONTROL.sub(" ", text[: FREE_TEXT_CHARS_MAX + 1]))
+    return line if len(text) <= FREE_TEXT_CHARS_MAX else line[:FREE_TEXT_CHARS_MAX] + "…"
+
+
+def event_kind(event_type: type[Traced]) -> str:
+    """The event's name in snake case, as logs use it: `role_changed`, `election_won`."""
+    name = event_type.__name__.removesuffix("Event")
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+# --- messages -------------------------------------------------------------------------------
+
+_Fields: TypeAlias = tuple[tuple[str, str], ...]
+
+# What is written of a message: (name in the text, attribute), in the Go project's order.
+_SHOWN: Final[Mapping[type[Any], _Fields]] = {
+    RequestVote: (
+        ("Term", "term"),
+        ("CandidateId", "sender"),
+        ("LastLogIndex", "last_log_index"),
+        ("LastLogTerm", "last_log_term"),
+        ("LeadershipTransfer", "leadership_transfer"),
+    ),
+    RequestVoteReply: (("Term", "term"), ("VoteGranted", "vote_granted")),
+    RequestPreVote: (
+        ("Term", "term"),
+        ("NextTerm", "next_term"),
+        ("CandidateId", "sender"),
+        ("LastLogIndex", "last_log_index"),
+        ("LastLogTerm", "last_log_term"),
+    ),
+    RequestPreVoteReply: (
+        ("Term", "term"),
+        ("NextTerm", "next_term"),
+        ("VoteGranted", "vote_granted"),
+        ("RemovedIndex", "removed_index"),
+    ),
+    AppendEntries: (
+        ("Term", "term"),
+        ("LeaderId", "sender"),
+        ("PrevLogIndex", "prev_log_index"),
+        ("PrevLogTerm", "prev_log_term"),
+        ("Entries", "entries"),
+        ("LeaderCommit", "leader_commit"),
+    ),
+    AppendEntriesReply: (
+        ("Term", "term"),
+        ("Success", "success"),
+        ("ConflictIndex", "conflict_index"),
+        ("ConflictTerm", "conflict_term"),
+    ),
+    InstallSnapshot: (
+        ("Term", "term"),
+        ("LeaderId", "sender"),
+        ("Snapshot", "meta"),
+        ("Offset", "offset"),
+        ("Data", "data"),
+    ),
+    InstallSnapshotReply: (
+        ("Term", "term"),
+        ("Snapshot", "meta"),
+        ("NextOffset", "next_offset"),
+        ("Installed", "installed"),
+    ),
+    TimeoutNow: (("Term", "term"), ("LeaderId", "sender")),
+    RequestReadIndex: (("Term", "term"), ("Number", "number")),
+    RequestReadIndexReply: (("Term", "term"), ("Number", "number"), ("ReadIndex", "read_index")),
+    SnapshotMeta: (("Index", "index"), ("Term", "term"), ("Bytes", "size_bytes")),
+}
+
+# The Go project's messages have no such field: written only when it says something.
+_ONLY_IF_SET: Final = frozenset(
+    {"leadership_transfer", "conflict_index", "conflict_term", "removed_index"}
+)
+
+
+def _struct_text(struct: msgspec.Struct, label: Label) -> str:
+    """`{Term:1 VoteGranted:true}`; a message without a row in the table shows all its fields."""
+    shown = _SHOWN.get(type(struct)) or _all_fields(type(struct))
+    values = ((name, attribute, getattr(struct, attribute)) for name, attribute in shown)
+    parts = [
+        f"{name}:{label(value) if attribute == 'sender' else _value_text(value)}"
+        for name, attribute, value in values
+        if value or attribute not in _ONLY_IF_SET
+    ]
+    return "{" + " ".join(parts) + "}"
+
+
+def _all_fields(struct_type: type[msgspec.Struct]) -> _Fields:
+    addressing = ("sender", "receiver")
+    names = (name for name in struct_type.__struct_fields__ if name not in addressing)
+    return tuple((name.title().replace("_", ""), name) for name in names)
+
+
+def _value_text(value: object) -> str:
+    """A field as Go would print it; bytes by their number only."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case bytes() | bytearray() | memoryview():
+            return f"<{len(value)} bytes>"
+        case tuple() if all(isinstance(item, Entry) for item in value):
+            return _entries_text(value)
+        case msgspec.Struct():
+            return _struct_text(value, str)
+        case _:
+            return defuse(str(value))
+
+
+def _entries_text(entries: tuple[Entry, ...]) -> str:
+    shown = [f"{{Term:{entry.term} Index:{entry.index}}}" for entry in entries[:ENTRIES_SHOWN_MAX]]
+    if len(entries) > ENTRIES_SHOWN_MAX:
+        shown.append(f"…+{len(entries) - ENTRIES_SHOWN_MAX}")
+    return f"[{' '.join(shown)}]"
+
+
+def _sent(event: MessageSent, label: Label) -> str:
+    message, name = event.message, type(event.message).__name__
+    text = _struct_text(message, label)
+    match message:
+        case AppendEntries():
+            to = label(message.receiver)
+            return f"sending AppendEntries to {to}: ni={event.next_index}, args={text}"
+        case AppendEntriesReply():
+            return f"AppendEntries reply: {text}"
+        case _ if name.endswith("Reply"):
+            return f"... {name.removesuffix('Reply')} reply: &{text}"
+        case _:
+            return f"sending {name} to {label(message.receiver)}: {text}"
+
+
+def _received(event: MessageReceived, label: Label) -> str:
+    message, name = event.message, type(event.message).__name__
+    text = _struct_text(message, label)
+    match message:
+        case RequestVote() | RequestPreVote():
+            voted_for = "-1" if event.voted_for is None else label(event.voted_for)
+            return f"{name}: {text} [currentTerm={event.term}, votedFor={voted_for}]"
+        case _ if name.endswith("Reply"):
+            return f"received {name} {text}"
+        case _:
+            return f"{name}: {text}"
+
+
+# --- events ---------------------------------------------------------------------------------
+
+# The sentences the Go project's reader knows a state by. "becomes PreCandidate" is ours, and does
+# not contain "becomes Candidate": to that reader such a node is still a follower, which it is.
+_BECOMES: Final[Mapping[Role, str]] = {
+    Role.FOLLOWER: "becomes Follower with term={0.term}; log={0.log}",
+    Role.PRE_CANDIDATE: "becomes PreCandidate (currentTerm={0.term}); log={0.log}",
+    Role.CANDIDATE: "becomes Candidate (currentTerm={0.term}); log={0.log}",
+    Role.LEADER: "becomes Leader; term={0.term}, log={0.log}",
+    Role.DEAD: "becomes Dead",
+}
+
+
+def _widened(event: TimeoutsWidened, _: Label) -> str:
+    if event.factor == 1:
+        return "election timeouts back to normal"
+    return f"election timeouts widened by {event.factor}"
+
+
+def _configuration(event: ConfigurationChanged, label: Label) -> str:
+    configuration = event.configuration
+    parts = [
+        f"{name} {' '.join(label(node) for node in ids)}"
+        for name, ids in (
+            ("voters", configuration.voters),
+            ("outgoing", configuration.outgoing),
+            ("learners", configuration.learners),
+        )
+        if ids
+    ]
+    return f"configuration {configuration.index}: {', '.join(parts)}"
+
+
+def _given_up(event: TransferGivenUp, label: Label) -> str:
+    waited_ms = event.waited_s * 1000
+    return f"transfer to {label(event.target)} given up after {waited_ms:.0f} ms"
+
+
+def _rejected(event: ConnectionRejected, label: Label) -> str:
+    who = "" if event.peer is None else f" (node {label(event.peer)})"
+    return f"rejected connection from {defuse(event.remote)}{who}: {defuse(event.reason)}"
+
+
+_TEXTS: Final[Mapping[type[Traced], Callable[[Any, Label], str]]] = {
+    ElectionTimerStarted: lambda event, _: (
+        f"election timer started ({event.timeout_s * 1000:.0f}ms), term={event.term}"
+    ),
+    RoleChanged: lambda event, _: _BECOMES[event.role].format(event),
+    ElectionWonEvent: lambda event, _: f"wins election with {event.votes} votes",
+    MessageSent: _sent,
+    MessageReceived: _received,
+    TermOutOfDate: lambda event, _: f"... term out of date in {type(event.message).__name__}",
+    StaleReply: lambda event, _: f"while waiting for reply, state = {event.role.value}",
+    CommitAdvanced: lambda event, _: f"commit index advances to {event.commit_index}",
+    TimeoutsWidened: _widened,
+    ConfigurationChanged: _configuration,
+    TransferStarted: lambda event, label: f"hands leadership over to {label(event.target)}",
+    TransferGivenUp: _given_up,
+    SnapshotSaved: lambda event, _: (
+        f"snapshot of {event.size_bytes} bytes saved up to {event.index}; "
+        f"the log begins after {event.base_index}"
+    ),
+    SnapshotInstalled: lambda event, label: (
+        f"snapshot of {event.size_bytes} bytes from {label(event.sender)} installed "
+        f"up to {event.index}"
+    ),
+    StorageNotice: lambda event, _: f"storage: {defuse(event.text)}",
+    DiskIsFull: lambda event, _: "disk is full; the write is tried again",
+    Listening: lambda event, _: f"listening at {defuse(event.address)}",
+    LinkUp: lambda event, label: f"link to {label(event.peer)} up",
+    LinkDown: lambda event, label: f"link to {label(event.peer)} down: {defuse(event.reason)}",
+    AddressUnusable: lambda event, label: (
+        f"node {label(event.peer)} cannot be reached: {defuse(event.reason)}"
+    ),
+    ConnectionRejected: _rejected,
+    MessagesDropped: lambda event, label: (
+        f"dropped {event.count} messages to {label(event.peer)}: its queue is full"
+    ),
+}
+
+
+def has_own_text(event_type: type[Traced]) -> bool:
+    """Whether the table has a row for this event; without one it is shown field by field."""
+    return event_type in _TEXTS
+
+
+def describe(event: Traced, label: Label = str) -> tuple[str, ...]:
+    """The event in words, one text a line: one, or two when a role changed for a reason.
+
+    Args:
+        event: of the core or of a transport; one without a row in the table is shown as its kind
+            and its fields.
+        label: how to name other nodes; by default by their ids.
+    """
+    text_of = _TEXTS.get(type(event), _by_fields)
+    if isinstance(event, RoleChanged):
+        return text_of(event, label), f"... because {defuse(str(event.reason))}"
+    return (text_of(event, label),)
+
+
+def _by_fields(event: Traced, _: Label) -> str:
+    names = [field.name for field in attrs.fields(type(event)) if field.name != "at_s"]
+    values = [f"{name}={_value_text(getattr(event, name))}" for name in names]
+    return " ".join([event_kind(type(event)), *values])

@@ -1,0 +1,69 @@
+"""ChunkReader: a head of known length, then the rest, out of chunks that are cut anywhere.
+
+Rules of this file: a machine around another one puts its own state first, framed by `framed`; what
+follows is handed on as it comes, never joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import final
+
+from ..core.errors import ConfigError
+
+_LENGTH_BYTES = 8
+
+
+def framed(magic: bytes, head: bytes) -> bytes:
+    """A head, with its length and what says whose it is."""
+    return magic + len(head).to_bytes(_LENGTH_BYTES, "big") + head
+
+
+@final
+class ChunkReader:
+    """Reads what `framed` made, and leaves the rest."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._ahead = b""
+
+    def head(self, magic: bytes, whose: str) -> bytes:
+        """The head.
+
+        Args:
+            magic: as it was given to `framed`.
+            whose: for the error, as in "a SessionMachine".
+
+        Raises:
+            ConfigError: another machine wrote this, or it is cut short.
+        """
+        if self._read(len(magic)) != magic:
+            raise ConfigError(
+                f"the snapshot is not one of {whose}: give the node the state machine that its "
+                "cluster was created with"
+            )
+        size_bytes = int.from_bytes(self._read(_LENGTH_BYTES), "big")
+        head = self._read(size_bytes)
+        if len(head) < size_bytes:
+            raise ConfigError(
+                f"the snapshot of {whose} ends after {len(head)} of {size_bytes} bytes of its head"
+            )
+        return head
+
+    def rest(self) -> Iterator[bytes]:
+        """All that has not been read."""
+        return chain((self._ahead,) if self._ahead else (), self._chunks)
+
+    def _read(self, size_bytes: int) -> bytes:
+        """The next bytes; fewer if there are no more."""
+        parts, missing = [self._ahead], size_bytes - len(self._ahead)
+        while missing > 0:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                break
+            parts.append(chunk)
+            missing -= len(chunk)
+        content = b"".join(parts)
+        self._ahead = content[size_bytes:]
+        return content[:size_bytes]

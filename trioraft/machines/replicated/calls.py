@@ -1,0 +1,149 @@
+"""command and query: what makes a method one of the whole cluster.
+
+Rules of this file:
+
+* From outside, a marked method is asynchronous: its type says so, and keeps its parameters.
+* From inside a command or query, a marked method is refused. It would have to wait for the log that
+  waits for it; what two methods share belongs into a plain one.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, final, overload
+
+import attrs
+
+from ...core.errors import ConfigError
+
+S = TypeVar("S")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_Plain: TypeAlias = Callable[Concatenate[S, P], R]
+_Awaitable: TypeAlias = Callable[Concatenate[S, P], Coroutine[Any, Any, R]]
+
+
+@final
+@attrs.frozen
+class MethodMark:
+    """What a decorator leaves on a method, for `definition` to read."""
+
+    method: Callable[..., Any]
+    """As it was written."""
+    is_command: bool
+    since: int = 1
+    """The version of the class that brought this command."""
+    lease: bool = False
+    """Whether the read barrier may rely on the leader's lease."""
+
+
+class Caller(Protocol):
+    """A replica, as a marked method sees it."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a command or a query of the object runs at this moment."""
+
+    async def propose(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Have a command applied everywhere."""
+
+    async def ask(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a query here, behind a read barrier."""
+
+
+@overload
+def command(method: _Plain[S, P, R], /) -> _Awaitable[S, P, R]: ...
+
+
+@overload
+def command(*, since: int = 1) -> Callable[[_Plain[S, P, R]], _Awaitable[S, P, R]]: ...
+
+
+def command(method: Callable[..., Any] | None = None, /, *, since: int = 1) -> Any:
+    """Make a method of a `ReplicatedObject` a command: it goes through the log to every node.
+
+    The method is deterministic: it reads its arguments, its object, `self.log_time_s`, and nothing
+    else. It must not iterate over a `set`, whose order differs between processes.
+
+    Args:
+        since: the `version` of the class that brought it; see `ReplicatedObject.version`.
+
+    Awaiting a call returns what the method returned on this node, and raises what it raised; a
+    command that raises counts as applied, with what it had changed until then. It also raises what
+    `Node.propose` raises (`NotLeader`, `OutcomeUnknown`, …), and `ConfigError` if an argument is
+    not what its annotation says: then nothing was sent. Cancelling it does not undo it.
+    """
+
+    def mark(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(self: Any, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+            return _caller(self, method.__name__).propose(method.__name__, args, kwargs)
+
+        return _marked(call, MethodMark(method, is_command=True, since=since))
+
+    return mark if method is None else mark(method)
+
+
+@overload
+def query(method: _Plain[S, P, R], /) -> _Awaitable[S, P, R]: ...
+
+
+@overload
+def query(*, lease: bool = False) -> Callable[[_Plain[S, P, R]], _Awaitable[S, P, R]]: ...
+
+
+def query(method: Callable[..., Any] | None = None, /, *, lease: bool = False) -> Any:
+    """Make a method of a `ReplicatedObject` a query: it sees every command completed before it.
+
+    It works on any node that reaches the leader, and changes nothing. For what this node happens
+    to know, without a barrier, write a plain method or read the attribute.
+
+    Args:
+        lease: trust the leader's clock instead of asking a majority: see `Node.read_barrier`.
+
+    Awaiting a call returns a copy of what the method returned. It raises what the method and
+    `Node.read_barrier` raise, and `ConfigError` as a command does. It can be cancelled.
+    """
+
+    def mark(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(self: Any, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+            return _caller(self, method.__name__).ask(method.__name__, args, kwargs)
+
+        return _marked(call, MethodMark(method, is_command=False, lease=lease))
+
+    return mark if method is None else mark(method)
+
+
+_MARK = "__trioraft_mark__"
+
+
+def mark_of(attribute: object) -> MethodMark | None:
+    """What a decorator left on this attribute of a class, if one did."""
+    found = getattr(attribute, _MARK, None)
+    return found if isinstance(found, MethodMark) else None
+
+
+def _marked(call: Callable[..., Any], mark: MethodMark) -> Callable[..., Any]:
+    setattr(call, _MARK, mark)
+    return call
+
+
+def _caller(instance: object, name: str) -> Caller:
+    caller: Caller | None = getattr(instance, "_replica", None)
+    cls = type(instance).__name__
+    if caller is None:
+        raise ConfigError(
+            f"{cls}.{name} is marked, but {cls} is no replicated class: write "
+            f"`class {cls}(ReplicatedObject):`"
+        )
+    if caller.is_running:
+        raise ConfigError(
+            f"{cls}.{name} was called inside a command or query of the same object, where it would "
+            f"wait for itself. Put what they share into a plain method, and call that from both:\n"
+            f"    await self.{name}(…)  # incorrect!\n"
+            f"    self._{name}(…)       # correct: no decorator on _{name}"
+        )
+    return caller

@@ -1,0 +1,279 @@
+"""Definition: what a replicated class consists of, read once when the class is defined.
+
+Rules of this file: whatever cannot work is refused here, with the class, the name and what to write
+instead; nothing of it is left to the first call. Type variables of a generic class are filled in by
+a subclass that names them (`class Jobs(Queue[Job])`); unfilled ones take any plain value.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar, final, get_args, get_origin, get_type_hints
+
+import attrs
+import msgspec
+
+from ...core.errors import ConfigError
+from .calls import MethodMark, mark_of
+from .codec import ENCODE_ERRORS, Codec
+
+_ENCODER = msgspec.msgpack.Encoder()
+NO_DEFAULT: Any = inspect.Parameter.empty
+_MsgspecField = type(msgspec.field())  # which has no public name
+
+
+@final
+@attrs.frozen
+class Method:
+    """A command or a query, with its codecs."""
+
+    name: str
+    mark: MethodMark
+    arguments: Mapping[str, Codec]
+    result: Codec
+    _signature: inspect.Signature
+    """Without `self`."""
+    _all: msgspec.msgpack.Decoder[tuple[Any, ...]]
+    """Of all arguments at once."""
+    _keyword_only: tuple[str, ...]
+
+    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        """The arguments of a call; defaults are filled in here, so every node has the same ones.
+
+        Raises:
+            TypeError: an argument is missing or too many, as in any call.
+            ConfigError: one is not what its annotation says.
+        """
+        values = args
+        if kwargs or len(args) != len(self.arguments) or self._keyword_only:
+            bound = self._bind(args, kwargs)
+            values = tuple(bound[name] for name in self.arguments)
+        try:
+            data = _ENCODER.encode(values)
+            self._all.decode(data)
+        except ENCODE_ERRORS:
+            for value, codec in zip(values, self.arguments.values(), strict=True):
+                codec.encode(value)  # says which one it is
+            raise
+        return data
+
+    def call(self, instance: object, data: bytes | msgspec.Raw) -> Any:
+        """Decode the arguments and call the method.
+
+        Raises:
+            BadArguments: the data is not the arguments of this method.
+            Exception: whatever the method raised.
+        """
+        try:
+            values = self._all.decode(data)
+        except msgspec.MsgspecError as error:
+            raise BadArguments(str(error)) from error
+        if not self._keyword_only:
+            return self.mark.method(instance, *values)
+        named = dict(zip(self.arguments, values, strict=True))
+        keywords = {name: named.pop(name) for name in self._keyword_only}
+        return self.mark.method(instance, *named.values(), **keywords)
+
+    def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}(): {error}") from None
+        bound.apply_defaults()
+        return bound.arguments
+
+
+class BadArguments(Exception):  # noqa: N818 - what the data is; it never leaves this package
+    """A command's data is not what its method takes."""
+
+
+@final
+@attrs.frozen
+class Field:
+    """One attribute of the replicated state."""
+
+    codec: Codec
+    _default: Any = NO_DEFAULT
+
+    @property
+    def has_default(self) -> bool:
+        """Whether a new object has a value without its `__init__`."""
+        default = self._default
+        if isinstance(default, _MsgspecField):
+            return (default.default, default.default_factory) != (msgspec.NODEFAULT,) * 2
+        return default is not NO_DEFAULT
+
+    def check(self) -> None:
+        """Refuse a default that is not what the annotation says.
+
+        Raises:
+            ConfigError: it is not.
+        """
+        if not self.has_default:
+            return
+        try:
+            default = self.new_default()
+        except Exception as error:  # its own code - refused, whatever it raises
+            raise ConfigError(f"the default of {self.codec.name} is unusable: {error}") from error
+        self.codec.encode(default)
+
+    def new_default(self) -> Any:
+        """The first value, shared with no other object."""
+        default = self._default
+        if isinstance(default, _MsgspecField):
+            if default.default is not msgspec.NODEFAULT:
+                return copy.deepcopy(default.default)
+            return default.default_factory()
+        return copy.deepcopy(default)
+
+
+@final
+@attrs.frozen
+class Definition:
+    """A replicated class."""
+
+    cls_name: str
+    version: int
+    methods: Mapping[str, Method]
+    fields: Mapping[str, Field]
+
+    @classmethod
+    def of(cls, owner: type, reserved: frozenset[str]) -> Definition:
+        """Read a class.
+
+        Args:
+            owner: a subclass of `ReplicatedObject`.
+            reserved: names that the subclass must not use for what it replicates.
+
+        Raises:
+            ConfigError: something in it cannot work.
+        """
+        name = owner.__name__
+        version = getattr(owner, "version", None)
+        if type(version) is not int or version < 1:
+            raise ConfigError(f"{name}.version is {version!r}: give a whole number from 1")
+        filled = _type_arguments(owner)
+        fields = {
+            field: Field(
+                Codec.of(f"{name}.{field}", _fill(annotation, filled)),
+                getattr(owner, field, NO_DEFAULT),
+            )
+            for field, annotation in _hints(owner, name).items()
+            if not field.startswith("_") and not _is_class_variable(annotation)
+        }
+        for field in fields.values():
+            field.check()
+        methods = {
+            attribute: _method(name, attribute, mark, version, filled)
+            for attribute in dir(owner)
+            if (mark := mark_of(inspect.getattr_static(owner, attribute))) is not None
+        }
+        _check_overrides(owner, methods)
+        taken = sorted(reserved & (fields.keys() | methods.keys()))
+        if taken:
+            raise ConfigError(
+                f"{name}.{taken[0]} has the name of something that every ReplicatedObject has; "
+                "choose another"
+            )
+        return cls(name, version, methods, fields)
+
+
+def _check_overrides(owner: type, methods: Mapping[str, Method]) -> None:
+    """What a base class has as a command or query is one here too."""
+    for base in owner.__mro__:
+        for attribute in vars(base):
+            mark = mark_of(inspect.getattr_static(base, attribute))
+            if mark is not None and attribute not in methods:
+                kind = "command" if mark.is_command else "query"
+                name = f"{owner.__name__}.{attribute}"
+                raise ConfigError(
+                    f"{name} overrides a {kind} of {base.__name__} and is none itself, so it would "
+                    f"run on one node alone: write @{kind} above it"
+                )
+
+
+def _hints(owner: object, name: str) -> dict[str, Any]:
+    """Annotations as types, extras included."""
+    try:
+        return get_type_hints(owner, include_extras=True)
+    except NameError as error:
+        raise ConfigError(
+            f"an annotation of {name} names {error.name!r}, which is not known where {name} is "
+            "defined: define or import it before, at the top level of the module (not in a "
+            "function, not under `if TYPE_CHECKING`)"
+        ) from error
+
+
+def _is_class_variable(annotation: object) -> bool:
+    return annotation is ClassVar or get_origin(annotation) is ClassVar
+
+
+def _method(
+    cls_name: str, attribute: str, mark: MethodMark, version: int, filled: Mapping[Any, Any]
+) -> Method:
+    name = f"{cls_name}.{attribute}"
+    function: Callable[..., Any] = mark.method
+    if not inspect.isfunction(function):
+        raise ConfigError(
+            f"{name}: put @command or @query right above the `def`, other decorators above that"
+        )
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise ConfigError(
+            f"{name} is an async function or a generator: a command or query is applied in one "
+            "piece. Write a plain `def`; callers await it all the same"
+        )
+    if not 1 <= mark.since <= version:
+        raise ConfigError(
+            f"{name} has since={mark.since}, but {cls_name}.version is {version}: give 1 to "
+            f"{version}, or raise the version"
+        )
+    hints = _hints(function, name)
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())[1:]
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise ConfigError(f"{name} takes {parameter}: name each argument, or take a list")
+        if parameter.name not in hints:
+            raise ConfigError(
+                f"{name}({parameter.name}) has no annotation: say what travels, as in "
+                f"`{parameter.name}: int`"
+            )
+    if "return" not in hints:
+        raise ConfigError(f"{name} has no return annotation: say what it returns, as in `-> None`")
+    arguments = {
+        parameter.name: Codec.of(f"{name}({parameter.name})", _fill(hints[parameter.name], filled))
+        for parameter in parameters
+    }
+    types = tuple(codec.annotation for codec in arguments.values())
+    return Method(
+        name=attribute,
+        mark=mark,
+        arguments=arguments,
+        result=Codec.of(f"the result of {name}", _fill(hints["return"], filled)),
+        signature=signature.replace(parameters=parameters),
+        all=msgspec.msgpack.Decoder(tuple.__class_getitem__(types)),
+        keyword_only=tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY),
+    )
+
+
+def _type_arguments(owner: type) -> dict[Any, Any]:
+    """What subclasses filled in for the type variables of the generic classes they derive from."""
+    filled: dict[Any, Any] = {}
+    for cls in owner.__mro__:  # subclasses first: what a base names may be filled in already
+        for base in cls.__dict__.get("__orig_bases__", ()):
+            parameters = getattr(get_origin(base), "__parameters__", ())
+            for parameter, argument in zip(parameters, get_args(base), strict=False):
+                filled.setdefault(parameter, _fill(argument, filled))
+    return {key: value for key, value in filled.items() if not isinstance(value, TypeVar)}
+
+
+def _fill(annotation: Any, filled: Mapping[Any, Any]) -> Any:
+    """An annotation with its type variables replaced."""
+    if isinstance(annotation, TypeVar):
+        return filled.get(annotation, annotation)
+    parameters = getattr(annotation, "__parameters__", ())
+    if isinstance(annotation, type) or not parameters:
+        return annotation
+    return annotation[tuple(filled.get(parameter, parameter) for parameter in parameters)]

@@ -1,0 +1,247 @@
+"""ReplicatedObject: a class with annotated fields and marked methods becomes one of the cluster.
+
+Rules of this file: the fields are the state, the commands alone change it, and everything else is
+in `replica`. The public names here are reserved; a subclass may use any other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import Any, ClassVar, Self
+
+import trio
+
+from ...core.errors import ConfigError
+from ...core.types import LogIndex
+from .definition import Definition
+from .port import PlainPort, Port
+from .remote import Elsewhere, Remote, RemotePart, RemoteReplica
+from .replica import Replica
+
+_RESERVED = frozenset(
+    ("active_version", "activate_version", "apply", "attach", "dump_state", "load_state")
+) | frozenset(
+    (
+        "log_now_s",
+        "log_time_s",
+        "port",
+        "query",
+        "restore",
+        "snapshot",
+        "through",
+        "version",
+        "wait",
+    )
+)
+
+
+class ReplicatedObject:
+    """The state machine of a cluster, written as a class.
+
+    ```python
+    class Counter(ReplicatedObject):
+        value: int = 0
+
+        @command
+        def add(self, n: int) -> int:
+            self.value += n
+            return self.value
+
+        @query
+        def get(self) -> int:
+            return self.value
+    ```
+
+    Annotated attributes without a leading underscore are the state; defaults are copied for each
+    object. `@command` methods change it, on every node; `@query` methods read it. Give an object to
+    `open_node` as `machine` and `attach` it to the node; then `await counter.add(5)`.
+
+    Raises:
+        ConfigError: when the class is defined, if something in it cannot work.
+    """
+
+    version: ClassVar[int] = 1
+    """Raise it when commands are added, and give the new ones `since=` this version. They are
+    refused, on every node alike, until `activate_version` was awaited: do that once every node has
+    the new class. A command that was released stays as it is; one that shall act differently
+    looks at `self.active_version`. A new cluster starts with its first proposer's version."""
+
+    _definition: ClassVar[Definition]
+    _replica: Replica
+
+    def __init_subclass__(cls, *, is_remote: bool = False, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not is_remote:
+            cls._definition = Definition.of(cls, _RESERVED)
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
+        """State and bookkeeping stand before `__init__`, whether or not that calls ours."""
+        instance = super().__new__(cls)
+        if cls is ReplicatedObject:
+            raise ConfigError("derive a class from ReplicatedObject, and make one of that")
+        object.__setattr__(instance, "_replica", Replica(cls._definition, instance))
+        for name, field in cls._definition.fields.items():
+            if field.has_default:
+                object.__setattr__(instance, name, field.new_default())
+        return instance
+
+    def __init__(self) -> None:
+        """Takes nothing; the fields' defaults are the state of a new cluster."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not self._replica.is_writable and name in self._definition.fields:
+            cls = type(self).__name__
+            raise ConfigError(
+                f"{cls}.{name} is replicated and was assigned to outside a command; the nodes "
+                f"would differ. Write a method with @command that does it"
+            )
+        object.__setattr__(self, name, value)
+
+    # -- life ------------------------------------------------------------------------------
+
+    def attach(self, port: Port, *, sessions: bool = False) -> None:
+        """Tell the object which node its commands and queries go through.
+
+        Args:
+            port: the `Node` that has this object as its machine. Again the same one is fine.
+            sessions: whether its machine is a `SessionMachine` around this object; what is
+                proposed here then has no session.
+
+        Raises:
+            ConfigError: it belongs to another node, or a field has no value yet.
+        """
+        self._replica.attach(PlainPort(port) if sessions else port)
+
+    @classmethod
+    def through(
+        cls,
+        client: Remote,
+        *,
+        part: str | None = None,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> Self:
+        """An object whose commands and queries go to the machines that have it.
+
+        They have it as `SessionMachine(counter)`, beside an `open_service`.
+
+        ```python
+        async with Client(addresses) as client:
+            await Counter.through(client).add(5)
+        ```
+
+        Args:
+            client: a `Client`: it finds the leader, and commands are applied exactly once. Name the
+                exceptions that commands raise in its `error_types`.
+            part: its name, if they have it among `Replicas`.
+            now_s: a monotonic clock, in seconds.
+
+        Commands and queries raise what `Client.call` and `Client.query` raise. The state and what
+        waits for it are not here: `ConfigError`.
+        """
+        fields = {name: Elsewhere() for name in cls._definition.fields}
+        elsewhere: type[Self] = type(cls.__name__, (cls,), fields, is_remote=True)
+        instance = object.__new__(elsewhere)
+        if part is not None:
+            client = RemotePart(client, part)
+        replica = RemoteReplica(cls._definition, client, now_s)
+        object.__setattr__(instance, "_replica", replica)
+        return instance
+
+    @property
+    def port(self) -> Port:
+        """What it is attached to: its node, or its place among `Replicas`.
+
+        Raises:
+            ConfigError: nothing yet.
+        """
+        return self._replica.require_port()
+
+    async def wait(self, predicate: Callable[[Self], bool]) -> None:
+        """Wait until `predicate` holds of the object as it is on this node.
+
+        Level-triggered, and without a barrier: what holds only for a moment may be missed.
+
+        Raises:
+            NodeDead: the node is Dead, and the predicate does not hold.
+        """
+        await self.port.wait(lambda _status: predicate(self))
+
+    # -- time and version ------------------------------------------------------------------
+
+    @property
+    def log_time_s(self) -> float:
+        """Seconds of log time, the same on every node: the only clock that a command may read.
+
+        It is when the latest command was proposed, and never goes back; see
+        `trioraft.machines.replicated.clock` for what it can be trusted with.
+        """
+        return self._replica.clock.log_time_s
+
+    def log_now_s(self) -> float:
+        """What log time would be if a command were proposed here now. Not for commands.
+
+        Raises:
+            ConfigError: it was asked inside a command, where the nodes would get different answers.
+        """
+        if self._replica.is_writable and self._replica.is_running:
+            raise ConfigError("log_now_s differs between nodes; in a command, read log_time_s")
+        return self._replica.clock.reading_s(trio.current_time())
+
+    @property
+    def active_version(self) -> int:
+        """The version whose commands are taken; the same on every node. See `version`."""
+        return self._replica.active_version or 1
+
+    async def activate_version(self) -> int:
+        """Let the commands of this class's `version` be taken from here on. Never goes back.
+
+        Await it once every node has the new class: one with an older class stops applying commands
+        until it is restarted with the new one.
+
+        Returns:
+            The version that is active now.
+
+        Raises:
+            RaftError: as `Node.propose`. It may be tried again.
+        """
+        return await self._replica.activate_version()
+
+    # -- the state machine -----------------------------------------------------------------
+
+    def apply(self, index: LogIndex, data: bytes) -> bytes:
+        """Apply one command; called by the node."""
+        return self._replica.apply(index, data)
+
+    def query(self, data: bytes) -> bytes:
+        """Answer a question of a client's; called by the service. See `through`."""
+        return self._replica.answer(data)
+
+    def snapshot(self) -> Iterable[bytes]:
+        """Version, log time and state; called by the node."""
+        head, state = self._replica.head(), self.dump_state()
+        return chain((head,), (state,) if isinstance(state, bytes) else state)
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """Replace version, log time and state; called by the node."""
+        replica = self._replica
+        head, state = replica.read_head(chunks)
+        self.load_state(state)
+        replica.take_head(head)
+
+    def dump_state(self) -> bytes | Iterable[bytes]:
+        """The state as bytes. Override it, with `load_state`, for a large or an unannotated one.
+
+        The rules of `StateMachine.snapshot` hold: be quick, and hand out a view that further
+        commands do not change.
+        """
+        return self._replica.dump()
+
+    def load_state(self, chunks: Iterable[bytes]) -> None:
+        """Replace the state by what `dump_state` wrote, by assigning attributes.
+
+        It may be called in a worker thread while queries run: assign in one step what belongs
+        together.
+        """
+        self._replica.load(chunks)

@@ -1,0 +1,155 @@
+"""Replicas: several replicated objects in one log.
+
+Rules of this file: a command says which object it is for; each object keeps a version and a log
+time of its own. Objects may be added by a new release, once every node has it; a node that finds a
+command for an object that it lacks applies nothing from there on (see `replica`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, final
+
+import attrs
+import msgspec
+
+from ...core.errors import ConfigError, OutcomeUnknown
+from ...core.types import LogIndex
+from ...member.status import Status
+from ..chunks import ChunkReader, framed
+from ..sessions import UnknownCommand
+from .object import ReplicatedObject
+from .port import ForPart, PlainPort, Port
+
+_MAGIC = b"trioraft replicas\n"
+_ENCODER = msgspec.msgpack.Encoder()
+_COMMANDS = msgspec.msgpack.Decoder(ForPart)
+_STATES = msgspec.msgpack.Decoder(dict[str, bytes])
+
+
+@final
+class Replicas:
+    """A state machine made of named objects.
+
+    ```python
+    counter, lock = Counter(), Lock()
+    machine = Replicas(counter=counter, lock=lock)
+    ```
+
+    Raises:
+        ConfigError: an object is not a `ReplicatedObject`, or is given twice.
+    """
+
+    def __init__(self, **objects: ReplicatedObject) -> None:
+        for name, part in objects.items():
+            if not isinstance(part, ReplicatedObject):
+                raise ConfigError(
+                    f"{name} is a {type(part).__name__}, and Replicas takes ReplicatedObjects only"
+                )
+        if len({id(part) for part in objects.values()}) < len(objects):
+            raise ConfigError("Replicas was given the same object under two names; make two")
+        self._objects = objects
+        self._port: Port | None = None
+        self._lacking: str | None = None
+
+    def attach(self, port: Port, *, sessions: bool = False) -> None:
+        """Tell every object which node its commands and queries go through.
+
+        Args:
+            port: the `Node` that has this as its machine. Again the same one is fine.
+            sessions: whether its machine is a `SessionMachine` around this.
+
+        Raises:
+            ConfigError: they belong to another node.
+        """
+        if self._port is port:
+            return
+        for name, part in self._objects.items():
+            part.attach(_Part(PlainPort(port) if sessions else port, name))
+        self._port = port
+
+    def apply(self, index: LogIndex, data: bytes) -> bytes:
+        """Apply one command; called by the node.
+
+        Raises:
+            UnknownCommand: it cannot be read; nothing changed.
+            OutcomeUnknown: this node lacks an object that the others may have.
+            Exception: whatever the command raised.
+        """
+        try:
+            command = _COMMANDS.decode(data)
+        except msgspec.MsgspecError as error:
+            raise UnknownCommand(f"a command for Replicas cannot be read: {error}") from error
+        if self._lacking is None and command.name not in self._objects:
+            self._lacking = command.name
+        if self._lacking is not None:
+            raise OutcomeUnknown(self._lacking_message())
+        return self._objects[command.name].apply(index, command.data)
+
+    def query(self, data: bytes) -> bytes:
+        """Answer a question of a client's; called by the service. See `ReplicatedObject.through`.
+
+        Raises:
+            UnknownCommand: it cannot be read, or there is no such object.
+            Exception: whatever the query raised.
+        """
+        try:
+            question = _COMMANDS.decode(data)
+        except msgspec.MsgspecError as error:
+            raise UnknownCommand(f"a question for Replicas cannot be read: {error}") from error
+        part = self._objects.get(question.name)
+        if part is None:
+            raise UnknownCommand(f"there is no object {question.name!r} here")
+        return part.query(question.data)
+
+    def snapshot(self) -> bytes:
+        """Every object's snapshot; called by the node."""
+        if self._lacking is not None:
+            raise ConfigError(self._lacking_message())
+        states = {name: b"".join(part.snapshot()) for name, part in self._objects.items()}
+        return framed(_MAGIC, _ENCODER.encode(states))
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """Replace the state of every object; called by the node.
+
+        Raises:
+            ConfigError: the snapshot is none of ours, or has objects that this node lacks.
+        """
+        try:
+            states = _STATES.decode(ChunkReader(chunks).head(_MAGIC, "Replicas"))
+        except msgspec.MsgspecError as error:
+            raise ConfigError(f"a snapshot of Replicas cannot be read: {error}") from error
+        lacking = sorted(states.keys() - self._objects.keys())
+        if lacking:
+            self._lacking = lacking[0]
+            raise ConfigError(self._lacking_message())
+        for name, state in states.items():  # an object that the snapshot lacks is new: as it began
+            self._objects[name].restore((state,))
+
+    def _lacking_message(self) -> str:
+        return (
+            f"the cluster has an object {self._lacking!r}, and this node has only "
+            f"{sorted(self._objects)}: restart it with the release that has it; its log has "
+            "everything that it missed"
+        )
+
+
+@final
+@attrs.frozen
+class _Part:
+    """The way of one object into the log."""
+
+    _port: Port
+    _name: str
+
+    async def propose(self, data: bytes) -> Any:
+        """As `Node.propose`, for this object."""
+        return await self._port.propose(_ENCODER.encode(ForPart(self._name, data)))
+
+    async def read_barrier(self, *, lease: bool = False) -> LogIndex:
+        """As `Node.read_barrier`."""
+        return await self._port.read_barrier(lease=lease)
+
+    async def wait(self, predicate: Callable[[Status], bool]) -> Status:
+        """As `Node.wait`."""
+        return await self._port.wait(predicate)

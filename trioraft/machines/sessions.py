@@ -1,0 +1,476 @@
+"""Sessions: a command that a client sends again is applied once (dissertation, section 6.3).
+
+Rules of this file:
+
+* The session table is part of the replicated state: only log entries change it, and it is in every
+  snapshot, before the inner machine's own content (hazard S5).
+* A session is named by the log index of the entry that opened it. A name is never used twice, so
+  what was said in an evicted session is never taken for something new.
+* A command that raises is applied like any other: its error is its result (hazard S6). What is
+  refused here (`SessionExpired`, `Overloaded`, …) is not applied and leaves no result.
+* Results are kept encoded until the client says that it has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Annotated, Any, TypeAlias, final
+
+import msgspec
+
+from ..core.errors import (
+    ConfigError,
+    OutcomeUnknown,
+    Overloaded,
+    RaftError,
+    SessionExpired,
+)
+from ..core.types import Count, LogIndex
+from ..member.state_machine import StateMachine
+from .chunks import ChunkReader, framed
+
+CLIENT_ID_BYTES = 16
+"""Length of a client's id: random, so that no two clients ever choose the same one."""
+SESSIONS_MAX = 10_000
+"""Sessions that are kept, unless said otherwise."""
+RESULTS_MAX = 1024
+"""Unacknowledged results that a session may have, unless said otherwise."""
+RESULTS_BYTES_MAX = 1024 * 1024
+"""Bytes of unacknowledged results from which on a session takes no more commands."""
+MESSAGE_CHARS_MAX = 4096
+"""What is kept, and sent, of an exception's message; the rest is cut off."""
+
+SessionId: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
+"""What opening a session returned: its name in every command of it."""
+Sequence: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
+"""Number of a command within its session, from 1."""
+ClientId: TypeAlias = Annotated[
+    bytes, msgspec.Meta(min_length=CLIENT_ID_BYTES, max_length=CLIENT_ID_BYTES)
+]
+"""Random bytes that a client drew for one session."""
+
+
+class UnknownCommand(RaftError):  # noqa: N818 - what happened, as in the other errors of this kind
+    """A committed command that this release cannot read; refused on every node, nothing changed."""
+
+
+class CommandFailed(RaftError):  # noqa: N818 - as above
+    """What a repeated command raised when it was applied, if that type is not known here.
+
+    Attributes:
+        type_name: the exception's class, as in "ValueError".
+    """
+
+    def __init__(self, type_name: str, message: str) -> None:
+        self.type_name = type_name
+        super().__init__(f"{type_name}: {message}")
+
+
+class SessionFull(Overloaded):
+    """The session has too many results that its client did not acknowledge; not applied."""
+
+
+def message_of(error: BaseException) -> str:
+    """An exception's message, whatever it is: short enough to keep, and text that can be sent."""
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - an exception's own code; that it failed is the message
+        return f"a {type(error).__qualname__} that cannot be shown: its __str__ raises"
+    if len(message) > MESSAGE_CHARS_MAX:
+        message = f"{message[:MESSAGE_CHARS_MAX]}…"
+    return message.encode(errors="backslashreplace").decode()
+
+
+def error_from(
+    type_name: str, message: str, error_types: Mapping[str, type[Exception]]
+) -> Exception:
+    """What a command raised, made again from what is known of it.
+
+    Args:
+        type_name: the exception's class.
+        message: its message, see `message_of`.
+        error_types: by name: classes to make it of again, where their constructor takes a message.
+    """
+    error_type = error_types.get(type_name)
+    if error_type is not None:
+        try:
+            return error_type(message)
+        except Exception:  # noqa: BLE001 - a constructor of its own kind; its name says what it was
+            return CommandFailed(type_name, message)
+    return CommandFailed(type_name, message)
+
+
+# -- what stands in the log ----------------------------------------------------------------
+
+ENVELOPE_VERSION = b"\x01"
+"""First byte of every command. Fields may be appended to an envelope, with a default, without a
+new version; whatever an old node would misread needs one."""
+
+
+class PlainCommand(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
+    """A command without a session: if it is sent twice, it is applied twice."""
+
+    data: bytes
+
+
+class OpenSession(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+    """Open a session; its id is the result. Sent again, it opens no second one."""
+
+    client_id: ClientId
+
+
+class SessionCommand(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
+    """A command that is applied once, however often it is sent."""
+
+    session_id: SessionId
+    sequence: Sequence
+    acknowledged_below: Count
+    """The client has the results of all commands with a sequence below this one."""
+    data: bytes
+
+
+class CloseSession(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
+    """The client is done; nothing is kept of its session."""
+
+    session_id: SessionId
+
+
+Envelope: TypeAlias = PlainCommand | OpenSession | SessionCommand | CloseSession
+"""What a `SessionMachine` applies."""
+
+_ENCODER = msgspec.msgpack.Encoder()
+_ENVELOPES: msgspec.msgpack.Decoder[Envelope] = msgspec.msgpack.Decoder(Envelope)
+
+
+def encode_plain(data: bytes) -> bytes:
+    """A command without a session, for `propose`. It returns what the inner machine returns."""
+    return ENVELOPE_VERSION + _ENCODER.encode(PlainCommand(data))
+
+
+def encode_open(client_id: bytes) -> bytes:
+    """Open a session, for `propose`. It returns the session's id, an `int`.
+
+    Args:
+        client_id: `CLIENT_ID_BYTES` random bytes. Send the same ones when you try again, and draw
+            new ones for every new session.
+
+    Raises:
+        ConfigError: the client id has another length.
+    """
+    if len(client_id) != CLIENT_ID_BYTES:
+        raise ConfigError(
+            f"client_id has {len(client_id)} bytes: draw {CLIENT_ID_BYTES} random ones, as "
+            f"secrets.token_bytes({CLIENT_ID_BYTES}) does"
+        )
+    return ENVELOPE_VERSION + _ENCODER.encode(OpenSession(client_id))
+
+
+def encode_command(
+    session_id: SessionId, sequence: Sequence, data: bytes, acknowledged_below: int = 0
+) -> bytes:
+    """A command of a session, for `propose`. It returns what the inner machine returned first.
+
+    Args:
+        session_id: what opening the session returned.
+        sequence: the command's number, from 1, another one for each command. The same one when
+            the command is sent again. Sessions do not order commands: those on their way at the
+            same time may be applied in any order.
+        data: the command, for the inner machine.
+        acknowledged_below: the client has the results of all sequences below this one and will
+            never send them again; 0 or 1 if there are none.
+
+    Proposing it raises `SessionExpired` (the session was evicted or closed: whether an earlier
+    attempt was applied is not known any more), `SessionFull` (too many results are unacknowledged;
+    not applied), `ConfigError` (the sequence was acknowledged before; not applied), and whatever
+    the command raised when it was applied.
+    """
+    return ENVELOPE_VERSION + _ENCODER.encode(
+        SessionCommand(session_id, sequence, acknowledged_below, data)
+    )
+
+
+def encode_close(session_id: SessionId) -> bytes:
+    """Close a session, for `propose`. It returns None, also if there is no such session."""
+    return ENVELOPE_VERSION + _ENCODER.encode(CloseSession(session_id))
+
+
+def decode_envelope(data: bytes) -> Envelope:
+    """What `encode_…` made.
+
+    Raises:
+        UnknownCommand: it is of a later version, or nothing of the kind.
+    """
+    version = data[:1]
+    if version != ENVELOPE_VERSION:
+        raise UnknownCommand(
+            f"a command of envelope version {version.hex() or 'none'} is in the log, this release "
+            f"reads {ENVELOPE_VERSION.hex()}: encode commands with its sessions, and upgrade "
+            "every node before any of them proposes in a later version"
+        )
+    try:
+        return _ENVELOPES.decode(memoryview(data)[1:])
+    except msgspec.MsgspecError as error:
+        raise UnknownCommand(f"a command in the log cannot be read: {error}") from error
+
+
+# -- the table -----------------------------------------------------------------------------
+
+
+class _Failure(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+    type_name: str
+    message: str
+
+
+class _Success(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
+    value: bytes
+    """As msgpack."""
+
+
+_Outcome: TypeAlias = _Success | _Failure
+
+
+class _Session(msgspec.Struct, array_like=True):
+    """What is remembered of one client."""
+
+    client_id: bytes
+    acknowledged_below: int = 0
+    results: dict[int, _Outcome] = {}
+    results_bytes: int = 0
+
+
+class _SessionTable(msgspec.Struct, frozen=True, array_like=True):
+    """The sessions as they stand in a snapshot, least recently used first."""
+
+    version: int
+    bounds: tuple[int, int, int]
+    sessions: list[tuple[int, _Session]]
+
+
+TABLE_VERSION = 1
+"""Version of the session table in a snapshot."""
+_TABLE_MAGIC = b"trioraft sessions\n"
+_TABLES: msgspec.msgpack.Decoder[_SessionTable] = msgspec.msgpack.Decoder(_SessionTable)
+
+
+@final
+class SessionMachine:
+    """A state machine with sessions around another one.
+
+    Its commands are made by `encode_plain`, `encode_open`, `encode_command` and `encode_close`.
+
+    Args:
+        machine: what the commands' data is applied to. Its results must be encodable by msgspec.
+        result_type: what `machine.apply` returns: a stored result is decoded as this, so that a
+            repeated command returns the same as the first one. Default: plain msgpack types.
+        error_types: exceptions that `machine.apply` raises on purpose: a repeated command raises
+            the same type, made from its message (its first `MESSAGE_CHARS_MAX` characters).
+            Any other, and one that cannot be made so, becomes `CommandFailed`.
+        sessions_max: sessions kept; one more evicts the least recently used one, by log order.
+        results_max: unacknowledged results of one session; then its commands are refused.
+        results_bytes_max: likewise, in bytes; passed by one result at most.
+
+    The bounds decide what is applied, so they are the same on every node, for the life of the
+    cluster; a snapshot made with others is refused.
+
+    Raises:
+        ConfigError: a bound is not positive.
+    """
+
+    def __init__(
+        self,
+        machine: StateMachine,
+        *,
+        result_type: Any = Any,
+        error_types: Iterable[type[Exception]] = (),
+        sessions_max: int = SESSIONS_MAX,
+        results_max: int = RESULTS_MAX,
+        results_bytes_max: int = RESULTS_BYTES_MAX,
+    ) -> None:
+        self.machine = machine
+        """The inner state machine."""
+        self._results: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(result_type)
+        self._error_types = {error_type.__qualname__: error_type for error_type in error_types}
+        self._bounds = (sessions_max, results_max, results_bytes_max)
+        if min(self._bounds) < 1:
+            raise ConfigError(
+                f"sessions_max, results_max and results_bytes_max are {self._bounds}: give "
+                "positive whole numbers"
+            )
+        self._sessions: dict[SessionId, _Session] = {}  # least recently used first
+        self._id_of: dict[bytes, SessionId] = {}
+
+    def __len__(self) -> int:
+        """Sessions that are open."""
+        return len(self._sessions)
+
+    def apply(self, index: LogIndex, data: bytes) -> Any:
+        """Apply one envelope; see `encode_…` for what it returns and raises."""
+        envelope = decode_envelope(data)
+        match envelope:
+            case SessionCommand():
+                return self._apply_once(index, envelope)
+            case PlainCommand():
+                return self.machine.apply(index, envelope.data)
+            case OpenSession():
+                return self._open(index, envelope.client_id)
+            case CloseSession():
+                return self._forget(envelope.session_id)
+
+    # -- opening and closing ---------------------------------------------------------------
+
+    def _open(self, index: LogIndex, client_id: bytes) -> SessionId:
+        known = self._id_of.get(client_id)
+        if known is not None:
+            self._use(known)
+            return known
+        if len(self._sessions) >= self._bounds[0]:
+            self._forget(next(iter(self._sessions)))
+        self._sessions[index] = _Session(client_id)
+        self._id_of[client_id] = index
+        return index
+
+    def _forget(self, session_id: SessionId) -> None:
+        session = self._sessions.pop(session_id, None)
+        if session is not None:
+            del self._id_of[session.client_id]
+
+    def _use(self, session_id: SessionId) -> _Session:
+        """The session, which is the most recently used one now."""
+        session = self._sessions.pop(session_id, None)
+        if session is None:
+            raise SessionExpired(
+                f"session {session_id} is not open (any more): at most {self._bounds[0]} are kept, "
+                "the least recently used one goes first. Whether commands without an answer were "
+                "applied is not known: ask the state machine, and open a new session"
+            )
+        self._sessions[session_id] = session
+        return session
+
+    # -- commands --------------------------------------------------------------------------
+
+    def _apply_once(self, index: LogIndex, command: SessionCommand) -> Any:
+        session = self._use(command.session_id)
+        _acknowledge(session, command.acknowledged_below)
+        stored = session.results.get(command.sequence)
+        if stored is not None:
+            return self._repeat(stored)
+        if command.sequence < session.acknowledged_below:
+            raise ConfigError(
+                f"sequence {command.sequence} of session {command.session_id} is below "
+                f"{session.acknowledged_below}, which the client has acknowledged: its result is "
+                "not kept. Number commands upwards, and acknowledge only what is answered"
+            )
+        self._check_room(session, command)
+        try:
+            result = self.machine.apply(index, command.data)
+            outcome = _encoded(result)
+        except Exception as error:
+            failure = _Failure(type(error).__qualname__, message_of(error))
+            _keep(session, command.sequence, failure)
+            if isinstance(error, SessionExpired | SessionFull):  # of the machine's, not of ours
+                raise CommandFailed(failure.type_name, failure.message) from error
+            raise
+        _keep(session, command.sequence, outcome)
+        return result
+
+    def _check_room(self, session: _Session, command: SessionCommand) -> None:
+        _, results_max, results_bytes_max = self._bounds
+        if len(session.results) >= results_max or session.results_bytes >= results_bytes_max:
+            raise SessionFull(
+                f"session {command.session_id} has {len(session.results)} results of "
+                f"{session.results_bytes} bytes that its client has not acknowledged (bounds: "
+                f"{results_max}, {results_bytes_max} bytes); sequence {command.sequence} was not "
+                "applied: raise acknowledged_below, or have fewer commands on their way"
+            )
+
+    def _repeat(self, stored: _Outcome) -> Any:
+        if isinstance(stored, _Success):
+            return self._results.decode(stored.value)
+        if stored.type_name == OutcomeUnknown.__qualname__:  # this node could not say, and cannot
+            raise OutcomeUnknown(stored.message)
+        raise error_from(stored.type_name, stored.message, self._error_types)
+
+    # -- snapshots -------------------------------------------------------------------------
+
+    def snapshot(self) -> Iterator[bytes]:
+        """The session table, then what the inner machine says. Both are taken now."""
+        table = _ENCODER.encode(
+            _SessionTable(TABLE_VERSION, self._bounds, list(self._sessions.items()))
+        )
+        content = self.machine.snapshot()
+        chunks = (content,) if isinstance(content, bytes) else content
+        return chain((framed(_TABLE_MAGIC, table),), chunks)
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """Replace the sessions, and have the inner machine replace its state.
+
+        Raises:
+            ConfigError: the snapshot is not one of a `SessionMachine`, or not of one with these
+                bounds; the node cannot go on with it.
+        """
+        reader = ChunkReader(chunks)
+        table = _read_table(reader.head(_TABLE_MAGIC, "a SessionMachine"))
+        if table.bounds != self._bounds:
+            raise ConfigError(
+                f"the snapshot was made with sessions_max, results_max, results_bytes_max = "
+                f"{table.bounds}, this machine has {self._bounds}: they must be the same on every "
+                "node and stay as they are"
+            )
+        self._sessions = dict(table.sessions)
+        self._id_of = {session.client_id: number for number, session in table.sessions}
+        self.machine.restore(reader.rest())
+
+
+def _acknowledge(session: _Session, below: int) -> None:
+    """Forget the results that the client has."""
+    if below <= session.acknowledged_below:
+        return
+    results, begin = session.results, session.acknowledged_below
+    session.acknowledged_below = below
+    acknowledged: Iterable[int] = range(begin, below)  # mostly one or two, of hundreds
+    if below - begin > len(results):
+        acknowledged = [sequence for sequence in results if sequence < below]
+    for sequence in acknowledged:
+        outcome = results.pop(sequence, None)
+        if outcome is not None:
+            session.results_bytes -= _size_bytes(outcome)
+
+
+def _keep(session: _Session, sequence: Sequence, outcome: _Outcome) -> None:
+    session.results[sequence] = outcome
+    session.results_bytes += _size_bytes(outcome)
+
+
+def _size_bytes(outcome: _Outcome) -> int:
+    if isinstance(outcome, _Success):
+        return len(outcome.value)
+    return len(outcome.type_name) + len(outcome.message)  # characters: near enough for a bound
+
+
+def _encoded(result: object) -> _Success:
+    """A result as it is kept.
+
+    Raises:
+        ConfigError: it cannot be kept. The command is applied, with this error as its result.
+    """
+    try:
+        return _Success(_ENCODER.encode(result))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(
+            f"the command was applied, but its result, a {type(result).__name__}, cannot be kept "
+            f"in a session: {error}. Return bytes, numbers, text, lists, dicts, or msgspec structs"
+        ) from error
+
+
+def _read_table(content: bytes) -> _SessionTable:
+    try:
+        table = _TABLES.decode(content)
+    except msgspec.MsgspecError as error:
+        raise ConfigError(f"the snapshot's session table cannot be read: {error}") from error
+    if table.version != TABLE_VERSION:
+        raise ConfigError(
+            f"the snapshot's session table has version {table.version}, this release reads "
+            f"{TABLE_VERSION}: run a release that reads it"
+        )
+    return table

@@ -1,0 +1,1 @@
+"""What every port needs, once: addresses, framing, TLS, connections and their deadlines."""

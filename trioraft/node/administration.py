@@ -1,0 +1,147 @@
+"""Administration: handing over the leadership, and changing who is in the cluster.
+
+Rules of this file:
+
+* The core carries a change out; here somebody waits for it. Every wait ends: with the outcome,
+  with the leadership, or with the node.
+* Whoever stops waiting for a handing-over does not stop it; a change of members is given up as
+  long as no voter has changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import final
+
+import trio
+
+from ..core.change import MembershipChange, Stage
+from ..core.errors import (
+    ConfigurationConflict,
+    NodeDead,
+    NotLeader,
+    OutcomeUnknown,
+    TransferFailed,
+)
+from ..core.leadership import Leadership
+from ..core.membership import AddLearner, Change, ChangeVoters
+from ..core.raft import Raft
+from ..core.types import LogIndex, NodeId
+from .driver import Driver
+
+LEAVING_PATIENCE = 3
+"""How many (upper) election timeouts a leader that leaves gives its successors to take over."""
+
+
+@final
+class Administration:
+    """What can be asked of a node beside commands and reads."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    # -- handing over ----------------------------------------------------------------------
+
+    async def transfer(self, to: NodeId | None, timeout_s: float | None) -> NodeId:
+        """See `Node.transfer_leadership`."""
+        driver = self._driver
+        core = self._core("leadership was not handed over")
+        if core.leadership is not None and to == core.node_id:
+            await trio.lowlevel.checkpoint()
+            return core.node_id
+        patience_s = core.timing.election_timeout_s[1] if timeout_s is None else timeout_s
+        transfer = driver.hand_over(core, to, patience_s)
+        with trio.move_on_after(patience_s + core.timing.election_timeout_s[1]):
+            while not transfer.has_failed and core.leader_id in (None, core.node_id):
+                if driver.is_dead:
+                    raise NodeDead(f"node {driver.node_id!r} died while it handed over")
+                await driver.status_changed.park()
+        if core.leader_id is None:
+            raise TransferFailed(
+                f"node {core.node_id!r} leads no more, but nobody was heard to lead after "
+                f"{transfer.target!r} was asked to take over: look at the others' status"
+            )
+        if core.leader_id == core.node_id:
+            raise TransferFailed(
+                f"{transfer.target!r} did not take over within {patience_s:g} s: node "
+                f"{core.node_id!r} leads on; see whether {transfer.target!r} is up and how far "
+                "behind it is in status.progress"
+            )
+        return core.leader_id
+
+    async def hand_over_if_leading(self) -> None:
+        """Before the node leaves: hand over, if it leads and there is somebody to. A successor that
+        is busy for a moment is asked again: whoever waits for a command here gets its result."""
+        driver = self._driver
+        core = driver.core
+        if core is None:
+            return
+        timeout_s = core.timing.election_timeout_s[1]
+        with trio.move_on_after(LEAVING_PATIENCE * timeout_s, shield=True):
+            while core.leadership is not None and not driver.is_dead:
+                if driver.is_handing_over:
+                    await driver.status_changed.park()
+                elif core.leadership.successor(core.configuration, trio.current_time()) is None:
+                    return
+                else:
+                    with contextlib.suppress(TransferFailed, NodeDead, NotLeader):
+                        await self.transfer(None, timeout_s)
+
+    # -- members ---------------------------------------------------------------------------
+
+    async def change(self, change: Change, expected_index: LogIndex | None) -> LogIndex:
+        """Carry out a change of the members; returns the index of the new configuration."""
+        core = self._core("the members were not changed")
+        change = self._with_addresses(change)
+        leadership = await self._ready_to_change(core)
+        begun = self._driver.change_members(core, change, expected_index)
+        try:
+            while not begun.has_ended and core.leadership is leadership:
+                await self._driver.status_changed.park()
+        except trio.Cancelled:
+            core.abandon_change(begun, trio.current_time())
+            raise
+        if begun.stage is not Stage.DONE:
+            raise self._lost(core, begun)
+        return begun.goal.index
+
+    def _with_addresses(self, change: Change) -> Change:
+        """Where a node is reached that joins without an address may be known all the same: by
+        the transport's own table, or because the node is connected to us."""
+        address_of = self._driver.address_of
+        match change:
+            case AddLearner(node_id, None):
+                return AddLearner(node_id, address_of(node_id))
+            case ChangeVoters(voters, told):
+                known = {voter: address_of(voter) for voter in voters if voter not in told}
+                found = {voter: address for voter, address in known.items() if address is not None}
+                return ChangeVoters(voters, {**found, **told})
+        return change
+
+    async def _ready_to_change(self, core: Raft) -> Leadership:
+        """Wait until an entry of this leader's own term is committed (hazard M1)."""
+        while True:
+            self._core("the members were not changed")
+            leadership = core.leadership
+            if leadership is None:
+                raise NotLeader(core.leader_id, self._driver.address_of(core.leader_id))
+            if core.log.term_at(core.log.commit_index) == core.term:
+                return leadership
+            await self._driver.status_changed.park()
+
+    def _lost(self, core: Raft, begun: MembershipChange) -> OutcomeUnknown | ConfigurationConflict:
+        if begun.can_be_abandoned and not self._driver.is_dead:
+            return ConfigurationConflict(
+                f"leadership was lost while the change was {begun.stage.value}: no voter has "
+                "changed; ask the new leader"
+            )
+        return OutcomeUnknown(
+            f"leadership was lost while the change was at the stage {begun.stage.value!r}: it may "
+            "or may not go through; look at the status of the new leader"
+        )
+
+    def _core(self, what_did_not_happen: str) -> Raft:
+        core = self._driver.core
+        if core is None or self._driver.is_dead:
+            raise NodeDead(f"node {self._driver.node_id!r} is Dead; {what_did_not_happen}")
+        return core

@@ -1,0 +1,96 @@
+"""Arguments: what callers of a node give, checked before anything is done with it.
+
+Rules of this file: one clear `ConfigError` that says what, which value, and what to do.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+
+from ..core.errors import ConfigError
+from ..core.membership import ID_BYTES_MAX
+from ..core.types import Address, Configuration, NodeId
+from ..transport.base import Transport
+
+
+def bootstrap_configuration(
+    node_id: NodeId, voters: Iterable[NodeId], transport: Transport
+) -> Configuration:
+    """Who is in the cluster as its founders name it; nobody, for a node that joins."""
+    check_id("node_id", node_id)
+    ids = checked_ids("voters", voters)
+    if ids and node_id not in ids:
+        raise ConfigError(
+            f"node_id {node_id!r} is not one of voters {list(ids)}; add it there, or give "
+            "voters=() to join a cluster that exists"
+        )
+    if transport.node_id != node_id:
+        raise ConfigError(
+            f"the transport is node {transport.node_id!r}'s, but node_id is {node_id!r}: give "
+            "each node its own transport"
+        )
+    known = {voter: transport.address_of(voter) for voter in sorted(ids)}
+    addresses = {voter: address for voter, address in known.items() if address is not None}
+    return Configuration(tuple(sorted(ids)), addresses=addresses)
+
+
+def checked_ids(what: str, names: Iterable[NodeId]) -> tuple[NodeId, ...]:
+    """Names of nodes, each once."""
+    if isinstance(names, str):
+        raise ConfigError(f"{what} is the string {names!r}; give a list of node ids")
+    ids = tuple(names)
+    for name in ids:
+        check_id(f"a name in {what}", name)
+    twice = sorted({name for name in ids if ids.count(name) > 1})
+    if twice:
+        raise ConfigError(f"{what} names {twice} twice; name each node once")
+    return ids
+
+
+def checked_address(address: object) -> Address | None:
+    """An address goes to every node by the log: what cannot be one never gets there."""
+    if address is None:
+        return None
+    match address:
+        case (str() as host, int() as port) if host and 0 < port < 2**16:
+            return host, port
+    raise ConfigError(f"the address is {address!r}: give (host, port), as ('10.0.0.3', 7000)")
+
+
+def check_is_bytes(data: object) -> None:
+    """Anything else would break every node it reaches; a buffer could change under us."""
+    if not isinstance(data, bytes):
+        raise ConfigError(
+            f"a command is bytes, but {type(data).__name__} was given: encode it, as "
+            "text.encode() or bytes(buffer) do"
+        )
+
+
+def check_id(what: str, name: object) -> None:
+    """A name of a node or a cluster."""
+    if not isinstance(name, str) or not 0 < len(name.encode()) <= ID_BYTES_MAX:
+        shown = repr(name) if len(repr(name)) < 80 else f"{repr(name)[:80]}…"
+        raise ConfigError(
+            f"{what} is {shown}: give a non-empty string of at most {ID_BYTES_MAX} bytes"
+        )
+
+
+def check_machine(machine: object) -> None:
+    """A state machine, as far as can be seen before it is used."""
+    if isinstance(machine, type):
+        raise ConfigError(
+            f"machine is the class {machine.__name__}; give an instance: {machine.__name__}()"
+        )
+    for name in ("apply", "snapshot", "restore"):
+        method = getattr(machine, name, None)
+        if not callable(method):
+            raise ConfigError(
+                f"machine is a {type(machine).__name__}, which has no method {name!r}: see "
+                "trioraft.StateMachine"
+            )
+        if inspect.iscoroutinefunction(method):
+            raise ConfigError(
+                f"{type(machine).__name__}.{name} is an async function: a state machine is "
+                "synchronous, or commands could not be applied in order"
+            )

@@ -1,0 +1,473 @@
+"""Node and open_node: the public face of one member of a cluster.
+
+Rules of this file:
+
+* `open_node` owns two nurseries, one inside the other. The inner one (`Driver.run`) is the node's
+  life: when the node is Dead it is gone, with everything in it. The outer one (`running_beside`)
+  lets `kill` end the node without cancelling the code of whoever opened it, and lets a node that
+  fails end that code loudly.
+* Errors arrive as themselves, never wrapped in a group that you would have to take apart.
+* Every wait here can be cancelled, and every wait ends when the node is Dead.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, final
+
+import trio
+
+from ..core import reasons
+from ..core.config import Limits, Timing
+from ..core.errors import (
+    ConfigError,
+    NodeDead,
+    NotLeader,
+    ProposalDropped,
+    RaftError,
+)
+from ..core.membership import AddLearner, Change, ChangeVoters, Remove
+from ..core.raft import Raft
+from ..core.types import Address, Configuration, LogIndex, NodeId, Recovered, Role
+from ..logs.loggers import EventLogger, TraceLogger
+from ..member.state_machine import StateMachine
+from ..member.status import ChangeProgress, PeerProgress, Status
+from ..storage.base import Storage
+from ..tasks.background import running_beside
+from ..transport.base import Transport
+from .administration import Administration
+from .arguments import (
+    bootstrap_configuration,
+    check_id,
+    check_is_bytes,
+    check_machine,
+    checked_address,
+    checked_ids,
+)
+from .driver import Driver
+from .event_stream import EventStream
+from .proposals import Proposal
+
+
+@final
+class Node:
+    """One member of a cluster, as its process sees it. Made by `open_node`."""
+
+    def __init__(
+        self, driver: Driver, administration: Administration, configuration: Configuration
+    ) -> None:
+        self._driver = driver
+        self._administration = administration
+        self._configuration = configuration
+
+    def __repr__(self) -> str:
+        status = self.status
+        return f"<Node {self.id!r} {status.role.value} term={status.term}>"
+
+    @property
+    def id(self) -> NodeId:
+        """This node's name."""
+        return self._driver.node_id
+
+    @property
+    def status(self) -> Status:
+        """What the node is at this moment; also of a node that is Dead."""
+        driver, core = self._driver, self._driver.core
+        if core is None:
+            return Status(
+                self.id,
+                Role.DEAD if driver.is_dead else Role.FOLLOWER,
+                term=0,
+                leader_id=None,
+                last_index=0,
+                commit_index=0,
+                applied_index=0,
+                configuration=self._configuration,
+                progress={},
+                last_role_change=reasons.Started(),
+            )
+        members = core.configuration.members
+        return Status(
+            node_id=self.id,
+            role=core.role,
+            term=core.term,
+            leader_id=core.leader_id,
+            last_index=core.log.last_index,
+            commit_index=core.log.commit_index,
+            applied_index=core.log.applied_index,
+            configuration=core.configuration,
+            progress=_progress(core),
+            last_role_change=core.last_reason,
+            links={peer: up for peer, up in driver.links.items() if peer in members},
+            is_removed=core.removed_index is not None,
+            change=_change(core),
+        )
+
+    async def propose(self, data: bytes) -> Any:
+        """Have the cluster agree on a command, apply it, and return its result.
+
+        Waits while the commands on their way fill `Limits.proposals_bytes_max`, and while the
+        leadership is being handed over.
+
+        Args:
+            data: the command, for the state machine's `apply`.
+
+        Returns:
+            What `apply` returned on this node.
+
+        Raises:
+            NotLeader: certainly not in the log; the error says who leads.
+            ProposalDropped: certainly not in the log; propose it again.
+            OutcomeUnknown: leadership was lost or the node died; it may or may not be applied.
+            NodeDead: the node was Dead already; certainly not in the log.
+            ConfigError: the command is not `bytes`, or larger than `Limits.command_bytes_max`.
+            Exception: whatever `apply` raised for this command.
+
+        Cancelling the wait does not undo the command: it may still be applied.
+        """
+        check_is_bytes(data)
+        driver = self._driver
+        while driver.is_handing_over:
+            await driver.status_changed.park()
+        core = self._check(data)
+        room = driver.proposals.room
+        if not room.take(len(data)):
+            while not await room.wait(len(data)):
+                self._check(data)  # turned away: it says why
+            try:
+                while driver.is_handing_over:
+                    await driver.status_changed.park()
+                core = self._check(data)
+            except (RaftError, trio.Cancelled):
+                room.give_back(len(data))
+                raise
+        return await driver.propose(core, data).result()
+
+    def submit(self, data: bytes) -> Proposal:
+        """Put a command into the leader's log without waiting: for pipelines.
+
+        Args:
+            data: the command, for the state machine's `apply`.
+
+        Returns:
+            A `Proposal` that knows its index now, and its result later.
+
+        Raises:
+            Overloaded: the commands on their way fill `Limits.proposals_bytes_max`.
+            ProposalDropped: leadership is being handed over.
+            NotLeader, NodeDead, ConfigError: as `propose`.
+        """
+        check_is_bytes(data)
+        core = self._check(data)
+        driver = self._driver
+        if driver.is_handing_over:
+            raise ProposalDropped(
+                f"node {self.id!r} hands its leadership over: the command was not taken; propose "
+                "it to the new leader, or wait with await node.propose()"
+            )
+        driver.proposals.take_room(len(data))
+        return driver.propose(core, data)
+
+    async def read_barrier(self, *, lease: bool = False) -> LogIndex:
+        """Wait until everything that was committed before this call is applied here.
+
+        What the state machine says after it is linearizable, on the leader and on followers
+        (dissertation 6.4). Callers that come together share one round of messages. Waits for as
+        long as no leader is known: put it under `trio.fail_after`.
+
+        Args:
+            lease: trust the leader's clock instead of asking the others, where
+                `Timing.lease_clock_drift_max` allows it; elsewhere it makes no difference.
+
+        Returns:
+            The index that was waited for.
+
+        Raises:
+            NodeDead: the node is Dead, or died meanwhile.
+            ConfigError: `lease` without `Timing.lease_clock_drift_max`.
+
+        Cancelling the wait disturbs nobody.
+        """
+        if lease and self._driver.timing.lease_s is None:
+            raise ConfigError(
+                "lease=True needs Timing(lease_clock_drift_max=…, fast_failover=False): say how "
+                "far clocks may part, or read without a lease"
+            )
+        return await self._driver.read_barrier(lease=lease)
+
+    async def transfer_leadership(
+        self, to: NodeId | None = None, *, timeout_s: float | None = None
+    ) -> NodeId:
+        """Hand the leadership over, in about two round trips (dissertation 3.10).
+
+        Commands proposed before are committed first; those proposed meanwhile wait.
+
+        Args:
+            to: one of the other voters; None for the one that can take over soonest.
+            timeout_s: give up after that long; None for the upper election timeout.
+
+        Returns:
+            Who leads now.
+
+        Raises:
+            NotLeader: this node does not lead; the error says who does.
+            TransferFailed: nobody took over in time; this node leads on.
+            ConfigError: `to` is no voter.
+            NodeDead: the node is Dead, or died meanwhile.
+
+        Cancelling the wait does not stop the handing-over, which ends by its deadline.
+        """
+        if timeout_s is not None and not timeout_s > 0:
+            raise ConfigError(f"timeout_s is {timeout_s!r}: give a positive time in seconds")
+        self._check_leads()
+        return await self._administration.transfer(to, timeout_s)
+
+    async def add_learner(
+        self,
+        node_id: NodeId,
+        address: Address | None = None,
+        *,
+        expected_index: LogIndex | None = None,
+    ) -> LogIndex:
+        """Let a node have the log, without a vote (dissertation 4.2.1); or move a member.
+
+        The node itself is opened with `voters=()`, and waits to be added.
+
+        Args:
+            node_id: who joins. If it is a member already, only its address changes.
+            address: host and port where it is reached. It travels in the log to everyone.
+            expected_index: refuse unless `status.configuration_index` is this.
+
+        Returns:
+            The index of the configuration with it, once that is committed.
+
+        Raises:
+            NotLeader: this node does not lead.
+            ConfigurationConflict: another change is under way, or the configuration is not the
+                expected one; nothing was changed.
+            OutcomeUnknown: leadership was lost, or the node died, meanwhile.
+            ConfigError: an argument cannot work.
+            NodeDead: the node is Dead.
+
+        Cancelling the wait does not undo what is in the log.
+        """
+        check_id("node_id", node_id)
+        return await self._change(AddLearner(node_id, checked_address(address)), expected_index)
+
+    async def change_voters(
+        self,
+        voters: Iterable[NodeId],
+        *,
+        addresses: Mapping[NodeId, Address] | None = None,
+        expected_index: LogIndex | None = None,
+    ) -> LogIndex:
+        """Make these nodes the voters, by joint consensus (paper, section 6).
+
+        Those that are no members yet join as learners first, and get their votes when they have
+        caught up; `status.change` and `status.progress` show how far they are. Voters that are
+        not named leave the cluster; learners that are not named stay learners. A leader that is
+        not named hands over at the end.
+
+        Args:
+            voters: the names of all voters that shall be.
+            addresses: where joining nodes are reached.
+            expected_index: refuse unless `status.configuration_index` is this.
+
+        Returns:
+            The index of the new configuration, once it is committed.
+
+        Raises:
+            As `add_learner`. `ConfigurationConflict` also if leadership was lost while no voter
+            had changed yet.
+
+        Cancelling the wait gives the change up as long as no voter has changed (new learners
+        stay); after that it goes on to its end.
+        """
+        ids = checked_ids("voters", voters)
+        known = {node: checked_address(where) for node, where in (addresses or {}).items()}
+        change = ChangeVoters(ids, {node: where for node, where in known.items() if where})
+        return await self._change(change, expected_index)
+
+    async def remove(self, node_id: NodeId, *, expected_index: LogIndex | None = None) -> LogIndex:
+        """Take a node out of the cluster, voter or learner, the leader itself included.
+
+        It learns so, and campaigns no longer: `status.is_removed`.
+
+        Args:
+            node_id: who leaves.
+            expected_index: refuse unless `status.configuration_index` is this.
+
+        Returns, raises and cancellation: as `change_voters`.
+        """
+        check_id("node_id", node_id)
+        return await self._change(Remove(node_id), expected_index)
+
+    async def _change(self, change: Change, expected_index: LogIndex | None) -> LogIndex:
+        self._check_leads()
+        return await self._administration.change(change, expected_index)
+
+    async def wait(self, predicate: Callable[[Status], bool]) -> Status:
+        """Wait until `predicate` holds of the node's status; returns at once if it does.
+
+        Level-triggered: what holds only for a moment between two looks may be missed.
+
+        Raises:
+            NodeDead: the node is Dead, and the predicate does not hold of that.
+        """
+        while True:
+            status = self.status
+            if predicate(status):
+                await trio.lowlevel.checkpoint_if_cancelled()
+                return status
+            if self._driver.is_dead:
+                raise NodeDead(f"node {self.id!r} is Dead; what was waited for will not happen")
+            await self._driver.status_changed.park()
+
+    @asynccontextmanager
+    async def events(self) -> AsyncIterator[EventStream]:
+        """Watch what happens: typed events from here on, in order.
+
+        The stream holds up to `Limits.event_stream_max` unread events; further ones are dropped
+        and counted in `stream.dropped`. It ends when the node is Dead.
+        """
+        if self._driver.is_dead:
+            raise NodeDead(f"node {self.id!r} is Dead; there is nothing to watch")
+        stream = self._driver.watch()
+        try:
+            yield stream
+        finally:
+            self._driver.unwatch(stream)
+
+    async def take_snapshot(self) -> LogIndex:
+        """Have a snapshot of this node's state machine taken now, whatever the thresholds say.
+
+        Returns:
+            The index that the snapshot stands for, once it is durable.
+
+        Raises:
+            NodeDead: the node is Dead, or died meanwhile.
+            DiskFull: there was no room for it; the log is unharmed.
+
+        Cancelling the wait does not stop the snapshot.
+        """
+        if not self._driver.is_dead:
+            index = await self._driver.take_snapshot()
+        if self._driver.is_dead:
+            raise NodeDead(f"node {self.id!r} is Dead; no snapshot was taken")
+        return index
+
+    def kill(self) -> None:
+        """Become Dead, now. Everything the node owns is cancelled; nothing sleeps out a tick.
+
+        Whoever waits for a proposal gets `OutcomeUnknown`; the code inside `async with open_node`
+        goes on. Idempotent. What was acknowledged stays in the storage. A write that has begun is
+        waited for, in the background: half a write is nobody's friend.
+        """
+        self._driver.kill("killed")
+
+    def expected_tasks(self) -> frozenset[str]:
+        """Names of the tasks that the node's present role owns (its connections' apart)."""
+        return self._driver.expected_tasks()
+
+    def _check(self, data: bytes) -> Raft:
+        """The core, if it leads and the command can be taken at all."""
+        driver = self._driver
+        core = self._check_leads()
+        if len(data) > driver.limits.command_bytes_max:
+            raise ConfigError(
+                f"a command of {len(data)} bytes exceeds Limits.command_bytes_max "
+                f"({driver.limits.command_bytes_max}): split it, or raise the limit on every node"
+            )
+        return core
+
+    def _check_leads(self) -> Raft:
+        core = self._driver.core
+        if core is None or core.leadership is None:
+            raise self._why_not(core)
+        return core
+
+    def _why_not(self, core: Raft | None) -> NodeDead | NotLeader:
+        if core is None or self._driver.is_dead:
+            return NodeDead(f"node {self.id!r} is Dead; the command was not taken")
+        return NotLeader(core.leader_id, self._driver.address_of(core.leader_id))
+
+
+@asynccontextmanager
+async def open_node(
+    node_id: NodeId,
+    *,
+    voters: Iterable[NodeId],
+    machine: StateMachine,
+    storage: Storage,
+    transport: Transport,
+    cluster_id: str = "trioraft",
+    timing: Timing | None = None,
+    limits: Limits | None = None,
+    rng: random.Random | None = None,
+    logger: EventLogger | None = None,
+) -> AsyncIterator[Node]:
+    """Open a node and keep it alive for the body of the `async with`.
+
+    Leaving the body, by an error or a cancellation too, hands the leadership over (milliseconds,
+    at most three election timeouts) and kills the node: when the `async with` is over, no task,
+    thread or socket of it is left. `node.kill()` hands nothing over.
+
+    Args:
+        node_id: this node's name, one of `voters` if there are any.
+        voters: all nodes of a new cluster, this one included; later its log counts. Empty: join
+            a cluster that exists, once its leader has added this node.
+        machine: what committed commands are applied to.
+        storage: where term, vote and log survive; one for each node.
+        transport: how the others are reached; one for each node.
+        cluster_id: nodes of different clusters refuse each other.
+        timing: when nodes lose patience; the same on every node. Default: `Timing()`.
+        limits: bounds on memory and messages. Default: `Limits()`.
+        rng: source of the randomised timeouts; give a seeded one for repeatable tests.
+        logger: a structlog logger, as `trioraft.logs.configure` makes one; None logs nothing.
+
+    Raises:
+        ConfigError: an argument cannot work.
+        StorageError: the storage is in use, belongs to another node, or fails; one that fails
+            later ends the body too, with this error raised here.
+        OSError: the transport cannot listen.
+        InvariantViolation: a bug in trioraft; the node is Dead.
+    """
+    check_id("cluster_id", cluster_id)
+    check_machine(machine)
+    configuration = bootstrap_configuration(node_id, voters, transport)
+    driver = Driver(
+        node_id,
+        cluster_id=cluster_id,
+        timing=timing or Timing(),
+        limits=limits or Limits(),
+        rng=rng or random.Random(),
+        machine=machine,
+        storage=storage,
+        transport=transport,
+        logger=TraceLogger(logger, node_id),
+    )
+    administration = Administration(driver)
+    service = partial(driver.run, Recovered(configuration=configuration))
+    stop, goodbye = partial(driver.kill, "left"), administration.hand_over_if_leading
+    async with running_beside(service, stop=stop, say_goodbye=goodbye, name=driver.name):
+        yield Node(driver, administration, configuration)
+
+
+def _change(core: Raft) -> ChangeProgress | None:
+    change = None if core.leadership is None else core.leadership.change
+    if change is None:
+        return None
+    behind = (node for node, catch_up in change.joining.items() if not catch_up.is_done)
+    return ChangeProgress(change.stage.value, change.goal.voters, tuple(behind))
+
+
+def _progress(core: Raft) -> dict[NodeId, PeerProgress]:
+    if core.leadership is None:
+        return {}
+    return {
+        peer: PeerProgress(progress.match_index, progress.next_index, progress.state.value)
+        for peer, progress in core.leadership.progress.items()
+    }

@@ -1,0 +1,423 @@
+"""What a client and a server say to each other: requests, answers, and the frames around them.
+
+Rules of this file:
+
+* A frame is four bytes of big-endian length, then that many bytes of msgpack. Lengths are compared
+  with a bound before anything is allocated (`transport.codec.Deframer`).
+* Every request has an id that its client chose; answers bear it and come in any order.
+* Fields are only ever appended, with a default; new kinds of requests and answers get new tags.
+  What an old server would misread needs another `PROTOCOL_VERSION`.
+* Values of the state machine are opaque here: commands are bytes, results are msgpack that only
+  the caller decodes.
+* Pure: bytes and values in, values or `BadMessage` out. Neither Trio nor asyncio.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from ..core.errors import BadMessage
+from ..core.types import Address, Configuration, Count, LogIndex, NodeId, Term
+from ..transport.codec import LENGTH_BYTES
+
+MAGIC: Final = "trioraft-client"
+"""What every connection opens with; not what peers say, so that no port takes the wrong ones."""
+PROTOCOL_VERSION: Final = 1
+"""Raised when old and new programs can no longer read each other."""
+HELLO_BYTES_MAX: Final = 4096
+"""Largest frame before a connection is known to be a client's."""
+FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Largest frame accepted afterwards, unless said otherwise."""
+TEXT_CHARS_MAX: Final = 512
+"""How much of the other side's prose is believed to be for reading."""
+
+RequestId: TypeAlias = Count
+"""A request's name on its connection; a client never uses one twice there."""
+Consistency: TypeAlias = Literal["linearizable", "lease", "stale"]
+"""How fresh a query's answer is: after a read barrier; after a lease that the leader still holds
+(trusts clocks within the bound that docs/clients.md names); or whatever the server has applied."""
+ShortText: TypeAlias = Annotated[str, msgspec.Meta(max_length=256)]
+
+# -- the handshake -------------------------------------------------------------------------
+
+Refusal: TypeAlias = Literal["not-a-client", "version", "cluster", "too-many", "leaving"]
+"""Why a server does not take a connection."""
+
+
+class ClientHello(msgspec.Struct, frozen=True, array_like=True):
+    """The client's first frame."""
+
+    magic: str
+    version: int
+    cluster_id: ShortText
+    frame_bytes_max: Count = FRAME_BYTES_MAX
+    """Largest frame that this client reads."""
+
+
+class Welcome(msgspec.Struct, frozen=True, array_like=True):
+    """The server's first frame. Unless `refused` is empty, it is also the last."""
+
+    magic: str
+    version: int
+    refused: str = ""
+    """A `Refusal`, or empty."""
+    reason: str = ""
+    """The refusal as a sentence."""
+    node_id: NodeId = ""
+    cluster_id: str = ""
+    requests_max: Count = 1
+    """Requests that may be unanswered on this connection; with more, the server stops reading."""
+    frame_bytes_max: Count = FRAME_BYTES_MAX
+    """Largest frame that this server reads."""
+    has_sessions: bool | None = None
+    """Whether commands go to a `SessionMachine`; None: not said."""
+
+
+class _Opening(msgspec.Struct, frozen=True, array_like=True):
+    """What can be read of a first frame of whatever version."""
+
+    magic: str
+    version: int = 0
+
+
+class _Tagged(msgspec.Struct, frozen=True, array_like=True):
+    """What can be read of a request of whatever kind."""
+
+    kind: Count
+    id: RequestId
+
+
+# -- requests ------------------------------------------------------------------------------
+
+REQUEST_KIND_MAX: Final = 11
+"""Largest tag of a request that this release knows."""
+
+
+class Propose(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
+    """Have the cluster apply a command; the answer is its result. Leader only."""
+
+    id: RequestId
+    data: bytes
+
+
+class Query(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+    """Ask the state machine (`machine.query(data)`) without going through the log. Any server."""
+
+    id: RequestId
+    data: bytes
+    consistency: Consistency = "linearizable"
+
+
+class GetStatus(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
+    """Ask a server what it is; the answer is a `ServerStatus`."""
+
+    id: RequestId
+
+
+class TransferLeadership(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
+    """`Node.transfer_leadership`; the answer is the new leader's id."""
+
+    id: RequestId
+    to: NodeId | None = None
+    timeout_s: float | None = None
+
+
+class AddLearnerRequest(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """`Node.add_learner`; the answer is the configuration's index."""
+
+    id: RequestId
+    node_id: NodeId
+    address: Address | None = None
+    """Where peers reach it."""
+    expected_index: LogIndex | None = None
+
+
+class ChangeVotersRequest(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """`Node.change_voters`; the answer is the configuration's index."""
+
+    id: RequestId
+    ids: tuple[NodeId, ...]
+    addresses: dict[NodeId, Address] | None = None
+    expected_index: LogIndex | None = None
+
+
+class RemoveNode(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False):
+    """`Node.remove`; the answer is the configuration's index."""
+
+    id: RequestId
+    node_id: NodeId
+    expected_index: LogIndex | None = None
+
+
+class TakeSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
+    """`Node.take_snapshot`; the answer is the index that it stands for."""
+
+    id: RequestId
+
+
+class Watch(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):
+    """Subscribe to the state machine (`machine.watch(data)`): `Item`s until one side ends it."""
+
+    id: RequestId
+    data: bytes
+
+
+class WatchStatus(msgspec.Struct, frozen=True, array_like=True, tag=9, gc=False):
+    """Subscribe to a node: each `Item` is a `NodeNews`."""
+
+    id: RequestId
+    interval_s: float = 0.1
+    """Shortest time between two statuses, in seconds; changes in between are summed up."""
+
+
+class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=10, gc=False):
+    """Nobody waits for that request any more. It has no answer of its own, and may come late."""
+
+    id: RequestId
+
+
+class Ping(msgspec.Struct, frozen=True, array_like=True, tag=11, gc=False):
+    """Are you there? The answer is nil."""
+
+    id: RequestId
+
+
+Request: TypeAlias = (
+    Propose
+    | Query
+    | GetStatus
+    | TransferLeadership
+    | AddLearnerRequest
+    | ChangeVotersRequest
+    | RemoveNode
+    | TakeSnapshot
+    | Watch
+    | WatchStatus
+    | Cancel
+    | Ping
+)
+
+# -- answers -------------------------------------------------------------------------------
+
+
+class Result(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
+    """It is done."""
+
+    id: RequestId
+    value: msgspec.Raw
+    """What it returned, as msgpack."""
+
+
+class Failure(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """It failed; `client.failures` makes an error of it again."""
+
+    id: RequestId
+    kind: str
+    """One of `client.failures`."""
+    message: str
+    type_name: str = ""
+    """For "command": the class of what the state machine raised."""
+    leader_id: NodeId | None = None
+    leader_address: Address | None = None
+    """Where that leader takes *clients*, if this server knows."""
+
+
+class Item(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
+    """The next piece of a subscription; a `Result` or a `Failure` of the same id ends it."""
+
+    id: RequestId
+    value: msgspec.Raw
+
+
+class GoingAway(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
+    """The server is leaving: what is under way will be answered, anything new will be refused."""
+
+
+Answer: TypeAlias = Result | Failure | Item | GoingAway
+
+# -- what answers hold ---------------------------------------------------------------------
+
+
+class PeerStatus(msgspec.Struct, frozen=True):
+    """How far a leader knows one of its followers to be."""
+
+    match_index: LogIndex
+    next_index: LogIndex
+    state: str
+    """"probe", "replicate" or "snapshot"."""
+
+
+class ChangeStatus(msgspec.Struct, frozen=True):
+    """How far a change of members has come."""
+
+    stage: str
+    """"adding learners", "catching up", "joint" or "final"."""
+    voters: tuple[NodeId, ...]
+    """Who shall vote when it is through."""
+    catching_up: tuple[NodeId, ...] = ()
+
+
+class ServerStatus(msgspec.Struct, frozen=True):
+    """`Status` of a node, as its clients see it."""
+
+    node_id: NodeId
+    cluster_id: str
+    role: str
+    """As `Role`'s value: "Leader", "Follower", …"""
+    term: Term
+    leader_id: NodeId | None
+    last_index: LogIndex
+    commit_index: LogIndex
+    applied_index: LogIndex
+    configuration: Configuration
+    configuration_index: LogIndex
+    progress: dict[NodeId, PeerStatus]
+    """Each other member, on a leader; empty elsewhere."""
+    last_role_change: str
+    """Why the node is what it is."""
+    is_removed: bool = False
+    change: ChangeStatus | None = None
+    """On a leader: the change of members that is under way."""
+    client_addresses: dict[NodeId, Address] = {}
+    """Where servers take clients, as far as this one knows."""
+    connections: int = 0
+    """Clients that are connected to this server."""
+    links: dict[NodeId, bool] = {}
+    """Which of its peers the node's own connections reach."""
+
+
+class RoleNews(msgspec.Struct, frozen=True, tag="role"):
+    """A node took a role."""
+
+    node_id: NodeId
+    role: str
+    previous: str
+    term: Term
+    reason: str
+    missed: int = 0
+    """Events that were dropped since the subscription began, because they came too fast."""
+
+
+class StatusNews(msgspec.Struct, frozen=True, tag="status"):
+    """What a node is now."""
+
+    status: ServerStatus
+
+
+NodeNews: TypeAlias = RoleNews | StatusNews
+
+# -- bytes ---------------------------------------------------------------------------------
+
+_encoder = msgspec.msgpack.Encoder()
+_opening_decoder = msgspec.msgpack.Decoder(_Opening)
+_hello_decoder = msgspec.msgpack.Decoder(ClientHello)
+_welcome_decoder = msgspec.msgpack.Decoder(Welcome)
+_request_decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_tagged_decoder = msgspec.msgpack.Decoder(_Tagged)
+_answer_decoder: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
+_UNREADABLE = (ValueError, OverflowError, RecursionError, MemoryError)
+
+
+def append_frame(buffer: bytearray, message: Request | Answer | ClientHello | Welcome) -> int:
+    """Append the message as one frame, length included, and return the payload's size in bytes.
+
+    Raises:
+        TypeError, ValueError, OverflowError: a field cannot be encoded; the buffer is unchanged.
+    """
+    start = len(buffer)
+    buffer += bytes(LENGTH_BYTES)
+    try:
+        _encoder.encode_into(message, buffer, start + LENGTH_BYTES)
+        size_bytes = len(buffer) - start - LENGTH_BYTES
+        buffer[start : start + LENGTH_BYTES] = size_bytes.to_bytes(LENGTH_BYTES, "big")
+    except (TypeError, ValueError, OverflowError):
+        del buffer[start:]
+        raise
+    return size_bytes
+
+
+def frame(message: Request | Answer | ClientHello | Welcome) -> bytes:
+    """The message as one frame, length included."""
+    buffer = bytearray()
+    append_frame(buffer, message)
+    return bytes(buffer)
+
+
+def encode_value(value: Any) -> msgspec.Raw:
+    """What a state machine returned, for a `Result` or an `Item`.
+
+    Raises:
+        TypeError, ValueError, OverflowError: msgspec cannot encode it.
+    """
+    return msgspec.Raw(_encoder.encode(value))
+
+
+def decode_hello(payload: bytes | bytearray) -> ClientHello:
+    """Read a client's first frame.
+
+    Raises:
+        BadMessage: it is none. One of another version comes back with that version, and only that.
+    """
+    try:
+        opening = _opening_decoder.decode(payload)
+        if opening.magic != MAGIC or opening.version != PROTOCOL_VERSION:
+            return ClientHello(opening.magic, opening.version, "")
+        return _hello_decoder.decode(payload)
+    except _UNREADABLE as error:
+        raise BadMessage(f"what it opened with is no client's first frame: {error}") from error
+
+
+def decode_welcome(payload: bytes | bytearray) -> Welcome:
+    """Read a server's first frame.
+
+    Raises:
+        BadMessage: it is none. One of another magic or version comes back with these, and only
+            these.
+    """
+    try:
+        opening = _opening_decoder.decode(payload)
+        if opening.magic != MAGIC or opening.version != PROTOCOL_VERSION:
+            return Welcome(opening.magic, opening.version)
+        return _welcome_decoder.decode(payload)
+    except _UNREADABLE as error:
+        raise BadMessage(f"its answer to the handshake is not one: {error}") from error
+
+
+def decode_request(payload: bytes | bytearray) -> Request:
+    """Read a request.
+
+    Raises:
+        BadMessage: it is none that this release knows, or a number in it is out of range.
+    """
+    try:
+        return _request_decoder.decode(payload)
+    except _UNREADABLE as error:
+        raise BadMessage(f"a frame of {len(payload)} bytes is not a request: {error}") from error
+
+
+def id_of_unknown(payload: bytes | bytearray) -> RequestId | None:
+    """The id of a request of a kind that a later release may have added; None if it is garbage."""
+    try:
+        tagged = _tagged_decoder.decode(payload)
+    except _UNREADABLE:
+        return None
+    return tagged.id if tagged.kind > REQUEST_KIND_MAX else None
+
+
+def decode_answer(payload: bytes | bytearray) -> Answer:
+    """Read an answer.
+
+    Raises:
+        BadMessage: it is none that this release knows.
+    """
+    try:
+        return _answer_decoder.decode(payload)
+    except _UNREADABLE as error:
+        raise BadMessage(f"a frame of {len(payload)} bytes is not an answer: {error}") from error
+
+
+def printable(text: str) -> str:
+    """The other side's sentence as one harmless line."""
+    return "".join(c if c.isprintable() else "?" for c in text[:TEXT_CHARS_MAX])

@@ -1,0 +1,184 @@
+"""Recovery: a stopped node is made to go on with voters that somebody chose.
+
+Rules of this file:
+
+* This is outside of Raft. A majority of the old voters would have to agree, and it is gone: the
+  person who asks for it takes its place, and answers for what may be lost.
+* Nothing is changed by looking or planning. What is carried out is one atomic append: a new term
+  without a vote, and a configuration at the end of the log. It is done, or it is not.
+* The log keeps what it holds: nothing is cut off, nothing is invented.
+* The node says in its log, when it is opened next, that this was done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import attrs
+
+from ..core.errors import BadMessage, ConfigError, StorageError
+from ..core.membership import Membership, configuration_entry, configuration_of
+from ..core.types import (
+    Address,
+    Configuration,
+    Entry,
+    HardState,
+    LogIndex,
+    NodeId,
+    Term,
+)
+from .looking import StoredNode, look_into
+from .sqlite import SQLiteStorage
+
+
+@attrs.frozen
+class StoppedNode:
+    """What a stopped node has."""
+
+    directory: Path
+    stored: StoredNode
+    configuration: Configuration
+    """The newest in its log, or in its snapshot; without voters if the log is still empty."""
+
+    @property
+    def node_id(self) -> NodeId:
+        """Whose directory it is."""
+        return self.stored.node_id
+
+    @property
+    def hard_state(self) -> HardState:
+        """Its term, and whom it voted for in that."""
+        return self.stored.recovered.hard_state
+
+    @property
+    def last_index(self) -> LogIndex:
+        """Index of the last entry, 0 if there never was one."""
+        recovered = self.stored.recovered
+        return recovered.base_index + len(recovered.entries)
+
+    @property
+    def last_term(self) -> Term:
+        """Term of that entry."""
+        recovered = self.stored.recovered
+        return recovered.entries[-1].term if recovered.entries else recovered.base_term
+
+
+@attrs.frozen
+class Plan:
+    """What would be written."""
+
+    found: StoppedNode
+    hard_state: HardState
+    entry: Entry
+    configuration: Configuration
+
+
+def find(directory: Path) -> StoppedNode:
+    """Look at the directory of a stopped node; changes nothing.
+
+    Raises:
+        StorageError: the node runs, or there is no storage, or it cannot be read.
+        CorruptStorage: it is damaged, and is no base to go on from.
+    """
+    stored = look_into(directory)
+    recovered = stored.recovered
+    membership = Membership(recovered.configuration, recovered.entries)
+    return StoppedNode(directory, stored, membership.current)
+
+
+def plan(
+    found: StoppedNode, voters: Sequence[NodeId], addresses: Mapping[NodeId, Address] | None = None
+) -> Plan:
+    """Decide what to write so that exactly these are the voters; changes nothing.
+
+    Args:
+        found: the node that shall go on.
+        voters: names of all voters that shall be, this node among them.
+        addresses: where they are reached, if that is not in the configuration, or has changed.
+
+    Raises:
+        ConfigError: with these voters it cannot work.
+    """
+    known = found.configuration
+    given = dict(addresses or {})
+    if not found.last_index:
+        raise ConfigError(
+            f"node {found.node_id!r} has an empty log: there is nothing to go on from. Recover "
+            "another node, or start a new cluster in empty directories"
+        )
+    if found.node_id not in voters:
+        raise ConfigError(
+            f"this is the directory of node {found.node_id!r}, which is not among the voters "
+            f"{_names(voters)}: name it too, or nobody who has the log could lead"
+        )
+    strangers = [node for node in voters if node not in known.members and node not in given]
+    if strangers:
+        raise ConfigError(
+            f"{_names(strangers)} is no member of the cluster, which has {_names(known.members)}; "
+            "if a new node is meant, say where it is reached: --address ID=HOST:PORT"
+        )
+    unused = sorted(given.keys() - set(voters))
+    if unused:
+        raise ConfigError(
+            f"an address is given for {_names(unused)}, which is not among the voters "
+            f"{_names(voters)}: only voters are kept"
+        )
+    where = {**known.addresses, **given}
+    configuration = Configuration(
+        voters=tuple(sorted(voters)),
+        addresses={node: where[node] for node in sorted(voters) if node in where},
+    )
+    term = found.hard_state.term + 1
+    entry = configuration_entry(configuration, found.last_index + 1, term)
+    try:
+        placed = configuration_of(entry)
+    except BadMessage as error:
+        raise ConfigError(f"voters {_names(voters)} cannot be: {error}") from error
+    return Plan(found, HardState(term), entry, placed)
+
+
+def carry_out(plan: Plan, at: datetime) -> str:
+    """Write what was planned, all of it or nothing.
+
+    Args:
+        plan: of a node that has not run since.
+        at: the present time, for the log.
+
+    Returns:
+        What was done, as the node will say it once in its own log.
+
+    Raises:
+        StorageError: the node runs, or has run since it was looked at; nothing was changed. Or
+            the disk failed.
+    """
+    found = plan.found
+    storage = SQLiteStorage(found.directory)
+    recovered = storage.open(cluster_id=found.stored.cluster_id, node_id=found.node_id)
+    try:
+        if recovered != found.stored.recovered:
+            raise StorageError(
+                f"node {found.node_id!r} has run since its directory was looked at: nothing was "
+                "changed; keep it stopped, and begin anew"
+            )
+        notice = _notice(plan, at)
+        storage.append_with_notice(plan.hard_state, [plan.entry], plan.entry.index, notice)
+    finally:
+        storage.close()
+    return notice
+
+
+def _notice(plan: Plan, at: datetime) -> str:
+    before = plan.found.configuration
+    joint = f" and {_names(before.outgoing)}" if before.outgoing else ""
+    return (
+        f"trioraft recover forced a configuration at {at.isoformat(timespec='seconds')}: voters "
+        f"{_names(plan.configuration.voters)} (entry {plan.entry.index}, term {plan.entry.term}) "
+        f"instead of {_names(before.voters)}{joint} (entry {before.index}); what was acknowledged "
+        f"and is not in this log is lost"
+    )
+
+
+def _names(ids: Sequence[NodeId]) -> str:
+    return ", ".join(ids) or "none"

@@ -1,0 +1,1 @@
+"""What Trio leaves to its users: a service beside a body, wake-ups, a bound on bytes."""

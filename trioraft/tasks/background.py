@@ -1,0 +1,113 @@
+"""running_beside: a service beside your code, with errors that arrive as themselves.
+
+Rules of this file:
+
+* Errors arrive as themselves. A plain nursery would wrap every error in a group, its own user's
+  included, and a context manager that yields inside a nursery that it cancels would let the body
+  die silently. Here the body's error is raised as it is, and a service that fails ends the body
+  with *its* error.
+* A service that has a goodbye to say outlives a cancellation from outside until it has said it.
+* When the `async with` is over, the service is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol, final
+
+import trio
+
+
+class BackgroundService(Protocol):
+    """What can run beside a body; `started()` lets the body begin."""
+
+    def __call__(self, *, task_status: trio.TaskStatus[None]) -> Awaitable[None]: ...
+
+
+@asynccontextmanager
+async def running_beside(
+    service: BackgroundService,
+    *,
+    stop: Callable[[], None],
+    name: str,
+    say_goodbye: Callable[[], Awaitable[None]] | None = None,
+) -> AsyncIterator[None]:
+    """Run `service` for as long as the body takes.
+
+    Args:
+        service: started before the body begins. If it ends by itself, the body goes on.
+        stop: makes the service end; called when the body is left.
+        say_goodbye: awaited before `stop`, shielded from cancellation, as the service is until
+            then: it must end by itself soon.
+        name: of the service's task.
+
+    Raises:
+        Exception: the service's, if it failed: before the body, or by cancelling it. Otherwise
+            the body's own.
+    """
+    guarded = _Guarded(service, trio.CancelScope(shield=say_goodbye is not None))
+    body_error: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(guarded.run, name=name)
+        try:
+            await guarded.begun.wait()
+            with guarded.body_scope:
+                if guarded.failure is None:
+                    try:
+                        yield
+                    except trio.Cancelled:
+                        raise
+                    except BaseException as error:  # noqa: BLE001 - raised again below, ungrouped
+                        body_error = error
+        finally:
+            try:
+                if say_goodbye is not None:
+                    with trio.CancelScope(shield=True):
+                        await say_goodbye()
+            except Exception as error:  # noqa: BLE001 - raised again below, ungrouped
+                body_error = body_error or error
+            finally:
+                stop()
+                guarded.service_scope.shield = False
+    if guarded.failure is not None:
+        raise guarded.failure from body_error
+    if body_error is not None:
+        raise body_error
+
+
+@final
+class _Guarded:
+    """A service's run, with its failure kept aside."""
+
+    def __init__(self, service: BackgroundService, service_scope: trio.CancelScope) -> None:
+        self.begun = trio.Event()
+        self.body_scope = trio.CancelScope()
+        self.service_scope = service_scope
+        self.failure: Exception | None = None
+        self._service = service
+
+    async def run(self) -> None:
+        try:
+            with self.service_scope:
+                await self._service(task_status=self)
+        except Exception as error:  # noqa: BLE001 - raised again in the user's own task
+            self.failure = _root_cause(error)
+            self.body_scope.cancel()
+        finally:
+            self.begun.set()
+
+    def started(self, _value: None = None) -> None:
+        """The service is ready: let the body begin."""
+        self.begun.set()
+
+
+def _root_cause(error: Exception) -> Exception:
+    """The first error in a group, however deep, with a note on each further one: two calls of a
+    disk that fails are one failure to whoever has to handle it."""
+    if not isinstance(error, ExceptionGroup):
+        return error
+    first, *further = [_root_cause(each) for each in error.exceptions]
+    for other in further:
+        first.add_note(f"at the same time: {type(other).__name__}: {other}")
+    return first
