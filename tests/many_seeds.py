@@ -40,7 +40,7 @@ SCENARIOS: Final = {name: story for group in GROUPS.values() for name, story in 
 
 @attrs.frozen
 class Mode:
-    """A kind of weather."""
+    """What is wrong with the network."""
 
     name: str
     options: dict[str, Any]

@@ -26,7 +26,7 @@ from trioraft import (
     StorageError,
     Timing,
 )
-from trioraft.node.applying import SLICE_ENTRIES
+from trioraft.member.apply_queue import SLICE_ENTRIES
 from trioraft.testing.cluster import CommandLog, open_cluster
 from trioraft.testing.faulty_storage import FaultyStorage
 

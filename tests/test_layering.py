@@ -48,7 +48,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
         "core tasks viz member storage transport logs node",
         "attrs msgspec trio outcome pytest pytest_trio pluggy",
     ),
-    "sim": ("core transport machines logs node testing", "attrs msgspec trio outcome distributed"),
+    "sim": ("core member transport machines logs node testing", "attrs msgspec trio outcome distributed"),
     "cli": (
         "core tasks viz member storage net transport machines logs node rpc client service kv "
         "testing sim",
@@ -183,7 +183,7 @@ def test_the_check_bites(module: str, source: str) -> None:
     ("module", "source"),
     [
         ("core.raft", "import random\nimport attrs\nfrom .log import RaftLog"),
-        ("node.driver", "from ..storage.base import Storage\nfrom ..transport import base"),
+        ("node.runner", "from ..storage.base import Storage\nfrom ..transport import base"),
         ("transport.tcp", "import trio\nimport ssl\nfrom .base import Transport"),
         ("cli.demo.run", "from ...testing.leaks import no_leaks\nimport typer"),
         ("testing.leak_plugin", "import pytest"),

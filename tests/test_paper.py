@@ -10,8 +10,8 @@ import pytest
 
 from trioraft.core.config import Limits, Timing
 from trioraft.core.errors import ConfigError, NotLeader
-from trioraft.core.membership import configuration_of
 from trioraft.core.messages import Message
+from trioraft.core.reconfiguration import configuration_of
 from trioraft.core.types import EntryKind, HardState, Role
 
 from .core.conversation import (

@@ -33,7 +33,7 @@ async def fill(cluster: Cluster, count: int, prefix: str = "") -> None:
 
 
 def base_of(cluster: Cluster, node_id: str) -> int:
-    core = cluster.nodes[node_id]._driver.core
+    core = cluster.nodes[node_id]._runner.raft
     assert core is not None
     return core.log.base_index
 

@@ -81,7 +81,7 @@ async def test_the_bound_on_proposals_holds(autojump_clock: MockClock) -> None:
             pass
 
     async with open_single(machine=Watching(), limits=Limits(proposals_bytes_max=bound)) as node:
-        room = node._driver.proposals.room
+        room = node._runner.budget
         await node.wait(leads)
         async with trio.open_nursery() as nursery:
             for _ in range(500):

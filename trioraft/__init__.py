@@ -54,7 +54,7 @@ from .member.status import Status as Status
 from .net.tls import TlsContexts as TlsContexts
 from .node.node import Node as Node
 from .node.node import open_node as open_node
-from .node.proposals import Proposal as Proposal
+from .node.proposal import Proposal as Proposal
 from .rpc.errors import ClientClosed as ClientClosed
 from .rpc.errors import DeadlineExceeded as DeadlineExceeded
 from .rpc.errors import HandshakeRefused as HandshakeRefused

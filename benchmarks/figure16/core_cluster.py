@@ -1,11 +1,10 @@
-"""CoreCluster: several cores in one event heap, in virtual time. No Trio, no sockets, no disk.
+"""CoreCluster: several members in one event heap, in virtual time. No Trio, no sockets, no disk.
 
 Rules of this file:
 
 * The heap is the only clock. Equal moments are taken in the order in which they were scheduled,
   so one seed gives one run, on any machine and in any process.
-* A core is driven exactly as a node drives it: inputs in, `Ready` out, its fields honoured in
-  their order. One disk write at a time; what arrives meanwhile shares the next one.
+* Each runs the very `Member` that a node runs, on a heap that knows what things take.
 * The single liberty is `Costs.vote_requests_overlap_write`, and it has to be asked for.
 * `run_until_leader` has a bound in virtual time: an election that never ends ends there.
 """
@@ -16,7 +15,7 @@ import heapq
 import itertools
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import attrs
@@ -26,7 +25,9 @@ from trioraft.core.errors import InvariantViolation
 from trioraft.core.messages import AppendEntries, Message, RequestVote
 from trioraft.core.raft import Raft
 from trioraft.core.ready import Ready
-from trioraft.core.types import NodeId, Recovered, Role
+from trioraft.core.types import LogIndex, NodeId, Recovered
+from trioraft.member.actions import Apply, Runner
+from trioraft.member.member import Member
 
 
 @attrs.frozen
@@ -66,15 +67,37 @@ FREE: Final = Costs()
 """A world in which nothing takes time: for reaching the state that a measurement starts from."""
 
 
-@attrs.define
-class _Server:
-    """One core with its disk and its alarm clock."""
+class _OverlappingRaft(Raft):
+    """Its requests for votes do not wait for the disk (`Costs.vote_requests_overlap_write`)."""
 
-    raft: Raft
-    writing: list[Ready] = attrs.field(factory=list)
-    """What the write under way makes durable."""
-    waiting: list[Ready] = attrs.field(factory=list)
-    """What the next write will."""
+    def ready(self) -> Ready | None:
+        ready = super().ready()
+        if ready is None or not ready.messages_after_persist:
+            return ready
+        early = tuple(m for m in ready.messages_after_persist if isinstance(m, RequestVote))
+        late = tuple(m for m in ready.messages_after_persist if not isinstance(m, RequestVote))
+        return attrs.evolve(ready, messages=ready.messages + early, messages_after_persist=late)
+
+
+class _NoMachine:
+    """Elections apply nothing."""
+
+    def apply(self, index: LogIndex, data: bytes) -> None:
+        """Nothing."""
+
+    def snapshot(self) -> bytes:
+        """Of nothing."""
+        return b""
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """To nothing."""
+
+
+@attrs.define(eq=False)
+class _Server:
+    """One member with its alarm clock."""
+
+    member: Member
     timer_set_for: float | None = None
     heartbeat_set_for: float | None = None
     is_up: bool = True
@@ -105,20 +128,39 @@ class CoreCluster:
         self._rng = rng
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
+        self._servers: dict[NodeId, _Server] = {}
+        make_raft = _OverlappingRaft if costs.vote_requests_overlap_write else Raft
         limits = Limits()
-        self._servers: dict[NodeId, _Server] = {
-            node_id: _Server(Raft(node_id, state, timing, limits, random.Random(rng.random())))
-            for node_id, state in recovered.items()
-        }
+        for node_id, state in recovered.items():
+            raft = make_raft(node_id, state, timing, limits, random.Random(rng.random()))
+            self._servers[node_id] = _Server(self._member(raft, limits))
+
+    def _member(self, raft: Raft, limits: Limits) -> Member:
+        def apply(_: Apply) -> None:
+            while member.apply_next():
+                pass
+
+        runner = Runner(
+            send=self._send,
+            store=lambda _: self._write(raft.node_id),
+            apply=apply,
+            save_snapshot=_never,
+            read_chunk=_never,
+            admit_clients=lambda _: member.go_on(),
+            tell=_never,
+        )
+        member = Member(raft, _NoMachine(), limits, runner)
+        return member
 
     def core(self, node_id: NodeId) -> Raft:
         """The core of this server, to look at."""
-        return self._servers[node_id].raft
+        return self._servers[node_id].member.raft
 
     @property
     def leader_id(self) -> NodeId | None:
         """Who leads the latest term among those that are up, or None."""
-        leaders = [s.raft for s in self._servers.values() if s.is_up and s.raft.role is Role.LEADER]
+        up = [server.member for server in self._servers.values() if server.is_up]
+        leaders = [member.raft for member in up if member.leading_term is not None]
         return max(leaders, key=lambda raft: raft.term).node_id if leaders else None
 
     # -- what an experiment does -----------------------------------------------------------
@@ -126,7 +168,7 @@ class CoreCluster:
     def start(self, node_id: NodeId) -> None:
         """Begin as a follower, now."""
         server = self._servers[node_id]
-        server.raft.start(self.now)
+        server.member.start(self.now)
         self._after_input(server)
 
     def start_under(self, leader_id: NodeId) -> None:
@@ -188,20 +230,8 @@ class CoreCluster:
         heapq.heappush(self._heap, (at_s, next(self._order), action))
 
     def _after_input(self, server: _Server) -> None:
-        """Do what the core now wants done, and set its alarms."""
-        raft = server.raft
-        while (ready := raft.ready()) is not None:
-            for message in ready.messages:
-                self._send(message)
-            if self.costs.vote_requests_overlap_write:
-                for message in ready.messages_after_persist:
-                    if isinstance(message, RequestVote):
-                        self._send(message)
-            if ready.awaits_persist:
-                server.waiting.append(ready)
-                self._maybe_write(server)
-            if ready.committed:
-                raft.on_applied(ready.committed[-1].index)
+        """Do what the member now wants done, and set its alarms."""
+        server.member.run(self.now)
         self._set_alarms(server)
 
     # -- network ---------------------------------------------------------------------------
@@ -214,41 +244,28 @@ class CoreCluster:
     def _arrive(self, message: Message) -> None:
         server = self._servers[message.receiver]
         if server.is_up:
-            server.raft.step(message, self.now)
+            server.member.receive(message, self.now)
             self._after_input(server)
 
     # -- disk ------------------------------------------------------------------------------
 
-    def _maybe_write(self, server: _Server) -> None:
-        if server.writing or not server.waiting:
-            return
-        server.writing, server.waiting = server.waiting, []
-        must_write = any(ready.must_persist for ready in server.writing)
-        delay_s = self.costs.draw_write_s(self._rng) if must_write else 0.0
-        self._at(self.now + delay_s, lambda: self._written(server))
+    def _write(self, node_id: NodeId) -> None:
+        self._at(self.now + self.costs.draw_write_s(self._rng), lambda: self._written(node_id))
 
-    def _written(self, server: _Server) -> None:
-        if not server.is_up:
-            return
-        done, server.writing = server.writing, []
-        for ready in done:
-            for message in ready.messages_after_persist:
-                if not (
-                    self.costs.vote_requests_overlap_write and isinstance(message, RequestVote)
-                ):
-                    self._send(message)
-        server.raft.on_persisted(done[-1].number, self.now)
-        self._maybe_write(server)
-        self._after_input(server)
+    def _written(self, node_id: NodeId) -> None:
+        server = self._servers[node_id]
+        if server.is_up:
+            server.member.on_stored(self.now)
+            self._after_input(server)
 
     # -- timers ----------------------------------------------------------------------------
 
     def _set_alarms(self, server: _Server) -> None:
-        deadline = server.raft.deadline
+        deadline = server.member.raft.deadline
         if deadline is not None and deadline != server.timer_set_for:
             server.timer_set_for = deadline
             self._at(self._noticed(deadline), lambda: self._on_timer(server, deadline))
-        heartbeat = server.raft.heartbeat_deadline
+        heartbeat = server.member.raft.heartbeat_deadline
         if heartbeat is not None and heartbeat != server.heartbeat_set_for:
             server.heartbeat_set_for = heartbeat
             self._at(self._noticed(heartbeat), lambda: self._on_heartbeat(server, heartbeat))
@@ -258,16 +275,20 @@ class CoreCluster:
         return max(self.now, deadline) + lateness_s
 
     def _on_timer(self, server: _Server, deadline: float) -> None:
-        if server.is_up and server.raft.deadline == deadline:  # else it has moved since
+        if server.is_up and server.member.raft.deadline == deadline:  # else it has moved since
             server.timer_set_for = None
-            server.raft.on_timeout(self.now)
+            server.member.on_timeout(self.now)
             self._after_input(server)
 
     def _on_heartbeat(self, server: _Server, deadline: float) -> None:
-        if server.is_up and server.raft.heartbeat_deadline == deadline:
+        if server.is_up and server.member.raft.heartbeat_deadline == deadline:
             server.heartbeat_set_for = None
-            server.raft.on_heartbeat_due(self.now)
+            server.member.on_heartbeat_due(self.now)
             self._after_input(server)
+
+
+def _never(action: object) -> None:
+    raise InvariantViolation(f"an election asks for {action}")
 
 
 def _deliver_all(_message: Message) -> bool:

@@ -2,7 +2,7 @@
 
 Rules of this file:
 
-* An `Actor` is one core with its disk, driven by hand: inputs are verbs (`hears`, `times_out`,
+* An `Actor` is one member with its disk, run by hand: inputs are verbs (`hears`, `times_out`,
   `proposes`), effects are lines (`says`). Time is a number that only the test moves.
 * The disk writes at once, or when told (`disk_waits`, `persist`), or never (`crash`).
 * A `Conversation` is several actors on a first-in, first-out network; `lost` links swallow.
@@ -19,14 +19,14 @@ from functools import partial
 from typing import Protocol
 
 from trioraft.core import messages
-from trioraft.core.change import MembershipChange, Transfer
 from trioraft.core.config import Limits, Timing
 from trioraft.core.events import TraceEvent
 from trioraft.core.invariants import ClusterInvariants
-from trioraft.core.membership import Change
 from trioraft.core.messages import Message
 from trioraft.core.raft import Raft
 from trioraft.core.ready import ChunkRequest, Ready
+from trioraft.core.reconfiguration import Change, MembershipChange
+from trioraft.core.transfer import Transfer
 from trioraft.core.types import (
     Configuration,
     Entry,
@@ -37,6 +37,8 @@ from trioraft.core.types import (
     Role,
     Term,
 )
+from trioraft.member.actions import Apply, Runner, SaveSnapshot, StorageStep
+from trioraft.member.member import Member
 
 from .disk import Disk
 
@@ -154,17 +156,39 @@ class Actor:
         self.events: list[TraceEvent] = []
         self.reads: dict[int, LogIndex] = {}
         """Reads that may be answered, by number: the index that must be applied for it."""
-        self.unwritten: deque[Ready] = deque()
-        self.raft = self._begin()
+        self._step: StorageStep | None = None  # on its way to the disk
+        self.member = self._begin()
 
-    def _begin(self) -> Raft:
+    @property
+    def raft(self) -> Raft:
+        """The core of the member."""
+        return self.member.raft
+
+    @property
+    def unwritten(self) -> list[Ready]:
+        """What is not durable yet, the oldest first."""
+        return self.member.writes.unwritten
+
+    def _begin(self) -> Member:
         recovered = self.disk.recovered(self.configuration)
+        self._step = None
         self._restore()
-        raft = Raft(
+        raft = _OverheardRaft(
             self.node_id, recovered, self.timing, self.limits, self.rng, tracing=self.tracing
         )
-        raft.start(self.now)
-        return raft
+        raft.reads = self.reads
+        runner = Runner(
+            send=self._say,
+            store=self._store,
+            apply=self._apply,
+            save_snapshot=self._never,
+            read_chunk=self._send_chunk,
+            admit_clients=lambda _: self.member.go_on(),
+            tell=self.events.append,
+        )
+        member = Member(raft, _NoMachine(), self.limits, runner)
+        member.start(self.now)
+        return member
 
     def _restore(self) -> None:
         snapshots = self.disk.snapshots
@@ -243,79 +267,68 @@ class Actor:
     def does(self, action: Callable[[], object]) -> None:
         """Any input; then everything that the core wants done, and the checks.
 
-        The effects are taken even if the input raises, as the node does.
+        The actions are carried out even if the input raises, as the node does.
         """
         try:
             action()
         finally:
-            self._take_readies()
+            self._run()
+
+    def _run(self) -> None:
+        self.member.run(self.now)
+        self.checks.observe(self.raft)
 
     # -- the disk --------------------------------------------------------------------------
 
     def persist(self, count: int | None = None) -> None:
-        """The disk finishes its oldest `count` writes (all, if None)."""
-        wanted = len(self.unwritten) if count is None else count
-        for _ in range(wanted):
-            self._persist_one()
-        self._take_readies()
+        """The disk finishes so many writes, the oldest first, and what waited for them is done;
+        all that there are, if None."""
+        while self._step is not None and count != 0:
+            self._stored(self._step)
+            self._run()
+            count = None if count is None else count - 1
 
     def crash_and_restart(self) -> None:
         """Only what was durable comes back; what was not said is never said."""
-        self.unwritten.clear()
         self.checks.on_restart(self.node_id)
-        self.raft = self._begin()
-        self._take_readies()
+        self.member = self._begin()
+        self._run()
 
-    def _persist_one(self) -> None:
-        ready = self.unwritten.popleft()
-        wanted = self.disk.write(ready)
-        if ready.install is not None:
-            self._restore()
-            self.raft.on_applied(ready.install.index)
-        for chunk, next_offset in wanted:
-            self.raft.on_chunk_stored(chunk, next_offset, self.now)
-        for message in ready.messages_after_persist:
-            self._say(message)
-        self.raft.on_persisted(ready.number, self.now)
+    def _store(self, step: StorageStep) -> None:
+        self._step = step
+        if not self.disk_waits:
+            self._stored(step)
 
-    def _take_readies(self) -> None:
-        while True:
-            ready = self.raft.ready()
-            if ready is None:
-                break
-            self._honour(ready)
-            if not self.disk_waits:
-                while self.unwritten:
-                    self._persist_one()
-        self.checks.observe(self.raft)
+    def _stored(self, step: StorageStep) -> None:
+        self._step = None
+        self.member.on_stored(self.now, next_offset=self.disk.write(step))
 
-    def _honour(self, ready: Ready) -> None:
-        self.events.extend(ready.events)
-        for message in ready.messages:
-            self._say(message)
-        if ready.awaits_persist:
-            self.unwritten.append(ready)
-        if ready.committed:
-            for entry in ready.committed:
+    def _apply(self, _: Apply) -> None:
+        member = self.member
+        while member.applies.queue:
+            meta = member.to_restore
+            if meta is not None:
+                self._restore()
+                member.on_restored(meta)
+                continue
+            head = member.applies.head
+            for entry in head if isinstance(head, tuple) else ():
                 if self.disk.entry_at(entry.index) != entry:
                     raise AssertionError(f"{entry} is to be applied and is not durable")
-                if entry.index != self.applied_index + 1:
-                    raise AssertionError(f"{entry} is to be applied after {self.applied_index}")
                 self.applied.append(entry)
                 self.applied_index = entry.index
-            self.raft.on_applied(ready.committed[-1].index)
-        for request in ready.chunk_requests:
-            self._send_chunk(request)
-        for read in ready.reads:
-            self.reads[read.number] = read.index
+            member.apply_next()
+
+    def _never(self, save: SaveSnapshot) -> None:
+        raise AssertionError(f"a snapshot of {save.index} is taken, and no test asked for it")
 
     def _send_chunk(self, request: ChunkRequest) -> None:
         size = self.limits.snapshot_chunk_bytes
         data = self.disk.read_chunk(request.meta, request.offset, size)
         if data is None:
-            self.raft.on_snapshot_gone(request)
+            self.member.on_snapshot_gone(request)
         else:
-            self.raft.send_chunk(request, data, self.now)
+            self.member.on_chunk_read(request, data, self.now)
 
     def _say(self, message: Message) -> None:
         self.checks.on_sent(message)
@@ -336,6 +349,32 @@ class Actor:
     def applied_commands(self) -> list[bytes]:
         """What reached the state machine: commands only."""
         return [entry.data for entry in self.applied if entry.kind == EntryKind.COMMAND]
+
+
+class _OverheardRaft(Raft):
+    """A core whose answers to reads a test can see."""
+
+    reads: dict[int, LogIndex]
+
+    def ready(self) -> Ready | None:
+        ready = super().ready()
+        for read in () if ready is None else ready.reads:
+            self.reads[read.number] = read.index
+        return ready
+
+
+class _NoMachine:
+    """What is applied is seen by the actor."""
+
+    def apply(self, index: LogIndex, data: bytes) -> None:
+        """Nothing."""
+
+    def snapshot(self) -> bytes:
+        """Tests take them by hand: `Actor.takes_snapshot`."""
+        return b""
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """Likewise."""
 
 
 class Conversation:

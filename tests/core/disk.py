@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import attrs
 import msgspec
 
-from trioraft.core.ready import Ready, SnapshotChunk, join_writes
+from trioraft.core.ready import SnapshotChunk, Write
 from trioraft.core.types import (
     Configuration,
     Entry,
@@ -22,6 +22,7 @@ from trioraft.core.types import (
     SnapshotMeta,
     Term,
 )
+from trioraft.member.actions import Compact, Install, StorageStep
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Entry]).decode
@@ -71,17 +72,18 @@ class Disk:
 
     # -- writing ---------------------------------------------------------------------------
 
-    def write(self, ready: Ready) -> list[tuple[SnapshotChunk, int]]:
-        """One Ready, in its order; returns from where more of each chunk's snapshot is wanted."""
-        if ready.install is not None:
-            self._install(ready.install)
-        write = join_writes([ready])
-        if write is not None:
-            self._append(write.hard_state, write.entries, write.replace_from)
-        wanted = [(chunk, self._receive(chunk)) for chunk in ready.chunks]
-        if ready.compact is not None:
-            self._compact(*ready.compact)
-        return wanted
+    def write(self, step: StorageStep) -> int | None:
+        """One step; of a chunk it returns from where more of the snapshot is wanted."""
+        match step:
+            case Write(hard_state, entries, replace_from):
+                self._append(hard_state, entries, replace_from)
+            case Install(meta):
+                self._install(meta)
+            case SnapshotChunk():
+                return self._receive(step)
+            case Compact(base_index, base_term):
+                self._compact(base_index, base_term)
+        return None
 
     def save_snapshot(
         self, index: LogIndex, term: Term, configuration: Configuration, applied: Iterable[Entry]

@@ -8,13 +8,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from trioraft.core.change import MembershipChange, Stage
 from trioraft.core.config import Timing
 from trioraft.core.errors import BadMessage, ConfigError
-from trioraft.core.membership import (
+from trioraft.core.reconfiguration import (
     AddLearner,
     ChangeVoters,
+    MembershipChange,
     Remove,
+    Stage,
     configuration_entry,
     goal_of,
 )

@@ -10,17 +10,18 @@ import msgspec
 import pytest
 
 from trioraft.core import reasons
-from trioraft.core.change import MembershipChange, Stage
 from trioraft.core.errors import BadMessage, ConfigError, ConfigurationConflict, NotLeader
-from trioraft.core.membership import (
+from trioraft.core.messages import Message
+from trioraft.core.reconfiguration import (
     AddLearner,
     ChangeVoters,
     Membership,
+    MembershipChange,
     Remove,
+    Stage,
     configuration_entry,
     configuration_of,
 )
-from trioraft.core.messages import Message
 from trioraft.core.types import Configuration, Entry, EntryKind, Role
 
 from .conversation import Actor, Conversation

@@ -6,27 +6,49 @@ names them; what is measured is the time to the first leader.
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from trioraft.core import events
 from trioraft.core.config import Timing
 from trioraft.core.types import NodeId, Role
+from trioraft.sim.draw import draw
+from trioraft.sim.outcomes import RunOptions
+from trioraft.sim.simulation import Simulation
 
 from .conversation import THREE, Actor, Conversation
 from .messages_by_hand import append, pre_vote
-from .random_cluster import Faults, RandomCluster
 
 TOO_SHORT = Timing(election_timeout_s=(0.005, 0.010), heartbeat_interval_s=0.0025)
 SEEDS = range(100)
+INSTANT = (0.0, 0.0)
+
+
+Range = tuple[float, float]
 
 
 def first_leader_s(
-    seed: int, size: int, timing: Timing, faults: Faults, *, within_s: float
+    seed: int, size: int, timing: Timing, delay_s: Range, disk_s: Range, *, within_s: float
 ) -> float | None:
-    """When the first leader stood, in seconds, or None."""
-    cluster = RandomCluster(seed, size=size, faults=faults, timing=timing)
-    cluster.run_calmly(within_s, until=lambda: bool(cluster.checks.leaders))
-    return cluster.now if cluster.checks.leaders else None
+    """When the first leader stood, in seconds, or None: nothing goes wrong, and nobody asks."""
+    ids = tuple(str(number) for number in range(size))
+    drawn = attrs.evolve(
+        draw(seed, nodes=size),
+        voters=ids,
+        timing=timing,
+        intensities={},
+        faults=(),
+        delay_s=delay_s,
+        disk_s=disk_s,
+        batch_s=0.0,
+        clients=0,
+        clock_rates=(1.0, 1.0),
+    )
+    simulation = Simulation(seed, RunOptions(), drawn=drawn)
+    checks, agenda = simulation.checks, simulation.agenda
+    simulation.start()
+    agenda.run(within_s, lambda: bool(checks.leaders))
+    return agenda.now if checks.leaders else None
 
 
 @pytest.mark.parametrize("pre_vote", [True, False], ids=["pre-vote", "no pre-vote"])
@@ -36,14 +58,13 @@ def test_timeouts_below_the_round_trip_still_elect_a_leader_in_100_of_100_seeds(
     timing = Timing(
         election_timeout_s=(0.005, 0.010), heartbeat_interval_s=0.0025, pre_vote=pre_vote
     )
-    network = Faults(delay_s=(0.001, 0.005), disk_s=(0.0, 0.0))
-    took = [first_leader_s(seed, 3, timing, network, within_s=2.0) for seed in SEEDS]
+    took = [first_leader_s(n, 3, timing, (0.001, 0.005), INSTANT, within_s=2.0) for n in SEEDS]
     assert [seed for seed in SEEDS if took[seed] is None] == []
 
 
 def test_a_round_trip_of_twice_the_upper_timeout_still_elects_a_leader() -> None:
-    network = Faults(delay_s=(0.010, 0.012), disk_s=(0.0, 0.0))
-    took = [first_leader_s(seed, 5, TOO_SHORT, network, within_s=2.0) for seed in range(40)]
+    slow = (0.010, 0.012)
+    took = [first_leader_s(seed, 5, TOO_SHORT, slow, INSTANT, within_s=2.0) for seed in range(40)]
     assert None not in took
 
 
@@ -53,9 +74,8 @@ def test_a_disk_slower_than_the_election_timeout_still_elects_a_leader(
     size: int, pre_vote: bool
 ) -> None:
     """A candidate whose vote is not durable in time has not been met with silence."""
-    slow = Faults(delay_s=(0.001, 0.005), disk_s=(0.320, 0.400))
-    timing = Timing(pre_vote=pre_vote)
-    took = [first_leader_s(seed, size, timing, slow, within_s=20.0) for seed in range(10)]
+    net, slow, timing = (0.001, 0.005), (0.320, 0.400), Timing(pre_vote=pre_vote)
+    took = [first_leader_s(seed, size, timing, net, slow, within_s=20.0) for seed in range(10)]
     assert None not in took
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.storage.support import entries
-from trioraft.core.membership import configuration_entry
+from trioraft.core.reconfiguration import configuration_entry
 from trioraft.core.types import Configuration, HardState
 from trioraft.storage.sqlite import SQLiteStorage
 

@@ -24,7 +24,7 @@ from trioraft import (
     open_node,
 )
 from trioraft.core.events import StorageNotice
-from trioraft.core.membership import Membership
+from trioraft.core.reconfiguration import Membership
 from trioraft.core.types import Address, Configuration, HardState, Recovered
 from trioraft.storage.log_database import LogDatabase
 from trioraft.storage.recovery import carry_out, find, plan

@@ -6,8 +6,8 @@ Rules of this file:
 * A scenario opens its cluster through the `Open` it is given, so that it can be told in virtual
   time or over TCP, calm or under stress.
 * Where messages get lost (`cluster.loses_messages`), three heartbeats in a row may be, and an
-  election is then right: "nothing changes" is asked for in fair weather only, but what a node does
-  while it is away is asked for in any.
+  election is then right: "nothing changes" is asked for where nothing is wrong, but what a node
+  does while it is away is asked for in any.
 * A pause (`let_pass`) is part of the story, as "the follower is away for 650 ms"; whatever must
   *become* true is waited for by its condition.
 """

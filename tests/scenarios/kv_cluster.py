@@ -38,7 +38,7 @@ Open: TypeAlias = Callable[..., AbstractAsyncContextManager[Cluster]]
 PORT = 1
 """Of every server: its host is its id."""
 CALL_TIMEOUT_S = 60.0
-"""Patience of the clients: a scenario in bad weather takes some elections."""
+"""Patience of the clients: a scenario with faults takes some elections."""
 
 
 def new_machine() -> SessionMachine:

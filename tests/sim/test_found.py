@@ -6,8 +6,8 @@ Rules of this file: a case names the seed that found it, and needs no seed itsel
 from __future__ import annotations
 
 from tests.core.conversation import Actor, Conversation, entries_of
-from trioraft.core.membership import configuration_entry
 from trioraft.core.messages import RequestReadIndex
+from trioraft.core.reconfiguration import configuration_entry
 from trioraft.core.types import Configuration, Role
 
 

@@ -129,7 +129,7 @@ def _first_failure(make_core: MakeCore, seeds: range) -> RunOutcome | None:
 def test_recovery_counts_only_with_the_last_write_and_read() -> None:
     simulation = Simulation(2, RunOptions(nodes=3))
     simulation.run()
-    last_put, last_get = simulation.crowd.history_of(len(simulation.clients))
+    last_put, last_get = simulation.pool.history_of(len(simulation.clients))
     assert (last_put.kind, last_get.kind) == ("put", "get")
     assert last_get.result is not None
     assert simulation.recovery_s > 0

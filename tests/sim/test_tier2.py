@@ -20,12 +20,14 @@ from trio._core import _run
 from typer.testing import CliRunner
 
 from tests.sim import planted_nodes as planted
+from tests.sim.planted.queues import reads_without_a_round
 from trioraft.cli.application import _application
 from trioraft.core.errors import StorageError
 from trioraft.core.types import Entry, HardState
+from trioraft.member.member import Member
+from trioraft.member.reads import Reads
 from trioraft.node.administration import Administration
-from trioraft.node.driver import Driver
-from trioraft.node.persistence import Persistence
+from trioraft.node.runner import NodeRunner
 from trioraft.sim.agenda import Agenda
 from trioraft.sim.disk import Disk, Fate
 from trioraft.sim.judging import check_history
@@ -148,14 +150,14 @@ def first_failure(seeds: range) -> RunOutcome | None:
 @pytest.mark.parametrize(
     ("owner", "name", "broken", "rule", "seed"),
     [
-        (Driver, "_change_leader_task", planted.keeps_heartbeating, "have no such task", 0),
-        (Driver, "_lead", planted.leaves_a_task_behind, "system task", 0),
+        (NodeRunner, "_change_leader_tasks", planted.keeps_heartbeating, "have no such task", 0),
+        (NodeRunner, "_lead", planted.leaves_a_task_behind, "system task", 0),
         (Administration, "hand_over_if_leading", planted.says_no_goodbye, "", 0),
-        (Driver, "propose", planted.answers_when_proposed, "and not executed", 0),
-        (Driver, "_ask_for_reads", planted.reads_without_a_round, "a stale read", 0),
-        (Driver, "_carry_out", planted.promises_too_soon, "hazard", 0),
-        (Driver, "kill", planted.stays_when_killed, "is not gone", 0),
-        (Persistence, "_store", planted.goes_on_after_eio, "", 9),
+        (NodeRunner, "propose", planted.answers_when_proposed, "and not executed", 0),
+        (Reads, "ask", reads_without_a_round, "a stale read", 0),
+        (Member, "_take", planted.promises_too_soon, "hazard", 0),
+        (NodeRunner, "kill", planted.stays_when_killed, "is not gone", 0),
+        (NodeRunner, "_until_there_is_room", planted.goes_on_after_eio, "", 9),
     ],
 )
 def test_a_broken_node_is_found_out(
@@ -173,7 +175,7 @@ def test_a_broken_node_is_found_out(
 def test_the_command_runs_tier_2_and_says_how_to_repeat_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Driver, "propose", planted.answers_when_proposed)
+    monkeypatch.setattr(NodeRunner, "propose", planted.answers_when_proposed)
     words = ["sim", "--tier", "2", "--seeds", "0:1", "--jobs", "1", "--trace", str(tmp_path)]
     result = CliRunner().invoke(_application("sim"), words)
     assert result.exit_code == 1
@@ -196,11 +198,11 @@ class Nobody:
         """Nobody dies of it."""
 
 
-def mount(bay: NodeDisk) -> Mount:
-    return Mount(bay, Nobody(), RunRecording(Agenda(), traced=False))
+def mount(node_disk: NodeDisk) -> Mount:
+    return Mount(node_disk, Nobody(), RunRecording(Agenda(), traced=False))
 
 
-def new_bay() -> NodeDisk:
+def new_disk() -> NodeDisk:
     return NodeDisk(Disk(), random.Random(1), (0.0, 0.0))
 
 
@@ -219,30 +221,30 @@ NOT_A_MOUNTS: frozenset[str] = frozenset(
     ids=lambda check: check.__name__,
 )
 def test_a_mount_keeps_the_storage_protocol(check: StorageCheck) -> None:
-    check_storage(lambda: mount(new_bay()), checks=[check])
+    check_storage(lambda: mount(new_disk()), checks=[check])
 
 
 def test_after_the_fence_nothing_reaches_the_disk() -> None:
-    bay = new_bay()
-    before = mount(bay)
+    node_disk = new_disk()
+    before = mount(node_disk)
     before.open(cluster_id="c", node_id="0")
     before.append(HardState(1, "0"), [Entry(1, 1, b"kept")], 1)
     before.fence(Fate.LOST)
     before.append(HardState(2, "1"), [Entry(2, 2, b"lost")], 2)
-    recovered = mount(bay).open(cluster_id="c", node_id="0")
+    recovered = mount(node_disk).open(cluster_id="c", node_id="0")
     assert recovered is not None
     assert recovered.hard_state == HardState(1, "0")
     assert [entry.data for entry in recovered.entries] == [b"kept"]
 
 
 def test_a_disk_that_failed_fails_until_it_is_mounted_anew() -> None:
-    bay = new_bay()
-    storage = mount(bay)
+    node_disk = new_disk()
+    storage = mount(node_disk)
     storage.open(cluster_id="c", node_id="0")
-    bay.disk.fails_next = True
+    node_disk.disk.fails_next = True
     for _ in range(2):
         with pytest.raises(StorageError):
             storage.append(HardState(1, "0"), [], None)
-    again = mount(bay)
+    again = mount(node_disk)
     again.open(cluster_id="c", node_id="0")
     again.append(HardState(1, "0"), [], None)

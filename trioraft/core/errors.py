@@ -51,7 +51,7 @@ class Overloaded(RaftError):  # noqa: N818 - the pinned name
 
 
 class TransferFailed(RaftError):  # noqa: N818 - as the field says
-    """Leadership was not handed over in time; this node leads on, and takes commands again."""
+    """Leadership was not transferred in time; this node leads on, and takes commands again."""
 
 
 class ConfigurationConflict(RaftError):  # noqa: N818 - as the field says

@@ -66,7 +66,7 @@ class ElectionWonEvent(TraceEvent):
 
 @attrs.frozen
 class MessageSent(TraceEvent):
-    """A message was handed over for sending (those that wait for the disk: not sent yet)."""
+    """A message is to be sent (one that waits for the disk: not sent yet)."""
 
     message: Message
     next_index: LogIndex = 0
@@ -114,7 +114,7 @@ class ConfigurationChanged(TraceEvent):
 
 @attrs.frozen
 class TransferStarted(TraceEvent):
-    """This leader hands over to `target`, and takes no commands meanwhile."""
+    """This leader transfers its leadership to `target`, and takes no commands meanwhile."""
 
     target: NodeId
 

@@ -4,9 +4,6 @@ Rules of this file:
 
 * One AppendEntries per follower carries whatever was proposed since the last one: messages are
   built lazily, when the caller asks for what to do, never in `propose`.
-* Only entries of the leader's own term are committed by counting; earlier ones are committed
-  with them (paper, section 5.4.2 and figure 8; hazards A1, A2).
-* The leader's own log counts only as far as it is durable (hazard A8).
 * A heartbeat carries what the follower is known to hold, so it cannot be refused; when no
   answer has come for a whole interval it probes the tail instead, and finds what was lost.
 """
@@ -20,7 +17,6 @@ from typing import Final
 import attrs
 
 from . import quorum
-from .change import MembershipChange, Transfer
 from .config import Limits, Timing
 from .errors import InvariantViolation
 from .log import RaftLog
@@ -33,6 +29,8 @@ from .messages import (
 from .progress import Progress, ProgressState
 from .reads import PendingReads
 from .ready import ChunkRequest
+from .reconfiguration import MembershipChange
+from .transfer import Transfer
 from .types import Configuration, LogIndex, NodeId, SnapshotMeta, Term
 
 COMMIT_NOTICE_DELAY_S: Final = 0.002
@@ -49,12 +47,12 @@ class Leadership:
     log: RaftLog
     timing: Timing
     limits: Limits
-    progress: dict[NodeId, Progress]
-    """One for each other member."""
     quorum_timeout_s: float
     """How long without a quorum's answer this leader goes on."""
     heartbeat_deadline: float
     """When the next regular heartbeats are due."""
+    progress: dict[NodeId, Progress] = attrs.field(factory=dict)
+    """One for each other member."""
     commit_notice_deadline: float | None = None
     """When followers must be told of a commit that no entry has carried to them."""
     round: int = 0
@@ -62,7 +60,7 @@ class Leadership:
     change: MembershipChange | None = None
     """The change of members that is under way, if this leader carries one out."""
     transfer: Transfer | None = None
-    """The handing-over that is under way: no command is taken meanwhile."""
+    """The leadership transfer that is under way: no command is taken meanwhile."""
     reads: PendingReads = attrs.field(factory=PendingReads)
     departing: dict[NodeId, tuple[LogIndex, float]] = attrs.field(factory=dict)
     """Members that were taken out and shall learn it: by which entry, and how long we try."""
@@ -71,35 +69,9 @@ class Leadership:
     _lease_start_s: float = float("-inf")
     _asked_to_campaign: bool = False
 
-    @classmethod
-    def begin(
-        cls,
-        node_id: NodeId,
-        term: Term,
-        configuration: Configuration,
-        log: RaftLog,
-        timing: Timing,
-        limits: Limits,
-        *,
-        quorum_timeout_s: float,
-        now: float,
-    ) -> Leadership:
-        """A new leader knows nothing of the others: it probes from the end of its own log."""
-        leadership = cls(
-            node_id=node_id,
-            term=term,
-            log=log,
-            timing=timing,
-            limits=limits,
-            progress={},
-            quorum_timeout_s=quorum_timeout_s,
-            heartbeat_deadline=now + timing.heartbeat_interval_s,
-        )
-        leadership.follow(configuration, now)
-        return leadership
-
-    def follow(self, configuration: Configuration, now: float) -> None:
-        """The members have changed: feed the new ones; let those that leave learn it."""
+    def on_configuration(self, configuration: Configuration, now: float) -> None:
+        """These are the members: feed the new ones, of whom nothing is known, from the end of the
+        log; let those that leave learn it."""
         for peer in configuration.members:
             if self.departing.pop(peer, None) is not None:
                 del self.progress[peer]  # it may come back with an empty disk
@@ -213,6 +185,13 @@ class Leadership:
                 progress.chunk_asked_s = now
                 yield ChunkRequest(peer, progress.snapshot, progress.snapshot_offset)
 
+    def awaiting_chunk(self, request: ChunkRequest) -> Progress | None:
+        """The follower that wants this very chunk next; None if the request is stale."""
+        progress = self.progress.get(request.receiver)
+        if progress is None or progress.snapshot != request.meta:
+            return None
+        return progress if progress.snapshot_offset == request.offset else None
+
     @property
     def is_sending_snapshot(self) -> bool:
         """Whether any follower is getting a snapshot."""
@@ -253,13 +232,15 @@ class Leadership:
     def committable(self, configuration: Configuration) -> LogIndex | None:
         """The index up to which entries may be committed now, if that is news."""
         index = quorum.agreed(configuration, self._durable_index)
+        # Figure 8: an entry of an earlier term is never committed by counting, but with one of
+        # this term that follows it (paper, section 5.4.2; hazards A1, A2).
         if index > self.log.commit_index and self.log.term_at(index) == self.term:
             return index
         return None
 
     def _durable_index(self, node_id: NodeId) -> LogIndex:
         if node_id == self.node_id:
-            return self.log.stable_index
+            return self.log.stable_index  # not last_index: our own disk counts like any (hazard A8)
         return self.progress[node_id].match_index
 
     def on_answered(self, reply: AppendEntriesReply, now: float) -> None:

@@ -75,7 +75,7 @@ class Outbox:
             self._messages_after_persist.append(message)
 
     def trace(self, event: TraceEvent) -> None:
-        """It happened."""
+        """For whoever listens."""
         self._events.append(event)
 
     def clear_messages(self) -> None:

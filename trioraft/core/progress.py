@@ -57,11 +57,6 @@ class Progress:
     """(last index, bytes) of each AppendEntries on its way."""
     _inflight_bytes: int = 0
 
-    @property
-    def inflight_messages(self) -> int:
-        """AppendEntries sent and not yet answered."""
-        return len(self._inflight)
-
     def has_room(self, limits: Limits) -> bool:
         """Whether one more AppendEntries may leave now."""
         if self.state is not ProgressState.REPLICATE:

@@ -1,35 +1,100 @@
-"""Raft: the protocol of one node, as a pure state machine.
+"""Raft: the protocol of one node, as a pure state machine that reads like the paper.
 
 Rules of this file:
 
 * No I/O, no clock, no randomness of its own: time comes in as `now`, chance as `rng`. The same
   inputs give the same outputs, byte for byte.
-* `step` looks at the term once, for every message (paper, section 5.1), then dispatches by role.
+* `step` looks at the term once, for every message (paper, section 5.1), then dispatches by role:
+  a `Leadership` exists exactly while this node leads, an `Election` while it asks for votes.
 * What a peer must not send is `BadMessage`; what must not be is `InvariantViolation`.
-
-The class is laid out over four files, from the ground up: `state` (fields, transitions, sending),
-`following`, `leading` and `campaigning` (what a node does in each capacity), and this one (what
-comes in, what goes out).
+* Whoever sends says what the message waits for: nothing, the term, or the whole write.
+* Helpers return what they decide about the role (`Transition`); inputs carry it out, in one funnel,
+  `_change_role`, and only `_become_*` writes it, along `LEGAL_EDGES`.
 """
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from typing import Final
 
+import attrs
+import msgspec
+
 from . import events, messages, reasons
-from .campaigning import Campaigning
-from .errors import BadMessage, InvariantViolation
-from .following import Following
+from .config import Limits, Timing
+from .election import NEVER, Election, LeaderContact
+from .errors import (
+    BadMessage,
+    ConfigError,
+    ConfigurationConflict,
+    CorruptStorage,
+    InvariantViolation,
+    NotLeader,
+    ProposalDropped,
+    TransferFailed,
+)
+from .leadership import Leadership
+from .log import RaftLog
 from .messages import Message
-from .ready import Ready
-from .state import FIRST_HASTE, NEVER
-from .state import LEGAL_EDGES as LEGAL_EDGES
-from .types import Entry, LogIndex, NodeId, Role, SnapshotMeta
+from .outbox import Outbox
+from .quorum import Outcome
+from .reads import ConfirmedRead, OpenReads, ReadRequest
+from .ready import ChunkRequest, Ready, SnapshotChunk
+from .reasons import Reason
+from .reconfiguration import (
+    Change,
+    Membership,
+    MembershipChange,
+    Stage,
+    configuration_entry,
+    configuration_of,
+    problem_with,
+    without_outgoing,
+)
+from .timer import ElectionTimer
+from .transfer import Transfer
+from .types import (
+    Configuration,
+    Entry,
+    EntryKind,
+    HardState,
+    LogIndex,
+    NodeId,
+    Recovered,
+    Role,
+    SnapshotMeta,
+    Term,
+)
 
 OF_LEADER: Final = (messages.AppendEntries, messages.InstallSnapshot)
+_CONFIGURATION: Final = int(EntryKind.CONFIGURATION)  # comparing with an enum costs more
+NEVER_DUE: Final = float("inf")
+
+_F, _P, _C, _L, _D = Role.FOLLOWER, Role.PRE_CANDIDATE, Role.CANDIDATE, Role.LEADER, Role.DEAD
+
+LEGAL_EDGES: Final[dict[Role, frozenset[Role]]] = {
+    _F: frozenset({_F, _P, _C, _D}),
+    _P: frozenset({_F, _P, _C, _D}),
+    _C: frozenset({_F, _P, _C, _L, _D}),
+    _L: frozenset({_F, _D}),
+    _D: frozenset(),
+}
+"""Which role may follow which (paper, figure 4, with the pre-vote of dissertation 9.6)."""
 
 
-class Raft(Campaigning, Following):
+@attrs.frozen
+class Transition:
+    """What an input has decided about the role: helpers return it, `_change_role` carries it out.
+
+    So no helper changes the role under its caller, and nobody has to ask whether he still leads.
+    """
+
+    to: Role
+    reason: Reason
+
+
+class Raft:
     """One node's share of the consensus.
 
     Args:
@@ -43,11 +108,79 @@ class Raft(Campaigning, Following):
     Call `start` once, then any input (`step`, `propose`, `on_*`), and after inputs `ready`.
     """
 
-    # -- inputs ----------------------------------------------------------------------------
+    def __init__(
+        self,
+        node_id: NodeId,
+        recovered: Recovered,
+        timing: Timing,
+        limits: Limits,
+        rng: random.Random,
+        *,
+        tracing: bool = False,
+    ) -> None:
+        self.node_id: Final = node_id
+        self.timing: Final = timing
+        self.limits: Final = limits
+        self.tracing = tracing
+
+        # On every server, durable before anything is answered (paper, figure 2).
+        self.term: Term = recovered.hard_state.term
+        self.voted_for: NodeId | None = recovered.hard_state.voted_for  # in this very term
+        self.log: Final = _recovered_log(recovered)
+        self.snapshot: SnapshotMeta | None = recovered.snapshot
+
+        self.role = Role.FOLLOWER
+        self.last_reason: Reason = reasons.Started()
+        self.leader_id: NodeId | None = None  # of this term; itself exactly while it leads
+        self._leadership: Leadership | None = None  # exactly while it leads
+        self._election: Election | None = None  # exactly while it asks for votes or pre-votes
+
+        self._membership: Final = _recovered_membership(recovered)
+        self.configuration: Configuration = self._membership.current  # committed or not
+        self.removed_index: LogIndex | None = None
+        """The index of the committed configuration by which this node was removed, if it was."""
+
+        self._now = NEVER  # as the last input said
+        self._timer: Final = ElectionTimer(timing, rng)
+        self._contact: Final = LeaderContact()
+        self._open_reads: Final = OpenReads(rng, timing.election_timeout_s[0])
+        self._out: Final = Outbox(recovered.hard_state)
+        self._applying_index = self.log.applied_index  # handed out: applied_index <= it <= commit
+        self._chunk_under_way = False  # handed to the storage, and not answered yet
+        self._disk_is_full = False
+
+    # -- what the caller may look at ------------------------------------------------------
+
+    @property
+    def deadline(self) -> float | None:
+        """When `on_timeout` wants to be called; None when there is nothing to wait for."""
+        return self._timer.deadline
+
+    @property
+    def heartbeat_deadline(self) -> float | None:
+        """When `on_heartbeat_due` wants to be called; None unless this node leads."""
+        return None if self._leadership is None else self._leadership.next_heartbeat_s
+
+    @property
+    def membership(self) -> Membership:
+        """The configurations that stand in the log."""
+        return self._membership
+
+    @property
+    def leadership(self) -> Leadership | None:
+        """What this node knows of its followers, while it leads."""
+        return self._leadership
+
+    @property
+    def hard_state(self) -> HardState:
+        """Term and vote as they are now, durable or not."""
+        return HardState(self.term, self.voted_for)
+
+    # -- inputs ---------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
         """Begin as a follower (paper, section 5.2)."""
-        self._now = self._started_s = now
+        self._now = self._contact.promised_s = now  # an earlier life may have promised until now
         self._start_timer()
 
     def step(self, message: Message, now: float) -> None:
@@ -67,81 +200,85 @@ class Raft(Campaigning, Following):
         if self.tracing:
             self._trace_received(message)
         if isinstance(message, messages.RequestPreVote):
-            self._answer_pre_vote(message)
+            self._on_request_pre_vote(message)
             return
-        if isinstance(message, OF_LEADER) and message.term >= self.term:
+        if isinstance(message, OF_LEADER):
+            if message.term < self.term:
+                self._refuse_deposed(message)
+                return
             self._check_leader(message)  # before its term: bad input changes nothing at all
         if message.term > self.term:
             if isinstance(message, messages.RequestVote) and self._protects_leader(message):
                 self._refuse_vote(message)
                 return
             self._adopt_term(message)
-        match self.role:
-            case Role.FOLLOWER:
-                self._step_follower(message)
-            case Role.PRE_CANDIDATE | Role.CANDIDATE:
-                self._step_candidate(message)
-            case Role.LEADER:
-                self._step_leader(message)
-            case Role.DEAD:
-                pass
+        if self._leadership is not None:
+            transition = self._step_leader(message, self._leadership)
+        elif self._election is not None:
+            transition = self._step_candidate(message, self._election)
+        else:
+            transition = self._step_follower(message)
+        if transition is not None:
+            self._change_role(transition)
 
-    def _step_follower(self, message: Message) -> None:
+    def _step_follower(self, message: Message) -> Transition | None:
         match message:
             case messages.AppendEntries():
-                self._follow(message)
+                self._on_append_entries(message)
             case messages.RequestVote():
-                self._answer_vote(message)
+                self._on_request_vote(message)
             case messages.InstallSnapshot():
-                self._receive_chunk(message)
+                self._on_install_snapshot(message)
             case messages.TimeoutNow():
-                self._take_over(message)
+                return self._on_timeout_now(message)
             case messages.RequestReadIndexReply():
-                self._on_read_reply(message)
+                self._on_request_read_index_reply(message)
             case _:
                 self._note_stale(message)
+        return None
 
-    def _step_candidate(self, message: Message) -> None:
+    def _step_candidate(self, message: Message, election: Election) -> Transition | None:
         match message:
             case messages.AppendEntries() | messages.InstallSnapshot():
-                if message.term == self.term:
-                    heard = reasons.LeaderHeard(message.sender)
-                    self._become_follower(self.term, message.sender, heard)
-                self._step_follower(message)
+                # Somebody else has won this very term (paper, section 5.2).
+                heard = reasons.LeaderHeard(message.sender)
+                self._become_follower(self.term, message.sender, heard)
+                return self._step_follower(message)
             case messages.RequestVote():
-                self._answer_vote(message)
+                self._on_request_vote(message)
             case messages.RequestVoteReply():
-                self._on_vote_reply(message)
+                return self._on_request_vote_reply(message, election)
             case messages.RequestPreVoteReply():
-                self._on_pre_vote_reply(message)
+                return self._on_request_pre_vote_reply(message, election)
             case messages.TimeoutNow():
-                self._take_over(message)
+                return self._on_timeout_now(message)
             case messages.RequestReadIndexReply():
-                self._on_read_reply(message)
+                self._on_request_read_index_reply(message)
             case _:
                 self._note_stale(message)
+        return None
 
-    def _step_leader(self, message: Message) -> None:
+    def _step_leader(self, message: Message, leadership: Leadership) -> Transition | None:
         match message:
             case messages.AppendEntriesReply():
-                self._on_append_reply(message)
+                return self._on_append_entries_reply(message, leadership)
             case messages.RequestVote():
-                self._answer_vote(message)
+                self._on_request_vote(message)
             case messages.InstallSnapshotReply():
-                self._on_chunk_reply(message)
+                return self._on_install_snapshot_reply(message, leadership)
             case messages.RequestReadIndex():
-                self._on_read_request(message)
+                if leadership.reads.has_room:
+                    leadership.reads.add(ReadRequest(message.sender, message.number))
             case messages.RequestReadIndexReply():
-                self._on_read_reply(message)
+                self._on_request_read_index_reply(message)
             case messages.AppendEntries() | messages.InstallSnapshot():
-                if message.term == self.term:
-                    raise BadMessage(
-                        f"{message.sender!r} claims to lead term {message.term}, which "
-                        f"{self.node_id!r} leads"
-                    )
-                self._step_follower(message)  # of an earlier term: refused
+                raise BadMessage(
+                    f"{message.sender!r} claims to lead term {message.term}, which "
+                    f"{self.node_id!r} leads"
+                )
             case _:
                 self._note_stale(message)
+        return None
 
     def on_timeout(self, now: float) -> None:
         """The deadline was reached. Calling it early, or twice, does nothing."""
@@ -149,23 +286,28 @@ class Raft(Campaigning, Following):
             return
         self._now = now
         if self._leadership is not None:
-            self._watch_leadership(self._leadership)
-            return
-        if not self._may_campaign():
+            self._change_role(self._watch_leadership(self._leadership))
+        elif not self._may_campaign():
             self._start_timer()
-            return
-        reason = self._why_campaign()
-        if not self._haste:  # a hurried campaign is meant to be short
-            self._maybe_widen()
-        if self.timing.pre_vote:
-            self._become_pre_candidate(reason)
         else:
-            self._become_candidate(reason)
+            reason = self._why_campaign()
+            if not self._contact.fast_failover_attempt:  # such an election is meant to be short
+                self._maybe_widen()
+            asks_first = Role.PRE_CANDIDATE if self.timing.pre_vote else Role.CANDIDATE
+            self._change_role(Transition(asks_first, reason))
 
-    def _maybe_widen(self) -> None:
-        campaign = self._campaign
-        if campaign is not None and campaign.was_too_short(self.node_id) and self._timer.widen():
-            self._trace_widened()
+    def on_heartbeat_due(self, now: float) -> None:
+        """The heartbeat deadline was reached: be heard. Calling it early does nothing."""
+        if self._leadership is None or now < self._leadership.next_heartbeat_s:
+            return
+        self._now = now
+        for message in self._leadership.heartbeats(now):
+            self._send(message)
+        if self._has_committed_own_term():
+            self._leadership.reads.begin_round(self._leadership.round, self.log.commit_index)
+        if self._leadership.transfer is not None:
+            self._leadership.transfer.was_asked = False
+            self._advance_transfer(self._leadership)
 
     def on_persisted(self, number: int, now: float) -> None:
         """The Ready of this number, and all before it, are durable."""
@@ -175,9 +317,10 @@ class Raft(Campaigning, Following):
         self._disk_is_full = False
         vote_term = self._out.on_persisted(number, self.log)
         if self._leadership is not None:
-            self._maybe_commit(self._leadership)
-        elif self.role is Role.CANDIDATE and vote_term == self.term:
-            self._record_vote(self.node_id, granted=True)
+            self._change_role(self._maybe_commit(self._leadership))
+        elif self._election is not None and vote_term == self._election.term == self.term:
+            # Our own vote counts like any other: once it is durable (hazard V1).
+            self._change_role(self._record_vote(self._election, self.node_id, granted=True))
 
     def on_applied(self, index: LogIndex) -> None:
         """Entries up to `index` are applied to the state machine."""
@@ -200,11 +343,10 @@ class Raft(Campaigning, Following):
         if self._leadership is not None and peer in self._leadership.progress:
             self._leadership.progress[peer].on_link_lost()
         hint_applies = self.timing.fast_failover and self.timing.pre_vote
-        is_news = peer == self.leader_id and peer != self._lost_leader  # it has two connections
+        # It has two connections: the second loss is no news.
+        is_news = peer == self.leader_id and peer != self._contact.lost_leader
         if self.role is Role.FOLLOWER and is_news and hint_applies:
-            self._leader_heard_s = NEVER
-            self._lost_leader = peer
-            self._haste = FIRST_HASTE
+            self._contact.on_lost(peer)
             self._timer.hurry(now, len(self._other_voters()))
 
     def on_disk_full(self, now: float) -> None:
@@ -217,7 +359,939 @@ class Raft(Campaigning, Following):
         if self.tracing:
             self._out.trace(events.DiskIsFull(now))
         if self._leadership is not None:
-            self._resign(self._leadership, reasons.NoRoom())
+            self._change_role(self._resign(self._leadership, reasons.NoRoom()))
+
+    def stop(self, cause: str, now: float) -> None:
+        """Become Dead; nothing follows."""
+        if self.role is not Role.DEAD:
+            self._now = now
+            self._change_role(Transition(Role.DEAD, reasons.Stopped(cause)))
+
+    # -- roles (paper, figure 4) ----------------------------------------------------------
+
+    def _change_role(self, transition: Transition | None) -> None:
+        """The one funnel: inputs come here with what was decided, when all else is done."""
+        while transition is not None:
+            match transition.to:
+                case Role.FOLLOWER:
+                    self._become_follower(self.term, None, transition.reason)
+                    return
+                case Role.PRE_CANDIDATE:
+                    transition = self._become_pre_candidate(transition.reason)
+                case Role.CANDIDATE:
+                    self._become_candidate(transition.reason)
+                    return
+                case Role.LEADER:
+                    transition = self._become_leader(transition.reason)
+                case Role.DEAD:
+                    self._become_dead(transition.reason)
+                    return
+
+    def _enter(self, role: Role) -> Role:
+        if role not in LEGAL_EDGES[self.role]:
+            raise InvariantViolation(f"{self.role.value} must not become {role.value}")
+        previous, self.role = self.role, role
+        return previous
+
+    def _become_follower(self, term: Term, leader_id: NodeId | None, reason: Reason) -> None:
+        was_leader = self._leadership is not None
+        term_is_new = term != self.term
+        previous = self._enter(Role.FOLLOWER)
+        if term_is_new:
+            self.term = term
+            self.voted_for = None  # only with a new term (hazard V2)
+        self.leader_id = leader_id
+        self._election = None
+        self._leadership = None
+        # A node that led has heard no leader; a node in a new term has heard none yet.
+        self._contact.on_follower(knows_leader=leader_id is not None and not was_leader)
+        self._trace_role(previous, reason)
+        if previous is not Role.FOLLOWER:
+            # A follower's timer goes on: a term alone is no sign of a leader (paper, section 5.2).
+            self._start_timer()
+
+    def _become_pre_candidate(self, reason: Reason) -> Transition | None:
+        previous = self._enter(Role.PRE_CANDIDATE)
+        self.leader_id = None  # hazard L4
+        self._contact.lost_leader = None
+        election = self._election = Election(term=self.term + 1, started_s=self._now)
+        self._trace_role(previous, reason)
+        self._start_election_timer()
+        for peer in self._other_voters():
+            request = messages.RequestPreVote(
+                sender=self.node_id,
+                receiver=peer,
+                term=self.term,
+                next_term=election.term,
+                last_log_index=self.log.last_index,
+                last_log_term=self.log.last_term,
+            )
+            self._send(request)
+        return self._record_vote(election, self.node_id, granted=True)
+
+    def _become_candidate(self, reason: Reason) -> None:
+        previous = self._enter(Role.CANDIDATE)
+        self.term += 1
+        self.voted_for = self.node_id
+        self.leader_id = None
+        self._contact.lost_leader = None
+        self._election = Election(term=self.term, started_s=self._now)
+        self._trace_role(previous, reason)
+        self._start_election_timer()
+        for peer in self._other_voters():
+            request = messages.RequestVote(
+                sender=self.node_id,
+                receiver=peer,
+                term=self.term,
+                last_log_index=self.log.last_index,
+                last_log_term=self.log.last_term,
+                leadership_transfer=isinstance(reason, reasons.TransferFrom),
+            )
+            self._send_after_persist(request)  # once our own vote is durable (hazard V1)
+
+    def _become_leader(self, reason: Reason) -> Transition | None:
+        previous = self._enter(Role.LEADER)
+        self.leader_id = self.node_id
+        self._election = None
+        self._contact.fast_failover_attempt = 0
+        leadership = self._leadership = Leadership(
+            node_id=self.node_id,
+            term=self.term,
+            log=self.log,
+            timing=self.timing,
+            limits=self.limits,
+            quorum_timeout_s=self._timer.timeout_s / self._timer.factor,
+            heartbeat_deadline=self._now + self.timing.heartbeat_interval_s,
+        )
+        leadership.on_configuration(self.configuration, self._now)
+        if self._timer.narrow():
+            self._trace_widened()
+        self._trace_role(previous, reason)
+        # An entry of its own term: earlier ones are committed through it (paper, 5.4.2 and 8).
+        if self.configuration.index == 0:
+            # The very first leader begins with the bootstrap configuration: from then on it stands
+            # in the log, and nodes that are opened with other voters do no harm.
+            self._append_configuration(leadership, self.configuration)
+        else:
+            self.log.append_one(Entry(self.log.last_index + 1, self.term, b"", EntryKind.NOOP))
+        return self._watch_leadership(leadership)
+
+    def _become_dead(self, reason: Reason) -> None:
+        previous = self._enter(Role.DEAD)
+        self.leader_id = None
+        self._election = None
+        self._leadership = None
+        self._timer.stop()
+        self._out.clear_messages()
+        self._trace_role(previous, reason)
+
+    def _adopt_term(self, message: Message) -> None:
+        if self.tracing:
+            self._out.trace(events.TermOutOfDate(self._now, message))
+        reason: Reason = reasons.HigherTerm(message.term, message.sender)
+        is_transfer = isinstance(message, messages.RequestVote) and message.leadership_transfer
+        if self._leadership is not None and is_transfer:
+            reason = reasons.TransferTo(message.sender)
+        self._become_follower(message.term, None, reason)
+
+    def _start_timer(self) -> None:
+        timeout_s = self._timer.start(self._now)
+        if self.tracing:
+            self._out.trace(events.ElectionTimerStarted(self._now, timeout_s, self.term))
+
+    # -- election: asking (paper, section 5.2) --------------------------------------------
+
+    def _may_campaign(self) -> bool:
+        """Whether this node has a vote (hazards M7, L8), and can make it durable (hazard L7)."""
+        if self.removed_index is not None:
+            return False
+        if not self._membership.may_vote_since(self.node_id, self.log.commit_index):
+            return False
+        waits_since_s = self._out.oldest_write_s
+        patience_s = self.timing.election_timeout_s[1]
+        is_stalled = waits_since_s is not None and self._now - waits_since_s >= patience_s
+        return not self._disk_is_full and not is_stalled
+
+    def _why_campaign(self) -> Reason:
+        if self._contact.lost_leader is not None:
+            return reasons.PeerLost(self._contact.lost_leader)
+        if self._election is not None:
+            return reasons.NoWinner(self._now - self._election.started_s)
+        if self._contact.heard_s > NEVER:
+            return reasons.NoContact(self._now - self._contact.heard_s)
+        return reasons.NoContact(self._timer.timeout_s)
+
+    def _maybe_widen(self) -> None:
+        election = self._election
+        if election is not None and election.was_too_short(self.node_id) and self._timer.widen():
+            self._trace_widened()
+
+    def _start_election_timer(self) -> None:
+        """An election that began with a lost connection must not cost a whole timeout when votes
+        split: it is tried again soon, a little less soon each time."""
+        self._start_timer()
+        attempt = self._contact.fast_failover_attempt
+        if attempt:
+            self._timer.hurry(self._now, len(self._other_voters()), attempt)
+            self._contact.fast_failover_attempt += 1
+
+    def _on_timeout_now(self, request: messages.TimeoutNow) -> Transition | None:
+        """The leader asks for it: no need for a pre-vote (dissertation 3.10)."""
+        may_ask = request.term == self.term and self.leader_id in (None, request.sender)
+        if may_ask and self._may_campaign():
+            return Transition(Role.CANDIDATE, reasons.TransferFrom(request.sender))
+        return None
+
+    # -- election: voting (paper, figure 2, RequestVote) ----------------------------------
+
+    def _on_request_vote(self, request: messages.RequestVote) -> None:
+        """Paper, figure 2, RequestVote; and section 5.4.1."""
+        grant = (
+            request.term == self.term
+            and self.voted_for in (None, request.sender)  # one vote a term (paper, 5.2)
+            and self.role is Role.FOLLOWER
+            and not self._protects_leader(request)
+            and self.leader_id in (None, request.sender)
+            and self.log.is_up_to_date(request.last_log_index, request.last_log_term)  # 5.4.1
+        )
+        if not grant:
+            self._refuse_vote(request)
+            return
+        self.voted_for = request.sender
+        self._start_timer()  # paper, section 5.2: granting a vote restarts it
+        self._send_after_persist(  # once the vote is durable (hazard V1)
+            messages.RequestVoteReply(self.node_id, request.sender, self.term, True)
+        )
+
+    def _refuse_vote(self, request: messages.RequestVote) -> None:
+        removed_index = self._removed_by(request.sender)
+        self._send_once_term_is_durable(
+            messages.RequestVoteReply(self.node_id, request.sender, self.term, False, removed_index)
+        )
+
+    def _protects_leader(self, request: messages.RequestVote) -> bool:
+        """Whether this vote is refused unseen, its term too (dissertation 4.2.3)."""
+        return (
+            self.timing.check_quorum
+            and not request.leadership_transfer
+            and self._hears_leader_other_than(request.sender)
+        )
+
+    def _on_request_pre_vote(self, request: messages.RequestPreVote) -> None:
+        """Dissertation 9.6. Changes neither term, vote nor timer (hazards V4, L3)."""
+        granted = (
+            request.next_term > self.term
+            and self.log.is_up_to_date(request.last_log_index, request.last_log_term)
+            and not self._hears_leader_other_than(request.sender)
+            and not self._goes_first(request)
+        )
+        self._send_once_term_is_durable(
+            messages.RequestPreVoteReply(
+                self.node_id,
+                request.sender,
+                self.term,
+                request.next_term,
+                granted,
+                self._removed_by(request.sender),
+            )
+        )
+
+    def _goes_first(self, request: messages.RequestPreVote) -> bool:
+        """Two followers that lost their leader in the same moment would both win the pre-vote,
+        and split the votes: there the greater id goes first. Only in the first round after the
+        loss: a node that cannot win must not keep others from it."""
+        return (
+            self.role is Role.PRE_CANDIDATE
+            and self._contact.is_first_attempt
+            and self._election is not None
+            and self._election.term == request.next_term
+            and self.node_id > request.sender
+            and (self.log.last_term, self.log.last_index)
+            == (request.last_log_term, request.last_log_index)
+        )
+
+    def _hears_leader_other_than(self, candidate: NodeId) -> bool:
+        if self._leadership is not None:
+            return True
+        return self._contact.protects(self.leader_id, candidate, self._now, self.timing)
+
+    def _removed_by(self, peer: NodeId) -> LogIndex:
+        """The committed configuration that does not have this peer, for it to learn; or 0."""
+        committed = self._membership.at(self.log.commit_index)
+        is_member = peer in committed.members or peer in self.configuration.members
+        return 0 if is_member else committed.index
+
+    # -- election: counting ---------------------------------------------------------------
+
+    def _on_request_vote_reply(
+        self, reply: messages.RequestVoteReply, election: Election
+    ) -> Transition | None:
+        election.anyone_answered = True
+        if self._is_news_of_removal(reply.removed_index):
+            return self._give_up_removed(reply.removed_index)
+        # A vote of another term, or for a pre-vote, is not for this one (hazards V3, V4).
+        if self.role is not Role.CANDIDATE or reply.term != self.term:
+            self._note_stale(reply)
+            return None
+        return self._record_vote(election, reply.sender, granted=reply.vote_granted)
+
+    def _on_request_pre_vote_reply(
+        self, reply: messages.RequestPreVoteReply, election: Election
+    ) -> Transition | None:
+        election.anyone_answered = True
+        if self._is_news_of_removal(reply.removed_index):
+            return self._give_up_removed(reply.removed_index)
+        if self.role is not Role.PRE_CANDIDATE or reply.next_term != election.term:
+            self._note_stale(reply)
+            return None
+        return self._record_vote(election, reply.sender, granted=reply.vote_granted)
+
+    def _is_news_of_removal(self, removed_index: LogIndex) -> bool:
+        """Committed at that index: ours, if it stands there too, is that one or is void."""
+        return removed_index > 0 and removed_index >= self.configuration.index
+
+    def _give_up_removed(self, index: LogIndex) -> Transition:
+        """Nobody waits for this candidate any more: it campaigns no longer (hazard L8)."""
+        self.removed_index = index
+        return Transition(Role.FOLLOWER, reasons.Removed(index))
+
+    def _record_vote(
+        self, election: Election, voter: NodeId, *, granted: bool
+    ) -> Transition | None:
+        if election.record(voter, self.configuration, granted=granted) is not Outcome.WON:
+            return None
+        votes = election.granted_count(self.configuration)
+        if self.role is Role.PRE_CANDIDATE:
+            return Transition(Role.CANDIDATE, reasons.PreVoteWon(votes))
+        if self.tracing:
+            self._out.trace(events.ElectionWonEvent(self._now, self.term, votes))
+        return Transition(Role.LEADER, reasons.ElectionWon(votes))
+
+    # -- replication: the follower's side (paper, figure 2, AppendEntries) ----------------
+
+    def _refuse_deposed(self, message: messages.AppendEntries | messages.InstallSnapshot) -> None:
+        """A leader of an earlier term learns of ours (paper, figure 2, AppendEntries 1)."""
+        if isinstance(message, messages.AppendEntries):
+            self._reply_failure(message, conflict=(0, 0))
+        else:
+            self._reply_chunk(message.sender, message.meta, next_offset=0)
+
+    def _hear_leader(self, message: messages.AppendEntries | messages.InstallSnapshot) -> None:
+        """The leader of this term speaks (paper, section 5.2)."""
+        if self.leader_id not in (None, message.sender):
+            raise BadMessage(
+                f"{message.sender!r} claims to lead term {message.term}, which "
+                f"{self.leader_id!r} leads"
+            )
+        self.leader_id = message.sender
+        self._contact.on_heard(self._now)
+        if self._timer.narrow():
+            self._trace_widened()
+            self._start_timer()
+        else:
+            self._timer.restart(self._now)
+
+    def _on_append_entries(self, message: messages.AppendEntries) -> None:
+        """Paper, figure 2, AppendEntries."""
+        self._hear_leader(message)
+        covered = message.prev_log_index + len(message.entries)
+        if message.prev_log_index < self.log.base_index:
+            message = self._after_base(message)
+        if self.log.term_at(message.prev_log_index) != message.prev_log_term:
+            self._reply_failure(message, conflict=self.log.conflict_hint(message.prev_log_index))
+            return
+        cut_from = self.log.merge(message.entries)  # truncates where they contradict ours
+        if cut_from is not None:
+            self._out.clip_writes(cut_from - 1)  # hazard D2
+        self._track_configurations(cut_from, message.entries)
+        # Only what this message covers is known to be the leader's (hazards A5, A7).
+        self._follow_commit(min(message.leader_commit, covered))
+        self._reply_success(message, covered)
+
+    def _after_base(self, message: messages.AppendEntries) -> messages.AppendEntries:
+        """What a snapshot stands for is committed, so it matches: look at the rest only, which
+        may be nothing."""
+        return msgspec.structs.replace(
+            message,
+            prev_log_index=self.log.base_index,
+            prev_log_term=self.log.base_term,
+            entries=message.entries[self.log.base_index - message.prev_log_index :],
+        )
+
+    def _check_leader(self, message: messages.AppendEntries | messages.InstallSnapshot) -> None:
+        """Refuse what no correct leader of this term or a later one sends."""
+        if isinstance(message, messages.AppendEntries):
+            self._check_entries(message)
+        else:
+            self._check_chunk(message)
+
+    def _check_entries(self, message: messages.AppendEntries) -> None:
+        index, term = message.prev_log_index, message.prev_log_term
+        if index < 0:
+            raise BadMessage(f"{message.sender!r} sends entries that follow index {index}")
+        for entry in message.entries:
+            index += 1
+            if entry.index != index or not term <= entry.term <= message.term:
+                raise BadMessage(
+                    f"entry ({entry.index}, term {entry.term}) from {message.sender!r} does not "
+                    f"continue ({index - 1}, term {term}) in a message of term {message.term}"
+                )
+            term = entry.term
+            if entry.kind == _CONFIGURATION:
+                configuration_of(entry)
+        conflict = self.log.first_conflict(message.entries)
+        if conflict is not None and conflict <= self.log.commit_index:
+            raise BadMessage(
+                f"{message.sender!r} would replace entry {conflict}, but everything up to "
+                f"{self.log.commit_index} is committed"
+            )
+
+    def _reply_success(self, message: messages.AppendEntries, match_index: LogIndex) -> None:
+        reply = messages.AppendEntriesReply(
+            self.node_id, message.sender, self.term, True, match_index, round=message.round
+        )
+        # The base of a snapshot counts as stable before it is installed; a crash takes it back.
+        if match_index <= self.log.stable_index and not self._out.is_installing:
+            self._send_once_term_is_durable(reply)
+        else:
+            self._send_after_persist(reply)  # an acknowledgement is a promise (hazard D1)
+
+    def _reply_failure(
+        self, message: messages.AppendEntries, *, conflict: tuple[LogIndex, Term]
+    ) -> None:
+        self._send_once_term_is_durable(
+            messages.AppendEntriesReply(
+                self.node_id,
+                message.sender,
+                self.term,
+                success=False,
+                match_index=0,
+                rejected_index=message.prev_log_index,
+                conflict_index=conflict[0],
+                conflict_term=conflict[1],
+                round=message.round,
+            )
+        )
+
+    # -- replication: the leader's side ---------------------------------------------------
+
+    def propose(self, data: bytes, now: float) -> LogIndex:
+        """Append a command to the leader's log; it leaves with the next `ready`.
+
+        Raises:
+            NotLeader: this node does not lead; the command was not taken.
+            ProposalDropped: leadership is being transferred; the command was not taken.
+        """
+        if self._leadership is None:
+            raise NotLeader(self.leader_id)
+        if self._leadership.transfer is not None:
+            raise ProposalDropped(
+                f"leadership is being transferred to {self._leadership.transfer.target!r}: the "
+                "command was not taken; propose it there, or here in a moment"
+            )
+        self._now = max(self._now, now)  # the caller may look at its clock once for a batch
+        index = self.log.last_index + 1
+        self.log.append_one(Entry(index, self.term, data))
+        return index
+
+    def _on_append_entries_reply(
+        self, reply: messages.AppendEntriesReply, leadership: Leadership
+    ) -> Transition | None:
+        if reply.term < self.term or reply.sender not in leadership.progress:
+            self._note_stale(reply)
+            return None
+        if reply.match_index > self.log.last_index:
+            raise BadMessage(
+                f"{reply.sender!r} acknowledges entry {reply.match_index}, but the log of its "
+                f"leader ends at {self.log.last_index}"
+            )
+        leadership.on_answered(reply, self._now)
+        if leadership.reads.await_confirmation or self.timing.lease_s is not None:
+            self._confirm_reads(leadership)
+        if not reply.success:
+            leadership.on_failure(reply)
+        elif leadership.on_success(reply):
+            return self._on_matched(leadership, reply.sender)
+        elif leadership.change is not None:
+            self._on_joining_heard(leadership, reply.sender)
+        return None
+
+    def _on_matched(self, leadership: Leadership, peer: NodeId) -> Transition | None:
+        """A follower holds more than before."""
+        transition = self._maybe_commit(leadership)
+        if transition is None:  # whoever steps down begins nothing more
+            if leadership.change is not None:
+                self._on_joining_heard(leadership, peer)
+            self._advance_transfer(leadership)
+        return transition
+
+    def _watch_leadership(self, leadership: Leadership) -> Transition | None:
+        """Step down if that is due; otherwise look again when it may be. A leader that no quorum
+        answers, or whose disk does not, cannot commit, and would keep others from it
+        (dissertation 6.2; hazard L7)."""
+        self._timer.stop()
+        self._maybe_give_up_transfer(leadership)
+        if leadership.transfer is not None:
+            self._timer.hurry_to(leadership.transfer.deadline_s)
+        if not self.timing.check_quorum:
+            return None
+        patience_s = leadership.quorum_timeout_s
+        quorum_deadline = leadership.quorum_deadline(self.configuration, self._now)
+        waits_since_s = self._out.oldest_write_s
+        disk_deadline = NEVER_DUE
+        if waits_since_s is not None and self._other_voters():  # somebody else could lead
+            disk_deadline = waits_since_s + patience_s
+        if quorum_deadline <= self._now:
+            silent_s = self._now - quorum_deadline + patience_s
+            return Transition(Role.FOLLOWER, reasons.QuorumLost(silent_s))
+        if disk_deadline <= self._now:
+            stalled = reasons.DiskStalled(self._now - disk_deadline + patience_s)
+            return self._resign(leadership, stalled)
+        self._timer.hurry_to(min(quorum_deadline, disk_deadline))
+        return None
+
+    # -- commit (paper, sections 5.3 and 5.4.2) -------------------------------------------
+
+    def _maybe_commit(self, leadership: Leadership) -> Transition | None:
+        index = leadership.committable(self.configuration)
+        if index is None:
+            return None
+        self._commit_to(index)
+        leadership.on_commit(self._now)
+        return self._after_commit(leadership)
+
+    def _follow_commit(self, index: LogIndex) -> None:
+        """The leader has committed what this follower holds up to here."""
+        if self._commit_to(index) and self.node_id not in self.configuration.members:
+            self._maybe_removed()
+
+    def _commit_to(self, index: LogIndex) -> bool:
+        has_moved = self.log.commit_to(index)
+        if has_moved and self.tracing:
+            self._out.trace(events.CommitAdvanced(self._now, index))
+        return has_moved
+
+    def _after_commit(self, leadership: Leadership) -> Transition | None:
+        """The commit index has moved: go on with whatever waited for a configuration. A leader
+        that is taken out leads until that is committed (paper, section 6)."""
+        configuration = self.configuration
+        if configuration.index > self.log.commit_index:
+            return None
+        change = leadership.change
+        if configuration.outgoing:  # committed: only now is it left (hazard M4)
+            if change is not None:
+                self._continue_change(leadership, change)
+            else:  # an earlier leader's change: whoever leads leaves it (hazard M3)
+                self._append_configuration(leadership, without_outgoing(configuration))
+        elif change is not None and change.stage is Stage.ADDING:
+            self._begin_catching_up(leadership, change)
+        elif change is not None and change.stage is Stage.FINAL:
+            change.stage = Stage.DONE
+            leadership.change = None
+        if configuration.outgoing or self.node_id in configuration.voters:
+            return None
+        if self.node_id not in configuration.members:
+            self.removed_index = configuration.index
+        return self._resign(leadership, reasons.Removed(configuration.index))
+
+    def _has_committed_own_term(self) -> bool:
+        """Whether all that earlier leaders committed is known to be committed here (hazards M1,
+        R1)."""
+        return self.log.term_at(self.log.commit_index) == self.term
+
+    # -- reads (dissertation 6.4) ---------------------------------------------------------
+
+    def read(self, now: float, *, lease: bool = False) -> int:
+        """Ask for a read. Its number comes back in `Ready.reads`, with the index to wait for.
+
+        Args:
+            now: the time.
+            lease: answer by the clock alone, where `Timing.lease_clock_drift_max` allows it.
+
+        Returns:
+            The read's number.
+        """
+        self._now = now
+        number = self._open_reads.new_number()
+        leadership = self._leadership
+        may_answer = leadership is not None and lease and leadership.has_lease(now)
+        if may_answer and self._has_committed_own_term():
+            self._out.reads.append(ConfirmedRead(number, self.log.commit_index))
+        else:
+            self._open_reads.open(number)
+        return number
+
+    def forget_read(self, number: int) -> None:
+        """Nobody wants this read any more."""
+        self._open_reads.close(number)
+
+    def _ask_for_reads(self) -> None:
+        """Pass open reads to whoever leads now; called whenever there may be news."""
+        leader_id, leadership = self.leader_id, self._leadership
+        if leader_id is None:
+            return
+        is_own = leadership is not None
+        for number in self._open_reads.to_ask(leader_id, self.term, self._now, is_own=is_own):
+            if leadership is not None:
+                leadership.reads.add(ReadRequest(self.node_id, number))
+            else:
+                self._send(messages.RequestReadIndex(self.node_id, leader_id, self.term, number))
+
+    def _begin_read_round(self, leadership: Leadership) -> None:
+        """Ask the followers whether we still lead, for all reads that wait."""
+        if not leadership.reads.want_round or not self._has_committed_own_term():
+            return  # hazard R1
+        for message in leadership.heartbeats(self._now):
+            self._send(message)
+        leadership.reads.begin_round(leadership.round, self.log.commit_index)
+        self._confirm_reads(leadership)  # a single voter is a quorum
+
+    def _confirm_reads(self, leadership: Leadership) -> None:
+        confirmed_round = leadership.confirmed_round(self.configuration)
+        for request, index in leadership.reads.confirm(confirmed_round):
+            if request.origin == self.node_id:
+                self._confirmed(request.number, index)
+            else:
+                self._send_once_term_is_durable(
+                    messages.RequestReadIndexReply(
+                        self.node_id, request.origin, self.term, request.number, index
+                    )
+                )
+
+    def _on_request_read_index_reply(self, reply: messages.RequestReadIndexReply) -> None:
+        """Good whatever its term: a quorum confirmed its sender after the read was asked for."""
+        self._confirmed(reply.number, reply.read_index)
+
+    def _confirmed(self, number: int, index: LogIndex) -> None:
+        if self._open_reads.close(number):
+            self._out.reads.append(ConfirmedRead(number, index))
+
+    # -- reconfiguration (paper, section 6) -----------------------------------------------
+
+    def change_members(
+        self, change: Change, now: float, *, expected_index: LogIndex | None = None
+    ) -> MembershipChange:
+        """Begin to change the members.
+
+        Args:
+            change: what to do.
+            now: the time.
+            expected_index: refuse unless the configuration stands at this index: whoever decided
+                on the change had looked at that one.
+
+        Returns:
+            An object that shows how far the change has come. Losing the leadership leaves it as
+            it is: then a later leader finishes what is joint, and nothing else.
+
+        Raises:
+            NotLeader: this node does not lead.
+            ConfigurationConflict: another change is under way, the configuration is another, or
+                nothing of this leader's term is committed yet.
+            ConfigError: the change asks for what cannot be.
+        """
+        leadership = self._leadership
+        if leadership is None:
+            raise NotLeader(self.leader_id)
+        self._check_no_conflict(leadership, expected_index)
+        self._now = now
+        begun = MembershipChange.begin(change, self.configuration)
+        if begun.has_ended:
+            return begun
+        leadership.change = begun
+        if begun.must_catch_up(self.configuration):
+            self._begin_catching_up(leadership, begun)
+        else:
+            self._continue_change(leadership, begun)
+        return begun
+
+    def _check_no_conflict(self, leadership: Leadership, expected_index: LogIndex | None) -> None:
+        index = self.configuration.index
+        if leadership.change is not None or self.configuration.outgoing:
+            raise ConfigurationConflict(
+                "another change of the members is under way: wait for it to end"
+            )
+        if leadership.transfer is not None:
+            raise ConfigurationConflict(
+                f"leadership is being transferred to {leadership.transfer.target!r}: ask there"
+            )
+        # Otherwise two leaders' changes could give two disjoint majorities (hazard M1).
+        if index > self.log.commit_index or not self._has_committed_own_term():
+            raise ConfigurationConflict(
+                f"entry {max(index, self.log.commit_index + 1)} of this leader's term has to be "
+                "committed first: try again in a moment (Ongaro 2015)"
+            )
+        if expected_index not in (None, index):
+            raise ConfigurationConflict(
+                f"the configuration stands at index {index}, not at {expected_index}: it was "
+                "changed meanwhile; look at it, and decide again"
+            )
+
+    def abandon_change(self, change: MembershipChange, now: float) -> bool:
+        """Give up a change, if no voter has changed yet; learners that joined for it stay.
+
+        Returns:
+            True if it is given up, or had ended anyway; False if it goes on to its end.
+        """
+        if not change.has_ended and change.can_be_abandoned:
+            self._now = now
+            change.stage = Stage.ABANDONED
+            if self._leadership is not None and self._leadership.change is change:
+                self._leadership.change = None
+        return change.has_ended
+
+    def _continue_change(self, leadership: Leadership, change: MembershipChange) -> None:
+        step = change.advance(self.configuration)
+        change.on_appended(self._append_configuration(leadership, step))
+
+    def _append_configuration(
+        self, leadership: Leadership, configuration: Configuration
+    ) -> Configuration:
+        entry = configuration_entry(configuration, self.log.last_index + 1, self.term)
+        self.log.append_one(entry)
+        self._track_configurations(None, (entry,))
+        leadership.on_configuration(self.configuration, self._now)
+        return self.configuration
+
+    def _begin_catching_up(self, leadership: Leadership, change: MembershipChange) -> None:
+        change.begin_catching_up(self.configuration, self.log.last_index, self._now)
+        for node in change.joining:
+            self._on_joining_heard(leadership, node)
+
+    def _on_joining_heard(self, leadership: Leadership, node: NodeId) -> None:
+        """A joining node may have answered: has it caught up, and with it all?"""
+        change = leadership.change
+        if change is None or not change.awaits(node):
+            return
+        change.joining[node].on_matched(
+            leadership.progress[node].match_index,
+            self.log.last_index,
+            self._now,
+            self.timing.election_timeout_s[0],
+        )
+        # While the leadership is being transferred nothing is appended: whoever takes over could
+        # not be elected with a shorter log.
+        if leadership.transfer is None and change.has_caught_up(
+            lambda peer: leadership.has_heard_lately(peer, self._now)
+        ):
+            self._continue_change(leadership, change)
+
+    def _track_configurations(self, cut_from: LogIndex | None, entries: Sequence[Entry]) -> None:
+        """The log was cut and continued: the newest configuration in it counts from now on."""
+        changed = cut_from is not None and self._membership.on_truncated(cut_from)
+        if self._membership.on_appended(entries) or changed:
+            self._configuration_changed()
+
+    def _configuration_changed(self) -> None:
+        self.configuration = self._membership.current
+        if self.node_id in self.configuration.members:
+            self.removed_index = None
+        if self.tracing:
+            self._out.trace(events.ConfigurationChanged(self._now, self.configuration))
+
+    def _maybe_removed(self) -> None:
+        """A committed configuration does not have this follower: has it been taken out, or has it
+        not been let in yet?"""
+        configuration = self._membership.at(self.log.commit_index)
+        was_member = self.node_id in self._membership.before(configuration).members
+        if was_member and self.node_id not in configuration.members:
+            self._note_removed(configuration.index)
+
+    def _note_removed(self, index: LogIndex) -> None:
+        """This follower goes on as one, and campaigns no longer (hazard L8)."""
+        if self.removed_index is None:
+            self.removed_index = index
+            self._contact.on_follower(knows_leader=True)
+            self._trace_role(Role.FOLLOWER, reasons.Removed(index))
+
+    # -- leadership transfer (dissertation 3.10) ------------------------------------------
+
+    def transfer(self, to: NodeId | None, now: float, *, patience_s: float) -> Transfer:
+        """Begin a transfer. Its outcome shows in what is returned, and in who leads.
+
+        Args:
+            to: who shall lead; None for the voter that can take over soonest.
+            now: the time.
+            patience_s: after that long it is given up.
+
+        Raises:
+            NotLeader: this node does not lead.
+            ConfigError: `to` is no voter, or this node itself.
+            TransferFailed: another one is under way, or no other voter was heard of lately.
+        """
+        leadership = self._leadership
+        if leadership is None:
+            raise NotLeader(self.leader_id)
+        if leadership.transfer is not None:
+            raise TransferFailed(
+                f"leadership is being transferred to {leadership.transfer.target!r} already"
+            )
+        self._now = now
+        if to is None:
+            to = leadership.successor(self.configuration, now)
+            if to is None:
+                raise TransferFailed("no other voter was heard of lately; nobody can take over")
+        elif to == self.node_id or to not in self.configuration.voters:
+            raise ConfigError(
+                f"cannot transfer the leadership to {to!r}: give one of the other voters, "
+                f"{self._other_voters()}"
+            )
+        leadership.transfer = Transfer(to, now, now + patience_s)
+        if self.tracing:
+            self._out.trace(events.TransferStarted(now, to))
+        self._advance_transfer(leadership)
+        self._timer.hurry_to(leadership.transfer.deadline_s)
+        return leadership.transfer
+
+    def _advance_transfer(self, leadership: Leadership) -> None:
+        transfer = leadership.transfer
+        if transfer is None:
+            return
+        if transfer.may_ask(leadership.progress.get(transfer.target), self.log):
+            transfer.was_asked = True
+            self._send(leadership.timeout_now(transfer.target))
+
+    def _maybe_give_up_transfer(self, leadership: Leadership) -> None:
+        transfer = leadership.transfer
+        if transfer is None or self._now < transfer.deadline_s:
+            return
+        transfer.has_failed = True
+        leadership.transfer = None
+        if self.tracing:
+            waited_s = self._now - transfer.started_s
+            self._out.trace(events.TransferGivenUp(self._now, transfer.target, waited_s))
+
+    def _resign(self, leadership: Leadership, reason: Reason) -> Transition:
+        """Lead no more, and let the best successor know at once: it need not wait for a
+        timeout."""
+        successor = leadership.successor(self.configuration, self._now)
+        if successor is not None:
+            self._send(leadership.timeout_now(successor))
+        return Transition(Role.FOLLOWER, reason)
+
+    # -- snapshots: sending (paper, figure 13) --------------------------------------------
+
+    def send_chunk(self, request: ChunkRequest, data: bytes, now: float) -> None:
+        """The content that `Ready.chunk_requests` asked for; stale requests are dropped."""
+        self._now = now
+        if self._leadership is not None and self._leadership.awaiting_chunk(request) is not None:
+            message = messages.InstallSnapshot(
+                self.node_id, request.receiver, self.term, request.meta, request.offset, data
+            )
+            self._send(message)
+
+    def on_snapshot_gone(self, request: ChunkRequest) -> None:
+        """The snapshot that was asked for was replaced by a newer one: start over with that."""
+        if self._leadership is not None and self.snapshot is not None:
+            progress = self._leadership.awaiting_chunk(request)
+            if progress is not None:
+                progress.on_behind(self.snapshot)
+
+    def _on_install_snapshot_reply(
+        self, reply: messages.InstallSnapshotReply, leadership: Leadership
+    ) -> Transition | None:
+        if reply.term < self.term or reply.sender not in leadership.progress:
+            return None
+        if reply.meta.index > self.log.last_index:
+            raise BadMessage(
+                f"{reply.sender!r} answers about a snapshot of entry {reply.meta.index}, but the "
+                f"log of its leader ends at {self.log.last_index}"
+            )
+        if not 0 <= reply.next_offset <= reply.meta.size_bytes:
+            raise BadMessage(
+                f"{reply.sender!r} wants {reply.next_offset} of a snapshot of "
+                f"{reply.meta.size_bytes} bytes"
+            )
+        leadership.on_contact(reply.sender, self._now)
+        if leadership.on_chunk_stored(reply):
+            return self._on_matched(leadership, reply.sender)
+        return None
+
+    # -- snapshots: receiving -------------------------------------------------------------
+
+    def _check_chunk(self, message: messages.InstallSnapshot) -> None:
+        meta = message.meta
+        if not 0 <= message.offset <= message.offset + len(message.data) <= meta.size_bytes:
+            raise BadMessage(
+                f"{message.sender!r} sends {len(message.data)} bytes from {message.offset} of a "
+                f"snapshot of {meta.size_bytes} bytes"
+            )
+        if meta.index < 1 or meta.term > message.term:
+            raise BadMessage(
+                f"{message.sender!r} sends a snapshot of ({meta.index}, term {meta.term}) in a "
+                f"message of term {message.term}"
+            )
+        problem = problem_with(meta.configuration)
+        if problem is None and meta.configuration.index > meta.index:
+            problem = f"it was made for index {meta.configuration.index}"
+        if problem is not None:
+            raise BadMessage(
+                f"{message.sender!r} sends a snapshot of entry {meta.index} with a wrong "
+                f"configuration: {problem}"
+            )
+
+    def _on_install_snapshot(self, message: messages.InstallSnapshot) -> None:
+        """Paper, figure 13, with a resumable transfer.
+
+        One chunk at a time, and none while a snapshot waits to be installed: the storage holds
+        one that was received, and a new transfer would throw it away. The leader asks again.
+        """
+        meta = message.meta
+        self._hear_leader(message)
+        if meta.index <= self.log.commit_index:
+            self._reply_installed(message.sender, meta)
+            return
+        if self._chunk_under_way or self._out.is_installing:
+            return
+        self._chunk_under_way = True
+        chunk = SnapshotChunk(message.sender, meta, message.offset, message.data)
+        self._out.chunks.append(chunk)
+
+    def on_chunk_stored(self, chunk: SnapshotChunk, next_offset: int, now: float) -> None:
+        """A chunk of `Ready.chunks` was given to the storage, which wants more from
+        `next_offset`; all of the snapshot is there if that is its size."""
+        self._chunk_under_way = False
+        if self.role is not Role.FOLLOWER or chunk.sender != self.leader_id:
+            return  # its sender leads no more; the transfer may be resumed by whoever does
+        self._now = now
+        meta = chunk.meta
+        if meta.index <= self.log.commit_index:
+            self._reply_installed(chunk.sender, meta)
+        elif next_offset == meta.size_bytes:
+            self._install(meta, chunk.sender)
+        else:
+            self._reply_chunk(chunk.sender, meta, next_offset)
+
+    def _install(self, meta: SnapshotMeta, sender: NodeId) -> None:
+        was_member = self.node_id in self.configuration.members
+        keeps_rest = self.log.restart_from(meta)
+        self._membership.on_installed(meta.configuration, meta.index, keeps_rest=keeps_rest)
+        if self._membership.current != self.configuration:
+            self._configuration_changed()
+        self._out.clip_writes(self.log.stable_index)
+        self._out.install = meta  # in the order of all other writes (hazard S1)
+        self._applying_index = meta.index  # what it stands for is not applied again (hazard S1)
+        self.snapshot = meta
+        if self.tracing:
+            installed = events.SnapshotInstalled(self._now, meta.index, meta.size_bytes, sender)
+            self._out.trace(installed)
+        self._reply_installed(sender, meta)
+        if was_member and self.node_id not in self.configuration.members:
+            self._note_removed(self.configuration.index)
+
+    def _reply_installed(self, sender: NodeId, meta: SnapshotMeta) -> None:
+        reply = messages.InstallSnapshotReply(
+            self.node_id, sender, self.term, meta, meta.size_bytes, installed=True
+        )
+        if meta.index <= self.log.stable_index and not self._out.is_installing:
+            self._send_once_term_is_durable(reply)
+        else:
+            self._send_after_persist(reply)
+
+    def _reply_chunk(self, sender: NodeId, meta: SnapshotMeta, next_offset: int) -> None:
+        reply = messages.InstallSnapshotReply(self.node_id, sender, self.term, meta, next_offset)
+        self._send_once_term_is_durable(reply)
+
+    # -- snapshots: of this node (paper, section 7) ---------------------------------------
 
     def on_snapshot_saved(
         self, meta: SnapshotMeta, now: float, *, keep_after: LogIndex | None = None
@@ -246,13 +1320,7 @@ class Raft(Campaigning, Following):
             saved = events.SnapshotSaved(now, meta.index, meta.size_bytes, self.log.base_index)
             self._out.trace(saved)
 
-    def stop(self, cause: str, now: float) -> None:
-        """Become Dead; nothing follows."""
-        if self.role is not Role.DEAD:
-            self._now = now
-            self._become_dead(reasons.Stopped(cause))
-
-    # -- output ----------------------------------------------------------------------------
+    # -- output ---------------------------------------------------------------------------
 
     def ready(self) -> Ready | None:
         """Everything to do since the last call, or None."""
@@ -275,3 +1343,84 @@ class Raft(Campaigning, Following):
             return ()
         self._applying_index = last
         return self.log.entries(first, last)
+
+    def _other_voters(self) -> list[NodeId]:
+        members = self.configuration.members
+        is_voter = self.configuration.is_voter
+        return [node for node in members if node != self.node_id and is_voter(node)]
+
+    def _send(self, message: Message) -> None:
+        self._out.send(message)
+        self._trace_sent(message)
+
+    def _send_after_persist(self, message: Message) -> None:
+        self._out.send_after_persist(message)
+        self._trace_sent(message)
+
+    def _send_once_term_is_durable(self, message: Message) -> None:
+        self._out.send_once_durable(message, self.hard_state)
+        self._trace_sent(message)
+
+    # -- tracing --------------------------------------------------------------------------
+
+    def _trace_sent(self, message: Message) -> None:
+        if not self.tracing:
+            return
+        next_index = 0
+        if self._leadership is not None and isinstance(message, messages.AppendEntries):
+            next_index = message.prev_log_index + 1
+        self._out.trace(events.MessageSent(self._now, message, next_index))
+
+    def _trace_received(self, message: Message) -> None:
+        self._out.trace(
+            events.MessageReceived(self._now, message, self.term, self.voted_for, self.role)
+        )
+
+    def _trace_role(self, previous: Role, reason: Reason) -> None:
+        self.last_reason = reason
+        if self.tracing:
+            self._out.trace(
+                events.RoleChanged(
+                    self._now, self.role, previous, self.term, self.log.summary(), reason
+                )
+            )
+
+    def _trace_widened(self) -> None:
+        if self.tracing:
+            self._out.trace(events.TimeoutsWidened(self._now, self._timer.factor))
+
+    def _note_stale(self, message: Message) -> None:
+        votes = (messages.RequestVoteReply, messages.RequestPreVoteReply)
+        if self.tracing and isinstance(message, votes):
+            self._out.trace(events.StaleReply(self._now, message, self.role))
+
+
+def _recovered_membership(recovered: Recovered) -> Membership:
+    """What a snapshot stands for is in its configuration; the rest is in the log."""
+    snapshot = recovered.snapshot
+    if snapshot is None:
+        return Membership(recovered.configuration, recovered.entries)
+    later = (entry for entry in recovered.entries if entry.index > snapshot.index)
+    return Membership(snapshot.configuration, later)
+
+
+def _recovered_log(recovered: Recovered) -> RaftLog:
+    """The log as it was stored. What a snapshot stands for is committed and applied."""
+    log = RaftLog(recovered.entries, base_index=recovered.base_index, base_term=recovered.base_term)
+    snapshot = recovered.snapshot
+    if snapshot is None:
+        if log.base_index:
+            raise CorruptStorage(
+                f"the stored log begins after entry {log.base_index}, but there is no snapshot "
+                "that stands for what came before: restore the node's directory from a copy, or "
+                "empty it and let the node join anew"
+            )
+        return log
+    if not log.base_index <= snapshot.index <= log.last_index:
+        raise CorruptStorage(
+            f"the stored snapshot ends at entry {snapshot.index}, but the log holds "
+            f"{log.first_index}..{log.last_index} after entry {log.base_index}: they do not "
+            "belong together; restore the node's directory from a copy"
+        )
+    log.commit_index = log.applied_index = snapshot.index
+    return log

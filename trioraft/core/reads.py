@@ -1,4 +1,4 @@
-"""Reads: what a leader keeps of reads that wait for it to be confirmed (dissertation 6.4).
+"""Reads: those of this node, whoever leads, and those that a leader confirms (dissertation 6.4).
 
 Rules of this file:
 
@@ -8,11 +8,15 @@ Rules of this file:
   term and are never used twice, and answers of other terms do not count (hazard R2).
 * One round is on its way at a time: whoever comes meanwhile shares the next, which begins with the
   last one's confirmation or with the next heartbeat.
+* A read that was asked here is answered here, whoever leads: when the leader changes, or does not
+  answer, it is asked again. It waits for as long as there is no leader.
 """
 
 from __future__ import annotations
 
+import random
 from collections import deque
+from collections.abc import Iterator
 from typing import Final
 
 import attrs
@@ -22,6 +26,10 @@ from .types import LogIndex, NodeId, Term
 REQUESTS_MAX: Final = 65_536
 """Most reads that wait before those of other nodes are not taken any more: a follower asks once
 for all of its callers that come together."""
+
+
+FIRST_NUMBER_BITS: Final = 60
+"""Width of the range from which a life's first number is drawn."""
 
 
 @attrs.define
@@ -48,6 +56,51 @@ class ConfirmedRead:
 
     number: int
     index: LogIndex
+
+
+class OpenReads:
+    """The reads of this node that are not confirmed yet.
+
+    Args:
+        rng: the only source of chance.
+        patience_s: how long another node may take to answer, in seconds.
+    """
+
+    __slots__ = ("_last_number", "_open", "_patience_s", "_rng")
+
+    def __init__(self, rng: random.Random, patience_s: float) -> None:
+        self._rng = rng
+        self._patience_s = patience_s
+        self._open: dict[int, OpenRead] = {}
+        self._last_number: int | None = None  # None: no read was asked in this life
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def new_number(self) -> int:
+        """A number that this node has never used, not even in an earlier life: the first one is
+        drawn at random from a wide range (hazard R2)."""
+        if self._last_number is None:
+            self._last_number = self._rng.getrandbits(FIRST_NUMBER_BITS)
+        self._last_number += 1
+        return self._last_number
+
+    def open(self, number: int) -> None:
+        """It waits to be confirmed."""
+        self._open[number] = OpenRead()
+
+    def close(self, number: int) -> bool:
+        """It is confirmed, or nobody wants it any more. True if it was open."""
+        return self._open.pop(number, None) is not None
+
+    def to_ask(self, leader_id: NodeId, term: Term, now: float, *, is_own: bool) -> Iterator[int]:
+        """The numbers of those to be passed to this leader now; `is_own`: it is this node."""
+        for number, read in self._open.items():
+            is_patient = is_own or now - read.asked_s < self._patience_s
+            if read.asked == leader_id and read.asked_term == term and is_patient:
+                continue
+            read.asked, read.asked_term, read.asked_s = leader_id, term, now
+            yield number
 
 
 @attrs.frozen

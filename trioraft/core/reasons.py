@@ -122,7 +122,7 @@ class DiskStalled:
 
 @attrs.frozen
 class TransferTo:
-    """A leader handed over on purpose (dissertation 3.10)."""
+    """A leader transferred its leadership on purpose (dissertation 3.10)."""
 
     peer: NodeId
 

@@ -66,10 +66,6 @@ class ElectionTimer:
         if self.deadline is not None:
             self.deadline = min(self.deadline, now + patience_s)
 
-    def set_deadline(self, deadline: float) -> None:
-        """Be due at this very moment (a leader's quorum check)."""
-        self.deadline = deadline
-
     def hurry_to(self, deadline: float) -> None:
         """Be due at this moment, if not earlier anyway."""
         if self.deadline is None or deadline < self.deadline:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 import attrs
 
-from ..core.reasons import Reason
+from ..core.raft import Raft
+from ..core.reasons import Reason, Started
 from ..core.types import Configuration, LogIndex, NodeId, Role, Term
 
 
@@ -66,3 +67,61 @@ class Status:
     def configuration_index(self) -> LogIndex:
         """Where `configuration` stands in the log; 0 for the bootstrap configuration."""
         return self.configuration.index
+
+
+def status_of(raft: Raft, links: Mapping[NodeId, bool]) -> Status:
+    """What a member is now.
+
+    Args:
+        raft: its core.
+        links: which peers its outgoing connections reach; those of non-members are left out.
+    """
+    members = raft.configuration.members
+    return Status(
+        node_id=raft.node_id,
+        role=raft.role,
+        term=raft.term,
+        leader_id=raft.leader_id,
+        last_index=raft.log.last_index,
+        commit_index=raft.log.commit_index,
+        applied_index=raft.log.applied_index,
+        configuration=raft.configuration,
+        progress=_progress(raft),
+        last_role_change=raft.last_reason,
+        links={peer: is_up for peer, is_up in links.items() if peer in members},
+        is_removed=raft.removed_index is not None,
+        change=_change(raft),
+    )
+
+
+def status_before_start(node_id: NodeId, role: Role, configuration: Configuration) -> Status:
+    """Of a node whose storage is not open yet, or never was."""
+    return Status(
+        node_id=node_id,
+        role=role,
+        term=0,
+        leader_id=None,
+        last_index=0,
+        commit_index=0,
+        applied_index=0,
+        configuration=configuration,
+        progress={},
+        last_role_change=Started(),
+    )
+
+
+def _change(raft: Raft) -> ChangeProgress | None:
+    change = None if raft.leadership is None else raft.leadership.change
+    if change is None:
+        return None
+    behind = (node for node, catch_up in change.joining.items() if not catch_up.is_done)
+    return ChangeProgress(change.stage.value, change.goal.voters, tuple(behind))
+
+
+def _progress(raft: Raft) -> dict[NodeId, PeerProgress]:
+    if raft.leadership is None:
+        return {}
+    return {
+        peer: PeerProgress(progress.match_index, progress.next_index, progress.state.value)
+        for peer, progress in raft.leadership.progress.items()
+    }

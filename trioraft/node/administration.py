@@ -1,10 +1,10 @@
-"""Administration: handing over the leadership, and changing who is in the cluster.
+"""Administration: leadership transfer and reconfiguration, as a caller waits for them.
 
 Rules of this file:
 
 * The core carries a change out; here somebody waits for it. Every wait ends: with the outcome,
   with the leadership, or with the node.
-* Whoever stops waiting for a handing-over does not stop it; a change of members is given up as
+* Whoever stops waiting for a transfer does not stop it; a change of members is given up as
   long as no voter has changed.
 """
 
@@ -15,7 +15,6 @@ from typing import final
 
 import trio
 
-from ..core.change import MembershipChange, Stage
 from ..core.errors import (
     ConfigurationConflict,
     NodeDead,
@@ -24,10 +23,10 @@ from ..core.errors import (
     TransferFailed,
 )
 from ..core.leadership import Leadership
-from ..core.membership import AddLearner, Change, ChangeVoters
 from ..core.raft import Raft
+from ..core.reconfiguration import AddLearner, Change, ChangeVoters, MembershipChange, Stage
 from ..core.types import LogIndex, NodeId
-from .driver import Driver
+from .runner import NodeRunner
 
 LEAVING_PATIENCE = 3
 """How many (upper) election timeouts a leader that leaves gives its successors to take over."""
@@ -37,51 +36,51 @@ LEAVING_PATIENCE = 3
 class Administration:
     """What can be asked of a node beside commands and reads."""
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
+    def __init__(self, runner: NodeRunner) -> None:
+        self._runner = runner
 
     # -- handing over ----------------------------------------------------------------------
 
     async def transfer(self, to: NodeId | None, timeout_s: float | None) -> NodeId:
         """See `Node.transfer_leadership`."""
-        driver = self._driver
-        core = self._core("leadership was not handed over")
-        if core.leadership is not None and to == core.node_id:
+        runner = self._runner
+        raft = self._raft("leadership was not handed over")
+        if raft.leadership is not None and to == raft.node_id:
             await trio.lowlevel.checkpoint()
-            return core.node_id
-        patience_s = core.timing.election_timeout_s[1] if timeout_s is None else timeout_s
-        transfer = driver.hand_over(core, to, patience_s)
-        with trio.move_on_after(patience_s + core.timing.election_timeout_s[1]):
-            while not transfer.has_failed and core.leader_id in (None, core.node_id):
-                if driver.is_dead:
-                    raise NodeDead(f"node {driver.node_id!r} died while it handed over")
-                await driver.status_changed.park()
-        if core.leader_id is None:
+            return raft.node_id
+        patience_s = raft.timing.election_timeout_s[1] if timeout_s is None else timeout_s
+        transfer = runner.transfer(raft, to, patience_s)
+        with trio.move_on_after(patience_s + raft.timing.election_timeout_s[1]):
+            while not transfer.has_failed and raft.leader_id in (None, raft.node_id):
+                if runner.is_dead:
+                    raise NodeDead(f"node {runner.node_id!r} died while it handed over")
+                await runner.status_changed.park()
+        if raft.leader_id is None:
             raise TransferFailed(
-                f"node {core.node_id!r} leads no more, but nobody was heard to lead after "
+                f"node {raft.node_id!r} leads no more, but nobody was heard to lead after "
                 f"{transfer.target!r} was asked to take over: look at the others' status"
             )
-        if core.leader_id == core.node_id:
+        if raft.leader_id == raft.node_id:
             raise TransferFailed(
                 f"{transfer.target!r} did not take over within {patience_s:g} s: node "
-                f"{core.node_id!r} leads on; see whether {transfer.target!r} is up and how far "
+                f"{raft.node_id!r} leads on; see whether {transfer.target!r} is up and how far "
                 "behind it is in status.progress"
             )
-        return core.leader_id
+        return raft.leader_id
 
     async def hand_over_if_leading(self) -> None:
         """Before the node leaves: hand over, if it leads and there is somebody to. A successor that
         is busy for a moment is asked again: whoever waits for a command here gets its result."""
-        driver = self._driver
-        core = driver.core
-        if core is None:
+        runner = self._runner
+        raft = runner.raft
+        if raft is None:
             return
-        timeout_s = core.timing.election_timeout_s[1]
+        timeout_s = raft.timing.election_timeout_s[1]
         with trio.move_on_after(LEAVING_PATIENCE * timeout_s, shield=True):
-            while core.leadership is not None and not driver.is_dead:
-                if driver.is_handing_over:
-                    await driver.status_changed.park()
-                elif core.leadership.successor(core.configuration, trio.current_time()) is None:
+            while raft.leadership is not None and not runner.is_dead:
+                if runner.is_transferring:
+                    await runner.status_changed.park()
+                elif raft.leadership.successor(raft.configuration, trio.current_time()) is None:
                     return
                 else:
                     with contextlib.suppress(TransferFailed, NodeDead, NotLeader):
@@ -91,24 +90,24 @@ class Administration:
 
     async def change(self, change: Change, expected_index: LogIndex | None) -> LogIndex:
         """Carry out a change of the members; returns the index of the new configuration."""
-        core = self._core("the members were not changed")
+        raft = self._raft("the members were not changed")
         change = self._with_addresses(change)
-        leadership = await self._ready_to_change(core)
-        begun = self._driver.change_members(core, change, expected_index)
+        leadership = await self._ready_to_change(raft)
+        begun = self._runner.change_members(raft, change, expected_index)
         try:
-            while not begun.has_ended and core.leadership is leadership:
-                await self._driver.status_changed.park()
+            while not begun.has_ended and raft.leadership is leadership:
+                await self._runner.status_changed.park()
         except trio.Cancelled:
-            core.abandon_change(begun, trio.current_time())
+            raft.abandon_change(begun, trio.current_time())
             raise
         if begun.stage is not Stage.DONE:
-            raise self._lost(core, begun)
+            raise self._lost(raft, begun)
         return begun.goal.index
 
     def _with_addresses(self, change: Change) -> Change:
         """Where a node is reached that joins without an address may be known all the same: by
         the transport's own table, or because the node is connected to us."""
-        address_of = self._driver.address_of
+        address_of = self._runner.address_of
         match change:
             case AddLearner(node_id, None):
                 return AddLearner(node_id, address_of(node_id))
@@ -118,19 +117,19 @@ class Administration:
                 return ChangeVoters(voters, {**found, **told})
         return change
 
-    async def _ready_to_change(self, core: Raft) -> Leadership:
+    async def _ready_to_change(self, raft: Raft) -> Leadership:
         """Wait until an entry of this leader's own term is committed (hazard M1)."""
         while True:
-            self._core("the members were not changed")
-            leadership = core.leadership
+            self._raft("the members were not changed")
+            leadership = raft.leadership
             if leadership is None:
-                raise NotLeader(core.leader_id, self._driver.address_of(core.leader_id))
-            if core.log.term_at(core.log.commit_index) == core.term:
+                raise NotLeader(raft.leader_id, self._runner.address_of(raft.leader_id))
+            if raft.log.term_at(raft.log.commit_index) == raft.term:
                 return leadership
-            await self._driver.status_changed.park()
+            await self._runner.status_changed.park()
 
-    def _lost(self, core: Raft, begun: MembershipChange) -> OutcomeUnknown | ConfigurationConflict:
-        if begun.can_be_abandoned and not self._driver.is_dead:
+    def _lost(self, raft: Raft, begun: MembershipChange) -> OutcomeUnknown | ConfigurationConflict:
+        if begun.can_be_abandoned and not self._runner.is_dead:
             return ConfigurationConflict(
                 f"leadership was lost while the change was {begun.stage.value}: no voter has "
                 "changed; ask the new leader"
@@ -140,8 +139,8 @@ class Administration:
             "or may not go through; look at the status of the new leader"
         )
 
-    def _core(self, what_did_not_happen: str) -> Raft:
-        core = self._driver.core
-        if core is None or self._driver.is_dead:
-            raise NodeDead(f"node {self._driver.node_id!r} is Dead; {what_did_not_happen}")
-        return core
+    def _raft(self, what_did_not_happen: str) -> Raft:
+        raft = self._runner.raft
+        if raft is None or self._runner.is_dead:
+            raise NodeDead(f"node {self._runner.node_id!r} is Dead; {what_did_not_happen}")
+        return raft

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Iterable
 
 from ..core.errors import ConfigError
-from ..core.membership import ID_BYTES_MAX
+from ..core.reconfiguration import ID_BYTES_MAX
 from ..core.types import Address, Configuration, NodeId
 from ..transport.base import Transport
 

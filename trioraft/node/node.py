@@ -2,7 +2,8 @@
 
 Rules of this file:
 
-* `open_node` owns two nurseries, one inside the other. The inner one (`Driver.run`) is the node's
+* `open_node` owns two nurseries, one inside the other. The inner one (`NodeRunner.run`) is the
+  node's
   life: when the node is Dead it is gone, with everything in it. The outer one (`running_beside`)
   lets `kill` end the node without cancelling the code of whoever opened it, and lets a node that
   fails end that code loudly.
@@ -20,21 +21,21 @@ from typing import Any, final
 
 import trio
 
-from ..core import reasons
 from ..core.config import Limits, Timing
 from ..core.errors import (
     ConfigError,
     NodeDead,
     NotLeader,
+    Overloaded,
     ProposalDropped,
     RaftError,
 )
-from ..core.membership import AddLearner, Change, ChangeVoters, Remove
-from ..core.raft import Raft
+from ..core.reconfiguration import AddLearner, Change, ChangeVoters, Remove
 from ..core.types import Address, Configuration, LogIndex, NodeId, Recovered, Role
 from ..logs.loggers import EventLogger, TraceLogger
+from ..member.member import Member
 from ..member.state_machine import StateMachine
-from ..member.status import ChangeProgress, PeerProgress, Status
+from ..member.status import Status, status_before_start, status_of
 from ..storage.base import Storage
 from ..tasks.background import running_beside
 from ..transport.base import Transport
@@ -47,9 +48,9 @@ from .arguments import (
     checked_address,
     checked_ids,
 )
-from .driver import Driver
 from .event_stream import EventStream
-from .proposals import Proposal
+from .proposal import Proposal
+from .runner import NodeRunner
 
 
 @final
@@ -57,9 +58,9 @@ class Node:
     """One member of a cluster, as its process sees it. Made by `open_node`."""
 
     def __init__(
-        self, driver: Driver, administration: Administration, configuration: Configuration
+        self, runner: NodeRunner, administration: Administration, configuration: Configuration
     ) -> None:
-        self._driver = driver
+        self._runner = runner
         self._administration = administration
         self._configuration = configuration
 
@@ -70,41 +71,16 @@ class Node:
     @property
     def id(self) -> NodeId:
         """This node's name."""
-        return self._driver.node_id
+        return self._runner.node_id
 
     @property
     def status(self) -> Status:
         """What the node is at this moment; also of a node that is Dead."""
-        driver, core = self._driver, self._driver.core
-        if core is None:
-            return Status(
-                self.id,
-                Role.DEAD if driver.is_dead else Role.FOLLOWER,
-                term=0,
-                leader_id=None,
-                last_index=0,
-                commit_index=0,
-                applied_index=0,
-                configuration=self._configuration,
-                progress={},
-                last_role_change=reasons.Started(),
-            )
-        members = core.configuration.members
-        return Status(
-            node_id=self.id,
-            role=core.role,
-            term=core.term,
-            leader_id=core.leader_id,
-            last_index=core.log.last_index,
-            commit_index=core.log.commit_index,
-            applied_index=core.log.applied_index,
-            configuration=core.configuration,
-            progress=_progress(core),
-            last_role_change=core.last_reason,
-            links={peer: up for peer, up in driver.links.items() if peer in members},
-            is_removed=core.removed_index is not None,
-            change=_change(core),
-        )
+        raft = self._runner.raft
+        if raft is None:
+            role = Role.DEAD if self._runner.is_dead else Role.FOLLOWER
+            return status_before_start(self.id, role, self._configuration)
+        return status_of(raft, self._runner.links)
 
     async def propose(self, data: bytes) -> Any:
         """Have the cluster agree on a command, apply it, and return its result.
@@ -129,22 +105,22 @@ class Node:
         Cancelling the wait does not undo the command: it may still be applied.
         """
         check_is_bytes(data)
-        driver = self._driver
-        while driver.is_handing_over:
-            await driver.status_changed.park()
-        core = self._check(data)
-        room = driver.proposals.room
-        if not room.take(len(data)):
-            while not await room.wait(len(data)):
+        runner = self._runner
+        while runner.is_transferring:
+            await runner.status_changed.park()
+        member = self._check(data)
+        budget = runner.budget
+        if not budget.take(len(data)):
+            while not await budget.wait(len(data)):
                 self._check(data)  # turned away: it says why
             try:
-                while driver.is_handing_over:
-                    await driver.status_changed.park()
-                core = self._check(data)
+                while runner.is_transferring:
+                    await runner.status_changed.park()
+                member = self._check(data)
             except (RaftError, trio.Cancelled):
-                room.give_back(len(data))
+                budget.give_back(len(data))
                 raise
-        return await driver.propose(core, data).result()
+        return await runner.propose(member, data).result()
 
     def submit(self, data: bytes) -> Proposal:
         """Put a command into the leader's log without waiting: for pipelines.
@@ -161,15 +137,21 @@ class Node:
             NotLeader, NodeDead, ConfigError: as `propose`.
         """
         check_is_bytes(data)
-        core = self._check(data)
-        driver = self._driver
-        if driver.is_handing_over:
+        member = self._check(data)
+        runner = self._runner
+        if runner.is_transferring:
             raise ProposalDropped(
-                f"node {self.id!r} hands its leadership over: the command was not taken; propose "
+                f"node {self.id!r} transfers its leadership: the command was not taken; propose "
                 "it to the new leader, or wait with await node.propose()"
             )
-        driver.proposals.take_room(len(data))
-        return driver.propose(core, data)
+        budget = runner.budget
+        if not budget.take(len(data)):
+            raise Overloaded(
+                f"commands that wait to be applied take {budget.taken_bytes} bytes; with "
+                f"{len(data)} more they would exceed Limits.proposals_bytes_max "
+                f"({budget.bytes_max}): slow down, or await node.propose()"
+            )
+        return runner.propose(member, data)
 
     async def read_barrier(self, *, lease: bool = False) -> LogIndex:
         """Wait until everything that was committed before this call is applied here.
@@ -191,12 +173,12 @@ class Node:
 
         Cancelling the wait disturbs nobody.
         """
-        if lease and self._driver.timing.lease_s is None:
+        if lease and self._runner.timing.lease_s is None:
             raise ConfigError(
                 "lease=True needs Timing(lease_clock_drift_max=…, fast_failover=False): say how "
                 "far clocks may part, or read without a lease"
             )
-        return await self._driver.read_barrier(lease=lease)
+        return await self._runner.read_barrier(lease=lease)
 
     async def transfer_leadership(
         self, to: NodeId | None = None, *, timeout_s: float | None = None
@@ -322,9 +304,9 @@ class Node:
             if predicate(status):
                 await trio.lowlevel.checkpoint_if_cancelled()
                 return status
-            if self._driver.is_dead:
+            if self._runner.is_dead:
                 raise NodeDead(f"node {self.id!r} is Dead; what was waited for will not happen")
-            await self._driver.status_changed.park()
+            await self._runner.status_changed.park()
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[EventStream]:
@@ -333,13 +315,13 @@ class Node:
         The stream holds up to `Limits.event_stream_max` unread events; further ones are dropped
         and counted in `stream.dropped`. It ends when the node is Dead.
         """
-        if self._driver.is_dead:
+        if self._runner.is_dead:
             raise NodeDead(f"node {self.id!r} is Dead; there is nothing to watch")
-        stream = self._driver.watch()
+        stream = self._runner.watch()
         try:
             yield stream
         finally:
-            self._driver.unwatch(stream)
+            self._runner.unwatch(stream)
 
     async def take_snapshot(self) -> LogIndex:
         """Have a snapshot of this node's state machine taken now, whatever the thresholds say.
@@ -353,11 +335,7 @@ class Node:
 
         Cancelling the wait does not stop the snapshot.
         """
-        if not self._driver.is_dead:
-            index = await self._driver.take_snapshot()
-        if self._driver.is_dead:
-            raise NodeDead(f"node {self.id!r} is Dead; no snapshot was taken")
-        return index
+        return await self._runner.take_snapshot()
 
     def kill(self) -> None:
         """Become Dead, now. Everything the node owns is cancelled; nothing sleeps out a tick.
@@ -366,33 +344,32 @@ class Node:
         goes on. Idempotent. What was acknowledged stays in the storage. A write that has begun is
         waited for, in the background: half a write is nobody's friend.
         """
-        self._driver.kill("killed")
+        self._runner.kill("killed")
 
     def expected_tasks(self) -> frozenset[str]:
         """Names of the tasks that the node's present role owns (its connections' apart)."""
-        return self._driver.expected_tasks()
+        return self._runner.expected_tasks()
 
-    def _check(self, data: bytes) -> Raft:
-        """The core, if it leads and the command can be taken at all."""
-        driver = self._driver
-        core = self._check_leads()
-        if len(data) > driver.limits.command_bytes_max:
+    def _check(self, data: bytes) -> Member:
+        """The member, if it leads and the command can be taken at all."""
+        member = self._check_leads()
+        bytes_max = self._runner.limits.command_bytes_max
+        if len(data) > bytes_max:
             raise ConfigError(
                 f"a command of {len(data)} bytes exceeds Limits.command_bytes_max "
-                f"({driver.limits.command_bytes_max}): split it, or raise the limit on every node"
+                f"({bytes_max}): split it, or raise the limit on every node"
             )
-        return core
+        return member
 
-    def _check_leads(self) -> Raft:
-        core = self._driver.core
-        if core is None or core.leadership is None:
-            raise self._why_not(core)
-        return core
-
-    def _why_not(self, core: Raft | None) -> NodeDead | NotLeader:
-        if core is None or self._driver.is_dead:
-            return NodeDead(f"node {self.id!r} is Dead; the command was not taken")
-        return NotLeader(core.leader_id, self._driver.address_of(core.leader_id))
+    def _check_leads(self) -> Member:
+        runner = self._runner
+        member = runner.member
+        if member is None or runner.is_dead:
+            raise NodeDead(f"node {self.id!r} is Dead; the command was not taken")
+        raft = member.raft
+        if raft.leadership is None:
+            raise NotLeader(raft.leader_id, runner.address_of(raft.leader_id))
+        return member
 
 
 @asynccontextmanager
@@ -438,7 +415,7 @@ async def open_node(
     check_id("cluster_id", cluster_id)
     check_machine(machine)
     configuration = bootstrap_configuration(node_id, voters, transport)
-    driver = Driver(
+    runner = NodeRunner(
         node_id,
         cluster_id=cluster_id,
         timing=timing or Timing(),
@@ -449,25 +426,8 @@ async def open_node(
         transport=transport,
         logger=TraceLogger(logger, node_id),
     )
-    administration = Administration(driver)
-    service = partial(driver.run, Recovered(configuration=configuration))
-    stop, goodbye = partial(driver.kill, "left"), administration.hand_over_if_leading
-    async with running_beside(service, stop=stop, say_goodbye=goodbye, name=driver.name):
-        yield Node(driver, administration, configuration)
-
-
-def _change(core: Raft) -> ChangeProgress | None:
-    change = None if core.leadership is None else core.leadership.change
-    if change is None:
-        return None
-    behind = (node for node, catch_up in change.joining.items() if not catch_up.is_done)
-    return ChangeProgress(change.stage.value, change.goal.voters, tuple(behind))
-
-
-def _progress(core: Raft) -> dict[NodeId, PeerProgress]:
-    if core.leadership is None:
-        return {}
-    return {
-        peer: PeerProgress(progress.match_index, progress.next_index, progress.state.value)
-        for peer, progress in core.leadership.progress.items()
-    }
+    administration = Administration(runner)
+    service = partial(runner.run, Recovered(configuration=configuration))
+    stop, goodbye = partial(runner.kill, "left"), administration.hand_over_if_leading
+    async with running_beside(service, stop=stop, say_goodbye=goodbye, name=runner.name):
+        yield Node(runner, administration, configuration)

@@ -20,7 +20,7 @@ from typing import Any, final
 import trio
 
 from ..core.errors import BadMessage, ConfigError, NotLeader, Overloaded, RaftError
-from ..node.proposals import Proposal
+from ..node.proposal import Proposal
 from ..rpc.errors import ServerLeaving
 from ..rpc.failures import failure_of
 from ..rpc.protocol import (

@@ -33,6 +33,7 @@ from ..core.types import (
     NodeId,
     Term,
 )
+from ..member.member import Member
 from .disk import Disk
 
 
@@ -50,7 +51,9 @@ class Checks(ClusterInvariants):
         self._disks = disks
         self._executed: dict[int, LogIndex] = {}
         self._states: dict[LogIndex, int] = {}
-        self._promised: dict[NodeId, HardState] = {}
+        self._settled: dict[int, object] = {}
+        self._dropped: set[tuple[LogIndex, Term]] = set()
+        self._outcomes: dict[NodeId, list[tuple[tuple[LogIndex, Term], bool]]] = {}
         self._marks: dict[NodeId, tuple[object, ...]] = {}
         self._configurations: dict[NodeId, Configuration] = {}
         self._led: dict[NodeId, tuple[Term, LogIndex]] = {}
@@ -81,6 +84,7 @@ class Checks(ClusterInvariants):
             return  # nothing that any of these rules speaks of has changed
         self._marks[raft.node_id] = mark
         super().observe(raft)
+        self._check_outcomes(raft)
         self._check_term_has_begun(raft)
         self._check_stable_is_durable(raft)
         self._check_configuration(raft)
@@ -271,6 +275,7 @@ class Checks(ClusterInvariants):
         """A new life: what was durable is what it begins with."""
         super().on_restart(node_id)
         self._marks.pop(node_id, None)
+        self._outcomes.pop(node_id, None)
         self._led.pop(node_id, None)
         self._configurations.pop(node_id, None)
         self._placed.pop(node_id, None)
@@ -298,6 +303,10 @@ class Checks(ClusterInvariants):
 
     def on_apply(self, node_id: NodeId, entry: Entry) -> None:
         """This entry is about to be applied: it is durable there, and committed everywhere."""
+        if (entry.index, entry.term) in self._dropped:
+            raise InvariantViolation(
+                f"{node_id!r} applies {entry}; its proposer was told that it is dropped (hazard X3)"
+            )
         if not self._disks[node_id].holds(entry.index, entry.term):
             raise InvariantViolation(f"{node_id!r} applies {entry}, which is not durable there")
         committed = self.committed.get(entry.index)
@@ -323,10 +332,52 @@ class Checks(ClusterInvariants):
                 f"{node_id!r} has another state at {index} than others (state-machine safety)"
             )
 
-    def on_read(self, node_id: NodeId, index: LogIndex, committed_when_asked: LogIndex) -> None:
-        """A read barrier was answered: all that was committed when it was asked is in it."""
-        if index < committed_when_asked:
+    def on_read(
+        self,
+        node_id: NodeId,
+        index: LogIndex | None,
+        applied_index: LogIndex,
+        committed_when_asked: LogIndex,
+    ) -> None:
+        """A read barrier was answered: all that was committed when it was asked is applied here."""
+        if index is None or not committed_when_asked <= index <= applied_index:
             raise InvariantViolation(
-                f"{node_id!r} reads at {index}; when it was asked, {committed_when_asked} was "
-                "committed: a stale read"
+                f"{node_id!r} reads at {index}, with {applied_index} applied; when it was asked, "
+                f"{committed_when_asked} was committed: a stale read"
+            )
+
+    def on_outcome(
+        self, node_id: NodeId, proposal: object, place: tuple[LogIndex, Term], was_applied: bool
+    ) -> None:
+        """A caller learns that its command was applied, or dropped: once, and it is true (hazards
+        X3, X4). What is committed is seen after the event that this is part of."""
+        if id(proposal) in self._settled:
+            raise InvariantViolation(f"{node_id!r} gives the proposal at {place} two outcomes")
+        self._settled[id(proposal)] = proposal
+        self._outcomes.setdefault(node_id, []).append((place, was_applied))
+
+    def _check_outcomes(self, raft: Raft) -> None:
+        for (index, term), was_applied in self._outcomes.pop(raft.node_id, ()):
+            committed = self.committed.get(index)
+            if not was_applied:
+                self._dropped.add((index, term))
+            if was_applied != (committed is not None and committed.term == term):
+                raise InvariantViolation(
+                    f"{raft.node_id!r} says that the proposal at {index} of term {term} is "
+                    f"{'applied' if was_applied else 'dropped'}; committed there is {committed}"
+                )
+
+    def check_waiting(self, member: Member) -> None:
+        """Nobody waits for what is applied already, or for what its member cannot commit any more
+        (hazard X3)."""
+        waiting = member.outcomes.waiting
+        if not waiting:
+            return
+        log, oldest = member.raft.log, next(iter(waiting))
+        is_late = oldest <= member.applies.applied_index
+        if is_late or (member.leading_term is None and max(waiting) > log.commit_index):
+            raise InvariantViolation(
+                f"{member.raft.node_id!r} ({member.raft.role.value}) has applied "
+                f"{member.applies.applied_index} and knows {log.commit_index} to be committed, and "
+                f"the proposals at {list(waiting)} have no outcome (hazard X3)"
             )

@@ -26,7 +26,7 @@ from .machine import CAS, GET, PUT, RegisterOperation, encode_operation
 from .network import LinkFault
 from .outcomes import ClientCall
 from .recording import RunRecording
-from .server import Reply, Request
+from .request import Reply, Request
 
 ROUND_S: Final = (0.0005, 0.003)
 """One way between a client and a node."""
@@ -45,7 +45,7 @@ class ClientPool:
     draw: Draw
     ask: Ask
     """Hand a request to a node, if it lives."""
-    weather: list[LinkFault] = attrs.field(factory=list)
+    link_faults: list[LinkFault] = attrs.field(factory=list)
     """Faults on the way between clients and nodes."""
     history: list[ClientCall] = attrs.field(factory=list)
     completed: int = 0
@@ -57,8 +57,8 @@ class ClientPool:
 
     def is_lost(self) -> bool:
         """Whether what is said now gets lost on the way."""
-        for weather in self.weather:
-            if weather.rng.random() < weather.level:
+        for fault in self.link_faults:
+            if fault.rng.random() < fault.level:
                 self.recording.count(Kind.CLIENT_LOSS)
                 return True
         return False
@@ -67,9 +67,9 @@ class ClientPool:
 class SimulatedClient:
     """One of them."""
 
-    def __init__(self, number: int, crowd: ClientPool, seed: int, nodes: Sequence[NodeId]) -> None:
+    def __init__(self, number: int, pool: ClientPool, seed: int, nodes: Sequence[NodeId]) -> None:
         self._number = number
-        self._crowd = crowd
+        self._pool = pool
         self._rng = random.Random(f"{seed} client {number}")
         self._nodes = tuple(nodes)
         self._target = self._rng.choice(self._nodes)
@@ -86,7 +86,7 @@ class SimulatedClient:
     def begin(self) -> None:
         """Open a session, and then go on asking for something."""
         identity = self._rng.randbytes(CLIENT_ID_BYTES)
-        self._open(Request(next(self._crowd.numbers), encode_open(identity), reply=self._on_reply))
+        self._open(Request(next(self._pool.numbers), encode_open(identity), reply=self._on_reply))
 
     def will(self, *operations: RegisterOperation) -> None:
         """Do these next, before anything else."""
@@ -109,8 +109,8 @@ class SimulatedClient:
             self._invoke(operation, barrier=barrier)
 
     def _choose(self) -> tuple[RegisterOperation, bool]:
-        rng, draw = self._rng, self._crowd.draw
-        number, key = next(self._crowd.numbers), rng.randrange(draw.keys)
+        rng, draw = self._rng, self._pool.draw
+        number, key = next(self._pool.numbers), rng.randrange(draw.keys)
         if rng.random() < draw.reads:
             return RegisterOperation(number, GET, key), rng.random() < draw.barrier_reads
         if rng.random() < 0.7:
@@ -120,16 +120,16 @@ class SimulatedClient:
         return RegisterOperation(number, CAS, key, argument=number, expected=expected), False
 
     def _invoke(self, operation: RegisterOperation, *, barrier: bool) -> None:
-        crowd = self._crowd
-        self._call = len(crowd.history)
-        crowd.history.append(
+        pool = self._pool
+        self._call = len(pool.history)
+        pool.history.append(
             ClientCall(
                 self._number,
                 operation.key,
                 operation.kind,
                 operation.argument,
                 operation.expected,
-                crowd.agenda.now,
+                pool.agenda.now,
             )
         )
         command = None
@@ -138,7 +138,7 @@ class SimulatedClient:
             command = encode_command(
                 self._session or 0, self._sequence, encode_operation(operation), self._sequence
             )
-        is_lease = barrier and self._rng.random() < crowd.draw.lease_reads
+        is_lease = barrier and self._rng.random() < pool.draw.lease_reads
         request = Request(operation.number, command, operation.key, is_lease, reply=self._on_reply)
         self._open(request)
 
@@ -149,13 +149,13 @@ class SimulatedClient:
         self._ask()
 
     def _ask(self) -> None:
-        request, crowd = self._request, self._crowd
+        request, pool = self._request, self._pool
         if request is None:
             return
         self._attempts += 1
-        crowd.agenda.after(crowd.draw.patience_s, self._lose_patience, self._attempts)
-        if not crowd.is_lost():
-            crowd.agenda.after(self._rng.uniform(*ROUND_S), crowd.ask, self._target, request)
+        pool.agenda.after(pool.draw.patience_s, self._lose_patience, self._attempts)
+        if not pool.is_lost():
+            pool.agenda.after(self._rng.uniform(*ROUND_S), pool.ask, self._target, request)
 
     def _lose_patience(self, attempt: int) -> None:
         if attempt == self._attempts and self._request is not None:
@@ -168,12 +168,12 @@ class SimulatedClient:
 
     def _on_reply(self, request: Request, reply: Reply) -> None:
         """The node answers: it takes a while, and may be lost."""
-        crowd = self._crowd
-        if not crowd.is_lost():
-            crowd.agenda.after(self._rng.uniform(*ROUND_S), self._hear, request, reply)
+        pool = self._pool
+        if not pool.is_lost():
+            pool.agenda.after(self._rng.uniform(*ROUND_S), self._hear, request, reply)
 
     def _hear(self, request: Request, reply: Reply) -> None:
-        current, crowd = self._request, self._crowd
+        current, pool = self._request, self._pool
         if current is None or request.operation != current.operation:
             return  # the answer to another attempt came first
         if reply.is_refused:
@@ -181,7 +181,7 @@ class SimulatedClient:
             is_known = reply.leader_id in self._nodes
             self._target = (reply.leader_id or "") if is_known else self._rng.choice(self._nodes)
             pause_s = 0.0 if is_known else REFUSED_PAUSE_S
-            crowd.agenda.after(pause_s, self._ask_again, self._attempts)
+            pool.agenda.after(pause_s, self._ask_again, self._attempts)
             return
         if isinstance(reply.result, SessionExpired):
             raise InvariantViolation(f"client {self._number}: {reply.result}")
@@ -192,13 +192,13 @@ class SimulatedClient:
             self._session = reply.result
         else:
             self._complete(reply.result)
-        crowd.agenda.after(self._rng.uniform(0.0, 2 * crowd.draw.think_s), self._next)
+        pool.agenda.after(self._rng.uniform(0.0, 2 * pool.draw.think_s), self._next)
 
     def _complete(self, result: int) -> None:
-        crowd, place = self._crowd, self._call
+        pool, place = self._pool, self._call
         if place is None:
             return
-        now = crowd.agenda.now
-        crowd.history[place] = attrs.evolve(crowd.history[place], completed_s=now, result=result)
-        crowd.completed += 1
-        crowd.recording.note("answer", self._number, result)
+        now = pool.agenda.now
+        pool.history[place] = attrs.evolve(pool.history[place], completed_s=now, result=result)
+        pool.completed += 1
+        pool.recording.note("answer", self._number, result)

@@ -21,8 +21,8 @@ import attrs
 import msgspec
 
 from ..core.errors import CorruptStorage
-from ..core.membership import configuration_of
 from ..core.ready import SnapshotChunk, Write
+from ..core.reconfiguration import configuration_of
 from ..core.types import (
     Configuration,
     Entry,

@@ -19,8 +19,8 @@ from ..core.errors import (
     NotLeader,
     TransferFailed,
 )
-from ..core.membership import AddLearner, Change, ChangeVoters, Remove
 from ..core.raft import Raft
+from ..core.reconfiguration import AddLearner, Change, ChangeVoters, Remove
 from ..core.types import NodeId
 from .agenda import Agenda
 from .clients import ClientPool
@@ -44,25 +44,25 @@ class FaultInjection:
     def __init__(
         self,
         processes: Mapping[NodeId, Process],
-        crowd: ClientPool,
+        pool: ClientPool,
         network: SimulatedNetwork,
         agenda: Agenda,
         recording: RunRecording,
         draw: Draw,
     ) -> None:
         self._processes = processes
-        self._crowd = crowd
+        self._pool = pool
         self._network = network
         self._agenda = agenda
         self._recording = recording
         self._draw = draw
         self._is_over = False
-        weather = self._begin_weather
+        begin = self._begin_link_fault
         self._table: Final[Mapping[Kind, Callable[[Fault], None]]] = {
-            Kind.DROP: weather,
-            Kind.DELAY: weather,
-            Kind.DUPLICATE: weather,
-            Kind.REORDER: weather,
+            Kind.DROP: begin,
+            Kind.DELAY: begin,
+            Kind.DUPLICATE: begin,
+            Kind.REORDER: begin,
             Kind.PARTITION: self._partition,
             Kind.ONE_WAY: self._one_way,
             Kind.BRIDGE: self._bridge,
@@ -131,13 +131,13 @@ class FaultInjection:
 
     # -- the network -----------------------------------------------------------------------
 
-    def _begin_weather(self, fault: Fault) -> None:
+    def _begin_link_fault(self, fault: Fault) -> None:
         victim = fault.victim
         if victim == LEADER:
             victim = self._victim(fault).node_id
-        weather = LinkFault(fault.kind, fault.level, victim, fault.rng())
-        self._network.weather.append(weather)
-        self._then(fault.lasts_s, self._network.weather.remove, weather)
+        link_fault = LinkFault(fault.kind, fault.level, victim, fault.rng())
+        self._network.link_faults.append(link_fault)
+        self._then(fault.lasts_s, self._network.link_faults.remove, link_fault)
 
     def _cut(self, fault: Fault, pairs: list[Pair]) -> None:
         if not pairs:
@@ -248,13 +248,13 @@ class FaultInjection:
     def _slow_disk(self, fault: Fault) -> None:
         process = self._victim(fault)
         self._count(fault.kind)
-        process.slow_down(fault.level)
-        self._then(fault.lasts_s, process.slow_down, 0.0)
+        process.slow_s = fault.level
+        self._then(fault.lasts_s, setattr, process, "slow_s", 0.0)
 
     def _fill_disk(self, fault: Fault) -> None:
         process = self._victim(fault)
         process.disk.is_full = True
-        self._then(fault.lasts_s, process.make_room)
+        self._then(fault.lasts_s, setattr, process.disk, "is_full", False)
 
     def _break_sync(self, fault: Fault) -> None:
         process = self._living(fault)
@@ -294,9 +294,9 @@ class FaultInjection:
         self._victim(fault).jump_clock(fault.level)
 
     def _lose_clients(self, fault: Fault) -> None:
-        weather = LinkFault(fault.kind, fault.level, EVERYONE, fault.rng())
-        self._crowd.weather.append(weather)
-        self._then(fault.lasts_s, self._crowd.weather.remove, weather)
+        link_fault = LinkFault(fault.kind, fault.level, EVERYONE, fault.rng())
+        self._pool.link_faults.append(link_fault)
+        self._then(fault.lasts_s, self._pool.link_faults.remove, link_fault)
 
     # -- what operators do -----------------------------------------------------------------
 
@@ -304,7 +304,7 @@ class FaultInjection:
         process = self._awake(fault)
         if process is not None:
             self._count(fault.kind)
-            process.ask(lambda core, now: process.take_snapshot())
+            process.take_snapshot()
 
     def _transfer(self, fault: Fault) -> None:
         process, rng = self._awake(fault), fault.rng()

@@ -95,6 +95,6 @@ class Machine:
         """Sessions and registers."""
         return b"".join(self._sessions.snapshot())
 
-    def restore(self, content: bytes) -> None:
+    def restore(self, chunks: Iterable[bytes]) -> None:
         """As it was when the snapshot was made."""
-        self._sessions.restore([content])
+        self._sessions.restore(chunks)

@@ -1,10 +1,10 @@
-"""Network: links that delay, and whatever weather is over them.
+"""Network: links that delay, and what is wrong with them.
 
 Rules of this file:
 
 * Without faults a link keeps the order and loses nothing, as TCP does. What goes wrong is a cut
-  (how many faults hold a link cut is counted) or weather, which lasts from one moment to another.
-* Each link and each weather draws from its own chance: what happens on one changes no other.
+  (how many faults hold a link cut is counted) or a fault that lasts from one moment to another.
+* Each link and each fault draws from its own chance: what happens on one changes no other.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class SimulatedNetwork:
         self._recording = recording
         self._deliver = deliver
         self._delay_s, self._spread_s = delay_s[0], delay_s[1] - delay_s[0]
-        self.weather: list[LinkFault] = []
+        self.link_faults: list[LinkFault] = []
         ids = tuple(nodes)
         self._links = {
             (a, b): _Link(random.Random(f"{seed} link {a} {b}")) for a in ids for b in ids if a != b
@@ -83,7 +83,7 @@ class SimulatedNetwork:
             return
         now = self._agenda.now
         delay_s = self._delay_s + link.rng.random() * self._spread_s
-        if not self.weather:
+        if not self.link_faults:
             arrival_s = max(now + delay_s, link.last_arrival_s)
             link.last_arrival_s = arrival_s
             self._agenda.at(arrival_s, self._deliver, message)
@@ -93,24 +93,24 @@ class SimulatedNetwork:
     def _send_through(self, message: Message, link: _Link, pair: Pair, delay_s: float) -> None:
         now, count = self._agenda.now, self._recording.count
         is_ordered = True
-        for weather in self.weather:
-            if not weather.covers(pair):
+        for fault in self.link_faults:
+            if not fault.covers(pair):
                 continue
-            rng, level = weather.rng, weather.level
-            if weather.kind is Kind.DELAY:
+            rng, level = fault.rng, fault.level
+            if fault.kind is Kind.DELAY:
                 delay_s += rng.random() * level
                 count(Kind.DELAY)
             elif rng.random() >= level:
                 continue
-            elif weather.kind is Kind.DROP:
+            elif fault.kind is Kind.DROP:
                 count(Kind.DROP)
                 return
-            elif weather.kind is Kind.DUPLICATE:
+            elif fault.kind is Kind.DUPLICATE:
                 soon_s = delay_s * rng.uniform(0.5, GHOST_FACTOR_MAX)
                 ghost_s = soon_s if rng.random() < 0.5 else rng.uniform(0.0, GHOST_MAX_S)
                 self._agenda.at(now + ghost_s, self._deliver, message)
                 count(Kind.DUPLICATE)
-            elif weather.kind is Kind.REORDER:
+            elif fault.kind is Kind.REORDER:
                 delay_s *= rng.uniform(1.0, OVERTAKEN_FACTOR_MAX)
                 is_ordered = False
                 count(Kind.REORDER)

@@ -1,9 +1,7 @@
-"""Process: one node's program: a core, its disk and state machine, and how it lives and dies.
+"""Process: one node's program: a member, its disk and state machine, and how it lives and dies.
 
-Rules of this file:
-
-* The fields of a Ready are honoured in their order, one effect at a time, and a crash may come
-  before any of them. What a life had planned is void once it has ended.
+* It runs the very `Member` that a node runs, on a heap of events instead of under Trio. A crash may
+  come before any of its actions. What a life had planned is void once it has ended.
 * While a process is paused the world goes on, and what comes in waits. When it wakes it finds all
   of it at once, and its timers long due.
 * A process that cannot start (`CorruptStorage`) stays away: it never comes back as if new.
@@ -14,31 +12,52 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
-from ..core.errors import CorruptStorage, RaftError
+from ..core.errors import (
+    CorruptStorage,
+    DiskFull,
+    InvariantViolation,
+    NotLeader,
+    ProposalDropped,
+    RaftError,
+)
+from ..core.events import TraceEvent
 from ..core.messages import Message
 from ..core.raft import Raft
-from ..core.ready import ChunkRequest, Ready, SnapshotChunk
-from ..core.types import Configuration, Entry, LogIndex, NodeId, Role, SnapshotMeta
-from .applier import Applier
+from ..core.ready import ChunkRequest, SnapshotChunk, Write
+from ..core.types import Configuration, LogIndex, NodeId, Role, SnapshotMeta
+from ..member.actions import (
+    AdmitClients,
+    Apply,
+    Compact,
+    Install,
+    Runner,
+    SaveSnapshot,
+    StorageStep,
+)
+from ..member.member import Member
+from ..member.reads import ReadBatch
 from .clock import NodeClock
 from .disk import Disk, Fate
 from .faults import Kind
 from .machine import Machine
-from .server import Request, Server
+from .request import Asked, Reply, Request
 from .setting import Setting
-from .writer import Writer
 
 NEVER: Final = float("inf")
 LATE_S: Final = 1e-6
 """A timer fires a little late: an early one would do nothing, and be set again for ever."""
 READ_CHUNK_S: Final = 0.0005
-SENDING_PATIENCE: Final = 4
-"""So many times as many entries make a node take a snapshot while it sends one, as in
-`trioraft.node.applying`."""
 HINT_S: Final = 0.001
 """After about that long a peer notices that a connection closed."""
+ADMIT_S: Final = 0.0001
+"""How long a new leader lets its clients in: a turn of a scheduler."""
+RETRY_S: Final = 0.1
+"""How long a full disk is left alone."""
+READS_MAX: Final = 32
+"""Batches of reads that wait; beyond it the oldest is given up, as its callers would do."""
 
 
 class _Died(Exception):  # noqa: N818 - not an error: an end
@@ -55,7 +74,8 @@ class Process:
         self.rng = random.Random(f"{setting.seed} node {node_id}")
         rate = self.rng.uniform(*setting.draw.clock_rates)
         self.clock = NodeClock(self.rng.uniform(0.0, 1e6), rate)
-        self.core: Raft | None = None
+        self.member: Member | None = None
+        """None: it does not live."""
         self.life = 0
         self.is_paused = False
         self.is_refused = False
@@ -64,24 +84,34 @@ class Process:
         self.slow_s = 0.0
         """By how much its disk is slower than usual."""
         self.fuse: int | None = None
-        """So many effects from now it crashes."""
+        """So many actions from now it crashes."""
         self.crash_in_write: Fate | None = None
         """At the next write that is under way it crashes, and this becomes of it."""
         self._agenda = setting.agenda
         self._checks = setting.checks
         self._recording = setting.recording
-        self._is_acting = False
         self._wake_s = NEVER
         self._batch_s = setting.draw.batch_s
         self._inbox: list[Message] = []
         self._backlog: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self._readers: dict[ReadBatch, list[tuple[Request, LogIndex]]] = {}
 
     # -- life and death --------------------------------------------------------------------
 
     @property
+    def core(self) -> Raft | None:
+        """The core of its member."""
+        return None if self.member is None else self.member.raft
+
+    @property
     def is_up(self) -> bool:
         """Whether it lives, paused or not."""
-        return self.core is not None
+        return self.member is not None
+
+    @property
+    def applied_index(self) -> LogIndex:
+        """Where its state machine stands."""
+        return 0 if self.member is None else self.member.applies.applied_index
 
     @property
     def now(self) -> float:
@@ -107,37 +137,37 @@ class Process:
         if self.life > 1:
             self._checks.on_restart(self.node_id)
         draw = self.setting.draw
-        core = self.setting.make_core(
-            self.node_id,
-            recovered,
-            draw.timing,
-            draw.limits,
-            self.rng,
-            tracing=self._recording.traced,
+        traced = self._recording.traced
+        raft = self.setting.make_core(
+            self.node_id, recovered, draw.timing, draw.limits, self.rng, tracing=traced
         )
-        self._checks.check_recovered(core, before, last_index)
-        self.writer = Writer(self.disk, self, self._agenda, self.rng, draw.disk_s)
-        self.writer.extra_s = self.slow_s
-        machine = Machine(self._checks.on_executed, sessions_max=self.setting.sessions_max)
-        self.applier = Applier(machine, self.disk, self, draw.apply_s)
+        self._checks.check_recovered(raft, before, last_index)
+        self.machine = Machine(self._checks.on_executed, sessions_max=self.setting.sessions_max)
         if recovered.snapshot is not None:
-            self.applier.restore_first(recovered.snapshot)
-        self.server = Server(self.node_id, self._checks)
-        self._is_saving = False
-        self.core = core
-        self._input(core.start, self.now)
+            self._restore(recovered.snapshot)
+        runner = Runner(
+            send=self._send,
+            store=self._store,
+            apply=self._apply,
+            save_snapshot=self._save_snapshot,
+            read_chunk=self._read_chunk,
+            admit_clients=self._admit_clients,
+            tell=self._tell,
+        )
+        self.member = Member(raft, self.machine, draw.limits, runner)
+        self._input(self.member.start, self.now)
 
     def crash(self, fate: Fate, cause: str) -> None:
         """End here and now; whatever was not durable is gone, or not."""
-        if self.core is None:
+        if self.member is None:
             return
-        self.core = None
+        self.member = None
         self.is_paused = False
         self.fuse = self.crash_in_write = None
-        self._is_acting = False
         self._wake_s = NEVER
         self._backlog.clear()
         self._inbox.clear()
+        self._readers.clear()
         left = self.disk.crash(fate, self.rng)
         if left is Fate.LOST:
             self._recording.count(Kind.UNSYNCED_LOST)
@@ -149,7 +179,7 @@ class Process:
 
     def pause(self) -> None:
         """Stand still: a frozen machine, a long collection of garbage."""
-        if self.core is not None:
+        if self.is_up:
             self.is_paused = True
             self._recording.remark(f"{self.node_id} is paused")
 
@@ -167,34 +197,40 @@ class Process:
     ) -> None:
         if timers_first:
             self._on_time()
-        self._is_acting = True  # it looks at what the core wants when all is handed over
-        try:
-            for action, arguments in backlog:
-                action(*arguments)
-        finally:
-            self._is_acting = False
+            self._running().run(self.now)
+        for action, arguments in backlog:
+            action(*arguments)
         if not timers_first:
             self._on_time()
 
     # -- inputs ----------------------------------------------------------------------------
 
     def _input(self, action: Callable[..., None], *arguments: Any) -> None:
-        """Whatever comes in; then what the core wants done, and the checks."""
-        if self.core is None:
+        """Whatever comes in; then what the member wants done, and the checks."""
+        if self.member is None:
             return
         if self.is_paused:
             self._backlog.append((action, arguments))
             return
         try:
             action(*arguments)
-            self._act()
+            member = self._running()
+            member.run(self.now)
         except _Died as death:
-            fate, cause = death.args
-            self.crash(fate, cause)
+            self.crash(*death.args)
+            return
+        self._checks.observe(member.raft)
+        self._checks.check_waiting(member)
+        self._arm(member)
+
+    def _running(self) -> Member:
+        if self.member is None:
+            raise _Died(Fate.SURVIVES, "dead")
+        return self.member
 
     def receive(self, message: Message) -> None:
         """A message arrives."""
-        if self.core is not None:
+        if self.member is not None:
             self._recording.delivered += 1
             self._recording.note("message", message)
             if not self._batch_s:
@@ -205,35 +241,25 @@ class Process:
                 self.later(self._batch_s, self._step_all)
 
     def _step(self, message: Message) -> None:
-        self._running().step(message, self.now)
+        self._running().receive(message, self.now)
 
     def _step_all(self) -> None:
-        """What arrived meanwhile, as one batch: the core is asked what to do once."""
+        """What arrived meanwhile, as one batch: the member is run once."""
         inbox, self._inbox = self._inbox, []
         for message in inbox:
             self._step(message)
 
     def lose_peer(self, peer: NodeId) -> None:
         """A connection with this peer closed."""
-        self._input(self._lose_peer, peer)
-
-    def _lose_peer(self, peer: NodeId) -> None:
-        self._running().on_peer_lost(peer, self.now)
+        self._input(lambda: self._running().on_peer_lost(peer, self.now))
 
     def ask(self, action: Callable[[Raft, float], None]) -> None:
         """An operator asks the core for something."""
-        self._input(self._ask, action)
+        self._input(lambda: action(self._running().raft, self.now))
 
-    def _ask(self, action: Callable[[Raft, float], None]) -> None:
-        action(self._running(), self.now)
-
-    def take(self, request: Request) -> None:
-        """A client asks for something."""
-        self._input(self._take, request)
-
-    def _take(self, request: Request) -> None:
-        self._recording.note("request", self.node_id, request.operation)
-        self.server.take(request, self._running(), self.now)
+    def take_snapshot(self) -> None:
+        """An operator wants a snapshot now."""
+        self._input(lambda: self._running().want_snapshot(_WantsSnapshot()))
 
     def later(self, delay_s: float, action: Callable[[], None]) -> None:
         """An input of this very life, after so long."""
@@ -243,6 +269,43 @@ class Process:
         if life == self.life:
             self._input(action)
 
+    # -- clients ---------------------------------------------------------------------------
+
+    def take(self, request: Request) -> None:
+        """A client asks for something."""
+        self._input(self._take, request)
+
+    def _take(self, request: Request) -> None:
+        self._recording.note("request", self.node_id, request.operation)
+        member = self._running()
+        if request.command is None:
+            self._read(member, request)
+            return
+        try:
+            member.propose(request.command, Asked(self.node_id, request, self._checks), self.now)
+        except NotLeader as error:
+            request.reply(request, Reply(is_refused=True, leader_id=error.leader_id))
+        except ProposalDropped:
+            request.reply(request, Reply(is_refused=True))
+
+    def _read(self, member: Member, request: Request) -> None:
+        batch = member.reads.join(lease=request.lease)
+        if batch not in self._readers:
+            self._readers[batch] = []
+            batch.wake = partial(self._answer, batch)
+        self._readers[batch].append((request, self._checks.commit_index))
+        if len(self._readers) > READS_MAX:
+            oldest = next(iter(self._readers))
+            del self._readers[oldest]
+            member.leave_reads(oldest)
+
+    def _answer(self, batch: ReadBatch) -> None:
+        for request, committed in self._readers.pop(batch, ()):
+            self._checks.on_read(self.node_id, batch.index, self.applied_index, committed)
+            request.reply(request, Reply(self.machine.registers.get(request.key)))
+
+    # -- timers ----------------------------------------------------------------------------
+
     def _wake(self, life: int, when_s: float) -> None:
         if life == self.life and when_s == self._wake_s:
             self._wake_s = NEVER
@@ -250,34 +313,12 @@ class Process:
             self._input(self._on_time)
 
     def _on_time(self) -> None:
-        core, now = self._running(), self.now
-        core.on_timeout(now)
-        core.on_heartbeat_due(now)
+        member, now = self._running(), self.now
+        member.on_timeout(now)
+        member.on_heartbeat_due(now)
 
-    def _running(self) -> Raft:
-        if self.core is None:
-            raise _Died(Fate.SURVIVES, "dead")
-        return self.core
-
-    # -- inputs to effects -----------------------------------------------------------------
-
-    def _act(self) -> None:
-        if self._is_acting:
-            return
-        core = self._running()
-        self._is_acting = True
-        try:
-            while (ready := core.ready()) is not None:
-                self._carry_out(ready)
-        finally:
-            self._is_acting = False
-        self._checks.observe(core)
-        self._arm(core)
-
-    # -- timers ----------------------------------------------------------------------------
-
-    def _arm(self, core: Raft) -> None:
-        due, beat = core.deadline, core.heartbeat_deadline
+    def _arm(self, member: Member) -> None:
+        due, beat = member.raft.deadline, member.raft.heartbeat_deadline
         if due is None or (beat is not None and beat < due):
             due = beat
         if due is None:
@@ -297,148 +338,125 @@ class Process:
         self.clock.jump(by_s, self._agenda.now)
         self._clock_changed()
 
-    def slow_down(self, by_s: float) -> None:
-        """Its disk takes so much longer; 0: as ever."""
-        self.slow_s = by_s
-        if self.core is not None:
-            self.writer.extra_s = by_s
-
-    def make_room(self) -> None:
-        """Its disk is not full any more."""
-        self.disk.is_full = False
-
     def _clock_changed(self) -> None:
         """Timers are due at another moment than was thought."""
-        if self.core is not None and not self.is_paused:
+        if self.member is not None and not self.is_paused:
             self._wake_s = NEVER
-            self._arm(self.core)
+            self._arm(self.member)
 
-    def _carry_out(self, ready: Ready) -> None:
-        for event in ready.events:
-            self._recording.event(self.node_id, event)
-        if ready.awaits_persist:
-            self.effect()
-            self.writer.put(ready)
-        for message in ready.messages:
-            self._send(message)
-        for request in ready.chunk_requests:
-            self.effect()
-            self._agenda.after(
-                READ_CHUNK_S, self._come_back, self.life, lambda r=request: self._read_chunk(r)
-            )
-        if ready.committed:
-            self.effect()
-            self.applier.put(ready.committed)
-        if ready.reads:
-            self.server.on_ready(ready, self.applier)
+    # -- actions ---------------------------------------------------------------------------
 
-    def _send(self, message: Message) -> None:
-        self.effect()
-        self._checks.on_sent(message)
-        self.setting.network.send(message)
-
-    def effect(self) -> None:
+    def _may_crash(self) -> None:
         """Something is about to be done: a crash may come first."""
         if self.fuse is not None:
             self.fuse -= 1
             if self.fuse < 0:
                 self._recording.count(Kind.CRASH_MID_READY)
-                raise _Died(self.rng.choice(list(Fate)), "between two effects")
+                raise _Died(self.rng.choice(list(Fate)), "between two actions")
 
-    # -- the disk --------------------------------------------------------------------------
+    def _tell(self, event: TraceEvent) -> None:
+        self._recording.event(self.node_id, event)
 
-    def write_begun(self) -> None:
-        """A write is on its way and not durable."""
-        if self.crash_in_write is not None:
-            raise _Died(self.crash_in_write, "in the middle of a write")
+    def _send(self, message: Message) -> None:
+        self._may_crash()
+        self._checks.on_sent(message)
+        self.setting.network.send(message)
 
-    def write_failed(self) -> None:
+    def _admit_clients(self, _: AdmitClients) -> None:
+        self.later(ADMIT_S, lambda: self._running().go_on())
+
+    def _store(self, step: StorageStep) -> None:
+        """It takes its time, may find no room (then it is tried again) or fail (then it dies)."""
+        self._may_crash()
+        if self.disk.is_full:
+            self._running().on_disk_full(self.now)
+            self.later(RETRY_S, partial(self._store, step))
+            return
+        if isinstance(step, Write):
+            self.disk.begin(step)
+            if self.crash_in_write is not None:
+                raise _Died(self.crash_in_write, "in the middle of a write")
+        delay_s = self.rng.uniform(*self.setting.draw.disk_s) + self.slow_s
+        if delay_s:
+            self.later(delay_s, partial(self._stored, step))
+        else:
+            self._stored(step)
+
+    def _stored(self, step: StorageStep) -> None:
+        if self.disk.fails_next:
+            self._disk_failed()
+        next_offset = None
+        match step:
+            case Write():
+                self.disk.sync()
+            case Install(meta):
+                self.disk.install(meta)
+            case SnapshotChunk():
+                next_offset = self.disk.receive(step)
+            case Compact(base_index, base_term):
+                self.disk.compact(base_index, base_term)
+        self._running().on_stored(self.now, next_offset=next_offset)
+
+    def _disk_failed(self) -> None:
         """EIO: it is not known what is stored; the process ends, and acknowledges nothing."""
         self.disk.fails_next = False
         self._recording.count(Kind.EIO)
         raise _Died(self.rng.choice(list(Fate)), "the disk failed")
 
-    def on_durable(self, readies: list[Ready]) -> None:
-        """Promises may leave."""
-        for ready in readies:
-            for message in ready.messages_after_persist:
-                self._send(message)
-        self.effect()
-        self._running().on_persisted(readies[-1].number, self.now)
-        self._recording.note("durable", self.node_id)
+    def _apply(self, _: Apply) -> None:
+        self._may_crash()
+        if self.setting.draw.apply_s:
+            self.later(self.setting.draw.apply_s, self._apply_next)
+        else:
+            self._apply_next()
 
-    def on_installed(self, meta: SnapshotMeta) -> None:
-        """The stored log stands at this snapshot: so must the state machine."""
-        self.effect()
-        self._recording.count("snapshot_installed")
-        self.applier.put(meta)
+    def _apply_next(self) -> None:
+        member = self._running()
+        head = member.applies.head
+        if isinstance(head, SnapshotMeta):
+            self._restore(head)
+            member.on_restored(head)
+        else:
+            for entry in head or ():
+                self._checks.on_apply(self.node_id, entry)
+            member.apply_next()
+        if member.applies.queue:
+            self.later(self.setting.draw.apply_s, self._apply_next)
 
-    def on_chunk_stored(self, chunk: SnapshotChunk, next_offset: int) -> None:
-        """Part of a snapshot is stored."""
-        self.effect()
-        self._running().on_chunk_stored(chunk, next_offset, self.now)
+    def _restore(self, meta: SnapshotMeta) -> None:
+        content = self.disk.read_snapshot(meta)
+        if content is None:
+            raise InvariantViolation(f"the snapshot of {meta.index} is to be restored, and gone")
+        self.machine.restore([content])
 
-    def on_disk_full(self) -> None:
-        """Nothing can be promised until there is room."""
-        self._recording.count(Kind.DISK_FULL)
-        self._running().on_disk_full(self.now)
+    def _save_snapshot(self, save: SaveSnapshot) -> None:
+        """A view of the state as it is now; it is durable a little later."""
+        content = b"".join(save.chunks)
+        self._checks.on_state(self.node_id, save.index, zlib.crc32(content))
+        self.later(self.rng.uniform(0.0, 0.02) + self.slow_s, partial(self._saved, save, content))
+
+    def _saved(self, save: SaveSnapshot, content: bytes) -> None:
+        self._may_crash()
+        member = self._running()
+        if self.disk.is_full:
+            member.on_snapshot_unsaved(DiskFull("no room (on purpose)"), self.now)
+            return
+        meta = self.disk.save_snapshot(save.index, save.term, save.configuration, content)
+        self._recording.count("snapshot_saved")
+        member.on_snapshot_saved(meta, self.now)
 
     def _read_chunk(self, request: ChunkRequest) -> None:
-        core = self._running()
+        self._may_crash()
+        self.later(READ_CHUNK_S, partial(self._chunk_read, request))
+
+    def _chunk_read(self, request: ChunkRequest) -> None:
+        member = self._running()
         content = self.disk.read_snapshot(request.meta)
         if content is None:
-            core.on_snapshot_gone(request)
+            member.on_snapshot_gone(request)
             return
-        end = request.offset + core.limits.snapshot_chunk_bytes
-        self._recording.count("chunk_sent")
-        core.send_chunk(request, content[request.offset : end], self.now)
-
-    # -- the state machine -----------------------------------------------------------------
-
-    def on_result(self, entry: Entry, result: Any) -> None:
-        """An entry was applied here."""
-        self._checks.on_apply(self.node_id, entry)
-        self.server.on_result(entry, result)
-
-    def on_applied(self, index: LogIndex) -> None:
-        """The state machine stands at this index."""
-        core = self._running()
-        core.on_applied(index)
-        self.server.on_applied(self.applier)
-        leadership, since = core.leadership, self.applier.entries_since_snapshot
-        is_sending = leadership is not None and leadership.is_sending_snapshot
-        patience = SENDING_PATIENCE if is_sending else 1
-        if since >= patience * core.limits.snapshot_entries:
-            self.take_snapshot()
-
-    def take_snapshot(self) -> None:
-        """Take a view of the state now; it is durable a little later."""
-        core, index = self._running(), self.applier.applied_index
-        saved = 0 if core.snapshot is None else core.snapshot.index
-        term = core.log.term_at(index)
-        if self._is_saving or index <= saved or term is None:
-            return
-        self._is_saving = True
-        self.applier.entries_since_snapshot = 0
-        content = self.applier.machine.snapshot()
-        self._checks.on_state(self.node_id, index, zlib.crc32(content))
-        configuration = core.membership.at(index)
-        delay_s = self.rng.uniform(0.0, 0.02) + self.slow_s
-
-        def save() -> None:
-            self._is_saving = False
-            if not self.disk.is_full:
-                meta = self.disk.save_snapshot(index, term, configuration, content)
-                self._on_saved(meta)
-
-        self.later(delay_s, save)
-
-    def _on_saved(self, meta: SnapshotMeta) -> None:
-        self.effect()
-        core = self._running()
-        keep_after = 0 if core.snapshot is None else core.snapshot.index
-        self._recording.count("snapshot_saved")
-        core.on_snapshot_saved(meta, self.now, keep_after=keep_after)
+        size = self.setting.draw.limits.snapshot_chunk_bytes
+        member.on_chunk_read(request, content[request.offset : request.offset + size], self.now)
 
     # -- what it is ------------------------------------------------------------------------
 
@@ -465,6 +483,18 @@ class Process:
         where = f"log {core.log.summary()}, commit {core.log.commit_index}"
         paused = ", paused" if self.is_paused else ""
         return f"{self.node_id} {core.role.value} of term {core.term}, {where}{paused}"
+
+
+class _WantsSnapshot:
+    """An operator who does not wait for it."""
+
+    wanted_index: LogIndex = 0
+
+    def resolve(self, index: LogIndex) -> None:
+        """It is there."""
+
+    def fail(self, error: DiskFull | None) -> None:
+        """It is not."""
 
 
 def _nobody_minds(process: Process) -> None:

@@ -50,7 +50,7 @@ def heal(
     healed = _choose(processes, draw, rng)
     recording.note("heal", *healed)
     recording.remark(f"{', '.join(healed)} are healed, and nobody else")
-    network.weather.clear()
+    network.link_faults.clear()
     ids, is_steady = list(processes), draw.timing.election_timeout_s[0] >= STEADY_TIMEOUT_MIN_S
     network.mend_all((a, b) for a in ids for b in ids if a != b)
     for node_id in ids:
@@ -95,8 +95,8 @@ def _is_quorum(nodes: list[NodeId], configuration: Configuration) -> bool:
 def _make_whole(process: Process) -> None:
     process.disk.fails_next = False
     process.fuse = process.crash_in_write = None
-    process.make_room()
-    process.slow_down(0.0)
+    process.disk.is_full = False
+    process.slow_s = 0.0
     process.run_clock_at(1.0)
     process.resume(timers_first=False)
     process.start()

@@ -39,12 +39,12 @@ from .recovery import (
     heal,
     transfer_s,
 )
-from .server import Request
+from .request import Request
 from .setting import MakeCore, MakeDisk, Setting
 
 TIER: Final = 1
 WARMUP_TIMEOUTS_MAX: Final = 200
-"""In calm weather so many election timeouts must do for the first commits."""
+"""While nothing is wrong so many election timeouts must do for the first commits."""
 LAST_VALUE: Final = -1
 """What the last write writes: nobody else writes it."""
 
@@ -67,10 +67,11 @@ class Simulation:
         *,
         make_core: MakeCore = Raft,
         make_disk: MakeDisk = Disk,
+        drawn: Draw | None = None,
     ) -> None:
         self.seed = seed
         self.options = options
-        self.draw: Draw = draw(seed, options.nodes)
+        self.draw: Draw = drawn or draw(seed, options.nodes)
         self.agenda = Agenda()
         self.recording = RunRecording(self.agenda, traced=options.traced)
         nodes = self.draw.nodes
@@ -85,12 +86,12 @@ class Simulation:
         self.processes = {node: Process(node, setting, disks[node]) for node in nodes}
         for process in self.processes.values():
             process.on_death = self._tell_of_death
-        self.crowd = ClientPool(self.agenda, self.recording, self.draw, self._ask)
+        self.pool = ClientPool(self.agenda, self.recording, self.draw, self._ask)
         self.clients = [
-            SimulatedClient(number, self.crowd, seed, nodes) for number in range(self.draw.clients)
+            SimulatedClient(number, self.pool, seed, nodes) for number in range(self.draw.clients)
         ]
         self.injection = FaultInjection(
-            self.processes, self.crowd, self.network, self.agenda, self.recording, self.draw
+            self.processes, self.pool, self.network, self.agenda, self.recording, self.draw
         )
         self.recovery_s = 0.0
         self._rng = random.Random(f"{seed} simulation")
@@ -103,16 +104,20 @@ class Simulation:
         Raises:
             RaftError: a rule was broken; the message says which.
         """
-        for process in self.processes.values():
-            process.start()
-        for client in self.clients:
-            client.begin()
+        self.start()
         self._warm_up()
         for fault in self._faults():
             self.agenda.after(fault.at_s, self.injection.inject, fault)
         self.agenda.run(self.agenda.now + self.draw.storm_s, lambda: False)
         self._recover()
         self._check_history()
+
+    def start(self) -> None:
+        """Every node and every client begins."""
+        for process in self.processes.values():
+            process.start()
+        for client in self.clients:
+            client.begin()
 
     def _faults(self) -> Sequence[Fault]:
         only = self.options.only_faults
@@ -124,18 +129,18 @@ class Simulation:
         checks = self.checks
         if not self.agenda.run(patience_s, lambda: checks.commit_index >= wanted):
             raise NotAliveError(
-                f"{wanted} entries were not committed within {patience_s:.1f} s of calm weather"
+                f"{wanted} entries were not committed within {patience_s:.1f} s with nothing wrong"
             )
 
     def _recover(self) -> None:
         self.injection.stop()
-        self.crowd.weather.clear()
+        self.pool.link_faults.clear()
         healed, is_steady = heal(self.processes, self.network, self.recording, self.draw, self._rng)
         begun_s = self.agenda.now
-        last = SimulatedClient(len(self.clients), self.crowd, self.seed, self.draw.nodes)
+        last = SimulatedClient(len(self.clients), self.pool, self.seed, self.draw.nodes)
         last.will(
-            RegisterOperation(next(self.crowd.numbers), PUT, 0, argument=LAST_VALUE),
-            RegisterOperation(next(self.crowd.numbers), GET, 0),
+            RegisterOperation(next(self.pool.numbers), PUT, 0, argument=LAST_VALUE),
+            RegisterOperation(next(self.pool.numbers), GET, 0),
         )
         last.retire()
         last.begin()
@@ -183,7 +188,7 @@ class Simulation:
             process = self.processes[node]
             if process.core is None:
                 return False
-            if process.applier.applied_index < goal and self._is_member(node):
+            if process.applied_index < goal and self._is_member(node):
                 return False
         return True
 
@@ -202,7 +207,7 @@ class Simulation:
 
     def _check_history(self) -> None:
         check = self.options.check_history
-        problem = None if check is None else check(self.crowd.history)
+        problem = None if check is None else check(self.pool.history)
         if problem is not None:
             raise WrongHistoryError(problem)
 
@@ -267,13 +272,13 @@ def run_seed(
         delivered=recording.delivered,
         commits=simulation.checks.commit_index,
         elections=len(simulation.checks.leaders),
-        operations=simulation.crowd.completed,
+        operations=simulation.pool.completed,
         virtual_s=round(simulation.agenda.now, 6),
         recovery_timeouts=round(simulation.recovery_s / timeout_s, 3),
         digest=recording.digest(),
         cpu_s=time.process_time() - begun_s,
         trace=recording.lines,
-        history=tuple(simulation.crowd.history),
+        history=tuple(simulation.pool.history),
     )
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import attrs
 
 from ..core.errors import BadMessage, ConfigError, StorageError
-from ..core.membership import Membership, configuration_entry, configuration_of
+from ..core.reconfiguration import Membership, configuration_entry, configuration_of
 from ..core.types import (
     Address,
     Configuration,

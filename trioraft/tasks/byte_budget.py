@@ -1,9 +1,9 @@
-"""Room: a bound on bytes that are on their way, with a fair queue before it.
+"""ByteBudget: a bound on bytes that are on their way, with a fair queue before it.
 
 Rules of this file:
 
-* Room is taken before a command is appended and given back with its outcome: what was promised to
-  one caller is never promised to another, however many wake at once.
+* Its share is taken before a command is appended and given back with its outcome: what was promised
+  to one caller is never promised to another, however many wake at once.
 * First come, first served. One command alone always fits, or a large one would wait for ever.
 * Every command counts a little more than its bytes: a million empty ones are not free either.
 """

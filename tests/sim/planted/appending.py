@@ -94,11 +94,11 @@ def believes_any_refusal(progress: Progress, rejected_index: LogIndex) -> bool:
 class CommitsAllItHas(Raft):
     """Hazard A7: a follower commits up to its last entry, whoever that is from."""
 
-    def _follow(self, message: messages.AppendEntries) -> None:
-        super()._follow(message)
+    def _on_append_entries(self, message: messages.AppendEntries) -> None:
+        super()._on_append_entries(message)
         is_current = message.term == self.term and self.role is Role.FOLLOWER
         if is_current and self.log.term_at(message.prev_log_index) == message.prev_log_term:
-            self._commit_to(min(message.leader_commit, self.log.last_index))
+            self._follow_commit(min(message.leader_commit, self.log.last_index))
 
 
 def commits_with_one_less(leadership: Leadership, configuration: Configuration) -> LogIndex | None:

@@ -13,6 +13,7 @@ from . import (
     liveness,
     membership,
     nodes,
+    queues,
     reading,
     snapshots,
     voting,
@@ -27,6 +28,7 @@ BUGS: Final = (
     *reading.BUGS,
     *snapshots.BUGS,
     *liveness.BUGS,
+    *queues.BUGS,
     *nodes.BUGS,
 )
 RARE: Final = frozenset(

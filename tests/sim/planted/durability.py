@@ -75,5 +75,5 @@ BUGS = (
     patched("D2", Outbox, "clip_writes", vouches_for_what_was_cut),
     broken_disk("D3", BringsBackWhatWasCut),
     broken_disk("D3", ForgetsItsTermWhenItCompacts),
-    patched("D5", Process, "write_failed", goes_on_after_a_failed_sync),
+    patched("D5", Process, "_disk_failed", goes_on_after_a_failed_sync),
 )

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import deque
 
-from trioraft.core.change import Transfer
 from trioraft.core.errors import ProposalDropped
 from trioraft.core.leadership import Leadership
 from trioraft.core.messages import RequestVote
-from trioraft.core.raft import Raft
+from trioraft.core.raft import Raft, Transition
 from trioraft.core.reasons import Reason
+from trioraft.core.transfer import Transfer
 from trioraft.core.types import LogIndex, NodeId
 
 from .bug import broken_core
@@ -43,10 +43,11 @@ class ProtectsNoLeader(Raft):
 class RemembersItsLeader(Raft):
     """Hazard L4: a node that asks for pre-votes still names the leader that it has lost."""
 
-    def _become_pre_candidate(self, reason: Reason) -> None:
+    def _become_pre_candidate(self, reason: Reason) -> Transition | None:
         leader_id = self.leader_id
-        super()._become_pre_candidate(reason)
+        transition = super()._become_pre_candidate(reason)
         self.leader_id = leader_id
+        return transition
 
 
 class LeadsOnWithoutADisk(Raft):
@@ -56,14 +57,15 @@ class LeadsOnWithoutADisk(Raft):
         if self._leadership is None:
             super().on_disk_full(now)
 
-    def _watch_leadership(self, leadership: Leadership) -> None:
+    def _watch_leadership(self, leadership: Leadership) -> Transition | None:
         writes, self._out._writes = self._out._writes, deque()
-        super()._watch_leadership(leadership)
+        transition = super()._watch_leadership(leadership)
         self._out._writes = writes
+        return transition
 
 
 class RefusesAfterATransfer(Raft):
-    """Hazard T1: the flag of a handing-over is never cleared: a node that leads again takes no
+    """Hazard T1: the flag of a transfer is never cleared: a node that leads again takes no
     command."""
 
     _is_flagged = False
@@ -75,7 +77,7 @@ class RefusesAfterATransfer(Raft):
 
     def propose(self, data: bytes, now: float) -> LogIndex:
         if self._leadership is not None and self._is_flagged:
-            raise ProposalDropped("leadership is being handed over")
+            raise ProposalDropped("leadership is being transferred")
         return super().propose(data, now)
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from trioraft.core.errors import ConfigurationConflict
 from trioraft.core.leadership import Leadership
-from trioraft.core.membership import Membership, without_outgoing
-from trioraft.core.raft import Raft
+from trioraft.core.raft import Raft, Transition
 from trioraft.core.reasons import Reason
+from trioraft.core.reconfiguration import Membership, without_outgoing
 from trioraft.core.types import Configuration, LogIndex
 
 from .bug import broken_core, patched
@@ -26,9 +26,10 @@ class ChangesBeforeItHasCommitted(Raft):
 class NeverLeavesJoint(Raft):
     """Hazard M3: a joint configuration is left only by the leader that began it."""
 
-    def _after_commit(self, leadership: Leadership) -> None:
+    def _after_commit(self, leadership: Leadership) -> Transition | None:
         if leadership.change is not None or not self.configuration.outgoing:
-            super()._after_commit(leadership)
+            return super()._after_commit(leadership)
+        return None
 
 
 class LeavesJointAtOnce(Raft):
@@ -59,9 +60,9 @@ def goes_back_to_the_first(membership: Membership, first_removed: LogIndex) -> b
 class IgnoresWhatIsNotCommitted(Raft):
     """Hazard M6: a new leader goes by the last configuration that it knows to be committed."""
 
-    def _become_leader(self, reason: Reason) -> None:
+    def _become_leader(self, reason: Reason) -> Transition | None:
         self.configuration = self._membership.at(self.log.commit_index)
-        super()._become_leader(reason)
+        return super()._become_leader(reason)
 
 
 BUGS = (

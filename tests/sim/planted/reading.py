@@ -28,7 +28,7 @@ class CountsReadsAnew(Raft):
 
     def start(self, now: float) -> None:
         super().start(now)
-        self._read_number = 0
+        self._open_reads._last_number = 0
 
 
 class ReadsWithoutAsking(Raft):

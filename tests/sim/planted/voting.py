@@ -9,9 +9,10 @@ import attrs
 import msgspec
 
 from trioraft.core import messages, reasons
+from trioraft.core.election import Election
 from trioraft.core.errors import CorruptStorage
 from trioraft.core.log import RaftLog
-from trioraft.core.raft import Raft
+from trioraft.core.raft import Raft, Transition
 from trioraft.core.ready import Ready
 from trioraft.core.reasons import Reason
 from trioraft.core.types import (
@@ -63,25 +64,29 @@ class StepsDownWithoutItsVote(Raft):
 class CountsOldVotes(Raft):
     """Hazard V3: a vote counts in whatever term it comes."""
 
-    def _on_vote_reply(self, reply: messages.RequestVoteReply) -> None:
-        super()._on_vote_reply(msgspec.structs.replace(reply, term=self.term))
+    def _on_request_vote_reply(
+        self, reply: messages.RequestVoteReply, election: Election
+    ) -> Transition | None:
+        reply = msgspec.structs.replace(reply, term=self.term)
+        return super()._on_request_vote_reply(reply, election)
 
 
 class TakesAPreVoteForAVote(Raft):
     """Hazard V4: the answer to a pre-vote counts as a vote."""
 
-    def _on_pre_vote_reply(self, reply: messages.RequestPreVoteReply) -> None:
+    def _on_request_pre_vote_reply(
+        self, reply: messages.RequestPreVoteReply, election: Election
+    ) -> Transition | None:
         if self.role is Role.CANDIDATE and reply.next_term == self.term:
-            self._record_vote(reply.sender, granted=reply.vote_granted)
-        else:
-            super()._on_pre_vote_reply(reply)
+            return self._record_vote(election, reply.sender, granted=reply.vote_granted)
+        return super()._on_request_pre_vote_reply(reply, election)
 
 
 class APreVoteChangesItsTerm(Raft):
     """Hazard V4: whoever is asked for a pre-vote takes the term that it is about."""
 
-    def _answer_pre_vote(self, request: messages.RequestPreVote) -> None:
-        super()._answer_pre_vote(request)
+    def _on_request_pre_vote(self, request: messages.RequestPreVote) -> None:
+        super()._on_request_pre_vote(request)
         if request.next_term > self.term:
             reason = reasons.HigherTerm(request.next_term, request.sender)
             self._become_follower(request.next_term, None, reason)

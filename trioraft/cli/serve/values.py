@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeAlias, cast, get_args
 
-from ...core.membership import ID_BYTES_MAX
+from ...core.reconfiguration import ID_BYTES_MAX
 from ...core.types import Address
 from ...logs.loggers import Format, Level
 

@@ -6,7 +6,7 @@ left of a node. That needs the leak check, and so this package belongs to the la
 determinism   every private name of Trio that is used, with its canary
 scheduler     between any two steps of any task: note, check, crash
 life          one incarnation: fence, end, leak check
-bay, wire     its disk and its network, up to the fence
+node_disk, wire     its disk and its network, up to the fence
 machine, clients, injection, draw
               as in tier 1, on the calls of a real node
 simulation    the phases of a run

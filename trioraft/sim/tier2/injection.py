@@ -55,20 +55,20 @@ class NodeFaultInjection:
     """The hand that makes things go wrong."""
 
     def __init__(
-        self, world: World, crowd: NodeClientPool, clock: MockClock, restart: Restart
+        self, world: World, pool: NodeClientPool, clock: MockClock, restart: Restart
     ) -> None:
         self._world = world
-        self._crowd = crowd
+        self._pool = pool
         self._clock = clock
         self._restart = restart
         self._calm = world.network.faults
-        self._weather: list[Fault] = []
+        self._link_faults: list[Fault] = []
         self._cut: dict[Pair, int] = {}
         self._table: Final[Mapping[Kind, Callable[[Fault], Awaitable[None]]]] = {
-            Kind.DROP: self._begin_weather,
-            Kind.DELAY: self._begin_weather,
-            Kind.DUPLICATE: self._begin_weather,
-            Kind.REORDER: self._begin_weather,
+            Kind.DROP: self._begin_link_fault,
+            Kind.DELAY: self._begin_link_fault,
+            Kind.DUPLICATE: self._begin_link_fault,
+            Kind.REORDER: self._begin_link_fault,
             Kind.PARTITION: self._partition,
             Kind.ONE_WAY: self._one_way,
             Kind.BRIDGE: self._bridge,
@@ -99,13 +99,13 @@ class NodeFaultInjection:
 
     def heal(self) -> None:
         """Everything that tasks may have left broken when they were cancelled, but for lives."""
-        self._weather.clear()
+        self._link_faults.clear()
         self._cut.clear()
-        self._crowd.losses.clear()
+        self._pool.losses.clear()
         self._world.network.heal()
         self._world.network.faults = self._calm
-        for bay in self._world.bays.values():
-            bay.repair()
+        for node_disk in self._world.node_disks.values():
+            node_disk.repair()
         for life in self._world.lives.values():
             life.steps_left = None
 
@@ -144,17 +144,17 @@ class NodeFaultInjection:
 
     # -- the network -----------------------------------------------------------------------
 
-    async def _begin_weather(self, fault: Fault) -> None:
+    async def _begin_link_fault(self, fault: Fault) -> None:
         self._count(fault.kind)
-        self._weather.append(fault)
-        self._set_weather()
+        self._link_faults.append(fault)
+        self._set_link_faults()
         await trio.sleep(fault.lasts_s)
-        self._weather.remove(fault)
-        self._set_weather()
+        self._link_faults.remove(fault)
+        self._set_link_faults()
 
-    def _set_weather(self) -> None:
+    def _set_link_faults(self) -> None:
         faults = self._calm
-        for fault in self._weather:
+        for fault in self._link_faults:
             match fault.kind:
                 case Kind.DROP:
                     faults = attrs.evolve(faults, drop=fault.level)
@@ -261,22 +261,22 @@ class NodeFaultInjection:
         life = self._living(fault)
         if life is not None:
             is_torn = fault.kind is Kind.TORN_TAIL
-            bay = self._world.bays[life.node_id]
-            bay.crash_in_write = Fate.TORN if is_torn else Fate.LOST
+            node_disk = self._world.node_disks[life.node_id]
+            node_disk.crash_in_write = Fate.TORN if is_torn else Fate.LOST
             await self._back_after(life, fault.lasts_s)
 
     # -- disks -----------------------------------------------------------------------------
 
     async def _slow_disk(self, fault: Fault) -> None:
-        bay = self._world.bays[self._victim(fault)]
-        if bay.blocks:
+        node_disk = self._world.node_disks[self._victim(fault)]
+        if node_disk.blocks:
             self._count(fault.kind)
-            bay.slow_s = fault.level
+            node_disk.slow_s = fault.level
             await trio.sleep(fault.lasts_s)
-            bay.slow_s = 0.0
+            node_disk.slow_s = 0.0
 
     async def _fill_disk(self, fault: Fault) -> None:
-        disk = self._world.bays[self._victim(fault)].disk
+        disk = self._world.node_disks[self._victim(fault)].disk
         disk.is_full = True
         await trio.sleep(fault.lasts_s)
         disk.is_full = False
@@ -284,7 +284,7 @@ class NodeFaultInjection:
     async def _break_sync(self, fault: Fault) -> None:
         life = self._living(fault)
         if life is not None:
-            self._world.bays[life.node_id].disk.fails_next = True
+            self._world.node_disks[life.node_id].disk.fails_next = True
             await self._back_after(life, fault.lasts_s)
 
     # -- time and clients ------------------------------------------------------------------
@@ -297,9 +297,9 @@ class NodeFaultInjection:
         await trio.lowlevel.checkpoint()
 
     async def _lose_answers(self, fault: Fault) -> None:
-        self._crowd.losses.append(fault.level)
+        self._pool.losses.append(fault.level)
         await trio.sleep(fault.lasts_s)
-        self._crowd.losses.remove(fault.level)
+        self._pool.losses.remove(fault.level)
 
     # -- what operators do -----------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from ...core.events import TraceEvent
 from ...core.raft import Raft
 from ...core.types import NodeId
 from ...node.node import Node, open_node
-from ...node.persistence import RUN_BLOCKING
+from ...node.storage_calls import RUN_BLOCKING
 from ...testing.leaks import LeakError, no_leaks
 from ..disk import Fate
 from ..faults import Kind
@@ -35,6 +35,8 @@ AT_ONCE_S: Final = 1e-6
 """How long what takes no time may take."""
 GOODBYE_TIMEOUTS: Final = 3
 """How many of the longest election timeouts a goodbye may take; it is meant to take one."""
+DISK_CALLS_AFTER_LEAVING: Final = 4
+"""How many calls of its storage a node may still make, beside the one that is on its way."""
 CLUSTER_ID: Final = "simulation"
 
 
@@ -70,12 +72,14 @@ class Life:
         self.machine = WatchedMachine(self, world)
         self.gone = trio.Event()
         self._world = world
-        self._mount = Mount(world.bays[node_id], self, world.recording)
+        self._mount = Mount(world.node_disks[node_id], self, world.recording)
         self._wire = Wire(world.network.transport(node_id), self, world)
         self._leave = trio.Event()
         self._scope = trio.CancelScope()
         self._is_ending = trio.Event()
         self._limit_s = AT_ONCE_S
+        self._waits_for_disk = False
+        self._disk_s = 0.0
         self._is_failing = False
 
     @property
@@ -91,7 +95,7 @@ class Life:
     @property
     def core(self) -> Raft | None:
         """The core, for checks that look inside: no public value says what is in a log."""
-        return None if self.node is None else self.node._driver.core
+        return None if self.node is None else self.node._runner.raft
 
     # -- living ----------------------------------------------------------------------------
 
@@ -140,7 +144,7 @@ class Life:
         await self._is_ending.wait()
         world, begun_s = self._world, trio.current_time() - self._world.stalled_s
         # While everything stands still nobody can say goodbye, and that time does not count.
-        while (until_s := begun_s + world.stalled_s + self._limit_s) > trio.current_time():
+        while (until_s := begun_s + world.stalled_s + self._allowed_s()) > trio.current_time():
             with trio.move_on_at(until_s):
                 await self.gone.wait()
                 return
@@ -150,6 +154,16 @@ class Life:
         self._world.fail(
             NotGoneError(f"node {self.name} was to end, and is not gone {self._limit_s:g} s later")
         )
+
+    def _allowed_s(self) -> float:
+        """Who leaves writes to its end what has begun to be written, and closes its storage: as
+        long as the disk takes for that, which may have become slow meanwhile."""
+        if not self._waits_for_disk or self.is_fenced:
+            return self._limit_s
+        disk = self._world.node_disks[self.node_id]
+        busy_s = max(0.0, disk.busy_until_s - trio.current_time())
+        self._disk_s = max(self._disk_s, busy_s + DISK_CALLS_AFTER_LEAVING * disk.time_s)
+        return self._limit_s + self._disk_s
 
     # -- ending ----------------------------------------------------------------------------
 
@@ -189,8 +203,8 @@ class Life:
         if not self.is_fenced and not self.is_ending:
             self._world.recording.note("leave", self.name)
             self._world.recording.remark("leaves", self.node_id)
-            # What has begun to be written is written to its end.
-            self._limit_s = self._goodbye_s() + 4 * self._world.bays[self.node_id].time_s
+            self._limit_s = self._goodbye_s()
+            self._waits_for_disk = True
             self._leave.set()
             self._is_ending.set()
 

@@ -83,4 +83,4 @@ class WatchedMachine:
         """See `StateMachine.restore`."""
         content = b"".join(chunks)
         self._digest = int.from_bytes(content[:_DIGEST_BYTES], "big")
-        self._machine.restore(content[_DIGEST_BYTES:])
+        self._machine.restore([content[_DIGEST_BYTES:]])

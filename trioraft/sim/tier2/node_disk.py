@@ -58,6 +58,8 @@ class NodeDisk:
     """Range of how long a call takes; (0, 0): the storage does not block."""
     slow_s: float = 0.0
     """How much longer it takes now."""
+    busy_until_s: float = 0.0
+    """When the calls that have begun are done: one that began while it was slow takes its time."""
     crash_in_write: Fate | None = None
     """The next write ends in a crash, and this becomes of it."""
     is_new: bool = True
@@ -96,10 +98,10 @@ class Mount:
 
     notices: Sequence[str] = ()
 
-    def __init__(self, bay: NodeDisk, owner: MountOwner, recording: RunRecording) -> None:
-        self.blocking = bay.blocks
-        self._bay = bay
-        self._disk = bay.disk
+    def __init__(self, node_disk: NodeDisk, owner: MountOwner, recording: RunRecording) -> None:
+        self.blocking = node_disk.blocks
+        self._node_disk = node_disk
+        self._disk = node_disk.disk
         self._owner = owner
         self._recording = recording
         self._is_fenced = False
@@ -113,7 +115,7 @@ class Mount:
         if self._is_fenced:
             return
         self._is_fenced = True
-        met = None if self._has_failed else self._disk.crash(fate, self._bay.rng)
+        met = None if self._has_failed else self._disk.crash(fate, self._node_disk.rng)
         if met in (Fate.LOST, Fate.TORN):
             self._recording.count(Kind.TORN_TAIL if met is Fate.TORN else Kind.UNSYNCED_LOST)
         self._is_gone.set()
@@ -124,6 +126,8 @@ class Mount:
         """What `persistence.RUN_BLOCKING` asks for: as a worker thread would, in virtual time."""
         async with limiter:
             before_s, after_s = self._drawn_s(), self._drawn_s()
+            done_s = trio.current_time() + before_s + after_s
+            self._node_disk.busy_until_s = max(self._node_disk.busy_until_s, done_s)
             await self._pass(before_s)
             self._has_begun = False
             result = call()
@@ -134,8 +138,8 @@ class Mount:
         return result
 
     def _drawn_s(self) -> float:
-        bay = self._bay
-        return (bay.rng.uniform(*bay.disk_s) + bay.slow_s) / 2
+        node_disk = self._node_disk
+        return (node_disk.rng.uniform(*node_disk.disk_s) + node_disk.slow_s) / 2
 
     async def _pass(self, time_s: float) -> None:
         with trio.move_on_after(time_s):
@@ -144,14 +148,14 @@ class Mount:
     def _sync(self) -> None:
         if self._is_fenced or self._has_failed:
             return
-        if self._bay.crash_in_write is not None:
-            fate, self._bay.crash_in_write = self._bay.crash_in_write, None
+        if self._node_disk.crash_in_write is not None:
+            fate, self._node_disk.crash_in_write = self._node_disk.crash_in_write, None
             self._owner.crash(fate)
             return
         if self._disk.fails_next:
             self._disk.fails_next = False
             self._has_failed = True
-            self._disk.crash(self._bay.rng.choice(list(Fate)), self._bay.rng)
+            self._disk.crash(self._node_disk.rng.choice(list(Fate)), self._node_disk.rng)
             self._is_gone.set()
             self._recording.count(Kind.EIO)
             self._owner.on_disk_failed()
@@ -182,8 +186,8 @@ class Mount:
         if self._is_fenced:
             raise StorageError("this life of the node is over")
         self._is_open = True
-        if self._bay.is_new:
-            self._bay.is_new = False
+        if self._node_disk.is_new:
+            self._node_disk.is_new = False
             return None
         before, last_index = self._disk.hard_state, self._disk.last_index
         recovered = self._disk.recover(Configuration(()))
@@ -191,7 +195,7 @@ class Mount:
             raise InvariantViolation(f"{node_id!r} came back with less than was durable")
         if recovered.snapshot is None:
             return recovered
-        self._bay.snapshot_index = recovered.snapshot.index
+        self._node_disk.snapshot_index = recovered.snapshot.index
         return attrs.evolve(recovered, configuration=recovered.snapshot.configuration)
 
     def append(
@@ -217,14 +221,14 @@ class Mount:
         fits = disk.base_index < replace_from <= disk.last_index + 1
         held = f"a log that holds {disk.base_index + 1} to {disk.last_index}"
         self._refuse(not fits, f"entries from {replace_from} on do not continue {held}")
-        newest = self._bay.snapshot_index
+        newest = self._node_disk.snapshot_index
         self._refuse(replace_from <= newest, f"{replace_from} lies under snapshot {newest}")
 
     def compact(self, base_index: LogIndex, base_term: Term) -> None:
         """See `Storage.compact`."""
         if self._is_writable() and base_index > self._disk.base_index:
             is_right = self._disk.holds(base_index, base_term)
-            is_covered = base_index <= self._bay.snapshot_index
+            is_covered = base_index <= self._node_disk.snapshot_index
             self._refuse(
                 not (is_right and is_covered), f"no snapshot of {base_index}, term {base_term}"
             )
@@ -241,7 +245,7 @@ class Mount:
             not 0 < index <= self._disk.last_index, f"a snapshot of {index}, which is not stored"
         )
         self._recording.count("snapshot_saved")
-        self._bay.snapshot_index = max(self._bay.snapshot_index, index)
+        self._node_disk.snapshot_index = max(self._node_disk.snapshot_index, index)
         return self._disk.save_snapshot(index, term, configuration, content)
 
     def read_snapshot(self, meta: SnapshotMeta) -> Iterator[bytes]:
@@ -274,7 +278,7 @@ class Mount:
             is_old = meta.index < self._disk.base_index
             self._refuse(is_old, f"snapshot {meta.index} would move the log back")
             self._disk.install(meta)
-            self._bay.snapshot_index = max(self._bay.snapshot_index, meta.index)
+            self._node_disk.snapshot_index = max(self._node_disk.snapshot_index, meta.index)
             self._recording.count("snapshot_installed")
 
     def close(self) -> None:

@@ -66,15 +66,15 @@ class NodeSimulation:
             recording=RunRecording(watch, traced=options.traced),
             checks=Checks(disks),
             disks=disks,
-            bays={
+            node_disks={
                 node: NodeDisk(disk, chance(seed, "disk", node), drawn.disk_s)
                 for node, disk in disks.items()
             },
             watch=watch,
         )
         self.scheduler = Scheduler(world, self.clock)
-        self.crowd = NodeClientPool(world)
-        self.injection = NodeFaultInjection(world, self.crowd, self.clock, self._start)
+        self.pool = NodeClientPool(world)
+        self.injection = NodeFaultInjection(world, self.pool, self.clock, self._start)
         self._nursery: trio.Nursery | None = None
         self._lived = 0
 
@@ -84,7 +84,7 @@ class NodeSimulation:
             trio.run(self._main, clock=self.clock, instruments=[self.scheduler])
         check = self.options.check_history
         if check is not None and self.world.failure is None:
-            problem = check(self.crowd.history)
+            problem = check(self.pool.history)
             if problem is not None:
                 self.world.fail(WrongHistoryError(problem))
 
@@ -103,11 +103,11 @@ class NodeSimulation:
             world.fail(NotAliveError(f"it hangs: not over after {WHOLE_RUN_S:g} s"))
 
     async def _phases(self, nursery: trio.Nursery) -> None:
-        world, crowd = self.world, self.crowd
+        world, pool = self.world, self.pool
         for node_id in world.draw.nodes:
             await self._start(node_id)
         for number in range(world.draw.clients):
-            nursery.start_soon(NodeClient(number, crowd).run)
+            nursery.start_soon(NodeClient(number, pool).run)
         await self._warm_up()
         async with trio.open_nursery() as storm:
             for fault in self._faults():
@@ -150,7 +150,7 @@ class NodeSimulation:
             await world.until(lambda: world.checks.commit_index >= wanted)
         if patience.cancelled_caught:
             raise NotAliveError(
-                f"{wanted} entries were not committed within {patience_s:.1f} s of calm weather"
+                f"{wanted} entries were not committed within {patience_s:.1f} s with nothing wrong"
             )
 
     async def _recover(self) -> None:
@@ -160,13 +160,13 @@ class NodeSimulation:
         self.injection.heal()
         timeout_s = world.draw.timing.election_timeout_s[1]
         begun_s = trio.current_time()
-        last = NodeClient(world.draw.clients, self.crowd)
+        last = NodeClient(world.draw.clients, self.pool)
         step = "brought all nodes back"
         with trio.move_on_after(RECOVERY_TIMEOUTS_MAX * timeout_s) as patience:
             await self._bring_all_back()
             step = "served the last write and read"
             await last.open()
-            numbers = self.crowd.numbers
+            numbers = self.pool.numbers
             await last.carry_out(
                 RegisterOperation(next(numbers), PUT, 0, LAST_VALUE), by_barrier=False
             )
@@ -270,11 +270,11 @@ def _outcome(simulation: NodeSimulation, cpu_s: float) -> RunOutcome:
         delivered=recording.delivered,
         commits=world.checks.commit_index,
         elections=len(world.checks.leaders),
-        operations=simulation.crowd.completed,
+        operations=simulation.pool.completed,
         virtual_s=round(simulation.now_s, 6),
         recovery_timeouts=round(simulation.recovery_s / timeout_s, 3),
         digest=recording.digest(),
         cpu_s=cpu_s,
         trace=recording.lines,
-        history=tuple(simulation.crowd.history),
+        history=tuple(simulation.pool.history),
     )

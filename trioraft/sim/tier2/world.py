@@ -43,7 +43,7 @@ class World:
     recording: RunRecording
     checks: Checks
     disks: Mapping[NodeId, Disk]
-    bays: dict[NodeId, NodeDisk]
+    node_disks: dict[NodeId, NodeDisk]
     watch: Agenda
     """Tells the recording what time it is; nothing is ever put on it."""
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)

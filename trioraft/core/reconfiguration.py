@@ -1,4 +1,4 @@
-"""Membership: the configurations that stand in the log, and what a change makes of them.
+"""Reconfiguration: the configurations that stand in the log, and the way from one to another.
 
 Rules of this file (paper, section 6):
 
@@ -7,11 +7,14 @@ Rules of this file (paper, section 6):
 * A configuration bears the index of its entry: two of them are the same exactly if equal.
 * Voters change through a joint configuration, always; learners alone change in one step, since no
   majority has to do with them.
+* A change exists within a leadership only, and ends with it (hazard T1). What is joint by then is
+  finished by whoever leads next (hazard M3).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import enum
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias
 
 import attrs
@@ -156,7 +159,7 @@ class Membership:
         self._later = [known for known in self._later if keeps_rest and known.index > index]
 
 
-# -- changes ---------------------------------------------------------------------------------
+# -- what is asked for, and the steps to it --------------------------------------------------
 
 
 @attrs.frozen
@@ -267,3 +270,118 @@ def without_outgoing(joint: Configuration) -> Configuration:
 
 def _known(addresses: Mapping[NodeId, Address], ids: Iterable[NodeId]) -> dict[NodeId, Address]:
     return {node: addresses[node] for node in ids if node in addresses}
+
+
+def _are_same(one: Configuration, other: Configuration) -> bool:
+    return (one.voters, one.outgoing, one.learners, one.addresses) == (
+        other.voters,
+        other.outgoing,
+        other.learners,
+        other.addresses,
+    )
+
+
+# -- a change on its way ---------------------------------------------------------------------
+
+
+class Stage(enum.Enum):
+    """How far a change has come."""
+
+    ADDING = "adding learners"
+    CATCHING_UP = "catching up"
+    JOINT = "joint"
+    FINAL = "final"
+    DONE = "done"
+    ABANDONED = "abandoned"
+
+
+@attrs.define
+class CatchUp:
+    """One joining node's way to the end of the log, in rounds.
+
+    It has caught up once it takes a whole election timeout's worth of entries in less than an
+    election timeout (dissertation 4.2.1): only then does it get a vote.
+    """
+
+    target_index: LogIndex
+    """The end of the log when the round began."""
+    started_s: float
+    is_done: bool = False
+
+    def on_matched(
+        self, match_index: LogIndex, last_index: LogIndex, now: float, patience_s: float
+    ) -> None:
+        """The node holds everything up to `match_index`."""
+        if self.is_done or match_index < self.target_index:
+            return
+        if match_index >= last_index or now - self.started_s <= patience_s:
+            self.is_done = True
+        else:
+            self.target_index, self.started_s = last_index, now
+
+
+@attrs.define(eq=False)
+class MembershipChange:
+    """A change on its way; whoever asked for it holds this object too, and sees its end."""
+
+    goal: Configuration
+    """What the cluster shall be; its `index` is set when it is appended."""
+    stage: Stage = Stage.ADDING
+    joining: dict[NodeId, CatchUp] = attrs.field(factory=dict)
+    """The future voters that have to catch up first."""
+
+    @classmethod
+    def begin(cls, change: Change, current: Configuration) -> MembershipChange:
+        """A change from `current`, which is not joint; it is done if there is nothing to do.
+
+        Raises:
+            ConfigError: it asks for what cannot be.
+        """
+        goal = goal_of(change, current)
+        return cls(current, Stage.DONE) if _are_same(goal, current) else cls(goal)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its outcome is known."""
+        return self.stage in (Stage.DONE, Stage.ABANDONED)
+
+    @property
+    def can_be_abandoned(self) -> bool:
+        """Whether no voter has changed yet."""
+        return self.stage in (Stage.ADDING, Stage.CATCHING_UP)
+
+    def must_catch_up(self, current: Configuration) -> bool:
+        """Whether future voters that are learners already have to catch up first."""
+        return bool(next_step(self.goal, current).outgoing and self._not_voting(current))
+
+    def begin_catching_up(self, current: Configuration, last_index: LogIndex, now: float) -> None:
+        """The future voters are learners: the next step waits until they hold the log."""
+        self.stage = Stage.CATCHING_UP
+        for node in self._not_voting(current):
+            self.joining[node] = CatchUp(last_index, now)
+
+    def _not_voting(self, current: Configuration) -> list[NodeId]:
+        return [node for node in self.goal.voters if node not in current.voters]
+
+    def awaits(self, node: NodeId) -> bool:
+        """Whether the next step waits for this node to catch up."""
+        return self.stage is Stage.CATCHING_UP and node in self.joining
+
+    def has_caught_up(self, has_heard_lately: Callable[[NodeId], bool]) -> bool:
+        """Whether all future voters have caught up. A node that holds everything and does not
+        answer any more gets no vote: it would be one of those that the next commit waits for."""
+        return all(way.is_done and has_heard_lately(node) for node, way in self.joining.items())
+
+    def advance(self, current: Configuration) -> Configuration:
+        """The configuration to append next, on the way from `current` to the goal."""
+        step = next_step(self.goal, current)
+        if step is self.goal:
+            self.stage = Stage.FINAL
+        else:
+            self.stage = Stage.JOINT if step.outgoing else Stage.ADDING
+        return step
+
+    def on_appended(self, configuration: Configuration) -> None:
+        """The last step stands in the log, at an index of its own."""
+        if self.stage is Stage.FINAL:
+            self.goal = configuration

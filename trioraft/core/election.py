@@ -1,0 +1,102 @@
+"""Election: what a node knows while it asks for votes, and of the leader whom it would replace.
+
+Rules of this file:
+
+* A vote counts once per voter, and only for the term that was asked about (hazard V3). Our own
+  vote of a real election counts once it is durable (hazard V1): whoever holds it records it then.
+* A connection that closed is a hint. It ends the protection of the leader here and hurries the
+  elections that follow; whether anybody wins is up to the others.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from . import quorum
+from .config import Timing
+from .types import Configuration, NodeId, Term
+
+NEVER: Final = float("-inf")
+
+
+@attrs.define
+class Election:
+    """One round of asking, for votes or pre-votes; the next round gets a new Election."""
+
+    term: Term
+    """The term in which votes are asked for; for a pre-vote, the one that would follow."""
+    started_s: float
+    votes: dict[NodeId, bool] = attrs.field(factory=dict)
+    anyone_answered: bool = False
+    """Whether any peer was heard meanwhile: then time, not the network, was too short."""
+
+    def record(
+        self, voter: NodeId, configuration: Configuration, *, granted: bool
+    ) -> quorum.Outcome:
+        """Note one answer, the first of each voter; how the election stands with it."""
+        self.votes.setdefault(voter, granted)
+        return quorum.tally(configuration, self.votes)
+
+    def was_too_short(self, candidate: NodeId) -> bool:
+        """Whether time ran out on answers that were coming: a peer spoke, or the candidate's own
+        vote is still on its way to the disk, so that nobody was asked. Silence is neither.
+        """
+        return self.anyone_answered or candidate not in self.votes
+
+    def granted_count(self, configuration: Configuration) -> int:
+        """Votes won so far, of those that count."""
+        return sum(self.votes[voter] for voter in self.votes if configuration.is_voter(voter))
+
+
+@attrs.define
+class LeaderContact:
+    """What a node that does not lead knows of its leader's being there."""
+
+    heard_s: float = NEVER
+    """When the leader of this term was last heard; NEVER too if its connection closed since."""
+    promised_s: float = NEVER
+    """When a leader, of whatever term, was last heard, perhaps by an earlier life: see leases."""
+    lost_leader: NodeId | None = None
+    """The leader whose connection closed, until another role or leader comes of it."""
+    fast_failover_attempt: int = 0
+    """The number of the next election since the leader's connection closed; 0: it did not."""
+
+    def on_heard(self, now: float) -> None:
+        """The leader of this term speaks."""
+        self.heard_s = self.promised_s = now
+        self.lost_leader = None
+        self.fast_failover_attempt = 0
+
+    def on_lost(self, leader_id: NodeId) -> None:
+        """The connection with the leader closed: protect it no longer, and hurry."""
+        self.heard_s = NEVER
+        self.lost_leader = leader_id
+        self.fast_failover_attempt = 1
+
+    def on_follower(self, *, knows_leader: bool) -> None:
+        """The node follows, perhaps anew: whoever led before is history."""
+        self.lost_leader = None
+        self.fast_failover_attempt = 0
+        if not knows_leader:
+            self.heard_s = NEVER
+
+    @property
+    def is_first_attempt(self) -> bool:
+        """Whether the first election since the leader's connection closed is under way."""
+        return self.fast_failover_attempt == 2  # the number of the next one
+
+    def protects(
+        self, leader_id: NodeId | None, candidate: NodeId, now: float, timing: Timing
+    ) -> bool:
+        """Whether the leader was heard so lately that nobody else gets a (pre-)vote (dissertation
+        4.2.3). A leader that asks for votes leads no more: it is not protected from itself (hazard
+        L3)."""
+        if leader_id is None and timing.lease_s is not None:
+            # A leader of an earlier term, or one whom an earlier life of this node has answered,
+            # may still read by its lease: a later term alone does not end that.
+            return now - self.promised_s < timing.leader_protection_s
+        if leader_id is None or leader_id == candidate:
+            return False
+        return now - self.heard_s < timing.leader_protection_s

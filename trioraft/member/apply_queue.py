@@ -1,0 +1,195 @@
+"""The apply queue: committed entries into the state machine, snapshots out of it and into it.
+
+* Entries are applied in order, a slice at a time, so that a slow state machine does not keep timers
+  and heartbeats waiting. A snapshot is taken and restored between two entries (hazard S1).
+* An exception out of `apply` is the command's result. One out of `snapshot` or `restore` is a bug
+  in the state machine, and so is an `InvariantViolation` wherever it comes from: they end the node.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, Final, Protocol, TypeAlias, final
+
+from ..core.config import Limits
+from ..core.errors import DiskFull, InvariantViolation
+from ..core.types import Entry, EntryKind, LogIndex, SnapshotMeta
+from .outcomes import Outcomes
+from .state_machine import StateMachine
+
+SENDING_PATIENCE = 4
+"""How many times as many entries are let pass while a snapshot is being sent. Newer snapshots
+replace the one that is on its way, and a slow transfer would start over for ever (hazard S4)."""
+
+SLICE_ENTRIES = 512
+"""Entries that are applied in one go; between two slices everything else has its turn."""
+
+_COMMAND = int(EntryKind.COMMAND)  # comparing with an enum costs more than a trivial command
+Work: TypeAlias = tuple[Entry, ...] | SnapshotMeta
+
+
+class WantsSnapshot(Protocol):
+    """Somebody who wants a snapshot of at least this index."""
+
+    wanted_index: LogIndex
+
+    def resolve(self, index: LogIndex) -> None:
+        """A durable snapshot stands here."""
+
+    def fail(self, error: DiskFull | None) -> None:
+        """There was no room for one; None: the member died."""
+
+
+@final
+class ApplyQueue:
+    """What waits to be applied, the machine, and when it is time for a snapshot of it."""
+
+    def __init__(self, machine: StateMachine, outcomes: Outcomes, limits: Limits) -> None:
+        self.applied_index: LogIndex = 0
+        self.snapshot_index: LogIndex = 0
+        """Of the newest snapshot that is durable here."""
+        self.is_busy = False
+        """Whether the runner was asked to apply, and has not come to the end."""
+        self.is_saving = False
+        """Whether a snapshot is being written."""
+        self._machine = machine
+        self._outcomes = outcomes
+        self._limits = limits
+        self.queue: Final[deque[Work]] = deque()
+        """What waits, in its order."""
+        self._entries_since = 0
+        self._bytes_since = 0
+        self._wanted: list[WantsSnapshot] = []
+
+    @property
+    def head(self) -> Work | None:
+        """What comes next. Of several snapshots that wait the last one counts, with what comes
+        after
+        it: older ones may be gone already."""
+        queue = self.queue
+        if len(queue) == 1:
+            return queue[0]
+        snapshots = (i for i, work in enumerate(queue) if isinstance(work, SnapshotMeta))
+        for _ in range(max(snapshots, default=0)):
+            queue.popleft()
+        return queue[0] if queue else None
+
+    def put(self, entries: tuple[Entry, ...]) -> None:
+        """Entries that are committed, and durable here."""
+        if len(entries) <= SLICE_ENTRIES:
+            self.queue.append(entries)
+            return
+        for start in range(0, len(entries), SLICE_ENTRIES):
+            self.queue.append(entries[start : start + SLICE_ENTRIES])
+
+    def put_snapshot(self, meta: SnapshotMeta) -> None:
+        """The stored log stands at this snapshot: the state machine is to be brought there."""
+        self.queue.append(meta)
+
+    def apply(self) -> LogIndex:
+        """Apply the slice of entries at the head. Returns the last index."""
+        entries = self.queue.popleft()
+        if isinstance(entries, SnapshotMeta) or entries[0].index != self.applied_index + 1:
+            raise InvariantViolation(
+                f"{entries if isinstance(entries, SnapshotMeta) else entries[0]} is to be applied "
+                f"after entry {self.applied_index}"
+            )
+        apply, outcomes = self._machine.apply, self._outcomes
+        take, settle = outcomes.waiting.pop, outcomes.settle
+        for entry in entries:
+            if entry.kind != _COMMAND:
+                outcomes.passed(entry)
+                continue
+            value: Any = None
+            failure: Exception | None = None
+            try:
+                value = apply(entry.index, entry.data)
+            except InvariantViolation:
+                raise
+            except Exception as error:  # noqa: BLE001 - it is the result, on every node alike
+                failure = error
+            self._bytes_since += len(entry.data)
+            proposed = take(entry.index, None)
+            if proposed is not None:
+                settle(proposed, entry, value, failure)
+        self._entries_since += len(entries)
+        self.applied_index = entries[-1].index
+        return self.applied_index
+
+    def restored(self, meta: SnapshotMeta) -> None:
+        """The state machine stands where this snapshot does."""
+        if self.queue and self.queue[0] is meta:
+            self.queue.popleft()
+        self.applied_index = self.snapshot_index = meta.index
+        self._entries_since = self._bytes_since = 0
+        self._outcomes.covered(meta.index)
+        self._tell_wanted()
+
+    # -- snapshots of our own --------------------------------------------------------------
+
+    def should_save(self, *, is_sending: bool) -> bool:
+        """Whether it is time for a snapshot.
+
+        Args:
+            is_sending: whether a follower is being sent one from here.
+        """
+        is_restoring = bool(self.queue) and isinstance(self.queue[0], SnapshotMeta)
+        if self.is_saving or is_restoring or self.applied_index <= self.snapshot_index:
+            return False
+        if self._wanted:
+            return True
+        patience, limits = SENDING_PATIENCE if is_sending else 1, self._limits
+        return (
+            self._entries_since >= patience * limits.snapshot_entries
+            or self._bytes_since >= patience * limits.snapshot_bytes
+        )
+
+    def begin_save(self) -> Iterable[bytes]:
+        """A view of the state as it is now; entries go on being applied while it is written."""
+        self.is_saving = True
+        self._entries_since = self._bytes_since = 0
+        content = self._machine.snapshot()
+        return (content,) if isinstance(content, bytes) else content
+
+    def saved(self, index: LogIndex) -> None:
+        """The view is durable."""
+        self.is_saving = False
+        self.snapshot_index = max(self.snapshot_index, index)
+        self._tell_wanted()
+
+    def unsaved(self, error: DiskFull) -> None:
+        """There was no room for it: another is tried when as much again was applied."""
+        self.is_saving = False
+        wanted, self._wanted = self._wanted, []
+        for each in wanted:
+            each.fail(error)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody waits for a snapshot."""
+        return bool(self._wanted)
+
+    def want_snapshot(self, wanted: WantsSnapshot) -> None:
+        """Take a snapshot of at least what is applied now, whatever the thresholds say."""
+        wanted.wanted_index = self.applied_index
+        self._wanted.append(wanted)
+        self._tell_wanted()
+
+    def forget_wanted(self, wanted: WantsSnapshot) -> None:
+        """Nobody waits for it any more."""
+        if wanted in self._wanted:
+            self._wanted.remove(wanted)
+
+    def member_died(self) -> None:
+        """No snapshot will ever be taken."""
+        wanted, self._wanted = self._wanted, []
+        for each in wanted:
+            each.fail(None)
+
+    def _tell_wanted(self) -> None:
+        satisfied = [each for each in self._wanted if each.wanted_index <= self.snapshot_index]
+        if satisfied:
+            self._wanted = [each for each in self._wanted if each not in satisfied]
+            for each in satisfied:
+                each.resolve(self.snapshot_index)

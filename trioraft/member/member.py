@@ -1,0 +1,286 @@
+"""Member: one member of a cluster, pure. The core, and everything between it and the world.
+
+Inputs come in (`receive`, `propose`, `on_stored`, …), actions come out (see `actions`). An input
+only notes what is to be done; `run` then carries out all that waits, in one queue and in order,
+until nothing is left: whatever an action brings about at once is an input like any other, and joins
+the queue. So nothing is ever entered twice, and a crash may come before any action without a
+promise being broken. The same object is run by Trio (`node`) and by the simulator (`sim`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, final
+
+from ..core.config import Limits
+from ..core.errors import DiskFull, InvariantViolation
+from ..core.events import DiskIsFull
+from ..core.raft import Raft
+from ..core.ready import ChunkRequest, Ready, SnapshotChunk
+from ..core.types import LogIndex, Role, SnapshotMeta, Term
+from .actions import Action, AdmitClients, Apply, Install, Runner, SaveSnapshot
+from .apply_queue import ApplyQueue, WantsSnapshot
+from .outcomes import Outcomes, Proposed
+from .reads import ReadBatch, Reads
+from .state_machine import StateMachine
+from .write_queue import WriteQueue
+
+_APPLY: Final = Apply()
+
+
+@final
+class Member:
+    """One life of one member.
+
+    Args:
+        raft: its core, not started.
+        machine: what committed commands are applied to. If the core was recovered with a snapshot,
+            the machine is restored from it already.
+        limits: bounds on batches, and when a snapshot is due.
+        runner: how actions are done.
+
+    Call `start` once; after inputs, `run`. The core's `deadline` and `heartbeat_deadline` say when
+    `on_timeout` and `on_heartbeat_due` want to be called.
+    """
+
+    def __init__(self, raft: Raft, machine: StateMachine, limits: Limits, runner: Runner) -> None:
+        self.raft: Final = raft
+        self.outcomes: Final = Outcomes()
+        self.reads: Final = Reads()
+        self.writes: Final = WriteQueue()
+        self.applies: Final = ApplyQueue(machine, self.outcomes, limits)
+        self.leading_term: Term | None = None
+        """The term that this member leads, as far as it has acted on that."""
+        # Inputs that are the core's own; no action brings about any of them.
+        self.start: Final = raft.start
+        self.receive: Final = raft.step
+        self.on_timeout: Final = raft.on_timeout
+        self.on_heartbeat_due: Final = raft.on_heartbeat_due
+        self.on_peer_lost: Final = raft.on_peer_lost
+        self._perform: Final = runner.table()
+        self._tell: Final = runner.tell
+        self._actions: Final[deque[Action]] = deque()
+        self._is_running = False
+        self._has_news = False  # for the core, since it was last asked what it wants done
+        self._is_admitting = False  # a new leader lets its clients in before it speaks
+        self._must_save = False  # somebody asked for a snapshot since the last run
+        if raft.snapshot is not None:
+            self.applies.restored(raft.snapshot)
+
+    # -- inputs ----------------------------------------------------------------------------
+
+    def propose(self, data: bytes, proposed: Proposed, now: float) -> None:
+        """Append a command to the leader's log; `proposed` learns where, and what becomes of it.
+
+        Raises:
+            NotLeader, ProposalDropped: the command was not taken.
+        """
+        raft = self.raft
+        index = raft.propose(data, now)
+        proposed.index, proposed.term = index, raft.term
+        self.outcomes.waiting[index] = proposed
+
+    def want_snapshot(self, wanted: WantsSnapshot) -> None:
+        """Take a snapshot of at least what is applied now, and tell when it is durable."""
+        self.applies.want_snapshot(wanted)
+        self._must_save = self.applies.is_wanted
+
+    def leave_reads(self, batch: ReadBatch) -> None:
+        """Nobody waits for this batch of reads any more."""
+        self.reads.leave(batch, self.raft)
+
+    def go_on(self) -> None:
+        """The clients of a new leader were let in."""
+        self._is_admitting = False
+
+    # -- inputs: what was to be done, is done ----------------------------------------------
+
+    def on_stored(self, now: float, *, next_offset: int | None = None) -> None:
+        """The storage step that was on its way is durable.
+
+        Args:
+            now: the time.
+            next_offset: of a chunk: from where the storage wants more of that snapshot.
+        """
+        step = self.writes.step_done()
+        if isinstance(step, Install):
+            self.applies.put_snapshot(step.meta)
+            self._begin_applying()
+        elif isinstance(step, SnapshotChunk):
+            if next_offset is None:
+                raise InvariantViolation(f"a chunk of {step.meta} was stored, and ends nowhere")
+            self.raft.on_chunk_stored(step, next_offset, now)
+            self._has_news = True
+        self._go_on_writing(now)
+
+    @property
+    def to_restore(self) -> SnapshotMeta | None:
+        """The snapshot to which the state machine is to be brought before anything else is applied,
+        if there is one."""
+        head = self.applies.head
+        return head if isinstance(head, SnapshotMeta) else None
+
+    def on_disk_full(self, now: float) -> None:
+        """There is no room for the step on its way; it will be tried again (hazard L7)."""
+        self._has_news = True
+        self.raft.on_disk_full(now)
+
+    def apply_next(self) -> bool:
+        """Apply one slice of the entries that wait, unless a snapshot is to be restored first.
+
+        Returns:
+            Whether there is more to do.
+        """
+        applies = self.applies
+        if applies.queue and self.to_restore is None:
+            self._on_applied(applies.apply())
+            self._maybe_save()
+        applies.is_busy = bool(applies.queue)
+        return applies.is_busy
+
+    def on_restored(self, meta: SnapshotMeta) -> None:
+        """The state machine stands where this snapshot does."""
+        applies = self.applies
+        applies.restored(meta)
+        self._on_applied(meta.index)
+        applies.is_busy = bool(applies.queue)
+
+    def on_chunk_read(self, request: ChunkRequest, data: bytes, now: float) -> None:
+        """Part of a snapshot that a follower is to get."""
+        self._has_news = True
+        self.raft.send_chunk(request, data, now)
+
+    def on_snapshot_gone(self, request: ChunkRequest) -> None:
+        """The snapshot that a follower was getting was replaced by a newer one."""
+        self._has_news = True
+        self.raft.on_snapshot_gone(request)
+
+    def on_snapshot_saved(self, meta: SnapshotMeta, now: float) -> None:
+        """A snapshot of our own is durable: the log may be cut, but for what the one before it
+        would need, so that one damaged snapshot is not the end of the node."""
+        before = self.raft.snapshot
+        keep_after = 0 if before is None else before.index
+        self._has_news = True
+        self.raft.on_snapshot_saved(meta, now, keep_after=keep_after)
+        self.applies.saved(meta.index)
+        self._maybe_save()
+
+    def on_snapshot_unsaved(self, error: DiskFull, now: float) -> None:
+        """There was no room for a snapshot: the log grows until there is."""
+        self.applies.unsaved(error)
+        self._actions.append(DiskIsFull(now))
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def stop(self, cause: str, now: float) -> None:
+        """Become Dead: no vote, no message, no result after this."""
+        self.raft.stop(cause, now)
+        self._actions.clear()
+        last = self.raft.ready()
+        for event in () if last is None else last.events:
+            self._tell(event)
+        self.outcomes.member_died()
+        self.reads.member_died()
+        self.applies.member_died()
+
+    # -- actions ---------------------------------------------------------------------------
+
+    def run(self, now: float) -> None:
+        """Carry out all that the inputs so far ask for, and all that this brings about."""
+        if self._is_running:
+            raise InvariantViolation("a member was run in the middle of one of its own actions")
+        self._is_running = self._has_news = True
+        actions, perform = self._actions, self._perform
+        try:
+            while True:
+                while actions:
+                    action = actions.popleft()
+                    perform[type(action)](action)
+                if not self._look(now):
+                    return
+        finally:
+            self._is_running = False
+
+    def _look(self, now: float) -> bool:
+        """See what the core wants done. False: nothing, for now."""
+        raft = self.raft
+        leading_term = raft.term if raft.role is Role.LEADER else None
+        if leading_term != self.leading_term:
+            self._leadership_changed(leading_term)
+            return True
+        if self._is_admitting or not self._has_news:
+            return False
+        self._has_news = False
+        if self._must_save:
+            self._must_save = False
+            self._maybe_save()
+        if self.reads.new and raft.leader_id is not None:
+            self.reads.ask(raft, now)
+        ready = raft.ready()
+        if ready is not None:
+            self._take(ready, now)
+        return bool(self._actions) or self._has_news
+
+    def _leadership_changed(self, leading_term: Term | None) -> None:
+        if self.leading_term is not None:
+            self.outcomes.leadership_lost(self.raft.log.commit_index)
+        self.leading_term = leading_term
+        if leading_term is not None and not self._is_admitting:
+            self._is_admitting = True
+            self._actions.append(AdmitClients())
+
+    def _take(self, ready: Ready, now: float) -> None:
+        """Queue what a Ready asks for, in the order in which its fields must be honoured."""
+        actions = self._actions
+        if ready.events:
+            actions.extend(ready.events)
+        actions.extend(ready.messages)  # they need not wait for the disk (dissertation 10.2.1)
+        if ready.awaits_persist:
+            self.writes.put(ready)
+            if not self.writes.group:
+                self._go_on_writing(now)
+        if ready.chunk_requests:
+            actions.extend(ready.chunk_requests)
+        if ready.committed:
+            self.applies.put(ready.committed)
+            self._begin_applying()
+        for read in ready.reads:
+            self.reads.confirmed(read, self.raft.log.applied_index)
+
+    def _go_on_writing(self, now: float) -> None:
+        """Begin the next step; let promises leave once all steps of a group are done."""
+        writes = self.writes
+        while True:
+            if writes.steps:
+                self._actions.append(writes.steps[0])
+                return
+            if writes.group:
+                group = writes.end_group()
+                for ready in group:
+                    self._actions.extend(ready.messages_after_persist)
+                self.raft.on_persisted(group[-1].number, now)
+                self._has_news = True
+            if not writes.begin_group():
+                return
+
+    def _begin_applying(self) -> None:
+        if not self.applies.is_busy:
+            self.applies.is_busy = True
+            self._actions.append(_APPLY)
+
+    def _on_applied(self, index: LogIndex) -> None:
+        self.raft.on_applied(index)
+        self.reads.on_applied(index)
+
+    def _maybe_save(self) -> None:
+        leadership = self.raft.leadership
+        is_sending = leadership is not None and leadership.is_sending_snapshot
+        if not self.applies.should_save(is_sending=is_sending):
+            return
+        index = self.applies.applied_index
+        term = self.raft.log.term_at(index)
+        if term is None:
+            return  # a snapshot from the leader is on its way in, and brings more than this
+        configuration = self.raft.membership.at(index)
+        chunks = self.applies.begin_save()
+        self._actions.append(SaveSnapshot(index, term, configuration, chunks))

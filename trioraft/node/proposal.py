@@ -1,0 +1,99 @@
+"""Proposal: a command on its way, as its caller holds it."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import trio
+
+from ..core.types import LogIndex, Term
+from ..tasks.byte_budget import ByteBudget
+
+
+@final
+class Proposal:
+    """A command that is in the leader's log. Its `index` is known, its outcome comes later."""
+
+    __slots__ = (
+        "_budget",
+        "_error",
+        "_event",
+        "_value",
+        "_waiter",
+        "index",
+        "is_done",
+        "size_bytes",
+        "term",
+        "was_applied",
+    )
+
+    def __init__(self, size_bytes: int, budget: ByteBudget) -> None:
+        self.index: LogIndex = 0
+        """Where in the log it stands, if it stays there."""
+        self.term: Term = 0
+        """The term in which it was proposed."""
+        self.size_bytes = size_bytes
+        self.is_done = False
+        """Whether the outcome is known."""
+        self.was_applied = False
+        """Whether the command is applied here: an error as its outcome is the machine's then."""
+        self._budget = budget
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._waiter: trio.lowlevel.Task | None = None  # the common case: just one
+        self._event: trio.Event | None = None  # further ones
+
+    async def result(self) -> Any:
+        """Wait for the outcome. It can be asked for again, by any number of tasks.
+
+        Returns:
+            What the state machine's `apply` returned.
+
+        Raises:
+            ProposalDropped: certainly not in the log.
+            OutcomeUnknown: leadership was lost or the node died; it may or may not be applied.
+            Exception: whatever `apply` raised for this command.
+
+        Cancelling the wait does not undo the command.
+        """
+        if self.is_done:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        elif self._waiter is None:
+            self._waiter = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._give_up)
+        else:
+            if self._event is None:
+                self._event = trio.Event()
+            await self._event.wait()
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def resolve(self, value: Any) -> None:
+        """It was applied, with this result."""
+        self.was_applied = True
+        self._value = value
+        self._finish()
+
+    def reject(self, error: BaseException) -> None:
+        """It was applied, and raised this."""
+        self.was_applied = True
+        self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """It has this error as its outcome, and was not applied here."""
+        self._error = error
+        self._finish()
+
+    def _give_up(self, _: object) -> trio.lowlevel.Abort:
+        self._waiter = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _finish(self) -> None:
+        self.is_done = True
+        self._budget.give_back(self.size_bytes)
+        if self._waiter is not None:
+            trio.lowlevel.reschedule(self._waiter)
+            self._waiter = None
+        if self._event is not None:
+            self._event.set()

@@ -1,0 +1,581 @@
+"""NodeRunner: runs one member under Trio. It owns every task, thread and socket of a node.
+
+* The member is touched from the Trio thread only. Whoever brings an input runs the member in its
+  own task, without a detour through another: the transport after each batch of messages, the timer,
+  the storage after a write. What callers bring (proposals, reads, transfers, changes of members)
+  waits for the driver task: it comes round once for all that was brought meanwhile, that is where
+  batches come from, and what fails then ends the node and not its caller.
+* Becoming Dead is synchronous; when `run` returns, no task, thread or socket of the node is left.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar, final
+
+import trio
+
+from ..core import events
+from ..core.config import Limits, Timing
+from ..core.errors import DiskFull, NodeDead, RaftError, SnapshotGone
+from ..core.messages import Message
+from ..core.raft import Raft
+from ..core.ready import ChunkRequest, SnapshotChunk, Write
+from ..core.reconfiguration import Change, MembershipChange
+from ..core.transfer import Transfer
+from ..core.types import Address, LogIndex, NodeId, Recovered, SnapshotMeta, Term
+from ..logs.loggers import TraceLogger
+from ..member.actions import (
+    AdmitClients,
+    Apply,
+    Compact,
+    Install,
+    Runner,
+    SaveSnapshot,
+    StorageStep,
+)
+from ..member.bootstrap import bootstrapped, voters_ignored
+from ..member.member import Member
+from ..member.reads import ReadBatch
+from ..member.state_machine import StateMachine
+from ..storage.base import Storage
+from ..tasks.byte_budget import ByteBudget
+from ..tasks.wakeup import Wakeup
+from ..transport.base import LinkDown, LinkUp, Transport, TransportEvent
+from .event_stream import EventStream, NodeEvent
+from .peers import MemberLinks
+from .proposal import Proposal
+from .storage_calls import StorageCalls
+
+T = TypeVar("T")
+
+DRAIN_PASSES = 3
+"""Scheduler passes that pending input gets before a due timer is believed (hazard L6): one in
+which Trio notices it, one in which its reader runs, one for a reader that was not ready."""
+
+DISK_FULL_RETRY_S = 0.1
+"""How long a full disk is left alone before the write is tried again."""
+
+
+class _AbandonedError(Exception):
+    """The node died while its snapshot was being written: nobody wants the rest."""
+
+
+@final
+class NodeRunner:
+    """Runs one member: a `TransportOwner` towards the network, a set of tasks towards Trio."""
+
+    def __init__(
+        self,
+        node_id: NodeId,
+        *,
+        cluster_id: str,
+        timing: Timing,
+        limits: Limits,
+        rng: random.Random,
+        machine: StateMachine,
+        storage: Storage,
+        transport: Transport,
+        logger: TraceLogger,
+    ) -> None:
+        self.node_id = node_id
+        self.name = f"raft[{node_id}]"
+        self.timing = timing
+        self.limits = limits
+        self.member: Member | None = None
+        """None until the storage is open."""
+        self.budget = ByteBudget(limits.proposals_bytes_max)
+        self.status_changed = trio.lowlevel.ParkingLot()
+        self.is_dead = False
+        self.links: dict[NodeId, bool] = {}
+        """Whether the connection to each peer is up, as the transport tells."""
+        self._cluster_id = cluster_id
+        self._rng = rng
+        self._machine = machine
+        self._calls = StorageCalls(storage)
+        self._storage = storage
+        self._transport = transport
+        self._member_links = MemberLinks(transport)
+        self._logger = logger
+        self._streams: list[EventStream] = []
+        self._nursery: trio.Nursery | None = None
+        self._timer_scope = trio.CancelScope()
+        self._heartbeat_scope = trio.CancelScope()
+        self._leader_scope: trio.CancelScope | None = None
+        self._leading_term: Term | None = None
+        self._work = Wakeup()
+        self._batch_s = 0.0
+        self._admits = False  # clients of a new leader are being let in
+        self._step: StorageStep | None = None  # for the storage task
+        self._storage_work = Wakeup()
+        self._apply_work = Wakeup()
+        self._readers: dict[bool, tuple[ReadBatch, trio.lowlevel.ParkingLot]] = {}
+        self._chunk_requests: deque[ChunkRequest] = deque()
+        self._chunk_work = Wakeup()
+
+    @property
+    def raft(self) -> Raft | None:
+        """The core; None until the storage is open."""
+        return None if self.member is None else self.member.raft
+
+    # -- life ------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        bootstrap: Recovered,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Live until killed, cancelled or failed; `started()` once the node can be reached.
+
+        Raises:
+            StorageError: the storage cannot be opened, or failed.
+            OSError: the transport cannot listen.
+            InvariantViolation: a bug in trioraft.
+        """
+        storage = self._storage
+        recovered = await self._calls.write(
+            lambda: storage.open(cluster_id=self._cluster_id, node_id=self.node_id)
+        )
+        try:
+            await self._live(bootstrapped(recovered, bootstrap), bootstrap, task_status)
+        finally:
+            self.kill("left")
+            with trio.CancelScope(shield=True):
+                await self._calls.write(storage.close)
+
+    async def _live(
+        self, recovered: Recovered, bootstrap: Recovered, task_status: trio.TaskStatus[None]
+    ) -> None:
+        raft = Raft(self.node_id, recovered, self.timing, self.limits, self._rng)
+        for notice in (*self._storage.notices, *voters_ignored(raft, bootstrap)):
+            self._tell(events.StorageNotice(trio.current_time(), notice))
+        if recovered.snapshot is not None:
+            await self._restore_machine(recovered.snapshot)
+        runner = Runner(
+            send=self._transport.send,
+            store=self._store,
+            apply=self._apply,
+            save_snapshot=self._save_snapshot,
+            read_chunk=self._read_chunk,
+            admit_clients=self._admit_clients,
+            tell=self._tell,
+        )
+        member = Member(raft, self._machine, self.limits, runner)
+        name = self.name
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self.member = member
+            self._listeners_changed()
+            member.start(trio.current_time())  # before the first message can arrive
+            await nursery.start(self._run_transport, name=f"{name}.transport")
+            nursery.start_soon(self._drive, name=f"{name}.driver")
+            nursery.start_soon(self._watch_timer, member, name=f"{name}.election_timer")
+            nursery.start_soon(self._run_storage, member, name=f"{name}.storage")
+            nursery.start_soon(self._run_apply, member, name=f"{name}.apply")
+            self._act()
+            task_status.started()
+
+    def kill(self, cause: str) -> None:
+        """Become Dead, now: no vote, no message, no result after this. Idempotent."""
+        if self.is_dead:
+            return
+        self.is_dead = True
+        if self.member is not None:
+            self.member.stop(cause, trio.current_time())
+        self.budget.turn_away()
+        for stream in self._streams:
+            stream.end()
+        self.status_changed.unpark_all()
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    def expected_tasks(self) -> frozenset[str]:
+        """Names of the tasks that the node's present role owns, connections apart."""
+        if self.is_dead or self.member is None:
+            return frozenset()
+        roles = ["driver", "election_timer", "storage", "apply", "transport"]
+        if self._leading_term is not None:
+            roles += [f"leader(term={self._leading_term})", "heartbeat", "snapshot_sender"]
+        return frozenset({self.name, *(f"{self.name}.{role}" for role in roles)})
+
+    # -- running the member ----------------------------------------------------------------
+
+    def _act(self) -> None:
+        """Carry out what the inputs so far ask for; timers, role tasks and watchers follow."""
+        member = self.member
+        if member is None or self.is_dead:
+            return
+        member.run(trio.current_time())
+        if self.is_dead:
+            return  # a command of the user's has killed its own node
+        raft = member.raft
+        deadline, heartbeat = raft.deadline, raft.heartbeat_deadline
+        self._timer_scope.deadline = math.inf if deadline is None else deadline
+        if heartbeat is not None:
+            self._heartbeat_scope.deadline = heartbeat
+        if member.leading_term != self._leading_term:
+            self._change_leader_tasks(member)
+        self._member_links.follow(raft)
+        if member.reads.new and raft.leader_id is not None:
+            self._work.set()
+        if self.status_changed:
+            self.status_changed.unpark_all()
+
+    def _input(self, bring: Callable[[Member, float], object]) -> None:
+        """Bring an input, unless the node is Dead, and act on it."""
+        member = self.member
+        if member is not None and not self.is_dead:
+            bring(member, trio.current_time())
+            self._act()
+
+    def _change_leader_tasks(self, member: Member) -> None:
+        if self._leader_scope is not None:
+            self._leader_scope.cancel()
+            self._leader_scope = None
+            self._chunk_requests.clear()
+            self.budget.turn_away()  # they are told who leads now
+        term = self._leading_term = member.leading_term
+        if term is not None and self._nursery is not None:
+            scope = self._leader_scope = trio.CancelScope()
+            name = f"{self.name}.leader(term={term})"
+            self._nursery.start_soon(self._lead, member, scope, name=name)
+
+    async def _drive(self) -> None:
+        """Come round for what callers brought."""
+        while True:
+            await self._work.wait()
+            if self._admits:
+                await trio.lowlevel.checkpoint()  # those who waited for a leader run meanwhile
+                self._admits = False
+                if self.member is not None:
+                    self.member.go_on()
+            self._act()
+
+    def _admit_clients(self, _: AdmitClients) -> None:
+        self._admits = True
+        self._work.set()
+
+    # -- the transport's owner -------------------------------------------------------------
+
+    def on_message(self, message: Message) -> None:
+        """A message arrived. Raises BadMessage if no correct peer sends it."""
+        member = self.member
+        if member is not None and not self.is_dead:
+            member.receive(message, trio.current_time())
+
+    def on_batch_end(self) -> None:
+        """What had arrived was handed over."""
+        self._act()
+
+    def on_peer_lost(self, peer: NodeId) -> None:
+        """A connection with this peer ended."""
+        self._input(lambda member, now: member.on_peer_lost(peer, now))
+
+    def on_transport_event(self, event: TransportEvent) -> None:
+        """Something that belongs into the log."""
+        if isinstance(event, LinkUp | LinkDown):
+            self._note_link(event.peer, is_up=isinstance(event, LinkUp))
+        self._tell(event)
+
+    def _note_link(self, peer: NodeId, *, is_up: bool) -> None:
+        """Of members; others come and go."""
+        if self.raft is not None and peer in self.raft.configuration.members:
+            self.links[peer] = is_up
+        else:
+            self.links.pop(peer, None)
+        self.status_changed.unpark_all()
+
+    async def _run_transport(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        await self._transport.run(
+            self, cluster_id=self._cluster_id, limits=self.limits, task_status=task_status
+        )
+
+    # -- what callers bring ----------------------------------------------------------------
+
+    def propose(self, member: Member, data: bytes) -> Proposal:
+        """Put a command into the leader's log; its place in the budget is taken already."""
+        if not self._work.is_set:
+            self._batch_s = trio.current_time()  # one look at the clock for the whole batch
+            self._work.set()
+        proposal = Proposal(len(data), self.budget)
+        try:
+            member.propose(data, proposal, self._batch_s)
+        except RaftError:
+            self.budget.give_back(len(data))
+            raise
+        return proposal
+
+    @property
+    def is_transferring(self) -> bool:
+        """Whether this leader takes no commands because somebody else is to lead."""
+        leadership = None if self.raft is None else self.raft.leadership
+        return leadership is not None and leadership.transfer is not None
+
+    def transfer(self, raft: Raft, to: NodeId | None, patience_s: float) -> Transfer:
+        """Begin to transfer the leadership."""
+        transfer = raft.transfer(to, trio.current_time(), patience_s=patience_s)
+        self._work.set()
+        return transfer
+
+    def change_members(
+        self, raft: Raft, change: Change, expected_index: LogIndex | None
+    ) -> MembershipChange:
+        """Begin to change the members."""
+        begun = raft.change_members(change, trio.current_time(), expected_index=expected_index)
+        self._work.set()
+        return begun
+
+    def address_of(self, peer: NodeId | None) -> Address | None:
+        """Where this node can be reached, if that is known."""
+        return None if peer is None else self._transport.address_of(peer)
+
+    async def read_barrier(self, *, lease: bool) -> LogIndex:
+        """Wait until the state machine has all that was committed before this call."""
+        member = self.member
+        if self.is_dead or member is None:
+            raise NodeDead(f"node {self.node_id!r} is Dead; nothing can be read here any more")
+        self._work.set()
+        batch = member.reads.join(lease=lease)
+        known, lot = self._readers.get(lease, (None, self.status_changed))
+        if known is not batch:
+            lot = trio.lowlevel.ParkingLot()
+            batch.wake = lot.unpark_all
+            self._readers[lease] = (batch, lot)
+        try:
+            await lot.park()
+        except trio.Cancelled:
+            if not lot:
+                member.leave_reads(batch)
+            raise
+        if batch.index is None:
+            raise NodeDead(f"node {self.node_id!r} is Dead; nothing can be read here any more")
+        return batch.index
+
+    async def take_snapshot(self) -> LogIndex:
+        """Have a snapshot taken of at least what is applied now, and wait until it is durable.
+
+        Raises:
+            DiskFull: there was no room for it.
+            NodeDead: the node died meanwhile.
+        """
+        member = self.member
+        if self.is_dead or member is None:
+            raise NodeDead(f"node {self.node_id!r} is Dead; no snapshot was taken")
+        wanted = _WantedSnapshot()
+        member.want_snapshot(wanted)
+        self._work.set()
+        try:
+            await wanted.done.wait()
+        finally:
+            member.applies.forget_wanted(wanted)
+        if wanted.failure is not None:
+            raise wanted.failure
+        if wanted.index is None:
+            raise NodeDead(f"node {self.node_id!r} is Dead; no snapshot was taken")
+        return wanted.index
+
+    # -- the storage -----------------------------------------------------------------------
+
+    def _call_of(self, step: StorageStep) -> Callable[[], int | None]:
+        """The storage's call for this step; for a chunk it returns the next offset."""
+        storage = self._storage
+        match step:
+            case Write(hard_state, entries, replace_from):
+                return lambda: storage.append(hard_state, entries, replace_from)
+            case Install(meta):
+                return lambda: storage.install_snapshot(meta)
+            case SnapshotChunk(_, meta, offset, data):
+                return lambda: storage.receive_chunk(meta, offset, data)
+            case Compact(base_index, base_term):
+                return lambda: storage.compact(base_index, base_term)
+
+    def _store(self, step: StorageStep) -> None:
+        """At once if the storage does not block; otherwise, or while it is full, by the task."""
+        member = self.member
+        if member is not None and not self._storage.blocking:
+            try:
+                next_offset = self._call_of(step)()
+            except DiskFull:
+                pass
+            else:
+                member.on_stored(trio.current_time(), next_offset=next_offset)
+                return
+        self._step = step
+        self._storage_work.set()
+
+    async def _run_storage(self, member: Member) -> None:
+        while True:
+            await self._storage_work.wait()
+            while (step := self._step) is not None:
+                self._step = None
+                next_offset = await self._until_there_is_room(self._call_of(step))
+                await trio.lowlevel.checkpoint_if_cancelled()
+                member.on_stored(trio.current_time(), next_offset=next_offset)
+                self._act()
+
+    async def _until_there_is_room(self, call: Callable[[], T]) -> T:
+        """A full disk is waited out, and nothing is acknowledged meanwhile. Every other failure
+        ends the node; a failed fsync is never tried again (hazard D5)."""
+        while True:
+            try:
+                return await self._calls.write(call)
+            except DiskFull:
+                self._input(lambda member, now: member.on_disk_full(now))
+            await trio.sleep(DISK_FULL_RETRY_S)
+
+    # -- the state machine -----------------------------------------------------------------
+
+    def _apply(self, _: Apply) -> None:
+        """A slice at once, by whoever brought it; what is left, by the task."""
+        if self.member is not None and self.member.apply_next():
+            self._apply_work.set()
+
+    async def _run_apply(self, member: Member) -> None:
+        while True:
+            await self._apply_work.wait()
+            while member.applies.queue:
+                meta = member.to_restore
+                if meta is not None:
+                    await self._restore_machine(meta)
+                    await trio.lowlevel.checkpoint_if_cancelled()
+                    member.on_restored(meta)
+                else:
+                    member.apply_next()
+                self._act()
+                await trio.lowlevel.checkpoint()
+
+    async def _restore_machine(self, meta: SnapshotMeta) -> None:
+        machine, storage = self._machine, self._storage
+        await self._calls.beside(lambda: machine.restore(storage.read_snapshot(meta)))
+
+    def _save_snapshot(self, save: SaveSnapshot) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(self._write_snapshot, save, name=f"{self.name}.snapshot")
+
+    async def _write_snapshot(self, save: SaveSnapshot) -> None:
+        storage, chunks = self._storage, self._while_alive(save.chunks)
+        try:
+            meta = await self._calls.beside(
+                lambda: storage.write_snapshot(save.index, save.term, save.configuration, chunks)
+            )
+        except _AbandonedError:
+            return
+        except DiskFull as full:
+            error = full
+            self._input(lambda member, now: member.on_snapshot_unsaved(error, now))
+            return
+        self._input(lambda member, now: member.on_snapshot_saved(meta, now))
+
+    def _while_alive(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            if self.is_dead:
+                raise _AbandonedError
+            yield chunk
+
+    # -- timers and leading ----------------------------------------------------------------
+
+    async def _watch_timer(self, member: Member) -> None:
+        """Sleep until the member's deadline, wherever it moves, and then tell it."""
+        while True:
+            with trio.CancelScope(deadline=_or_never(member.raft.deadline)) as self._timer_scope:
+                await trio.sleep_forever()
+            for _ in range(DRAIN_PASSES):
+                await trio.lowlevel.checkpoint()
+            member.on_timeout(trio.current_time())
+            self._act()
+
+    async def _lead(self, member: Member, scope: trio.CancelScope) -> None:
+        """What runs only while this node leads one term."""
+        with scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._beat, member, name=f"{self.name}.heartbeat")
+                nursery.start_soon(
+                    self._send_snapshots, member, name=f"{self.name}.snapshot_sender"
+                )
+
+    async def _beat(self, member: Member) -> None:
+        while True:
+            with trio.CancelScope(deadline=_or_never(member.raft.heartbeat_deadline)) as scope:
+                self._heartbeat_scope = scope
+                await trio.sleep_forever()
+            member.on_heartbeat_due(trio.current_time())
+            self._act()
+
+    def _read_chunk(self, request: ChunkRequest) -> None:
+        self._chunk_requests.append(request)
+        self._chunk_work.set()
+
+    async def _send_snapshots(self, member: Member) -> None:
+        """Read the chunks that followers in need of a snapshot are to get, one at a time."""
+        storage, limits = self._storage, self.limits
+        while True:
+            while self._chunk_requests:
+                request = self._chunk_requests.popleft()
+
+                def read(request: ChunkRequest = request) -> bytes:
+                    return storage.read_chunk(
+                        request.meta, request.offset, limits.snapshot_chunk_bytes
+                    )
+
+                try:
+                    data = await self._calls.beside(read)
+                except SnapshotGone:
+                    member.on_snapshot_gone(request)
+                else:
+                    member.on_chunk_read(request, data, trio.current_time())
+                self._act()
+            await self._chunk_work.wait()
+
+    # -- watchers --------------------------------------------------------------------------
+
+    def watch(self) -> EventStream:
+        """A new stream of everything that happens from here on."""
+        stream = EventStream(self.limits.event_stream_max)
+        self._streams.append(stream)
+        self._listeners_changed()
+        return stream
+
+    def unwatch(self, stream: EventStream) -> None:
+        """Nobody reads this stream any more."""
+        self._streams.remove(stream)
+        stream.close()
+        self._listeners_changed()
+
+    def _listeners_changed(self) -> None:
+        if self.raft is not None:
+            self.raft.tracing = bool(self._streams) or self._logger.enabled
+
+    def _tell(self, event: NodeEvent) -> None:
+        if self._logger.enabled:
+            self._logger.event(event)
+        for stream in self._streams:
+            stream.put(event)
+
+
+@final
+class _WantedSnapshot:
+    """Somebody waits in `take_snapshot`."""
+
+    def __init__(self) -> None:
+        self.wanted_index: LogIndex = 0
+        self.done = trio.Event()
+        self.index: LogIndex | None = None
+        self.failure: DiskFull | None = None
+
+    def resolve(self, index: LogIndex) -> None:
+        self.index = index
+        self.done.set()
+
+    def fail(self, error: DiskFull | None) -> None:
+        self.failure = error
+        self.done.set()
+
+
+def _or_never(deadline: float | None) -> float:
+    return math.inf if deadline is None else deadline

@@ -1,0 +1,56 @@
+"""Storage calls: where a node's calls of its storage run, and how a full disk is waited out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Protocol, TypeVar, final
+
+import trio
+
+from ..core.errors import InvariantViolation
+from ..storage.base import Storage
+
+T = TypeVar("T")
+
+
+class RunBlocking(Protocol):
+    """Runs a call that may wait for a disk, once, and returns what it returned."""
+
+    async def __call__(self, call: Callable[[], T], /, *, limiter: trio.CapacityLimiter) -> T: ...
+
+
+async def _in_a_thread(call: Callable[[], T], /, *, limiter: trio.CapacityLimiter) -> T:
+    return await trio.to_thread.run_sync(call, limiter=limiter)
+
+
+RUN_BLOCKING: ContextVar[RunBlocking] = ContextVar("trioraft run_blocking", default=_in_a_thread)
+"""How the nodes that are opened in this context call a storage that blocks: in worker threads.
+Threads are never twice the same; a simulation puts a disk in virtual time in their place."""
+
+
+@final
+class StorageCalls:
+    """Runs storage calls where they belong: in worker threads of this node's own, or inline."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self._run_blocking = RUN_BLOCKING.get()
+        self._writes = trio.CapacityLimiter(1)  # no other code can hold these up
+        self._snapshots = trio.CapacityLimiter(1)
+
+    async def write(self, call: Callable[[], T]) -> T:
+        """One of the calls that the storage wants one at a time. Cannot be cancelled: half a write
+        is nobody's friend."""
+        return await self._run(call, self._writes)
+
+    async def beside(self, call: Callable[[], T]) -> T:
+        """A snapshot call that may run beside the writes. Cannot be cancelled."""
+        return await self._run(call, self._snapshots)
+
+    async def _run(self, call: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
+        if not self.storage.blocking:
+            return call()
+        with trio.CancelScope(shield=True):
+            return await self._run_blocking(call, limiter=limiter)
+        raise InvariantViolation("a shielded storage call was cancelled")
