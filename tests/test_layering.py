@@ -48,7 +48,10 @@ FLOORS: Mapping[str, tuple[str, str]] = {
         "core tasks viz member storage transport logs node",
         "attrs msgspec trio outcome pytest pytest_trio pluggy",
     ),
-    "sim": ("core member transport machines logs node testing", "attrs msgspec trio outcome distributed"),
+    "sim": (
+        "core member transport machines logs node testing",
+        "attrs msgspec trio outcome distributed",
+    ),
     "cli": (
         "core tasks viz member storage net transport machines logs node rpc client service kv "
         "testing sim",
