@@ -158,7 +158,8 @@ class WatchedCluster:
                 for watch in self.watches.values():
                     watch.forget()
                 await trio.sleep(pause_s)  # the experiment's own time: it waits for nothing
-                if self._leaders() == [leader]:
+                # On a busy machine no heartbeat may have been answered in that while.
+                if self._leaders() == [leader] and self.watches[leader.id].round_trips_s:
                     return leader.id
 
     def term(self) -> int:
