@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tokenize
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,14 @@ def names_its_encoding(source: str, tree: ast.Module) -> Iterator[str]:
 RULES: tuple[Rule, ...] = (has_docstring, is_not_long, silences_with_reason, names_its_encoding)
 
 
+@cache
+def parsed(path: Path) -> tuple[str, ast.Module]:
+    """A file as text and as a tree, for all rules."""
+    source = path.read_text(encoding="utf-8")
+    return source, ast.parse(source)
+
+
+@cache
 def comments_by_line(source: str) -> dict[int, str]:
     """Every comment, by its line."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
@@ -97,8 +106,7 @@ def test_the_package_keeps_its_habits(rule: Rule) -> None:
     for path in FILES:
         if rule is has_docstring and path.name == "__init__.py":
             continue
-        source = path.read_text(encoding="utf-8")
-        found += [f"{path.relative_to(ROOT)}: {what}" for what in complaints(rule, source)]
+        found += [f"{path.relative_to(ROOT)}: {what}" for what in rule(*parsed(path))]
     assert found == []
 
 

@@ -16,8 +16,8 @@ import attrs
 import pytest
 import yaml
 
+from benchmarks.processes import ServerProcess, free_ports, shown
 from tests.serve.commands import lines, run
-from tests.serve.processes import ServerProcess, free_ports, shown
 from trioraft.cli.serve.options import OPTIONS
 from trioraft.cli.serve.settings import read_settings
 from trioraft.cli.serve.sources import gather

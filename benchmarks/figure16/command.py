@@ -2,7 +2,7 @@
 
 Rules of this file:
 
-* It only tells what `figure16_trials` measured; what is measured, and the model, stand there.
+* It only tells what `trials` measured; what is measured, and the model, stand there.
 * Our numbers stand beside the paper's, in the table and in the plots, whether they flatter or not.
 * Nothing is written before everything is measured; what would fail later is found out first.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -29,8 +28,9 @@ except ModuleNotFoundError as error:
         f"{error.name} is not installed here: install the extra trioraft[bench]"
     ) from None
 
-from . import plots, stats
-from .figure16_trials import (
+from .. import plots, stats
+from ..commands import EXIT_FAILED, EXIT_INTERRUPTED, table_console, why_not_writable
+from .trials import (
     CUT_S,
     DISK_WRITE_MEAN_S,
     LOG_LENGTHS,
@@ -60,8 +60,6 @@ COLUMNS: Final = {
     "over_10_s": "> 10 s",
 }
 """Names of our results, and their headings."""
-TABLE_WIDTH: Final = 100
-"""Columns of the table where there is no terminal to ask."""
 PAPER_MARKS: Final = {
     RANDOMNESS[0]: (plots.Mark(10_000, 0, "150–150:\n> 10,000", "left"),),
     RANDOMNESS[2]: (plots.Mark(287, 50, "150–155:\nmedian 287"),),
@@ -263,18 +261,16 @@ def figure16(
             errors.print(f"plots: {plot}", markup=False, soft_wrap=True)
     except KeyboardInterrupt:
         errors.print("interrupted: the trials so far are dropped, nothing was written")
-        raise typer.Exit(130) from None
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     except (plots.PlotsUnavailable, OSError) as error:
         errors.print(f"error: {error}", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(EXIT_FAILED) from None
 
 
 def _check_writable(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a directory: give the name of a file")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise PermissionError(f"{path} cannot be written: give another name")
+    if (said := why_not_writable(path)) is not None:
+        raise OSError(said)
 
 
 def _progress_bar(console: Console) -> Progress:
@@ -288,7 +284,7 @@ def _progress_bar(console: Console) -> Progress:
 
 
 def _tell(results: dict[str, Any]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
+    console = table_console()
     model = results["model"]
     for title, ranges in (
         ("Time without leader: how much randomness", RANDOMNESS),
@@ -299,10 +295,5 @@ def _tell(results: dict[str, Any]) -> None:
     console.print(
         f"{model['servers']} servers, broadcast time {model['broadcast_ms']:.1f} ms "
         f"({model['one_way_ms']:g} ms one way, {model['disk_write_mean_ms']:g} ms a write), "
-        f"cut after {model['cut_ms'] / 1000:g} s, seed {model['seed']}. Virtual time.",
-        highlight=False,
+        f"cut after {model['cut_ms'] / 1000:g} s, seed {model['seed']}. Virtual time."
     )
-
-
-if __name__ == "__main__":
-    app()

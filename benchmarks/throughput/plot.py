@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from .throughput_cases import COMMAND_BYTES, NODES, Mode, System
-from .throughput_measure import Result
-from .throughput_report import load_name, ratio_of
+from .cases import COMMAND_BYTES, NODES, Mode, System
+from .measuring import Result
+from .report import load_name, ratio_of
 
 COLOURS: Final = {System.TRIORAFT: "#0072B2", System.PYSYNCOBJ: "#D55E00"}
 MARKERS: Final = {System.TRIORAFT: "o", System.PYSYNCOBJ: "s"}

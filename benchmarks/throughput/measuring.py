@@ -11,17 +11,21 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
+import msgspec
 import trio
 
-from .throughput_cases import Case, Collector, Storage, System
-from .throughput_cluster import ClusterError, NodeProcess, open_processes
-from .throughput_pipe import (
+from trioraft import NodeId
+
+from ..processes import NodeProcess, NodeProcesses, ProcessError, open_nodes
+from .cases import NODES, Case, Collector, Storage, System
+from .pipe import (
     Applied,
     AwaitApplied,
     Began,
@@ -35,6 +39,7 @@ from .throughput_pipe import (
     Opened,
     Setup,
     Usage,
+    decode_answer,
 )
 
 OPS_MIN: Final = 100
@@ -113,7 +118,7 @@ async def measure(case: Case, settings: Settings) -> Result:
     """Measure one case.
 
     Raises:
-        ClusterError: a node failed, or ended.
+        ProcessError: a node failed, or ended.
         OSError: there is no room for the storages.
     """
     profile = None if settings.profile is None else str(settings.profile)
@@ -128,26 +133,24 @@ async def measure(case: Case, settings: Settings) -> Result:
     begin = Begin(profile=profile if settings.profiles_follower else None)
     with _directory(settings) as directory:
         setup = _setup(case.system, case.storage, directory, settings)
-        async with open_processes(setup) as cluster:
-            leader, followers = await cluster.open()
+        async with _open_cluster(setup) as cluster:
+            leader, followers = await _elect(cluster)
             with trio.move_on_after(settings.seconds + SLACK_S):
                 return await _under_load(case, load, begin, leader, followers)
-    raise ClusterError(f"{case}: no result after {settings.seconds + SLACK_S:g} s")
+    raise ProcessError(f"{case}: no result after {settings.seconds + SLACK_S:g} s")
 
 
 async def _under_load(
     case: Case, load: Load, begin: Begin, leader: NodeProcess, followers: list[NodeProcess]
 ) -> Result:
-    await leader.order(load)
-    await leader.answer(Began)
+    await leader.ask(load, Began)
     load_average = os.getloadavg()[0]
     for number, follower in enumerate(followers):
-        await follower.order(begin if number == 0 else Begin())
+        follower.order(begin if number == 0 else Begin())
     loaded = await leader.answer(Loaded)
     cpu_s = loaded.usage.cpu_s
     for follower in followers:
-        await follower.order(End())
-        cpu_s += (await follower.answer(Usage)).cpu_s
+        cpu_s += (await follower.ask(End(), Usage)).cpu_s
     return Result(
         case,
         loaded.ops,
@@ -208,12 +211,12 @@ async def endure(storage: Storage, entries: int, settings: Settings) -> Enduranc
     """Fill a log, with default limits: snapshots are taken on the way.
 
     Raises:
-        ClusterError: a node failed, or ended.
+        ProcessError: a node failed, or ended.
     """
     with _directory(settings) as directory:
         setup = _setup(System.TRIORAFT, storage, directory, settings)
-        async with open_processes(setup) as cluster:
-            leader, _ = await cluster.open()
+        async with _open_cluster(setup) as cluster:
+            leader, _ = await _elect(cluster)
             return Endurance(storage, (await _fill(leader, entries)).marks)
 
 
@@ -252,29 +255,46 @@ async def restart(entries: int, settings: Settings, *, with_snapshots: bool) -> 
             applied.
 
     Raises:
-        ClusterError: a node failed, or ended.
+        ProcessError: a node failed, or ended.
     """
     with _directory(settings) as directory:
         setup = _setup(
             System.TRIORAFT, Storage.SQLITE, directory, settings, snapshots=with_snapshots
         )
-        async with open_processes(setup) as cluster:
-            leader, followers = await cluster.open()
+        async with _open_cluster(setup) as cluster:
+            leader, followers = await _elect(cluster)
             filled = await _fill(leader, entries)
-            await followers[0].order(AwaitApplied(filled.last_index))
-            await followers[0].answer(Applied)
-            again = await cluster.restart(followers[0].setup.node_id)
-            opened = await again.answer(Opened)
-            await again.order(AwaitApplied(filled.last_index))
-            applied = await again.answer(Applied)
+            await followers[0].ask(AwaitApplied(filled.last_index), Applied)
+            again = followers[0].node_id
+            cluster.kill(again)
+            opened = await cluster.restart(again, Opened)
+            applied = await cluster.nodes[again].ask(AwaitApplied(filled.last_index), Applied)
     return Restart(entries, with_snapshots, opened.open_s, applied.since_opening_s, applied.rss_mb)
 
 
 async def _fill(leader: NodeProcess, entries: int) -> Filled:
     with trio.move_on_after(SLACK_S):
-        await leader.order(Fill(entries, FILL_WINDOW, FILL_MARKS))
-        return await leader.answer(Filled)
-    raise ClusterError(f"{entries} commands were not taken within {SLACK_S:g} s")
+        return await leader.ask(Fill(entries, FILL_WINDOW, FILL_MARKS), Filled)
+    raise ProcessError(f"{entries} commands were not taken within {SLACK_S:g} s")
+
+
+def _open_cluster(setup: Setup) -> AbstractAsyncContextManager[NodeProcesses]:
+    ids = tuple(str(number) for number in range(NODES))
+
+    def setup_of(node_id: NodeId, *, port: int) -> Setup:
+        return msgspec.structs.replace(setup, node_id=node_id, voters=ids, port=port)
+
+    return open_nodes("benchmarks.throughput.node", ids, setup_of, decode_answer)
+
+
+async def _elect(cluster: NodeProcesses) -> tuple[NodeProcess, list[NodeProcess]]:
+    """Let the nodes find each other and elect; returns the leader and the others. Whoever wins
+    leads, and the load goes there: nothing is rigged."""
+    opened = await cluster.open(Opened)
+    said = Counter(answer.leader_id for answer in opened.values())
+    # Not all need to have heard the last election; who leads will know.
+    leader = cluster.nodes[said.most_common(1)[0][0]]
+    return leader, [node for node in cluster.nodes.values() if node is not leader]
 
 
 def _setup(

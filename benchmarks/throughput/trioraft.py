@@ -4,54 +4,43 @@ Rules of this file:
 
 * Everything is as a program would have it that embeds a node: default timing, limits and garbage
   collection, TCP, a state machine that counts.
-* It ends when its standard input does, in whatever it is; then nothing of it is left.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias, final
+from typing import Final, final
 
-import trio
-
-from trioraft import Limits, MemoryStorage, Node, RaftError, TcpTransport, Timing, open_node
+from trioraft import Limits, MemoryStorage, Node, TcpTransport, Timing, open_node
 from trioraft.core.types import Role
 from trioraft.storage.base import Storage as NodeStorage
 
-from .throughput_cases import Storage
-from .throughput_gauge import Gauge, rss_mb, set_collector
-from .throughput_loads import fill, measure
-from .throughput_pipe import (
+from ..processes import child
+from ..processes.pipe import answer
+from .cases import Storage
+from .gauge import Gauge, rss_mb, set_collector
+from .loads import fill, measure
+from .pipe import (
     Applied,
     AwaitApplied,
     Began,
     Begin,
-    Bound,
     End,
-    Failed,
     Fill,
     Load,
     Opened,
     Order,
-    Peers,
     Setup,
-    answer,
     decode_order,
 )
 
-HOST: Final = "127.0.0.1"
 WHOLE_LOG: Final = Limits(snapshot_entries=10**12, snapshot_bytes=10**15)
 """Limits under which no snapshot is ever taken."""
-ORDERS_MAX: Final = 16
-"""Orders that may wait."""
 
 clock = time.perf_counter
-
-Orders: TypeAlias = trio.MemoryReceiveChannel[Order]
 
 
 @final
@@ -77,50 +66,10 @@ class CountingMachine:
 
 def run(setup: Setup) -> int:
     """Be a node until standard input ends; returns the exit code."""
-    try:
-        trio.run(_serve, setup)
-    except (RaftError, OSError, ExceptionGroup) as error:
-        cause = _first(error)
-        if not isinstance(cause, RaftError | OSError):
-            raise
-        answer(Failed(f"{type(cause).__name__}: {cause}"))
-        return 1
-    return 0
+    return child.main(setup.node_id, setup.port, decode_order, partial(_be_a_node, setup))
 
 
-def _first(error: BaseException) -> BaseException:
-    """The first of many tasks' errors: they lost their leader all at once."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-async def _serve(setup: Setup) -> None:
-    transport = TcpTransport(setup.node_id, (HOST, setup.port), {})
-    answer(Bound(transport.bind()[1]))
-    send, orders = trio.open_memory_channel[Order](ORDERS_MAX)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_read_orders, send, nursery.cancel_scope)
-        peers = await orders.receive()
-        if not isinstance(peers, Peers):
-            raise TypeError(f"the first order is {peers!r}, not Peers")
-        for peer, port in peers.ports.items():
-            transport.set_peer(peer, (HOST, port))
-        await _be_a_node(setup, transport, orders)
-
-
-async def _read_orders(send: trio.MemorySendChannel[Order], scope: trio.CancelScope) -> None:
-    """Pass on what is ordered; the end of the input ends everything."""
-    pending = b""
-    async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as stdin:
-        async for data in stdin:
-            *lines, pending = (pending + data).split(b"\n")
-            for line in lines:
-                await send.send(decode_order.decode(line))
-    scope.cancel()
-
-
-async def _be_a_node(setup: Setup, transport: TcpTransport, orders: Orders) -> None:
+async def _be_a_node(setup: Setup, transport: TcpTransport, orders: child.Orders) -> None:
     storage = _storage(setup)
     began_s = clock()
     async with open_node(

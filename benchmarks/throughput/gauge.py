@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 from typing import Final, final
 
-from .throughput_cases import Collector
-from .throughput_pipe import Usage
+from .cases import Collector
+from .pipe import Usage
 
 _PROC_STATUS: Final = Path("/proc/self/status")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""How fast are logs read? `python -m benchmarks.viz_parse --lines 1000000`
+"""How fast are logs read? `python -m benchmarks.viz.parse --lines 1000000`
 
 Rules of this file: the log is made here, of the lines a busy cluster writes; half of its texts
 occur once, so that remembering texts helps no more than it does in life. Reading and analysing are
@@ -89,7 +89,7 @@ def _peak_mib() -> float:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.viz_parse", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.viz.parse", description=__doc__)
     parser.add_argument("--lines", type=int, default=1_000_000, help="lines of the log")
     parser.add_argument("log", type=Path, nargs="?", help="read this log instead of making one")
     options = parser.parse_args()

@@ -22,29 +22,25 @@ import threading
 import time
 from array import array
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, final
 
-from . import stats
-from .throughput_cases import Storage
-from .throughput_gauge import Gauge, set_collector
-from .throughput_loads import commands
-from .throughput_pipe import (
+from .. import stats
+from ..processes.child import HOST
+from ..processes.pipe import Bound, Failed, Peers, answer
+from .cases import Storage
+from .gauge import Gauge, set_collector
+from .loads import commands
+from .pipe import (
     Began,
     Begin,
-    Bound,
     End,
-    Failed,
     Load,
     Loaded,
     Opened,
     Order,
-    Peers,
     Setup,
-    answer,
     decode_order,
 )
-
-HOST: Final = "127.0.0.1"
 
 clock = time.perf_counter
 
@@ -80,7 +76,7 @@ def run(setup: Setup) -> int:
 
 def _read_orders(orders: queue.SimpleQueue[Order]) -> None:
     for line in sys.stdin.buffer:
-        orders.put(decode_order.decode(line))
+        orders.put(decode_order(line))
     os._exit(0)
 
 

@@ -7,24 +7,20 @@ wrote on standard error is in a file that a failure quotes.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import final
 
 from trioraft.core.types import Address
 
-PATIENCE_S: Final = 30.0
-COMMAND: Final = (sys.executable, "-m", "trioraft")
+from .process import Process, ProcessError, python
 
 
+@final
 class ServerProcess:
     """One server, over all its incarnations."""
 
@@ -32,27 +28,28 @@ class ServerProcess:
         self,
         arguments: Sequence[str],
         log: Path,
-        name: str = "",
+        name: str = "the server",
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.arguments = list(arguments)
-        self.environment = dict(environment or {})
-        self.log = log
         self.name = name
-        self._popen: subprocess.Popen[bytes] | None = None
+        self._command = python("trioraft", "serve", *arguments)
+        self._environment = dict(environment or {})
+        self._log = log
+        self._process: Process | None = None
 
     def start(self) -> None:
         """Start it, or start it again; returns at once."""
-        assert self._popen is None
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("TRIORAFT_")}
-        environment |= {"PYTHONWARNINGS": "error::ResourceWarning"} | self.environment
-        with self.log.open("ab") as log:
-            self._popen = subprocess.Popen(
-                [*COMMAND, "serve", *self.arguments],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=environment,
-            )
+        if self._process is not None and self._process.code is None:
+            raise ProcessError(f"{self.name} was started, and not ended")
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("TRIORAFT_")}
+        clean |= {"PYTHONWARNINGS": "error::ResourceWarning"}
+        self._process = Process(
+            self._command,
+            name=self.name,
+            environment=clean | self._environment,
+            errors=self._log,
+            is_guarded=True,
+        )
 
     def wait_ready(self) -> str:
         """Wait for the line that says that it serves."""
@@ -60,50 +57,33 @@ class ServerProcess:
 
     def next_line(self) -> str:
         """Its next line on standard output."""
-        assert self._popen is not None
-        stdout = self._popen.stdout
-        assert stdout is not None
-        line = b""
-        deadline = time.monotonic() + PATIENCE_S
-        while not line.endswith(b"\n"):
-            patience_s = max(0.0, deadline - time.monotonic())
-            readable, _, _ = select.select([stdout], [], [], patience_s)
-            byte = os.read(stdout.fileno(), 1) if readable else b""
-            if not byte:
-                raise AssertionError(f"{self.name} said only {line!r}:\n{self.words()}")
-            line += byte
-        return line.decode().rstrip()
+        return self._started.next_line()
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
-        assert self._popen is not None
-        self._popen.send_signal(number)
+        self._started.signal(number)
 
     def wait(self) -> int:
         """Wait until it has ended; returns its exit code."""
-        assert self._popen is not None
-        assert self._popen.stdout is not None
-        code = self._popen.wait(PATIENCE_S)
-        self._popen.stdout.close()
-        self._popen = None
-        return code
+        return self._started.wait()
 
     def kill(self) -> None:
-        """SIGKILL; when this returns, it is gone. It may be paused, or gone already."""
-        if self._popen is not None:
-            self._popen.kill()
-            self.wait()
+        """SIGKILL; when this returns, it is gone. It may be stopped, or gone already."""
+        if self._process is not None:
+            self._process.kill()
+
+    def complaints(self) -> str:
+        """The end of what it wrote on standard error."""
+        return "" if self._process is None else self._process.complaints()
 
     @property
-    def is_running(self) -> bool:
-        """Whether the process is there, if only paused."""
-        return self._popen is not None and self._popen.poll() is None
-
-    def words(self) -> str:
-        """The end of what it wrote on standard error."""
-        return self.log.read_text(errors="replace", encoding="utf-8")[-4000:]
+    def _started(self) -> Process:
+        if self._process is None:
+            raise ProcessError(f"{self.name} was not started")
+        return self._process
 
 
+@final
 class ServerProcesses:
     """A cluster of servers on the loopback, each with a directory of its own.
 
@@ -150,16 +130,14 @@ class ServerProcesses:
 
     def __exit__(
         self,
-        error_type: type[BaseException] | None,
+        _kind: type[BaseException] | None,
         error: BaseException | None,
-        traceback: TracebackType | None,
+        _traceback: TracebackType | None,
     ) -> None:
         for server in self.servers.values():
             server.kill()
-        if error is not None:
-            for server in self.servers.values():
-                if server.log.exists():
-                    error.add_note(f"{server.name} said last:\n{server.words()[-1500:]}")
+            if error is not None:
+                error.add_note(f"{server.name} complained last:\n{server.complaints()}")
 
 
 def shown(address: Address) -> str:

@@ -2,7 +2,7 @@
 
 Rules of this file:
 
-* `python -m benchmarks.viz_page [--events 100000]` prints the figures; exit code 1 if one misses
+* `python -m benchmarks.viz.page [--events 100000]` prints the figures; exit code 1 if one misses
   its bound.
 * Opening is the time from the navigation to the first picture drawn, by the page's own clock.
 * Panning is scripted: a step every frame, at several zooms, the frames counted by the browser's
@@ -26,7 +26,7 @@ from trioraft.viz.analysis import analyse_lines
 from trioraft.viz.page import write_pages
 
 from .browser import BrowserError, Page, open_browser
-from .viz_log import raftlog_lines
+from .log import raftlog_lines
 
 OPEN_S_MAX: Final = 2.0
 FRAMES_PER_S_LEAST: Final = 30.0

@@ -23,10 +23,10 @@ import trio
 
 from trioraft import Node, Proposal
 
-from . import stats
-from .throughput_cases import COMMAND_BYTES, Mode
-from .throughput_gauge import Gauge, rss_mb
-from .throughput_pipe import Fill, Filled, Load, Loaded, Mark
+from .. import stats
+from .cases import COMMAND_BYTES, Mode
+from .gauge import Gauge, rss_mb
+from .pipe import Fill, Filled, Load, Loaded, Mark
 
 clock = time.perf_counter
 

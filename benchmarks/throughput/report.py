@@ -8,19 +8,17 @@ Rules of this file:
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Sequence
 from typing import Any, final
 
 import attrs
-import trio
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from .throughput_cases import COMMAND_BYTES, NODES, Case, Mode, System
-from .throughput_measure import Endurance, Restart, Result, Settings
+from ..commands import machine
+from .cases import COMMAND_BYTES, NODES, Case, Mode, System
+from .measuring import Endurance, Restart, Result, Settings
 
 NOTES = (
     f"{NODES} processes on this machine, TCP over the loopback, commands of {COMMAND_BYTES} "
@@ -64,12 +62,7 @@ def document(measured: Measured, settings: Settings) -> dict[str, Any]:
             "gc": settings.collector.value,
             "profiled": settings.profile is not None,
         },
-        "machine": {
-            "python": platform.python_version(),
-            "trio": trio.__version__,
-            "system": platform.platform(),
-            "cpus": os.cpu_count(),
-        },
+        "machine": machine(),
         "interrupted": measured.was_interrupted,
     }
 

@@ -1,21 +1,17 @@
-"""What the controlling process and the node processes say to each other: JSON, one line each.
+"""What a measured node is told and what it answers, beside what every node process is told.
 
-Rules of this file:
-
-* Orders go to a node's standard input, answers come from its standard output. What it should be,
-  it is told in its arguments.
-* The end of its input is the order to end: no node survives the process that started it.
-* Nothing is said while a load is measured but `Began` and one `Begin` to each follower.
+Rules of this file: nothing is said while a load is measured but `Began` and one `Begin` to each
+follower.
 """
 
 from __future__ import annotations
 
-import sys
 from typing import TypeAlias
 
 import msgspec
 
-from .throughput_cases import Collector, Mode, Storage, System
+from ..processes.pipe import Bound, Failed, Peers
+from .cases import Collector, Mode, Storage, System
 
 
 class Setup(msgspec.Struct, frozen=True):
@@ -37,12 +33,6 @@ class Setup(msgspec.Struct, frozen=True):
 
 
 # -- orders ------------------------------------------------------------------------------------
-
-
-class Peers(msgspec.Struct, frozen=True, tag=True):
-    """Where everyone listens: open the node."""
-
-    ports: dict[str, int]
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):
@@ -87,12 +77,6 @@ Order: TypeAlias = Peers | Load | Fill | Begin | End | AwaitApplied
 
 
 # -- answers -----------------------------------------------------------------------------------
-
-
-class Bound(msgspec.Struct, frozen=True, tag=True):
-    """The node will listen at this port."""
-
-    port: int
 
 
 class Opened(msgspec.Struct, frozen=True, tag=True):
@@ -151,25 +135,8 @@ class Applied(msgspec.Struct, frozen=True, tag=True):
     rss_mb: float
 
 
-class Failed(msgspec.Struct, frozen=True, tag=True):
-    """It does not go on; one line says why."""
-
-    reason: str
-
-
 Answer: TypeAlias = Bound | Opened | Began | Usage | Loaded | Filled | Applied | Failed
 
 decode_setup = msgspec.json.Decoder(Setup).decode
-decode_order: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
-decode_answer: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
-
-
-def line_of(message: Setup | Order | Answer) -> bytes:
-    """One line, its end included."""
-    return msgspec.json.encode(message) + b"\n"
-
-
-def answer(message: Answer) -> None:
-    """Say something to the controlling process, at once."""
-    sys.stdout.buffer.write(line_of(message))
-    sys.stdout.buffer.flush()
+decode_order = msgspec.json.Decoder[Order](Order).decode
+decode_answer = msgspec.json.Decoder[Answer](Answer).decode

@@ -2,7 +2,7 @@
 
 Rules of this file:
 
-* It only asks for what `throughput_measure` measures, case by case, and tells of it. Nothing is
+* It only asks for what `measuring` measures, case by case, and tells of it. Nothing is
   drawn while a case runs.
 * What cannot work is said in one line before anything is measured (exit 2). Ctrl-C prints what
   was measured so far (exit 130), and so does a node that fails (exit 1).
@@ -13,13 +13,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import attrs
 import trio
@@ -33,23 +32,24 @@ except ModuleNotFoundError as error:
         f"{error.name} is not installed here: install the extra trioraft[bench]"
     ) from None
 
-from trioraft.tasks.background import running_beside
-
-from . import plots
-from .throughput_cases import STORAGES, Case, Collector, Kind, Mode, Storage, System, cases_of
-from .throughput_cluster import ClusterError
-from .throughput_measure import Settings, endure, measure, restart
-from .throughput_plot import save_plot
-from .throughput_report import Measured, document, print_tables
+from ..commands import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    ending_on_interrupt,
+    table_console,
+    why_no_plot,
+    why_not_writable,
+)
+from ..processes import ProcessError
+from .cases import STORAGES, Case, Collector, Kind, Mode, Storage, System, cases_of
+from .measuring import Settings, endure, measure, restart
+from .plot import save_plot
+from .report import Measured, document, print_tables
 
 QUICK_SECONDS: Final = 0.5
 QUICK_ENTRIES: Final = 100_000
 SECONDS_MIN: Final = 0.05
-TABLE_WIDTH: Final = 100
-"""Columns of the table where there is no terminal to ask."""
-EXIT_FAILED: Final = 1
-EXIT_USAGE: Final = 2
-EXIT_INTERRUPTED: Final = 130
 
 USAGE_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[1]
 """What all mistakes in a command line have in common; typer has no public name for it."""
@@ -236,11 +236,13 @@ def _check(options: Options) -> None:
         raise typer.BadParameter(
             f"--dir is {str(settings.directory)!r}: give a directory that can be written"
         )
-    for path in (options.json_path, options.plot_path, settings.profile):
-        if path is not None:
-            _check_writable(path)
-    if options.plot_path is not None:
-        _check_plot(options.plot_path)
+    for path, complaint in (
+        (options.json_path, why_not_writable),
+        (options.plot_path, why_no_plot),
+        (settings.profile, why_not_writable),
+    ):
+        if path is not None and (said := complaint(path)) is not None:
+            raise typer.BadParameter(said)
     if settings.profile is not None and (
         options.kinds != (Kind.THROUGHPUT,)
         or [case.system for case in options.cases] != [System.TRIORAFT]
@@ -249,23 +251,6 @@ def _check(options: Options) -> None:
             "--profile is for one case of trioraft: choose it with --system, --storage, --mode "
             "and --concurrency"
         )
-
-
-def _check_writable(path: Path) -> None:
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise typer.BadParameter(f"cannot write {str(path)!r}: there is no directory {folder}")
-    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
-        raise typer.BadParameter(f"cannot write {str(path)!r}: it is a directory, or not writable")
-
-
-def _check_plot(path: Path) -> None:
-    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise typer.BadParameter(f"--plot is {str(path)!r}: give a file that ends in .png")
-    try:
-        plots.check_available()
-    except plots.PlotsUnavailable as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 def _say(text: str) -> None:
@@ -313,23 +298,11 @@ async def _measure_all(
 ) -> None:
     """Do every job; Ctrl-C ends it between two events, tidily."""
     with trio.CancelScope() as scope:
-        async with _ending_on_interrupt(scope):
+        async with ending_on_interrupt(scope):
             for name, job in jobs:
                 begin(name)
                 await job()
     measured.was_interrupted = scope.cancelled_caught
-
-
-def _ending_on_interrupt(scope: trio.CancelScope) -> Any:
-    watching = trio.CancelScope()
-
-    async def watch(*, task_status: trio.TaskStatus[None]) -> None:
-        with watching, trio.open_signal_receiver(signal.SIGINT) as signals:
-            task_status.started()
-            async for _ in signals:
-                scope.cancel()
-
-    return running_beside(watch, stop=watching.cancel, name="interrupt")
 
 
 @contextmanager
@@ -354,7 +327,7 @@ def _run(options: Options) -> int:
             trio.run(_measure_all, jobs, measured, begin)
     except KeyboardInterrupt:  # before or after what handles it better
         measured.was_interrupted = True
-    except (ClusterError, OSError) as error:
+    except (ProcessError, OSError) as error:
         _say(str(error))
         code = EXIT_FAILED
     try:
@@ -369,9 +342,7 @@ def _run(options: Options) -> int:
 
 
 def _deliver(options: Options, measured: Measured) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = TABLE_WIDTH
+    console = table_console()
     print_tables(measured, console)
     if measured.results and options.settings.profile is not None:
         console.print(
@@ -395,7 +366,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(" ".join(message.split()))
         return EXIT_USAGE
     return int(code or 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
