@@ -34,9 +34,9 @@ from benchmarks.processes import Process
 from tests.serve import commands
 from trioraft import Configuration, Role, Status
 from trioraft.cli.demo.board import Board, Note, Step
-from trioraft.cli.demo.live import LiveView, milliseconds
 from trioraft.cli.demo.report import verdict
 from trioraft.cli.demo.story import step_names
+from trioraft.cli.demo.views import LiveView, milliseconds
 from trioraft.core import reasons
 from trioraft.core.events import LogSummary, MessageReceived, MessageSent, RoleChanged
 from trioraft.core.messages import AppendEntries, RequestVoteReply
@@ -274,7 +274,7 @@ def test_nodes_that_do_not_elect_end_the_demo_with_the_reason(tmp_path: Path) ->
 
 def test_a_failing_log_ends_the_demo_with_the_reason(tmp_path: Path) -> None:
     code = """
-from trioraft.logs import Raftlog
+from trioraft.logs.loggers import Raftlog
 say = Raftlog.remark
 def remark(self, node_id, text, **more):
     if "Kill" in text:

@@ -143,6 +143,6 @@ def test_the_command_compares_and_updates(
     changed.write_text(golden("peer_frames.txt").replace("7472696f", "7472696e"), encoding="utf-8")
     capsys.readouterr()
     assert main([]) == 1
-    assert "Hello was Hello(magic='trioraft'" in capsys.readouterr().out
+    assert "Hello was PeerHello(magic='trioraft'" in capsys.readouterr().out
     assert main(["--update"]) == 0
     assert main([]) == 0

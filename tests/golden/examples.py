@@ -44,7 +44,7 @@ from trioraft.machines.sessions import (
 )
 from trioraft.net.framing import LENGTH_BYTES
 from trioraft.rpc import protocol
-from trioraft.storage.snapshot_format import read_header
+from trioraft.storage.snapshot_files import read_header
 from trioraft.transport import handshake
 from trioraft.transport.codec import decode_message, encode_frame
 

@@ -19,8 +19,7 @@ import yaml
 from benchmarks.processes import ServerProcess, free_ports, shown
 from tests.serve.commands import lines, run
 from trioraft.cli.serve.options import OPTIONS
-from trioraft.cli.serve.settings import read_settings
-from trioraft.cli.serve.sources import gather
+from trioraft.cli.serve.settings import SettingsReader, gather
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -109,9 +108,8 @@ def test_the_servers_form_one_cluster(manifest: str) -> None:
     voters = set()
     for container in MANIFESTS[manifest]():
         problems: list[str] = []
-        settings = read_settings(
-            gather(flags_of(container.command), container.environment, problems), problems
-        )
+        given = gather(flags_of(container.command), container.environment, problems)
+        settings = SettingsReader(given, problems).settings()
         assert problems == []
         assert settings is not None
         assert str(settings.data).startswith(container.volume)

@@ -18,8 +18,7 @@ import trustme
 from benchmarks.processes import Process, free_ports, python, shown
 from trioraft import SQLiteStorage
 from trioraft.cli.serve import command
-from trioraft.cli.serve.certificates import clients_tls
-from trioraft.cli.serve.preflight import Preflight
+from trioraft.cli.serve.preflight import Preflight, clients_tls
 from trioraft.cli.serve.settings import TlsFiles
 
 

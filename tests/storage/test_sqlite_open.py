@@ -14,7 +14,7 @@ import pytest
 
 from trioraft import ConfigError, CorruptStorage, StorageError
 from trioraft.core.types import HardState
-from trioraft.storage.log_loading import meta_row
+from trioraft.storage.log_database import meta_row
 from trioraft.storage.sqlite import SQLiteStorage
 
 from .support import (

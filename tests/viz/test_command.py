@@ -21,8 +21,7 @@ from typer.testing import CliRunner
 from tests.viz.script import Script, three_nodes
 from trioraft.cli import viz as command
 from trioraft.viz.analysis import analyse_lines, analyse_log
-from trioraft.viz.as_json import runs_json
-from trioraft.viz.report import report, summary
+from trioraft.viz.report import report, runs_json, summary
 
 DATA = Path(__file__).parent / "data"
 

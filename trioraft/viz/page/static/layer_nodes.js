@@ -173,7 +173,7 @@ const MARK_STYLES = {
   drop: { sign: "≠", label: "connection lost" },
   cut: { sign: "∦", label: "cut" },
   mend: { sign: "∪", label: "mend" },
-  transfer: { sign: "⇢", label: "hand-over" },
+  transfer: { sign: "⇢", label: "transfer" },
   configuration: { sign: "☰", label: "" },
   test: { sign: "•", label: "" },
 };

@@ -56,13 +56,12 @@ class Layout {
   _layLanes(top, room, nodes) {
     const height = nodes.length ? Math.min(room / nodes.length, 190) : 0;
     this.laneHeight = height;
-    this.lanesTop = top;
     this.lanesBottom = top + height * nodes.length;
     this.laneOf = new Array(this._model.nodes.length).fill(null);
     nodes.forEach((node, i) => {
       const laneTop = top + i * height;
       this.laneOf[node] = { node, top: laneTop, bottom: laneTop + height,
-        y: laneTop + height * 0.47, first: i === 0, last: i === nodes.length - 1 };
+        y: laneTop + height * 0.47 };
     });
     this.lanes = this.laneOf.filter((lane) => lane !== null);
     /** How much of its full size a role's bar has, in lanes that are low. */

@@ -93,9 +93,7 @@ class Model {
 
   /** @param {RunData} data */
   constructor(data) {
-    this.name = data.name;
     this.duration = Math.max(data.duration, 0);
-    this.startedAt = data.startedAt;
     this.nodes = data.nodes;
     this.kinds = data.kinds;
     this.roleNames = data.roles.names;
@@ -133,12 +131,7 @@ class Model {
       entry: Int32Array.from(roles.entry),
       start: Float64Array.from(roles.start), end: Float64Array.from(roles.end),
     };
-    this.rolesOfNode = this.nodes.map((_, node) => {
-      /** @type {number[]} */
-      const ids = [];
-      roles.node.forEach((owner, id) => { if (owner === node) ids.push(id); });
-      return new IntervalIndex(ids, (id) => this.role.start[id], (id) => this.role.end[id]);
-    });
+    this.rolesOfNode = this._intervalsByNode(this.role);
   }
 
   /** @param {RunData["messages"]} messages */
@@ -202,12 +195,19 @@ class Model {
       ...timers, start: Float64Array.from(timers.start), end: Float64Array.from(timers.end),
     };
     this.timerRow = this._timerRows();
-    this.timersOfNode = this.nodes.map((_, node) => {
-      /** @type {number[]} */
-      const ids = [];
-      timers.node.forEach((owner, id) => { if (owner === node) ids.push(id); });
-      return new IntervalIndex(ids, (id) => this.timer.start[id], (id) => this.timer.end[id]);
-    });
+    this.timersOfNode = this._intervalsByNode(this.timer);
+  }
+
+  /**
+   * The spans of each node, of columns with `node`, `start` and `end`.
+   * @param {{ node: ArrayLike<number>, start: ArrayLike<number>, end: ArrayLike<number> }} columns
+   * @returns {IntervalIndex[]}
+   */
+  _intervalsByNode({ node, start, end }) {
+    /** @type {number[][]} */
+    const ids = this.nodes.map(() => []);
+    for (let id = 0; id < node.length; id++) ids[node[id]].push(id);
+    return ids.map((own) => new IntervalIndex(own, (id) => start[id], (id) => end[id]));
   }
 
   /** Which row below the lane a timer has: several alive at once must not hide each other. */

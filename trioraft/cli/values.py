@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeAlias, cast, get_args
 
-from ...core.reconfiguration import ID_BYTES_MAX
-from ...core.types import Address
-from ...logs.loggers import Format, Level
+from ..core.reconfiguration import ID_BYTES_MAX
+from ..core.types import Address
+from ..logs.loggers import Format, Level
 
 PORT_MAX: Final = 65535
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|min)")
