@@ -14,8 +14,15 @@ from tests.support import open_single
 from trioraft import Client, Node, Role, Service, Timing, open_service
 from trioraft.core.types import Address
 from trioraft.machines.sessions import SessionMachine
-from trioraft.rpc.protocol import MAGIC, PROTOCOL_VERSION, Answer, ClientHello, decode_answer, frame
-from trioraft.transport.codec import Deframer
+from trioraft.net.framing import Deframer
+from trioraft.rpc.protocol import (
+    MAGIC,
+    PROTOCOL_VERSION,
+    Answer,
+    ClientHello,
+    decode_answer,
+    frame,
+)
 
 LOOPBACK = ("127.0.0.1", 0)
 QUICK = Timing(election_timeout_s=(0.01, 0.02), heartbeat_interval_s=0.005)

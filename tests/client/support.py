@@ -26,6 +26,7 @@ from trioraft.machines.sessions import (
     SessionCommand,
     decode_envelope,
 )
+from trioraft.net.framing import Deframer
 from trioraft.rpc.protocol import (
     MAGIC,
     PROTOCOL_VERSION,
@@ -45,7 +46,6 @@ from trioraft.rpc.protocol import (
     encode_value,
     frame,
 )
-from trioraft.transport.codec import Deframer
 
 PATIENCE_S = 10.0
 """Only reached by a test that fails."""

@@ -34,6 +34,7 @@ from trioraft import (
     open_service,
 )
 from trioraft.machines.sessions import CommandFailed, SessionMachine
+from trioraft.net.connection import Connection
 from trioraft.rpc.protocol import (
     MAGIC,
     PROTOCOL_VERSION,
@@ -54,7 +55,6 @@ from trioraft.rpc.protocol import (
 from trioraft.service.outbox import ReplyQueue
 from trioraft.testing.faulty_storage import FaultyStorage
 from trioraft.transport.handshake import PeerHello as PeerHello
-from trioraft.transport.session import Connection
 
 # -- what clients ask ----------------------------------------------------------------------
 
@@ -309,7 +309,8 @@ async def test_a_client_that_takes_nothing_is_given_up_also_without_the_kernel_s
 ) -> None:
     ours, _ = trio.testing.lockstep_stream_pair()
     connection = Connection(ours, "memory", lambda: None)
-    outbox = ReplyQueue(connection, ServiceLimits(frame_timeout_s=3.0), 1000)
+    outbox = ReplyQueue(connection, ServiceLimits(frame_timeout_s=3.0))
+    outbox.frame_bytes_max = 1000
     outbox.put_value(1, None)
     with pytest.raises(trio.TooSlowError):
         await outbox.send_forever()

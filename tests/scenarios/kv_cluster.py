@@ -26,11 +26,11 @@ from trioraft.kv import ERROR_TYPES, KvClient, KvMachine
 from trioraft.kv.commands import Get, Result, encode
 from trioraft.logs.loggers import TraceLogger
 from trioraft.machines.sessions import SessionMachine
+from trioraft.net.connection import Connection
 from trioraft.service.context import ServiceContext
 from trioraft.service.conversation import Conversation
 from trioraft.service.limits import ServiceLimits
 from trioraft.testing.cluster import Cluster
-from trioraft.transport.session import Connection
 
 Open: TypeAlias = Callable[..., AbstractAsyncContextManager[Cluster]]
 """`open_cluster`, with what the teller has chosen."""

@@ -17,8 +17,8 @@ import pytest
 import trio
 import trustme
 
+from benchmarks.processes import free_ports, shown
 from tests.serve.commands import lines, run
-from tests.serve.processes import free_ports, shown
 from trioraft.cli.serve import run as serve_run
 from trioraft.cli.serve.preflight import Preflight, prepare
 from trioraft.cli.serve.run import SIGNALS, _Signals, run_server

@@ -115,7 +115,7 @@ def test_an_ipv6_address() -> None:
 
 def file_with(tmp_path: Path, content: str) -> str:
     path = tmp_path / "node.toml"
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     return str(path)
 
 

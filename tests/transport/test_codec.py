@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.drawn import drawn
+from tests.net.support import payloads_of
 from trioraft.core.errors import BadMessage
 from trioraft.core.messages import (
     AppendEntries,
@@ -22,7 +23,8 @@ from trioraft.core.messages import (
     RequestVoteReply,
 )
 from trioraft.core.types import NUMBER_MAX, Configuration, Count, Entry, SnapshotMeta
-from trioraft.transport.codec import LENGTH_BYTES, Deframer, decode_message, encode_frame
+from trioraft.net.framing import LENGTH_BYTES, Deframer
+from trioraft.transport.codec import decode_message, encode_frame
 
 META = SnapshotMeta(5, 1, Configuration(("1", "2"), addresses={"1": ("h", 1)}), 10, 99)
 
@@ -32,14 +34,6 @@ messages: st.SearchStrategy[Message] = drawn(Message, fields={})
 def encode(message: Any) -> bytes:
     """A message's payload."""
     return encode_frame(message)[LENGTH_BYTES:]
-
-
-def payloads_of(deframer: Deframer, data: bytes) -> list[bytes]:
-    deframer.feed(data)
-    found = []
-    while (payload := deframer.next_payload()) is not None:
-        found.append(bytes(payload))
-    return found
 
 
 @given(messages)
@@ -173,27 +167,3 @@ def test_fields_of_a_newer_node_are_skipped() -> None:
     message = RequestVoteReply("1", "2", 3, True)
     fields = msgspec.msgpack.decode(encode(message))
     assert decode_message(msgspec.msgpack.encode([*fields, "new", {"a": 1}])) == message
-
-
-def test_a_length_is_refused_before_its_bytes_arrive() -> None:
-    deframer = Deframer(1000)
-    deframer.feed(b"\xff\xff\xff\xff")
-    with pytest.raises(BadMessage, match="declares 4294967295 bytes, at most 1000"):
-        deframer.next_payload()
-
-
-def test_the_largest_frame_passes_and_one_byte_more_does_not() -> None:
-    assert payloads_of(Deframer(3), b"\0\0\0\x03abc") == [b"abc"]
-    with pytest.raises(BadMessage):
-        payloads_of(Deframer(2), b"\0\0\0\x03abc")
-
-
-def test_half_a_frame_is_pending() -> None:
-    deframer = Deframer(100)
-    assert not deframer.pending
-    assert payloads_of(deframer, b"\0\0") == []
-    assert deframer.pending
-    assert payloads_of(deframer, b"\0\x02ab\0") == [b"ab"]
-    assert deframer.pending
-    assert payloads_of(deframer, b"\0\0\x01c") == [b"c"]
-    assert not deframer.pending

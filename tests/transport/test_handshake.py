@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioraft.core.errors import BadMessage
-from trioraft.transport.codec import LENGTH_BYTES, encode_frame
+from trioraft.net.framing import LENGTH_BYTES
+from trioraft.transport.codec import encode_frame
 from trioraft.transport.handshake import (
     MAGIC,
     PROTOCOL_VERSION,

@@ -16,8 +16,11 @@ from trio.testing import MemoryReceiveStream, MemorySendStream, MockClock
 
 from trioraft.core.config import Limits
 from trioraft.core.errors import BadMessage
+from trioraft.net.connection import Connection
+from trioraft.net.framing import LENGTH_BYTES, frame_of
 from trioraft.transport.base import ConnectionRejected
-from trioraft.transport.codec import LENGTH_BYTES, encode_frame, frame_of
+from trioraft.transport.codec import encode_frame
+from trioraft.transport.context import TransportContext
 from trioraft.transport.handshake import (
     MAGIC,
     PROTOCOL_VERSION,
@@ -26,7 +29,6 @@ from trioraft.transport.handshake import (
     encode_hello,
 )
 from trioraft.transport.inbound import Inbound
-from trioraft.transport.session import Connection, Session
 
 from .support import CLUSTER, Recorder, heartbeat, replication, rounds
 
@@ -104,8 +106,8 @@ class Listener:
 async def listening() -> AsyncIterator[Listener]:
     owner = Recorder()
     doors = Doors()
-    session = Session("0", CLUSTER, owner, LIMITS, None, random.Random(1))
-    inbound = Inbound(session, doors)
+    context = TransportContext("0", CLUSTER, owner, LIMITS, None, random.Random(1))
+    inbound = Inbound(context, doors)
     async with trio.open_nursery() as nursery:
         yield Listener(owner, inbound, nursery, doors)
         nursery.cancel_scope.cancel()

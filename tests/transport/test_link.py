@@ -20,12 +20,13 @@ from trio.testing import MockClock
 
 from trioraft.core.config import Limits
 from trioraft.core.messages import AppendEntries
+from trioraft.net.framing import Deframer, frame_of
 from trioraft.transport import link as link_module
 from trioraft.transport.base import LinkDown, LinkUp, MessagesDropped
-from trioraft.transport.codec import Deframer, decode_message, encode_frame, frame_of
+from trioraft.transport.codec import decode_message, encode_frame
+from trioraft.transport.context import TransportContext
 from trioraft.transport.handshake import decode_hello, encode_reply
 from trioraft.transport.link import WRITE_BYTES_MAX, Link, dial
-from trioraft.transport.session import Session
 
 from .support import CLUSTER, PATIENCE_S, Recorder, free_port, heartbeat, open_sockets, replication
 
@@ -63,8 +64,8 @@ async def linked(
     monkeypatch: pytest.MonkeyPatch, limits: Limits | None = None, *, refuse: bool = False
 ) -> AsyncIterator[Peer]:
     owner = Recorder()
-    session = Session("0", CLUSTER, owner, limits or Limits(), None, random.Random(5))
-    link = Link(session, "1", ADDRESS)
+    context = TransportContext("0", CLUSTER, owner, limits or Limits(), None, random.Random(5))
+    link = Link(context, "1", ADDRESS)
     give, take = trio.open_memory_channel[trio.SocketStream](100)
     dials: list[float] = []
     ends: list[trio.SocketStream] = []

@@ -11,9 +11,15 @@ import trio.testing
 
 from trioraft.core.config import Limits
 from trioraft.core.errors import ConfigError
+from trioraft.net.framing import LENGTH_BYTES
 from trioraft.transport import link
-from trioraft.transport.base import AddressUnusable, ConnectionRejected, LinkDown, Listening
-from trioraft.transport.codec import LENGTH_BYTES, encode_frame
+from trioraft.transport.base import (
+    AddressUnusable,
+    ConnectionRejected,
+    LinkDown,
+    Listening,
+)
+from trioraft.transport.codec import encode_frame
 from trioraft.transport.handshake import check_reply, encode_hello
 from trioraft.transport.link import dial
 from trioraft.transport.tcp import TcpTransport

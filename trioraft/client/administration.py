@@ -28,8 +28,8 @@ from ..rpc.protocol import (
     TransferLeadership,
 )
 from .attempts import MAYBE_TAKEN, NOT_TAKEN, Attempt
+from .backoff import Backoff
 from .connection import NotSent
-from .pauses import Pauses
 from .servers import Servers
 
 STATUS_TIMEOUT_S = 2.0
@@ -102,7 +102,7 @@ class ClusterAdministration:
     async def transfer_leadership(
         self, to: NodeId | None = None, *, timeout_s: float | None = None
     ) -> NodeId:
-        """Have the leader hand over; `Node.transfer_leadership`.
+        """Have the leader transfer its leadership; `Node.transfer_leadership`.
 
         Returns:
             The new leader's id.
@@ -183,7 +183,7 @@ class ClusterAdministration:
     ) -> msgspec.Raw:
         """Ask one server something harmless; only the leader may become another one meanwhile."""
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
-        pauses = Pauses(self._rng, skip_first=True)
+        backoff = Backoff(self._rng, skip_first=True)
         with anyio.move_on_after(timeout_s):
             while True:
                 server = await (self._servers.leader() if at is None else self._servers.at(at))
@@ -193,14 +193,14 @@ class ClusterAdministration:
                     self._servers.forget(server, error)
                     if at is not None and not isinstance(error, NotSent):
                         raise
-                await pauses.pause()
+                await backoff.pause()
         raise Attempt().deadline_error(timeout_s, self._servers.last_problem)
 
     async def _administer(self, timeout_s: float | None, kind: Any, *fields: Any) -> msgspec.Raw:
         """Have the leader change the cluster; not tried again if it may have happened."""
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         attempt = Attempt()
-        pauses = Pauses(self._rng, skip_first=True)
+        backoff = Backoff(self._rng, skip_first=True)
         with anyio.move_on_after(timeout_s):
             while True:
                 server = await self._servers.leader()
@@ -212,7 +212,7 @@ class ClusterAdministration:
                     self._servers.forget(server, error)
                 except ServerLost as error:
                     raise OutcomeUnknown(f"{error}; it may or may not have happened") from error
-                await pauses.pause()
+                await backoff.pause()
         raise attempt.deadline_error(timeout_s, self._servers.last_problem)
 
     # -- values ----------------------------------------------------------------------------

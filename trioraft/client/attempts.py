@@ -65,7 +65,6 @@ class Attempt:
             self.maybe_applied = True
 
     def deadline_error(self, timeout_s: float, last_problem: str) -> DeadlineExceeded:
-        """What to say when time is up."""
         if self.maybe_applied or self.is_underway:
             return DeadlineOutcomeUnknown(
                 f"no answer within {timeout_s:g} s (last: {last_problem}); the command was sent: "

@@ -48,12 +48,12 @@ from ..rpc.protocol import (
 )
 from .administration import ClusterAdministration
 from .attempts import MAYBE_TAKEN, NOT_TAKEN, Attempt, checked_error_types
+from .backoff import Backoff
 from .connection import ServerConnection
 from .dialing import Connect, Dialer, checked_addresses, connect_over
 from .numbering import SPREAD_MAX, Numbering
-from .pauses import Pauses
 from .servers import Servers
-from .subscription import SUBSCRIPTION_SILENCE_S, open_subscription
+from .subscription import open_subscription
 
 CLOSE_PATIENCE_S = 0.5
 """How long leaving a client waits for its session to be closed, in seconds."""
@@ -246,7 +246,7 @@ class Client(ClusterAdministration):
 
     async def _submit(self, command: bytes, attempt: Attempt, *, may_repeat: bool) -> msgspec.Raw:
         """Send one command to whoever leads until it has an outcome."""
-        pauses: Pauses | None = None
+        backoff: Backoff | None = None
         while True:
             server = self._servers.known_leader() or await self._servers.leader()
             if server.has_sessions is (not self._sessions):
@@ -267,9 +267,9 @@ class Client(ClusterAdministration):
             except RaftError:
                 attempt.is_underway = False
                 raise
-            if pauses is None:
-                pauses = Pauses(self._rng, skip_first=True)
-            await pauses.pause()
+            if backoff is None:
+                backoff = Backoff(self._rng, skip_first=True)
+            await backoff.pause()
 
     # -- the session -----------------------------------------------------------------------
 
@@ -333,7 +333,7 @@ class Client(ClusterAdministration):
     async def _ask(
         self, data: bytes, consistency: Consistency, at: NodeId | Address | None
     ) -> msgspec.Raw:
-        pauses = Pauses(self._rng, skip_first=True)
+        backoff = Backoff(self._rng, skip_first=True)
         patience_s = self._read_patience_s
         while True:
             if at is not None:
@@ -351,7 +351,7 @@ class Client(ClusterAdministration):
             except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
                 why = error
             self._servers.forget(server, why)
-            await pauses.pause()
+            await backoff.pause()
 
     # -- subscriptions ---------------------------------------------------------------------
 
@@ -377,15 +377,7 @@ class Client(ClusterAdministration):
 
         A reader that is slow makes the server wait, not the client's calls.
         """
-        return open_subscription(
-            self._dialer,
-            self._servers,
-            at,
-            (Watch, data),
-            decoder=self._decoder(item_type),
-            error_types=self._error_types,
-            silence_s=SUBSCRIPTION_SILENCE_S,
-        )
+        return self._subscribe(at, (Watch, data), item_type)
 
     def watch_status(
         self, at: NodeId | Address | None = None, *, interval_s: float = 0.1
@@ -398,14 +390,14 @@ class Client(ClusterAdministration):
 
         Raises: as `watch`.
         """
+        return self._subscribe(at, (WatchStatus, interval_s), NodeNews)
+
+    def _subscribe(
+        self, at: NodeId | Address | None, request: tuple[Any, ...], item_type: Any
+    ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+        decoder = self._decoder(item_type)
         return open_subscription(
-            self._dialer,
-            self._servers,
-            at,
-            (WatchStatus, interval_s),
-            decoder=self._decoder(NodeNews),
-            error_types=self._error_types,
-            silence_s=SUBSCRIPTION_SILENCE_S,
+            self._dialer, self._servers, at, request, decoder, self._error_types
         )
 
 

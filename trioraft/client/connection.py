@@ -12,7 +12,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from typing import Any, Final, final
+from typing import Any, final
 
 import anyio
 import msgspec
@@ -20,6 +20,7 @@ import msgspec
 from ..core.errors import BadMessage, ConfigError
 from ..core.types import Address, NodeId
 from ..net.addresses import host_port
+from ..net.framing import RECEIVE_BYTES_MAX
 from ..rpc.errors import ServerLost
 from ..rpc.failures import error_of
 from ..rpc.protocol import (
@@ -33,15 +34,7 @@ from ..rpc.protocol import (
     append_frame,
     decode_answer,
 )
-from .dialing import RECEIVE_BYTES_MAX, Reached, sentence_of
-
-_BREAKAGES: Final = (
-    OSError,
-    anyio.BrokenResourceError,
-    anyio.ClosedResourceError,
-    anyio.EndOfStream,
-    BadMessage,
-)
+from .dialing import BREAKAGES, Reached, sentence_of
 
 PIECE_BYTES = 64 * 1024
 """What is sent in one go: while a large request leaves, a server that reads it is not silent."""
@@ -223,7 +216,7 @@ class ServerConnection:
                 for start in range(0, len(unsent), PIECE_BYTES):
                     await self._stream.send(unsent[start : start + PIECE_BYTES])
                     self._heard += 1  # it reads, so it is there
-            except _BREAKAGES as error:
+            except BREAKAGES as error:
                 self.close(sentence_of(error))
                 return
 
@@ -235,7 +228,7 @@ class ServerConnection:
                     self._on_answer(decode_answer(payload))
                 deframer.feed(await self._stream.receive(RECEIVE_BYTES_MAX))
                 self._heard += 1
-        except _BREAKAGES as error:
+        except (*BREAKAGES, BadMessage) as error:
             self.close(sentence_of(error))
 
     def _on_answer(self, answer: Result | Failure | Item | GoingAway) -> None:

@@ -10,13 +10,9 @@ Rules of this file:
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
-import os
-import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TypeAlias, final
+from typing import Final, TypeAlias, final
 
 import anyio
 import attrs
@@ -24,35 +20,34 @@ from anyio.abc import ByteStream, SocketAttribute
 
 from ..core.errors import BadMessage, ConfigError
 from ..core.types import Address, NodeId
-from ..net.addresses import host_port, numeric_host
+from ..net import sentences
+from ..net.addresses import AddressRules, host_port, is_loopback, numeric_host
+from ..net.framing import FIRST_FRAME_BYTES_MAX, RECEIVE_BYTES_MAX, Deframer
+from ..net.sockets import check_not_itself, keep_alive
 from ..rpc.errors import HandshakeRefused, ServerLost
 from ..rpc.protocol import (
-    HELLO_BYTES_MAX,
     MAGIC,
     PROTOCOL_VERSION,
     ClientHello,
     Welcome,
     decode_welcome,
     frame,
-    printable,
 )
-from ..transport.codec import Deframer
 
-RECEIVE_BYTES_MAX = 64 * 1024
-"""Bytes taken from a stream at once."""
-KEEPALIVE_S = 10
-"""Seconds of silence after which the kernel asks whether the other side is still there."""
+KEEPALIVE_S = 20
+"""Silence after which the kernel ends a connection, also where nobody asks anything, in seconds."""
 
 Connect: TypeAlias = Callable[[Address, str], Awaitable[ByteStream]]
 """Opens a byte stream to an address; the second argument is the name its certificate must bear."""
 
-_BREAKAGES = (
+BREAKAGES: Final = (
     OSError,
-    ValueError,  # a host that no resolver takes
     anyio.BrokenResourceError,
     anyio.ClosedResourceError,
     anyio.EndOfStream,
 )
+"""How a stream says that the connection ended."""
+_WELL_FORMED = AddressRules(has_tls=False, insecure=True)
 _PERMANENT = ("not-a-client", "version", "cluster")
 
 
@@ -99,7 +94,7 @@ class Dialer:
             ) from None
         except BadMessage as error:
             raise HandshakeRefused("not-a-client", f"{host_port(address)}: {error}") from error
-        except _BREAKAGES as error:
+        except (*BREAKAGES, ValueError) as error:  # ValueError: no resolver takes that host
             raise ServerLost(f"{host_port(address)}: {sentence_of(error)}") from error
         finally:
             if stream is not None and reached is None:
@@ -108,21 +103,20 @@ class Dialer:
 
     async def _shake_hands(self, stream: ByteStream, address: Address) -> Reached:
         await stream.send(frame(self.hello))
-        deframer = Deframer(HELLO_BYTES_MAX)
+        deframer = Deframer(FIRST_FRAME_BYTES_MAX)
         while (payload := deframer.next_payload()) is None:
             deframer.feed(await stream.receive(RECEIVE_BYTES_MAX))
         welcome = decode_welcome(payload)
+        refusal = f"{host_port(address)} refused us: {sentences.printable(welcome.reason)}"
         if welcome.refused in _PERMANENT:
-            raise HandshakeRefused(
-                welcome.refused, f"{host_port(address)} refused us: {printable(welcome.reason)}"
-            )
+            raise HandshakeRefused(welcome.refused, refusal)
         if welcome.refused:
-            raise ServerLost(f"{host_port(address)} refused us: {printable(welcome.reason)}")
+            raise ServerLost(refusal)
         if welcome.magic != MAGIC:
             raise HandshakeRefused(
                 "not-a-client",
-                f"{host_port(address)} is no client port (it begins with {welcome.magic[:64]!r}): "
-                "clients and peers have ports of their own",
+                f"{host_port(address)} is no client port (it begins with "
+                f"{sentences.quoted(welcome.magic)}): clients and peers have ports of their own",
             )
         if welcome.version != PROTOCOL_VERSION:
             raise HandshakeRefused(
@@ -151,21 +145,16 @@ def connect_over(context: ssl.SSLContext | None) -> Connect:
                 tls_hostname=server_name,
                 tls_standard_compatible=False,  # frames say where they end
             )
-        _keep_alive(stream)
+        try:
+            raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - of a stream, not of a query
+            check_not_itself(raw)
+            keep_alive(raw, KEEPALIVE_S)
+        except OSError:
+            await anyio.aclose_forcefully(stream)
+            raise
         return stream
 
     return connect
-
-
-def _keep_alive(stream: ByteStream) -> None:
-    """Notice some day that the other side is gone, also where nobody asks it anything."""
-    raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - of a stream, not of a query
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", KEEPALIVE_S), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
-        option = getattr(socket, name, None)
-        if option is not None:
-            with contextlib.suppress(OSError):  # a socket that was reset meanwhile
-                raw.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def checked_addresses(
@@ -184,14 +173,7 @@ def checked_addresses(
         named = [(None, address) for address in addresses]
     checked: dict[Address, NodeId | None] = {}
     for node_id, address in named:
-        try:
-            host, port = address
-        except (TypeError, ValueError):
-            raise ConfigError(f"an address is {address!r}: give (host, port)") from None
-        if not isinstance(host, str) or not host or host != host.strip():
-            raise ConfigError(f"an address has the host {host!r}: give a name or an IP address")
-        if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
-            raise ConfigError(f"{host!r} has the port {port!r}: give one of 1..65535")
+        host, port = _WELL_FORMED.check("an address", address, port_min=1)
         if not may_leave_machine and not is_loopback(host):
             raise ConfigError(
                 f"{host_port((host, port))} is on another machine and there is no ssl_context: "
@@ -204,25 +186,8 @@ def checked_addresses(
     return checked
 
 
-def is_loopback(host: str) -> bool:
-    """Whether this is surely this machine."""
-    try:
-        return ipaddress.ip_address(numeric_host(host)).is_loopback
-    except ValueError:
-        return False  # a name: where it leads is not ours to say
-
-
 def sentence_of(error: BaseException) -> str:
-    """Say what broke, in the operating system's words where there are some."""
-    cause: BaseException = error
-    while isinstance(cause.__cause__, Exception):
-        cause = cause.__cause__
-    while isinstance(cause, BaseExceptionGroup):
-        cause = cause.exceptions[0]
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"certificate not accepted: {cause.verify_message}"
-    if isinstance(cause, anyio.EndOfStream | ssl.SSLEOFError):
+    """Say what broke: `net.sentences.sentence_of`, and anyio's own way to say the end."""
+    if isinstance(error, anyio.EndOfStream):
         return "it closed the connection"
-    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
-        return os.strerror(cause.errno)
-    return str(cause) or type(cause).__name__
+    return sentences.sentence_of(error)

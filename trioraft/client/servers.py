@@ -22,12 +22,12 @@ from anyio.abc import TaskGroup
 
 from ..core.errors import NotLeader, Overloaded, RaftError
 from ..core.types import Address, NodeId, Role, Term
-from ..net.addresses import host_port
+from ..net.addresses import host_port, is_loopback
 from ..rpc.errors import ClientClosed, HandshakeRefused, ServerLost
 from ..rpc.protocol import GetStatus, ServerStatus
+from .backoff import Backoff
 from .connection import ServerConnection
-from .dialing import Dialer, is_loopback
-from .pauses import Pauses
+from .dialing import Dialer
 
 ROUND_S = 0.25
 """How long one round of asking waits for slow servers, in seconds; their connections go on."""
@@ -49,8 +49,6 @@ class _Dial:
 @final
 @attrs.define(eq=False)
 class _Server:
-    """One address."""
-
     address: Address
     name: NodeId | None
     """The id that its certificate must bear; None: its host's name."""
@@ -102,7 +100,7 @@ class Servers:
         self._tasks = tasks
 
     def close(self) -> None:
-        """No more. Whoever waits for an answer gets `ServerLost`."""
+        """End all connections: whoever waits for an answer gets `ServerLost`."""
         self._tasks = None
         for server in self._servers.values():
             if server.connection is not None:
@@ -158,14 +156,14 @@ class Servers:
                 self._leader = new
 
     async def _find_leader(self, search: anyio.Event) -> None:
-        pauses = Pauses(self._rng)
+        backoff = Backoff(self._rng)
         try:
             while self._waiting:
                 self._leader = None
                 await self._ask_everyone()
                 if self._leader is not None or self._hopeless() is not None:
                     return
-                await pauses.pause()
+                await backoff.pause()
         finally:
             self._search = None
             search.set()
@@ -223,7 +221,7 @@ class Servers:
         Raises:
             HandshakeRefused, ClientClosed: as `leader`.
         """
-        pauses = Pauses(self._rng)
+        backoff = Backoff(self._rng)
         while True:
             self._open_tasks()
             known = self.known_leader() or self._any_open()
@@ -238,7 +236,7 @@ class Servers:
                 except HandshakeRefused as error:
                     self.last_problem = str(error)
                     self._raise_if_hopeless()
-            await pauses.pause()
+            await backoff.pause()
 
     async def at(self, where: NodeId | Address) -> ServerConnection:
         """A connection to this server.

@@ -22,6 +22,7 @@ import msgspec
 from ..core.errors import BadMessage, ConfigError
 from ..core.types import Address, NodeId
 from ..net.addresses import host_port
+from ..net.framing import RECEIVE_BYTES_MAX
 from ..rpc.errors import ServerLeaving, ServerLost
 from ..rpc.failures import error_of
 from ..rpc.protocol import (
@@ -34,7 +35,7 @@ from ..rpc.protocol import (
     encode_value,
     frame,
 )
-from .dialing import RECEIVE_BYTES_MAX, Dialer, Reached, sentence_of
+from .dialing import BREAKAGES, Dialer, Reached, sentence_of
 from .servers import Servers
 
 SUBSCRIPTION_SILENCE_S = 5.0
@@ -46,17 +47,13 @@ _PONG = Result(_PING, encode_value(None))
 
 @final
 class _Subscription:
-    """An async iterator over items."""
-
     def __init__(
         self,
         reached: Reached,
         address: Address,
         decoder: msgspec.msgpack.Decoder[Any],
         error_types: dict[str, type[Exception]],
-        silence_s: float,
     ) -> None:
-        self._silence_s = silence_s
         self._is_broken = False
         self._stream = reached.stream
         self._deframer = reached.deframer
@@ -90,29 +87,25 @@ class _Subscription:
                     await self._receive()
                 elif (answer := decode_answer(payload)) != _PONG:
                     return answer
-        except (
-            OSError,
-            anyio.BrokenResourceError,
-            anyio.ClosedResourceError,
-            anyio.EndOfStream,
-            BadMessage,
-        ) as error:
+        except (*BREAKAGES, BadMessage) as error:
             raise ServerLost(f"{host_port(self._address)}: {sentence_of(error)}") from error
 
     async def _receive(self) -> None:
         """Wait for more; with a question in between, if it takes long."""
         for may_ask in (True, False):
-            with anyio.move_on_after(self._silence_s):
+            with anyio.move_on_after(SUBSCRIPTION_SILENCE_S):
                 self._deframer.feed(await self._stream.receive(RECEIVE_BYTES_MAX))
                 return
             if may_ask:
                 await self._ask()
         self._is_broken = True
-        raise ServerLost(f"{host_port(self._address)}: it was silent for {2 * self._silence_s:g} s")
+        raise ServerLost(
+            f"{host_port(self._address)}: it was silent for {2 * SUBSCRIPTION_SILENCE_S:g} s"
+        )
 
     async def _ask(self) -> None:
         self._is_broken = True  # half a question sent would garble the next one
-        with anyio.move_on_after(self._silence_s):
+        with anyio.move_on_after(SUBSCRIPTION_SILENCE_S):
             await self._stream.send(frame(Ping(_PING)))
             self._is_broken = False
 
@@ -123,10 +116,8 @@ async def open_subscription(
     servers: Servers,
     at: NodeId | Address | None,
     request: tuple[Any, ...],
-    *,
     decoder: msgspec.msgpack.Decoder[Any],
     error_types: dict[str, type[Exception]],
-    silence_s: float,
 ) -> AsyncIterator[AsyncIterator[Any]]:
     """Subscribe at a server.
 
@@ -137,7 +128,6 @@ async def open_subscription(
         request: the request's type, and its fields after the id.
         decoder: of items.
         error_types: by name: what the state machine raises on purpose.
-        silence_s: see `SUBSCRIPTION_SILENCE_S`.
     """
     address = (await servers.any()).address if at is None else await servers.address_of(at)
     reached = await dialer.dial(address, servers.name_at(address))
@@ -145,8 +135,8 @@ async def open_subscription(
         kind, *fields = request
         try:
             await reached.stream.send(frame(kind(_ONLY_REQUEST, *fields)))
-        except (OSError, anyio.BrokenResourceError) as error:
+        except BREAKAGES as error:
             raise ServerLost(f"{host_port(address)}: {sentence_of(error)}") from error
-        yield _Subscription(reached, address, decoder, error_types, silence_s)
+        yield _Subscription(reached, address, decoder, error_types)
     finally:
         await anyio.aclose_forcefully(reached.stream)

@@ -1,1 +1,1 @@
-"""What every port needs, once: addresses, framing, TLS, connections and their deadlines."""
+"""What every port needs, once: frames, addresses, TLS, connections, accepting."""

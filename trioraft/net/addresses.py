@@ -5,13 +5,16 @@ Rules of this file:
 * An address is checked when it arrives, whoever gave it; what passes can be handed to the resolver
   without it raising anything but `OSError`.
 * Plain TCP stays on this machine unless `insecure=True` says otherwise: whoever can reach a plain
-  port can vote.
-* Addresses may come from a stranger's handshake: a message shows no more of them than a line holds.
+  port can vote, or write. What "this machine" is, `is_loopback` decides for every port.
+* A host is judged as it will be dialed: `numeric_host` comes first, here and there.
+* Addresses may come from the handshake of anybody: a message shows no more of them than a line
+  holds.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import socket
 from typing import final
 
 import attrs
@@ -32,6 +35,8 @@ class AddressRules:
     has_tls: bool
     insecure: bool
     """Plain TCP may leave this machine."""
+    power: str = "vote"
+    """What whoever reaches the port can do over plain TCP, for the message."""
 
     def check_peer(self, name: str, peer: NodeId, address: Address) -> Address:
         """Return where a peer is, if it can be reached there.
@@ -61,11 +66,11 @@ class AddressRules:
         _check_host(name, host)
         if isinstance(port, bool) or not isinstance(port, int) or not port_min <= port <= 65535:
             raise ConfigError(f"{name} has the port {port!r}: give one of {port_min}..65535")
-        if not self.has_tls and not self.insecure and not _is_loopback(host):
+        if not self.has_tls and not self.insecure and not is_loopback(host):
             raise ConfigError(
                 f"{name} is {host_port((host, port))}, and there is no ssl_context: over plain "
-                "TCP whoever reaches the port can vote. Give ssl_context=TlsContexts(…), stay on "
-                "127.0.0.1, or say insecure=True if the network is trusted"
+                f"TCP whoever reaches the port can {self.power}. Give ssl_context=TlsContexts(…), "
+                "stay on 127.0.0.1, or say insecure=True if the network is trusted"
             )
         return (host, port)
 
@@ -90,20 +95,37 @@ def host_port(address: Address) -> str:
 
 
 def numeric_host(host: str) -> str:
-    """Spare `localhost` the resolver, and so a thread."""
-    return "127.0.0.1" if host == "localhost" else host
+    """Spare `localhost` the resolver, and so a thread. Names have no case (RFC 4343)."""
+    return "127.0.0.1" if host.lower() == "localhost" else host
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this is certainly this machine: `localhost`, or an address written out in full.
+
+    Not so names, wherever they lead today, nor the short forms that some resolvers take and others
+    do not (`127.1`, `0x7f000001`).
+    """
+    address = _literal(numeric_host(host))
+    return address is not None and address.is_loopback
 
 
 def is_wildcard(host: str) -> bool:
-    """Whether this means all interfaces, so that nobody can dial it."""
+    """Whether this means all interfaces, so that nobody can dial it; also in a short form (`0`)."""
+    address = _literal(host)
+    if address is not None:
+        return address.is_unspecified
     try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False
+        return not any(socket.inet_aton(host))
+    except (OSError, ValueError):
+        return False  # a name
 
 
-def _is_loopback(host: str) -> bool:
+def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that is written here in full; None if it is a name, or a short form."""
     try:
-        return ipaddress.ip_address(numeric_host(host)).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return False  # a name: where it leads is not ours to say
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped  # to the kernel it is that one; Python's versions disagree
+    return address

@@ -4,7 +4,7 @@ Rules of this file:
 
 * Both sides show a certificate, and each id is bound to one: the certificate of node X has X
   among its DNS subject alternative names, exactly as it is written (case counts, no wildcards).
-* A context that would let a stranger in is refused when it is given, not when he comes.
+* A context that would let anybody in is refused when it is given, not when somebody comes.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from __future__ import annotations
 import re
 import ssl
 from os import PathLike
-from typing import final
+from typing import TYPE_CHECKING, Literal, final
 
 import attrs
-import trio
 
 from ..core.errors import ConfigError
 from ..core.types import NodeId
+
+if TYPE_CHECKING:
+    import trio
 
 _DNS_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*")
 _IPV4 = re.compile(r"[0-9]+(\.[0-9]+){3}")
@@ -44,20 +46,10 @@ class TlsContexts:
     client: ssl.SSLContext
 
     def __attrs_post_init__(self) -> None:
-        wrong = {"server": ssl.PROTOCOL_TLS_CLIENT, "client": ssl.PROTOCOL_TLS_SERVER}
-        for side, context in (("server", self.server), ("client", self.client)):
-            if not isinstance(context, ssl.SSLContext):
-                raise ConfigError(f"TlsContexts.{side} is {context!r}: give an ssl.SSLContext")
-            if context.protocol == wrong[side]:
-                raise ConfigError(
-                    f"TlsContexts.{side} was made with {context.protocol.name}, which serves the "
-                    f"other side only: use ssl.PROTOCOL_TLS_{side.upper()}"
-                )
-            if context.verify_mode is not ssl.CERT_REQUIRED:
-                raise ConfigError(
-                    f"TlsContexts.{side} has verify_mode {context.verify_mode.name}: anyone could "
-                    "pose as a node; set verify_mode = ssl.CERT_REQUIRED and load the authority"
-                )
+        _check_side("TlsContexts.server", self.server, "server")
+        _check_side("TlsContexts.client", self.client, "client")
+        _check_asks("TlsContexts.server", self.server, "pose as a node")
+        _check_asks("TlsContexts.client", self.client, "pose as a node")
 
     @classmethod
     def from_files(
@@ -107,6 +99,47 @@ def contexts_of(given: TlsContexts | ssl.SSLContext | None) -> TlsContexts | Non
         f"ssl_context is {given!r}: a node is server and client, and an ssl.SSLContext serves one "
         "side; give TlsContexts(server, client) or TlsContexts.from_files(…)"
     )
+
+
+def server_context_of(
+    given: TlsContexts | ssl.SSLContext | None, *, insecure: bool
+) -> ssl.SSLContext | None:
+    """Accept what `open_service(ssl_context=…)` was given: only the server's side is needed.
+
+    Args:
+        given: contexts of both sides, or the server's.
+        insecure: whether clients may come without a certificate.
+
+    Raises:
+        ConfigError: it serves clients only, or does not ask for their certificates.
+    """
+    if given is None:
+        return None
+    context = given.server if isinstance(given, TlsContexts) else given
+    _check_side("ssl_context", context, "server")
+    if not insecure:
+        way_out = ", or say insecure=True if the network is trusted"
+        _check_asks("ssl_context", context, "write and change the cluster", way_out)
+    return context
+
+
+def _check_side(name: str, context: object, side: Literal["server", "client"]) -> None:
+    if not isinstance(context, ssl.SSLContext):
+        raise ConfigError(f"{name} is {context!r}: give an ssl.SSLContext")
+    other = ssl.PROTOCOL_TLS_CLIENT if side == "server" else ssl.PROTOCOL_TLS_SERVER
+    if context.protocol == other:
+        raise ConfigError(
+            f"{name} was made with {context.protocol.name}, which serves the other side only: use "
+            f"ssl.PROTOCOL_TLS_{side.upper()}"
+        )
+
+
+def _check_asks(name: str, context: ssl.SSLContext, danger: str, way_out: str = "") -> None:
+    if context.verify_mode is not ssl.CERT_REQUIRED:
+        raise ConfigError(
+            f"{name} has verify_mode {context.verify_mode.name}: anyone could {danger}; set "
+            f"verify_mode = ssl.CERT_REQUIRED and load the authority{way_out}"
+        )
 
 
 def check_certifiable(node_id: NodeId) -> None:

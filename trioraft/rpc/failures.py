@@ -26,9 +26,16 @@ from ..core.errors import (
     TransferFailed,
 )
 from ..core.types import Address
-from ..machines.sessions import CommandFailed, SessionFull, UnknownCommand, error_from, message_of
+from ..machines.sessions import (
+    CommandFailed,
+    SessionFull,
+    UnknownCommand,
+    error_from,
+    message_of,
+)
+from ..net.sentences import printable
 from .errors import ServerLeaving
-from .protocol import Failure, RequestId, printable
+from .protocol import Failure, RequestId
 
 COMMAND: Final = "command"
 """The kind of what a state machine raised."""

@@ -3,7 +3,7 @@
 Rules of this file:
 
 * A frame is four bytes of big-endian length, then that many bytes of msgpack. Lengths are compared
-  with a bound before anything is allocated (`transport.codec.Deframer`).
+  with a bound before anything is allocated (`net.framing.Deframer`).
 * Every request has an id that its client chose; answers bear it and come in any order.
 * Fields are only ever appended, with a default; new kinds of requests and answers get new tags.
   What an old server would misread needs another `PROTOCOL_VERSION`.
@@ -20,18 +20,15 @@ import msgspec
 
 from ..core.errors import BadMessage
 from ..core.types import Address, Configuration, Count, LogIndex, NodeId, Term
-from ..transport.codec import LENGTH_BYTES
+from ..net.framing import LENGTH_BYTES, UNREADABLE
+from ..net.sentences import printable as printable
 
 MAGIC: Final = "trioraft-client"
 """What every connection opens with; not what peers say, so that no port takes the wrong ones."""
 PROTOCOL_VERSION: Final = 1
 """Raised when old and new programs can no longer read each other."""
-HELLO_BYTES_MAX: Final = 4096
-"""Largest frame before a connection is known to be a client's."""
 FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
 """Largest frame accepted afterwards, unless said otherwise."""
-TEXT_CHARS_MAX: Final = 512
-"""How much of the other side's prose is believed to be for reading."""
 
 RequestId: TypeAlias = Count
 """A request's name on its connection; a client never uses one twice there."""
@@ -203,7 +200,7 @@ Request: TypeAlias = (
 
 
 class Result(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
-    """It is done."""
+    """The request was carried out."""
 
     id: RequestId
     value: msgspec.Raw
@@ -211,11 +208,11 @@ class Result(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """It failed; `client.failures` makes an error of it again."""
+    """It failed; `rpc.failures` makes an error of it again."""
 
     id: RequestId
     kind: str
-    """One of `client.failures`."""
+    """One of `rpc.failures`."""
     message: str
     type_name: str = ""
     """For "command": the class of what the state machine raised."""
@@ -317,7 +314,6 @@ _welcome_decoder = msgspec.msgpack.Decoder(Welcome)
 _request_decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _tagged_decoder = msgspec.msgpack.Decoder(_Tagged)
 _answer_decoder: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
-_UNREADABLE = (ValueError, OverflowError, RecursionError, MemoryError)
 
 
 def append_frame(buffer: bytearray, message: Request | Answer | ClientHello | Welcome) -> int:
@@ -365,7 +361,7 @@ def decode_hello(payload: bytes | bytearray) -> ClientHello:
         if opening.magic != MAGIC or opening.version != PROTOCOL_VERSION:
             return ClientHello(opening.magic, opening.version, "")
         return _hello_decoder.decode(payload)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise BadMessage(f"what it opened with is no client's first frame: {error}") from error
 
 
@@ -381,7 +377,7 @@ def decode_welcome(payload: bytes | bytearray) -> Welcome:
         if opening.magic != MAGIC or opening.version != PROTOCOL_VERSION:
             return Welcome(opening.magic, opening.version)
         return _welcome_decoder.decode(payload)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise BadMessage(f"its answer to the handshake is not one: {error}") from error
 
 
@@ -393,7 +389,7 @@ def decode_request(payload: bytes | bytearray) -> Request:
     """
     try:
         return _request_decoder.decode(payload)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise BadMessage(f"a frame of {len(payload)} bytes is not a request: {error}") from error
 
 
@@ -401,7 +397,7 @@ def id_of_unknown(payload: bytes | bytearray) -> RequestId | None:
     """The id of a request of a kind that a later release may have added; None if it is garbage."""
     try:
         tagged = _tagged_decoder.decode(payload)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
     return tagged.id if tagged.kind > REQUEST_KIND_MAX else None
 
@@ -414,10 +410,5 @@ def decode_answer(payload: bytes | bytearray) -> Answer:
     """
     try:
         return _answer_decoder.decode(payload)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise BadMessage(f"a frame of {len(payload)} bytes is not an answer: {error}") from error
-
-
-def printable(text: str) -> str:
-    """The other side's sentence as one harmless line."""
-    return "".join(c if c.isprintable() else "?" for c in text[:TEXT_CHARS_MAX])

@@ -6,7 +6,6 @@ Rules of this file: nothing here waits.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
 from typing import final
 
 import attrs
@@ -16,9 +15,17 @@ from ..core.types import Address, NodeId
 from ..logs.loggers import TraceLogger
 from ..member.state_machine import StateMachine
 from ..member.status import Status
+from ..net.events import ConnectionRejected
+from ..net.listening import Listener
 from ..node.node import Node
-from ..rpc.protocol import MAGIC, PROTOCOL_VERSION, ChangeStatus, PeerStatus, ServerStatus, Welcome
-from ..transport.base import ConnectionRejected
+from ..rpc.protocol import (
+    MAGIC,
+    PROTOCOL_VERSION,
+    ChangeStatus,
+    PeerStatus,
+    ServerStatus,
+    Welcome,
+)
 from .limits import ServiceLimits
 
 
@@ -36,14 +43,31 @@ class ServiceContext:
     client_addresses: dict[NodeId, Address]
     has_sessions: bool
     log: TraceLogger
-    connections: int = 0
-    """Those that are open, admitted or not."""
+    listener: Listener | None = None
     is_leaving: bool = False
 
-    def status(self) -> ServerStatus:
-        """What the node is now."""
-        return server_status(
-            self.node.status, self.cluster_id, self.client_addresses, self.connections
+    @property
+    def connections(self) -> int:
+        """Those that are open, admitted or not."""
+        return 0 if self.listener is None else self.listener.connections
+
+    def server_status(self, status: Status) -> ServerStatus:
+        """The node's status for its clients: all of it, and what only the port knows."""
+        fields = attrs.asdict(status, recurse=False)
+        fields["role"] = status.role.value
+        fields["last_role_change"] = str(status.last_role_change)
+        fields["links"] = dict(status.links)
+        fields["progress"] = {
+            peer: PeerStatus(**attrs.asdict(progress)) for peer, progress in status.progress.items()
+        }
+        if status.change is not None:
+            fields["change"] = ChangeStatus(**attrs.asdict(status.change, recurse=False))
+        return ServerStatus(
+            **fields,
+            cluster_id=self.cluster_id,
+            configuration_index=status.configuration_index,
+            client_addresses=dict(self.client_addresses),
+            connections=self.connections,
         )
 
     def welcome(self, refused: str = "", reason: str = "") -> Welcome:
@@ -66,37 +90,3 @@ class ServiceContext:
             self.log.event(
                 ConnectionRejected(trio.current_time(), remote, None, f"client: {reason}")
             )
-
-
-def server_status(
-    status: Status,
-    cluster_id: str,
-    client_addresses: Mapping[NodeId, Address],
-    connections: int,
-) -> ServerStatus:
-    """A node's status for its clients."""
-    change = status.change
-    return ServerStatus(
-        node_id=status.node_id,
-        cluster_id=cluster_id,
-        role=status.role.value,
-        term=status.term,
-        leader_id=status.leader_id,
-        last_index=status.last_index,
-        commit_index=status.commit_index,
-        applied_index=status.applied_index,
-        configuration=status.configuration,
-        configuration_index=status.configuration_index,
-        progress={
-            peer: PeerStatus(progress.match_index, progress.next_index, progress.state)
-            for peer, progress in status.progress.items()
-        },
-        last_role_change=str(status.last_role_change),
-        is_removed=status.is_removed,
-        change=None
-        if change is None
-        else ChangeStatus(change.stage, change.voters, change.catching_up),
-        client_addresses=dict(client_addresses),
-        connections=connections,
-        links=dict(status.links),
-    )

@@ -7,12 +7,11 @@ Rules of this file:
   outcomes, which come in the order of the log.
 * Backpressure is not reading: with too much unanswered or untaken, the socket is left alone, and
   TCP makes the client wait.
-* What a stranger does costs him his connection and nobody else anything.
+* What comes over a connection costs its sender that connection, and nobody else anything.
 """
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from functools import partial
 from typing import Any, final
@@ -20,6 +19,9 @@ from typing import Any, final
 import trio
 
 from ..core.errors import BadMessage, ConfigError, NotLeader, Overloaded, RaftError
+from ..net.connection import BROKEN, Connection
+from ..net.handshake import first_frame, in_time
+from ..net.sentences import quoted
 from ..node.proposal import Proposal
 from ..rpc.errors import ServerLeaving
 from ..rpc.failures import failure_of
@@ -42,7 +44,6 @@ from ..rpc.protocol import (
     id_of_unknown,
 )
 from ..tasks.wakeup import Wakeup
-from ..transport.session import RECEIVE_BYTES_MAX, Connection, sentence_of
 from .administering import administer
 from .context import ServiceContext
 from .outbox import ReplyQueue
@@ -59,16 +60,15 @@ class Conversation:
     def __init__(self, context: ServiceContext, connection: Connection) -> None:
         self._context = context
         self._connection = connection
-        self._outbox = ReplyQueue(connection, context.limits, 0)
+        self._outbox = ReplyQueue(connection, context.limits)
         self._proposals: deque[tuple[int, Proposal]] = deque()
         self._proposed = Wakeup()
         self._unanswered = 0
         self._answered = trio.lowlevel.ParkingLot()
         self._scopes: dict[int, trio.CancelScope] = {}  # of requests that have a task
         self._watches: set[int] = set()  # those of them that end only with one side's will
-        self._queries = Queries(context, self._answer, self._fail, self._take_breath)
+        self._queries = Queries(context, self._answer, self._fail, self._outbox.room)
         self._nursery: trio.Nursery | None = None
-        self._reading = trio.CancelScope()
 
     async def run(self) -> None:
         """Serve the connection to its end, and close it."""
@@ -96,35 +96,24 @@ class Conversation:
     # -- the beginning ---------------------------------------------------------------------
 
     async def _admit(self) -> bool:
-        context, connection = self._context, self._connection
-        timeout_s = context.limits.handshake_timeout_s
-        reason = f"it did not say who it is within {timeout_s:g} s"
-        with trio.move_on_after(timeout_s):
-            try:
-                return await self._shake_hands()
-            except BadMessage as error:
-                reason = str(error)
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                reason = f"the connection broke during the handshake: {sentence_of(error)}"
-        context.reject(connection.remote, reason)
-        return False
+        context = self._context
+        try:
+            await in_time(self._shake_hands(), context.limits.handshake_timeout_s)
+        except BadMessage as error:
+            context.reject(self._connection.remote, str(error))
+            return False
+        return True
 
-    async def _shake_hands(self) -> bool:
+    async def _shake_hands(self) -> None:
         context, connection = self._context, self._connection
-        if context.tls is not None:
-            await connection.secure(context.tls, server_hostname=None)
-        payload = await connection.receive_payload()
-        if payload is None:
-            raise BadMessage("it closed the connection without saying who it is")
-        hello = decode_hello(payload)
+        hello = decode_hello(await first_frame(connection, context.tls))
         refused, reason = _why_not(hello, context)
         if refused:
             await connection.stream.send_all(frame(context.welcome(refused, reason)))
             raise BadMessage(reason)
         await connection.stream.send_all(frame(context.welcome()))
-        self._outbox = ReplyQueue(connection, context.limits, hello.frame_bytes_max)
+        self._outbox.frame_bytes_max = hello.frame_bytes_max
         connection.deframer.frame_bytes_max = context.limits.frame_bytes_max
-        return True
 
     async def _serve(self) -> None:
         """Read, answer, and end when either is over."""
@@ -142,7 +131,7 @@ class Conversation:
             reason = str(errors.exceptions[0])
         except* trio.TooSlowError:
             reason = f"it took no answer for {self._context.limits.frame_timeout_s:g} s"
-        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+        except* BROKEN:
             pass  # it is gone, which is its right
         finally:
             self._nursery = None
@@ -155,35 +144,26 @@ class Conversation:
     # -- requests --------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        deframer, scope = self._connection.deframer, self._reading
+        connection, deframer = self._connection, self._connection.deframer
         timeout_s = self._context.limits.frame_timeout_s
-        with scope:
-            while True:
-                whole_frames = False
-                while (payload := deframer.next_payload()) is not None:
-                    whole_frames = True
-                    if scope.deadline != math.inf:
-                        scope.deadline = math.inf  # while it is we who do not read
-                    try:
-                        request = decode_request(payload)
-                    except BadMessage:
-                        self._refuse_unknown(payload)
-                        continue
-                    self._unanswered += 1
-                    if type(request) is Propose:
-                        await self._propose(request)
-                    else:
-                        self._take(request)
-                    if self._is_behind:
-                        await self._catch_up()
-                # The deadline belongs to the frame that is half there.
-                if deframer.pending and (whole_frames or scope.deadline == math.inf):
-                    scope.deadline = trio.current_time() + timeout_s
-                data = await self._connection.stream.receive_some(RECEIVE_BYTES_MAX)
-                if not data:
-                    return
-                deframer.feed(data)
-        raise BadMessage(f"a request took longer than {timeout_s:g} s to arrive")
+        is_open = True
+        while is_open:
+            took_frames = False
+            while (payload := deframer.next_payload()) is not None:
+                took_frames = True
+                try:
+                    request = decode_request(payload)
+                except BadMessage:
+                    self._refuse_unknown(payload)
+                    continue
+                self._unanswered += 1
+                if type(request) is Propose:
+                    await self._propose(request)
+                else:
+                    self._take(request)
+                if self._is_behind:
+                    await self._catch_up()
+            is_open = await connection.receive(timeout_s, took_frames=took_frames)
 
     @property
     def _is_behind(self) -> bool:
@@ -193,11 +173,6 @@ class Conversation:
         while self._unanswered >= self._context.limits.requests_max:
             await self._answered.park()
         await self._outbox.room()
-
-    async def _take_breath(self) -> None:
-        """Before one more answer: many large ones must not pile up."""
-        if self._outbox.is_full:
-            await self._outbox.room()
 
     async def _propose(self, request: Propose) -> None:
         if self._context.is_leaving:
@@ -233,14 +208,15 @@ class Conversation:
                 else:
                     self._answer(request_id, value)
                 proposals.popleft()
-                await self._take_breath()
+                if self._outbox.is_full:  # many large answers must not pile up
+                    await self._outbox.room()
 
     def _take(self, request: Request) -> None:
         """Answer what can be answered at once, and give the rest to a task."""
         if isinstance(request, Ping):
             self._answer(request.id, None)
         elif isinstance(request, GetStatus):
-            self._answer(request.id, self._context.status())
+            self._answer(request.id, self._context.server_status(self._context.node.status))
         elif isinstance(request, Cancel):
             self._cancel(request)
         elif self._context.is_leaving:
@@ -324,7 +300,7 @@ def _why_not(hello: ClientHello, context: ServiceContext) -> tuple[str, str]:
     if hello.magic != MAGIC:
         return (
             "not-a-client",
-            f"it began with {hello.magic[:64]!r}, a client begins with {MAGIC!r}: clients and "
+            f"it began with {quoted(hello.magic)}, a client begins with {MAGIC!r}: clients and "
             "peers have ports of their own",
         )
     if hello.version != PROTOCOL_VERSION:
@@ -335,8 +311,8 @@ def _why_not(hello: ClientHello, context: ServiceContext) -> tuple[str, str]:
     if hello.cluster_id != context.cluster_id:
         return (
             "cluster",
-            f"the client is for cluster {hello.cluster_id[:64]!r}, this server belongs to "
-            f"{context.cluster_id[:64]!r}",
+            f"the client is for cluster {quoted(hello.cluster_id)}, this server belongs to "
+            f"{quoted(context.cluster_id)}",
         )
     if context.is_leaving:
         return "leaving", "the server is shutting down"

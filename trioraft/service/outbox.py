@@ -14,10 +14,10 @@ import trio
 
 from ..core.errors import ConfigError
 from ..machines.sessions import message_of
+from ..net.connection import Connection
 from ..rpc.failures import failure_of
 from ..rpc.protocol import Answer, Failure, Item, Result, append_frame, encode_value
 from ..tasks.wakeup import Wakeup
-from ..transport.session import Connection
 from .limits import ServiceLimits
 
 PIECE_BYTES = 64 * 1024
@@ -31,13 +31,13 @@ class ReplyQueue:
     Args:
         connection: where they go.
         limits: bounds.
-        frame_bytes_max: largest frame that the client reads.
     """
 
-    def __init__(self, connection: Connection, limits: ServiceLimits, frame_bytes_max: int) -> None:
+    def __init__(self, connection: Connection, limits: ServiceLimits) -> None:
+        self.frame_bytes_max = 0
+        """Largest frame that the client reads; it says so in its handshake."""
         self._connection = connection
         self._limits = limits
-        self._frame_bytes_max = frame_bytes_max
         self._unsent = bytearray()
         self._is_sending = False
         self._work = Wakeup()
@@ -54,10 +54,9 @@ class ReplyQueue:
         return not self._unsent and not self._is_sending
 
     def put(self, answer: Answer) -> None:
-        """Put an answer down."""
         start = len(self._unsent)
         size_bytes = append_frame(self._unsent, answer)
-        if size_bytes > self._frame_bytes_max and not isinstance(answer, Failure):
+        if size_bytes > self.frame_bytes_max and not isinstance(answer, Failure):
             del self._unsent[start:]
             self._put_too_large(answer, size_bytes)
         self._work.set()
@@ -131,7 +130,7 @@ class ReplyQueue:
                     answer.id,
                     ConfigError(
                         f"the answer has {size_bytes} bytes, this client reads at most "
-                        f"{self._frame_bytes_max}: ask for less, or raise Client(frame_bytes_max=…)"
+                        f"{self.frame_bytes_max}: ask for less, or raise Client(frame_bytes_max=…)"
                     ),
                 ),
             )

@@ -13,8 +13,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -23,42 +21,44 @@ from typing import final
 
 import trio
 
-from ..core.errors import ConfigError
 from ..core.types import Address, NodeId
 from ..logs.loggers import EventLogger, TraceLogger
 from ..machines.sessions import SessionMachine
 from ..member.state_machine import StateMachine
-from ..net.addresses import AddressRules, host_port, is_wildcard, numeric_host
-from ..net.tls import TlsContexts
+from ..net.addresses import AddressRules, host_port, is_wildcard
+from ..net.connection import Connection
+from ..net.listening import Listener, listen
+from ..net.tls import TlsContexts, server_context_of
 from ..node.node import Node
 from ..tasks.background import running_beside
-from ..transport.session import Connection, tune_socket
 from .context import ServiceContext
 from .conversation import Conversation
 from .limits import ServiceLimits
-from .machines import inner_machine
+from .queryable import inner_machine
 
-LISTEN_BACKLOG = 128
-"""Connections the kernel may hold for us before we accept them."""
-ACCEPT_PAUSE_S = 0.100
-"""Pause, in seconds, before accepting again when the machine is out of descriptors or memory."""
 REFUSED_EXTRA = 64
 """Connections beyond `connections_max` that are let in to be told why they are refused."""
 
-_RULES = AddressRules(has_tls=False, insecure=True)
-_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+_WELL_FORMED = AddressRules(has_tls=False, insecure=True)
 
 
 @final
 class Service:
     """A client port that is open. Made by `open_service`."""
 
-    def __init__(self, context: ServiceContext, listener: trio.SocketListener) -> None:
+    def __init__(self, context: ServiceContext, sock: socket.socket) -> None:
         self._context = context
-        self._listener = listener
         self._conversations: set[Conversation] = set()
         self._leave = trio.Event()
-        host, port = listener.socket.getsockname()[:2]
+        self._listener = context.listener = Listener(
+            sock,
+            connections_max=context.limits.connections_max + REFUSED_EXTRA,
+            silence_s=context.limits.frame_timeout_s,
+            serve=self._converse,
+            reject=context.reject,
+            task_name=lambda remote: f"clients[{context.node.id}].{remote}",
+        )
+        host, port = sock.getsockname()[:2]
         self.address: Address = (host, port)
         """Where clients are taken, with the real port."""
 
@@ -77,7 +77,7 @@ class Service:
             self._context.client_addresses.pop(node_id, None)
         else:
             name = f"the client address of {node_id!r}"
-            self._context.client_addresses[node_id] = _RULES.check(name, address, port_min=1)
+            self._context.client_addresses[node_id] = _WELL_FORMED.check(name, address, port_min=1)
 
     def leave(self) -> None:
         """Begin to shut down, as leaving the `async with` does. Idempotent."""
@@ -85,14 +85,14 @@ class Service:
 
     def close(self) -> None:
         """Give the port back; for a service whose `run` never began. Idempotent."""
-        self._listener.socket.close()
+        self._listener.close()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take clients until `leave`, and then part with them."""
         name = f"clients[{self._context.node.id}]"
         async with trio.open_nursery() as nursery:
             async with trio.open_nursery() as accepting:
-                accepting.start_soon(self._accept_forever, nursery, name=f"{name}.listener")
+                accepting.start_soon(self._listener.run, nursery, name=f"{name}.listener")
                 task_status.started()
                 await self._leave.wait()
                 accepting.cancel_scope.cancel()
@@ -103,43 +103,6 @@ class Service:
                         parting.start_soon(conversation.leave, name=f"{name}.parting")
             nursery.cancel_scope.cancel()
 
-    async def _accept_forever(self, nursery: trio.Nursery) -> None:
-        is_short = False
-        try:
-            while True:
-                try:
-                    stream = await self._listener.accept()
-                except OSError as error:
-                    if error.errno not in _OUT_OF_RESOURCES:
-                        raise
-                    if not is_short:
-                        is_short = True
-                        reason = f"cannot accept: {os.strerror(error.errno)}"
-                        self._context.reject("", reason)
-                    await trio.sleep(ACCEPT_PAUSE_S)  # no event says when there are some again
-                else:
-                    is_short = False
-                    self._receive(stream, nursery)
-        finally:
-            self._listener.socket.close()
-
-    def _receive(self, stream: trio.SocketStream, nursery: trio.Nursery) -> None:
-        context = self._context
-        try:
-            remote = host_port(stream.socket.getpeername()[:2])
-        except OSError:
-            remote = "unknown"  # it was reset before we looked
-        if context.connections >= context.limits.connections_max + REFUSED_EXTRA:
-            stream.socket.close()
-            return
-        context.connections += 1
-        tune_socket(stream, context.limits.frame_timeout_s)
-        nursery.start_soon(
-            self._converse,
-            Connection.over(stream, remote),
-            name=f"clients[{context.node.id}].{remote}",
-        )
-
     async def _converse(self, connection: Connection) -> None:
         conversation = Conversation(self._context, connection)
         self._conversations.add(conversation)
@@ -147,7 +110,6 @@ class Service:
             await conversation.run()
         finally:
             self._conversations.discard(conversation)
-            self._context.connections -= 1
 
 
 @asynccontextmanager
@@ -192,7 +154,7 @@ async def open_service(
         limits: bounds. Default: `ServiceLimits()`.
         logger: a structlog logger; None logs nothing.
 
-    Leaving is graceful, for up to `ServiceLimits.leave_timeout_s`; hand leadership over before
+    Leaving is graceful, for up to `ServiceLimits.leave_timeout_s`; transfer leadership before
     (`node.transfer_leadership`), and no client waits for an election.
 
     Raises:
@@ -210,12 +172,13 @@ async def open_service(
 
 @asynccontextmanager
 async def _serving(
-    context: ServiceContext, listen: Address, advertise: Address | None
+    context: ServiceContext, address: Address, advertise: Address | None
 ) -> AsyncIterator[Service]:
     if advertise is not None:
-        advertise = _RULES.check("advertise", advertise, port_min=1)
-    node_id, host = context.node.id, listen[0]
-    service = Service(context, await _listener_at(node_id, *listen))
+        advertise = _WELL_FORMED.check("advertise", advertise, port_min=1)
+    node_id, host = context.node.id, address[0]
+    failure = f"node {node_id!r} cannot take clients at {host_port(address)}"
+    service = Service(context, await listen(address, failure))
     own = advertise or (None if is_wildcard(host) else (host, service.address[1]))
     if own is not None:
         context.client_addresses[node_id] = own
@@ -228,7 +191,7 @@ async def _serving(
 
 def _checked_addresses(given: Mapping[NodeId, Address]) -> dict[NodeId, Address]:
     return {
-        node_id: _RULES.check(f"client_addresses[{node_id!r}]", address, port_min=1)
+        node_id: _WELL_FORMED.check(f"client_addresses[{node_id!r}]", address, port_min=1)
         for node_id, address in given.items()
     }
 
@@ -237,59 +200,7 @@ def _tls_at(
     listen: Address, given: TlsContexts | ssl.SSLContext | None, *, insecure: bool
 ) -> ssl.SSLContext | None:
     """The server's side of TLS; None for plain TCP, where that may be."""
-    host, port = _RULES.check("listen", listen, port_min=0)
-    tls = _server_context(given, insecure=insecure)
-    if tls is None and not insecure and not _stays_here(host):
-        raise ConfigError(
-            f"listen is {host_port((host, port))}, and there is no ssl_context: over plain TCP "
-            "whoever reaches the port can write and change the cluster. Give "
-            "ssl_context=TlsContexts(…), stay on 127.0.0.1, or say insecure=True if the network "
-            "is trusted"
-        )
+    tls = server_context_of(given, insecure=insecure)
+    rules = AddressRules(tls is not None, insecure, "write and change the cluster")
+    rules.check("listen", listen, port_min=0)
     return tls
-
-
-async def _listener_at(node_id: NodeId, host: str, port: int) -> trio.SocketListener:
-    try:
-        listeners = await trio.open_tcp_listeners(
-            port, host=numeric_host(host), backlog=LISTEN_BACKLOG
-        )
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-        raise OSError(
-            error.errno,
-            f"node {node_id!r} cannot take clients at {host_port((host, port))}: {reason}",
-        ) from error
-    for extra in listeners[1:]:
-        extra.socket.close()
-    return listeners[0]
-
-
-def _server_context(
-    given: TlsContexts | ssl.SSLContext | None, *, insecure: bool
-) -> ssl.SSLContext | None:
-    if given is None:
-        return None
-    context = given.server if isinstance(given, TlsContexts) else given
-    if not isinstance(context, ssl.SSLContext):
-        raise ConfigError(f"ssl_context is {given!r}: give TlsContexts or an ssl.SSLContext")
-    if context.protocol == ssl.PROTOCOL_TLS_CLIENT:
-        raise ConfigError(
-            "ssl_context was made with PROTOCOL_TLS_CLIENT, which serves the other side only: use "
-            "ssl.PROTOCOL_TLS_SERVER"
-        )
-    if context.verify_mode is not ssl.CERT_REQUIRED and not insecure:
-        raise ConfigError(
-            f"ssl_context has verify_mode {context.verify_mode.name}: anyone could write and "
-            "change the cluster; set verify_mode = ssl.CERT_REQUIRED and load the authority, or "
-            "say insecure=True if the network is trusted"
-        )
-    return context
-
-
-def _stays_here(host: str) -> bool:
-    try:
-        info = socket.getaddrinfo(numeric_host(host), 0, flags=socket.AI_NUMERICHOST)
-    except OSError:
-        return False  # a name: where it leads is not ours to say
-    return all(str(where[0]).startswith("127.") or where[0] == "::1" for *_, where in info)

@@ -14,7 +14,7 @@ import trio
 from ..core.errors import ConfigError, RaftError
 from ..rpc.protocol import Consistency, Query
 from .context import ServiceContext
-from .machines import Queryable
+from .queryable import Queryable
 
 
 class _Fail(Protocol):
@@ -31,7 +31,7 @@ class Queries:
         context: the node, and its state machine.
         answer: called with a request's id and what it returned.
         fail: called with a request's id, what went wrong, and whether the machine raised it.
-        take_breath: waits until the client has taken enough of the answers.
+        room: waits until the client has taken enough of the answers.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class Queries:
         context: ServiceContext,
         answer: Callable[[int, object], None],
         fail: _Fail,
-        take_breath: Callable[[], Awaitable[None]],
+        room: Callable[[], Awaitable[None]],
     ) -> None:
         self._context = context
         self._answer = answer
         self._fail = fail
-        self._take_breath = take_breath
+        self._room = room
         self._waiting: dict[Consistency, dict[int, bytes]] = {"linearizable": {}, "lease": {}}
         self._asking: dict[Consistency, dict[int, bytes]] = {}  # the round that is under way
 
@@ -87,7 +87,7 @@ class Queries:
                 while round_:  # shrinks under us where a question is called back
                     request_id = next(iter(round_))
                     self._ask_machine(request_id, round_.pop(request_id))
-                    await self._take_breath()
+                    await self._room()
         finally:
             del self._asking[consistency]
 

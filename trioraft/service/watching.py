@@ -15,9 +15,9 @@ from ..core.events import RoleChanged
 from ..member.status import Status
 from ..node.event_stream import EventStream
 from ..rpc.protocol import Item, RoleNews, StatusNews, Watch, WatchStatus
-from .context import ServiceContext, server_status
-from .machines import Watchable
+from .context import ServiceContext
 from .outbox import ReplyQueue
+from .queryable import Watchable
 
 
 async def watch_machine(context: ServiceContext, outbox: ReplyQueue, request: Watch) -> None:
@@ -53,10 +53,7 @@ async def _send_statuses(
     try:
         while True:
             last = await context.node.wait(partial(_is_news, last))
-            news = server_status(
-                last, context.cluster_id, context.client_addresses, context.connections
-            )
-            outbox.put_value(request_id, StatusNews(news), Item)
+            outbox.put_value(request_id, StatusNews(context.server_status(last)), Item)
             await outbox.room()
             await trio.sleep(interval_s)
     except NodeDead:

@@ -19,14 +19,8 @@ import trio
 from ..core.config import Limits
 from ..core.messages import Message
 from ..core.types import Address, NodeId
-
-
-@attrs.frozen
-class TransportEvent:
-    """Base of what a transport tells about its connections."""
-
-    at_s: float
-    """`trio.current_time()` when it happened."""
+from ..net.events import ConnectionRejected as ConnectionRejected
+from ..net.events import TransportEvent as TransportEvent
 
 
 @attrs.frozen
@@ -49,18 +43,6 @@ class LinkDown(TransportEvent):
 
     peer: NodeId
     reason: str
-
-
-@attrs.frozen
-class ConnectionRejected(TransportEvent):
-    """An incoming connection was closed because of what it sent, or did not send in time."""
-
-    remote: str
-    """Address of the other side, as far as it is known."""
-    peer: NodeId | None
-    """Who it said it was, once the handshake had succeeded."""
-    reason: str
-    """A sentence: what was wrong, with the values."""
 
 
 @attrs.frozen
@@ -137,7 +119,7 @@ class Transport(Protocol):
             peer: a member, or who was one; the node's own id is ignored.
             address: where it can be reached, unless the operator of this node has said otherwise.
                 None: it *left the cluster*; its connections are closed, and it may come back only
-                as a guest. (Nothing is called for a member without an address.)
+                as a non-member. (Nothing is called for a member without an address.)
         """
 
     def address_of(self, peer: NodeId) -> Address | None:

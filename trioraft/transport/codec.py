@@ -1,34 +1,21 @@
-"""Frames: a length, then a message, and nothing that trusts either.
+"""Members' messages as frames.
 
 Rules of this file:
 
-* A frame is four bytes of big-endian length, then that many bytes of msgpack: one message of the
-  tagged union `core.messages.Message`.
-* A declared length is compared with its bound before anything is allocated for it, and a buffer
-  grows only by bytes that have really arrived.
+* A payload is msgpack: one message of the tagged union `core.messages.Message`.
 * Whatever is wrong with the bytes of a peer comes out as `BadMessage`, never as anything else.
-* No byte is copied more than a constant number of times, however the stream is cut up.
 """
 
 from __future__ import annotations
-
-from typing import final
 
 import msgspec
 
 from ..core.errors import BadMessage
 from ..core.messages import Message
-
-LENGTH_BYTES = 4
-"""Size of the length that opens a frame."""
+from ..net.framing import UNREADABLE, frame_of
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
-
-
-def frame_of(payload: bytes) -> bytes:
-    """Put the length before a payload."""
-    return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
 
 
 def encode_frame(message: Message) -> bytes:
@@ -45,64 +32,5 @@ def decode_message(payload: bytes | bytearray) -> Message:
     """
     try:
         return _decoder.decode(payload)
-    except (ValueError, OverflowError, RecursionError, MemoryError) as error:
-        # ValueError: msgspec's own errors and broken UTF-8. RecursionError: deep nesting in
-        # fields beyond the known ones, which are skipped, not read.
+    except UNREADABLE as error:
         raise BadMessage(f"a frame of {len(payload)} bytes is not a message: {error}") from error
-
-
-@final
-class Deframer:
-    """Cuts a byte stream into payloads: `feed` it what arrived, then take `next_payload`s.
-
-    Args:
-        frame_bytes_max: largest payload accepted. May be changed between two payloads: the bound
-            before a handshake is much smaller than after it.
-    """
-
-    def __init__(self, frame_bytes_max: int) -> None:
-        self.frame_bytes_max = frame_bytes_max
-        self._buffer: bytes | bytearray = b""
-        self._at = 0  # everything before this offset was taken
-
-    @property
-    def pending(self) -> bool:
-        """Whether a frame has begun that `next_payload` could not return yet."""
-        return len(self._buffer) > self._at
-
-    def feed(self, data: bytes | bytearray) -> None:
-        """Add what arrived. Take `next_payload` until it is None before feeding again: that is
-        where a frame that is too large is noticed before it is collected."""
-        if not self.pending:
-            self._buffer = data  # the common case: whole frames, not copied
-        else:
-            if isinstance(self._buffer, bytes):
-                self._buffer = bytearray(self._buffer[self._at :])
-            else:
-                del self._buffer[: self._at]
-            self._buffer += data
-        self._at = 0
-
-    def next_payload(self) -> bytes | bytearray | None:
-        """Return the next whole payload, or None until more was fed.
-
-        Raises:
-            BadMessage: the frame declares more bytes than are accepted.
-        """
-        start = self._at + LENGTH_BYTES
-        if len(self._buffer) < start:
-            return None
-        size = int.from_bytes(self._buffer[self._at : start], "big")
-        if size > self.frame_bytes_max:
-            raise BadMessage(
-                f"a frame declares {size} bytes, at most {self.frame_bytes_max} are accepted"
-            )
-        end = start + size
-        if len(self._buffer) < end:
-            return None
-        payload = self._buffer[start:end]
-        if end == len(self._buffer):
-            self._buffer, self._at = b"", 0  # an idle connection keeps no large buffer
-        else:
-            self._at = end
-        return payload

@@ -20,7 +20,9 @@ import msgspec
 from ..core.errors import BadMessage
 from ..core.messages import Message
 from ..core.types import Address, NodeId
-from .codec import decode_message, frame_of
+from ..net.framing import UNREADABLE, frame_of
+from ..net.sentences import TEXT_CHARS_MAX, printable, quoted
+from .codec import decode_message
 
 MAGIC = "trioraft"
 """What every connection opens with."""
@@ -28,14 +30,8 @@ MAGIC = "trioraft"
 PROTOCOL_VERSION = 1
 """Raised when old and new nodes can no longer read each other's messages."""
 
-HANDSHAKE_BYTES_MAX = 4096
-"""Largest frame before a connection is known to be a peer's."""
-
 NODE_ID_CHARS_MAX = 253
 """Longest name of a dialer: it is in task names and log lines from here on."""
-
-_SHOWN_CHARS_MAX = 64
-_REASON_CHARS_MAX = 512
 
 
 class PeerHello(msgspec.Struct, frozen=True, array_like=True):
@@ -74,7 +70,7 @@ def encode_hello(
 
 def encode_reply(refused_because: str = "") -> bytes:
     """Return the listener's answer; a reason makes it a refusal."""
-    reason = refused_because[:_REASON_CHARS_MAX]
+    reason = refused_because[:TEXT_CHARS_MAX]
     return frame_of(_encoder.encode(HelloReply(MAGIC, PROTOCOL_VERSION, reason)))
 
 
@@ -86,10 +82,10 @@ def decode_hello(payload: bytes | bytearray) -> PeerHello:
     """
     try:
         hello = _hello_decoder.decode(payload)
-    except (ValueError, OverflowError, RecursionError) as error:
+    except UNREADABLE as error:
         raise BadMessage(f"the first frame is not a handshake: {error}") from error
     if hello.magic != MAGIC:
-        raise BadMessage(f"the handshake begins with {_shown(hello.magic)}, not {MAGIC!r}")
+        raise BadMessage(f"the handshake begins with {quoted(hello.magic)}, not {MAGIC!r}")
     return hello
 
 
@@ -117,21 +113,21 @@ def check_hello(
         )
     if hello.cluster_id != cluster_id:
         raise BadMessage(
-            f"the connection is for cluster {_shown(hello.cluster_id)}, "
-            f"this node belongs to {_shown(cluster_id)}"
+            f"the connection is for cluster {quoted(hello.cluster_id)}, "
+            f"this node belongs to {quoted(cluster_id)}"
         )
     if hello.receiver != node_id:
         raise BadMessage(
-            f"the connection is for node {_shown(hello.receiver)}, this is node {_shown(node_id)}"
+            f"the connection is for node {quoted(hello.receiver)}, this is node {quoted(node_id)}"
         )
     name = hello.sender
     if not name.isprintable() or not 0 < len(name) <= NODE_ID_CHARS_MAX:
         raise BadMessage(
-            f"the dialer calls itself {_shown(name)}: a name has 1 to {NODE_ID_CHARS_MAX} "
+            f"the dialer calls itself {quoted(name)}: a name has 1 to {NODE_ID_CHARS_MAX} "
             "printable characters"
         )
     if name == node_id:
-        raise BadMessage(f"the dialer says that it is node {_shown(node_id)}, which is this node")
+        raise BadMessage(f"the dialer says that it is node {quoted(node_id)}, which is this node")
     if certified is not None:
         check_certificate(hello.sender, certified)
 
@@ -144,7 +140,7 @@ def check_certificate(peer: NodeId, certified: frozenset[str]) -> None:
     """
     if peer not in certified:
         raise BadMessage(
-            f"the certificate is for {sorted(certified)}, not for node {_shown(peer)}: a node's "
+            f"the certificate is for {sorted(certified)}, not for node {quoted(peer)}: a node's "
             "certificate bears its id as a DNS name"
         )
 
@@ -157,12 +153,12 @@ def check_reply(payload: bytes | bytearray) -> None:
     """
     try:
         reply = _reply_decoder.decode(payload)
-    except (ValueError, OverflowError, RecursionError) as error:
+    except UNREADABLE as error:
         raise BadMessage(f"its answer to the handshake is not one: {error}") from error
     if reply.magic != MAGIC:
-        raise BadMessage(f"its answer to the handshake begins with {_shown(reply.magic)}")
+        raise BadMessage(f"its answer to the handshake begins with {quoted(reply.magic)}")
     if reply.refused_because:
-        raise BadMessage(f"it refused the connection: {_printable(reply.refused_because)}")
+        raise BadMessage(f"it refused the connection: {printable(reply.refused_because)}")
 
 
 def decode_from(peer: NodeId, node_id: NodeId, payload: bytes | bytearray) -> Message:
@@ -174,18 +170,8 @@ def decode_from(peer: NodeId, node_id: NodeId, payload: bytes | bytearray) -> Me
     message = decode_message(payload)
     if message.sender != peer:
         raise BadMessage(
-            f"a message from {_shown(message.sender)} came over the connection of {_shown(peer)}"
+            f"a message from {quoted(message.sender)} came over the connection of {quoted(peer)}"
         )
     if message.receiver != node_id:
-        raise BadMessage(f"a message to {_shown(message.receiver)} came to node {_shown(node_id)}")
+        raise BadMessage(f"a message to {quoted(message.receiver)} came to node {quoted(node_id)}")
     return message
-
-
-def _shown(text: str) -> str:
-    """Quote a stranger's text for a log line: no control characters, and not all of it."""
-    return repr(text if len(text) <= _SHOWN_CHARS_MAX else text[:_SHOWN_CHARS_MAX] + "…")
-
-
-def _printable(text: str) -> str:
-    """A peer's sentence as one harmless line."""
-    return "".join(c if c.isprintable() else "?" for c in text[:_REASON_CHARS_MAX])

@@ -12,14 +12,12 @@ Rules of this file:
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import socket
-import struct
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias, final
+from typing import TypeAlias, final
 
 import trio
 
@@ -27,10 +25,14 @@ from ..core.errors import BadMessage
 from ..core.messages import Message
 from ..core.types import Address, NodeId
 from ..net.addresses import host_port, numeric_host
+from ..net.connection import BROKEN, Connection
+from ..net.framing import LENGTH_BYTES
+from ..net.sentences import sentence_of
+from ..net.sockets import check_not_itself
 from .base import LinkDown, LinkUp, MessagesDropped
-from .codec import LENGTH_BYTES, encode_frame
+from .codec import encode_frame
+from .context import TransportContext
 from .handshake import check_certificate, check_reply, encode_hello
-from .session import Connection, Session, sentence_of, tune_socket
 
 WRITE_BYTES_MAX = 1024 * 1024
 """Bytes after which a write is not made larger: a blocked write's deadline is for this much."""
@@ -58,18 +60,18 @@ class Link:
     """The link to one peer.
 
     Args:
-        session: the run it belongs to.
+        context: the run it belongs to.
         peer: whom it leads to.
         address: where that is.
         is_answer: whether it is there only because the peer has connected to us. Then it does not
-            tell where we are: two guests that answered each other would never part.
+            tell where we are: two non-members that answered each other would never part.
     """
 
     def __init__(
-        self, session: Session, peer: NodeId, address: Address, *, is_answer: bool = False
+        self, context: TransportContext, peer: NodeId, address: Address, *, is_answer: bool = False
     ) -> None:
         self.is_answer = is_answer  # may change; counts when it connects
-        self._session = session
+        self._context = context
         self._peer = peer
         self._address = address
         self._queue: deque[bytes] = deque()
@@ -89,7 +91,6 @@ class Link:
 
     @property
     def address(self) -> Address:
-        """Where it leads."""
         return self._address
 
     def offer(self, message: Message) -> None:
@@ -97,7 +98,7 @@ class Link:
         if not self._accepting:
             return
         frame = encode_frame(message)
-        limits = self._session.limits
+        limits = self._context.limits
         waiting = len(self._queue) + self._writing
         if waiting and (  # one message alone always fits: else a small bound would stop it for ever
             waiting >= limits.link_queue_messages_max
@@ -143,9 +144,9 @@ class Link:
     async def _connect_and_carry(self) -> None:
         """Make a connection and use it up. Always raises `_Down`, unless cancelled."""
         stream = await self._dial()
-        connection = Connection.over(stream, host_port(self._address))
+        timeout_s = self._context.limits.frame_timeout_s
+        connection = Connection.over(stream, timeout_s, host_port(self._address))
         try:
-            tune_socket(stream, self._session.limits.frame_timeout_s)
             await self._introduce(connection)
             self._note_up()
             await self._carry(connection.stream)
@@ -153,7 +154,7 @@ class Link:
             connection.hang_up()
 
     async def _dial(self) -> trio.SocketStream:
-        timeout_s = self._session.limits.connect_timeout_s
+        timeout_s = self._context.limits.connect_timeout_s
         where = host_port(self._address)
         with trio.move_on_after(timeout_s):
             try:
@@ -168,33 +169,33 @@ class Link:
         raise _Down(f"cannot connect to {where}: no answer within {timeout_s:g} s")
 
     async def _introduce(self, connection: Connection) -> None:
-        timeout_s = self._session.limits.handshake_timeout_s
+        timeout_s = self._context.limits.handshake_timeout_s
         where = connection.remote
         with trio.move_on_after(timeout_s):
             try:
                 return await self._handshake(connection)
             except BadMessage as error:
                 raise _Down(f"handshake with {where} failed: {error}") from error
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            except BROKEN as error:
                 raise _Down(f"handshake with {where} failed: {sentence_of(error)}") from error
         raise _Down(f"handshake with {where} failed: no answer within {timeout_s:g} s")
 
     async def _handshake(self, connection: Connection) -> None:
-        session = self._session
-        if session.tls is not None:
-            await connection.secure(session.tls.client, server_hostname=self._peer)
+        context = self._context
+        if context.tls is not None:
+            await connection.secure(context.tls.client, server_hostname=self._peer)
         if connection.certified is not None:
             check_certificate(self._peer, connection.certified)
         hello = encode_hello(
-            cluster_id=session.cluster_id,
-            sender=session.node_id,
+            cluster_id=context.cluster_id,
+            sender=context.node_id,
             receiver=self._peer,
-            address=None if self.is_answer else session.advertised,
+            address=None if self.is_answer else context.advertised,
         )
         await connection.stream.send_all(hello)
-        payload = await connection.receive_payload()
+        payload = await connection.first_payload()
         if payload is None:
-            hint = "" if session.tls is None else " (perhaps it does not trust our certificate)"
+            hint = "" if context.tls is None else " (perhaps it does not trust our certificate)"
             raise BadMessage(f"it closed the connection without an answer{hint}")
         check_reply(payload)
 
@@ -207,7 +208,7 @@ class Link:
                 endings.append(await carrier(stream))
                 nursery.cancel_scope.cancel()
 
-            name = f"raft[{self._session.node_id}].link[{self._peer}].reader"
+            name = f"raft[{self._context.node_id}].link[{self._peer}].reader"
             nursery.start_soon(note_ending_of, self._await_end, name=name)
             await note_ending_of(self._write)
         raise _Down(endings[0], was_up=True)
@@ -215,12 +216,12 @@ class Link:
     async def _await_end(self, stream: trio.abc.Stream) -> str:
         try:
             data = await stream.receive_some(1)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        except BROKEN as error:
             return f"connection lost: {sentence_of(error)}"
         return "it sent data on a connection that is ours to write" if data else "it closed"
 
     async def _write(self, stream: trio.abc.Stream) -> str:
-        timeout_s = self._session.limits.frame_timeout_s
+        timeout_s = self._context.limits.frame_timeout_s
         fd = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else None
         while True:
             if not self._queue:
@@ -234,7 +235,7 @@ class Link:
             with trio.move_on_after(timeout_s) as patience:
                 try:
                     await stream.send_all(data)
-                except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                except BROKEN as error:
                     return f"connection lost: {sentence_of(error)}"
             if patience.cancelled_caught:
                 return f"it took no data for {timeout_s:g} s"
@@ -263,7 +264,7 @@ class Link:
         self._up_s = trio.current_time()
         self._told_reasons.clear()
         self._refusal_is_news = True
-        self._session.tell(LinkUp(trio.current_time(), self._peer))
+        self._context.tell(LinkUp(trio.current_time(), self._peer))
 
     def _note_end(self, down: _Down) -> None:
         """Discard the queue and tell the owner: each reason once, however often it recurs."""
@@ -275,27 +276,27 @@ class Link:
         told = self._told_reasons
         if down.reason not in told and len(told) < REASONS_TOLD_MAX:
             told.add(down.reason)
-            self._session.tell(LinkDown(trio.current_time(), self._peer, down.reason))
+            self._context.tell(LinkDown(trio.current_time(), self._peer, down.reason))
         if down.was_up:
-            self._session.owner.on_peer_lost(self._peer)
+            self._context.owner.on_peer_lost(self._peer)
         elif down.refused and self._refusal_is_news:
             self._refusal_is_news = False  # the other attempts of this outage say nothing new
-            self._session.owner.on_peer_lost(self._peer)
+            self._context.owner.on_peer_lost(self._peer)
 
     def _tell_dropped(self) -> None:
         if self._dropped:
             count, self._dropped = self._dropped, 0
-            self._session.tell(MessagesDropped(trio.current_time(), self._peer, count))
+            self._context.tell(MessagesDropped(trio.current_time(), self._peer, count))
 
     async def _pause(self) -> None:
         """Back off: doubling, with jitter, cut short when the peer itself connects to us."""
-        first_s, longest_s = self._session.limits.reconnect_backoff_s
+        first_s, longest_s = self._context.limits.reconnect_backoff_s
         if self._has_lasted(longest_s):
             self._failures = 0
         pause_s: float = min(longest_s, first_s * 2 ** min(self._failures, _DOUBLINGS_MAX))
         self._failures += 1
         self._peer_back = trio.Event()
-        with trio.move_on_after(pause_s * self._session.rng.uniform(0.5, 1.0)):
+        with trio.move_on_after(pause_s * self._context.rng.uniform(0.5, 1.0)):
             await self._peer_back.wait()
 
     def _has_lasted(self, enough_s: float) -> bool:
@@ -328,20 +329,12 @@ async def dial(address: Address, attempt: int) -> trio.SocketStream:
     family, kind, protocol, _, where = found[attempt % len(found)]
     sock = trio.socket.socket(family, kind, protocol)
     try:
-        await _connect(sock, where)
+        # Our own port, should it hit the one of a node that is down, must not keep that node from
+        # binding it again.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        await sock.connect(where)
+        check_not_itself(sock)
     except BaseException:
         sock.close()
         raise
     return trio.SocketStream(sock)
-
-
-async def _connect(sock: trio.socket.SocketType, where: tuple[Any, ...]) -> None:
-    # Our own port, should it hit the one of a node that is down, must not keep that node from
-    # binding it again.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    await sock.connect(where)
-    if sock.getsockname() == sock.getpeername():
-        # Nobody listens on this local port, and the kernel happened to choose it as ours: TCP
-        # then connects the socket to itself, and the peer could never bind its port.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")

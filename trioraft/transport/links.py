@@ -1,15 +1,16 @@
-"""Which links there are: one to each member whose address is known, one to each guest.
+"""Which links there are: one to each member whose address is known, one to each caller.
 
 Rules of this file:
 
-* A guest is who connects to us without being in our table: to a node that joins everyone is a
-  guest, and a node that was removed comes as one and is told so. Whether a guest has anything to
-  say is for the core to judge; the handshake has checked only who it is.
-* A guest is answered over a link to the address that it told in its handshake. That link lives as
-  long as its connection to us, or until it is a member; nothing is kept of a guest that has gone.
-* Nobody answers an answer: the link to a guest tells no address, or two nodes that have let each
-  other go would stay guests of each other for ever.
-* Guests are bounded, apart from members: no crowd of them keeps a member out.
+* A non-member is who connects to us without being in our table: to a node that joins everyone is
+  one, and a node that was removed comes as one and is told so. Whether it has anything to say is
+  for the core to judge; the handshake has checked only who it is.
+* A non-member is answered over a link to the address that it told in its handshake. That link
+  lives as long as its connection to us, or until it is a member; nothing is kept of one that has
+  gone.
+* Nobody answers an answer: the link to a non-member tells no address, or two nodes that have left
+  each other's table would answer each other for ever.
+* Non-members are bounded, apart from members: no number of them keeps a member out.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from ..core.errors import BadMessage, ConfigError
 from ..core.types import Address, NodeId
 from ..net.addresses import AddressRules, is_wildcard
 from .base import AddressUnusable
+from .context import TransportContext
 from .link import Link
 from .peers import PeerTable
-from .session import Session
 
-GUESTS_MAX = 32
+NON_MEMBERS_MAX = 32
 """Nodes outside of our table that may be connected at the same time; a further one is refused."""
 
 UNREACHABLE_TOLD_MAX = 64
-"""Nodes without an address of which that is told; names may come from strangers."""
+"""Nodes without an address of which that is told; names may come from anybody."""
 
 
 @final
@@ -38,18 +39,22 @@ class Links:
     """The links of one run, kept in step with the table and with who is connected to us.
 
     Args:
-        session: the run.
+        context: the run.
         nursery: where the links live.
         table: the members' addresses; call `fit` after each change of it.
-        rules: what an address that a guest tells must be like.
+        rules: what an address that a non-member tells must be like.
     """
 
     def __init__(
-        self, session: Session, nursery: trio.Nursery, table: PeerTable, rules: AddressRules
+        self,
+        context: TransportContext,
+        nursery: trio.Nursery,
+        table: PeerTable,
+        rules: AddressRules,
     ) -> None:
         self.by_peer: dict[NodeId, Link] = {}
         """The links that there are; to be read only."""
-        self._session = session
+        self._context = context
         self._nursery = nursery
         self._table = table
         self._rules = rules
@@ -60,7 +65,7 @@ class Links:
         """Make the link to this peer lead where it should, or end it if it should lead nowhere."""
         address = self.address_of(peer)
         self._unreachable.discard(peer)
-        is_answer = self._is_guest(peer)
+        is_answer = self._is_non_member(peer)
         link = self.by_peer.get(peer)
         if link is not None:
             if link.address == address:
@@ -69,12 +74,12 @@ class Links:
             del self.by_peer[peer]
             link.close()
         if address is not None:
-            link = self.by_peer[peer] = Link(self._session, peer, address, is_answer=is_answer)
-            name = f"raft[{self._session.node_id}].link[{peer}]"
+            link = self.by_peer[peer] = Link(self._context, peer, address, is_answer=is_answer)
+            name = f"raft[{self._context.node_id}].link[{peer}]"
             self._nursery.start_soon(link.run, name=name)
 
     def address_of(self, peer: NodeId) -> Address | None:
-        """Where this member or guest can be reached, if it is known."""
+        """Where this member or non-member can be reached, if it is known."""
         return self._table.member_address(peer) or self._callers.get(peer)
 
     def note_unreachable(self, peer: NodeId) -> None:
@@ -84,22 +89,22 @@ class Links:
             return
         self._unreachable.add(peer)
         reason = "no address is known: give one in peers=, or in node.add_learner"
-        self._session.tell(AddressUnusable(trio.current_time(), peer, reason))
+        self._context.tell(AddressUnusable(trio.current_time(), peer, reason))
 
-    # -- who connects to us: see `inbound.Doorkeeper` ---------------------------------------------
+    # -- who connects to us: see `inbound.Admission` ----------------------------------------------
 
     def check_room(self, peer: NodeId) -> None:
-        """Check that this peer may connect: a member, or a guest for whom there is room.
+        """Check that this peer may connect: a member, or a non-member for whom there is room.
 
         Raises:
-            BadMessage: there are too many guests.
+            BadMessage: there are too many non-members.
         """
-        if not self._is_guest(peer):
+        if not self._is_non_member(peer):
             return
-        guests = sum(caller != peer and self._is_guest(caller) for caller in self._callers)
-        if guests >= GUESTS_MAX:
+        others = sum(caller != peer and self._is_non_member(caller) for caller in self._callers)
+        if others >= NON_MEMBERS_MAX:
             raise BadMessage(
-                f"the dialer is no member that node {self._session.node_id!r} knows, and {guests} "
+                f"the dialer is no member that node {self._context.node_id!r} knows, and {others} "
                 "others of the kind are connected already"
             )
 
@@ -116,7 +121,7 @@ class Links:
         self._callers.pop(peer, None)
         self.fit(peer)
 
-    def _is_guest(self, peer: NodeId) -> bool:
+    def _is_non_member(self, peer: NodeId) -> bool:
         return self._table.member_address(peer) is None
 
     def _usable(self, peer: NodeId, told: Address | None, remote_host: str) -> Address | None:
@@ -129,6 +134,6 @@ class Links:
         try:
             return self._rules.check_peer("the address in its handshake", peer, (host, port))
         except ConfigError as error:
-            if self._is_guest(peer):  # of a member we know better
-                self._session.tell(AddressUnusable(trio.current_time(), peer, str(error)))
+            if self._is_non_member(peer):  # of a member we know better
+                self._context.tell(AddressUnusable(trio.current_time(), peer, str(error)))
             return None

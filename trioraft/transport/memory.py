@@ -27,8 +27,15 @@ from ..core.config import Limits
 from ..core.errors import BadMessage, ConfigError
 from ..core.messages import Message
 from ..core.types import Address, NodeId
-from .base import ConnectionRejected, Listening, MessagesDropped, TransportEvent, TransportOwner
-from .codec import LENGTH_BYTES, encode_frame
+from ..net.framing import LENGTH_BYTES
+from .base import (
+    ConnectionRejected,
+    Listening,
+    MessagesDropped,
+    TransportEvent,
+    TransportOwner,
+)
+from .codec import encode_frame
 from .handshake import decode_from
 
 _UNNAMED_GROUP = -1
@@ -294,16 +301,16 @@ class MemoryNetwork:
             raise trio.BusyResourceError(f"the transport of {inbox.node_id!r} already runs")
         for other in self._inboxes.values():
             if other.cluster_id != inbox.cluster_id:
-                self._tell_of_stranger(inbox, other)
-                self._tell_of_stranger(other, inbox)
+                self._tell_of_other_cluster(inbox, other)
+                self._tell_of_other_cluster(other, inbox)
         self._inboxes[inbox.node_id] = inbox
 
-    def _tell_of_stranger(self, inbox: _Inbox, stranger: _Inbox) -> None:
+    def _tell_of_other_cluster(self, inbox: _Inbox, other: _Inbox) -> None:
         reason = (
-            f"node {stranger.node_id!r} belongs to cluster {stranger.cluster_id!r}, "
+            f"node {other.node_id!r} belongs to cluster {other.cluster_id!r}, "
             f"this node to {inbox.cluster_id!r}"
         )
-        where = _address(stranger.node_id)
+        where = _address(other.node_id)
         self._tell(inbox, ConnectionRejected(trio.current_time(), where, None, reason))
 
     def _leave(self, inbox: _Inbox) -> None:
@@ -331,7 +338,6 @@ class MemoryTransport:
 
     @property
     def node_id(self) -> NodeId:
-        """Whose transport this is."""
         return self._node_id
 
     def set_peer(self, peer: NodeId, address: Address | None) -> None:

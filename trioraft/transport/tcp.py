@@ -6,42 +6,32 @@ Rules of this file:
   operator gives wrong never starts; what the configuration says wrong is told, and left out.
 * No error of one connection, and no lack of descriptors, ends the transport. Only the listening
   address being unusable does, before `started()`.
-* Cancelling `run` closes every descriptor at once; no peer is said goodbye to.
+* Cancelling `run` closes every descriptor at once; peers are not told.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import random
 import socket
 import ssl
 from collections.abc import Mapping
-from functools import partial
-from typing import Any, final
+from typing import final
 
 import attrs
 import trio
 
 from ..core.config import Limits
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, InvariantViolation
 from ..core.messages import Message
 from ..core.types import Address, NodeId
-from ..net.addresses import AddressRules, host_port, is_wildcard, numeric_host
+from ..net.addresses import AddressRules, host_port, is_wildcard
+from ..net.listening import Listener, listen, listen_now
 from ..net.tls import TlsContexts, check_certifiable, contexts_of
 from .base import AddressUnusable, Listening, TransportOwner
+from .context import TransportContext
 from .inbound import Inbound
 from .links import Links
 from .peers import PeerTable
-from .session import Connection, Session, tune_socket
-
-LISTEN_BACKLOG = 128
-"""Connections the kernel may hold for us before we accept them."""
-
-ACCEPT_PAUSE_S = 0.100
-"""Pause, in seconds, before accepting again when the machine is out of descriptors or memory."""
-
-_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
 @final
@@ -49,12 +39,10 @@ _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.E
 class _Run:
     """What exists only while `TcpTransport.run` does."""
 
-    session: Session
+    context: TransportContext
     nursery: trio.Nursery
     inbound: Inbound
     links: Links
-    connections: int = 0
-    """Incoming connections, admitted or not."""
     news: trio.Event = attrs.Factory(trio.Event)
     """An unusable address is to be told."""
 
@@ -116,7 +104,6 @@ class TcpTransport:
 
     @property
     def node_id(self) -> NodeId:
-        """Whose transport this is."""
         return self._node_id
 
     @property
@@ -129,7 +116,7 @@ class TcpTransport:
 
         Of this node's own id: where others reach it; None while its port is open, or if it listens
         on all interfaces and does not advertise one. Of who has left: what the operator gave for
-        it. Of a guest: what it told, as long as it is connected.
+        it. Of a non-member: what it told, as long as it is connected.
         """
         if peer == self._node_id:
             host, port = self._reachable_at()
@@ -183,12 +170,7 @@ class TcpTransport:
             OSError: the address cannot be used.
         """
         if self._bound is None and not self._running:
-            host, port = self._listen
-            self._bind_first(
-                socket.getaddrinfo(
-                    numeric_host(host), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-                )
-            )
+            self._keep(listen_now(self._listen, self._cannot_listen))
         return self._listen
 
     def close(self) -> None:
@@ -230,32 +212,32 @@ class TcpTransport:
             raise trio.BusyResourceError(f"the transport of {self._node_id!r} already runs")
         self._running = True
         try:
-            sock = await self._listening_socket()
+            if self._bound is None:
+                self._keep(await listen(self._listen, self._cannot_listen))
             where = self._reachable_at()
-            session = Session(self._node_id, cluster_id, owner, limits, self._tls, self._rng, where)
+            context = TransportContext(
+                self._node_id, cluster_id, owner, limits, self._tls, self._rng, where
+            )
             async with trio.open_nursery() as nursery:
-                links = Links(session, nursery, self._table, self._rules)
-                run = _Run(session, nursery, Inbound(session, links), links)
-                await self._live(run, sock, task_status)
+                links = Links(context, nursery, self._table, self._rules)
+                run = _Run(context, nursery, Inbound(context, links), links)
+                await self._live(run, task_status)
         finally:
             self._running = False
             self.close()
 
-    async def _live(
-        self, run: _Run, sock: trio.socket.SocketType, task_status: trio.TaskStatus[None]
-    ) -> None:
+    async def _live(self, run: _Run, task_status: trio.TaskStatus[None]) -> None:
         self._active = run
         try:
-            run.nursery.start_soon(
-                self._accept_forever, run, sock, name=f"raft[{self._node_id}].listener"
-            )
+            name = f"raft[{self._node_id}].listener"
+            run.nursery.start_soon(self._listener(run).run, run.nursery, name=name)
             for peer in self._table.members:
                 run.links.fit(peer)
-            run.session.tell(Listening(trio.current_time(), host_port(self._listen)))
+            run.context.tell(Listening(trio.current_time(), host_port(self._listen)))
             task_status.started()
             self._untold.update(self._unusable)
             while True:
-                self._tell_unusable(run.session)
+                self._tell_unusable(run.context)
                 run.news = trio.Event()
                 await run.news.wait()
         finally:
@@ -276,11 +258,11 @@ class TcpTransport:
             self._untold.add(peer)
             self._active.news.set()
 
-    def _tell_unusable(self, session: Session) -> None:
+    def _tell_unusable(self, context: TransportContext) -> None:
         untold, self._untold = sorted(self._untold), set()
         for peer in untold:
             if peer in self._unusable:
-                session.tell(AddressUnusable(trio.current_time(), peer, self._unusable[peer]))
+                context.tell(AddressUnusable(trio.current_time(), peer, self._unusable[peer]))
 
     def _reachable_at(self) -> Address:
         """Where others are to dial; a wildcard host means where they see us."""
@@ -300,83 +282,24 @@ class TcpTransport:
 
     # -- listening -----------------------------------------------------------------------------
 
-    async def _listening_socket(self) -> trio.socket.SocketType:
-        if self._bound is None:
-            host, port = self._listen
-            self._bind_first(
-                await trio.socket.getaddrinfo(
-                    numeric_host(host), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-                )
-            )
-        if self._bound is None:
-            raise OSError(errno.EADDRNOTAVAIL, f"no address found for {self._listen!r}")
-        return trio.socket.from_stdlib_socket(self._bound)
+    @property
+    def _cannot_listen(self) -> str:
+        return f"node {self._node_id!r} cannot listen at {self._listen!r}"
 
-    def _bind_first(self, found: list[tuple[Any, ...]]) -> None:
-        """Listen at the first address found; remember the port, so that a restart has it again."""
-        family, kind, protocol, _, where = found[0]
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(where)
-            sock.listen(LISTEN_BACKLOG)
-        except OSError as error:
-            sock.close()
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise OSError(
-                error.errno, f"node {self._node_id!r} cannot listen at {self._listen!r}: {reason}"
-            ) from error
-        self._bound = sock
-        self._listen = (self._listen[0], sock.getsockname()[1])
+    def _keep(self, bound: socket.socket) -> None:
+        """Remember the port, so that a restart has it again."""
+        self._bound = bound
+        self._listen = (self._listen[0], bound.getsockname()[1])
 
-    async def _accept_forever(self, run: _Run, sock: trio.socket.SocketType) -> None:
-        listener = trio.SocketListener(sock)
-        out_of_resources = False
-        try:
-            while True:
-                try:
-                    stream = await listener.accept()
-                except OSError as error:
-                    if error.errno not in _OUT_OF_RESOURCES:
-                        raise
-                    if not out_of_resources:
-                        out_of_resources = True
-                        run.inbound.reject("", None, f"cannot accept: {os.strerror(error.errno)}")
-                    await trio.sleep(ACCEPT_PAUSE_S)  # no event says when there are some again
-                else:
-                    out_of_resources = False
-                    self._receive(run, stream)
-        finally:
-            sock.close()
-
-    def _receive(self, run: _Run, stream: trio.SocketStream) -> None:
-        """Give a new connection its task, or close it if there are too many."""
-        connection = _connection_over(stream)
-        limit = run.session.limits.inbound_connections_max
-        if run.connections >= limit:
-            connection.hang_up()
-            run.inbound.reject(
-                connection.remote, None, f"there are already {limit} incoming connections"
-            )
-            return
-        run.connections += 1
-        tune_socket(stream, run.session.limits.frame_timeout_s)
-        run.nursery.start_soon(
-            partial(_serve_counted, run, connection),
-            name=f"raft[{self._node_id}].inbound[{connection.remote}]",
+    def _listener(self, run: _Run) -> Listener:
+        bound, limits = self._bound, run.context.limits
+        if bound is None:
+            raise InvariantViolation(f"node {self._node_id!r} runs without a listening socket")
+        return Listener(
+            bound,
+            connections_max=limits.inbound_connections_max,
+            silence_s=limits.frame_timeout_s,
+            serve=run.inbound.serve,
+            reject=lambda remote, reason: run.inbound.reject(remote, None, reason),
+            task_name=lambda remote: f"raft[{self._node_id}].inbound[{remote}]",
         )
-
-
-async def _serve_counted(run: _Run, connection: Connection) -> None:
-    try:
-        await run.inbound.serve(connection)
-    finally:
-        run.connections -= 1
-
-
-def _connection_over(stream: trio.SocketStream) -> Connection:
-    try:
-        host, port = stream.socket.getpeername()[:2]
-    except OSError:
-        return Connection.over(stream, "unknown")  # it was reset before we looked
-    return Connection.over(stream, host_port((host, port)), remote_host=host)

@@ -7,7 +7,6 @@ opens them may still find that they cannot be used.
 from __future__ import annotations
 
 import os
-import socket
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,7 +17,8 @@ import attrs
 
 from ...core.errors import RaftError, StorageError
 from ...core.types import Address
-from ...net.addresses import host_port, numeric_host
+from ...net.addresses import host_port
+from ...net.listening import listen_now
 from ...net.tls import TlsContexts
 from ...storage.directory import Directory
 from ...storage.health import Health
@@ -186,17 +186,10 @@ def _try(load: Callable[[], None], what: str, problems: list[str]) -> None:
 
 def _check_port(name: str, address: Address, problems: list[str]) -> None:
     """Whether it can be listened at."""
-    host, port = address
     try:
-        family, kind, protocol, _, where = socket.getaddrinfo(
-            numeric_host(host), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind(where)
-            tried.listen(1)
+        listen_now(address, f"--{name} {host_port(address)} cannot be used").close()
     except OSError as error:
-        problems.append(f"--{name} {host_port(address)} cannot be used: {error.strerror}")
+        problems.append(str(error.strerror))
 
 
 # -- the data directory --------------------------------------------------------------------

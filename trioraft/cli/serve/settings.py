@@ -12,7 +12,6 @@ Rules of this file:
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from ...core.config import Limits, Timing
 from ...core.errors import ConfigError
 from ...core.types import Address, NodeId
 from ...logs.loggers import Format, Level
-from ...net.addresses import host_port, is_wildcard, numeric_host
+from ...net.addresses import host_port, is_loopback, is_wildcard
 from ...net.tls import check_certifiable
 from .options import CONFIG_FLAG, CONFIG_VARIABLE, ENVIRONMENT_PREFIX, OPTIONS, Option
 
@@ -362,7 +361,7 @@ class SettingsReader:
     def _complain_of_plain(
         self, said: list[tuple[str, Address | None]], who: str, wanted: str, tls: TlsFiles | None
     ) -> None:
-        far = [(where, at) for where, at in said if at is not None and not _is_loopback(at[0])]
+        far = [(where, at) for where, at in said if at is not None and not is_loopback(at[0])]
         if tls is None and far:
             where, address = far[0]
             self._problem(
@@ -396,10 +395,3 @@ class SettingsReader:
         except ConfigError as error:
             self._problem(f"limits: {error}")
             return None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(numeric_host(host)).is_loopback
-    except ValueError:
-        return False  # a name: where it leads is not ours to say

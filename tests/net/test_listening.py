@@ -1,0 +1,128 @@
+"""Accepting: what is refused, what is survived, and what is given back."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import attrs
+import pytest
+import trio
+
+from trioraft.net.connection import Connection
+from trioraft.net.listening import Listener, listen, listen_now
+
+PATIENCE_S = 10.0
+"""Only reached by a test that fails."""
+ANY_PORT = ("127.0.0.1", 0)
+
+
+@attrs.define(eq=False)
+class Port:
+    """A port that greets whoever comes and waits for the end."""
+
+    listener: Listener
+    address: tuple[str, int]
+    told: list[tuple[str, str]] = attrs.field(factory=list)
+
+    async def greet(self, connection: Connection) -> None:
+        try:
+            await connection.stream.send_all(b"!")
+            await connection.stream.receive_some()
+        finally:
+            connection.hang_up()
+
+    async def is_greeted(self, stream: trio.abc.ReceiveStream) -> bool:
+        with trio.fail_after(PATIENCE_S):
+            return await stream.receive_some() == b"!"
+
+
+@asynccontextmanager
+async def open_port(*, connections_max: int = 9) -> AsyncIterator[Port]:
+    sock = await listen(ANY_PORT, "the test cannot listen")
+    listener = Listener(
+        sock,
+        connections_max=connections_max,
+        silence_s=10.0,
+        serve=lambda connection: port.greet(connection),
+        reject=lambda remote, reason: port.told.append((remote, reason)),
+        task_name=lambda remote: f"port[{remote}]",
+    )
+    port = Port(listener, sock.getsockname())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listener.run, nursery)
+        yield port
+        nursery.cancel_scope.cancel()
+    assert sock.fileno() == -1
+    assert listener.connections == 0
+
+
+async def test_a_connection_too_many_is_closed_and_told() -> None:
+    async with open_port(connections_max=1) as port:
+        async with await trio.open_tcp_stream(*port.address) as first:
+            assert await port.is_greeted(first)
+            async with await trio.open_tcp_stream(*port.address) as second:
+                assert not await port.is_greeted(second)
+                ((remote, reason),) = port.told
+                assert remote == "{}:{}".format(*second.socket.getsockname())
+                assert reason == "there are already 1 incoming connections"
+        with trio.fail_after(PATIENCE_S):
+            while port.listener.connections:  # noqa: ASYNC110 - nothing tells that it has gone
+                await trio.sleep(0.002)
+        async with await trio.open_tcp_stream(*port.address) as third:
+            assert await port.is_greeted(third)
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
+async def test_running_out_of_something_is_survived_and_told_once(
+    monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    accept = trio.SocketListener.accept
+    failures = [code, code]
+
+    async def failing(self: trio.SocketListener) -> trio.SocketStream:
+        if failures:
+            raise OSError(failures.pop(), "scarce")
+        return await accept(self)
+
+    monkeypatch.setattr(trio.SocketListener, "accept", failing)
+    async with open_port() as port, await trio.open_tcp_stream(*port.address) as stream:
+        assert await port.is_greeted(stream)
+        assert port.told == [("", f"cannot accept: {os.strerror(code)}")]
+
+
+async def test_any_other_failure_to_accept_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def failing(self: trio.SocketListener) -> trio.SocketStream:
+        raise OSError(errno.EINVAL, "not listening")
+
+    monkeypatch.setattr(trio.SocketListener, "accept", failing)
+    with pytest.raises(ExceptionGroup) as group:
+        async with open_port():
+            await trio.sleep_forever()
+    (error,) = group.value.exceptions
+    assert isinstance(error, OSError)
+    assert error.errno == errno.EINVAL
+
+
+async def test_an_address_that_cannot_be_used_says_why() -> None:
+    with listen_now(ANY_PORT, "") as taken:
+        message = "the test cannot listen: Address already in use"
+        with pytest.raises(OSError, match=message) as error:
+            listen_now(taken.getsockname(), "the test cannot listen")
+        assert error.value.errno == errno.EADDRINUSE
+        with pytest.raises(OSError, match=message):
+            await listen(taken.getsockname(), "the test cannot listen")
+
+
+async def test_a_name_that_nobody_knows_says_whose_port_it_was() -> None:
+    with pytest.raises(OSError, match="the test cannot listen: ") as error:
+        await listen(("nowhere.invalid", 0), "the test cannot listen")
+    assert not isinstance(error.value, socket.gaierror)
+
+
+def test_all_interfaces_are_those_of_both_families() -> None:
+    with listen_now(("::", 0), "") as sock:
+        assert not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)

@@ -1,0 +1,131 @@
+"""One connection, as the tasks around it see it.
+
+Rules of this file:
+
+* A connection is closed by `hang_up`, which is synchronous: the descriptor is gone at once, with
+  no TLS close_notify to wait for, also when the task around it was cancelled.
+* No wait on a connection is without a deadline, but the one for the next frame's first byte.
+"""
+
+from __future__ import annotations
+
+import math
+import ssl
+from collections.abc import Callable
+from typing import Final, final
+
+import attrs
+import trio
+
+from ..core.errors import BadMessage
+from .addresses import host_port
+from .framing import FIRST_FRAME_BYTES_MAX, RECEIVE_BYTES_MAX, Deframer
+from .sockets import give_up_sending, keep_alive
+from .tls import certified_names
+
+BROKEN: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
+"""How a stream says that the connection ended otherwise than by the other side closing it."""
+
+
+class FrameTooSlow(BadMessage):
+    """A frame began, and its end did not come in time."""
+
+
+@final
+@attrs.define
+class Connection:
+    """A byte stream to somebody who may have yet to prove who he is."""
+
+    stream: trio.abc.Stream
+    remote: str
+    """The other side's address, for logs."""
+    hang_up: Callable[[], None]
+    """Close the descriptor now. Idempotent."""
+    certified: frozenset[str] | None = None
+    """The DNS names in the other side's certificate; None on plain TCP."""
+    deframer: Deframer = attrs.Factory(lambda: Deframer(FIRST_FRAME_BYTES_MAX))
+    remote_host: str = ""
+    """The host in that address; empty if it is not known, or does not matter."""
+    _whole_by_s: float = math.inf  # when the frame that is half there must be whole
+
+    @classmethod
+    def over(cls, stream: trio.SocketStream, silence_s: float, remote: str = "") -> Connection:
+        """Wrap a connected socket, which the kernel gives up on after `silence_s` seconds without
+        a sign of life. The remote address is looked up unless it is given."""
+        keep_alive(stream, silence_s)
+        give_up_sending(stream, silence_s)
+        host = ""
+        if not remote:
+            try:
+                host, port = stream.socket.getpeername()[:2]
+            except OSError:
+                remote = "unknown"  # it was reset before we looked
+            else:
+                remote = host_port((host, port))
+        return cls(stream, remote, stream.socket.close, remote_host=host)
+
+    async def secure(self, context: ssl.SSLContext, *, server_hostname: str | None) -> None:
+        """Do the TLS handshake: as a client of `server_hostname`, or as the server.
+
+        Raises:
+            trio.BrokenResourceError: TLS failed; its `__cause__` says how.
+        """
+        if not isinstance(self.stream, trio.SocketStream):
+            raise TypeError(f"TLS goes over a TCP connection, this is {self.stream!r}")
+        secured = trio.SSLStream(
+            self.stream,
+            context,
+            server_hostname=server_hostname,
+            server_side=server_hostname is None,
+        )
+        await secured.do_handshake()
+        self.stream = secured
+        self.certified = certified_names(secured)
+
+    async def first_payload(self) -> bytes | bytearray | None:
+        """Return the payload of the first frame; None when the other side closed. The deadline is
+        the handshake's.
+
+        Raises:
+            BadMessage: the frame declares too many bytes.
+            trio.BrokenResourceError: the connection broke.
+        """
+        while True:
+            payload = self.deframer.next_payload()
+            if payload is not None:
+                return payload
+            data = await self.stream.receive_some(RECEIVE_BYTES_MAX)
+            if not data:
+                return None
+            self.deframer.feed(data)
+
+    async def receive(self, frame_timeout_s: float, *, took_frames: bool) -> bool:
+        """Wait for bytes and feed them to the deframer, which must have nothing whole left.
+
+        Args:
+            frame_timeout_s: how long a frame may take from its first byte to its last, in seconds;
+                more bytes do not extend it.
+            took_frames: whether payloads were taken since the last call, so that what is half
+                there now is another frame.
+
+        Returns:
+            False when the other side closed.
+
+        Raises:
+            FrameTooSlow: a frame is half there, and its time is up.
+            trio.BrokenResourceError, trio.ClosedResourceError: the connection broke.
+        """
+        if not self.deframer.pending:
+            self._whole_by_s = math.inf
+            data = await self.stream.receive_some(RECEIVE_BYTES_MAX)
+        else:
+            if took_frames or self._whole_by_s == math.inf:
+                self._whole_by_s = trio.current_time() + frame_timeout_s
+            with trio.move_on_at(self._whole_by_s) as patience:
+                data = await self.stream.receive_some(RECEIVE_BYTES_MAX)
+            if patience.cancelled_caught:
+                raise FrameTooSlow(f"a frame took longer than {frame_timeout_s:g} s")
+        if not data:
+            return False
+        self.deframer.feed(data)
+        return True
