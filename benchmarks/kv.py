@@ -7,7 +7,7 @@ Rules of this file:
 * Everything is as a user has it: the command itself, with its defaults, each server in a process of
   its own with its data on a disk, and one `trioraft.Client` with its session in this process.
 * One connection throughout. A window of N is N tasks that put one value after the other.
-* A put counts when its answer is here. The first tenth of the time warms up and does not count.
+* A put counts when its answer is here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import os
 import platform
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -28,66 +27,14 @@ from typing import Any, Final
 import attrs
 import trio
 
-from tests.serve.processes import ServerProcesses
 from trioraft.client.client import Client
 from trioraft.kv import ERROR_TYPES, KvClient
 
-from .stats import percentile
+from .calls import Measured, measure
+from .processes import ServerProcesses
 
 KEYS: Final = 1000
-WARM_UP: Final = 0.1
-"""Part of the time that does not count."""
 SECONDS_MIN: Final = 0.1
-
-
-@attrs.frozen
-class Measured:
-    """One window."""
-
-    window: int
-    what: str
-    per_s: float
-    p50_ms: float
-    p99_ms: float
-
-    def __str__(self) -> str:
-        return (
-            f"{self.what:<4} window {self.window:>4}: {self.per_s:>9,.0f}/s   "
-            f"p50 {self.p50_ms:7.2f} ms   p99 {self.p99_ms:7.2f} ms"
-        )
-
-
-async def measure(kv: KvClient, what: str, window: int, seconds: float, value: bytes) -> Measured:
-    """Keep `window` calls on their way for this long."""
-    took_s: list[float] = []
-    counts_from = time.perf_counter() + WARM_UP * seconds
-    ends_at = counts_from + (1 - WARM_UP) * seconds
-    numbers = itertools.count()
-
-    async def caller() -> None:
-        while True:
-            key = b"bench/%d" % (next(numbers) % KEYS)
-            begun = time.perf_counter()
-            if what == "put":
-                await kv.put(key, value)
-            else:
-                await kv.get(key)
-            ended = time.perf_counter()
-            if ended > ends_at:
-                return
-            if begun >= counts_from:
-                took_s.append(ended - begun)
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(window):
-            nursery.start_soon(caller)
-    return Measured(
-        window,
-        what,
-        len(took_s) / ((1 - WARM_UP) * seconds),
-        percentile(took_s, 50) * 1e3,
-        percentile(took_s, 99) * 1e3,
-    )
 
 
 async def run(
@@ -95,11 +42,17 @@ async def run(
 ) -> list[Measured]:
     """Measure each window, puts and gets."""
     measured = []
+    numbers = itertools.count()
     async with Client(servers.addresses, error_types=ERROR_TYPES, timeout_s=30) as client:
         kv = KvClient(client)
         await kv.put("bench/0", value)
-        for what, window in itertools.product(("put", "get"), windows):
-            measured.append(await measure(kv, what, window, seconds, value))
+
+        def key() -> bytes:
+            return b"bench/%d" % (next(numbers) % KEYS)
+
+        calls = {"put": lambda: kv.put(key(), value), "get": lambda: kv.get(key())}
+        for (what, call), window in itertools.product(calls.items(), windows):
+            measured.append(await measure(what, call, tasks=window, seconds=seconds))
             print(measured[-1], flush=True)
     return measured
 
@@ -113,7 +66,11 @@ def document(measured: Sequence[Measured], value_bytes: int) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "servers": 3,
         "value_bytes": value_bytes,
-        "measured": [attrs.asdict(each) for each in measured],
+        "measured": [
+            {"window": each.tasks}
+            | attrs.asdict(each, filter=lambda attribute, _value: attribute.name != "tasks")
+            for each in measured
+        ],
     }
 
 
@@ -140,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     if options.json is not None:
         content = json.dumps(document(measured, options.value_bytes), indent=2)
-        options.json.write_text(content + "\n")
+        options.json.write_text(content + "\n", encoding="utf-8")
     return 0
 
 

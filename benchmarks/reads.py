@@ -3,8 +3,7 @@
 Three nodes in one process, over TCP on the loopback, logs in memory: barriers on the leader and on
 a follower, by one task and by many at once; and for comparison commands by as many.
 
-Rules of this file: every task awaits its barrier before it asks for the next; a barrier counts when
-it has returned. All five measurements are of one run, so that they can be compared.
+Rules of this file: all measurements are of one run, so that they can be compared.
 """
 
 from __future__ import annotations
@@ -12,65 +11,22 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import attrs
 import trio
 
-from benchmarks.stats import percentile
 from trioraft import Node
 from trioraft.testing import open_cluster
+
+from .calls import Measured, measure
 
 MANY: Final = 10_000
 SECONDS: Final = 3.0
 
 
-@attrs.frozen
-class Result:
-    """One measurement."""
-
-    what: str
-    tasks: int
-    per_s: float
-    p50_ms: float
-    p99_ms: float
-
-    def __str__(self) -> str:
-        return (
-            f"{self.what:<22} {self.tasks:>6} tasks {self.per_s:>10,.0f}/s   "
-            f"p50 {self.p50_ms:8.3f} ms   p99 {self.p99_ms:8.3f} ms"
-        )
-
-
-async def measure(
-    what: str, call: Callable[[], Awaitable[object]], *, tasks: int, seconds: float
-) -> Result:
-    """Let so many tasks call again and again for so long."""
-    took_s: list[float] = []
-
-    async def caller(until_s: float) -> None:
-        while time.perf_counter() < until_s:
-            began_s = time.perf_counter()
-            await call()
-            took_s.append(time.perf_counter() - began_s)
-
-    began_s = time.perf_counter()
-    async with trio.open_nursery() as nursery:
-        for _ in range(tasks):
-            nursery.start_soon(caller, began_s + seconds)
-    passed_s = time.perf_counter() - began_s
-    return Result(
-        what,
-        tasks,
-        len(took_s) / passed_s,
-        percentile(took_s, 50) * 1000,
-        percentile(took_s, 99) * 1000,
-    )
-
-
-async def run(tasks: int, seconds: float, report: Callable[[Result], None]) -> None:
+async def run(tasks: int, seconds: float, report: Callable[[Measured], None]) -> None:
     """All measurements, one after the other."""
     async with open_cluster(3, network="tcp") as cluster:
         leader_id, _ = await cluster.check_single_leader()
@@ -100,7 +56,7 @@ def main() -> None:
     if options.tasks < 1 or not options.seconds > 0:
         parser.error(f"--tasks {options.tasks} --seconds {options.seconds:g}: give positive ones")
 
-    def report(result: Result) -> None:
+    def report(result: Measured) -> None:
         print(json.dumps(attrs.asdict(result)) if options.json else result, flush=True)
 
     try:

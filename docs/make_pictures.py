@@ -23,8 +23,8 @@ from typing import Final
 
 import attrs
 
-from benchmarks.browser import BrowserError, Page, open_browser
-from benchmarks.viz_page import READY
+from benchmarks.viz.browser import BrowserError, Page, open_browser
+from benchmarks.viz.page import READY
 from trioraft.viz.analysis import analyse_log
 from trioraft.viz.model import Run
 from trioraft.viz.page import write_pages

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import threading
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -44,8 +43,3 @@ def raft_tasks() -> list[str]:
 def descriptors() -> set[str]:
     """This process's open descriptors."""
     return set(os.listdir("/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"))
-
-
-def busy_threads() -> int:
-    """Threads of this process."""
-    return threading.active_count()

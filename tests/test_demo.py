@@ -1,7 +1,8 @@
 """`trioraft demo`: the real command on pipes and terminals, and its picture on its own.
 
 Rules of this file: real sockets and real time, since they are what is shown; nothing is asserted
-about how long a step took, only that it was measured.
+about how long a step took, only that it was measured. Where neither a signal nor a stream nor a
+change to the code is the subject, the command runs in this process.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 
@@ -26,12 +28,15 @@ import pytest
 import trio
 from rich.cells import cell_len
 from rich.console import Console
+from typer.testing import Result
 
+from benchmarks.processes import Process
+from tests.serve import commands
 from trioraft import Configuration, Role, Status
 from trioraft.cli.demo.board import Board, Note, Step
-from trioraft.cli.demo.live import LiveView, milliseconds
 from trioraft.cli.demo.report import verdict
 from trioraft.cli.demo.story import step_names
+from trioraft.cli.demo.views import LiveView, milliseconds
 from trioraft.core import reasons
 from trioraft.core.events import LogSummary, MessageReceived, MessageSent, RoleChanged
 from trioraft.core.messages import AppendEntries, RequestVoteReply
@@ -64,6 +69,17 @@ def run_demo(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         timeout=TIMEOUT_S,
         check=False,
     )
+
+
+Here = Callable[..., Result]
+
+
+@pytest.fixture
+def demo_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
+    """The same in this process, and in `tmp_path`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LINES", raising=False)
+    return partial(commands.run, "demo", env={"NO_COLOR": "1", "COLUMNS": "80"})
 
 
 def run_code(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -138,9 +154,9 @@ def test_the_log_of_a_healthy_cluster_has_no_findings_to_worry_about(finished: F
     assert [finding for finding in run.findings if finding.severity == "error"] == []
 
 
-def test_a_picture_is_drawn_where_it_is_wanted(tmp_path: Path) -> None:
-    result = run_demo("--nodes", "1", "--seed", "1", "--viz", "pages", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+def test_a_picture_is_drawn_where_it_is_wanted(demo_here: Here, tmp_path: Path) -> None:
+    result = demo_here("--nodes", "1", "--seed", "1", "--viz", "pages")
+    assert result.exit_code == 0, result.stderr
     assert "picture: pages/index.html" in result.stdout
     assert len(list((tmp_path / "pages").glob("*.html"))) == 2
 
@@ -153,11 +169,11 @@ def test_a_picture_is_drawn_where_it_is_wanted(tmp_path: Path) -> None:
     ],
 )
 def test_a_picture_that_cannot_be_drawn_is_refused_before_anything_starts(
-    arguments: tuple[str, ...], complaint: str, tmp_path: Path
+    arguments: tuple[str, ...], complaint: str, demo_here: Here, tmp_path: Path
 ) -> None:
-    (tmp_path / "file").write_text("")
-    result = run_demo(*arguments, cwd=tmp_path)
-    assert result.returncode == 2
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    result = demo_here(*arguments)
+    assert result.exit_code == 2
     assert complaint in " ".join(result.stderr.replace("│", " ").split())
     assert not (tmp_path / "trioraft-demo.raftlog").exists()
 
@@ -190,9 +206,9 @@ def test_the_log_is_a_raftlog(finished: Finished) -> None:
     assert any(text.startswith("becomes Leader; term=") for _, text in said)
 
 
-def test_a_json_log_is_one_object_a_line(tmp_path: Path) -> None:
-    result = run_demo("--log-format", "json", "--nodes", "2", cwd=tmp_path)
-    assert result.returncode == 0
+def test_a_json_log_is_one_object_a_line(demo_here: Here, tmp_path: Path) -> None:
+    result = demo_here("--log-format", "json", "--nodes", "2")
+    assert result.exit_code == 0
     lines = (tmp_path / "trioraft-demo.jsonl").read_text(encoding="utf-8").splitlines()
     events = [json.loads(line)["event"] for line in lines]
     assert "role_changed" in events
@@ -203,24 +219,24 @@ def test_a_json_log_is_one_object_a_line(tmp_path: Path) -> None:
     ]
 
 
-def test_a_console_log_goes_where_it_is_told(tmp_path: Path) -> None:
-    result = run_demo("--log-format", "console", "--log", "x.log", "--nodes", "1", cwd=tmp_path)
-    assert result.returncode == 0
+def test_a_console_log_goes_where_it_is_told(demo_here: Here, tmp_path: Path) -> None:
+    result = demo_here("--log-format", "console", "--log", "x.log", "--nodes", "1")
+    assert result.exit_code == 0
     assert "log: x.log (console)" in result.stdout
     assert "becomes Leader" in (tmp_path / "x.log").read_text(encoding="utf-8")
 
 
-def test_one_node_leads_itself(tmp_path: Path) -> None:
-    result = run_demo("--nodes", "1", cwd=tmp_path)
-    assert result.returncode == 0
+def test_one_node_leads_itself(demo_here: Here) -> None:
+    result = demo_here("--nodes", "1")
+    assert result.exit_code == 0
     assert "node 0 elected in term 1 with 1 vote" in result.stdout
     assert "Disconnect" not in result.stdout
     assert VERDICT in result.stdout
 
 
-def test_of_two_nodes_none_can_lead_alone_and_it_is_said(tmp_path: Path) -> None:
-    result = run_demo("--nodes", "2", cwd=tmp_path)
-    assert result.returncode == 0
+def test_of_two_nodes_none_can_lead_alone_and_it_is_said(demo_here: Here, tmp_path: Path) -> None:
+    result = demo_here("--nodes", "2")
+    assert result.exit_code == 0
     assert "1 of 2 is no majority: nobody can be elected" in result.stdout
     assert re.search(r"^reconnect .* elected in term \d", result.stdout, re.MULTILINE)
     assert VERDICT in result.stdout
@@ -258,7 +274,7 @@ def test_nodes_that_do_not_elect_end_the_demo_with_the_reason(tmp_path: Path) ->
 
 def test_a_failing_log_ends_the_demo_with_the_reason(tmp_path: Path) -> None:
     code = """
-from trioraft.logs import Raftlog
+from trioraft.logs.loggers import Raftlog
 say = Raftlog.remark
 def remark(self, node_id, text, **more):
     if "Kill" in text:
@@ -277,16 +293,12 @@ Raftlog.remark = remark
 def test_a_signal_ends_the_demo_at_once_with_a_true_verdict(
     number: signal.Signals, exit_code: int, tmp_path: Path
 ) -> None:
-    with subprocess.Popen(
-        command(), cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "leads term" in line:
-                break
-        process.send_signal(number)
-        rest, _ = process.communicate(timeout=TIMEOUT_S)
-    assert process.returncode == exit_code
+    with Process(command(), directory=tmp_path, environment=environment()) as process:
+        while "leads term" not in process.next_line():
+            pass
+        process.signal(number)
+        rest = process.rest()
+        assert process.wait() == exit_code
     assert f"interrupted by {number.name}" in rest
     assert VERDICT in rest
     assert "Kill all" not in rest
@@ -295,20 +307,11 @@ def test_a_signal_ends_the_demo_at_once_with_a_true_verdict(
 
 
 def test_a_reader_that_goes_away_ends_the_demo_quietly(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        command(),
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.readline()
-        process.stdout.close()
-        assert process.stderr.read() == ""
-        assert process.wait(timeout=TIMEOUT_S) == 141
+    with Process(command(), directory=tmp_path, environment=environment()) as process:
+        process.next_line()
+        process.close_output()
+        assert process.wait() == 141
+    assert process.complaints() == ""
 
 
 def test_a_closed_standard_output_is_no_reason_to_fail(tmp_path: Path) -> None:
@@ -332,20 +335,17 @@ def test_a_closed_standard_output_is_no_reason_to_fail(tmp_path: Path) -> None:
 @contextmanager
 def on_a_terminal(
     *arguments: str, cwd: Path, columns: int = 80, lines: int = 24
-) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[str]]]:
+) -> Iterator[tuple[Process, Iterator[str]]]:
     """The command on a terminal of its own, and what it writes there, piece by piece."""
     ours, theirs = pty.openpty()
     try:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        with subprocess.Popen(
+        with Process(
             command(*arguments),
-            cwd=cwd,
-            env=environment(TERM="xterm-256color"),
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
+            directory=cwd,
+            environment=environment(TERM="xterm-256color"),
+            terminal=theirs,
         ) as process:
-            os.close(theirs)
             yield process, read_terminal(ours)
     finally:
         os.close(ours)
@@ -372,7 +372,7 @@ def read_until(pieces: Iterable[str], wanted: str) -> str:
 def test_the_live_view_shows_roles_in_words_and_leaves_only_the_report(tmp_path: Path) -> None:
     with on_a_terminal("--seed", "1", cwd=tmp_path) as (process, pieces):
         output = "".join(pieces)
-        assert process.wait(timeout=TIMEOUT_S) == 0
+        assert process.wait() == 0
     for shown in ("★ Leader", "● Follower", "✂ cut off", "✖ Dead", "election won with 2 votes"):
         assert shown in output, shown
     assert output.count("\x1b[?25l") == output.count("\x1b[?25h") == 1  # the cursor is back
@@ -384,9 +384,9 @@ def test_the_live_view_shows_roles_in_words_and_leaves_only_the_report(tmp_path:
 def test_ctrl_c_in_the_live_view_gives_the_terminal_back(tmp_path: Path) -> None:
     with on_a_terminal(cwd=tmp_path) as (process, pieces):
         read_until(pieces, "★ Leader")
-        process.send_signal(signal.SIGINT)
+        process.signal(signal.SIGINT)
         rest = read_until(pieces, "descriptors left")
-        assert process.wait(timeout=TIMEOUT_S) == 130
+        assert process.wait() == 130
     assert "\x1b[?25h" in rest
     assert "interrupted by SIGINT" in rest
     assert VERDICT in rest

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
 import sys
 import tempfile
 import tomllib
@@ -26,6 +25,7 @@ from typing import Final
 import attrs
 import pytest
 
+from benchmarks.processes import Process
 from tests import gone_wrong, test_elections
 from tests.many_seeds import GROUPS, MODES, seed_range
 from tests.scenarios.elections import SCENARIOS
@@ -111,10 +111,8 @@ def runnable(command: str, folder: Path) -> list[str]:
     return [sys.executable, "-m", *words]
 
 
-def start(command: Sequence[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+def start(command: Sequence[str]) -> Process:
+    return Process(command, directory=ROOT, joins_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +120,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     folder = tmp_path_factory.mktemp("elections")
     commands = [line for log in FOR_ALL for line in COMMANDS if f"--raftlog {log} " in line]
     started = [start(runnable(command, folder)) for command in commands]
-    outputs = [process.communicate()[0] for process in started]
-    assert [process.returncode for process in started] == [0, 1], "\n".join(outputs)
+    outputs = [process.rest() for process in started]
+    assert [process.wait() for process in started] == [0, 1], "\n".join(outputs)
     entries: dict[str, list[str]] = {}
     for log in FOR_ALL:
         entries |= read_entries((folder / log).read_text(encoding="utf-8"))
@@ -309,10 +307,10 @@ def main() -> int:
             if any(word in command.split() for word in NOT_RUN):
                 continue
             process = start(runnable(command, Path(folder)))
-            output, _ = process.communicate()
+            output, code = process.rest(), process.wait()
             expected = int(any(word in command for word in MUST_FAIL))
-            print(f"{'ok ' if process.returncode == expected else 'NOT'} {command}")
-            if process.returncode != expected:
+            print(f"{'ok ' if code == expected else 'NOT'} {command}")
+            if code != expected:
                 wrong += 1
                 print(output)
     return 1 if wrong else 0

@@ -1,13 +1,11 @@
 """The hazards of whole nodes: what disks, callers and state machines can do to one. Those of the
-protocol alone are tested in `tests/core`, those of the disk in `tests/storage`; the test at the end
+protocol alone are tested in `tests/core`, those of the disk in `tests/storage`; `docs/hazards.md`
 says where each one stands."""
 
 from __future__ import annotations
 
-import ast
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
 import pytest
 import trio
@@ -291,81 +289,3 @@ async def test_a_long_commit_is_applied_in_slices(autojump_clock: MockClock) -> 
 
 def test_disk_full_is_a_storage_error() -> None:
     assert issubclass(DiskFull, StorageError)
-
-
-# -- where each hazard is tested -----------------------------------------------------------
-
-WHERE = {
-    "V1": "core/test_votes.py::test_v1_a_vote_leaves_only_once_it_is_durable",
-    "V2": "core/test_votes.py::test_v2_stepping_down_within_a_term_keeps_the_vote",
-    "V3": "core/test_votes.py::test_v3_a_vote_of_an_older_term_does_not_count",
-    "V4": "core/test_votes.py::test_v4_a_pre_vote_is_not_a_vote",
-    "V5": "test_hazards.py::test_v5_a_snapshot_lowers_no_term",
-    "V6": "core/test_votes.py::test_v6_logs_are_compared_by_last_term_and_only_then_by_length",
-    "L1": "core/test_liveness.py::test_l1_whoever_asks_first_the_longest_log_wins",
-    "L2": "core/test_liveness.py::test_l2_a_restarted_node_with_an_old_term_grants_and_catches_up",
-    "L3": "core/test_liveness.py::test_l3_granting_a_pre_vote_is_no_contact_with_a_leader",
-    "L4": "core/test_liveness.py::test_l4_a_pre_candidate_knows_no_leader_and_protects_none",
-    "L5": "core/test_liveness.py::test_l5_a_tie_of_timer_and_protection_costs_nothing",
-    "L6": "test_shutdown.py::test_a_stalled_process_reads_its_input_before_it_believes_its_timer",
-    "L9": "core/test_liveness.py::test_l9_stepping_down_within_a_term_leaves_one_timer",
-    "A1": "core/test_append.py::test_a1_an_entry_of_an_earlier_term_is_not_committed_by_counting",
-    "A2": "core/test_append.py::"
-    "test_a2_entries_of_an_earlier_term_do_not_keep_later_ones_from_committing",
-    "A3": "core/test_append.py::test_a3_a_message_whose_entries_are_here_removes_nothing",
-    "A4": "core/test_append.py::test_a4_reordered_acknowledgements_take_nothing_back",
-    "A5": "core/test_append.py::test_a5_the_hint_of_a_rejection_is_never_a_match",
-    "A6": "core/test_append.py::test_a6_a_stale_rejection_does_not_move_next_below_match",
-    "A7": "core/test_append.py::test_a7_a_follower_commits_no_further_than_the_message_reaches",
-    "A8": "core/test_append.py::test_a8_a_single_voters_entry_counts_only_once_it_is_durable",
-    "A9": "core/test_append.py::test_a9_a_heartbeat_of_a_later_term_is_obeyed_like_any_append",
-    "D1": "core/test_durability.py::test_d1_an_append_is_acknowledged_only_once_it_is_durable",
-    "D2": "core/test_durability.py::test_d2_a_write_under_way_does_not_vouch_for_what_replaced_it",
-    "D3": "storage/test_hazards.py::test_d3_replay_does_not_bring_truncated_entries_back",
-    "D4": "storage/test_hazards.py::test_d4_the_base_is_never_beyond_the_log_after_a_crash",
-    "D6": "storage/test_hazards.py::test_d6_a_record_larger_than_any_growth_step",
-    "L7": "test_availability.py::test_a_leader_whose_disk_hangs_is_replaced_within_two_"
-    "election_timeouts",
-    "L8": "core/test_membership.py::test_a_removed_follower_learns_it_and_campaigns_no_more",
-    "M1": "core/test_membership.py::test_no_change_before_an_entry_of_the_own_term_is_committed",
-    "M2": "core/test_membership.py::"
-    "test_a_new_leader_goes_by_a_configuration_that_is_not_committed",
-    "M3": "core/test_membership.py::"
-    "test_a_new_leader_leaves_the_joint_configuration_of_the_old_one",
-    "M4": "core/test_membership.py::"
-    "test_nothing_commits_in_a_joint_configuration_without_both_majorities",
-    "M5": "core/test_membership.py::"
-    "test_a_configuration_that_is_truncated_is_undone_and_two_are_as_well",
-    "M6": "core/test_membership.py::"
-    "test_a_new_leader_goes_by_a_configuration_that_is_not_committed",
-    "M7": "core/test_membership.py::test_a_learner_has_the_log_and_neither_votes_nor_counts",
-    "T1": "core/test_transfer.py::test_it_is_given_up_at_its_deadline_and_commands_are_taken_again",
-    "R1": "core/test_reads.py::"
-    "test_nothing_is_read_before_the_leader_has_committed_an_entry_of_its_own",
-    "R2": "core/test_reads.py::test_answers_to_an_earlier_round_confirm_nothing",
-    "R3": "core/test_reads.py::test_a_leader_that_hears_no_quorum_answers_nothing",
-    "S2": "core/test_snapshots.py::"
-    "test_s2_a_snapshot_that_is_complete_is_installed_before_another_one_begins",
-    "S3": "storage/test_sqlite_snapshots.py::test_s3_a_snapshot_beyond_the_log_is_refused",
-    "V7": "storage/test_sqlite_open.py::test_v7_a_missing_hard_state_is_noticed",
-    "D5": "test_hazards.py::test_d5_a_failed_write_ends_the_node_and_acknowledges_nothing",
-    "S1": "core/test_snapshots.py::test_s1_nothing_is_applied_while_a_snapshot_is_being_installed",
-    "S4": "test_hazards.py::test_s4_a_slow_transfer_is_not_overtaken_for_ever",
-    "S5": "test_sessions.py::test_s5_sessions_are_in_the_snapshot",
-    "S6": "test_hazards.py::test_s6_a_command_that_raises_is_applied_once",
-    "X1": "test_shutdown.py::test_kill_leaves_nothing_over_tcp",
-    "X2": "test_hazards.py::test_x2_a_full_house_of_callers_holds_nothing_that_another_needs",
-    "X3": "test_node.py::test_whoever_waits_is_told_of_lost_leadership",
-    "X4": "test_node.py::test_whoever_waits_is_told_of_the_death",
-}
-"""One regression test for each hazard, of those that it may have."""
-
-
-@pytest.mark.parametrize("hazard", WHERE)
-def test_every_hazard_has_its_test(hazard: str) -> None:
-    file, _, name = WHERE[hazard].partition("::")
-    tree = ast.parse(Path(__file__).parent.joinpath(file).read_text(encoding="utf-8"))
-    names = {
-        node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    }
-    assert name in names

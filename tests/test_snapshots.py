@@ -98,7 +98,8 @@ async def test_a_follower_that_lacks_what_was_cut_gets_the_snapshot(
 
 
 async def test_a_transfer_goes_on_where_it_was_interrupted(autojump_clock: MockClock) -> None:
-    """The leader changes half way; whoever leads next sends its own snapshot, and it ends."""
+    """The leader changes half way; whoever leads next sends its own snapshot, and it ends
+    (hazard S4)."""
     async with open_cluster(3, limits=SMALL, seed=3) as cluster:
         leader, _ = await cluster.check_single_leader()
         away = next(node_id for node_id in cluster.ids if node_id != leader)

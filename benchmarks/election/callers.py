@@ -54,7 +54,7 @@ class Callers:
         ids = itertools.cycle(self._cluster.ids)
         asked = next(ids)
         while True:
-            answer = await self._cluster.nodes[asked].call()
+            answer = await self._cluster.call(asked)
             match answer.outcome:
                 case Outcome.DONE:
                     self.done_s.append(time.monotonic())

@@ -15,11 +15,9 @@ import argparse
 import json
 import math
 import os
-import platform
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeAlias, final
@@ -30,13 +28,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trioraft import ConfigError, Timing
-from trioraft.tasks.background import running_beside
 
-from .. import plots, stats
+from .. import stats
+from ..commands import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    ending_on_interrupt,
+    machine,
+    table_console,
+    why_no_plot,
+    why_not_writable,
+)
+from ..processes import ProcessError
 from .cases import Case, Setup, Trial
 from .measuring import measure
 from .plot import save_plot
-from .processes import ClusterError
 from .report import Result, print_table
 from .watch import NoElectionError
 
@@ -47,13 +54,6 @@ NODES_MAX: Final = 15
 
 NODES: Final = (3, 5, 7)
 PROCESSES: Final = (3,)
-
-TABLE_WIDTH: Final = 100
-"""Columns of the table where there is no terminal to ask."""
-
-EXIT_FAILED: Final = 1
-EXIT_USAGE: Final = 2
-EXIT_INTERRUPTED: Final = 130
 
 _EXAMPLES: Final = """\
 cases:
@@ -131,16 +131,9 @@ def parse(argv: Sequence[str] | None) -> Options:
         )
     except ConfigError as error:
         parser.error(str(error))
-    for path in (args.json, args.plot):
-        if path is not None:
-            _check_writable(parser, path)
-    if args.plot is not None:
-        if args.plot.suffix.lower() not in (".png", ".svg", ".pdf"):
-            parser.error(f"--plot is {str(args.plot)!r}: give a file that ends in .png")
-        try:
-            plots.check_available()
-        except plots.PlotsUnavailable as error:
-            parser.error(str(error))
+    for path, complaint in ((args.json, why_not_writable), (args.plot, why_no_plot)):
+        if path is not None and (said := complaint(path)) is not None:
+            parser.error(said)
     return Options(
         cases=tuple(dict.fromkeys(args.case or Case)),
         nodes=tuple(dict.fromkeys(args.nodes)) if args.nodes else None,
@@ -198,14 +191,6 @@ def _case(text: str) -> Case:
         raise argparse.ArgumentTypeError(f"{text!r} is not one of {known}") from None
 
 
-def _check_writable(parser: argparse.ArgumentParser, path: Path) -> None:
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        parser.error(f"cannot write {str(path)!r}: there is no directory {str(folder)!r}")
-    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
-        parser.error(f"cannot write {str(path)!r}: it is a directory, or not writable")
-
-
 # -- measuring ---------------------------------------------------------------------------------
 
 Advance: TypeAlias = Callable[[Setup], None]
@@ -237,7 +222,7 @@ async def run(options: Options, measurement: Measurement, advance: Advance) -> N
         NoElectionError: an election took absurdly long.
     """
     with trio.CancelScope() as scope:
-        async with _ending_on_interrupt(scope):
+        async with ending_on_interrupt(scope):
             for setup in options.setups():
                 trials = measurement.trials.setdefault(setup, [])
 
@@ -247,18 +232,6 @@ async def run(options: Options, measurement: Measurement, advance: Advance) -> N
 
                 await measure(setup, options.trials, note)
     measurement.was_interrupted = scope.cancelled_caught
-
-
-def _ending_on_interrupt(scope: trio.CancelScope) -> AbstractAsyncContextManager[None]:
-    watching = trio.CancelScope()
-
-    async def watch(*, task_status: trio.TaskStatus[None]) -> None:
-        with watching, trio.open_signal_receiver(signal.SIGINT) as signals:
-            task_status.started()
-            async for _ in signals:
-                scope.cancel()
-
-    return running_beside(watch, stop=watching.cancel, name="interrupt")
 
 
 @contextmanager
@@ -304,7 +277,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _deliver(options, measurement)
     except KeyboardInterrupt:  # before the first trial, or after the last
         measurement.was_interrupted = True
-    except (NoElectionError, ClusterError, OSError) as error:
+    except (NoElectionError, ProcessError, OSError) as error:
         print(f"benchmarks.election: {error}", file=sys.stderr)
         return EXIT_FAILED
     if measurement.was_interrupted:
@@ -316,10 +289,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _deliver(options: Options, measurement: Measurement) -> None:
     results = measurement.results
     if results:
-        console = Console(highlight=False)
-        if not console.is_terminal:
-            console.width = TABLE_WIDTH
-        print_table(results, console)
+        print_table(results, table_console())
     if options.json_path is not None:
         text = json.dumps(_document(options, measurement), indent=2, ensure_ascii=False)
         options.json_path.write_text(text + "\n", encoding="utf-8")
@@ -341,12 +311,6 @@ def _document(options: Options, measurement: Measurement) -> dict[str, Any]:
             "network": "tcp over the loopback; kill, transfer, rolling: a process and SQLite for "
             "each node; others: all nodes in one process",
         },
-        "machine": {
-            "python": platform.python_version(),
-            "trio": trio.__version__,
-            "system": platform.platform(),
-            "cpus": os.cpu_count(),
-            "load_average": None if math.isnan(load) else round(load, 2),
-        },
+        "machine": machine() | {"load_average": None if math.isnan(load) else round(load, 2)},
         "interrupted": measurement.was_interrupted,
     }

@@ -18,7 +18,7 @@ async def measure(setup: Setup, trials: int, note: Callable[[Trial], None]) -> N
 
     Raises:
         NoElectionError: an election took absurdly long.
-        ClusterError: a node's process failed.
+        ProcessError: a node's process failed.
 
     Cancelling it closes the cluster; what was noted stands.
     """

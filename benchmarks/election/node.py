@@ -3,23 +3,22 @@
 Rules of this file:
 
 * It is started by `benchmarks.election`, not by hand; SETUP is a `pipe.NodeSetup` in JSON.
-* Everything is as a program would have it that embeds a node: TCP, SQLite, default limits.
+* It has SQLite and default limits, as a program has that embeds a node.
 * SIGTERM: the node leaves, which hands its leadership over, while clients' calls are still
-  answered; then it says goodbye. The end of its input ends it at once.
+  answered; then it says goodbye.
 * Whenever it leads, a client of its own proposes at once and tells when that succeeded: nobody
   could learn of a new leader sooner, and nothing is measured but the cluster.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
-from typing import Final, final
+from typing import final
 
 import trio
 
@@ -29,7 +28,6 @@ from trioraft import (
     NotLeader,
     OutcomeUnknown,
     ProposalDropped,
-    RaftError,
     Role,
     SQLiteStorage,
     Status,
@@ -39,13 +37,11 @@ from trioraft import (
     open_node,
 )
 
+from ..processes import child
+from ..processes.pipe import answer
 from . import pipe
-from .pipe import Outcome, answer
+from .pipe import Outcome
 from .watch import Watch, WatchedRandom
-
-HOST: Final = "127.0.0.1"
-ORDERS_MAX: Final = 64
-"""Orders that may wait."""
 
 
 @final
@@ -66,49 +62,16 @@ class IndexMachine:
 
 def main() -> int:
     """Be the node that the only argument describes; returns the exit code."""
-    code = 0
-    try:
-        trio.run(_serve, pipe.decode_setup(sys.argv[1]))
-    except* (RaftError, OSError) as group:
-        answer(pipe.Failed("; ".join(f"{type(e).__name__}: {e}" for e in _leaves(group))))
-        code = 1
-    return code
+    setup = pipe.decode_setup(sys.argv[1])
 
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
-    return [error]
-
-
-async def _serve(setup: pipe.NodeSetup) -> None:
-    transport = TcpTransport(setup.node_id, (HOST, setup.port), {})
-    answer(pipe.Bound(transport.bind()[1]))
-    send, orders = trio.open_memory_channel[pipe.Order](ORDERS_MAX)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_read_orders, send, nursery.cancel_scope)
-        peers = await orders.receive()
-        if not isinstance(peers, pipe.Peers):
-            raise TypeError(f"the first order is {peers!r}, not Peers")
-        for peer, port in peers.ports.items():
-            transport.set_peer(peer, (HOST, port))
+    async def live(transport: TcpTransport, orders: child.Orders) -> None:
         await _Served(setup, transport).run(orders)
-        nursery.cancel_scope.cancel()
+
+    return child.main(setup.node_id, setup.port, pipe.decode_order, live)
 
 
 def _leads_after(term: int, status: Status) -> bool:
     return status.role is Role.LEADER and status.term > term
-
-
-async def _read_orders(send: trio.MemorySendChannel[pipe.Order], scope: trio.CancelScope) -> None:
-    """Pass on what is ordered; the end of the input ends everything."""
-    pending = b""
-    async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as stdin:
-        async for data in stdin:
-            *lines, pending = (pending + data).split(b"\n")
-            for line in lines:
-                await send.send(pipe.decode_order.decode(line))
-    scope.cancel()
 
 
 @final
@@ -123,7 +86,7 @@ class _Served:
         self._offset_s = time.monotonic() - trio.current_time()
         self._load = pipe.Counted(0, 0)
 
-    async def run(self, orders: trio.MemoryReceiveChannel[pipe.Order]) -> None:
+    async def run(self, orders: child.Orders) -> None:
         """Be open until SIGTERM; returns when all that was asked is answered."""
         setup = self._setup
         with trio.open_signal_receiver(signal.SIGTERM) as signals:
@@ -165,7 +128,7 @@ class _Served:
     async def _obey(
         self,
         node: Node,
-        orders: trio.MemoryReceiveChannel[pipe.Order],
+        orders: child.Orders,
         calls: trio.Nursery,
         scope: trio.CancelScope,
     ) -> None:

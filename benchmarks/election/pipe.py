@@ -1,22 +1,19 @@
-"""What the controlling process and the node processes say to each other: JSON, one line each.
+"""What a node in a trial is told and what it answers, beside what every node process is told.
 
-Rules of this file:
-
-* Orders go to a node's standard input, answers come from its standard output. What it should be,
-  it is told in its argument.
-* The end of its input is the order to die: no node survives the process that started it.
-* Moments are of `time.monotonic()`, which is one clock for all processes of a machine.
+Rules of this file: moments are of `time.monotonic()`, which is one clock for all processes of a
+machine.
 """
 
 from __future__ import annotations
 
 import enum
-import sys
 from typing import TypeAlias
 
 import msgspec
 
 from trioraft import NodeId
+
+from ..processes.pipe import Bound, Failed, Peers
 
 
 class NodeSetup(msgspec.Struct, frozen=True):
@@ -37,12 +34,6 @@ class NodeSetup(msgspec.Struct, frozen=True):
 
 
 # -- orders ------------------------------------------------------------------------------------
-
-
-class Peers(msgspec.Struct, frozen=True, tag=True):
-    """Where everyone listens: open the node."""
-
-    ports: dict[NodeId, int]
 
 
 class Settle(msgspec.Struct, frozen=True, tag=True):
@@ -88,12 +79,6 @@ Order: TypeAlias = Peers | Settle | Look | When | HandOver | Load | Count | Prop
 
 
 # -- answers -----------------------------------------------------------------------------------
-
-
-class Bound(msgspec.Struct, frozen=True, tag=True):
-    """The node will listen at this port."""
-
-    port: int
 
 
 class Opened(msgspec.Struct, frozen=True, tag=True):
@@ -170,12 +155,6 @@ class Goodbye(msgspec.Struct, frozen=True, tag=True):
     """The node has left on purpose. Calls that it has not answered were not taken."""
 
 
-class Failed(msgspec.Struct, frozen=True, tag=True):
-    """It does not go on; one line says why."""
-
-    reason: str
-
-
 Answer: TypeAlias = (
     Bound
     | Opened
@@ -191,16 +170,5 @@ Answer: TypeAlias = (
 )
 
 decode_setup = msgspec.json.Decoder(NodeSetup).decode
-decode_order: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
-decode_answer: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
-
-
-def line_of(message: NodeSetup | Order | Answer) -> bytes:
-    """One line, its end included."""
-    return msgspec.json.encode(message) + b"\n"
-
-
-def answer(message: Answer) -> None:
-    """Say something to the controlling process, at once."""
-    sys.stdout.buffer.write(line_of(message))
-    sys.stdout.buffer.flush()
+decode_order = msgspec.json.Decoder[Order](Order).decode
+decode_answer = msgspec.json.Decoder[Answer](Answer).decode

@@ -46,7 +46,7 @@ async def measure(setup: Setup, trials: int, note: Note) -> None:
                     note(await _kill(cluster, phases, setup))
             elif setup.case is Case.TRANSFER:
                 for node in cluster.nodes.values():
-                    await node.order(pipe.Load(LOAD_TASKS))
+                    node.order(pipe.Load(LOAD_TASKS))
                 for _ in range(trials):
                     note(await _transfer(cluster, phases, setup))
             else:
@@ -86,7 +86,7 @@ async def _kill(cluster: ProcessCluster, phases: random.Random, setup: Setup) ->
     leader = await _settled(cluster, phases, setup)
     trips = await cluster.nodes[leader.node_id].ask(pipe.Look(), pipe.RoundTrips)
     began_s = time.monotonic()
-    cluster.kill(leader.node_id)
+    cluster.processes.kill(leader.node_id)
     new = await cluster.leader_after(leader.term)
     if new.done_s < began_s:  # it was deposed before: on a busy machine that happens
         return await _kill(cluster, phases, setup)
@@ -124,7 +124,7 @@ async def _restart_all(cluster: ProcessCluster, callers: Callers) -> Trial:
     before = await cluster.settle()
     callers.forget()
     for node_id in cluster.ids:
-        await cluster.terminate(node_id)
+        await cluster.processes.terminate(node_id)
         await cluster.restart(node_id)
         after = await cluster.settle()
     gaps_s = [later - earlier for earlier, later in pairwise(callers.done_s)]

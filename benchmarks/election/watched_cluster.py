@@ -150,12 +150,18 @@ class WatchedCluster:
                 for watch in self.watches.values():
                     watch.forget()
                 await trio.sleep(pause_s)  # the experiment's own time: it waits for nothing
-                if self._leaders() == [leader]:
+                # On a busy machine no heartbeat may have been answered in that while.
+                if self._leaders() == [leader] and self.watches[leader.id].round_trips_s:
                     return leader.id
 
     def term(self) -> int:
         """The latest term that any node knows."""
         return max(member.node.status.term for member in self._members.values())
+
+    def is_campaigning(self) -> bool:
+        """Whether any node has lost patience already."""
+        every = [member.node.status for member in self._members.values()]
+        return any(status.role is not Role.FOLLOWER or status.term > 0 for status in every)
 
     def _leaders(self) -> list[Node]:
         nodes = [member.node for member in self._members.values()]

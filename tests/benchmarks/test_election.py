@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import math
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,13 +17,16 @@ import pytest
 import trio
 import trio.testing
 
+from benchmarks.commands import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from benchmarks.election import command as election
+from benchmarks.election.callers import CALLERS
 from benchmarks.election.cases import Case, Setup, Trial, expected_best_s, round_trip_s
 from benchmarks.election.measuring import measure
 from benchmarks.election.pipe import NodeSetup, Outcome
-from benchmarks.election.processes import ClusterError, process_cluster
+from benchmarks.election.processes import process_cluster
 from benchmarks.election.report import Result
 from benchmarks.election.watch import Watch, WatchedRandom
+from benchmarks.processes import Process, ProcessError, python
 from trioraft import Timing
 from trioraft.core.events import ElectionTimerStarted, MessageReceived, MessageSent
 from trioraft.core.messages import AppendEntries, AppendEntriesReply
@@ -90,13 +91,14 @@ async def test_processes_end_with_a_leader_that_takes_proposals(case: Case) -> N
     else:
         assert trial.timers_s is None
         assert trial.calls > 10
-        assert trial.failed_calls == 0
+        # A leader that is stopped before its successor leads leaves each caller's call unknown.
+        assert trial.failed_calls <= (3 * CALLERS if case is Case.ROLLING else 0)
         assert trial.terms >= 1, "somebody else leads, at least once"
 
 
 async def test_a_node_process_that_ends_by_itself_ends_the_measurement(tmp_path: Path) -> None:
-    (tmp_path / "0").write_text("no directory for a storage")
-    with pytest.raises(ClusterError, match="StorageError"):
+    (tmp_path / "0").write_text("no directory for a storage", encoding="utf-8")
+    with pytest.raises(ProcessError, match="StorageError"):
         async with process_cluster(lone_node(tmp_path)):
             await trio.sleep_forever()
 
@@ -105,18 +107,18 @@ async def test_a_call_that_a_killed_process_took_is_of_unknown_outcome(tmp_path:
     async with process_cluster(lone_node(tmp_path)) as cluster:
         leader = await cluster.settle()
         node = cluster.nodes[leader.node_id]
-        assert (await node.call()).outcome is Outcome.DONE
-        node.send_signal(signal.SIGSTOP)  # it takes the call, and never answers
+        assert (await cluster.call(node.node_id)).outcome is Outcome.DONE
+        node.signal(signal.SIGSTOP)  # it takes the call, and never answers
         async with trio.open_nursery() as nursery:
 
             @nursery.start_soon
             async def call() -> None:
-                assert (await node.call()).outcome is Outcome.UNKNOWN
+                assert (await cluster.call(node.node_id)).outcome is Outcome.UNKNOWN
 
             await trio.testing.wait_all_tasks_blocked()
-            cluster.kill(leader.node_id)
+            cluster.processes.kill(leader.node_id)
         await node.ended.wait()
-        assert (await node.call()).outcome is Outcome.ELSEWHERE
+        assert (await cluster.call(node.node_id)).outcome is Outcome.ELSEWHERE
 
 
 # -- what a trial is compared with -------------------------------------------------------------
@@ -259,7 +261,7 @@ def test_what_cannot_work_is_said_in_one_line(
 ) -> None:
     with pytest.raises(SystemExit) as exit_info:
         election.main(argv)
-    assert exit_info.value.code == election.EXIT_USAGE
+    assert exit_info.value.code == EXIT_USAGE
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
@@ -279,27 +281,23 @@ def test_an_election_that_never_ends_is_given_up(
 ) -> None:
     monkeypatch.setattr("benchmarks.election.watched_cluster.PATIENCE_TIMEOUTS", 0.1)
     code = election.main([*QUICK_ARGS, "--nodes", "3", "--trials", "1", "--case", "bootstrap"])
-    assert code == election.EXIT_FAILED
+    assert code == EXIT_FAILED
     assert "waited 0.012 s for a leader" in capsys.readouterr().err
 
 
 def test_ctrl_c_prints_what_was_measured_so_far(tmp_path: Path) -> None:
     json_path = tmp_path / "election.json"
-    argv = [sys.executable, "-m", "benchmarks.election", *QUICK_ARGS, "--case", "disconnect"]
-    argv += ["--nodes", "3", "5", "7", "--trials", "3", "--json", str(json_path)]
-    with subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        if process.stderr is None:
-            pytest.fail("there is no pipe to read")
-        said = process.stderr.readline()  # the first setup is done, the second begins
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
-    assert said.startswith("disconnect, 3 nodes: 3 trials")
-    assert process.returncode == election.EXIT_INTERRUPTED
-    assert "Traceback" not in err
-    assert "interrupted" in err
-    assert "disconnect" in out
+    arguments = [*QUICK_ARGS, "--case", "disconnect", "--nodes", "3", "5", "7", "--trials", "3"]
+    command = python("benchmarks.election", *arguments, "--json", str(json_path))
+    with Process(command, joins_errors=True) as process:
+        begun = process.next_line()  # the first setup is done, the second begins
+        process.signal(signal.SIGINT)
+        said = process.rest()
+        assert process.wait() == EXIT_INTERRUPTED
+    assert begun.startswith("disconnect, 3 nodes: 3 trials")
+    assert "Traceback" not in said
+    assert "interrupted" in said
+    assert "Time without a leader" in said
     document = json.loads(json_path.read_text(encoding="utf-8"))
     assert document["interrupted"] is True
     assert document["results"][0]["n"] == 3

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import figure16, stats
-from benchmarks.core_cluster import CoreCluster, Costs, carries_no_entries
-from benchmarks.figure16_trials import (
+from benchmarks import stats
+from benchmarks.figure16 import command as figure16
+from benchmarks.figure16.core_cluster import CoreCluster, Costs, carries_no_entries
+from benchmarks.figure16.trials import (
     CUT_S,
     NO_RANDOMNESS,
     RANDOMNESS,

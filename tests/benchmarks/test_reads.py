@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from benchmarks.reads import Result, run
+from benchmarks.calls import Measured
+from benchmarks.reads import run
 
 
 async def test_every_figure_is_reported() -> None:
-    results: list[Result] = []
+    results: list[Measured] = []
     await run(20, 0.05, results.append)
     assert [(result.what, result.tasks) for result in results] == [
         (what, tasks)

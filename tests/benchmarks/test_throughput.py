@@ -10,30 +10,36 @@ import json
 import os
 import select
 import signal
-import subprocess
-import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from benchmarks import throughput, throughput_cluster
-from benchmarks.throughput_cases import CONCURRENCIES, Case, Mode, Storage, System, cases_of
-from benchmarks.throughput_measure import Endurance, Result, Settings, measure
-from benchmarks.throughput_pipe import (
+from benchmarks.commands import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
+from benchmarks.processes import Process, ProcessError, nodes, python
+from benchmarks.processes.pipe import Bound, Peers, line_of
+from benchmarks.throughput import command as throughput
+from benchmarks.throughput import measuring
+from benchmarks.throughput.cases import (
+    CONCURRENCIES,
+    Case,
+    Mode,
+    Storage,
+    System,
+    cases_of,
+)
+from benchmarks.throughput.measuring import Endurance, Result, Settings, measure
+from benchmarks.throughput.pipe import (
     Began,
-    Bound,
     Load,
     Mark,
     Opened,
-    Peers,
     Setup,
     decode_answer,
-    line_of,
 )
-from benchmarks.throughput_plot import save_plot
-from benchmarks.throughput_report import ratio_of
+from benchmarks.throughput.plot import save_plot
+from benchmarks.throughput.report import ratio_of
 
 
 def result_of(case: Case, ops_per_s: float = 1000.0) -> Result:
@@ -148,12 +154,12 @@ def test_a_missing_pysyncobj_is_told_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    assert throughput.main(["--system", "pysyncobj"]) == throughput.EXIT_USAGE
+    assert throughput.main(["--system", "pysyncobj"]) == EXIT_USAGE
     said = capsys.readouterr().err
     assert "trioraft[bench]" in said
     assert said.count("\n") == 1
     arguments = ["--storage", "journal"]  # which only PySyncObj has
-    assert throughput.main(arguments) == throughput.EXIT_USAGE
+    assert throughput.main(arguments) == EXIT_USAGE
     assert "left out: PySyncObj is not installed" in capsys.readouterr().err
 
 
@@ -178,7 +184,7 @@ def test_what_cannot_work_is_said_in_one_line(
 ) -> None:
     if "--system" not in arguments:
         arguments = [*arguments, "--system", "trioraft"]
-    assert throughput.main(arguments) == throughput.EXIT_USAGE
+    assert throughput.main(arguments) == EXIT_USAGE
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
@@ -208,60 +214,56 @@ async def test_a_node_that_cannot_start_says_why(
 ) -> None:
     (file := tmp_path / "file").touch()
     no_directory = nullcontext(str(file))
-    monkeypatch.setattr("benchmarks.throughput_measure._directory", lambda _settings: no_directory)
+    monkeypatch.setattr(measuring, "_directory", lambda _settings: no_directory)
+    monkeypatch.setattr(measuring, "NODES", 1)  # a process costs half a second
     case = Case(System.TRIORAFT, Storage.SQLITE, Mode.TASKS, 1)
-    with pytest.raises(throughput_cluster.ClusterError, match=r"node \d \(trioraft\) failed: "):
+    with pytest.raises(ProcessError, match=r"node \d failed: "):
         await measure(case, Settings(0.2, tmp_path))
 
 
 def test_a_process_that_dies_is_told_with_its_last_words(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(throughput_cluster, "line_of", lambda _setup: b"nonsense\n")
+    monkeypatch.setattr(nodes, "line_of", lambda _setup: b"nonsense\n")
+    monkeypatch.setattr(measuring, "NODES", 1)
     arguments = ["--system", "trioraft", "--storage", "memory", "--seconds", "0.2"]
-    assert throughput.main(arguments) == throughput.EXIT_FAILED
+    assert throughput.main(arguments) == EXIT_FAILED
     said = capsys.readouterr().err
-    assert "(trioraft) ended with exit code 1" in said
+    assert " ended with exit code 1" in said
     assert "DecodeError" in said
 
 
 def test_a_node_ends_with_its_input_whatever_it_is_doing(tmp_path: Path) -> None:
     setup = Setup(System.TRIORAFT, Storage.MEMORY, "0", ("0",), str(tmp_path))
-    argv = [sys.executable, "-m", "benchmarks.throughput_node", line_of(setup).decode()]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as node:
-        if node.stdin is None or node.stdout is None:
-            pytest.fail("there is no pipe")
-        port = decode_answer.decode(node.stdout.readline())
+    argument = line_of(setup).decode().strip()
+    with Process(python("benchmarks.throughput.node", argument)) as node:
+        port = decode_answer(node.next_line())
         assert isinstance(port, Bound)
-        node.stdin.write(line_of(Peers({"0": port.port})))
-        node.stdin.write(line_of(Load(Mode.TASKS, 2, warm_up_s=0.0, seconds=60.0, ops_min=1)))
-        node.stdin.flush()
-        answers = [decode_answer.decode(node.stdout.readline()) for _ in range(2)]
+        node.say(line_of(Peers({"0": port.port})))
+        node.say(line_of(Load(Mode.TASKS, 2, warm_up_s=0.0, seconds=600.0, ops_min=1)))
+        answers = [decode_answer(node.next_line()) for _ in range(2)]
         assert [type(answer) for answer in answers] == [Opened, Began]
-        node.stdin.close()
-        assert node.wait(timeout=10) == 0
+        node.end_input()
+        assert node.wait() == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="to await another's child takes a pidfd")
 def test_ctrl_c_prints_what_was_measured_so_far_and_leaves_nothing_behind(tmp_path: Path) -> None:
     file = tmp_path / "throughput.json"
-    argv = [sys.executable, "-m", "benchmarks.throughput", "--system", "trioraft"]
-    argv += ["--storage", "memory", "--mode", "tasks", "--concurrency", "2", "--concurrency", "3"]
-    argv += ["--seconds", "0.2", "--dir", str(tmp_path), "--json", str(file)]
-    with subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        if process.stderr is None:
-            pytest.fail("there is no pipe")
-        begun = [process.stderr.readline() for _ in range(2)]  # the first case is done
+    arguments = ["--system", "trioraft"]
+    arguments += ["--storage", "memory", "--mode", "tasks", "--concurrency", "2"]
+    arguments += ["--concurrency", "3", "--seconds", "0.2", "--dir", str(tmp_path)]
+    command = python("benchmarks.throughput", *arguments, "--json", str(file))
+    with Process(command, joins_errors=True) as process:
+        begun = [process.next_line() for _ in range(2)]  # the first case is done
         children = _wait_for_children(process.pid, 3)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
-    assert begun == ["trioraft, memory, tasks 2\n", "trioraft, memory, tasks 3\n"]
-    assert process.returncode == throughput.EXIT_INTERRUPTED
-    assert "Traceback" not in err
-    assert "interrupted" in err
-    assert "2 tasks" in out
+        process.signal(signal.SIGINT)
+        said = process.rest()
+        assert process.wait() == EXIT_INTERRUPTED
+    assert begun == ["trioraft, memory, tasks 2", "trioraft, memory, tasks 3"]
+    assert "Traceback" not in said
+    assert "interrupted" in said
+    assert "2 tasks" in said
     written = json.loads(file.read_text(encoding="utf-8"))
     assert written["interrupted"] is True
     assert [row["concurrency"] for row in written["results"]] == [2]
@@ -289,6 +291,6 @@ def _wait_for_children(pid: int, count: int) -> list[int]:
 
 def _words(file: Path) -> list[str]:
     try:
-        return file.read_text().split()
+        return file.read_text(encoding="utf-8").split()
     except OSError:
         return []  # that thread is gone

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.viz_parse import lines, measure
+from benchmarks.viz.parse import lines, measure
 from trioraft.viz.analysis import analyse_lines
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import pytest
 import trio
 from anyio.from_thread import BlockingPortal
 
+from benchmarks.processes import Process
 from tests.client.service_support import Appends, serving
 from trioraft import BlockingClient, Client, ClientClosed, ConfigError, DeadlineExceeded, Service
 from trioraft.machines.sessions import CommandFailed, SessionMachine
@@ -157,16 +157,8 @@ def test_an_interruption_at_the_very_first_moment_is_one(monkeypatch: pytest.Mon
 
 
 def test_ctrl_c_ends_a_call_and_nothing_hangs() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            if process.stdout is None:
-                raise AssertionError("no pipe")
-            assert process.stdout.readline() == "waiting\n"
-            process.send_signal(signal.SIGINT)
-            output, _ = process.communicate(timeout=20)
-        finally:
-            process.kill()
-    assert output == "interrupted; in its thread it is cancelled: True\nclosed\n"
-    assert process.returncode == 0
+    with Process((sys.executable, "-c", INTERRUPTED)) as process:
+        assert process.next_line() == "waiting"
+        process.signal(signal.SIGINT)
+        assert process.rest() == "interrupted; in its thread it is cancelled: True\nclosed\n"
+        assert process.wait() == 0

@@ -102,6 +102,7 @@ def test_a_joining_voter_is_a_learner_until_it_has_caught_up() -> None:
 
 
 def test_a_learner_has_the_log_and_neither_votes_nor_counts() -> None:
+    """Hazard M7."""
     talk = led_by_1(joining=("4",))
     talk["1"].changes(AddLearner("4"))
     settle(talk)
@@ -115,6 +116,7 @@ def test_a_learner_has_the_log_and_neither_votes_nor_counts() -> None:
 
 
 def test_nothing_commits_in_a_joint_configuration_without_both_majorities() -> None:
+    """Hazard M4."""
     talk = led_by_1(joining=("4", "5"))
     for node in "45":
         talk["1"].changes(AddLearner(node))
@@ -209,7 +211,7 @@ def test_a_new_leader_leaves_the_joint_configuration_of_the_old_one() -> None:
 
 
 def test_a_new_leader_goes_by_a_configuration_that_is_not_committed() -> None:
-    """Hazard M6: it needs both majorities, though it is the only one that knows of the change."""
+    """Hazards M2, M6: it needs both majorities, though it alone knows of the change."""
     talk = led_by_1(joining=("4", "5"))
     for node in "45":
         talk["1"].changes(AddLearner(node))
@@ -278,6 +280,7 @@ def test_a_removed_follower_learns_it_and_campaigns_no_more() -> None:
 
 
 def test_a_node_that_was_away_when_it_was_removed_is_told_by_whom_it_asks() -> None:
+    """Hazard L8."""
     talk = led_by_1()
     talk.cut_off("3")
     talk["1"].changes(Remove("3"))

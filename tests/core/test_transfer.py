@@ -195,6 +195,7 @@ def test_a_leader_whose_disk_hangs_steps_down_and_asks_a_successor_to_take_over(
 
 
 def test_a_node_whose_disk_hangs_does_not_campaign() -> None:
+    """Hazard L7."""
     one = Actor("1", term=1)
     one.disk_waits = True
     one.hears(append("2", 2))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serve.processes import free_ports, shown
+from benchmarks.processes import free_ports, shown
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "three_processes.py"
 

@@ -3,162 +3,100 @@
 from __future__ import annotations
 
 import argparse
-import json
 import random
-import socket
-import subprocess
-import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import trio
+
+from benchmarks.processes import (
+    Listener,
+    NodeProcess,
+    NodeProcesses,
+    ProcessError,
+    open_nodes,
+    patience,
+)
+from benchmarks.processes.pipe import Bound
+from tests.kill_nine.node import (
+    Acknowledged,
+    Commands,
+    Dump,
+    Opened,
+    Propose,
+    Proposed,
+    Quiet,
+    Setup,
+    decode_answer,
+)
 
 IDS: Final = ("0", "1", "2")
-PATIENCE_S: Final = 30.0
+LAST: Final = "the end"
 
 
-class Process:
-    """One incarnation of a node, and what it has said."""
-
-    def __init__(self, node_id: str, ports: dict[str, int], directory: Path, number: int) -> None:
-        self.node_id = node_id
-        config = {
-            "id": node_id,
-            "ports": ports,
-            "directory": str(directory / node_id),
-            "name": f"{node_id}#{number}",
-        }
-        self.popen = subprocess.Popen(
-            [sys.executable, "-m", "tests.kill_nine.node", json.dumps(config)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.acknowledged: list[str] = []
-        self.answers: list[str] = []
-        self._heard = threading.Condition()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.popen.stdout is not None
-        for line in self.popen.stdout:
-            if not line.endswith("\n"):
-                break  # killed in the middle of a word
-            word, _, rest = line.rstrip("\n").partition(" ")
-            with self._heard:
-                if word == "ack":
-                    self.acknowledged.append(rest)
-                elif word != "up":
-                    self.answers.append(line.rstrip("\n"))
-                self._heard.notify_all()
-
-    def say(self, line: str) -> None:
-        """One line to the node."""
-        assert self.popen.stdin is not None
-        self.popen.stdin.write(line + "\n")
-        self.popen.stdin.flush()
-
-    def answer(self) -> str:
-        """The node's next line that is no acknowledgement."""
-        with self._heard:
-            if not self._heard.wait_for(lambda: self.answers, PATIENCE_S):
-                raise AssertionError(f"node {self.node_id} says nothing:\n{self.last_words()}")
-            return self.answers.pop(0)
-
-    def last_words(self) -> str:
-        """End it, and return what it wrote on standard error."""
-        self.popen.kill()
-        return self.popen.communicate()[1]
-
-    def kill(self) -> str:
-        """SIGKILL; returns what it had complained about, which should be nothing."""
-        assert self.popen.stdin is not None
-        assert self.popen.stdout is not None
-        assert self.popen.stderr is not None
-        self.popen.kill()
-        self.popen.wait()
-        self._reader.join()
-        complaints = self.popen.stderr.read()
-        for pipe in (self.popen.stdin, self.popen.stdout, self.popen.stderr):
-            pipe.close()
-        return complaints
-
-
-class Trial:
-    """A cluster of processes, and everything that any of them acknowledged."""
+class Trial(Listener):
+    """Everything that any process of a cluster acknowledged."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.ports = free_ports()
         self.acknowledged: list[str] = []
-        self.processes: dict[str, Process] = {}
+        self.has_begun = False
+        """Whether all have been open."""
+        self._directory = directory
         self._started = 0
+        self._progress = trio.lowlevel.ParkingLot()
 
-    def start(self, node_id: str) -> None:
-        """Start a node, or start it again."""
+    def setup_of(self, node_id: str, *, port: int) -> Setup:
+        """Of a node that is started, or started again."""
         self._started += 1
-        self.processes[node_id] = Process(node_id, self.ports, self.directory, self._started)
+        name = f"{node_id}#{self._started}"
+        return Setup(node_id, IDS, str(self._directory / node_id), name, port)
 
-    def kill(self, node_id: str) -> None:
-        """Kill a node and note what it acknowledged."""
-        process = self.processes.pop(node_id)
-        complaints = process.kill()
-        self.acknowledged += process.acknowledged
-        if complaints:
-            raise AssertionError(f"node {node_id} complained:\n{complaints}")
+    def heard(self, _node: NodeProcess, answer: Any) -> bool:
+        """Note what is acknowledged; that a node is back, nobody waits for."""
+        if isinstance(answer, Acknowledged):
+            self.acknowledged.append(answer.text)
+            self._progress.unpark_all()
+            return True
+        return self.has_begun and isinstance(answer, Bound | Opened)
 
-    def wait_for_acknowledgements(self, count: int) -> None:
+    def ended(self, node: NodeProcess) -> None:
+        """A node that is killed has nothing to complain of."""
+        if complaints := node.complaints():
+            raise ProcessError(f"node {node.node_id} complained:\n{complaints}")
+
+    async def wait_for_acknowledgements(self, count: int) -> None:
         """Let the cluster get some work done, so that a kill hits it in the middle."""
-        wanted = self._count() + count
-        deadline = time.monotonic() + PATIENCE_S
-        while self._count() < wanted:
-            if time.monotonic() > deadline:
-                raise AssertionError("two of three nodes acknowledge nothing")
-            time.sleep(0.005)
-
-    def _count(self) -> int:
-        running = sum(len(process.acknowledged) for process in self.processes.values())
-        return len(self.acknowledged) + running
-
-    def finish(self) -> dict[str, list[str]]:
-        """Have one last command committed; return each node's commands."""
-        for process in self.processes.values():
-            process.say("quiet")
-        deadline = time.monotonic() + PATIENCE_S
-        while not self._propose("the end"):
-            if time.monotonic() > deadline:
-                raise AssertionError("nobody leads in the end")
-            time.sleep(0.05)
-        logs: dict[str, list[str]] = {}
-        while set(logs) != set(self.processes):
-            if time.monotonic() > deadline:
-                raise AssertionError("the nodes do not come to agree")
-            for node_id, process in self.processes.items():
-                process.say("dump")
-                commands = json.loads(process.answer().partition(" ")[2])
-                if "the end" in commands[-3:]:
-                    logs[node_id] = [command for command in commands if command != "the end"]
-            time.sleep(0.05)
-        return logs
-
-    def _propose(self, text: str) -> bool:
-        for process in self.processes.values():
-            process.say(f"propose {text}")
-            if process.answer().startswith("yes"):
-                return True
-        return False
+        wanted = len(self.acknowledged) + count
+        with patience("two of three nodes to acknowledge something"):
+            while len(self.acknowledged) < wanted:
+                await self._progress.park()
 
 
-def free_ports() -> dict[str, int]:
-    """A free loopback port for each node."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in IDS]
-    ports = {node_id: sock.getsockname()[1] for node_id, sock in zip(IDS, sockets, strict=True)}
-    for sock in sockets:
-        sock.close()
-    return ports
+async def has_leader(cluster: NodeProcesses) -> bool:
+    """Whether any node could have the last command committed."""
+    for node in cluster.nodes.values():
+        if (await node.ask(Propose(LAST), Proposed)).is_done:
+            return True
+    return False
+
+
+async def finish(cluster: NodeProcesses) -> dict[str, list[str]]:
+    """Have one last command committed; return each node's commands."""
+    nodes = cluster.nodes
+    for node in nodes.values():
+        node.order(Quiet())
+    logs: dict[str, list[str]] = {}
+    with patience("a leader in the end, and all nodes to agree"):
+        while not await has_leader(cluster):  # noqa: ASYNC110 - none tells a client of the next
+            await trio.sleep(0.05)
+        while set(logs) != set(nodes):
+            for node_id, node in nodes.items():
+                commands = (await node.ask(Dump(), Commands)).texts
+                if LAST in commands[-3:]:
+                    logs[node_id] = [command for command in commands if command != LAST]
+            await trio.sleep(0.05)
+    return logs
 
 
 def check(acknowledged: list[str], logs: dict[str, list[str]]) -> None:
@@ -186,25 +124,34 @@ def check(acknowledged: list[str], logs: dict[str, list[str]]) -> None:
         by_client[client] = place[command]
 
 
-def run(rounds: int, seed: int, *, directory: Path, progress: bool = False) -> tuple[int, int]:
-    """Kill nodes at random; returns how many commands were acknowledged, and how many applied."""
-    rng = random.Random(seed)
-    trial = Trial(directory)
-    try:
-        for node_id in IDS:
-            trial.start(node_id)
+async def kill_at_random(
+    rounds: int, rng: random.Random, trial: Trial, *, progress: bool
+) -> dict[str, list[str]]:
+    """Kill nodes, one after the other, and start them again; return each node's commands."""
+    async with open_nodes(
+        "tests.kill_nine.node", IDS, trial.setup_of, decode_answer, trial
+    ) as cluster:
+        await cluster.open(Opened)
+        trial.has_begun = True
         for number in range(rounds):
-            trial.wait_for_acknowledgements(rng.randrange(1, 400))
+            await trial.wait_for_acknowledgements(rng.randrange(1, 400))
             victim = rng.choice(IDS)
-            trial.kill(victim)
-            time.sleep(rng.choice((0.0, 0.0, 0.2)))
-            trial.start(victim)
+            cluster.kill(victim)
+            await trio.sleep(rng.choice((0.0, 0.0, 0.2)))
+            await cluster.start_again(victim)
             if progress:
                 print(f"\r{number + 1}/{rounds} killed", end="", flush=True)
-        logs = trial.finish()
-    finally:
-        for node_id in list(trial.processes):
-            trial.kill(node_id)
+        return await finish(cluster)
+
+
+def run(rounds: int, seed: int, *, directory: Path, progress: bool = False) -> tuple[int, int]:
+    """Kill nodes at random; returns how many commands were acknowledged, and how many applied."""
+    trial = Trial(directory)
+
+    async def killing() -> dict[str, list[str]]:
+        return await kill_at_random(rounds, random.Random(seed), trial, progress=progress)
+
+    logs = trio.run(killing)
     check(trial.acknowledged, logs)
     if len(trial.acknowledged) < rounds:
         raise AssertionError(f"only {len(trial.acknowledged)} were acknowledged: no test")

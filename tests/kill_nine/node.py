@@ -1,21 +1,19 @@
-"""One node in a process of its own, to be killed: `python -m tests.kill_nine.node CONFIG`.
+"""One node in a process of its own, to be killed: `python -m tests.kill_nine.node SETUP`.
 
-Rules of this file: it says on standard output what was acknowledged, one line each, after the
-fact and never before; what its parent says on standard input is `quiet` (stop proposing),
-`propose TEXT`, and `dump`. It ends when its parent is gone.
+Rules of this file: it says what was acknowledged after the fact and never before.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Iterable
-from typing import Any
+from functools import partial
 
 import msgspec
 import trio
 
+from benchmarks.processes import child
+from benchmarks.processes.pipe import Bound, Failed, Peers, answer
 from trioraft import (
     Limits,
     Node,
@@ -30,6 +28,67 @@ from trioraft import (
 
 LIMITS = Limits(snapshot_entries=2_000, snapshot_tail_entries=200, snapshot_chunk_bytes=16 * 1024)
 CLIENTS = 8
+
+
+class Setup(msgspec.Struct, frozen=True):
+    """What the node is to be."""
+
+    node_id: str
+    voters: tuple[str, ...]
+    directory: str
+    name: str
+    """Of this incarnation."""
+    port: int
+
+
+# -- orders and answers ------------------------------------------------------------------------
+
+
+class Quiet(msgspec.Struct, frozen=True, tag=True):
+    """Order: stop proposing."""
+
+
+class Propose(msgspec.Struct, frozen=True, tag=True):
+    """Order: propose this; answer with `Proposed`."""
+
+    text: str
+
+
+class Dump(msgspec.Struct, frozen=True, tag=True):
+    """Order: answer with `Commands`."""
+
+
+class Opened(msgspec.Struct, frozen=True, tag=True):
+    """The node is open."""
+
+
+class Acknowledged(msgspec.Struct, frozen=True, tag=True):
+    """Unasked: this command's result is here."""
+
+    text: str
+
+
+class Proposed(msgspec.Struct, frozen=True, tag=True):
+    """Whether it was acknowledged."""
+
+    is_done: bool
+
+
+class Commands(msgspec.Struct, frozen=True, tag=True):
+    """All that were applied, in order."""
+
+    texts: list[str]
+
+
+decode_order = msgspec.json.Decoder[Peers | Quiet | Propose | Dump](
+    Peers | Quiet | Propose | Dump
+).decode
+decode_answer = msgspec.json.Decoder[Bound | Failed | Opened | Acknowledged | Proposed | Commands](
+    Bound | Failed | Opened | Acknowledged | Proposed | Commands
+).decode
+
+
+# -- the node ----------------------------------------------------------------------------------
 
 
 class Ledger:
@@ -49,11 +108,6 @@ class Ledger:
         self.commands = msgspec.msgpack.decode(b"".join(chunks), type=list[str])
 
 
-def say(*words: str) -> None:
-    """One line to the parent."""
-    os.write(1, (" ".join(words) + "\n").encode())
-
-
 async def client(node: Node, name: str, stop: trio.Event) -> None:
     """Propose whenever this node leads, and tell what was acknowledged."""
     number = 0
@@ -66,57 +120,51 @@ async def client(node: Node, name: str, stop: trio.Event) -> None:
         except (OutcomeUnknown, NodeDead):
             continue
         else:
-            say("ack", f"{name}/{number}")
+            answer(Acknowledged(f"{name}/{number}"))
 
 
-async def obey(node: Node, ledger: Ledger, stop: trio.Event) -> None:
-    """Do what the parent says, until it is gone."""
-    stdin = trio.lowlevel.FdStream(os.dup(0))
-    buffer = b""
-    async with stdin:
-        while chunk := await stdin.receive_some(4096):
-            *lines, buffer = (buffer + chunk).split(b"\n")
-            for line in lines:
-                word, _, rest = line.decode().partition(" ")
-                if word == "quiet":
-                    stop.set()
-                elif word == "dump":
-                    say("dump", json.dumps(ledger.commands))
-                elif word == "propose":
-                    await propose(node, rest)
-
-
-async def propose(node: Node, text: str) -> None:
+async def propose(node: Node, text: str) -> bool:
     """Propose once, if this node leads."""
     try:
         await node.propose(text.encode())
-    except (NotLeader, ProposalDropped, OutcomeUnknown) as error:
-        say("no", type(error).__name__)
-    else:
-        say("yes", text)
+    except (NotLeader, ProposalDropped, OutcomeUnknown):
+        return False
+    return True
 
 
-async def main(config: dict[str, Any]) -> None:
-    """Be the node that `config` describes."""
-    node_id: str = config["id"]
-    peers = {peer: ("127.0.0.1", port) for peer, port in config["ports"].items()}
+async def live(setup: Setup, transport: TcpTransport, orders: child.Orders) -> None:
+    """Be that node, and obey."""
     ledger = Ledger()
     stop = trio.Event()
-    async with open_node(
-        node_id,
-        voters=sorted(peers),
-        machine=ledger,
-        storage=SQLiteStorage(config["directory"]),
-        transport=TcpTransport(node_id, peers[node_id], peers),
-        limits=LIMITS,
-    ) as node:
-        say("up")
-        async with trio.open_nursery() as nursery:
-            for number in range(CLIENTS):
-                nursery.start_soon(client, node, f"{config['name']}.{number}", stop)
-            await obey(node, ledger, stop)
-            nursery.cancel_scope.cancel()
+    async with (
+        open_node(
+            setup.node_id,
+            voters=setup.voters,
+            machine=ledger,
+            storage=SQLiteStorage(setup.directory),
+            transport=transport,
+            limits=LIMITS,
+        ) as node,
+        trio.open_nursery() as nursery,
+    ):
+        answer(Opened())
+        for number in range(CLIENTS):
+            nursery.start_soon(client, node, f"{setup.name}.{number}", stop)
+        async for order in orders:
+            match order:
+                case Quiet():
+                    stop.set()
+                case Dump():
+                    answer(Commands(ledger.commands))
+                case Propose(text):
+                    answer(Proposed(await propose(node, text)))
+
+
+def main() -> int:
+    """Be the node that the only argument describes; returns the exit code."""
+    setup = msgspec.json.decode(sys.argv[1], type=Setup)
+    return child.main(setup.node_id, setup.port, decode_order, partial(live, setup))
 
 
 if __name__ == "__main__":
-    trio.run(main, json.loads(sys.argv[1]))
+    sys.exit(main())

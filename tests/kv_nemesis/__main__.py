@@ -16,8 +16,8 @@ from typing import Final
 import attrs
 import trio
 
+from benchmarks.processes import ServerProcess, ServerProcesses
 from tests.kv_nemesis.clients import CALL_TIMEOUT_S, Caller, Record, check_log
-from tests.serve.processes import ServerProcess, ServerProcesses
 from trioraft.client.client import Client
 from trioraft.kv import ERROR_TYPES, KvClient
 from trioraft.testing import KeyValue, check_linearizable, save_history
@@ -93,7 +93,7 @@ class Nemesis:
         server.signal(signal.SIGTERM)
         code = await trio.to_thread.run_sync(server.wait)
         if code not in (0, -signal.SIGTERM):  # the latter: it had not begun to watch for it
-            raise AssertionError(f"{server.name} left with code {code}:\n{server.words()}")
+            raise AssertionError(f"{server.name} left with code {code}:\n{server.complaints()}")
         await self._start(server)
 
     async def _start(self, server: ServerProcess) -> None:

@@ -9,8 +9,7 @@ import pytest
 
 from tests.client.service_support import Appends
 from tests.support import open_single
-from trioraft.cli.serve.settings import read_settings
-from trioraft.cli.serve.sources import gather
+from trioraft.cli.serve.settings import SettingsReader, gather
 from trioraft.client.client import Client
 from trioraft.core.errors import ConfigError
 from trioraft.net.addresses import host_port, is_loopback, is_wildcard, numeric_host
@@ -97,7 +96,8 @@ async def served_from_the_command_line(host: str) -> None:
         given: dict[str, Any] = {"id": "0", "data": "data", "client-listen": "127.0.0.1:8000"}
         given |= {"listen": "127.0.0.1:7000", "peer": ["1=127.0.0.1:7001"]}
         problems: list[str] = []
-        read_settings(gather(given | {name: host_port((host, 7002))}, {}, problems), problems)
+        given_now = given | {name: host_port((host, 7002))}
+        SettingsReader(gather(given_now, {}, problems), problems).settings()
         if problems:
             raise ConfigError(problems[0])
 

@@ -102,7 +102,7 @@ def test_what_is_no_storage_is_refused_and_nothing_is_created(tmp_path: Path, wh
     if what != "missing":
         directory.mkdir()
     if what == "something else":
-        (directory / "letter.txt").write_text("dear")
+        (directory / "letter.txt").write_text("dear", encoding="utf-8")
     with pytest.raises(StorageError, match="no storage of trioraft"):
         find(directory)
     assert sorted(file.name for file in tmp_path.rglob("*")) == sorted(

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+from benchmarks.processes import ServerProcess, ServerProcesses, free_ports, shown
 from tests.serve.commands import lines, run
-from tests.serve.processes import ServerProcess, ServerProcesses, free_ports, shown
 
 Cli = Callable[..., Result]
 

@@ -16,11 +16,10 @@ import attrs
 import pytest
 import yaml
 
+from benchmarks.processes import ServerProcess, free_ports, shown
 from tests.serve.commands import lines, run
-from tests.serve.processes import ServerProcess, free_ports, shown
 from trioraft.cli.serve.options import OPTIONS
-from trioraft.cli.serve.settings import read_settings
-from trioraft.cli.serve.sources import gather
+from trioraft.cli.serve.settings import SettingsReader, gather
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -39,7 +38,7 @@ class Container:
 
 
 def of_compose() -> list[Container]:
-    content = yaml.safe_load(DEPLOY.joinpath("compose.yaml").read_text())
+    content = yaml.safe_load(DEPLOY.joinpath("compose.yaml").read_text(encoding="utf-8"))
     containers = []
     for name, service in content["services"].items():
         kind, *probe = service["healthcheck"]["test"]
@@ -59,7 +58,7 @@ def of_compose() -> list[Container]:
 
 
 def documents() -> dict[str, dict[str, Any]]:
-    found = yaml.safe_load_all(DEPLOY.joinpath("statefulset.yaml").read_text())
+    found = yaml.safe_load_all(DEPLOY.joinpath("statefulset.yaml").read_text(encoding="utf-8"))
     return {f"{each['kind']}/{each['metadata']['name']}": each for each in found}
 
 
@@ -92,7 +91,7 @@ MANIFESTS = {"compose": of_compose, "statefulset": of_statefulset}
 
 @pytest.mark.parametrize("manifest", MANIFESTS)
 def test_only_documented_options_are_used(manifest: str) -> None:
-    docs = Path(__file__).parents[2].joinpath("docs", "serve.md").read_text()
+    docs = Path(__file__).parents[2].joinpath("docs", "serve.md").read_text(encoding="utf-8")
     variables = {option.variable for option in OPTIONS.values()}
     for container in MANIFESTS[manifest]():
         assert set(container.environment) <= variables
@@ -109,9 +108,8 @@ def test_the_servers_form_one_cluster(manifest: str) -> None:
     voters = set()
     for container in MANIFESTS[manifest]():
         problems: list[str] = []
-        settings = read_settings(
-            gather(flags_of(container.command), container.environment, problems), problems
-        )
+        given = gather(flags_of(container.command), container.environment, problems)
+        settings = SettingsReader(given, problems).settings()
         assert problems == []
         assert settings is not None
         assert str(settings.data).startswith(container.volume)

@@ -17,13 +17,12 @@ import pytest
 import trio
 import trustme
 
+from benchmarks.processes import free_ports, shown
 from tests.serve.commands import lines, run
-from tests.serve.processes import free_ports, shown
 from trioraft.cli.serve import run as serve_run
 from trioraft.cli.serve.preflight import Preflight, prepare
 from trioraft.cli.serve.run import SIGNALS, _Signals, run_server
-from trioraft.cli.serve.settings import Settings, read_settings
-from trioraft.cli.serve.sources import gather
+from trioraft.cli.serve.settings import Settings, SettingsReader, gather
 from trioraft.core.types import Address
 from trioraft.logs import loggers as logs
 
@@ -41,7 +40,7 @@ def sound(directory: Path, **more: Any) -> tuple[Settings, Preflight, Address]:
         "data": str(directory),
     }
     problems: list[str] = []
-    settings = read_settings(gather({**flags, **more}, {}, problems), problems)
+    settings = SettingsReader(gather({**flags, **more}, {}, problems), problems).settings()
     assert settings is not None, problems
     ready = prepare(settings, problems)
     assert ready is not None, problems

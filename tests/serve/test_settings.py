@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from trioraft.cli.serve.options import OPTIONS
-from trioraft.cli.serve.settings import Settings, read_settings
-from trioraft.cli.serve.sources import gather
+from trioraft.cli.serve.settings import Settings, SettingsReader, gather
 
 SOUND: dict[str, Any] = {
     "id": "0",
@@ -25,7 +24,7 @@ def read(
     flags: Mapping[str, Any], environment: Mapping[str, str] | None = None
 ) -> tuple[Settings | None, list[str]]:
     problems: list[str] = []
-    settings = read_settings(gather(flags, environment or {}, problems), problems)
+    settings = SettingsReader(gather(flags, environment or {}, problems), problems).settings()
     return settings, problems
 
 
@@ -116,7 +115,7 @@ def test_an_ipv6_address() -> None:
 
 def file_with(tmp_path: Path, content: str) -> str:
     path = tmp_path / "node.toml"
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     return str(path)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,10 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.serve.processes import COMMAND, free_ports, shown
+from benchmarks.processes import Process, free_ports, python, shown
 from trioraft import SQLiteStorage
 from trioraft.cli.serve import command
-from trioraft.cli.serve.certificates import clients_tls
-from trioraft.cli.serve.preflight import Preflight
+from trioraft.cli.serve.preflight import Preflight, clients_tls
 from trioraft.cli.serve.settings import TlsFiles
 
 
@@ -92,7 +90,7 @@ def test_a_missing_data_directory(sound: dict[str, Any], complaints: Complaints)
 
 def test_a_foreign_data_directory(sound: dict[str, Any], complaints: Complaints) -> None:
     path = Path(sound["data"]) / "thesis.txt"
-    path.write_text("somebody's work")
+    path.write_text("somebody's work", encoding="utf-8")
     (said,) = complaints(sound)
     assert "is not empty" in said
     assert "thesis.txt" in said
@@ -101,7 +99,7 @@ def test_a_foreign_data_directory(sound: dict[str, Any], complaints: Complaints)
 
 def test_a_data_directory_that_is_a_file(sound: dict[str, Any], complaints: Complaints) -> None:
     path = Path(sound["data"]) / "file"
-    path.write_text("")
+    path.write_text("", encoding="utf-8")
     assert complaints(sound | {"data": str(path)}) == [f"--data {str(path)!r} is not a directory"]
 
 
@@ -185,7 +183,7 @@ def test_a_file_that_is_no_certificate(
     tmp_path: Path,
 ) -> None:
     garbage = tmp_path / "garbage.pem"
-    garbage.write_text("garbage")
+    garbage.write_text("garbage", encoding="utf-8")
     (said,) = complaints(sound | certificates | {f"{prefix}-{name}": str(garbage)})
     assert f"--{prefix}-{name} " in said
     assert "garbage.pem" in said
@@ -216,20 +214,19 @@ def test_clients_without_certificates_need_insecure(
 def test_several_problems_in_a_process_of_its_own(tmp_path: Path) -> None:
     with free_ports(1) as (clients_at,):
         pass
-    result = subprocess.run(
-        [*COMMAND, "serve", "--id", "0", "--listen", "nowhere",
-         "--client-listen", shown(clients_at),
-         "--peer", "1=127.0.0.1:7001", "--peer", "1=127.0.0.1:7002"],
-        capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path,
-        env={**os.environ, "TRIORAFT_LOG_FORMAT": "xml"},
+    command = python(
+        "trioraft", "serve", "--id", "0", "--listen", "nowhere",
+        "--client-listen", shown(clients_at),
+        "--peer", "1=127.0.0.1:7001", "--peer", "1=127.0.0.1:7002",
     )  # fmt: skip
-    assert result.returncode == 2
-    assert result.stdout == ""
-    lines = result.stderr.splitlines()
+    environment = {**os.environ, "TRIORAFT_LOG_FORMAT": "xml"}
+    with Process(command, directory=tmp_path, environment=environment) as process:
+        assert process.rest() == ""
+        assert process.wait() == 2
+    lines = process.complaints().splitlines()
     assert sum("is missing: give it with" in line for line in lines) == 1
     assert len(lines) == 4
     assert all(line.startswith("trioraft serve: ") for line in lines)
-    assert "Traceback" not in result.stderr
 
 
 def test_another_nodes_directory_is_said_in_one_line(

@@ -34,7 +34,7 @@ async def leaves_a_task_behind(runner: NodeRunner, member: Member, scope: trio.C
 
 
 async def says_no_goodbye(administration: Administration) -> None:
-    """For `Administration.hand_over_if_leading`: it fails."""
+    """For `Administration.transfer_before_leaving`: it fails."""
     await trio.lowlevel.checkpoint()
     raise StorageError("the goodbye failed")
 

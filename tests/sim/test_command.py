@@ -50,7 +50,7 @@ def test_clean_seeds_end_with_0_and_a_report(tmp_path: Path) -> None:
     assert code == 0
     assert "2 seeds, 0 failed" in output
     assert "1 seeds again in another process: 0 differ" in output
-    report = json.loads(path.read_text())
+    report = json.loads(path.read_text(encoding="utf-8"))
     assert (report["seeds"], report["failures"]) == ([0, 2], [])
     assert report["summary"]["delivered"] > 0
 
@@ -64,14 +64,14 @@ def test_a_failing_seed_says_how_to_repeat_it(
         code, output = sim(*words, "--trace", str(tmp_path), "--json", str(path))
         assert code == 1
         assert "seed 0 FAILED: InvariantViolation" in output
-        (failure,) = json.loads(path.read_text())["failures"]
+        (failure,) = json.loads(path.read_text(encoding="utf-8"))["failures"]
         assert failure["replay"] in output
         replay = failure["replay"].split()[2:]
         assert replay[replay.index("--seeds") + 1] == "0:1"
         again, said = sim(*replay, "--trace", str(tmp_path))
     assert again == 1
     assert f"seed 0 FAILED: {failure['failure'][:40]}" in said
-    log = (tmp_path / "trioraft-sim-1-0.raftlog").read_text().splitlines()
+    log = (tmp_path / "trioraft-sim-1-0.raftlog").read_text(encoding="utf-8").splitlines()
     assert log[0] == "=== RUN   sim_tier_1_seed_0"
     assert log[-1].startswith("--- FAIL: sim_tier_1_seed_0 (")
     assert any("becomes Candidate" in line for line in log)
@@ -83,7 +83,7 @@ def test_a_trace_can_be_had_of_a_clean_seed(tmp_path: Path) -> None:
     (path,) = tmp_path.glob("*.raftlog")
     assert (path.with_suffix("") / "index.html").is_file()
     assert str(path) in output
-    assert path.read_text().splitlines()[-1].startswith("--- PASS:")
+    assert path.read_text(encoding="utf-8").splitlines()[-1].startswith("--- PASS:")
 
 
 @pytest.mark.parametrize(

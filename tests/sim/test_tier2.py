@@ -152,7 +152,7 @@ def first_failure(seeds: range) -> RunOutcome | None:
     [
         (NodeRunner, "_change_leader_tasks", planted.keeps_heartbeating, "have no such task", 0),
         (NodeRunner, "_lead", planted.leaves_a_task_behind, "system task", 0),
-        (Administration, "hand_over_if_leading", planted.says_no_goodbye, "", 0),
+        (Administration, "transfer_before_leaving", planted.says_no_goodbye, "", 0),
         (NodeRunner, "propose", planted.answers_when_proposed, "and not executed", 0),
         (Reads, "ask", reads_without_a_round, "a stale read", 0),
         (Member, "_take", planted.promises_too_soon, "hazard", 0),

@@ -70,7 +70,7 @@ async def test_a_disk_that_fails_two_calls_at_once_is_one_storage_error(
 async def test_a_goodbye_that_fails_ends_the_service_all_the_same(
     autojump_clock: MockClock,
 ) -> None:
-    """Seen from seed 142: hand_over_if_leading goes through `Driver._act`, which may raise a
+    """Seen from seed 142: transfer_before_leaving goes through `Driver._act`, which may raise a
     StorageError or an InvariantViolation in the task that leaves."""
     scope = trio.CancelScope()
 
@@ -84,6 +84,6 @@ async def test_a_goodbye_that_fails_ends_the_service_all_the_same(
         raise StorageError("the disk failed")
 
     with contextlib.suppress(StorageError, ExceptionGroup):
-        async with running_beside(service, stop=scope.cancel, name="node", say_goodbye=goodbye):
+        async with running_beside(service, stop=scope.cancel, name="node", before_stop=goodbye):
             pass
     assert trio.current_time() < LONG_S

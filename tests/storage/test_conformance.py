@@ -13,8 +13,12 @@ from trioraft.core.types import HardState, LogIndex, NodeId, Recovered, Snapshot
 from trioraft.storage.base import Storage
 from trioraft.storage.sqlite import SQLiteStorage
 from trioraft.testing.faulty_storage import FaultyStorage
-from trioraft.testing.storage_conformance import STORAGE_CHECKS, StorageCheck, check_storage
-from trioraft.testing.storage_rules import StorageRuleBroken
+from trioraft.testing.storage_conformance import (
+    STORAGE_CHECKS,
+    StorageCheck,
+    StorageRuleBroken,
+    check_storage,
+)
 
 every_check = pytest.mark.parametrize("check", STORAGE_CHECKS, ids=lambda check: check.__name__)
 

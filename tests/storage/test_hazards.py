@@ -12,8 +12,7 @@ import pytest
 
 from trioraft import CorruptStorage, Entry, StorageError
 from trioraft.core.types import HardState, SnapshotMeta
-from trioraft.storage.log_database import WAL_BYTES_MAX
-from trioraft.storage.log_loading import Base, meta_row
+from trioraft.storage.log_database import WAL_BYTES_MAX, Base, meta_row
 from trioraft.storage.records import RECORD_BYTES_MAX
 
 from .support import (

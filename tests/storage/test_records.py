@@ -10,7 +10,7 @@ import pytest
 from trioraft import CorruptStorage, Entry, StorageError
 from trioraft.core.types import HardState
 from trioraft.storage import records
-from trioraft.storage.log_loading import RecordEnds
+from trioraft.storage.log_database import RecordEnds
 from trioraft.storage.records import Row, StoredWrite, from_row, to_rows
 
 from .support import content, entries, open_storage

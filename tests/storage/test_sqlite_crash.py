@@ -7,15 +7,13 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import attrs
 
+from benchmarks.processes import Process, python
 from trioraft import Configuration, Entry
 from trioraft.core.types import HardState
 from trioraft.storage.sqlite import SQLiteStorage
@@ -52,33 +50,23 @@ class Model:
 
 
 @contextmanager
-def workload() -> Iterator[tuple[IO[str], IO[str]]]:
-    """The process that forks the children; its stdin and stdout."""
-    command = [sys.executable, "-m", "tests.storage.crash_workload"]
-    root = Path(__file__).parents[2]
-    with subprocess.Popen(
-        command, cwd=root, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        yield process.stdin, process.stdout
-        process.stdin.close()
+def workload() -> Iterator[Process]:
+    """The process that forks the children."""
+    with Process(python("tests.storage.crash_workload")) as process:
+        yield process
+        process.end_input()
         assert process.wait() == 0
 
 
 def run_and_kill(
-    commands: IO[str], answers: IO[str], path: Path, seed: int, steps: int, model: Model
+    workload: Process, path: Path, seed: int, steps: int, model: Model
 ) -> tuple[Model, dict[str, int] | None, int]:
     """One round. Returns what was acknowledged, what was under way, and how much was done."""
-    commands.write(f"{seed} {path}\n")
-    commands.flush()
-    pid = int(answers.readline().removeprefix("pid "))
+    workload.say(f"{seed} {path}\n".encode())
+    pid = int(workload.next_line().removeprefix("pid "))
     under_way: dict[str, int] | None = None
     done = 0
-    for line in answers:
-        text = line.strip()
-        if text == "over":
-            break
+    while (text := workload.next_line()) != "over":
         if text == "done":
             assert under_way is not None
             model, under_way = model.after(under_way), None
@@ -114,12 +102,10 @@ def test_kill_at_any_moment(tmp_path: Path) -> None:
     path = tmp_path / "storage"
     model = Model()
     done_in_all = 0
-    with workload() as (commands, answers):
+    with workload() as process:
         for seed in range(ROUNDS):
             steps = rng.randint(1, 60)
-            acknowledged, under_way, done = run_and_kill(
-                commands, answers, path, seed, steps, model
-            )
+            acknowledged, under_way, done = run_and_kill(process, path, seed, steps, model)
             assert done >= steps
             done_in_all += done
             shutil.copytree(path, tmp_path / "copy")

@@ -14,7 +14,7 @@ import pytest
 
 from trioraft import ConfigError, CorruptStorage, StorageError
 from trioraft.core.types import HardState
-from trioraft.storage.log_loading import meta_row
+from trioraft.storage.log_database import meta_row
 from trioraft.storage.sqlite import SQLiteStorage
 
 from .support import (
@@ -62,7 +62,7 @@ def test_nothing_happens_before_open(tmp_path: Path) -> None:
 
 
 def test_a_foreign_directory_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").write_text("precious")
+    (tmp_path / "thesis.txt").write_text("precious", encoding="utf-8")
     refused(tmp_path, StorageError, "not empty", "thesis.txt", "new directory")
 
 
@@ -74,7 +74,7 @@ def test_a_fresh_volume_is_as_good_as_empty(tmp_path: Path) -> None:
 
 
 def test_a_file_is_no_directory(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(StorageError, match="cannot be used as a storage"):
         open_storage(tmp_path / "file")
 

@@ -205,14 +205,14 @@ GOOD = (
 def test_the_format_stays(tmp_path: Path) -> None:
     """Files that people have kept are read by every later version."""
     kept, again = tmp_path / "kept", tmp_path / "again"
-    kept.write_text(GOOD)
+    kept.write_text(GOOD, encoding="utf-8")
     operations, model = load_history(kept)
     assert operations == [
         Operation("a", Put("x", 1), 1, 2, OK, None),
         Operation("b", Get("x"), 3, 4, OK, 1),
     ]
     save_history(again, operations, model)
-    assert again.read_text() == GOOD
+    assert again.read_text(encoding="utf-8") == GOOD
 
 
 BAD = {
@@ -267,13 +267,13 @@ def test_the_command_says_whether_a_history_is_linearizable(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "history"
-    path.write_text(GOOD)
+    path.write_text(GOOD, encoding="utf-8")
     assert main([str(path)]) == 0
     assert capsys.readouterr().out.startswith("linearizable: 2 operations in order")
-    path.write_text(GOOD.replace('"result":1', '"result":2'))
+    path.write_text(GOOD.replace('"result":1', '"result":2'), encoding="utf-8")
     assert main([str(path)]) == 1
     assert "here it would return 1" in capsys.readouterr().out
-    path.write_text("hello")
+    path.write_text("hello", encoding="utf-8")
     assert main([str(path)]) == 2
     assert "line 1 is no line of a history" in capsys.readouterr().err
     assert main([str(tmp_path / "nothing")]) == 2

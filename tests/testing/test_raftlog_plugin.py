@@ -190,7 +190,8 @@ def test_a_crash_leaves_what_was_written(pytester: pytest.Pytester) -> None:
 
 def test_an_interrupted_test_has_failed(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_stop(): raise KeyboardInterrupt")
-    run_tests(pytester, "--raftlog=raft.log", in_process=False)
+    arguments = (*_plugin_arguments(), "-p", "no:cacheprovider", "--raftlog=raft.log")
+    pytester.inline_run(*arguments, no_reraise_ctrlc=True)
     assert outcomes(pytester.path / "raft.log") == [("FAIL", "test_stop")]
 
 
@@ -204,7 +205,7 @@ def test_an_interrupted_test_has_failed(pytester: pytest.Pytester) -> None:
 def test_a_path_that_cannot_be_is_one_clear_error(
     suite: pytest.Pytester, path: str, complaint: str
 ) -> None:
-    result = run_tests(suite, "--raftlog", path, in_process=False)
+    result = run_tests(suite, "--raftlog", path)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([complaint])
     result.stderr.no_fnmatch_line("*Traceback*")
@@ -219,7 +220,7 @@ def test_a_path_that_turns_out_bad_late_is_one_clear_error_too(suite: pytest.Pyt
             Path("raft.log").mkdir()
         """
     )
-    result = run_tests(suite, "--raftlog=raft.log", in_process=False)
+    result = run_tests(suite, "--raftlog=raft.log")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*ERROR: --raftlog *raft.log: Is a directory"])
     result.stderr.no_fnmatch_line("*Traceback*")
@@ -227,7 +228,6 @@ def test_a_path_that_turns_out_bad_late_is_one_clear_error_too(suite: pytest.Pyt
 
 
 def test_a_worker_of_xdist_writes_its_own_file(pytester: pytest.Pytester) -> None:
-    pytest.importorskip("xdist", reason="pytest-xdist is not one of the project's tools")
     pytester.makepyfile("def test_a(): pass\ndef test_b(): assert 0")
     run_tests(pytester, "--raftlog=raft.log", "-n2", in_process=False)
     written = sorted(pytester.path.glob("raft.log*"))
@@ -265,7 +265,7 @@ def test_pages_that_cannot_be_made_change_no_outcome(suite: pytest.Pytester) -> 
 def test_pages_that_cannot_be_written_are_refused_early(
     suite: pytest.Pytester, options: tuple[str, ...], complaint: str
 ) -> None:
-    (suite.path / "file").write_text("")
+    (suite.path / "file").write_text("", encoding="utf-8")
     result = run_tests(suite, *options)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([complaint])

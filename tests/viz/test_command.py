@@ -21,8 +21,7 @@ from typer.testing import CliRunner
 from tests.viz.script import Script, three_nodes
 from trioraft.cli import viz as command
 from trioraft.viz.analysis import analyse_lines, analyse_log
-from trioraft.viz.as_json import runs_json
-from trioraft.viz.report import report, summary
+from trioraft.viz.report import report, runs_json, summary
 
 DATA = Path(__file__).parent / "data"
 
@@ -92,7 +91,7 @@ def test_json_has_the_promised_shape_and_standard_output_nothing_else(tmp_path: 
 
 def test_the_report_and_the_pages(here: Path) -> None:
     (here / "pages").mkdir()
-    (here / "pages" / "mine.txt").write_text("mine")
+    (here / "pages" / "mine.txt").write_text("mine", encoding="utf-8")
     result = viz(DATA / "heartbeat_of_3_s.txt", "--out", "pages")
     assert (result.returncode, result.stderr) == (0, "")
     assert "TestElectionFollowerComesBack: no verdict, 3 nodes, 139 entries" in result.stdout
@@ -100,7 +99,7 @@ def test_the_report_and_the_pages(here: Path) -> None:
     assert "see lines 38, 41, 54" in result.stdout
     assert result.stdout.splitlines()[-1] == "1 run, 2 errors, 5 warnings; pages: pages/index.html"
     assert (here / "pages" / "index.html").exists()
-    assert (here / "pages" / "mine.txt").read_text() == "mine"
+    assert (here / "pages" / "mine.txt").read_text(encoding="utf-8") == "mine"
 
 
 def test_a_log_that_is_none_is_one_message_and_leaves_the_others_alone(here: Path) -> None:
@@ -125,13 +124,13 @@ def test_without_any_log_nothing_is_written(content: bytes, here: Path) -> None:
 
 
 def test_pages_that_cannot_be_written_are_one_message(here: Path) -> None:
-    (here / "file").write_text("mine")
+    (here / "file").write_text("mine", encoding="utf-8")
     result = viz(DATA / "heartbeat_of_3_s.txt", "--out", "file")
     assert result.returncode == 2
     assert result.stdout == ""
     assert "cannot write pages to file" in result.stderr
     assert len(result.stderr.splitlines()) == 1
-    assert (here / "file").read_text() == "mine"
+    assert (here / "file").read_text(encoding="utf-8") == "mine"
 
 
 def test_the_page_is_opened(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-from benchmarks.browser import Page, find_chromium, open_browser
-from benchmarks.viz_log import raftlog_lines
-from benchmarks.viz_page import READY, pan
+from benchmarks.viz.browser import Page, find_chromium, open_browser
+from benchmarks.viz.log import raftlog_lines
+from benchmarks.viz.page import READY, pan
 from docs.make_pictures import photograph
 from trioraft.viz.analysis import analyse_lines
 from trioraft.viz.model import Finding, Run
@@ -260,7 +260,7 @@ def test_the_pictures_of_the_documentation_can_be_made(browser: Page, tmp_path: 
 
 
 def test_many_events_open_fast_and_pan(browser: Page, tmp_path: Path) -> None:
-    """A tenth of what `python -m benchmarks.viz_page` measures, with room for a busy machine."""
+    """A tenth of what `python -m benchmarks.viz.page` measures, with room for a busy machine."""
     (run,) = analyse_lines(raftlog_lines(10_000), "many.raftlog")
     open_run(browser, run, tmp_path)
     assert browser.evaluate("performance.getEntriesByName('trioraft-drawn')[0].startTime") < 2000

@@ -56,21 +56,25 @@ def test_a_page_for_each_run_and_an_index_that_links_them(tmp_path: Path) -> Non
     assert index == tmp_path / "new" / "pages" / "index.html"
     names = ["001-TestElection.html", "002-TestElection.html", "003-none.html"]
     assert sorted(path.name for path in index.parent.iterdir()) == [*names, "index.html"]
-    links = [value for name, value in seen(index.read_text()).attributes if name == "href"]
+    links = [
+        value
+        for name, value in seen(index.read_text(encoding="utf-8")).attributes
+        if name == "href"
+    ]
     assert [link for link in links if link and link.endswith(".html")] == names
 
 
 def test_no_run_gives_an_index_that_says_so(tmp_path: Path) -> None:
-    assert "No run was found." in write_pages([], tmp_path).read_text()
+    assert "No run was found." in write_pages([], tmp_path).read_text(encoding="utf-8")
 
 
 def test_a_page_is_written_again_in_its_place(tmp_path: Path) -> None:
     write_pages([run_of(ELECTION)], tmp_path)
     other = tmp_path / "notes.txt"
-    other.write_text("mine")
+    other.write_text("mine", encoding="utf-8")
     write_pages([attrs.evolve(run_of(ELECTION), status="FAIL")], tmp_path)
-    assert "✗ FAIL" in (tmp_path / "001-TestElection.html").read_text()
-    assert other.read_text() == "mine"
+    assert "✗ FAIL" in (tmp_path / "001-TestElection.html").read_text(encoding="utf-8")
+    assert other.read_text(encoding="utf-8") == "mine"
 
 
 def test_nothing_is_fetched_from_anywhere() -> None:

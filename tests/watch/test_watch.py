@@ -12,19 +12,13 @@ import msgspec
 import trio
 from rich.console import Console
 
+from benchmarks.processes import Process, free_ports, python, shown
 from tests.client.service_support import client_of, serving
-from trioraft.cli.watch.listening import listen
+from tests.serve.commands import run
 from trioraft.cli.watch.picture import picture
-from trioraft.cli.watch.scene import Scene
+from trioraft.cli.watch.scene import Scene, listen
 from trioraft.core.types import Address, Configuration
 from trioraft.rpc.protocol import NodeNews, RoleNews, ServerStatus, StatusNews
-
-WATCH_AND_HEED_CTRL_C = """
-import signal
-from trioraft.cli import main
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
-main()
-"""
 
 ONE, TWO = ("127.0.0.1", 1), ("127.0.0.1", 2)
 
@@ -175,37 +169,33 @@ async def watch_once(address: str) -> subprocess.CompletedProcess[bytes]:
     return await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
 
 
-async def test_once_prints_a_picture_and_the_exit_says_whether_anybody_answered() -> None:
+async def test_once_prints_a_picture() -> None:
     async with serving() as (_, service):
         address = f"{service.address[0]}:{service.address[1]}"
         done = await watch_once(address)
     assert done.returncode == 0
     assert b"Leader" in done.stdout
-    gone = await watch_once(address)
-    assert gone.returncode == 1
-    assert b"no server answered" in gone.stderr
-    assert b"Traceback" not in gone.stderr
-    assert (await watch_once("nowhere")).returncode == 2
+
+
+def test_once_where_nobody_answers_or_nobody_can() -> None:
+    with free_ports(1) as (nobody,):
+        pass
+    gone = run("watch", "--once", shown(nobody))
+    assert gone.exit_code == 1
+    assert "no server answered" in gone.stderr
+    assert run("watch", "--once", "nowhere").exit_code == 2
 
 
 async def test_json_lines_are_what_the_servers_tell() -> None:
     async with serving() as (_, service):
         address = f"{service.address[0]}:{service.address[1]}"
-        command = [sys.executable, "-c", WATCH_AND_HEED_CTRL_C, "watch", "--json", address]
-        process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        async with process.stdout:
-            try:
-                with trio.fail_after(30):
-                    line = b""
-                    while not line.endswith(b"\n"):
-                        line += await process.stdout.receive_some()
-                    process.send_signal(signal.SIGINT)
-                    assert await process.wait() == 0
-            finally:
-                process.kill()
-                with trio.CancelScope(shield=True):
-                    await process.wait()
-    said = json.loads(line.splitlines()[0])
+        with (
+            Process(python("trioraft", "watch", "--json", address)) as process,
+            trio.fail_after(30),
+        ):
+            line = (await process.lines())[0]
+            process.signal(signal.SIGINT)
+            assert await process.ended() == 0
+    said = json.loads(line)
     assert said["server"] == address
     assert said["news"]["status"]["role"] == "Leader"

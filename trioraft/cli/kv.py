@@ -1,11 +1,7 @@
-"""`trioraft kv put|get|cas|append|delete|range|watch` as commands.
+"""`trioraft kv put|get|cas|append|delete|range|watch`.
 
-Rules of this file:
-
-* Keys and values are bytes: an argument is taken as the bytes it was typed as, `-` is standard
-  input, and `get --raw` writes the value and nothing else.
-* What is shown on lines has no raw control characters; `--json` is exact: what is not UTF-8 stands
-  in base64, under another name.
+Keys and values are bytes: an argument is taken as the bytes it was typed as. What is shown on lines
+has no raw control characters; `--json` is exact: what is not UTF-8 stands in base64.
 """
 
 from __future__ import annotations
@@ -20,11 +16,10 @@ from typing import Annotated, Any, Final
 import trio
 import typer
 
-from ..client.client import Client
 from ..kv.client import KvClient
 from ..kv.commands import Change, Pair, Written
 from ..rpc.errors import ServerLeaving, ServerLost
-from .admin.connecting import EXITS_HELP, ClusterOptions, SaidNo, reaching
+from .connecting import EXITS_HELP, ReachedCluster, SaidNo, reaching
 
 HELP: Final = f"""\
 Read and write the keys and values that `trioraft serve` keeps.
@@ -39,6 +34,12 @@ RETRY_S: Final = 0.2
 
 app = typer.Typer(no_args_is_help=True, help=HELP)
 
+
+def add_to(app_above: typer.Typer) -> None:
+    """Add the commands."""
+    app_above.add_typer(app, name="kv")
+
+
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The key.")]
 Value = Annotated[str, typer.Argument(metavar="VALUE", help="The value; - for standard input.")]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON, one object a line.")]
@@ -50,8 +51,8 @@ Prefix = Annotated[
 
 @app.command()
 @reaching
-def put(
-    reach: ClusterOptions,
+async def put(
+    cluster: ReachedCluster,
     name: Key,
     value: Value,
     previous: Previous = False,
@@ -59,18 +60,14 @@ def put(
 ) -> None:
     """Set a key's value."""
     content = _value(value)
-
-    async def ask(client: Client) -> None:
-        written = await KvClient(client).put(_bytes(name), content, wants_previous=previous)
-        _show_written(written, previous, as_json)
-
-    reach.run(ask)
+    written = await KvClient(cluster.client).put(_bytes(name), content, wants_previous=previous)
+    _show_written(written, previous, as_json)
 
 
 @app.command()
 @reaching
-def append(
-    reach: ClusterOptions,
+async def append(
+    cluster: ReachedCluster,
     name: Key,
     value: Value,
     previous: Previous = False,
@@ -78,34 +75,26 @@ def append(
 ) -> None:
     """Append to a key's value; an absent one counts as empty."""
     content = _value(value)
-
-    async def ask(client: Client) -> None:
-        written = await KvClient(client).append(_bytes(name), content, wants_previous=previous)
-        _show_written(written, previous, as_json)
-
-    reach.run(ask)
+    written = await KvClient(cluster.client).append(_bytes(name), content, wants_previous=previous)
+    _show_written(written, previous, as_json)
 
 
 @app.command()
 @reaching
-def delete(
-    reach: ClusterOptions, name: Key, previous: Previous = False, as_json: AsJson = False
+async def delete(
+    cluster: ReachedCluster, name: Key, previous: Previous = False, as_json: AsJson = False
 ) -> None:
     """Remove a key. The answer is no if it was not there."""
-
-    async def ask(client: Client) -> None:
-        written = await KvClient(client).delete(_bytes(name), wants_previous=previous)
-        _show_written(written, previous, as_json)
-        if not written.existed:
-            raise SaidNo
-
-    reach.run(ask)
+    written = await KvClient(cluster.client).delete(_bytes(name), wants_previous=previous)
+    _show_written(written, previous, as_json)
+    if not written.existed:
+        raise SaidNo
 
 
 @app.command()
 @reaching
-def cas(
-    reach: ClusterOptions,
+async def cas(
+    cluster: ReachedCluster,
     name: Key,
     value: Value,
     expect: Annotated[
@@ -124,26 +113,22 @@ def cas(
         raise typer.BadParameter("standard input can be one of the values, not both")
     wanted = None if expect is None else _value(expect)
     content = _value(value)
-
-    async def ask(client: Client) -> None:
-        swapped = await KvClient(client).cas(_bytes(name), wanted, content)
-        if as_json:
-            _print_json(index=swapped.index, swapped=swapped.swapped, found=swapped.found)
-        elif swapped.swapped:
-            print(f"set, index {swapped.index}")
-        else:
-            found = "absent" if swapped.found is None else _shown(swapped.found)
-            print(f"not set, found: {found}")
-        if not swapped.swapped:
-            raise SaidNo
-
-    reach.run(ask)
+    swapped = await KvClient(cluster.client).cas(_bytes(name), wanted, content)
+    if as_json:
+        _print_json(index=swapped.index, swapped=swapped.swapped, found=swapped.found)
+    elif swapped.swapped:
+        print(f"set, index {swapped.index}")
+    else:
+        found = "absent" if swapped.found is None else _shown(swapped.found)
+        print(f"not set, found: {found}")
+    if not swapped.swapped:
+        raise SaidNo
 
 
 @app.command()
 @reaching
-def get(
-    reach: ClusterOptions,
+async def get(
+    cluster: ReachedCluster,
     name: Key,
     raw: Annotated[
         bool, typer.Option("--raw", help="The value's bytes, without a line end.")
@@ -154,30 +139,26 @@ def get(
     as_json: AsJson = False,
 ) -> None:
     """Show a key's value. The answer is no if it is not there."""
-
-    async def ask(client: Client) -> None:
-        found = await KvClient(client).find(
-            _bytes(name), consistency="stale" if stale else "linearizable"
+    found = await KvClient(cluster.client).find(
+        _bytes(name), consistency="stale" if stale else "linearizable"
+    )
+    if as_json:
+        _print_json(
+            key=_bytes(name),
+            value=found.value,
+            index=found.index,
+            changed_index=found.changed_index,
         )
-        if as_json:
-            _print_json(
-                key=_bytes(name),
-                value=found.value,
-                index=found.index,
-                changed_index=found.changed_index,
-            )
-        elif found.value is not None:
-            sys.stdout.buffer.write(found.value + (b"" if raw else b"\n"))
-        if found.value is None:
-            raise SaidNo
-
-    reach.run(ask)
+    elif found.value is not None:
+        sys.stdout.buffer.write(found.value + (b"" if raw else b"\n"))
+    if found.value is None:
+        raise SaidNo
 
 
 @app.command("range")
 @reaching
-def range_(
-    reach: ClusterOptions,
+async def range_(
+    cluster: ReachedCluster,
     prefix: Prefix = "",
     limit: Annotated[
         int | None, typer.Option(min=1, show_default=False, help="At most so many.")
@@ -185,22 +166,18 @@ def range_(
     as_json: AsJson = False,
 ) -> None:
     """Show the keys that begin with a prefix, in order, each with its value."""
-
-    async def ask(client: Client) -> None:
-        shown = 0
-        async for pair in KvClient(client).range(_bytes(prefix)):
-            _show_pair(pair, as_json)
-            shown += 1
-            if shown == limit:
-                return
-
-    reach.run(ask)
+    shown = 0
+    async for pair in KvClient(cluster.client).range(_bytes(prefix)):
+        _show_pair(pair, as_json)
+        shown += 1
+        if shown == limit:
+            return
 
 
 @app.command()
 @reaching
-def watch(
-    reach: ClusterOptions,
+async def watch(
+    cluster: ReachedCluster,
     prefix: Prefix = "",
     from_index: Annotated[
         int | None,
@@ -218,44 +195,23 @@ def watch(
     as_json: AsJson = False,
 ) -> None:
     """Show changes as they are made, until Ctrl-C. Goes on at another server by itself."""
-    show = _Shower(count, as_json)
-
-    async def ask(client: Client) -> None:
-        kv = KvClient(client)
-        wanted = from_index
-        if wanted is None:
-            wanted = (await kv.page(_bytes(prefix), items_max=1)).index + 1
-        while not show.is_done:
-            try:
-                async with kv.watch(_bytes(prefix), from_index=wanted) as changes:
-                    async for change in changes:
-                        wanted = change.index + 1
-                        if show(change):
-                            break
-            except (ServerLost, ServerLeaving) as error:
-                print(f"trioraft: {error}; going on at another server", file=sys.stderr)
-                await trio.sleep(RETRY_S)
-
-    reach.run(ask)
-
-
-class _Shower:
-    """Shows changes, up to a number of them."""
-
-    def __init__(self, count: int | None, as_json: bool) -> None:
-        self._left = count
-        self._as_json = as_json
-
-    @property
-    def is_done(self) -> bool:
-        return self._left == 0
-
-    def __call__(self, change: Change) -> bool:
-        """Show one; returns whether it was the last."""
-        _show_change(change, self._as_json)
-        if self._left is not None:
-            self._left -= 1
-        return self.is_done
+    kv = KvClient(cluster.client)
+    shown = 0
+    wanted = from_index
+    if wanted is None:
+        wanted = (await kv.page(_bytes(prefix), items_max=1)).index + 1
+    while True:
+        try:
+            async with kv.watch(_bytes(prefix), from_index=wanted) as changes:
+                async for change in changes:
+                    _show_change(change, as_json)
+                    wanted = change.index + 1
+                    shown += 1
+                    if shown == count:
+                        return
+        except (ServerLost, ServerLeaving) as error:
+            print(f"trioraft: {error}; going on at another server", file=sys.stderr)
+            await trio.sleep(RETRY_S)
 
 
 # -- showing -------------------------------------------------------------------------------

@@ -1,12 +1,7 @@
 """`trioraft sim` as a command: its options, its output, its exit code.
 
-Rules of this file:
-
-* What the user got wrong is said in one message before anything starts, with exit code 2.
-* What is printed to standard output is the same for the same seeds, wherever they ran, but for the
-  speed; progress goes to standard error, and only to a terminal.
-* A failing seed is worth more than its message: it is run again until few faults are left, and
-  once more for its trace.
+What is printed to standard output is the same for the same seeds, wherever they ran, but for the
+speed; progress goes to standard error, and only to a terminal.
 """
 
 from __future__ import annotations
@@ -33,7 +28,7 @@ from ..sim.tiers import run_seed_of
 from ..sim.tracing import raftlog_lines
 from ..viz.analysis import analyse_log
 from ..viz.page import write_pages
-from .exits import EXIT_BROKEN_PIPE, EXIT_FAILURE, EXIT_INTERRUPTED, silence_stdout
+from .exits import EXIT_FAILURE, exiting
 
 NODES_MAX: Final = 15
 SHRUNK_MAX: Final = 3
@@ -126,6 +121,11 @@ _Dask: TypeAlias = Annotated[
 ]
 
 
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("sim", help=HELP)(sim)
+
+
 def sim(
     seeds: _Seeds = "0:100",
     nodes: _Nodes = None,
@@ -137,7 +137,6 @@ def sim(
     json_file: _JsonFile = None,
     dask: _Dask = None,
 ) -> None:
-    """Run the command; see `HELP`."""
     task = _Task(
         seeds=_seed_range(seeds),
         tier=tier,
@@ -148,17 +147,9 @@ def sim(
         recheck=recheck,
     )
     _check_writable(json_file)
-    try:
-        code = _run(task, json_file, is_traced=trace is not None and len(task.seeds) == 1)
-    except KeyboardInterrupt:
-        code = EXIT_INTERRUPTED
-    except BrokenPipeError:
-        silence_stdout()
-        code = EXIT_BROKEN_PIPE
-    except (OSError, ConfigError) as error:
-        print(f"trioraft sim: {error}", file=sys.stderr)
-        code = EXIT_FAILURE
-    raise typer.Exit(code)
+    with exiting("trioraft sim", ConfigError):
+        is_traced = trace is not None and len(task.seeds) == 1
+        raise typer.Exit(_run(task, json_file, is_traced=is_traced))
 
 
 # -- the options -----------------------------------------------------------------------------
@@ -188,14 +179,12 @@ def _fault_numbers(text: str | None) -> tuple[int, ...] | None:
 
 def _job_count(text: str) -> int:
     if text == "auto":
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _cpus()
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
     if text.isdecimal() and int(text) > 0:
         return int(text)
     raise _wrong("--jobs", f"{text!r}: give a number from 1, or auto")
-
-
-def _cpus() -> int:
-    return os.cpu_count() or 1
 
 
 def _directory(path: Path | None) -> Path:
@@ -301,7 +290,6 @@ class _SeedProgress:
         self._begun_s = self._shown_s = time.monotonic()
 
     def show(self, summary: Summary) -> None:
-        """So far."""
         now = time.monotonic()
         if not self._is_shown or now - self._shown_s < PROGRESS_S:
             return

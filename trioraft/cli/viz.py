@@ -1,18 +1,13 @@
 """`trioraft viz` as a command: its options, its output, its exit code.
 
-Rules of this file:
-
-* With `--json`, standard output has the JSON and nothing else. All that is said about the work
-  itself goes to standard error.
-* A log that cannot be shown is one message and exit code 2; the other logs are shown all the same.
-* Nothing is written before there is something to write, and nothing but our own pages is touched.
+With `--json`, standard output has the JSON and nothing else. A log that cannot be shown is one
+message and exit code 2; the other logs are shown all the same.
 """
 
 from __future__ import annotations
 
 import sys
 import webbrowser
-from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Final
@@ -20,12 +15,11 @@ from typing import Annotated, Final
 import typer
 
 from ..viz.analysis import analyse_log
-from ..viz.as_json import runs_json
 from ..viz.model import Run
 from ..viz.reading import LogError
-from ..viz.report import report, summary
+from ..viz.report import report, runs_json, summary
+from .exits import EXIT_USAGE
 
-EXIT_USAGE: Final = 2
 OUT_DEFAULT: Final = "trioraft-viz"
 PROGRESS_FROM_BYTES: Final = 8 << 20
 """Smaller logs are read before anybody wonders."""
@@ -42,6 +36,11 @@ Exit code: 0 all logs were shown, 1 the pages could not be made, 2 a log that is
 option.
 """
 """Paragraphs of one line each: typer keeps the ends of lines, whatever the terminal's width."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("viz", help=HELP)(viz)
 
 
 def viz(
@@ -64,7 +63,6 @@ def viz(
         ),
     ] = False,
 ) -> None:
-    """Run the command; see `HELP`."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an odd encoding is no reason to fail
     runs, is_complete = _read(logs)
@@ -96,13 +94,14 @@ def _read(logs: list[Path]) -> tuple[list[Run], bool]:
             progress.clear()
             print(f"trioraft viz: {error}", file=sys.stderr)
             is_complete = False
-        else:
-            progress.clear()
+        progress.clear()
     return runs, is_complete
 
 
 def _write(runs: list[Run], directory: Path) -> Path:
-    write_pages = _page_writer()
+    # Pages need jinja2, JSON does not: who wants only that need not wait for it.
+    from ..viz.page import write_pages
+
     try:
         return write_pages(runs, directory)
     except OSError as error:
@@ -113,13 +112,6 @@ def _write(runs: list[Run], directory: Path) -> Path:
             file=sys.stderr,
         )
         raise typer.Exit(EXIT_USAGE) from None
-
-
-def _page_writer() -> Callable[[list[Run], Path], Path]:
-    # Pages need jinja2, JSON does not: who wants only that need not wait for it.
-    from ..viz.page import write_pages
-
-    return write_pages
 
 
 class _ReadProgress:
@@ -135,7 +127,6 @@ class _ReadProgress:
         self._is_shown = False
 
     def show(self, read_bytes: int) -> None:
-        """Say how much was read."""
         if self._is_wanted:
             share = min(100, 100 * read_bytes // self._size_bytes)
             print(f"\rreading {self._name}: {share} %", end="", file=sys.stderr, flush=True)

@@ -54,8 +54,7 @@ Text: TypeAlias = bytes | str
 class ClusterClient(Protocol):
     """What of a `trioraft.Client` is used here."""
 
-    async def call(self, data: bytes, *, timeout_s: float | None, result_type: Any) -> Any:
-        """Have a command applied once."""
+    async def call(self, data: bytes, *, timeout_s: float | None, result_type: Any) -> Any: ...
 
     async def query(
         self,
@@ -64,13 +63,11 @@ class ClusterClient(Protocol):
         consistency: Consistency,
         timeout_s: float | None,
         result_type: Any,
-    ) -> Any:
-        """Ask the state machine."""
+    ) -> Any: ...
 
     def watch(
         self, data: bytes, *, at: NodeId | Address | None, item_type: Any
-    ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
-        """Subscribe to the state machine."""
+    ) -> AbstractAsyncContextManager[AsyncIterator[Any]]: ...
 
 
 @final
@@ -258,7 +255,6 @@ class KvClient:
             yield _SingleChanges(items, from_index)
 
 
-@final
 class _Pairs:
     """The pairs of all pages. No generator: one that is not iterated to its end is a leak."""
 
@@ -283,7 +279,6 @@ class _Pairs:
         return self._pairs.popleft()
 
 
-@final
 class _SingleChanges:
     """Changes one by one, of items that hold several."""
 

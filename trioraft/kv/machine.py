@@ -3,11 +3,10 @@
 Rules of this file:
 
 * `apply` is deterministic: its answers follow from the commands before it, and from nothing else.
-* Queries change nothing, and need no place in the log: whoever asks decides (with a read barrier,
-  or without) how fresh the answer must be.
+* Queries change nothing: whoever asks decides (with a read barrier, or without) how fresh the
+  answer must be.
 * A snapshot is a view that later commands leave alone; a restore that fails leaves all as it was.
-* Changes are kept for those who watch; they are part of a snapshot, so that a watch may go on at a
-  node that has just got one.
+  Changes are part of it, so that a watch may go on at a node that has just got one.
 """
 
 from __future__ import annotations
@@ -41,10 +40,9 @@ from .commands import (
     decode_command,
     decode_query,
 )
-from .history import CHANGES_BYTES_MAX, CHANGES_MAX, ChangeHistory
 from .snapshot import KvState, SnapshotRecord, decode_state, encode_state
 from .sorted_map import SortedMap
-from .watching import Watches
+from .watching import CHANGES_BYTES_MAX, CHANGES_MAX, ChangeHistory, Watches
 
 ANSWER_BYTES_MAX: Final = 1024 * 1024
 """Bytes of keys and values from which on an answer holds no further pair or change."""

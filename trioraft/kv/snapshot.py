@@ -11,13 +11,14 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, TypeVar, final
+from typing import Any, Final, TypeVar
 
 import attrs
 import msgspec
 
 from ..core.errors import ConfigError
 from ..core.types import Count, LogIndex
+from ..machines.chunks import ChunkReader
 from .commands import Change
 from .sorted_map import MapView
 
@@ -89,12 +90,13 @@ def decode_state(chunks: Iterable[bytes]) -> Restored:
     Raises:
         ConfigError: it is not a key-value snapshot, or of a later version; also while it is read.
     """
-    frames = _Frames(iter(chunks))
-    if frames.read(len(MAGIC)) != MAGIC:
+    reader = ChunkReader(chunks)
+    if reader.read(len(MAGIC)) != MAGIC:
         raise ConfigError(
             "the snapshot is not one of a key-value machine: give the node the machine that it "
             "was created with"
         )
+    frames = _Frames(reader)
     head = frames.next(_HEADS)
     if head.version != VERSION:
         raise ConfigError(
@@ -127,29 +129,16 @@ def _frame(content: object) -> bytes:
     return len(encoded).to_bytes(_LENGTH_BYTES, "big") + encoded
 
 
-@final
 class _Frames:
-    """Reads frames from chunks that are cut anywhere."""
+    """Reads frames."""
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._ahead = bytearray()
-
-    def read(self, size_bytes: int) -> bytes:
-        """The next bytes; fewer if there are no more."""
-        while len(self._ahead) < size_bytes:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                break
-            self._ahead += chunk
-        content = bytes(self._ahead[:size_bytes])
-        del self._ahead[:size_bytes]
-        return content
+    def __init__(self, reader: ChunkReader) -> None:
+        self._reader = reader
 
     def next(self, decoder: msgspec.msgpack.Decoder[T]) -> T:
         """The next frame."""
-        length = int.from_bytes(self.read(_LENGTH_BYTES), "big")
-        content = self.read(length)
+        length = int.from_bytes(self._reader.read(_LENGTH_BYTES), "big")
+        content = self._reader.read(length)
         try:
             return decoder.decode(content)
         except msgspec.MsgspecError as error:

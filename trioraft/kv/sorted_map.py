@@ -21,7 +21,6 @@ CHUNK_PAIRS_MAX: Final = 256
 V = TypeVar("V")
 
 
-@final
 class _Chunk(Generic[V]):
     """Some pairs that follow each other."""
 

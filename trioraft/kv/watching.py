@@ -1,30 +1,105 @@
-"""Watching: changes as they are made, for as long as somebody wants them.
+"""Watching: the latest changes, and those who want them as they are made.
 
 Rules of this file:
 
-* A watch holds nothing but the index that it wants next; what it is told comes out of the bounded
-  `History`. One that is too slow for it is told so, and never skips a change.
+* What is kept is bounded in number and in bytes, and what was dropped is known: a watch never skips
+  a change in silence, one that is too slow is told so.
+* A watch holds nothing but the index that it wants next.
 * A change wakes those that it concerns. A restore, which may be made in another thread, wakes all.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeAlias, final
+from operator import attrgetter
+from typing import Final, TypeAlias, final
 
 import attrs
 import msgspec
 import trio
 
+from ..core.types import LogIndex
 from ..tasks.wakeup import Wakeup
-from .commands import Changed, Changes, Compacted
+from .commands import Change, Changed, Changes, Compacted
+
+CHANGES_MAX: Final = 10_000
+"""Changes that are kept, unless said otherwise."""
+CHANGES_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Bytes of keys and values in them."""
+
+_index_of = attrgetter("index")
+
+
+@final
+class ChangeHistory:
+    """The last changes, in order.
+
+    Args:
+        changes_max: how many are kept.
+        bytes_max: bytes of keys and values that are kept; one more change is kept in any case.
+        changes: what it holds at first.
+        dropped_index: changes up to this index are not kept.
+    """
+
+    def __init__(
+        self,
+        changes_max: int = CHANGES_MAX,
+        bytes_max: int = CHANGES_BYTES_MAX,
+        *,
+        changes: Iterable[Change] = (),
+        dropped_index: LogIndex = 0,
+    ) -> None:
+        self._changes_max = changes_max
+        self._bytes_max = bytes_max
+        self._changes: list[Change] = []
+        self._start = 0  # of those that count; what lies before is removed now and then
+        self._bytes = 0
+        self._dropped_index = dropped_index
+        for change in changes:
+            self.add(change)
+
+    def __len__(self) -> int:
+        return len(self._changes) - self._start
+
+    @property
+    def oldest_index(self) -> LogIndex:
+        """Changes from here on are kept."""
+        return self._dropped_index + 1
+
+    def add(self, change: Change) -> None:
+        """Keep one more change, and drop old ones beyond the bounds."""
+        self._changes.append(change)
+        self._bytes += _size_bytes(change)
+        while len(self) > self._changes_max or (self._bytes > self._bytes_max and len(self) > 1):
+            dropped = self._changes[self._start]
+            self._start += 1
+            self._bytes -= _size_bytes(dropped)
+            self._dropped_index = dropped.index
+        if self._start > self._changes_max:  # so that dropping costs nothing per change
+            del self._changes[: self._start]
+            self._start = 0
+
+    def since(self, index: LogIndex) -> Iterable[Change]:
+        """The changes from `index` on, which is at least `oldest_index`. Not to be used any more
+        once another change was added."""
+        first = bisect_left(self._changes, index, lo=self._start, key=_index_of)
+        return (self._changes[place] for place in range(first, len(self._changes)))
+
+    def view(self) -> tuple[Change, ...]:
+        """All of them, as they are now."""
+        return tuple(self._changes[self._start :])
+
+
+def _size_bytes(change: Change) -> int:
+    return len(change.key) + len(change.value or b"")
+
 
 Look: TypeAlias = Callable[[Changes], Changed | Compacted]
 """What there is now."""
 
 
-@final
 @attrs.define(eq=False)
 class _KeyWatch:
     prefix: bytes
@@ -66,7 +141,6 @@ class Watches:
             self._watches.discard(watch)
 
 
-@final
 class _Follow:
     """The items of one watch. No generator: one that is not iterated to its end is a leak."""
 

@@ -4,6 +4,14 @@ Rules of this package: the typed events of the core are the only source; everyth
 them.
 """
 
+from .event_texts import describe as describe
 from .loggers import EventLogger as EventLogger
+from .loggers import Raftlog as Raftlog
 from .loggers import TraceLogger as TraceLogger
 from .loggers import configure as configure
+from .loggers import current_sink as current_sink
+from .loggers import describe_trace as describe_trace
+from .loggers import flatten_trace as flatten_trace
+from .loggers import open_raftlog as open_raftlog
+from .loggers import sink_logger as sink_logger
+from .loggers import use_sink as use_sink

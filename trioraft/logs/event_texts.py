@@ -14,43 +14,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Final, TypeAlias
 
 import attrs
 import msgspec
 
-from ..core.events import (
-    CommitAdvanced,
-    ConfigurationChanged,
-    DiskIsFull,
-    ElectionTimerStarted,
-    ElectionWonEvent,
-    MessageReceived,
-    MessageSent,
-    RoleChanged,
-    SnapshotInstalled,
-    SnapshotSaved,
-    StaleReply,
-    StorageNotice,
-    TermOutOfDate,
-    TimeoutsWidened,
-    TraceEvent,
-    TransferGivenUp,
-    TransferStarted,
-)
-from ..core.messages import (
-    AppendEntries,
-    AppendEntriesReply,
-    InstallSnapshot,
-    InstallSnapshotReply,
-    RequestPreVote,
-    RequestPreVoteReply,
-    RequestReadIndex,
-    RequestReadIndexReply,
-    RequestVote,
-    RequestVoteReply,
-    TimeoutNow,
-)
+from ..core import events, messages
 from ..core.types import Entry, NodeId, Role, SnapshotMeta
 from ..transport.base import (
     AddressUnusable,
@@ -66,7 +36,7 @@ ENTRIES_SHOWN_MAX: Final = 3
 """Entries of one AppendEntries that are written out; the others are counted."""
 FREE_TEXT_CHARS_MAX: Final = 500
 """Longest text of somebody else's choice; the rest is cut."""
-Traced: TypeAlias = TraceEvent | TransportEvent
+Traced: TypeAlias = events.TraceEvent | TransportEvent
 """Everything a node can tell about itself."""
 Label: TypeAlias = Callable[[NodeId], str]
 """How a text names a node."""
@@ -94,63 +64,25 @@ def event_kind(event_type: type[Traced]) -> str:
 
 # --- messages -------------------------------------------------------------------------------
 
-_Fields: TypeAlias = tuple[tuple[str, str], ...]
-
-# What is written of a message: (name in the text, attribute), in the Go project's order.
-_SHOWN: Final[Mapping[type[Any], _Fields]] = {
-    RequestVote: (
-        ("Term", "term"),
-        ("CandidateId", "sender"),
-        ("LastLogIndex", "last_log_index"),
-        ("LastLogTerm", "last_log_term"),
-        ("LeadershipTransfer", "leadership_transfer"),
-    ),
-    RequestVoteReply: (("Term", "term"), ("VoteGranted", "vote_granted")),
-    RequestPreVote: (
-        ("Term", "term"),
-        ("NextTerm", "next_term"),
-        ("CandidateId", "sender"),
-        ("LastLogIndex", "last_log_index"),
-        ("LastLogTerm", "last_log_term"),
-    ),
-    RequestPreVoteReply: (
-        ("Term", "term"),
-        ("NextTerm", "next_term"),
-        ("VoteGranted", "vote_granted"),
-        ("RemovedIndex", "removed_index"),
-    ),
-    AppendEntries: (
-        ("Term", "term"),
-        ("LeaderId", "sender"),
-        ("PrevLogIndex", "prev_log_index"),
-        ("PrevLogTerm", "prev_log_term"),
-        ("Entries", "entries"),
-        ("LeaderCommit", "leader_commit"),
-    ),
-    AppendEntriesReply: (
-        ("Term", "term"),
-        ("Success", "success"),
-        ("ConflictIndex", "conflict_index"),
-        ("ConflictTerm", "conflict_term"),
-    ),
-    InstallSnapshot: (
-        ("Term", "term"),
-        ("LeaderId", "sender"),
-        ("Snapshot", "meta"),
-        ("Offset", "offset"),
-        ("Data", "data"),
-    ),
-    InstallSnapshotReply: (
-        ("Term", "term"),
-        ("Snapshot", "meta"),
-        ("NextOffset", "next_offset"),
-        ("Installed", "installed"),
-    ),
-    TimeoutNow: (("Term", "term"), ("LeaderId", "sender")),
-    RequestReadIndex: (("Term", "term"), ("Number", "number")),
-    RequestReadIndexReply: (("Term", "term"), ("Number", "number"), ("ReadIndex", "read_index")),
-    SnapshotMeta: (("Index", "index"), ("Term", "term"), ("Bytes", "size_bytes")),
+_FIRST: Final = "term sender"
+# What is written of a message, in the Go project's order.
+_SHOWN: Final[Mapping[type[Any], str]] = {
+    messages.RequestVote: f"{_FIRST} last_log_index last_log_term leadership_transfer",
+    messages.RequestVoteReply: "term vote_granted",
+    messages.RequestPreVote: "term next_term sender last_log_index last_log_term",
+    messages.RequestPreVoteReply: "term next_term vote_granted removed_index",
+    messages.AppendEntries: f"{_FIRST} prev_log_index prev_log_term entries leader_commit",
+    messages.AppendEntriesReply: "term success conflict_index conflict_term",
+    messages.InstallSnapshot: f"{_FIRST} meta offset data",
+    messages.InstallSnapshotReply: "term meta next_offset installed",
+    messages.TimeoutNow: _FIRST,
+    messages.RequestReadIndex: "term number",
+    messages.RequestReadIndexReply: "term number read_index",
+    SnapshotMeta: "index term size_bytes",
 }
+_CANDIDATES: Final = (messages.RequestVote, messages.RequestPreVote)
+_OTHER_NAMES: Final = {"meta": "Snapshot", "size_bytes": "Bytes"}
+"""Of other fields: `last_log_index` is `LastLogIndex`."""
 
 # The Go project's messages have no such field: written only when it says something.
 _ONLY_IF_SET: Final = frozenset(
@@ -159,9 +91,10 @@ _ONLY_IF_SET: Final = frozenset(
 
 
 def _struct_text(struct: msgspec.Struct, label: Label) -> str:
-    """`{Term:1 VoteGranted:true}`; a message without a row in the table shows all its fields."""
-    shown = _SHOWN.get(type(struct)) or _all_fields(type(struct))
-    values = ((name, attribute, getattr(struct, attribute)) for name, attribute in shown)
+    """`{Term:1 VoteGranted:true}`."""
+    values = [
+        (name, attribute, getattr(struct, attribute)) for name, attribute in _shown(type(struct))
+    ]
     parts = [
         f"{name}:{label(value) if attribute == 'sender' else _value_text(value)}"
         for name, attribute, value in values
@@ -170,10 +103,18 @@ def _struct_text(struct: msgspec.Struct, label: Label) -> str:
     return "{" + " ".join(parts) + "}"
 
 
-def _all_fields(struct_type: type[msgspec.Struct]) -> _Fields:
-    addressing = ("sender", "receiver")
-    names = (name for name in struct_type.__struct_fields__ if name not in addressing)
-    return tuple((name.title().replace("_", ""), name) for name in names)
+@cache
+def _shown(struct_type: type[msgspec.Struct]) -> tuple[tuple[str, str], ...]:
+    """Name in the text, and attribute; a type without a row in the table shows all it has."""
+    shown = _SHOWN.get(struct_type)
+    if shown is None:
+        fields = struct_type.__struct_fields__
+        attributes = [name for name in fields if name not in ("sender", "receiver")]
+    else:
+        attributes = shown.split()
+    sender = "CandidateId" if struct_type in _CANDIDATES else "LeaderId"
+    names = {"sender": sender, **_OTHER_NAMES}
+    return tuple((names.get(name) or name.title().replace("_", ""), name) for name in attributes)
 
 
 def _value_text(value: object) -> str:
@@ -198,14 +139,14 @@ def _entries_text(entries: tuple[Entry, ...]) -> str:
     return f"[{' '.join(shown)}]"
 
 
-def _sent(event: MessageSent, label: Label) -> str:
+def _sent(event: events.MessageSent, label: Label) -> str:
     message, name = event.message, type(event.message).__name__
     text = _struct_text(message, label)
     match message:
-        case AppendEntries():
+        case messages.AppendEntries():
             to = label(message.receiver)
             return f"sending AppendEntries to {to}: ni={event.next_index}, args={text}"
-        case AppendEntriesReply():
+        case messages.AppendEntriesReply():
             return f"AppendEntries reply: {text}"
         case _ if name.endswith("Reply"):
             return f"... {name.removesuffix('Reply')} reply: &{text}"
@@ -213,11 +154,11 @@ def _sent(event: MessageSent, label: Label) -> str:
             return f"sending {name} to {label(message.receiver)}: {text}"
 
 
-def _received(event: MessageReceived, label: Label) -> str:
+def _received(event: events.MessageReceived, label: Label) -> str:
     message, name = event.message, type(event.message).__name__
     text = _struct_text(message, label)
     match message:
-        case RequestVote() | RequestPreVote():
+        case messages.RequestVote() | messages.RequestPreVote():
             voted_for = "-1" if event.voted_for is None else label(event.voted_for)
             return f"{name}: {text} [currentTerm={event.term}, votedFor={voted_for}]"
         case _ if name.endswith("Reply"):
@@ -239,13 +180,13 @@ _BECOMES: Final[Mapping[Role, str]] = {
 }
 
 
-def _widened(event: TimeoutsWidened, _: Label) -> str:
+def _widened(event: events.TimeoutsWidened, _: Label) -> str:
     if event.factor == 1:
         return "election timeouts back to normal"
     return f"election timeouts widened by {event.factor}"
 
 
-def _configuration(event: ConfigurationChanged, label: Label) -> str:
+def _configuration(event: events.ConfigurationChanged, label: Label) -> str:
     configuration = event.configuration
     parts = [
         f"{name} {' '.join(label(node) for node in ids)}"
@@ -259,7 +200,7 @@ def _configuration(event: ConfigurationChanged, label: Label) -> str:
     return f"configuration {configuration.index}: {', '.join(parts)}"
 
 
-def _given_up(event: TransferGivenUp, label: Label) -> str:
+def _given_up(event: events.TransferGivenUp, label: Label) -> str:
     waited_ms = event.waited_s * 1000
     return f"transfer to {label(event.target)} given up after {waited_ms:.0f} ms"
 
@@ -270,30 +211,32 @@ def _rejected(event: ConnectionRejected, label: Label) -> str:
 
 
 _TEXTS: Final[Mapping[type[Traced], Callable[[Any, Label], str]]] = {
-    ElectionTimerStarted: lambda event, _: (
+    events.ElectionTimerStarted: lambda event, _: (
         f"election timer started ({event.timeout_s * 1000:.0f}ms), term={event.term}"
     ),
-    RoleChanged: lambda event, _: _BECOMES[event.role].format(event),
-    ElectionWonEvent: lambda event, _: f"wins election with {event.votes} votes",
-    MessageSent: _sent,
-    MessageReceived: _received,
-    TermOutOfDate: lambda event, _: f"... term out of date in {type(event.message).__name__}",
-    StaleReply: lambda event, _: f"while waiting for reply, state = {event.role.value}",
-    CommitAdvanced: lambda event, _: f"commit index advances to {event.commit_index}",
-    TimeoutsWidened: _widened,
-    ConfigurationChanged: _configuration,
-    TransferStarted: lambda event, label: f"hands leadership over to {label(event.target)}",
-    TransferGivenUp: _given_up,
-    SnapshotSaved: lambda event, _: (
+    events.RoleChanged: lambda event, _: _BECOMES[event.role].format(event),
+    events.ElectionWonEvent: lambda event, _: f"wins election with {event.votes} votes",
+    events.MessageSent: _sent,
+    events.MessageReceived: _received,
+    events.TermOutOfDate: lambda event, _: (
+        f"... term out of date in {type(event.message).__name__}"
+    ),
+    events.StaleReply: lambda event, _: f"while waiting for reply, state = {event.role.value}",
+    events.CommitAdvanced: lambda event, _: f"commit index advances to {event.commit_index}",
+    events.TimeoutsWidened: _widened,
+    events.ConfigurationChanged: _configuration,
+    events.TransferStarted: lambda event, label: f"hands leadership over to {label(event.target)}",
+    events.TransferGivenUp: _given_up,
+    events.SnapshotSaved: lambda event, _: (
         f"snapshot of {event.size_bytes} bytes saved up to {event.index}; "
         f"the log begins after {event.base_index}"
     ),
-    SnapshotInstalled: lambda event, label: (
+    events.SnapshotInstalled: lambda event, label: (
         f"snapshot of {event.size_bytes} bytes from {label(event.sender)} installed "
         f"up to {event.index}"
     ),
-    StorageNotice: lambda event, _: f"storage: {defuse(event.text)}",
-    DiskIsFull: lambda event, _: "disk is full; the write is tried again",
+    events.StorageNotice: lambda event, _: f"storage: {defuse(event.text)}",
+    events.DiskIsFull: lambda event, _: "disk is full; the write is tried again",
     Listening: lambda event, _: f"listening at {defuse(event.address)}",
     LinkUp: lambda event, label: f"link to {label(event.peer)} up",
     LinkDown: lambda event, label: f"link to {label(event.peer)} down: {defuse(event.reason)}",
@@ -321,7 +264,7 @@ def describe(event: Traced, label: Label = str) -> tuple[str, ...]:
         label: how to name other nodes; by default by their ids.
     """
     text_of = _TEXTS.get(type(event), _by_fields)
-    if isinstance(event, RoleChanged):
+    if isinstance(event, events.RoleChanged):
         return text_of(event, label), f"... because {defuse(str(event.reason))}"
     return (text_of(event, label),)
 

@@ -28,19 +28,8 @@ import msgspec
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
+from ..core import events
 from ..core.errors import ConfigError
-from ..core.events import (
-    ConfigurationChanged,
-    DiskIsFull,
-    ElectionWonEvent,
-    RoleChanged,
-    SnapshotInstalled,
-    SnapshotSaved,
-    StorageNotice,
-    TimeoutsWidened,
-    TransferGivenUp,
-    TransferStarted,
-)
 from ..core.reasons import Reason
 from ..core.types import Entry, NodeId
 from ..transport.base import (
@@ -66,16 +55,16 @@ NOTE_LINES_MAX: Final = 200
 
 # Roles and links tell the story at `info`; messages, timers and commits are for `debug`.
 _LEVELS: Final[Mapping[type[Traced], Level]] = {
-    RoleChanged: "info",
-    ElectionWonEvent: "info",
-    TimeoutsWidened: "info",
-    ConfigurationChanged: "info",
-    TransferStarted: "info",
-    TransferGivenUp: "warning",
-    SnapshotSaved: "info",
-    SnapshotInstalled: "info",
-    DiskIsFull: "warning",
-    StorageNotice: "warning",
+    events.RoleChanged: "info",
+    events.ElectionWonEvent: "info",
+    events.TimeoutsWidened: "info",
+    events.ConfigurationChanged: "info",
+    events.TransferStarted: "info",
+    events.TransferGivenUp: "warning",
+    events.SnapshotSaved: "info",
+    events.SnapshotInstalled: "info",
+    events.DiskIsFull: "warning",
+    events.StorageNotice: "warning",
     Listening: "info",
     LinkUp: "info",
     LinkDown: "info",

@@ -1,4 +1,4 @@
-"""The raftlog format: what a line looks like, the text of every event, the lines of a run.
+"""The raftlog format: what a line looks like, and the lines of a run.
 
 Rules of this file:
 
@@ -6,12 +6,6 @@ Rules of this file:
   ours. A line is one of four things, and its shape is named once, here, for writers and readers:
   a header (`=== RUN   name`), a status (`--- PASS: name (0.31s)`), an entry
   (`10:02:26.890095 [0] becomes Candidate (currentTerm=1); log=[]`), or a note, which is all else.
-* Texts are rendered from typed events through one table. A text the Go project has is written
-  exactly as there, byte for byte; what we add stands on a line of its own, or cannot be taken
-  for one of theirs.
-* Text that somebody else chose (a peer's name, an error, a test's remark) goes through `defuse`:
-  it can never look like a header, a status, an entry or a change of role, nor span two lines.
-* A line is bounded, whatever the event holds; a command's bytes are never written.
 * The file is valid to its readers after every single line, so also after a crash: the first line
   is a header, and the nodes that wrote are 0, 1, … without a gap.
 """

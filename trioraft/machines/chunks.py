@@ -26,7 +26,7 @@ class ChunkReader:
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
-        self._ahead = b""
+        self._ahead = bytearray()
 
     def head(self, magic: bytes, whose: str) -> bytes:
         """The head.
@@ -38,13 +38,13 @@ class ChunkReader:
         Raises:
             ConfigError: another machine wrote this, or it is cut short.
         """
-        if self._read(len(magic)) != magic:
+        if self.read(len(magic)) != magic:
             raise ConfigError(
                 f"the snapshot is not one of {whose}: give the node the state machine that its "
                 "cluster was created with"
             )
-        size_bytes = int.from_bytes(self._read(_LENGTH_BYTES), "big")
-        head = self._read(size_bytes)
+        size_bytes = int.from_bytes(self.read(_LENGTH_BYTES), "big")
+        head = self.read(size_bytes)
         if len(head) < size_bytes:
             raise ConfigError(
                 f"the snapshot of {whose} ends after {len(head)} of {size_bytes} bytes of its head"
@@ -53,17 +53,15 @@ class ChunkReader:
 
     def rest(self) -> Iterator[bytes]:
         """All that has not been read."""
-        return chain((self._ahead,) if self._ahead else (), self._chunks)
+        return chain((bytes(self._ahead),) if self._ahead else (), self._chunks)
 
-    def _read(self, size_bytes: int) -> bytes:
+    def read(self, size_bytes: int) -> bytes:
         """The next bytes; fewer if there are no more."""
-        parts, missing = [self._ahead], size_bytes - len(self._ahead)
-        while missing > 0:
+        while len(self._ahead) < size_bytes:
             chunk = next(self._chunks, None)
             if chunk is None:
                 break
-            parts.append(chunk)
-            missing -= len(chunk)
-        content = b"".join(parts)
-        self._ahead = content[size_bytes:]
-        return content[:size_bytes]
+            self._ahead += chunk
+        content = bytes(self._ahead[:size_bytes])
+        del self._ahead[:size_bytes]
+        return content

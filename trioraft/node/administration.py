@@ -33,12 +33,12 @@ class Administration:
     def __init__(self, runner: NodeRunner) -> None:
         self._runner = runner
 
-    # -- handing over ----------------------------------------------------------------------
+    # -- leadership transfer --------------------------------------------------------------------
 
     async def transfer(self, to: NodeId | None, timeout_s: float | None) -> NodeId:
         """See `Node.transfer_leadership`."""
         runner = self._runner
-        raft = self._raft("leadership was not handed over")
+        raft = self._raft("leadership was not transferred")
         if raft.leadership is not None and to == raft.node_id:
             await trio.lowlevel.checkpoint()
             return raft.node_id
@@ -47,7 +47,9 @@ class Administration:
         with trio.move_on_after(patience_s + raft.timing.election_timeout_s[1]):
             while not transfer.has_failed and raft.leader_id in (None, raft.node_id):
                 if runner.is_dead:
-                    raise NodeDead(f"node {runner.node_id!r} died while it handed over")
+                    raise NodeDead(
+                        f"node {runner.node_id!r} died while it transferred its leadership"
+                    )
                 await runner.status_changed.park()
         if raft.leader_id is None:
             raise TransferFailed(
@@ -62,9 +64,10 @@ class Administration:
             )
         return raft.leader_id
 
-    async def hand_over_if_leading(self) -> None:
-        """Before the node leaves: hand over, if it leads and there is somebody to. A successor that
-        is busy for a moment is asked again: whoever waits for a command here gets its result."""
+    async def transfer_before_leaving(self) -> None:
+        """Before the node leaves: transfer the leadership, if it leads and there is somebody to. A
+        successor that is busy for a moment is asked again: whoever waits for a command here gets
+        its result."""
         runner = self._runner
         raft = runner.raft
         if raft is None:

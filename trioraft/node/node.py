@@ -79,7 +79,7 @@ class Node:
         """Have the cluster agree on a command, apply it, and return its result.
 
         Waits while the commands on their way fill `Limits.proposals_bytes_max`, and while the
-        leadership is being handed over.
+        leadership is being transferred.
 
         Args:
             data: the command, for the state machine's `apply`.
@@ -126,7 +126,7 @@ class Node:
 
         Raises:
             Overloaded: the commands on their way fill `Limits.proposals_bytes_max`.
-            ProposalDropped: leadership is being handed over.
+            ProposalDropped: leadership is being transferred.
             NotLeader, NodeDead, ConfigError: as `propose`.
         """
         check_is_bytes(data)
@@ -193,7 +193,7 @@ class Node:
             ConfigError: `to` is no voter.
             NodeDead: the node is Dead, or died meanwhile.
 
-        Cancelling the wait does not stop the handing-over, which ends by its deadline.
+        Cancelling the wait does not stop the transfer, which ends by its deadline.
         """
         if timeout_s is not None and not timeout_s > 0:
             raise ConfigError(f"timeout_s is {timeout_s!r}: give a positive time in seconds")
@@ -244,7 +244,7 @@ class Node:
         Those that are no members yet join as learners first, and get their votes when they have
         caught up; `status.change` and `status.progress` show how far they are. Voters that are
         not named leave the cluster; learners that are not named stay learners. A leader that is
-        not named hands over at the end.
+        not named transfers its leadership at the end.
 
         Args:
             voters: the names of all voters that shall be.
@@ -421,6 +421,6 @@ async def open_node(
     )
     administration = Administration(runner)
     service = partial(runner.run, Recovered(configuration=configuration))
-    stop, goodbye = partial(runner.kill, "left"), administration.hand_over_if_leading
-    async with running_beside(service, stop=stop, say_goodbye=goodbye, name=runner.name):
+    stop, before_stop = partial(runner.kill, "left"), administration.transfer_before_leaving
+    async with running_beside(service, stop=stop, before_stop=before_stop, name=runner.name):
         yield Node(runner, administration, configuration)

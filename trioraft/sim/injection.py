@@ -308,14 +308,14 @@ class FaultInjection:
         target = rng.choice([None, *self._rest(process.node_id)])
         patience_s = rng.uniform(0.05, 0.5)
 
-        def hand_over(core: Raft, now: float) -> None:
+        def transfer(core: Raft, now: float) -> None:
             try:
                 core.transfer(target, now, patience_s=patience_s)
             except (NotLeader, TransferFailed, ConfigError):
                 return
             self._count(fault.kind)
 
-        process.ask(hand_over)
+        process.ask(transfer)
 
     def _change_members(self, fault: Fault) -> None:
         process, rng = self._awake(fault), fault.rng()

@@ -28,7 +28,8 @@ WAYS: Final = ("down", "cut off", "deaf", "mute", "no room", "as it is")
 STEADY_TIMEOUTS: Final = 12
 """For so many election timeouts a recovered cluster is watched."""
 STEADY_TERMS_MAX: Final = 3
-"""So many terms may begin meanwhile (a handing-over, a leader that is taken out), and no more."""
+"""So many terms may begin meanwhile (a leadership transfer, a leader that is taken out), and no
+more."""
 STEADY_TIMEOUT_MIN_S: Final = 0.1
 """With shorter election timeouts a slow disk or link alone may cost a leader."""
 RECOVERY_TIMEOUTS_MAX: Final = 100

@@ -8,8 +8,7 @@ Rules of this file:
   `close` one at a time, and beside them `write_snapshot` and the reads, one at a time among
   themselves.
 * A storage never repairs in silence: what it cannot read as it was written is `CorruptStorage`.
-* A quota that is used up is a full disk.
-* A snapshot's content is never held in memory as a whole: it comes and goes in chunks.
+  A quota that is used up is a full disk.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def sync_directory(path: Path) -> None:
 
 
 @attrs.frozen
-class Findings:
+class DirectoryState:
     """What a directory said when it was taken."""
 
     is_new: bool
@@ -92,7 +92,7 @@ class Directory:
         self._health = health
         self._lock: int | None = None
 
-    def take(self) -> Findings:
+    def acquire(self) -> DirectoryState:
         """Create the directory if it is missing, and lock it.
 
         Raises:
@@ -111,12 +111,12 @@ class Directory:
             ) from error
         try:
             self._lock_or_refuse(descriptor)
-            findings = self._findings(_read_note(descriptor))
+            state = self._state(_read_note(descriptor))
         except BaseException:
             os.close(descriptor)
             raise
         self._lock = descriptor
-        return findings
+        return state
 
     def note(self, state: Literal["open", "closed"]) -> None:
         """Write down, durably, what the next one to open this directory must know."""
@@ -127,7 +127,7 @@ class Directory:
             os.pwrite(self._lock, msgspec.json.encode(note).ljust(_NOTE_BYTES - 1) + b"\n", 0)
             sync_file(self._lock)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Unlock. Idempotent."""
         descriptor, self._lock = self._lock, None
         if descriptor is not None:
@@ -170,18 +170,18 @@ class Directory:
                 "give each node a directory of its own"
             ) from None
 
-    def _findings(self, note: LockNote | None) -> Findings:
+    def _state(self, note: LockNote | None) -> DirectoryState:
         """Look again, now that nobody else can change anything."""
         names = set(os.listdir(self.path))
         if DATABASE in names:
-            return Findings(False, note is not None and note.state == "open")
+            return DirectoryState(False, note is not None and note.state == "open")
         if note is not None:
             raise CorruptStorage(
                 f"{self.database} is gone: the lock file beside it says that there was a storage. "
                 f"Bring the file back. {KEEP_AND_REJOIN}"
             )
         self._refuse_foreign_beside_lock(names)
-        return Findings(True, False)
+        return DirectoryState(True, False)
 
     def _refuse_foreign_beside_lock(self, names: set[str]) -> None:
         if not names <= _NOT_FOREIGN:

@@ -1,8 +1,4 @@
-"""MemoryStorage: survives the node, not the process. For tests, simulations and throw-away state.
-
-Rules of this file: it keeps the storage protocol to the letter, so that a test with it says
-something about the others; nothing of a failed call is kept.
-"""
+"""MemoryStorage: survives the node, not the process; for tests, simulations, throw-away state."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ from typing import final
 
 import attrs
 
-from ..core.errors import CorruptStorage, SnapshotGone, StorageError
+from ..core.errors import StorageError
 from ..core.types import (
     Configuration,
     Entry,
@@ -23,6 +19,7 @@ from ..core.types import (
     SnapshotMeta,
     Term,
 )
+from . import refusals
 
 SNAPSHOTS_KEPT = 2
 CHUNK_BYTES = 256 * 1024
@@ -106,42 +103,24 @@ class MemoryStorage:
         """Store atomically; see `Storage.append`."""
         if not self._is_open:
             raise StorageError("append on a MemoryStorage that is not open: open it first")
+        refusals.check_append(
+            entries, replace_from, self._base_index, self._last_index, self._newest_index
+        )
         if replace_from is not None:
-            position = replace_from - self._base_index - 1
-            if not 0 <= position <= len(self._entries) or (
-                entries
-                and not entries[0].index == replace_from == entries[-1].index - len(entries) + 1
-            ):
-                raise self._misfit(entries, replace_from)
-            if self._snapshots and replace_from <= self._snapshots[-1].meta.index:
-                raise self._misfit(entries, replace_from)
-            self._entries[position:] = entries
-        elif entries:
-            raise self._misfit(entries, replace_from)
+            self._entries[replace_from - self._base_index - 1 :] = entries
         if hard_state is not None:
             self._hard_state = hard_state
 
-    def _misfit(self, entries: Sequence[Entry], replace_from: LogIndex | None) -> StorageError:
-        given = f"{entries[0].index} to {entries[-1].index}" if entries else "none"
-        return StorageError(
-            f"entries {given} from {replace_from} do not continue a log that holds "
-            f"{self._base_index + 1} to {self._last_index}, with snapshots of "
-            f"{[s.meta.index for s in self._snapshots]}. Nothing is stored"
-        )
+    def _newest_index(self) -> LogIndex:
+        return self._snapshots[-1].meta.index if self._snapshots else 0
 
     def compact(self, base_index: LogIndex, base_term: Term) -> None:
         """Forget entries up to `base_index`; see `Storage.compact`."""
         self._check_open()
         if base_index <= self._base_index:
             return
-        newest = self._snapshots[-1].meta.index if self._snapshots else 0
         term = self._term_at(base_index)
-        if base_index > newest or term != base_term:
-            raise StorageError(
-                f"the log cannot be compacted up to entry {base_index} of term {base_term}: the "
-                f"newest snapshot reaches {newest}, and the term there is {term}. Take a snapshot "
-                "first; nothing was changed"
-            )
+        refusals.check_compaction(base_index, base_term, term, self._newest_index())
         self._forget(base_index, base_term)
 
     def write_snapshot(
@@ -153,11 +132,7 @@ class MemoryStorage:
     ) -> SnapshotMeta:
         """Store a snapshot of this node; see `Storage.write_snapshot`."""
         self._check_open()
-        if not 0 < index <= self._last_index:
-            raise StorageError(
-                f"a snapshot of entries up to {index} does not fit a log that ends at "
-                f"{self._last_index}: only what is stored can be replaced. Nothing is stored"
-            )
+        refusals.check_snapshot(index, self._last_index)
         content = b"".join(chunks)
         meta = SnapshotMeta(index, term, configuration, len(content), zlib.crc32(content))
         self._adopt(_Snapshot(meta, content))
@@ -172,8 +147,7 @@ class MemoryStorage:
 
     def read_chunk(self, meta: SnapshotMeta, offset: int, bytes_max: int) -> bytes:
         """Part of a snapshot; see `Storage.read_chunk`."""
-        if offset < 0:
-            raise StorageError(f"a snapshot has no byte {offset}; give an offset from 0")
+        refusals.check_offset(offset)
         return self._content(meta)[offset : offset + bytes_max]
 
     def receive_chunk(self, meta: SnapshotMeta, offset: int, data: bytes) -> int:
@@ -197,26 +171,16 @@ class MemoryStorage:
     def install_snapshot(self, meta: SnapshotMeta) -> None:
         """Make a received snapshot the newest; see `Storage.install_snapshot`."""
         self._check_open()
-        if meta.index < self._base_index:
-            raise StorageError(
-                f"a snapshot of entries up to {meta.index} would move the log back, which begins "
-                f"after entry {self._base_index}. Nothing was changed"
-            )
+        refusals.check_installable(meta, self._base_index)
         transfer = self._transfer
-        received = len(transfer.content) if transfer and transfer.meta == meta else 0
-        if transfer is None or transfer.meta != meta or received < meta.size_bytes:
-            raise StorageError(
-                f"the snapshot of entries up to {meta.index} is not complete: {received} of "
-                f"{meta.size_bytes} bytes were received. Nothing was installed"
-            )
+        if transfer is None or transfer.meta != meta:
+            raise refusals.incomplete(meta, 0)
+        if len(transfer.content) < meta.size_bytes:
+            raise refusals.incomplete(meta, len(transfer.content))
         self._transfer = None
         content = bytes(transfer.content)
         if transfer.crc != meta.checksum:
-            raise CorruptStorage(
-                f"the received snapshot of entries up to {meta.index} ({meta.size_bytes} bytes) is "
-                f"not what was sent: its CRC-32 is {transfer.crc:08x} and should be "
-                f"{meta.checksum:08x}. It was thrown away; let it be sent again"
-            )
+            raise refusals.not_as_sent(meta, transfer.crc)
         if self._term_at(meta.index) != meta.term:
             self._entries.clear()
             self._base_index = meta.index
@@ -256,7 +220,4 @@ class MemoryStorage:
         for snapshot in self._snapshots:
             if snapshot.meta == meta:
                 return snapshot.content
-        raise SnapshotGone(
-            f"the snapshot of entries up to {meta.index} (term {meta.term}, {meta.size_bytes} "
-            "bytes) is not stored any more: take the newest one"
-        )
+        raise refusals.gone(meta)

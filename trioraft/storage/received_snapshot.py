@@ -18,12 +18,12 @@ from typing import BinaryIO, final
 
 import attrs
 
-from ..core.errors import CorruptStorage, StorageError
+from ..core.errors import StorageError
 from ..core.types import SnapshotMeta
+from . import refusals
 from .directory import sync_directory, sync_file
 from .health import DISK_TROUBLE, Health
-from .snapshot_files import CHUNK_BYTES, SYNC_EVERY_BYTES
-from .snapshot_format import Description, encode_header, read_header
+from .snapshot_files import CHUNK_BYTES, SYNC_EVERY_BYTES, Description, encode_header, read_header
 
 RECEIVED = "received.part"
 
@@ -71,7 +71,6 @@ class ReceivedSnapshot:
         return transfer.meta if _is_right(transfer) else None
 
     def receive(self, meta: SnapshotMeta, offset: int, data: bytes) -> int:
-        """See `Storage.receive_chunk`."""
         transfer = self._transfer
         if transfer is None or transfer.meta != meta:
             if offset != 0:
@@ -96,18 +95,10 @@ class ReceivedSnapshot:
         transfer = self._transfer
         if transfer is None or transfer.meta != meta or transfer.received_bytes < meta.size_bytes:
             here = transfer.received_bytes if transfer and transfer.meta == meta else 0
-            raise StorageError(
-                f"the snapshot of entries up to {meta.index} is not complete: {here} of "
-                f"{meta.size_bytes} bytes were received. Nothing was installed"
-            )
+            raise refusals.incomplete(meta, here)
         if not _is_right(transfer):
-            crc = transfer.crc
             self.throw_away()
-            raise CorruptStorage(
-                f"the received snapshot of entries up to {meta.index} ({meta.size_bytes} bytes) is "
-                f"not what was sent: its CRC-32 is {crc:08x} and should be {meta.checksum:08x}. It "
-                "was thrown away; let it be sent again"
-            )
+            raise refusals.not_as_sent(meta, transfer.crc)
         with self._health.watching(f"making {self.path} durable"):
             sync_file(self._opened(transfer).fileno())
         return self.path

@@ -1,13 +1,14 @@
-"""Recovery: a stopped node is made to go on with voters that somebody chose.
+"""Recovery: a stopped node is looked into, and made to go on with voters that somebody chose.
 
 Rules of this file:
 
 * This is outside of Raft. A majority of the old voters would have to agree, and it is gone: the
   person who asks for it takes its place, and answers for what may be lost.
-* Nothing is changed by looking or planning. What is carried out is one atomic append: a new term
-  without a vote, and a configuration at the end of the log. It is done, or it is not.
-* The log keeps what it holds: nothing is cut off, nothing is invented.
-* The node says in its log, when it is opened next, that this was done.
+* Nothing is changed by looking or planning; looking checks everything as if the node were opened.
+  What is carried out is one atomic append: a new term without a vote, and a configuration at the
+  end of the log. It is done, or it is not.
+* The log keeps what it holds: nothing is cut off, nothing is invented. The node says in its log,
+  when it is opened next, that this was done.
 """
 
 from __future__ import annotations
@@ -20,9 +21,67 @@ import attrs
 
 from ..core.errors import BadMessage, ConfigError, StorageError
 from ..core.reconfiguration import Membership, configuration_entry, configuration_of
-from ..core.types import Address, Configuration, Entry, HardState, LogIndex, NodeId, Term
-from .looking import StoredNode, look_into
-from .sqlite import SQLiteStorage
+from ..core.types import Address, Configuration, Entry, HardState, LogIndex, NodeId, Recovered, Term
+from .directory import DATABASE, LOCK, Directory
+from .health import DISK_TROUBLE, Health
+from .log_database import load, read_owner
+from .received_snapshot import ReceivedSnapshot
+from .snapshot_files import SnapshotFiles
+from .sqlite import SQLiteStorage, match_snapshot, recovered_of
+from .wal_check import check_database_files
+
+
+@attrs.frozen
+class StoredNode:
+    """What a directory says of its node."""
+
+    cluster_id: str
+    node_id: NodeId
+    recovered: Recovered
+    notices: tuple[str, ...]
+    """What the next opening would say."""
+
+
+def look_into(path: Path) -> StoredNode:
+    """Read and check everything in a storage's directory.
+
+    Args:
+        path: of a node that does not run.
+
+    Raises:
+        StorageError: a process has it open, there is no storage, it is of a newer format, or it
+            cannot be read.
+        CorruptStorage: it holds something else than what was written.
+    """
+    if not path.is_dir() or not {DATABASE, LOCK} & {file.name for file in path.iterdir()}:
+        raise StorageError(
+            f"there is no storage of trioraft in {path}: give the directory that the node was "
+            "opened with"
+        )
+    health = Health(path)
+    directory = Directory(path, health)
+    state = directory.acquire()
+    try:
+        if state.is_new:
+            raise StorageError(f"the storage in {path} was never finished: it holds nothing yet")
+        try:
+            check_database_files(
+                directory.database,
+                directory.write_ahead_log,
+                was_left_open=state.was_left_open,
+            )
+        except DISK_TROUBLE as error:
+            raise health.error("looking into the storage", error) from error
+        owner = read_owner(directory.database)
+        loaded = load(directory.database, owner)
+        snapshots = SnapshotFiles(path, owner.cluster_id, health)
+        received = ReceivedSnapshot(path, owner.cluster_id, health)
+        snapshot, _, problems = match_snapshot(loaded, snapshots, received)
+    finally:
+        directory.release()
+    recovered = recovered_of(loaded, snapshot)
+    notices = (*loaded.notices, *problems)
+    return StoredNode(owner.cluster_id, owner.node_id, recovered, notices)
 
 
 @attrs.frozen

@@ -1,11 +1,10 @@
-"""SnapshotFiles: the finished snapshots of one storage, a file each.
+"""SnapshotFiles: the finished snapshots of one storage, a file each: a header, then the content.
 
 Rules of this file:
 
 * A snapshot appears under its name only when it is complete and durable: temporary name, fsync,
   rename, fsync of the directory. What has a temporary name was never promised.
 * Content goes through in chunks, and every chunk through a CRC-32.
-* The last two are kept: should the newest be damaged, the one before may serve.
 * The log's thread and the snapshots' thread both come here: the table of snapshots is guarded by
   a lock, and nothing slow happens under it. A file that is removed while someone reads it lives
   on until it is closed.
@@ -14,6 +13,7 @@ Rules of this file:
 from __future__ import annotations
 
 import os
+import struct
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
@@ -21,13 +21,81 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO, final
 
+import attrs
 import msgspec
 
-from ..core.errors import CorruptStorage, SnapshotGone, StorageError
+from ..core.errors import CorruptStorage, StorageError
 from ..core.types import Configuration, LogIndex, SnapshotMeta, Term
+from . import refusals
 from .directory import sync_directory, sync_file
 from .health import Health
-from .snapshot_format import Description, encode_header, header_bytes, read_header
+
+FORMAT_VERSION = 1
+_MAGIC = b"trioraft snapsh\n"
+_FIXED = struct.Struct(">16sHIII")
+"""Magic, format version, header bytes in all, description bytes, CRC-32 of the description."""
+_DESCRIPTION_BYTES_MAX = 16 * 1024 * 1024
+
+
+class Description(msgspec.Struct, frozen=True, array_like=True):
+    """Whose snapshot it is, and what it stands for."""
+
+    cluster_id: str
+    meta: SnapshotMeta
+
+
+@attrs.frozen
+class SnapshotHeader:
+    """A header that was read."""
+
+    description: Description
+    header_bytes: int
+    """Where the content begins."""
+
+
+def header_bytes(description: Description) -> int:
+    """The length of the header, whatever size and checksum turn out to be."""
+    longest = msgspec.structs.replace(description.meta, size_bytes=2**63 - 1, checksum=2**32 - 1)
+    return _FIXED.size + len(
+        msgspec.msgpack.encode(msgspec.structs.replace(description, meta=longest))
+    )
+
+
+def encode_header(description: Description) -> bytes:
+    """The whole header."""
+    body = msgspec.msgpack.encode(description)
+    total = header_bytes(description)
+    fixed = _FIXED.pack(_MAGIC, FORMAT_VERSION, total, len(body), zlib.crc32(body))
+    return (fixed + body).ljust(total, b"\0")
+
+
+def read_header(file: BinaryIO, name: str) -> SnapshotHeader:
+    """Read a header from the beginning of a file, and leave the file at the content.
+
+    Raises:
+        CorruptStorage: there is none, or it is damaged.
+        StorageError: a newer trioraft wrote it.
+    """
+    fixed = file.read(_FIXED.size)
+    if len(fixed) < _FIXED.size or not fixed.startswith(_MAGIC):
+        raise CorruptStorage(f"{name} is not a snapshot of trioraft: it begins with {fixed!r}")
+    _, version, total, length, crc = _FIXED.unpack(fixed)
+    if version > FORMAT_VERSION:
+        raise StorageError(
+            f"{name} has snapshot format {version}, written by a newer trioraft; this one knows up "
+            f"to format {FORMAT_VERSION}. Upgrade; nothing was changed"
+        )
+    if not length <= total - _FIXED.size <= _DESCRIPTION_BYTES_MAX:
+        raise CorruptStorage(f"{name}: the header is damaged (length {length} of {total})")
+    body = file.read(total - _FIXED.size)[:length]
+    if len(body) < length or zlib.crc32(body) != crc:
+        raise CorruptStorage(f"{name}: the header does not match its CRC-32, or it was cut")
+    try:
+        description = msgspec.msgpack.decode(body, type=Description)
+    except msgspec.DecodeError as error:
+        raise CorruptStorage(f"{name}: the header cannot be decoded: {error}") from error
+    return SnapshotHeader(description, total)
+
 
 KEPT = 2
 """How many snapshots are kept."""
@@ -143,7 +211,6 @@ class SnapshotFiles:
         configuration: Configuration,
         chunks: Iterable[bytes],
     ) -> SnapshotMeta:
-        """See `Storage.write_snapshot`."""
         meta = SnapshotMeta(index, term, configuration, 0, 0)
         temporary = self.directory / f"{file_name(meta)}{TEMPORARY_SUFFIX}"
         try:
@@ -216,7 +283,6 @@ class SnapshotFiles:
             return max((meta.index for meta in self._known.values()), default=0)
 
     def read(self, meta: SnapshotMeta) -> Iterator[bytes]:
-        """See `Storage.read_snapshot`."""
         return self._read(self._path(meta), meta)
 
     def _read(self, path: Path, meta: SnapshotMeta) -> Iterator[bytes]:
@@ -230,10 +296,8 @@ class SnapshotFiles:
                 yield chunk
 
     def read_chunk(self, meta: SnapshotMeta, offset: int, bytes_max: int) -> bytes:
-        """See `Storage.read_chunk`."""
         path = self._path(meta)
-        if offset < 0:
-            raise StorageError(f"a snapshot has no byte {offset}; give an offset from 0")
+        refusals.check_offset(offset)
         with self._opened(path, meta) as file, self._health.watching(f"reading {path}"):
             wanted = max(0, min(bytes_max, meta.size_bytes - offset))
             file.seek(offset, os.SEEK_CUR)
@@ -249,7 +313,7 @@ class SnapshotFiles:
         with self._guard:
             known = self._known.get(name)
         if known != meta:
-            raise _gone(meta)
+            raise refusals.gone(meta)
         return self.directory / name
 
     def _opened(self, path: Path, meta: SnapshotMeta) -> BinaryIO:
@@ -258,19 +322,12 @@ class SnapshotFiles:
         try:
             file = path.open("rb")
         except FileNotFoundError as error:
-            raise _gone(meta) from error
+            raise refusals.gone(meta) from error
         with ExitStack() as undo:
             undo.callback(file.close)
             with self._health.watching(f"reading {path}"):
                 found = read_header(file, str(path)).description.meta
             if found != meta:
-                raise _gone(meta)
+                raise refusals.gone(meta)
             undo.pop_all()
         return file
-
-
-def _gone(meta: SnapshotMeta) -> SnapshotGone:
-    return SnapshotGone(
-        f"the snapshot of entries up to {meta.index} (term {meta.term}, {meta.size_bytes} bytes) "
-        "is not stored any more: take the newest one"
-    )

@@ -2,10 +2,8 @@
 
 Rules of this file:
 
-* What `append` returned from is durable, across a killed process and a lost power supply.
 * Opening checks everything that was written; what is damaged is `CorruptStorage`, and a failed
   opening changes nothing in the directory.
-* After a failure of the disk everything is refused (hazard D5); after a full disk nothing is.
 * The log and the snapshots are used from two threads at a time. They share no connection: a
   snapshot is a file and describes itself.
 * A snapshot that was received becomes the log's base in one transaction, and gets its name after
@@ -22,7 +20,7 @@ from typing import final
 
 import attrs
 
-from ..core.errors import ConfigError, DiskFull, StorageError
+from ..core.errors import ConfigError, CorruptStorage, DiskFull, StorageError
 from ..core.types import (
     Configuration,
     Entry,
@@ -33,11 +31,10 @@ from ..core.types import (
     SnapshotMeta,
     Term,
 )
-from .directory import Directory, Findings
+from . import refusals
+from .directory import KEEP_AND_REJOIN, Directory, DirectoryState
 from .health import DISK_TROUBLE, Health
-from .log_database import LogDatabase, create_database
-from .log_loading import Identity, LoadedLog, load
-from .matching import match_snapshot, recovered_of
+from .log_database import Identity, LoadedLog, LogDatabase, create_database, load
 from .received_snapshot import ReceivedSnapshot
 from .records import PAGE_BYTES
 from .snapshot_files import SnapshotFiles
@@ -140,9 +137,9 @@ class SQLiteStorage:
         identity = Identity(cluster_id, node_id)
         with ExitStack() as undo:
             directory = Directory(self._path, health)
-            findings = directory.take()
-            undo.callback(directory.let_go)
-            loaded = _load(directory, findings, identity, health)
+            state = directory.acquire()
+            undo.callback(directory.release)
+            loaded = _load(directory, state, identity, health)
             snapshots = SnapshotFiles(self._path, cluster_id, health)
             received = ReceivedSnapshot(self._path, cluster_id, health)
             snapshot, is_to_be_named, problems = match_snapshot(loaded, snapshots, received)
@@ -153,7 +150,7 @@ class SQLiteStorage:
             # Closing removes the write-ahead log, so nobody may miss it; as in `close`.
             undo.callback(directory.note, "closed")
             opened = _Opened(directory, health, log, snapshots, received)
-            if log.make_a_mark():  # without room there is no note before the first write
+            if log.write_probe():  # without room there is no note before the first write
                 opened.note()
             with health.watching("removing leftovers"):
                 snapshots.remove_leftovers()
@@ -162,7 +159,7 @@ class SQLiteStorage:
                 received.was_adopted()
             undo.pop_all()
         self._opened = opened
-        if findings.is_new:
+        if state.is_new:
             return None
         return recovered_of(loaded, snapshot)
 
@@ -185,7 +182,7 @@ class SQLiteStorage:
             try:
                 opened.log.close()
             finally:
-                opened.directory.let_go()
+                opened.directory.release()
 
     def _use(self) -> _Opened:
         opened = self._opened
@@ -228,23 +225,9 @@ class SQLiteStorage:
     ) -> None:
         opened = self._use()
         log = opened.log
-        next_index = log.last_index + 1
-        if replace_from is None:
-            fits = not entries
-        else:
-            fits = log.base.index < replace_from <= next_index and (
-                not entries
-                or entries[0].index == entries[-1].index - len(entries) + 1 == replace_from
-            )
-            if replace_from != next_index:  # what a snapshot stands for is never replaced
-                fits = fits and replace_from > opened.snapshots.newest_index()
-        if not fits:
-            given = f"{entries[0].index} to {entries[-1].index}" if entries else "none"
-            raise StorageError(
-                f"entries {given} from {replace_from} do not continue a log that holds "
-                f"{log.base.index + 1} to {log.last_index}, with snapshots up to "
-                f"{opened.snapshots.newest_index()}. Nothing is stored"
-            )
+        refusals.check_append(
+            entries, replace_from, log.base.index, log.last_index, opened.snapshots.newest_index
+        )
         log.append(hard_state, entries, replace_from, notices=notices)
         opened.note()
 
@@ -258,14 +241,8 @@ class SQLiteStorage:
         log = opened.log
         if base_index <= log.base.index:
             return
-        newest = opened.snapshots.newest_index()
-        term = log.term_at(base_index)
-        if base_index > newest or term != base_term:
-            raise StorageError(
-                f"the log cannot be compacted up to entry {base_index} of term {base_term}: the "
-                f"newest snapshot reaches {newest}, and the term there is {term}. Take a snapshot "
-                "first; nothing was changed"
-            )
+        newest, term = opened.snapshots.newest_index(), log.term_at(base_index)
+        refusals.check_compaction(base_index, base_term, term, newest)
         log.compact(base_index, base_term)
         opened.note()
         opened.snapshots.prune()
@@ -281,12 +258,7 @@ class SQLiteStorage:
     ) -> SnapshotMeta:
         """Store a snapshot of this node; see `Storage.write_snapshot`."""
         opened = self._use()
-        last_index = opened.log.last_index
-        if not 0 < index <= last_index:
-            raise StorageError(
-                f"a snapshot of entries up to {index} does not fit a log that ends at "
-                f"{last_index}: only what is stored can be replaced. Nothing is stored"
-            )
+        refusals.check_snapshot(index, opened.log.last_index)
         return opened.snapshots.write(index, term, configuration, chunks)
 
     def read_snapshot(self, meta: SnapshotMeta) -> Iterator[bytes]:
@@ -305,11 +277,7 @@ class SQLiteStorage:
         """Make a received snapshot the newest; see `Storage.install_snapshot`."""
         opened = self._use()
         log = opened.log
-        if meta.index < log.base.index:
-            raise StorageError(
-                f"a snapshot of entries up to {meta.index} would move the log back, which begins "
-                f"after entry {log.base.index}. Nothing was changed"
-            )
+        refusals.check_installable(meta, log.base.index)
         path = opened.received.complete(meta)
         if log.term_at(meta.index) == meta.term:
             log.compact(meta.index, meta.term)
@@ -321,17 +289,66 @@ class SQLiteStorage:
 
 
 def _load(
-    directory: Directory, findings: Findings, identity: Identity, health: Health
+    directory: Directory, state: DirectoryState, identity: Identity, health: Health
 ) -> LoadedLog:
     """The log as it stands; created if the directory is new."""
     try:
-        if findings.is_new:
+        if state.is_new:
             create_database(directory.database, identity)
         check_database_files(
             directory.database,
             directory.write_ahead_log,
-            was_left_open=findings.was_left_open,
+            was_left_open=state.was_left_open,
         )
     except DISK_TROUBLE as error:
         raise health.error("opening the storage", error) from error
     return load(directory.database, identity)
+
+
+def recovered_of(loaded: LoadedLog, snapshot: SnapshotMeta | None) -> Recovered:
+    """What a node gets that opens this."""
+    return Recovered(
+        loaded.hard_state,
+        tuple(loaded.entries),
+        Configuration(()) if snapshot is None else snapshot.configuration,
+        loaded.base.index,
+        loaded.base.term,
+        snapshot,
+    )
+
+
+def match_snapshot(
+    loaded: LoadedLog, snapshots: SnapshotFiles, received: ReceivedSnapshot
+) -> tuple[SnapshotMeta | None, bool, tuple[str, ...]]:
+    """Which snapshot goes with the log (hazard S3).
+
+    Returns:
+        The newest that can be read; whether it is a received one that has still to get its name;
+        what is wrong with newer ones.
+
+    Raises:
+        CorruptStorage: none goes with the log.
+    """
+    usable, problems = snapshots.find()
+    complete = received.find()
+    newest = usable[0] if usable else None
+    base = loaded.base
+    if newest is None or newest.index < base.index:
+        if base.index == 0:
+            return None, False, tuple(problems)
+        if complete is not None and (complete.index, complete.term) == (base.index, base.term):
+            return complete, True, tuple(problems)
+        here = "there is none" if newest is None else f"the newest reaches entry {newest.index}"
+        raise CorruptStorage(
+            f"{snapshots.directory}: the log begins after entry {base.index} (term {base.term}) "
+            f"and needs a snapshot up to there, but {here} that can be read"
+            f"{''.join(f'; {problem}' for problem in problems)}. {KEEP_AND_REJOIN}"
+        )
+    if newest.index > loaded.last_index or loaded.term_at(newest.index) != newest.term:
+        raise CorruptStorage(
+            f"{snapshots.directory}: the newest snapshot is of entries up to {newest.index} (term "
+            f"{newest.term}), but the log goes from {base.index} (term {base.term}) to "
+            f"{loaded.last_index} and does not hold that entry: they are not of the same time. "
+            f"{KEEP_AND_REJOIN}"
+        )
+    return newest, False, tuple(problems)

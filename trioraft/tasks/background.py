@@ -6,7 +6,7 @@ Rules of this file:
   included, and a context manager that yields inside a nursery that it cancels would let the body
   die silently. Here the body's error is raised as it is, and a service that fails ends the body
   with *its* error.
-* A service that has a goodbye to say outlives a cancellation from outside until it has said it.
+* A service with something to do before it stops outlives a cancellation from outside until then.
 * When the `async with` is over, the service is gone.
 """
 
@@ -31,14 +31,14 @@ async def running_beside(
     *,
     stop: Callable[[], None],
     name: str,
-    say_goodbye: Callable[[], Awaitable[None]] | None = None,
+    before_stop: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[None]:
     """Run `service` for as long as the body takes.
 
     Args:
         service: started before the body begins. If it ends by itself, the body goes on.
         stop: makes the service end; called when the body is left.
-        say_goodbye: awaited before `stop`, shielded from cancellation, as the service is until
+        before_stop: awaited before `stop`, shielded from cancellation, as the service is until
             then: it must end by itself soon.
         name: of the service's task.
 
@@ -46,7 +46,7 @@ async def running_beside(
         Exception: the service's, if it failed: before the body, or by cancelling it. Otherwise
             the body's own.
     """
-    guarded = _Guarded(service, trio.CancelScope(shield=say_goodbye is not None))
+    guarded = _Guarded(service, trio.CancelScope(shield=before_stop is not None))
     body_error: BaseException | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(guarded.run, name=name)
@@ -62,9 +62,9 @@ async def running_beside(
                         body_error = error
         finally:
             try:
-                if say_goodbye is not None:
+                if before_stop is not None:
                     with trio.CancelScope(shield=True):
-                        await say_goodbye()
+                        await before_stop()
             except Exception as error:  # noqa: BLE001 - raised again below, ungrouped
                 body_error = body_error or error
             finally:

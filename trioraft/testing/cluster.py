@@ -11,26 +11,93 @@ Rules of this file:
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, final
 
 import attrs
+import msgspec
 import trio
 
 from ..core.config import Limits, Timing
-from ..core.errors import NodeDead, NotLeader, ProposalDropped
+from ..core.errors import ConfigError, NodeDead, NotLeader, ProposalDropped
 from ..core.quorum import majority
 from ..core.types import Address, LogIndex, NodeId, Role, Term
 from ..logs.loggers import EventLogger, current_sink, sink_logger
 from ..member.state_machine import StateMachine
 from ..node.node import Node, open_node
+from ..storage.base import Storage
+from ..storage.memory import MemoryStorage
+from ..storage.sqlite import SQLiteStorage
 from ..tasks.background import running_beside
-from .collisions import CollidingRandom
-from .command_log import CommandLog as CommandLog
 from .networks import ClusterNetwork, network_of
-from .storages import StorageKind, Storages
+
+
+@final
+@attrs.define
+class CommandLog:
+    """A state machine that remembers its commands; a command's result is the command."""
+
+    commands: list[tuple[LogIndex, bytes]] = attrs.field(factory=list)
+
+    def apply(self, index: LogIndex, data: bytes) -> bytes:
+        self.commands.append((index, data))
+        return data
+
+    def snapshot(self) -> bytes:
+        return msgspec.msgpack.encode(self.commands)
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        self.commands = msgspec.msgpack.decode(b"".join(chunks), type=list[tuple[LogIndex, bytes]])
+
+
+COLLISION_CHANCE = 1 / 3
+"""So many election timeouts are exactly the lower bound."""
+
+
+class CollidingRandom(random.Random):
+    """A source of timeouts that collide: a third of them are exactly the lower bound."""
+
+    def uniform(self, a: float, b: float) -> float:
+        """The lower bound with `COLLISION_CHANCE`, else uniform."""
+        return a if self.random() < COLLISION_CHANCE else super().uniform(a, b)
+
+
+StorageKind: TypeAlias = Literal["memory", "sqlite"] | Callable[[NodeId], Storage]
+"""By name, or a function that makes a node's storage."""
+
+
+@final
+class Storages:
+    """One storage for each node, made when it is first asked for."""
+
+    def __init__(self, make: Callable[[NodeId], Storage]) -> None:
+        self._make = make
+        self._storages: dict[NodeId, Storage] = {}
+
+    @classmethod
+    @contextmanager
+    def of(cls, kind: StorageKind) -> Iterator[Storages]:
+        """Storages of this kind."""
+        if callable(kind):
+            yield cls(kind)
+        elif kind == "memory":
+            yield cls(lambda _node_id: MemoryStorage())
+        elif kind == "sqlite":
+            with tempfile.TemporaryDirectory(prefix="trioraft-") as directory:
+                yield cls(lambda node_id: SQLiteStorage(Path(directory, node_id)))
+        else:
+            raise ConfigError(f'storage is {kind!r}; give "memory" or "sqlite"')
+
+    def storage(self, node_id: NodeId) -> Storage:
+        """This node's storage, the same one over all its incarnations."""
+        if node_id not in self._storages:
+            self._storages[node_id] = self._make(node_id)
+        return self._storages[node_id]
+
 
 MachineFactory: TypeAlias = Callable[[], StateMachine]
 
@@ -38,7 +105,6 @@ WAIT_ROUNDS = 20
 """Longest election timeouts that a wait of the harness lasts before it fails."""
 
 
-@final
 @attrs.define(eq=False)
 class _Member:
     """One running incarnation of a node."""
@@ -353,8 +419,8 @@ class Cluster:
         await self._open(node_id)
 
     async def leave(self, node_id: NodeId) -> None:
-        """Let a node leave on purpose: if it leads, it hands over first. `restart` brings it
-        back."""
+        """Let a node leave on purpose: if it leads, it transfers its leadership first. `restart`
+        brings it back."""
         self._say(f"Leave {node_id}")
         member = self._members.pop(node_id)
         member.leave.set()

@@ -1,11 +1,7 @@
 """FaultyStorage: any storage, with faults that a test switches on.
 
-Rules of this file:
-
-* Without a fault it is the storage within, call for call.
-* A fault comes before the storage within sees the call: what failed stored nothing, and what is
-  held up is not stored yet.
-* Faults are switched from the test's thread while the node's worker thread writes.
+A fault comes before the storage within sees the call: what failed stored nothing, and what is held
+up is not stored yet. Faults are switched from the test's thread while a worker thread writes.
 """
 
 from __future__ import annotations
@@ -126,7 +122,6 @@ class FaultyStorage:
     def append(
         self, hard_state: HardState | None, entries: Sequence[Entry], replace_from: LogIndex | None
     ) -> None:
-        """See `Storage.append`."""
         self._begin("append")
         if self.delay_s:
             self._check_may_wait("delay_s")
@@ -144,7 +139,6 @@ class FaultyStorage:
         self.writes += 1
 
     def compact(self, base_index: LogIndex, base_term: Term) -> None:
-        """See `Storage.compact`."""
         self._begin("compact")
         self._check_room()
         self.inner.compact(base_index, base_term)
@@ -156,35 +150,29 @@ class FaultyStorage:
         configuration: Configuration,
         chunks: Iterable[bytes],
     ) -> SnapshotMeta:
-        """See `Storage.write_snapshot`."""
         self._begin("write_snapshot")
         self._check_room()
         return self.inner.write_snapshot(index, term, configuration, chunks)
 
     def read_snapshot(self, meta: SnapshotMeta) -> Iterator[bytes]:
-        """See `Storage.read_snapshot`."""
         self._begin("read_snapshot")
         return self.inner.read_snapshot(meta)
 
     def read_chunk(self, meta: SnapshotMeta, offset: int, bytes_max: int) -> bytes:
-        """See `Storage.read_chunk`."""
         self._begin("read_chunk")
         return self.inner.read_chunk(meta, offset, bytes_max)
 
     def receive_chunk(self, meta: SnapshotMeta, offset: int, data: bytes) -> int:
-        """See `Storage.receive_chunk`."""
         self._begin("receive_chunk")
         self._check_room()
         return self.inner.receive_chunk(meta, offset, data)
 
     def install_snapshot(self, meta: SnapshotMeta) -> None:
-        """See `Storage.install_snapshot`."""
         self._begin("install_snapshot")
         self._check_room()
         self.inner.install_snapshot(meta)
 
     def close(self) -> None:
-        """See `Storage.close`."""
         self.calls.append("close")
         self.inner.close()
 

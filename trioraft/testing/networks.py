@@ -1,7 +1,11 @@
-"""The networks a test cluster can run on: in memory, or TCP over the loopback.
+"""The networks a test cluster can run on: in memory, or TCP over the loopback, with scissors.
 
-Rules of this file: both are cut by the same scissors, silently, so that a scenario means the same
-on either; both keep a node's address over its restarts.
+Rules of this file:
+
+* Both are cut by the same scissors, silently, so that a scenario means the same on either; both
+  keep a node's address over its restarts.
+* A cut leaves connections open and tells nobody, as a firewall does that drops packets: that is the
+  hard case. `drop_connection` is the other one: both ends notice at once, and nothing is cut.
 """
 
 from __future__ import annotations
@@ -11,12 +15,140 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, Protocol, final
 
+import trio
+
+from ..core.config import Limits
 from ..core.errors import ConfigError
+from ..core.messages import Message
 from ..core.types import Address, NodeId
-from ..transport.base import Transport
+from ..transport.base import Transport, TransportEvent, TransportOwner
 from ..transport.memory import MemoryNetwork
 from ..transport.tcp import TcpTransport
-from .cuttable import Cuts, CuttableTransport
+
+
+@final
+class Cuts:
+    """Which directed pairs of nodes are cut. Shared by all transports of one cluster."""
+
+    def __init__(self) -> None:
+        self._isolated: set[NodeId] = set()
+        self._group_of: dict[NodeId, int] = {}
+        self._sends_left: dict[NodeId, int] = {}
+        self._owners: dict[NodeId, TransportOwner] = {}
+
+    def disconnect(self, node_id: NodeId) -> None:
+        """Cut a node off from everyone, in both directions."""
+        self._isolated.add(node_id)
+
+    def reconnect(self, node_id: NodeId) -> None:
+        """Undo `disconnect`."""
+        self._isolated.discard(node_id)
+
+    def partition(self, *groups: set[NodeId]) -> None:
+        """Nodes of different groups do not hear each other; those not named form one more."""
+        self._group_of = {node: number for number, group in enumerate(groups) for node in group}
+
+    def mute_after(self, node_id: NodeId, sends: int) -> None:
+        """Let a node send so many messages more; further ones vanish until `heal`."""
+        self._sends_left[node_id] = sends
+
+    def heal(self) -> None:
+        """Undo every cut."""
+        self._isolated.clear()
+        self._group_of.clear()
+        self._sends_left.clear()
+
+    def drop_connection(self, one: NodeId, other: NodeId) -> None:
+        """The connection between two nodes breaks, and is there again at once: both are told."""
+        for node_id, peer in ((one, other), (other, one)):
+            if node_id in self._owners:
+                self._owners[node_id].on_peer_lost(peer)
+
+    @contextmanager
+    def knowing(self, node_id: NodeId, owner: TransportOwner) -> Iterator[None]:
+        """Whom to tell of dropped connections, for as long as this node runs."""
+        self._owners[node_id] = owner
+        try:
+            yield
+        finally:
+            del self._owners[node_id]
+
+    def lets_send(self, sender: NodeId, receiver: NodeId) -> bool:
+        """Whether this message may leave; counts it."""
+        if self.is_cut(sender, receiver):
+            return False
+        left = self._sends_left.get(sender)
+        if left is None:
+            return True
+        self._sends_left[sender] = max(0, left - 1)
+        return left > 0
+
+    def is_cut(self, sender: NodeId, receiver: NodeId) -> bool:
+        """Whether messages from `sender` to `receiver` vanish."""
+        if sender in self._isolated or receiver in self._isolated:
+            return True
+        return self._group_of.get(sender, -1) != self._group_of.get(receiver, -1)
+
+
+@final
+class CuttableTransport:
+    """Wraps a transport; what is cut is neither sent nor received."""
+
+    def __init__(self, inner: Transport, cuts: Cuts) -> None:
+        self._inner = inner
+        self._cuts = cuts
+
+    @property
+    def node_id(self) -> NodeId:
+        return self._inner.node_id
+
+    async def run(
+        self,
+        owner: TransportOwner,
+        *,
+        cluster_id: str,
+        limits: Limits,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        with self._cuts.knowing(self.node_id, owner):
+            await self._inner.run(
+                _CuttableOwner(owner, self._cuts, self.node_id),
+                cluster_id=cluster_id,
+                limits=limits,
+                task_status=task_status,
+            )
+
+    def send(self, message: Message) -> None:
+        if self._cuts.lets_send(message.sender, message.receiver):
+            self._inner.send(message)
+
+    def set_peer(self, peer: NodeId, address: Address | None) -> None:
+        self._inner.set_peer(peer, address)
+
+    def address_of(self, peer: NodeId) -> Address | None:
+        return self._inner.address_of(peer)
+
+
+class _CuttableOwner:
+    def __init__(self, owner: TransportOwner, cuts: Cuts, node_id: NodeId) -> None:
+        self._owner = owner
+        self._cuts = cuts
+        self._node_id = node_id
+
+    def on_message(self, message: Message) -> None:
+        if not self._cuts.is_cut(message.sender, message.receiver):
+            self._owner.on_message(message)
+
+    def on_batch_end(self) -> None:
+        self._owner.on_batch_end()
+
+    def on_peer_lost(self, peer: NodeId) -> None:
+        if not self._cuts.is_cut(peer, self._node_id):
+            self._owner.on_peer_lost(peer)
+
+    def on_transport_event(self, event: TransportEvent) -> None:
+        self._owner.on_transport_event(event)
+
 
 LOSS_CHANCE = 0.1
 LATE = (0.1, 0.075)
@@ -43,7 +175,6 @@ class ClusterNetwork:
         return CuttableTransport(self._carrier.transport(node_id), self.cuts)
 
 
-@final
 class _Loopback:
     """Every node on a loopback port of its own, chosen by the system before any node starts."""
 

@@ -1,8 +1,8 @@
 """From a log to a diagnosis and a picture: `trioraft viz`.
 
-The way: `reading` (lines to facts: `shapes`, `texts`, `jsonlines`, `leak_reports`), `building`
-(facts to the `model`, with `mailbox` and `timers`), `statistics` and `findings` over a `cluster`,
-and `report`, `as_json` or `page` to show it. `analysis` goes all the way.
+The way: `reading` (lines to `facts`: `raftlog`, `jsonlines`), `building` (facts to the `model`,
+with `mailbox` and `timers`), `statistics` and `findings` over a `cluster`, and `report` or `page`
+to show it. `analysis` goes all the way.
 """
 
 from .analysis import analyse_lines as analyse_lines

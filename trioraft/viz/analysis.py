@@ -1,7 +1,4 @@
-"""A log file from beginning to end: read, measured, diagnosed.
-
-Rules of this file: this is the way in for commands and plugins; it keeps nothing.
-"""
+"""A log file from beginning to end: read, measured, diagnosed."""
 
 from __future__ import annotations
 

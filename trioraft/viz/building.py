@@ -14,24 +14,8 @@ from typing import Any, Final, TypeAlias, final
 
 import attrs
 
-from .connectivity import Connectivity
-from .facts import (
-    Appeared,
-    Became,
-    Because,
-    Committed,
-    Configured,
-    Fact,
-    HandsOver,
-    LinkChanged,
-    Marked,
-    Named,
-    Packet,
-    Received,
-    Sent,
-    TimerBailed,
-    TimerStarted,
-)
+from . import facts, timers
+from .cluster import Connectivity
 from .mailbox import Draft, Mailbox
 from .model import (
     BrokenLine,
@@ -51,7 +35,6 @@ from .model import (
     Status,
     Term,
 )
-from .timers import Bail, Expiry, Restart, Start, Stop, TimerEvent, goroutine_timers, single_timers
 
 BROKEN_KEPT_MAX: Final = 1000
 """Lines that could not be read, of which the text is kept; the others are counted."""
@@ -81,7 +64,7 @@ class _Node:
     name: NodeName
     spans: list[_Span] = attrs.Factory(list)
     commits: list[CommitPoint] = attrs.Factory(list)
-    timer_events: list[TimerEvent] = attrs.Factory(list)
+    timer_events: list[timers.TimerEvent] = attrs.Factory(list)
     unanswered: _Unanswered = attrs.Factory(dict)
     has_facts: bool = False
     """Whether it said anything that only a node of a cluster says."""
@@ -89,15 +72,6 @@ class _Node:
     @property
     def now(self) -> _Span:
         return self.spans[-1]
-
-
-@attrs.define
-class _Term:
-    number: int
-    start_s: float
-    candidates: list[NodeName] = attrs.Factory(list)
-    leaders: list[NodeName] = attrs.Factory(list)
-    won_s: float | None = None
 
 
 @final
@@ -114,7 +88,6 @@ class RunBuilder:
         self.name = name
         self.status: Status | None = None
         self.leaks: list[ReportedLeak] = []
-        self.started_at: str | None = None
         self._source = source
         self._start_line = start_line
         self._entries: list[LogEntry] = []
@@ -122,13 +95,13 @@ class RunBuilder:
         self._unparsed = 0
         self._nodes: dict[NodeName, _Node] = {}
         self._names: dict[NodeName, str] = {}
-        self._terms: dict[int, _Term] = {}
+        self._terms: dict[int, Term] = {}
         self._messages: list[Draft] = []
         self._kinds_received: set[str] = set()
         self._mailbox = Mailbox()
         self._network = Connectivity()
         self._marks: list[Mark] = []
-        self._configured: dict[NodeName, Configured] = {}
+        self._configured: dict[NodeName, facts.Configured] = {}
         self._members: list[MembersPoint] = []
         self._has_goroutines = False
         self._end_s = 0.0
@@ -139,13 +112,8 @@ class RunBuilder:
         """Whether anybody said anything yet."""
         return bool(self._entries)
 
-    @property
-    def last_at_s(self) -> float:
-        """When the latest entry was written, in seconds since the first."""
-        return self._end_s
-
     def add(
-        self, line: int, at_s: float, node: NodeName | None, text: str, fact: Fact | None
+        self, line: int, at_s: float, node: NodeName | None, text: str, fact: facts.Fact | None
     ) -> None:
         """Take the next entry.
 
@@ -193,17 +161,16 @@ class RunBuilder:
             entries=tuple(self._entries),
             broken=tuple(self._broken),
             unparsed=self._unparsed,
-            terms=tuple(_built_term(self._terms[number]) for number in sorted(self._terms)),
+            terms=tuple(self._terms[number] for number in sorted(self._terms)),
             messages=tuple(draft.finished(self._fate(draft)) for draft in self._messages),
             marks=tuple(self._marks),
             leaks=tuple(self.leaks),
-            started_at=self.started_at,
             configurations=tuple(self._members),
         )
 
     # -- messages --------------------------------------------------------------------------
 
-    def _on_sent(self, who: _Node, fact: Sent, at_s: float, index: int) -> None:
+    def _on_sent(self, who: _Node, fact: facts.Sent, at_s: float, index: int) -> None:
         packet = fact.packet
         request = _answered(who, packet) if packet.is_reply else None
         receiver = packet.receiver
@@ -219,9 +186,9 @@ class RunBuilder:
         if packet.kind == "AppendEntries" and packet.term:
             self._heard_leader(packet.term, who.name, at_s)
         elif packet.kind == "RequestVoteReply" and packet.is_positive:
-            who.timer_events.append(Restart(at_s))
+            who.timer_events.append(timers.Restart(at_s))
 
-    def _on_received(self, who: _Node, fact: Received, at_s: float, index: int) -> None:
+    def _on_received(self, who: _Node, fact: facts.Received, at_s: float, index: int) -> None:
         packet = fact.packet
         draft = self._mailbox.take(packet, at_s)
         if draft is None:
@@ -235,7 +202,7 @@ class RunBuilder:
             if len(waiting) > UNANSWERED_MAX:
                 del waiting[0]
         if packet.kind == "AppendEntries":
-            who.timer_events.append(Restart(at_s))
+            who.timer_events.append(timers.Restart(at_s))
 
     def _fate(self, draft: Draft) -> Fate:
         if draft.received_s is not None:
@@ -249,58 +216,58 @@ class RunBuilder:
 
     # -- roles and timers --------------------------------------------------------------------
 
-    def _on_role(self, who: _Node, fact: Became, at_s: float, index: int) -> None:
+    def _on_role(self, who: _Node, fact: facts.Became, at_s: float, index: int) -> None:
         term = who.now.term if fact.term is None else fact.term
         who.spans.append(_Span(fact.role, term, at_s, index, fact.reason))
         match fact.role:
             case "PreCandidate":
-                who.timer_events.append(Expiry(at_s, index))
+                who.timer_events.append(timers.Expiry(at_s, index))
             case "Candidate":
-                who.timer_events.append(Expiry(at_s, index))
+                who.timer_events.append(timers.Expiry(at_s, index))
                 known = self._term(term, at_s)
                 if who.name not in known.candidates:
-                    known.candidates.append(who.name)
+                    candidates = (*known.candidates, who.name)
+                    self._terms[term] = attrs.evolve(known, candidates=candidates)
             case "Leader":
-                who.timer_events.append(Stop(at_s, index))
-                known = self._term(term, at_s)
-                if who.name not in known.leaders:
-                    known.leaders.append(who.name)
+                who.timer_events.append(timers.Stop(at_s, index))
+                self._lead(term, who.name, at_s)
+                known = self._terms[term]
                 if known.won_s is None:
-                    known.won_s = at_s
+                    self._terms[term] = attrs.evolve(known, won_s=at_s)
             case "Dead":
-                who.timer_events.append(Stop(at_s, index))
+                who.timer_events.append(timers.Stop(at_s, index))
                 who.unanswered.clear()
             case "Follower":
-                who.timer_events.append(Restart(at_s))
+                who.timer_events.append(timers.Restart(at_s))
 
-    def _on_timer(self, who: _Node, fact: TimerStarted, at_s: float, index: int) -> None:
+    def _on_timer(self, who: _Node, fact: facts.TimerStarted, at_s: float, index: int) -> None:
         self._rise(who, at_s, index, fact.term)
         if who.now.role == "Follower" and who.now.term != fact.term:
             if who.now.is_guess:
                 who.now.term = fact.term
             elif fact.term > who.now.term:
                 who.spans.append(_Span("Follower", fact.term, at_s, index))
-        who.timer_events.append(Start(at_s, index, fact.timeout_s, fact.term))
+        who.timer_events.append(timers.Start(at_s, index, fact.timeout_s, fact.term))
 
-    def _on_bail(self, who: _Node, fact: TimerBailed, at_s: float, index: int) -> None:
+    def _on_bail(self, who: _Node, fact: facts.TimerBailed, at_s: float, index: int) -> None:
         self._has_goroutines = True
-        who.timer_events.append(Bail(at_s, index, fact.from_term))
+        who.timer_events.append(timers.Bail(at_s, index, fact.from_term))
 
-    def _on_reason(self, who: _Node, fact: Because, _: float, __: int) -> None:
+    def _on_reason(self, who: _Node, fact: facts.Because, _: float, __: int) -> None:
         if who.now.reason is None and who.now.entry is not None:
             who.now.reason = fact.reason
 
-    def _on_commit(self, who: _Node, fact: Committed, at_s: float, index: int) -> None:
+    def _on_commit(self, who: _Node, fact: facts.Committed, at_s: float, index: int) -> None:
         who.commits.append(CommitPoint(at_s, fact.commit_index, index))
 
-    def _on_appearance(self, who: _Node, _: Appeared, at_s: float, index: int) -> None:
+    def _on_appearance(self, who: _Node, _: facts.Appeared, at_s: float, index: int) -> None:
         self._rise(who, at_s, index, who.now.term)
 
     def _fall(self, who: _Node, at_s: float, index: int) -> None:
         """A node that is crashed is dead, whether it has time to say so or not."""
         if who.now.role != "Dead":
             who.spans.append(_Span("Dead", who.now.term, at_s, index))
-            who.timer_events.append(Stop(at_s, index))
+            who.timer_events.append(timers.Stop(at_s, index))
             who.unanswered.clear()
 
     def _rise(self, who: _Node, at_s: float, index: int, term: int) -> None:
@@ -308,27 +275,28 @@ class RunBuilder:
         if who.now.role == "Dead":
             who.spans.append(_Span("Follower", term, at_s, index, is_guess=True))
 
-    def _term(self, number: int, at_s: float) -> _Term:
-        known = self._terms.get(number)
-        if known is None:
-            known = self._terms[number] = _Term(number, at_s)
-        return known
+    def _term(self, number: int, at_s: float) -> Term:
+        return self._terms.setdefault(number, Term(number, None, (), at_s))
+
+    def _lead(self, number: int, leader: NodeName, at_s: float) -> None:
+        known = self._term(number, at_s)
+        if leader not in known.leaders:
+            self._terms[number] = attrs.evolve(
+                known, leader=known.leader or leader, leaders=(*known.leaders, leader)
+            )
 
     def _heard_leader(self, number: int, leader: NodeName, at_s: float) -> None:
         """Only a leader sends entries: the log need not show its election."""
-        known = self._terms.get(number)
-        if known is None:
-            known = self._term(number, at_s)
-        if not known.leaders:
-            known.leaders.append(leader)
+        if not self._term(number, at_s).leaders:
+            self._lead(number, leader, at_s)
 
     # -- the test ----------------------------------------------------------------------------
 
-    def _on_test(self, fact: Fact | None, at_s: float, text: str, index: int) -> None:
+    def _on_test(self, fact: facts.Fact | None, at_s: float, text: str, index: int) -> None:
         match fact:
-            case Named():
+            case facts.Named():
                 self._names[fact.number] = fact.full_name
-            case Marked():
+            case facts.Marked():
                 nodes = fact.nodes
                 if nodes == (ALL,):
                     nodes = tuple(sorted(self._nodes, key=_by_number))
@@ -350,7 +318,9 @@ class RunBuilder:
         number_of = {name: number for number, name in self._names.items()}
         return tuple(name if name in self._nodes else number_of.get(name, name) for name in names)
 
-    def _on_configuration(self, who: _Node, fact: Configured, at_s: float, index: int) -> None:
+    def _on_configuration(
+        self, who: _Node, fact: facts.Configured, at_s: float, index: int
+    ) -> None:
         """The latest configuration that any node has counts: a leader is the first to have it, and
         one that is truncated everywhere is gone."""
         self._configured[who.name] = fact
@@ -360,11 +330,13 @@ class RunBuilder:
         self._members.append(MembersPoint(at_s, members, index))
         self._mark(Mark("configuration", at_s, (), self._entries[index].text, index))
 
-    def _on_transfer(self, who: _Node, fact: HandsOver, at_s: float, index: int) -> None:
+    def _on_transfer(
+        self, who: _Node, fact: facts.TransferStarted, at_s: float, index: int
+    ) -> None:
         text = self._entries[index].text
         self._mark(Mark("transfer", at_s, (who.name, fact.peer), text, index))
 
-    def _on_link(self, who: _Node, fact: LinkChanged, at_s: float, index: int) -> None:
+    def _on_link(self, who: _Node, fact: facts.LinkChanged, at_s: float, index: int) -> None:
         kind: MarkKind = "link up" if fact.is_up else "link down"
         text = self._entries[index].text
         self._mark(Mark(kind, at_s, (who.name, fact.peer), text, index))
@@ -395,7 +367,7 @@ class RunBuilder:
                 self._entries[index] = attrs.evolve(entry, node=None, text=text)
 
     def _built_node(self, node: _Node) -> NodeTrace:
-        timers_of = goroutine_timers if self._has_goroutines else single_timers
+        timers_of = timers.goroutine_timers if self._has_goroutines else timers.single_timers
         return NodeTrace(
             node.name,
             tuple(self._built_spans(node)),
@@ -418,35 +390,35 @@ class RunBuilder:
 
 
 _RULES: Final[Mapping[type[Any], Callable[[RunBuilder, _Node, Any, float, int], None]]] = {
-    Sent: RunBuilder._on_sent,
-    Received: RunBuilder._on_received,
-    Committed: RunBuilder._on_commit,
-    TimerStarted: RunBuilder._on_timer,
-    TimerBailed: RunBuilder._on_bail,
-    Became: RunBuilder._on_role,
-    Because: RunBuilder._on_reason,
-    Appeared: RunBuilder._on_appearance,
-    LinkChanged: RunBuilder._on_link,
-    Configured: RunBuilder._on_configuration,
-    HandsOver: RunBuilder._on_transfer,
+    facts.Sent: RunBuilder._on_sent,
+    facts.Received: RunBuilder._on_received,
+    facts.Committed: RunBuilder._on_commit,
+    facts.TimerStarted: RunBuilder._on_timer,
+    facts.TimerBailed: RunBuilder._on_bail,
+    facts.Became: RunBuilder._on_role,
+    facts.Because: RunBuilder._on_reason,
+    facts.Appeared: RunBuilder._on_appearance,
+    facts.LinkChanged: RunBuilder._on_link,
+    facts.Configured: RunBuilder._on_configuration,
+    facts.TransferStarted: RunBuilder._on_transfer,
 }
 """What a node's facts do to the run."""
 
 
-def _first_span(fact: Fact | None, at_s: float) -> _Span:
+def _first_span(fact: facts.Fact | None, at_s: float) -> _Span:
     """What a node is before it says so: the log may begin in the middle."""
     match fact:
-        case Sent(Packet(kind="AppendEntries", term=int(term))):
+        case facts.Sent(facts.Packet(kind="AppendEntries", term=int(term))):
             return _Span("Leader", term, at_s, None, is_guess=True)
-        case Sent(Packet(kind="RequestVote", term=int(term))):
+        case facts.Sent(facts.Packet(kind="RequestVote", term=int(term))):
             return _Span("Candidate", term, at_s, None, is_guess=True)
-        case Received(term=int(term)) | TimerStarted(term=term):
+        case facts.Received(term=int(term)) | facts.TimerStarted(term=term):
             return _Span("Follower", term, at_s, None, is_guess=True)
         case _:
             return _Span("Follower", 0, at_s, None, is_guess=True)
 
 
-def _answered(who: _Node, reply: Packet) -> Draft | None:
+def _answered(who: _Node, reply: facts.Packet) -> Draft | None:
     """The request that this reply of the node answers: the last one, unless it has an answer."""
     waiting = who.unanswered.get(reply.kind.removesuffix("Reply"))
     if not waiting:
@@ -457,17 +429,6 @@ def _answered(who: _Node, reply: Packet) -> Draft | None:
                 return waiting.pop(position)
         return None
     return waiting.pop()
-
-
-def _built_term(term: _Term) -> Term:
-    return Term(
-        term.number,
-        term.leaders[0] if term.leaders else None,
-        tuple(term.candidates),
-        term.start_s,
-        term.won_s,
-        tuple(term.leaders),
-    )
 
 
 def _by_number(name: NodeName) -> tuple[int, str]:

@@ -1,10 +1,7 @@
 """What one line of a log says, whatever format it is written in.
 
-Rules of this file:
-
-* A fact is what stands in the line, and nothing that had to be guessed: a raftlog does not say
-  whom a reply goes to, so `receiver` is None there.
-* Facts are values that may be shared: the same text is the same fact.
+A fact is what stands in the line, and nothing that had to be guessed: a raftlog does not say whom a
+reply goes to, so `receiver` is None there.
 """
 
 from __future__ import annotations
@@ -134,8 +131,8 @@ class Configured:
 
 
 @attrs.frozen
-class HandsOver:
-    """The leader hands its office over to this peer."""
+class TransferStarted:
+    """The leader transfers its leadership to this peer."""
 
     peer: NodeName
 
@@ -153,5 +150,5 @@ Fact: TypeAlias = (
     | LinkChanged
     | Named
     | Configured
-    | HandsOver
+    | TransferStarted
 )

@@ -19,21 +19,9 @@ from typing import Any, Final, TypeAlias
 import attrs
 import msgspec
 
-from .facts import (
-    Appeared,
-    Became,
-    Committed,
-    Configured,
-    Fact,
-    HandsOver,
-    LinkChanged,
-    Packet,
-    Received,
-    Sent,
-    TimerStarted,
-)
-from .model import Members, NodeName, Role
-from .texts import parse_test_text
+from . import facts
+from .model import ROLE_NAMED, Members, NodeName
+from .raftlog import parse_test_text
 
 _Fields: TypeAlias = Mapping[str, Any]
 
@@ -52,10 +40,9 @@ class JsonEntry:
     """By the clock of the process; a test's remark has none."""
     wall_s: float | None
     text: str
-    fact: Fact | None
+    fact: facts.Fact | None
     report: str | None = None
     """A leak report, if it is one."""
-    stamp: str | None = None
 
 
 def parse_json_line(line: int, text: str) -> JsonEntry | None:
@@ -68,19 +55,18 @@ def parse_json_line(line: int, text: str) -> JsonEntry | None:
         return None
     node = fields.get("node")
     name = None if node is None else str(node)
-    stamp = _text(fields, "timestamp")
-    wall_s = _wall_s(stamp)
+    wall_s = _wall_s(_text(fields, "timestamp"))
     at_s = fields.get("at_s")
     at_s = float(at_s) if isinstance(at_s, int | float) and abs(at_s) < 1e12 else None
     if at_s is None and wall_s is None:
         return None
     if name is None:
         report = _text(fields, "report")
-        fact: Fact | None = parse_test_text(event)
-        return JsonEntry(line, None, at_s, wall_s, event, fact, report, stamp)
+        fact: facts.Fact | None = parse_test_text(event)
+        return JsonEntry(line, None, at_s, wall_s, event, fact, report)
     rule = _RULES.get(event)
-    fact = None if rule is None else rule(fields, name)
-    return JsonEntry(line, name, at_s, wall_s, _described(event, fields), fact, None, stamp)
+    fact = None if rule is None else rule(fields)
+    return JsonEntry(line, name, at_s, wall_s, _described(event, fields), fact)
 
 
 def times_of(entries: list[JsonEntry]) -> list[float]:
@@ -166,54 +152,45 @@ def _shown(value: object) -> str:
     return str(value)
 
 
-_ROLES: Final[Mapping[str, Role]] = {
-    "Follower": "Follower",
-    "PreCandidate": "PreCandidate",
-    "Candidate": "Candidate",
-    "Leader": "Leader",
-    "Dead": "Dead",
-}
-
-
-def _role_changed(fields: _Fields, _: NodeName) -> Fact | None:
-    role = _ROLES.get(_text(fields, "role") or "")
+def _role_changed(fields: _Fields) -> facts.Fact | None:
+    role = ROLE_NAMED.get(_text(fields, "role") or "")
     if role is None:
         return None
     reason = fields.get("reason")
     text = _text(reason, "text") if isinstance(reason, dict) else None
-    return Became(role, _number(fields, "term"), text)
+    return facts.Became(role, _number(fields, "term"), text)
 
 
-def _timer_started(fields: _Fields, _: NodeName) -> Fact | None:
+def _timer_started(fields: _Fields) -> facts.Fact | None:
     timeout_s, term = fields.get("timeout_s"), _number(fields, "term")
     if not isinstance(timeout_s, int | float) or term is None:
         return None
-    return TimerStarted(float(timeout_s), term)
+    return facts.TimerStarted(float(timeout_s), term)
 
 
-def _message_sent(fields: _Fields, _: NodeName) -> Fact | None:
+def _message_sent(fields: _Fields) -> facts.Fact | None:
     packet = _packet(fields.get("message"))
-    return None if packet is None else Sent(packet)
+    return None if packet is None else facts.Sent(packet)
 
 
-def _message_received(fields: _Fields, _: NodeName) -> Fact | None:
+def _message_received(fields: _Fields) -> facts.Fact | None:
     packet = _packet(fields.get("message"))
     if packet is None:
         return None
-    return Received(packet, _number(fields, "term"), _text(fields, "voted_for"))
+    return facts.Received(packet, _number(fields, "term"), _text(fields, "voted_for"))
 
 
 _SET_BY_SENDER: Final = ("type", "sender", "receiver")
 
 
-def _packet(message: object) -> Packet | None:
+def _packet(message: object) -> facts.Packet | None:
     if not isinstance(message, dict) or (kind := _text(message, "type")) is None:
         return None
     entries = message.get("entries")
     count = _number(entries, "count") if isinstance(entries, dict) else None
     positive = message.get("vote_granted", message.get("success"))
     rest = {name: value for name, value in message.items() if name not in _SET_BY_SENDER}
-    return Packet(
+    return facts.Packet(
         kind,
         _text(message, "sender"),
         _text(message, "receiver"),
@@ -224,12 +201,12 @@ def _packet(message: object) -> Packet | None:
     )
 
 
-def _commit_advanced(fields: _Fields, _: NodeName) -> Fact | None:
+def _commit_advanced(fields: _Fields) -> facts.Fact | None:
     index = _number(fields, "commit_index")
-    return None if index is None else Committed(index)
+    return None if index is None else facts.Committed(index)
 
 
-def _configuration_changed(fields: _Fields, _: NodeName) -> Fact | None:
+def _configuration_changed(fields: _Fields) -> facts.Fact | None:
     configuration = fields.get("configuration")
     if not isinstance(configuration, dict):
         return None
@@ -238,35 +215,28 @@ def _configuration_changed(fields: _Fields, _: NodeName) -> Fact | None:
     groups = [tuple(map(str, name)) if isinstance(name, list) else () for name in names]
     if index is None or not groups[0]:
         return None
-    return Configured(index, Members(*groups))
+    return facts.Configured(index, Members(*groups))
 
 
-def _transfer_started(fields: _Fields, _: NodeName) -> Fact | None:
+def _transfer_started(fields: _Fields) -> facts.Fact | None:
     target = _text(fields, "target")
-    return None if target is None else HandsOver(target)
+    return None if target is None else facts.TransferStarted(target)
 
 
-def _link(is_up: bool) -> Callable[[_Fields, NodeName], Fact | None]:
-    def rule(fields: _Fields, _: NodeName) -> Fact | None:
-        peer = _text(fields, "peer")
-        return None if peer is None else LinkChanged(peer, is_up)
-
-    return rule
+def _link(fields: _Fields) -> facts.Fact | None:
+    peer = _text(fields, "peer")
+    return None if peer is None else facts.LinkChanged(peer, fields["event"] == "link_up")
 
 
-def _listening(_: _Fields, __: NodeName) -> Fact | None:
-    return Appeared()
-
-
-_RULES: Final[Mapping[str, Callable[[_Fields, NodeName], Fact | None]]] = {
+_RULES: Final[Mapping[str, Callable[[_Fields], facts.Fact | None]]] = {
     "role_changed": _role_changed,
     "election_timer_started": _timer_started,
     "message_sent": _message_sent,
     "message_received": _message_received,
     "commit_advanced": _commit_advanced,
-    "link_up": _link(is_up=True),
-    "link_down": _link(is_up=False),
-    "listening": _listening,
+    "link_up": _link,
+    "link_down": _link,
+    "listening": lambda _: facts.Appeared(),
     "configuration_changed": _configuration_changed,
     "transfer_started": _transfer_started,
 }

@@ -22,6 +22,7 @@ NodeName: TypeAlias = str
 Role: TypeAlias = Literal["Follower", "PreCandidate", "Candidate", "Leader", "Dead"]
 """A node's role, in the words of the log."""
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
+ROLE_NAMED: Final[Mapping[str, Role]] = {role: role for role in ROLES}
 Status: TypeAlias = Literal["PASS", "FAIL", "SKIP"]
 """How a run ended, as its status line says it."""
 Severity: TypeAlias = Literal["error", "warning", "info"]
@@ -30,7 +31,6 @@ Severity: TypeAlias = Literal["error", "warning", "info"]
 SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
 Family: TypeAlias = Literal["vote", "pre-vote", "heartbeat", "entries", "snapshot", "other"]
 """What a message is about; a reply belongs to the family of its request."""
-FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
 Fate: TypeAlias = Literal["delivered", "lost", "unknown"]
 """What became of a message. `unknown`: the log does not show receipts of its kind, or ended."""
 TimerEnd: TypeAlias = Literal["expired", "replaced", "bailed out", "stopped", "open"]
@@ -57,8 +57,7 @@ MarkKind: TypeAlias = Literal[
 ]
 """What was done to the cluster; `test` is any other line of the test. `drop`: a connection broke
 and may be made again at once. `cut`, `mend`: some ways, each in one direction. `leave`: on purpose,
-or cancelled. The last two are the cluster's own doing: a leader hands over, the members change."""
-MARK_KINDS: Final[tuple[MarkKind, ...]] = get_args(MarkKind)
+or cancelled. The last two are the cluster's own doing: leadership moves, the members change."""
 FindingKind: TypeAlias = Literal[
     "two-leaders",
     "double-vote",
@@ -333,8 +332,6 @@ class Run:
     findings: tuple[Finding, ...] = ()
     """Worst first, then by time."""
     statistics: Statistics = attrs.Factory(Statistics)
-    started_at: str | None = None
-    """The time of day of the first entry, as the log has it."""
     configurations: tuple[MembersPoint, ...] = ()
     """Changes of the members, in order; before the first, all that write and did not join later
     are voters."""

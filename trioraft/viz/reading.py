@@ -16,27 +16,28 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final, final
+from typing import IO, Final
 
 import attrs
 
 from .building import RunBuilder
 from .facts import Fact
 from .jsonlines import JsonEntry, parse_json_line, times_of
-from .leak_reports import LeakCollector
 from .model import NodeName, ReportedLeak, Run
-from .shapes import (
+from .raftlog import (
     ENTRY,
     LOOSE_ENTRY,
+    LeakCollector,
     LineHeader,
     Switch,
     Verdict,
     is_close,
     is_decoration,
     looks_damaged,
+    parse_test_text,
+    parse_text,
     special,
 )
-from .texts import parse_test_text, parse_text
 
 TEST: Final = "TEST"
 """Who speaks in an entry of the test's own."""
@@ -187,7 +188,6 @@ class _OpenRun:
         return self.builder.build()
 
 
-@final
 class _LogReader:
     """Takes lines, and knows which run they belong to."""
 
@@ -240,8 +240,6 @@ class _LogReader:
         at_s = run.since_start_s(minute_s + second_s)
         if run.pending:
             run.settle_pending(goes_on=True)
-        if not run.builder.has_entries:
-            run.builder.started_at = f"{minute}:{second}"
         run.builder.add(number, at_s, node, text, fact)
         return True
 
@@ -329,7 +327,6 @@ class _LogReader:
         if not self._json:
             return
         run = self._begin(self._file_name, self._json[0].line, has_header=False)
-        run.builder.started_at = self._json[0].stamp
         for entry, at_s in zip(self._json, times_of(self._json), strict=True):
             run.builder.add(entry.line, at_s, entry.node, entry.text, entry.fact)
             if entry.report is not None:

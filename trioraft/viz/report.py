@@ -1,7 +1,9 @@
-"""Runs and findings as text, for people at a terminal.
+"""Runs and findings as text, for people at a terminal, and as the JSON of `trioraft viz --json`.
 
-Rules of this file: a run is a line, then what there is to say about it; every finding points to
-lines of the log. Nothing of a log reaches the terminal's controls.
+Rules of this file:
+
+* Every finding points to lines of the log. Nothing of a log reaches the terminal's controls.
+* The shape of the JSON is a contract: a key is never renamed or taken away.
 """
 
 from __future__ import annotations
@@ -11,8 +13,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+import msgspec
+
 from .findings.wording import ms
-from .model import Durations, Finding, Run
+from .model import Durations, Finding, Run, Term
 
 RUNS_SHOWN_MAX: Final = 30
 """Of more runs, those with something worse than `info` are shown, and the others counted."""
@@ -119,3 +123,36 @@ def summary(runs: Iterable[Run]) -> str:
     parts = [_count(len(runs), "run")]
     parts += [_count(counts["error"], "error"), _count(counts["warning"], "warning")]
     return ", ".join(parts)
+
+
+def runs_json(runs: Iterable[Run]) -> str:
+    """`{"runs": [{"name": …, "status": …, …}]}`, on several lines."""
+    plain = {"runs": [_run(run) for run in runs]}
+    return msgspec.json.format(msgspec.json.encode(plain), indent=2).decode()
+
+
+def _run(run: Run) -> dict[str, object]:
+    return {
+        "name": run.name,
+        "status": run.status if run.status in ("PASS", "FAIL") else None,
+        "nodes": list(run.node_names),
+        "entries": len(run.entries),
+        "unparsed": run.unparsed,
+        "terms": {str(term.number): _term(term) for term in run.terms},
+        "failovers_ms": [round(value, 3) for value in run.statistics.failovers_ms],
+        "findings": [_finding(finding) for finding in run.findings],
+    }
+
+
+def _term(term: Term) -> dict[str, object]:
+    return {"leader": term.leader, "candidates": list(term.candidates)}
+
+
+def _finding(finding: Finding) -> dict[str, object]:
+    return {
+        "kind": finding.kind,
+        "severity": finding.severity,
+        "terms": list(finding.terms),
+        "nodes": list(finding.nodes),
+        "detail": finding.detail,
+    }

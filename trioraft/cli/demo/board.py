@@ -1,10 +1,6 @@
 """Board: what is to be seen of the nodes, kept up to date by their typed events.
 
-Rules of this file:
-
-* Nothing here waits, prints or knows how things look; a view reads the board when it likes.
-* What a node is comes from its status, what it did comes from its events.
-* Whatever grows has a named bound.
+Nothing here waits, prints or knows how things look; a view reads the board when it likes.
 """
 
 from __future__ import annotations
@@ -51,7 +47,6 @@ class Step:
     """What happened."""
 
     def finish(self, took_s: float | None, outcome: str) -> None:
-        """It is done."""
         self.state, self.took_s, self.outcome = StepState.DONE, took_s, outcome
 
 
@@ -168,7 +163,6 @@ class Board:
         row.node, row.patience_since_s = node, trio.current_time()
 
     def say(self, text: str) -> None:
-        """The story did something."""
         self._note(trio.current_time(), None, text)
 
     # -- what the nodes do -----------------------------------------------------------------

@@ -1,9 +1,6 @@
 """`trioraft demo` as a command: its options, its output, its exit code.
 
-Rules of this file:
-
-* What the user got wrong is said in one message before anything starts, with exit code 2.
-* No traceback for what can go wrong on a machine: one line that names it, and exit code 1.
+What the user got wrong is said in one message before anything starts, with exit code 2.
 """
 
 from __future__ import annotations
@@ -26,18 +23,10 @@ from rich.console import Console
 from ...core.errors import RaftError
 from ...viz.analysis import analyse_log
 from ...viz.reading import LogError
-from ..exits import (
-    EXIT_BROKEN_PIPE,
-    EXIT_FAILURE,
-    EXIT_INTERRUPTED,
-    EXIT_TERMINATED,
-    silence_stdout,
-)
-from .live import LiveView
-from .log import open_log
+from ..exits import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_TERMINATED, exiting
 from .report import print_report
-from .run import run_demo
-from .view import DemoView, PlainView
+from .run import open_log, run_demo
+from .views import DemoView, LiveView, PlainView
 
 NODES_MAX: Final = 9
 """More do not fit on a terminal of 24 lines."""
@@ -71,7 +60,11 @@ Example:  trioraft demo --nodes 5 --seed 42 --log five.raftlog --viz pages
 Exit code: 0 all well, 1 a leak or a failure, 2 a wrong option, 130 after Ctrl-C, 143 after \
 SIGTERM.
 """
-"""Paragraphs of one line each: typer keeps the ends of lines, whatever the terminal's width."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("demo", help=HELP)(demo)
 
 
 def demo(
@@ -105,26 +98,14 @@ def demo(
         ),
     ] = None,
 ) -> None:
-    """Run the command; see `HELP`."""
     seed = random.randrange(SEEDS) if seed is None else seed
     path = Path(_LOG_NAMES[log_format]) if log is None else log
     if viz is not None:
         _refuse_unusable(viz, log_format)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an odd encoding is no reason to fail
-    try:
-        code = _run(nodes, seed, path, log_format, viz)
-    except KeyboardInterrupt:  # before or after the demo itself watches for it
-        code = EXIT_INTERRUPTED
-    except BrokenPipeError:
-        silence_stdout()
-        code = EXIT_BROKEN_PIPE
-    except (OSError, RaftError, LogError) as error:
-        if isinstance(error, OSError) and error.errno == errno.EIO:
-            silence_stdout()  # the terminal is gone
-        print(f"trioraft demo: {error}", file=sys.stderr)
-        code = EXIT_FAILURE
-    raise typer.Exit(code)
+    with exiting("trioraft demo", RaftError, LogError):
+        raise typer.Exit(_run(nodes, seed, path, log_format, viz))
 
 
 def _refuse_unusable(directory: Path, log_format: LogFormat) -> None:

@@ -1,8 +1,4 @@
-"""The report at the end: the table of steps, the totals, the verdict of the leak check.
-
-Rules of this file: the report is made of values and says only what was measured; the same report
-is printed to a terminal and to a pipe.
-"""
+"""The report at the end: the table of steps, the totals, the verdict of the leak check."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ from rich.text import Text
 
 from ...testing.leaks import Leak, LeakKind
 from .board import Board, Step, StepState
-from .live import milliseconds
+from .views import milliseconds
 
 _ALWAYS_COUNTED: Final = (LeakKind.TASK, LeakKind.THREAD, LeakKind.DESCRIPTOR)
 """Kinds that the verdict speaks of even when there are none left."""

@@ -5,22 +5,74 @@ Rules of this file:
 * Everything that is started is started inside `no_leaks`: nodes, view and signal watcher.
 * SIGINT and SIGTERM cancel the story, not the leak check: its verdict is as true as ever. A second
   Ctrl-C, should the first not be enough, ends the process the usual way.
+* A log can be read while it is written; what the leak check found belongs into it.
 """
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Final, final
 
+import attrs
 import trio
 
+from ...logs.loggers import EventLogger, Format, Raftlog, configure, open_raftlog, sink_logger
+from ...logs.raftlog import RaftlogRun
 from ...tasks.background import running_beside
 from ...testing.leaks import Leak, LeakError, no_leaks
 from .board import Board
-from .log import DemoLog
 from .report import Report
 from .story import Story, step_names
-from .view import DemoView
+from .views import DemoView
+
+RUN_NAME = "trioraft_demo"
+"""Of the one run in the raftlog."""
+
+
+@final
+@attrs.define
+class DemoLog:
+    """A log being written, in any of the formats of `trioraft.logs`."""
+
+    logger: EventLogger
+    """What nodes and story log to."""
+    _raftlog: Raftlog | None = None
+    _run: RaftlogRun | None = None
+
+    def leaked(self, report: str) -> None:
+        """The leak check failed."""
+        if self._raftlog is None or self._run is None:
+            self.logger.warning("Leaks", report=report)
+        else:
+            self._run.outcome = "FAIL"
+            self._raftlog.note(report)
+
+    def interrupted(self, by: str) -> None:
+        """The run was ended early."""
+        if self._raftlog is None or self._run is None:
+            self.logger.info(f"Interrupted by {by}")
+        else:
+            self._run.outcome = "SKIP"
+            self._raftlog.test_line(f"Interrupted by {by}")
+
+
+@contextmanager
+def open_log(path: Path, format: Format) -> Iterator[DemoLog]:
+    """The log in a new file, replaced if it exists, closed at the end.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if format == "raftlog":
+        with open_raftlog(path) as raftlog, raftlog.run(RUN_NAME) as run:
+            yield DemoLog(sink_logger(raftlog), raftlog, run)
+        return
+    with open(path, "w", buffering=1, encoding="utf-8", errors="backslashreplace") as stream:
+        yield DemoLog(configure(format, stream=stream))
+
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 """What ends the demo early."""
@@ -67,7 +119,6 @@ async def run_demo(*, nodes: int, seed: int, view: DemoView, log: DemoLog) -> Re
     return Report(board, took_s, leaks, leak_report, interruption.signal_name)
 
 
-@final
 class _Interruption:
     """Turns the first signal into the cancellation of a scope."""
 

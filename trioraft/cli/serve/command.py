@@ -1,11 +1,6 @@
 """`trioraft serve` as a command: options from the table, problems all at once, exit codes.
 
-Rules of this file:
-
-* The signature that typer reads is made from `options.OPTIONS`; no option is named twice.
-* typer checks nothing: every value comes as text, so that all that is wrong is told together.
-* What the user can mend, or what can go wrong on a machine, is one line and an exit code; only a
-  bug shows a traceback.
+typer checks nothing: every value comes as text, so that all that is wrong is told together.
 """
 
 from __future__ import annotations
@@ -13,7 +8,6 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -22,14 +16,11 @@ import typer
 
 from ...core.errors import RaftError
 from ...logs import loggers as logs
-from ..exits import EXIT_FAILURE, EXIT_INTERRUPTED
+from ..exits import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE
 from .options import CONFIG_FLAG, OPTIONS, Option
 from .preflight import look_around, prepare
 from .run import NotStarted, run_server
-from .settings import parsed_values, read_settings
-from .sources import Flags, gather
-
-EXIT_USAGE: Final = 2
+from .settings import Flags, SettingsReader, gather
 
 HELP: Final = """\
 Serve keys and values as one member of a cluster.
@@ -44,16 +35,15 @@ The command line wins over the environment, the environment over the file.
 Example:  trioraft serve --id 0 --listen 127.0.0.1:7000 --client-listen 127.0.0.1:8000 \
 --peer 1=127.0.0.1:7001 --peer 2=127.0.0.1:7002 --data node-0 --create-data
 
-SIGTERM or SIGINT: hand over the leadership, and leave. A second one: leave at once.
+SIGTERM or SIGINT: transfer the leadership, and leave. A second one: leave at once.
 
 Exit code: 0 left after a signal, 1 failed while it served, 2 did not start: what is wrong with \
 the options, files or ports is said in one line each.
 """
-"""Paragraphs of one line each: typer keeps the ends of lines, whatever the terminal's width."""
 
 
-def make_command() -> Callable[..., None]:
-    """The function that typer makes the command of."""
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
 
     def serve(**flags: Any) -> None:
         raise typer.Exit(_serve({name.replace("_", "-"): value for name, value in flags.items()}))
@@ -62,7 +52,7 @@ def make_command() -> Callable[..., None]:
     signature = inspect.Signature(parameters)
     serve.__signature__ = signature  # type: ignore[attr-defined] # functions may bear one
     serve.__annotations__ = {each.name: each.annotation for each in parameters}
-    return serve
+    app.command("serve", help=HELP)(serve)
 
 
 def _config_parameter() -> inspect.Parameter:
@@ -96,12 +86,12 @@ def _named(name: str, annotation: Any, default: object) -> inspect.Parameter:
 
 def _serve(flags: Flags) -> int:
     problems: list[str] = []
-    given = gather(flags, os.environ, problems)
-    settings = read_settings(given, problems)
+    reader = SettingsReader(gather(flags, os.environ, problems), problems)
+    settings = reader.settings()
     if settings is None:
-        look_around(parsed_values(given), problems)
+        look_around(reader.values, problems)
     ready = None if settings is None else prepare(settings, problems)
-    if problems or settings is None or ready is None:
+    if settings is None or ready is None:
         for problem in problems:
             _complain(problem)
         return EXIT_USAGE

@@ -14,8 +14,8 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
-from . import values
-from .values import Parser
+from .. import values
+from ..values import Parser
 
 ENVIRONMENT_PREFIX: Final = "TRIORAFT_"
 

@@ -1,11 +1,6 @@
 """The server: a node, its key-value machine and its client port, until a signal says to leave.
 
-Rules of this file:
-
-* Standard output has one line when it serves and one when it leaves; all else is the log's.
-* Leaving is graceful: the leadership is handed over, what is under way is answered, and only then
-  the ports are closed. A second signal ends the process at once, as if nobody had handled it.
-* An error before it serves is `NotStarted`: the user can mend something.
+Standard output has one line when it serves and one when it leaves; all else is the log's.
 """
 
 from __future__ import annotations
@@ -13,7 +8,7 @@ from __future__ import annotations
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Final, final
+from typing import Final
 
 import attrs
 import trio
@@ -63,7 +58,7 @@ async def run_server(settings: Settings, ready: Preflight, logger: EventLogger) 
                 _say(settings.id, _ready_line(settings, service))
                 await signals.first.wait()
                 _say(settings.id, f"leaving after {signals.name}")
-                await _hand_over(node)
+                await _transfer_leadership(node)
         except InvariantViolation:
             raise
         except (RaftError, OSError) as error:
@@ -109,7 +104,7 @@ async def _opened(
         yield node, service
 
 
-async def _hand_over(node: Node) -> None:
+async def _transfer_leadership(node: Node) -> None:
     """Let another lead before our clients are told to go: they need not wait for an election."""
     if node.status.role is Role.LEADER and len(node.status.configuration.voters) > 1:
         with suppress(RaftError):  # nobody could take over: they will elect
@@ -129,7 +124,6 @@ def _say(node_id: NodeId, text: str) -> None:
         silence_stdout()
 
 
-@final
 @attrs.define(eq=False)
 class _Signals:
     """Waits for the first signal, and leaves the second one to the operating system."""
@@ -139,11 +133,9 @@ class _Signals:
     _watching: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     def stop(self) -> None:
-        """Watch no longer."""
         self._watching.cancel()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Watch."""
         with trio.open_signal_receiver(*SIGNALS) as received:
             task_status.started()
             with self._watching:

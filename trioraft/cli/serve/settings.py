@@ -1,18 +1,22 @@
-"""Settings: what `trioraft serve` shall do, once all that was said about it makes sense.
+"""Settings: what was said on the command line, in the environment and in a file, and what
+`trioraft serve` shall do once all of that makes sense.
 
 Rules of this file:
 
-* Every problem is found before any is reported: a user who has three things to mend learns of all
-  three at once.
-* Pure: no file, socket or clock is touched here; what the machine has to say comes from
-  `preflight`.
+* Nothing is raised: what is wrong becomes a sentence that begins with where it was said, and every
+  problem is found before any is reported. (That is why typer's own environment and default map do
+  not serve: they end at the first wrong value, and take an empty variable for none.)
+* No socket or directory is touched here; what the machine has to say comes from `preflight`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, TypeAlias, final
 
 import attrs
 
@@ -22,10 +26,110 @@ from ...core.types import Address, NodeId
 from ...logs.loggers import Format, Level
 from ...net.addresses import host_port, is_loopback, is_wildcard
 from ...net.tls import check_certifiable
-from .options import OPTIONS
-from .sources import Given
+from .options import CONFIG_FLAG, CONFIG_VARIABLE, ENVIRONMENT_PREFIX, OPTIONS, Option
 
-_SOURCES_HINT: Final = "with {flag}, {variable} or {key!r} in the file"
+OTHER_VARIABLES: Final = frozenset({CONFIG_VARIABLE, "TRIORAFT_ADDRESSES"})
+"""What the environment may also say to trioraft."""
+_SERVICE_LINK: Final = re.compile(r"TRIORAFT_(.+_)?(SERVICE_(HOST|PORT)|PORT)(_.*)?")
+"""What Kubernetes puts into a container's environment for a service that is called trioraft."""
+
+Flags: TypeAlias = Mapping[str, str | bool | Sequence[str] | None]
+"""What the command line says, by the option's name; None or an empty list: nothing."""
+
+
+@attrs.frozen
+class Given:
+    """What was said about an option."""
+
+    texts: tuple[str, ...]
+    """One, except for an option of kind "many"."""
+    where: str
+    """As in "--listen", "TRIORAFT_LISTEN" or "node.toml: listen"."""
+
+
+def gather(flags: Flags, environment: Mapping[str, str], problems: list[str]) -> dict[str, Given]:
+    """What was said, by the option's name: the command line wins over the environment, the
+    environment over the file.
+
+    Args:
+        flags: the command line; "config" names the file.
+        environment: of the process.
+        problems: what is wrong is appended.
+    """
+    found: dict[str, Given] = {}
+    config = flags.get("config") or environment.get(CONFIG_VARIABLE)
+    if isinstance(config, str) and config:
+        where = CONFIG_FLAG if flags.get("config") else CONFIG_VARIABLE
+        found.update(_from_file(Path(config), where, problems))
+    for name, option in OPTIONS.items():
+        flag, text = flags.get(name), environment.get(option.variable)
+        if flag not in (None, False, [], ()):
+            found[name] = Given(_texts_of_flag(flag), option.flag)
+        elif text is not None:
+            texts = re.findall(r"[^,\s]+", text) if option.kind == "many" else [text]
+            found[name] = Given(tuple(texts), option.variable)
+    problems += _slips(environment)
+    return found
+
+
+def _texts_of_flag(flag: str | bool | Sequence[str] | None) -> tuple[str, ...]:
+    if isinstance(flag, str):
+        return (flag,)
+    return tuple(flag) if isinstance(flag, Sequence) else ("true",)
+
+
+def _slips(environment: Mapping[str, str]) -> Iterator[str]:
+    """The environment is not ours: of what is no setting there, only what looks like a slip of the
+    pen is reported."""
+    known = [*(option.variable for option in OPTIONS.values()), *OTHER_VARIABLES]
+    for variable in sorted(environment):
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in known:
+            continue
+        meant = difflib.get_close_matches(variable, known, 1, 0.85)
+        if meant and not _SERVICE_LINK.fullmatch(variable):
+            yield f"{variable} is no setting: did you mean {meant[0]}?"
+
+
+def _from_file(path: Path, where: str, problems: list[str]) -> Iterator[tuple[str, Given]]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        problems.append(f"{where} {str(path)!r} cannot be read: {error.strerror}")
+        return
+    except ValueError as error:  # no TOML, or no UTF-8
+        problems.append(f"{where} {str(path)!r} is not a TOML file: {error}")
+        return
+    by_key = {option.key: option for option in OPTIONS.values()}
+    for key, value in content.items():
+        option = by_key.get(key)
+        if option is None:
+            meant = difflib.get_close_matches(key.replace("_", "-"), by_key, 1, 0.6)
+            hint = f": did you mean {meant[0]!r}?" if meant else "; docs/serve.md lists them all"
+            problems.append(f"{path}: {key!r} is no setting{hint}")
+            continue
+        texts = _texts_of(option, value)
+        if texts is not None:
+            yield option.name, Given(texts, f"{path}: {key}")
+            continue
+        shape = "one value"
+        if option.kind == "many":
+            shape = 'a table, as { 1 = "127.0.0.1:7001" }, or a list of "ID=HOST:PORT"'
+        problems.append(f"{path}: {key} is {value!r}: give {shape}")
+
+
+def _texts_of(option: Option, value: object) -> tuple[str, ...] | None:
+    """A file's value as it would stand on the command line; None if it has the wrong shape."""
+    if option.kind == "many":
+        if isinstance(value, dict) and all(isinstance(item, str) for item in value.values()):
+            return tuple(f"{name}={item}" for name, item in value.items())
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        return None
+    if isinstance(value, bool):
+        return ("true" if value else "false",)
+    if isinstance(value, str | int | float):
+        return (str(value),)
+    return None
 
 
 @attrs.frozen
@@ -72,84 +176,57 @@ class Settings:
         return () if self.join else tuple(sorted({self.id, *self.peers}))
 
 
-def read_settings(given: Mapping[str, Given], problems: list[str]) -> Settings | None:
-    """Make settings of what was said.
+@final
+class SettingsReader:
+    """Values on their way to settings, with the names under which they were given.
 
     Args:
-        given: by the option's name.
+        given: what was said, by the option's name.
         problems: what is wrong is appended.
-
-    Returns:
-        The settings; None if there is any problem, an earlier one included.
     """
-    return _SettingsReader(given, problems).settings()
-
-
-def parsed_values(given: Mapping[str, Given]) -> dict[str, Any]:
-    """By the option's name: each value that can be read by itself, whatever others are like."""
-    values = {}
-    for name, each in given.items():
-        try:
-            parsed = [OPTIONS[name].parse(text) for text in each.texts]
-        except ValueError:
-            continue
-        values[name] = parsed if OPTIONS[name].kind == "many" else parsed[0]
-    return values
-
-
-class _SettingsReader:
-    """Values on their way to settings, with the names under which they were given."""
 
     def __init__(self, given: Mapping[str, Given], problems: list[str]) -> None:
+        self.values: dict[str, Any] = {}
+        """By the option's name: what can be read by itself, or the default; else None."""
         self._given = given
         self._problems = problems
-        self._values: dict[str, Any] = {}
+        for name in OPTIONS:
+            self.values[name] = self._parsed(name)
 
     def settings(self) -> Settings | None:
-        for name in OPTIONS:
-            self._parse(name)
-        values = self._values
+        """The settings; None if there is any problem, an earlier one included."""
         peers = self._peers()
         self._check_ports()
         tls = self._tls_files("tls", needs_authority=True)
-        client_tls = self._tls_files("client-tls", needs_authority=not values["insecure"])
+        client_tls = self._tls_files("client-tls", needs_authority=not self.values["insecure"])
         self._check_plain(peers, tls, client_tls)
         timing, limits = self._timing(), self._limits()
         client_peers = self._client_peers()
         if self._problems or timing is None or limits is None:
             return None
+        fields = attrs.fields_dict(Settings)
+        by_option = {option.field: self.values[name] for name, option in OPTIONS.items()}
         return Settings(
-            **{name: values[name] for name in ("id", "listen", "data", "join", "insecure")},
-            client_listen=values["client-listen"],
+            **{field: value for field, value in by_option.items() if field in fields},
             peers=peers,
             client_peers=client_peers,
-            create_data=values["create-data"],
-            cluster_id=values["cluster-id"],
-            advertise=values["advertise"],
-            client_advertise=values["client-advertise"],
             tls=tls,
             client_tls=client_tls,
             timing=timing,
             limits=limits,
-            log_bytes_max=values["log-bytes-max"],
-            client_connections_max=values["client-connections-max"],
-            watch_changes=values["watch-changes"],
-            log_format=values["log-format"],
-            log_level=values["log-level"],
         )
 
     # -- single values ---------------------------------------------------------------------
 
-    def _parse(self, name: str) -> None:
+    def _parsed(self, name: str) -> Any:
         option, given = OPTIONS[name], self._given.get(name)
         if given is None:
-            self._values[name] = None if option.default is None else option.parse(option.default)
             if option.required:
-                hint = _SOURCES_HINT.format(
-                    flag=f"{option.flag} {option.metavar}", variable=option.variable, key=option.key
+                self._problem(
+                    f"{name} is missing: give it with {option.flag} {option.metavar}, "
+                    f"{option.variable} or {option.key!r} in the file"
                 )
-                self._problem(f"{name} is missing: give it {hint}")
-            return
+            return None if option.default is None else option.parse(option.default)
         parsed = []
         for text in given.texts:
             try:
@@ -157,9 +234,8 @@ class _SettingsReader:
             except ValueError as error:
                 self._problem(f"{given.where} is {text!r}: {error}")
         if option.kind == "many":
-            self._values[name] = parsed
-        else:
-            self._values[name] = parsed[0] if parsed else None
+            return parsed
+        return parsed[0] if parsed else None
 
     def _problem(self, text: str) -> None:
         self._problems.append(text)
@@ -172,7 +248,7 @@ class _SettingsReader:
 
     def _peers(self) -> dict[NodeId, Address]:
         """The other nodes. This node's own entry says where it is reached."""
-        values, where = self._values, self._where("peer")
+        values, where = self.values, self._where("peer")
         peers: dict[NodeId, Address] = {}
         for name, address in values["peer"] or ():
             if name in peers:
@@ -204,7 +280,7 @@ class _SettingsReader:
 
     def _client_peers(self) -> dict[NodeId, Address]:
         """Where clients reach the others. This node's own entry is its advertised address."""
-        values, where = self._values, self._where("client-peer")
+        values, where = self.values, self._where("client-peer")
         peers: dict[NodeId, Address] = {}
         for name, address in values["client-peer"] or ():
             if name in peers:
@@ -219,7 +295,7 @@ class _SettingsReader:
 
     def _check_own_entry(self, own: Address) -> None:
         """Among the peers this node may stand as well: where the others reach it."""
-        values = self._values
+        values = self.values
         listen, advertise = values["listen"], values["advertise"]
         if advertise is None and (listen is None or own[1] == listen[1]):
             values["advertise"] = own
@@ -231,7 +307,7 @@ class _SettingsReader:
             )
 
     def _check_ports(self) -> None:
-        values = self._values
+        values = self.values
         peers, clients = values["listen"], values["client-listen"]
         if peers is None or clients is None or peers[1] != clients[1]:
             return
@@ -243,7 +319,7 @@ class _SettingsReader:
 
     def _tls_files(self, prefix: str, *, needs_authority: bool) -> TlsFiles | None:
         names = [f"{prefix}-cert", f"{prefix}-key", f"{prefix}-ca"]
-        files = [self._values[name] for name in names]
+        files = [self.values[name] for name in names]
         if not any(self._given.get(name) for name in names):
             return None
         certificate, key, authority = files
@@ -260,10 +336,8 @@ class _SettingsReader:
         return TlsFiles(certificate, key, authority)
 
     def _check_ids_for_tls(self) -> None:
-        names = [self._values["id"], *(name for name, _ in self._values["peer"] or ())]
-        for name in dict.fromkeys(names):
-            if name is None:
-                continue
+        names = [self.values["id"], *(name for name, _ in self.values["peer"] or ())]
+        for name in dict.fromkeys(name for name in names if name is not None):
             try:
                 check_certifiable(name)
             except ConfigError as error:
@@ -272,7 +346,7 @@ class _SettingsReader:
     def _check_plain(
         self, peers: Mapping[NodeId, Address], tls: TlsFiles | None, client_tls: TlsFiles | None
     ) -> None:
-        values = self._values
+        values = self.values
         if values["insecure"]:
             return
         if not any(self._given.get(name) for name in ("tls-cert", "tls-key", "tls-ca")):
@@ -297,9 +371,8 @@ class _SettingsReader:
             )
 
     def _timing(self) -> Timing | None:
-        values = self._values
-        names = ("election-timeout", "heartbeat", "fast-failover")
-        if any(values[name] is None for name in names):
+        values = self.values
+        if None in (values["election-timeout"], values["heartbeat"], values["fast-failover"]):
             return None  # a problem already
         try:
             return Timing(
@@ -314,7 +387,7 @@ class _SettingsReader:
 
     def _limits(self) -> Limits | None:
         names = ("snapshot-entries", "snapshot-bytes", "command-bytes-max")
-        values = {OPTIONS[name].field: self._values[name] for name in names}
+        values = {OPTIONS[name].field: self.values[name] for name in names}
         if None in values.values():
             return None  # a problem already
         try:

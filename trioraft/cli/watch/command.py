@@ -1,15 +1,8 @@
-"""`trioraft watch` as a command: a running cluster in the terminal, as it changes.
-
-Rules of this file:
-
-* On a terminal a picture that redraws itself; elsewhere a line for everything that happens.
-* It ends with Ctrl-C, which is no failure; the terminal is as it was.
-"""
+"""`trioraft watch`: a running cluster in the terminal, as it changes; elsewhere a line an event."""
 
 from __future__ import annotations
 
 import sys
-from functools import partial
 from typing import Annotated, Final
 
 import msgspec
@@ -23,10 +16,9 @@ from ...core.errors import RaftError
 from ...core.types import Address
 from ...net.addresses import host_port
 from ...rpc.protocol import NodeNews
-from ..admin.connecting import ClusterOptions, reaching
-from .listening import listen
+from ..connecting import ReachedCluster, reaching
 from .picture import picture
-from .scene import Scene
+from .scene import Scene, listen
 
 HELP: Final = (
     "Watch a running cluster: who leads, since when and why; terms, commits, lag and links. "
@@ -42,9 +34,13 @@ FIRST_ANSWERS_S: Final = 2.0
 """How long `--once` waits for the servers."""
 
 
-@partial(reaching, by_arguments=True)
-def watch(
-    reach: ClusterOptions,
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("watch", help=HELP)(reaching(watch, by_arguments=True, until_interrupted=True))
+
+
+async def watch(
+    cluster: ReachedCluster,
     interval_ms: Annotated[
         int, typer.Option(min=10, help="Shortest time between two statuses of one server.")
     ] = 100,
@@ -53,24 +49,14 @@ def watch(
         bool, typer.Option("--json", help="Print what the servers tell, one JSON object a line.")
     ] = False,
 ) -> None:
-    """Watch until Ctrl-C."""
     interval_s = interval_ms / 1000
     console = Console(width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE)
-
-    async def work(client: Client) -> None:
-        if once:
-            await _once(client, interval_s, console)
-        elif json:
-            await _lines(client, interval_s, as_json=True)
-        elif console.is_terminal:
-            await _live(client, interval_s, console)
-        else:
-            await _lines(client, interval_s, as_json=False)
-
-    try:
-        reach.run(work)
-    except* KeyboardInterrupt:
-        pass  # the usual end
+    if once:
+        await _once(cluster.client, interval_s, console)
+    elif json or not console.is_terminal:
+        await _lines(cluster.client, interval_s, as_json=json)
+    else:
+        await _live(cluster.client, interval_s, console)
 
 
 async def _live(client: Client, interval_s: float, console: Console) -> None:

@@ -1,9 +1,6 @@
 """The picture: a scene as a table, with what happened last under it.
 
-Rules of this file:
-
-* Never colour alone: a role has a sign and a word as well.
-* It is no larger than the terminal: what happened gives way, then columns do.
+It is no larger than the terminal: what happened gives way, then columns do.
 """
 
 from __future__ import annotations

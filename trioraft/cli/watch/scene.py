@@ -1,8 +1,9 @@
-"""Scene: what is known of a cluster at this moment, as its servers tell it.
+"""Scene: what is known of a cluster at this moment, as its servers tell those who listen.
 
 Rules of this file:
 
-* It is told news and asked for rows; it draws nothing and talks to nobody.
+* One task a server; none that fails disturbs another. A server that is gone is tried again, less
+  and less often. Servers that others name are listened to as well.
 * A role that is taken again, as by one that finds no winner for minutes, is no news.
 * A server that does not answer keeps its last known row, marked, with the reason and since when.
 """
@@ -10,13 +11,18 @@ Rules of this file:
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
 import attrs
+import trio
 
+from ...client.client import Client
+from ...core.errors import RaftError
 from ...core.types import Address, LogIndex, NodeId
 from ...net.addresses import host_port
-from ...rpc.protocol import NodeNews, RoleNews, ServerStatus, StatusNews
+from ...rpc.protocol import NodeNews, RoleNews, ServerStatus, StatusNews, printable
+from ..connecting import latest_leader
 
 HAPPENED_MAX: Final = 200
 """Role changes that are remembered."""
@@ -102,8 +108,7 @@ class Scene:
     @property
     def leader(self) -> ServerStatus | None:
         """Who leads the latest term, of those that answer."""
-        leaders = [status for status in self.statuses() if status.role == "Leader"]
-        return max(leaders, key=lambda status: status.term, default=None)
+        return latest_leader(self.statuses())
 
     def lag_of(self, status: ServerStatus) -> LogIndex | None:
         """Entries that this node has not applied yet, of those its leader has committed."""
@@ -114,3 +119,54 @@ class Scene:
 def links_of(status: ServerStatus) -> list[tuple[NodeId, bool]]:
     """Which of its peers a node reaches, by name."""
     return sorted(status.links.items())
+
+
+Changed: TypeAlias = Callable[[Address, NodeNews | None], None]
+
+PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0)
+"""Before each further attempt to reach a server; the last one for all that follow."""
+
+
+async def listen(client: Client, scene: Scene, interval_s: float, changed: Changed) -> None:
+    """Keep the scene up to date until cancelled.
+
+    Args:
+        client: open; it knows at least one address.
+        scene: is told everything.
+        interval_s: shortest time between two statuses of one server, in seconds.
+        changed: called after each change of the scene, with whom it came from and what was said;
+            None when a server was lost.
+    """
+    async with trio.open_nursery() as nursery:
+
+        def follow(address: Address) -> None:
+            if scene.expect(address):
+                nursery.start_soon(_listen_to, address, name=f"watch[{address[0]}:{address[1]}]")
+
+        async def _listen_to(address: Address) -> None:
+            attempt = 0
+            while True:
+                try:
+                    async with client.watch_status(address, interval_s=interval_s) as stream:
+                        async for news in stream:
+                            attempt = 0
+                            scene.tell(address, news, trio.current_time())
+                            _named_in(news, follow)
+                            changed(address, news)
+                    problem = "the node is Dead"
+                except RaftError as error:
+                    problem = printable(str(error))
+                scene.lost(address, problem, trio.current_time())
+                changed(address, None)
+                await trio.sleep(PAUSES_S[min(attempt, len(PAUSES_S) - 1)])
+                attempt += 1
+
+        for address in client.addresses:
+            follow(address)
+        await trio.sleep_forever()
+
+
+def _named_in(news: NodeNews, follow: Callable[[Address], None]) -> None:
+    if isinstance(news, StatusNews):
+        for address in news.status.client_addresses.values():
+            follow(address)

@@ -75,7 +75,6 @@ class LeaderLatch:
             yield status.term
 
 
-@final
 @attrs.define(eq=False)
 class _LeadershipWatch:
     """Fails when a term's leadership goes."""

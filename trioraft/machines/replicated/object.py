@@ -16,7 +16,7 @@ import trio
 from ...core.errors import ConfigError
 from ...core.types import LogIndex
 from .definition import Definition
-from .port import PlainPort, Port
+from .port import InnerPort, Port
 from .remote import Elsewhere, Remote, RemotePart, RemoteReplica
 from .replica import Replica
 
@@ -112,7 +112,7 @@ class ReplicatedObject:
         Raises:
             ConfigError: it belongs to another node, or a field has no value yet.
         """
-        self._replica.attach(PlainPort(port) if sessions else port)
+        self._replica.attach(InnerPort(port) if sessions else port)
 
     @classmethod
     def through(

@@ -1,7 +1,6 @@
 """Port: what a replicated object needs of the node that it is attached to.
 
-Rules of this file: a `Node` is a port as it is; a part of `Replicas` gets one that says whose
-commands they are, and an object inside a `SessionMachine` one that says that they have no session.
+A `Node` is a port as it is; an object inside another machine gets one that says so in its commands.
 """
 
 from __future__ import annotations
@@ -25,33 +24,35 @@ class ForPart(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Port(Protocol):
-    """A way into the log, and to what is known of it here."""
+    """A way into the log, and to what is known of it here, as a `Node` is one."""
 
-    async def propose(self, data: bytes) -> Any:
-        """As `Node.propose`."""
+    async def propose(self, data: bytes) -> Any: ...
 
-    async def read_barrier(self, *, lease: bool = False) -> LogIndex:
-        """As `Node.read_barrier`."""
+    async def read_barrier(self, *, lease: bool = False) -> LogIndex: ...
 
-    async def wait(self, predicate: Callable[[Status], bool]) -> Status:
-        """As `Node.wait`."""
+    async def wait(self, predicate: Callable[[Status], bool]) -> Status: ...
+
+
+_ENCODER = msgspec.msgpack.Encoder()
 
 
 @final
 @attrs.frozen
-class PlainPort:
-    """The way into a log whose machine is a `SessionMachine`, for commands without a session."""
+class InnerPort:
+    """The way of an object into the log of the machine that is around it."""
 
     _node: Port
+    _part: str | None = None
+    """Its name among `Replicas`; None: a `SessionMachine` is around it, and what is proposed here
+    has no session."""
 
     async def propose(self, data: bytes) -> Any:
-        """As `Node.propose`."""
-        return await self._node.propose(encode_plain(data))
+        if self._part is None:
+            return await self._node.propose(encode_plain(data))
+        return await self._node.propose(_ENCODER.encode(ForPart(self._part, data)))
 
     async def read_barrier(self, *, lease: bool = False) -> LogIndex:
-        """As `Node.read_barrier`."""
         return await self._node.read_barrier(lease=lease)
 
     async def wait(self, predicate: Callable[[Status], bool]) -> Status:
-        """As `Node.wait`."""
         return await self._node.wait(predicate)

@@ -28,13 +28,11 @@ _ENCODER = msgspec.msgpack.Encoder()
 
 
 class Remote(Protocol):
-    """What is needed of a `Client`."""
+    """What is needed of a `Client`: its methods of these names."""
 
-    async def call(self, data: bytes, *, result_type: Any = ...) -> Any:
-        """As `Client.call`."""
+    async def call(self, data: bytes, *, result_type: Any = ...) -> Any: ...
 
-    async def query(self, data: bytes, *, result_type: Any = ...) -> Any:
-        """As `Client.query`."""
+    async def query(self, data: bytes, *, result_type: Any = ...) -> Any: ...
 
 
 @final
@@ -99,12 +97,10 @@ class RemotePart:
     _name: str
 
     async def call(self, data: bytes, *, result_type: Any = Any) -> Any:
-        """As `Client.call`, for this object."""
         command = _ENCODER.encode(ForPart(self._name, data))
         return await self._client.call(command, result_type=result_type)
 
     async def query(self, data: bytes, *, result_type: Any = Any) -> Any:
-        """As `Client.query`, for this object."""
         question = _ENCODER.encode(ForPart(self._name, data))
         return await self._client.query(question, result_type=result_type)
 

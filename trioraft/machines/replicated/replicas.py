@@ -7,19 +7,17 @@ command for an object that it lacks applies nothing from there on (see `replica`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, final
+from collections.abc import Iterable
+from typing import final
 
-import attrs
 import msgspec
 
 from ...core.errors import ConfigError, OutcomeUnknown
 from ...core.types import LogIndex
-from ...member.status import Status
 from ..chunks import ChunkReader, framed
 from ..sessions import UnknownCommand
 from .object import ReplicatedObject
-from .port import ForPart, PlainPort, Port
+from .port import ForPart, InnerPort, Port
 
 _MAGIC = b"trioraft replicas\n"
 _ENCODER = msgspec.msgpack.Encoder()
@@ -65,7 +63,7 @@ class Replicas:
         if self._port is port:
             return
         for name, part in self._objects.items():
-            part.attach(_Part(PlainPort(port) if sessions else port, name))
+            part.attach(InnerPort(InnerPort(port) if sessions else port, name))
         self._port = port
 
     def apply(self, index: LogIndex, data: bytes) -> bytes:
@@ -132,24 +130,3 @@ class Replicas:
             f"{sorted(self._objects)}: restart it with the release that has it; its log has "
             "everything that it missed"
         )
-
-
-@final
-@attrs.frozen
-class _Part:
-    """The way of one object into the log."""
-
-    _port: Port
-    _name: str
-
-    async def propose(self, data: bytes) -> Any:
-        """As `Node.propose`, for this object."""
-        return await self._port.propose(_ENCODER.encode(ForPart(self._name, data)))
-
-    async def read_barrier(self, *, lease: bool = False) -> LogIndex:
-        """As `Node.read_barrier`."""
-        return await self._port.read_barrier(lease=lease)
-
-    async def wait(self, predicate: Callable[[Status], bool]) -> Status:
-        """As `Node.wait`."""
-        return await self._port.wait(predicate)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, TypeAlias, final
+from typing import Annotated, TypeAlias
 
 import attrs
 import msgspec
@@ -140,7 +140,6 @@ class Lock(ReplicatedObject):
             await keeper.release()
 
 
-@final
 @attrs.define(eq=False)
 class _Keeper:
     """One holder's view of its lease."""
@@ -209,7 +208,6 @@ class _Keeper:
         self._until_s = asked_s + self._lease_s
 
     def stop(self) -> None:
-        """The body is over."""
         self._scope.cancel()
 
     async def release(self) -> None:

@@ -6,7 +6,7 @@ Rules of this file:
   and no client believes a word of it. Then it is ended, in one of the ways in which programs end.
 * Every life ends in a leak check, however it ended.
 * Nothing sleeps out a tick: a life that was killed is gone within the moment; one that was
-  cancelled, or leaves, may take the time of its goodbye and no longer.
+  cancelled, or leaves, may take the time of a leadership transfer and no longer.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from .world import World
 
 AT_ONCE_S: Final = 1e-6
 """How long what takes no time may take."""
-GOODBYE_TIMEOUTS: Final = 3
-"""How many of the longest election timeouts a goodbye may take; it is meant to take one."""
+LEAVING_TIMEOUTS: Final = 3
+"""How many of the longest election timeouts leaving may take; it is meant to take one."""
 DISK_CALLS_AFTER_LEAVING: Final = 4
 """How many calls of its storage a node may still make, beside the one that is on its way."""
 CLUSTER_ID: Final = "simulation"
@@ -50,7 +50,7 @@ class End(enum.Enum):
     KILLED = "killed"
     """`Node.kill`, in the middle of whatever it does."""
     CANCELLED = "cancelled"
-    """Whoever opened it was cancelled: it says goodbye to a network that is gone."""
+    """Whoever opened it was cancelled: it leaves a network that is gone."""
     LEAVES = "leaves"
     """Its user leaves the `async with`. No crash: disk and network serve it to the end."""
 
@@ -143,7 +143,7 @@ class Life:
         """See that it is gone in time, once it is to end."""
         await self._is_ending.wait()
         world, begun_s = self._world, trio.current_time() - self._world.stalled_s
-        # While everything stands still nobody can say goodbye, and that time does not count.
+        # While everything stands still nobody can leave, and that time does not count.
         while (until_s := begun_s + world.stalled_s + self._allowed_s()) > trio.current_time():
             with trio.move_on_at(until_s):
                 await self.gone.wait()
@@ -191,7 +191,7 @@ class Life:
         self.is_fenced = True
         self._mount.fence(fate)
         if end is End.CANCELLED or self.node is None:
-            self._limit_s = self._goodbye_s()
+            self._limit_s = self._leaving_s()
             self._scope.cancel()
         else:
             self.node.kill()
@@ -203,7 +203,7 @@ class Life:
         if not self.is_fenced and not self.is_ending:
             self._world.recording.note("leave", self.name)
             self._world.recording.remark("leaves", self.node_id)
-            self._limit_s = self._goodbye_s()
+            self._limit_s = self._leaving_s()
             self._waits_for_disk = True
             self._leave.set()
             self._is_ending.set()
@@ -214,8 +214,8 @@ class Life:
             self.node.kill()
         self._wire.break_down()
 
-    def _goodbye_s(self) -> float:
-        return GOODBYE_TIMEOUTS * self._world.draw.timing.election_timeout_s[1]
+    def _leaving_s(self) -> float:
+        return LEAVING_TIMEOUTS * self._world.draw.timing.election_timeout_s[1]
 
     def on_disk_failed(self) -> None:
         """EIO: from here on the node must be on its way out, and loudly."""

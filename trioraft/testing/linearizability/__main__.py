@@ -11,10 +11,9 @@ import sys
 from collections.abc import Sequence
 
 from ...core.errors import ConfigError
-from .checker import check_linearizable
+from .checker import Illegal, Unknown, check_linearizable
 from .files import load_history
-from .operation import HistoryError
-from .result import Illegal, Unknown
+from .history import HistoryError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

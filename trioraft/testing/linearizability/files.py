@@ -15,10 +15,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from .history import History
-from .model import Model
-from .models import MODELS
-from .operation import HistoryError, Operation, OperationOutcome
+from .history import History, HistoryError, Operation, OperationOutcome
+from .models import MODELS, Model
 
 FORMAT: Final = "trioraft-history"
 VERSION: Final = 1

@@ -24,8 +24,8 @@ from typing import Any, Final, final
 
 import attrs
 
-from .model import Model
-from .operation import Operation
+from .history import Operation
+from .models import Model
 
 STEPS_PER_LOOK_AT_CLOCK: Final = 128
 

@@ -19,8 +19,17 @@ import attrs
 from ..cluster import ClusterView
 from ..model import Finding, NodeName, Term
 from ..statistics import round_trips_s
-from .limits import leaderless_limit_s, longest_timeout_s, shortest_timeout_s
-from .wording import finding, ms, ms_range, nodes, terms, times
+from .wording import (
+    finding,
+    leaderless_limit_s,
+    longest_timeout_s,
+    ms,
+    ms_range,
+    nodes,
+    shortest_timeout_s,
+    terms,
+    times,
+)
 
 LIVELOCK_TERMS_MIN: Final = 5
 """So many failed elections in a row are no accident."""

@@ -19,8 +19,7 @@ import attrs
 from ..cluster import ClusterView, Reign
 from ..model import Finding, Message, NodeName, RoleSpan, Run
 from ..statistics import failovers, intervals_s
-from .limits import leaderless_limit_s, longest_timeout_s
-from .wording import finding, ms, times
+from .wording import finding, leaderless_limit_s, longest_timeout_s, ms, times
 
 STALE_S: Final = 0.02
 """Shorter than this, a leader cannot know that it was deposed."""
@@ -329,7 +328,7 @@ def _heard_leader(run: Run, name: NodeName, start_s: float, end_s: float) -> boo
     )
 
 
-def _was_handed_over(run: Run, reign: Reign) -> bool:
+def _was_transferred(run: Run, reign: Reign) -> bool:
     return any(
         span.role == "Candidate"
         and span.term == reign.term
@@ -345,7 +344,7 @@ def slow_failover(cluster: ClusterView) -> Iterator[Finding]:
     run = cluster.run
     limit_s = leaderless_limit_s(run)
     for last, service, took_s in failovers(cluster):
-        if took_s <= limit_s or _was_handed_over(run, service.reign):
+        if took_s <= limit_s or _was_transferred(run, service.reign):
             continue
         start_s = service.start_s - took_s
         between = [term for term in run.terms if start_s <= term.start_s < service.start_s]

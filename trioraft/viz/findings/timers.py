@@ -16,7 +16,7 @@ from typing import Final
 from ..cluster import ClusterView
 from ..facts import TimerBailed
 from ..model import Finding, NodeName, NodeTrace, Run, Timer
-from ..texts import parse_text
+from ..raftlog import parse_text
 from .wording import finding, ms, terms
 
 SAME_TERM_S: Final = 0.02

@@ -1,7 +1,6 @@
 """Raft's first promise, checked: one leader a term, one vote a node and term.
 
-Rules of this file: only what the log says outright counts; a vote whose candidate the log does
-not tell is no evidence.
+Only what the log says outright counts; a vote whose candidate it does not tell is no evidence.
 """
 
 from __future__ import annotations

@@ -75,7 +75,6 @@ def page_data(run: Run) -> Columns:
     number_of = {node.name: number for number, node in enumerate(run.nodes)}
     return {
         "name": run.name,
-        "startedAt": run.started_at,
         "duration": _us(run.duration_s),
         "nodes": [{"name": node.name, "fullName": node.full_name} for node in run.nodes],
         "kinds": ENTRY_KINDS,

@@ -4,6 +4,7 @@
 
 /** What a target is, as a headline and lines. */
 class Describer {
+  /** @param {Model} model */
   constructor(model) {
     this._model = model;
   }
@@ -116,6 +117,8 @@ class Describer {
 }
 
 class Tooltip {
+  /** @param {HTMLElement} place
+   * @param {HTMLElement} stage */
   constructor(place, stage) {
     this._place = place;
     this._stage = stage;
@@ -138,6 +141,10 @@ class Tooltip {
 
 /** The selected event in full. It is a live region: a screen reader says what changes here. */
 class Details {
+  /** @param {HTMLElement} place
+   * @param {Model} model
+   * @param {Describer} describer
+   * @param {(entry: number) => void} onSelect */
   constructor(place, model, describer, onSelect) {
     this._place = place;
     this._model = model;
@@ -198,6 +205,10 @@ class Details {
 
 /** The list of findings. */
 class FindingList {
+  /** @param {HTMLElement} place
+   * @param {HTMLElement} title
+   * @param {Model} model
+   * @param {(id: number) => void} onSelect */
   constructor(place, title, model, onSelect) {
     this._model = model;
     title.append(element("small", { textContent: model.findings.length

@@ -5,22 +5,30 @@
    - Pointing and selecting redraw the upper canvas only; the lower is what costs. */
 
 class Diagram {
+  /** @type {number} */ _ratio;
+  /** @param {HTMLElement} stage
+   * @param {Model} model
+   * @param {View} view
+   * @param {Theme} theme
+   * @param {Filters} filters */
   constructor(stage, model, view, theme, filters) {
     this._stage = stage;
     this._model = model;
     this._view = view;
     this._theme = theme;
     this._filters = filters;
-    this._base = stage.querySelector("#base");
-    this._overlay = stage.querySelector("#overlay");
+    this._base = /** @type {HTMLCanvasElement} */ (stage.querySelector("#base"));
+    this._overlay = /** @type {HTMLCanvasElement} */ (stage.querySelector("#overlay"));
     this.layout = new Layout(model);
     this.hits = new Hits();
     this.hits.clear();
     this.selected = -1;
+    /** @type {Target | null} */
     this.pointed = null;
     this._isBaseDirty = false;
     this._request = 0;
     this.onDrawn = () => {};
+    /** @type {Layer[]} */
     this._layers = [
       new LaneGroundLayer(), new AxisLayer(), new OutageLayer(model), new CommitLayer(),
       new TermLayer(), new TimerLayer(), new RoleLayer(), new TickLayer(), new MessageLayer(),
@@ -72,7 +80,7 @@ class Diagram {
   }
 
   _drawBase() {
-    const c = this._base.getContext("2d");
+    const c = contextOf(this._base);
     c.setTransform(this._ratio, 0, 0, this._ratio, 0, 0);
     c.fillStyle = this._theme.color("--panel");
     c.fillRect(0, 0, this.layout.width, this.layout.height);
@@ -91,7 +99,7 @@ class Diagram {
   }
 
   _drawOverlay() {
-    const c = this._overlay.getContext("2d");
+    const c = contextOf(this._overlay);
     c.setTransform(this._ratio, 0, 0, this._ratio, 0, 0);
     c.clearRect(0, 0, this.layout.width, this.layout.height);
     if (this.pointed?.type === "message") this._emphasise(c, this.pointed.id, 2.5);
@@ -125,7 +133,7 @@ class Diagram {
     c.stroke();
     const message = model.messageOf(this.selected);
     if (message >= 0) this._emphasise(c, message, 1.5);
-    for (const [color, width] of [["--panel", 5], ["--focus", 2.5]]) {
+    for (const { color, width } of [{ color: "--panel", width: 5 }, { color: "--focus", width: 2.5 }]) {
       c.strokeStyle = this._theme.color(color);
       c.lineWidth = width;
       c.beginPath();

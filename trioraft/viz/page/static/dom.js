@@ -6,25 +6,43 @@
    - Text of a log reaches the document through textContent only, never as markup.
    - Times are microseconds since the run's first entry. */
 
-/** An element with properties, attributes ("aria-…", "data-…", "role") and children. */
+/** An element with properties, attributes ("aria-…", "data-…", "role") and children.
+ * @template {keyof HTMLElementTagNameMap} K
+ * @param {K} tag
+ * @param {Record<string, unknown>} properties
+ * @param {...(Node | string)} children
+ * @returns {HTMLElementTagNameMap[K]} */
 function element(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
-    if (name.includes("-") || name === "role") made.setAttribute(name, value);
-    else made[name] = value;
+    if (name.includes("-") || name === "role") made.setAttribute(name, String(value));
+    else Object.assign(made, { [name]: value });
   }
   made.append(...children);
   return made;
 }
 
-const byId = (id) => document.getElementById(id);
+/** An element of run.html: it is there.
+ * @template {HTMLElement} [E=HTMLElement]
+ * @param {string} id
+ * @returns {E} */
+const byId = (id) => /** @type {E} */ (document.getElementById(id));
 
+/** Where to draw.
+ * @param {HTMLCanvasElement} canvas
+ * @returns {CanvasRenderingContext2D} */
+const contextOf = (canvas) =>
+  /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+
+/** @type {(value: number, least: number, most: number) => number} */
 const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
 
-/** "3 votes", "1 vote". */
+/** "3 votes", "1 vote".
+ * @type {(count: number, noun: string) => string} */
 const counted = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 
-/** A duration with three digits that matter: "850 µs", "12.3 ms", "1.25 s", "4 min 10 s". */
+/** A duration with three digits that matter: "850 µs", "12.3 ms", "1.25 s", "4 min 10 s".
+ * @param {number} us */
 function durationText(us) {
   if (us < 1e3) return `${Math.round(us)} µs`;
   if (us < 1e6) return `${Number((us / 1e3).toPrecision(3))} ms`;
@@ -33,7 +51,8 @@ function durationText(us) {
   return `${Math.floor(us / 3600e6)} h ${Math.round((us % 3600e6) / 60e6)} min`;
 }
 
-/** A moment for a person: as exact as the log, in seconds, or with hours if there are many. */
+/** A moment for a person: as exact as the log, in seconds, or with hours if there are many.
+ * @param {number} us */
 function momentText(us) {
   const seconds = us / 1e6;
   if (seconds < 3600) return `${seconds.toFixed(6)} s`;
@@ -43,7 +62,9 @@ function momentText(us) {
     (seconds % 1).toFixed(6).slice(1);
 }
 
-/** A mark of the axis, `step` apart from the next: no more digits than tell them apart. */
+/** A mark of the axis, `step` apart from the next: no more digits than tell them apart.
+ * @param {number} us
+ * @param {number} step */
 function tickText(us, step) {
   if (step >= 60e6) {
     const minutes = Math.round(us / 60e6);

@@ -3,6 +3,10 @@
    Rules of this file: the one place that knows what is hidden; picture, log and keys ask it. */
 
 class Filters {
+  /** @param {Model} model
+   * @param {Theme} theme
+   * @param {HTMLElement} place
+   * @param {() => void} onChange */
   constructor(model, theme, place, onChange) {
     this._model = model;
     this._theme = theme;
@@ -101,7 +105,7 @@ class Filters {
   }
 
   _paintSample(canvas, name) {
-    const c = canvas.getContext("2d");
+    const c = contextOf(canvas);
     c.setTransform(2, 0, 0, 2, 0, 0);
     c.clearRect(0, 0, 30, 14);
     const batch = new ArrowBatch(KIND_STYLES[name], false);
@@ -113,6 +117,9 @@ class Filters {
 
 /** The legend of what the chips do not show: roles, replies, ends of arrows and of timers. */
 class Legend {
+  /** @param {Model} model
+   * @param {Theme} theme
+   * @param {HTMLElement} place */
   constructor(model, theme, place) {
     this._theme = theme;
     this._samples = [];
@@ -147,7 +154,7 @@ class Legend {
 
   repaint() {
     for (const { canvas, paint } of this._samples) {
-      const c = canvas.getContext("2d");
+      const c = contextOf(canvas);
       c.setTransform(2, 0, 0, 2, 0, 0);
       c.clearRect(0, 0, 30, 18);
       paint(c);

@@ -6,6 +6,9 @@
      "entry"; a "density" column has its numbers with it. */
 
 class Hits {
+  /** @type {{ x: number, y: number, width: number, height: number, target: Target }[]} */ _boxes;
+  /** @type {number[]} */ _segments;
+  /** @type {number[]} */ _segmentIds;
   static REACH = 7;
 
   clear() {
@@ -25,7 +28,10 @@ class Hits {
     this._segmentIds.push(id);
   }
 
-  /** The target at this pixel, or null. Small things come before arrows, arrows before bars. */
+  /** The target at this pixel, or null. Small things come before arrows, arrows before bars.
+   * @param {number} x
+   * @param {number} y
+   * @returns {Target | null} */
   at(x, y) {
     const box = this._boxAt(x, y);
     if (box && box.target.type !== "role" && box.target.type !== "density") return box.target;

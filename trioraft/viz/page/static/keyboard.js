@@ -5,6 +5,7 @@
    - Keys typed into a field, or with Ctrl, Alt or Meta, are not ours. */
 
 class Keyboard {
+  /** @param {App} app */
   constructor(app) {
     this._app = app;
     this._actions = {
@@ -24,13 +25,13 @@ class Keyboard {
       n: () => app.stepFinding(1),
       p: () => app.stepFinding(-1),
       "/": () => byId("search").focus(),
-      "?": () => byId("help").showModal(),
+      "?": () => /** @type {HTMLDialogElement} */ (byId("help")).showModal(),
     };
     document.addEventListener("keydown", (event) => this._onKey(event));
   }
 
   _onKey(event) {
-    if (event.ctrlKey || event.altKey || event.metaKey || byId("help").open) return;
+    if (event.ctrlKey || event.altKey || event.metaKey || /** @type {HTMLDialogElement} */ (byId("help")).open) return;
     if (event.target instanceof HTMLInputElement) {
       if (event.key === "Escape") byId("stage").focus();
       return;

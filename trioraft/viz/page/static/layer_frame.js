@@ -10,6 +10,7 @@ const BOLD_FONT = `600 ${FONT}`;
 class AxisLayer {
   static BUTTONS = 92;
 
+  /** @param {Frame} frame */
   draw({ c, view, layout, theme }) {
     const step = AxisLayer._step(view.scale * 96);
     const first = Math.ceil(Math.max(view.start, 0) / step) * step;
@@ -41,11 +42,12 @@ class AxisLayer {
       return clock.find((step) => step >= least) ?? Math.ceil(least / 1440 / 60e6) * 1440 * 60e6;
     }
     const power = 10 ** Math.floor(Math.log10(least));
-    return [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= least);
+    return [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= least) ?? 10 * power;
   }
 }
 
 class LaneGroundLayer {
+  /** @param {Frame} frame */
   draw({ c, view, layout, theme }) {
     for (const lane of layout.lanes) {
       if (lane.node % 2 === 0) {
@@ -64,6 +66,7 @@ class LaneGroundLayer {
 
 /** Names of lanes and bands, over whatever ran under them. */
 class GutterLayer {
+  /** @param {Frame} frame */
   draw({ c, model, view, layout, theme }) {
     c.fillStyle = theme.color("--panel");
     c.fillRect(0, 0, view.left, layout.height);
@@ -100,6 +103,7 @@ class GutterLayer {
 }
 
 class TermLayer {
+  /** @param {Frame} frame */
   draw(frame) {
     const { model, view, layout } = frame;
     if (!layout.terms.height) return;
@@ -161,6 +165,7 @@ class TermLayer {
 class CommitLayer {
   static DASHES = [[], [5, 3], [2, 2], [8, 3, 2, 3], [1, 3], [10, 4], [4, 2, 1, 2]];
 
+  /** @param {Frame} frame */
   draw(frame) {
     const { c, model, view, layout, theme } = frame;
     if (!layout.commits.height) return;

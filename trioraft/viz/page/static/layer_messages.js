@@ -14,6 +14,7 @@ class MessageLayer {
   static COLUMN = 4;
   static COLUMN_HEIGHT = 16;
 
+  /** @param {Frame} frame */
   draw(frame) {
     const { model, view, filters } = frame;
     // An arrow is drawn a little beyond its times (heads, lost ones): look as far beyond.
@@ -91,8 +92,10 @@ class MessageLayer {
 
 /** Arrows of one look, collected and then painted. */
 class ArrowBatch {
+  /** @param {KindStyle} style
+   * @param {boolean} isReply */
   constructor(style, isReply, isCrowded = false) {
-    this._style = style;
+    this._style = /** @type {ArrowStyle} */ (style);
     this._isReply = isReply;
     this._isCrowded = isCrowded;
     this._lines = [];
@@ -194,11 +197,17 @@ class ArrowBatch {
 
 /** Kinds too many for arrows: how many arrived at each lane, a column every few pixels. */
 class Columns {
+  /** @type {number} */ _first;
+  /** @type {number} */ _left;
+
+  /** @param {Frame} frame */
   constructor(frame) {
     this._frame = frame;
+    /** @type {Crowd[]} */
     this._crowds = [];
   }
 
+  /** @param {{ kind: number, name: KindName }} crowd */
   add({ kind, name }) {
     const { model, view, layout } = this._frame;
     // Columns stand at fixed times, or they would flicker while the picture is panned.
@@ -237,7 +246,7 @@ class Columns {
         c.fillStyle = theme.color(KIND_STYLES[name].color);
         // Two crowds stand beside each other in a column, each with its own colour and width.
         const share = columnWidth / this._crowds.length;
-        counts[lane.node].forEach((count, slot) => {
+        counts[lane.node]?.forEach((count, slot) => {
           if (!count) return;
           const height = Math.max(1, Math.log1p(count) / logMost * room);
           const x = this._left + slot * MessageLayer.COLUMN + i * share;
@@ -252,7 +261,7 @@ class Columns {
   _countAt(node, x) {
     const slot = Math.floor((x - this._left) / MessageLayer.COLUMN);
     return this._crowds.map(({ name, counts }) =>
-      ({ label: KIND_STYLES[name].label, count: counts[node][slot] ?? 0 }))
+      ({ label: KIND_STYLES[name].label, count: counts[node]?.[slot] ?? 0 }))
       .filter(({ count }) => count > 0);
   }
 }

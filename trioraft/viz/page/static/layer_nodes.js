@@ -3,6 +3,7 @@
    Rules of this file: as in layer_frame.js. What is narrower than a pixel is drawn once a pixel. */
 
 class RoleLayer {
+  /** @param {Frame} frame */
   draw(frame) {
     for (const lane of frame.layout.lanes) this._drawLane(frame, lane);
   }
@@ -58,6 +59,7 @@ class RoleLayer {
 
 /** Which role a bar is, in letters: above the arrows, which would cross them out. */
 class RoleNameLayer {
+  /** @param {Frame} frame */
   draw({ c, model, view, layout, theme }) {
     c.font = BOLD_FONT.replace("12px", "11px");
     c.textAlign = "left";
@@ -88,6 +90,7 @@ class RoleNameLayer {
 }
 
 class TimerLayer {
+  /** @param {Frame} frame */
   draw(frame) {
     if (!frame.filters.showsKind("timer")) return;
     for (const lane of frame.layout.lanes) this._drawLane(frame, lane);
@@ -131,6 +134,7 @@ class TickLayer {
   static MOST = 3000;
   static APART = 4;
 
+  /** @param {Frame} frame */
   draw({ c, model, view, layout, theme, hits, filters }) {
     const first = firstAfter(model.sortedTime, view.start);
     const last = firstAfter(model.sortedTime, view.end);
@@ -155,6 +159,7 @@ class TickLayer {
   }
 }
 
+/** @type {Record<MarkKind, { sign: string, label: string }>} */
 const MARK_STYLES = {
   crash: { sign: "✗", label: "crash" },
   restart: { sign: "↻", label: "restart" },
@@ -168,17 +173,19 @@ const MARK_STYLES = {
   drop: { sign: "≠", label: "connection lost" },
   cut: { sign: "∦", label: "cut" },
   mend: { sign: "∪", label: "mend" },
-  transfer: { sign: "⇢", label: "hand-over" },
+  transfer: { sign: "⇢", label: "transfer" },
   configuration: { sign: "☰", label: "" },
   test: { sign: "•", label: "" },
 };
 
 /** Times during which a node was cut off or crashed: hatched ground in its lane. */
 class OutageLayer {
+  /** @param {Model} model */
   constructor(model) {
     this._spans = OutageLayer._find(model);
   }
 
+  /** @param {Frame} frame */
   draw({ c, view, layout, theme }) {
     for (const span of this._spans) {
       const lane = layout.laneOf[span.node];
@@ -220,6 +227,7 @@ class MarkLayer {
   static LINES_MOST = 60;
   static QUIET = new Set(["test", "propose", "configuration", "cut", "mend"]);
 
+  /** @param {Frame} frame */
   draw(frame) {
     const { c, model, view, filters, layout, theme } = frame;
     if (!filters.showsKind("test")) return;
@@ -292,6 +300,7 @@ class MarkLayer {
 
 /** Findings pinned where they happened, and a shade over their nodes' lanes for how long. */
 class FindingLayer {
+  /** @param {Frame} frame */
   draw(frame) {
     const { c, model, view, layout, theme, hits } = frame;
     let lastX = -100;

@@ -4,19 +4,35 @@
    show takes no room. */
 
 class Layout {
+  /** @type {Band} */ axis;
+  /** @type {Band} */ findings;
+  /** @type {Band} */ terms;
+  /** @type {Band} */ test;
+  /** @type {Band} */ commits;
+  /** @type {number} */ laneHeight;
+  /** @type {number} */ lanesTop;
+  /** @type {number} */ lanesBottom;
+  /** @type {(Lane | null)[]} */ laneOf;
+  /** @type {Lane[]} */ lanes;
+  /** @type {number} */ barScale;
   static GUTTER = 74;
 
+  /** @param {Model} model */
   constructor(model) {
     this._model = model;
     this.width = 0;
     this.height = 0;
   }
 
-  /** Lay all out anew, for a picture of this size and these lanes. */
+  /** Lay all out anew, for a picture of this size and these lanes.
+   * @param {number} width
+   * @param {number} height
+   * @param {number[]} visibleNodes */
   resize(width, height, visibleNodes) {
     this.width = width;
     this.height = height;
     let top = 0;
+    /** @param {number} size */
     const band = (size) => {
       const made = { top, height: size, bottom: top + size };
       top += size;
@@ -34,23 +50,26 @@ class Layout {
     this.commits = band(commitHeight);
   }
 
+  /** @param {number} top
+   * @param {number} room
+   * @param {number[]} nodes */
   _layLanes(top, room, nodes) {
     const height = nodes.length ? Math.min(room / nodes.length, 190) : 0;
     this.laneHeight = height;
-    this.lanesTop = top;
     this.lanesBottom = top + height * nodes.length;
     this.laneOf = new Array(this._model.nodes.length).fill(null);
     nodes.forEach((node, i) => {
       const laneTop = top + i * height;
       this.laneOf[node] = { node, top: laneTop, bottom: laneTop + height,
-        y: laneTop + height * 0.47, first: i === 0, last: i === nodes.length - 1 };
+        y: laneTop + height * 0.47 };
     });
     this.lanes = this.laneOf.filter((lane) => lane !== null);
     /** How much of its full size a role's bar has, in lanes that are low. */
     this.barScale = clamp(height / 70, 0.55, 1.15);
   }
 
-  /** Where an entry is, from top to bottom: its node's lane, or the test's; null if hidden. */
+  /** Where an entry is, from top to bottom: its node's lane, or the test's; null if hidden.
+   * @param {number} node */
   yOfNode(node) {
     if (node < 0) return this.test.top + this.test.height / 2;
     const lane = this.laneOf[node];

@@ -5,6 +5,7 @@
    - `window.trioraft` is for scripts (tests, screenshots): the app, once it has drawn. */
 
 class App {
+  /** @param {RunData} data */
   constructor(data) {
     this.model = new Model(data);
     this.selected = -1;
@@ -108,9 +109,9 @@ class App {
     byId("zoom-in").addEventListener("click", () => this.view.zoom(0.6));
     byId("zoom-out").addEventListener("click", () => this.view.zoom(1 / 0.6));
     byId("zoom-all").addEventListener("click", () => this.view.showAll());
-    byId("help-button").addEventListener("click", () => byId("help").showModal());
+    byId("help-button").addEventListener("click", () => /** @type {HTMLDialogElement} */ (byId("help")).showModal());
     byId("search").addEventListener("input", (event) => {
-      this.table.search(event.target.value);
+      this.table.search(/** @type {HTMLInputElement} */ (event.target).value);
       this._countLines();
     });
   }

@@ -10,6 +10,9 @@
 class IntervalIndex {
   static BLOCK = 128;
 
+  /** @param {number[]} ids
+   * @param {(id: number) => number} startOf
+   * @param {(id: number) => number} endOf */
   constructor(ids, startOf, endOf) {
     this.ids = Int32Array.from(ids).sort((a, b) => startOf(a) - startOf(b));
     const size = this.ids.length;
@@ -25,7 +28,10 @@ class IntervalIndex {
     this._sortedEnds = this.ends.slice().sort();
   }
 
-  /** Call with each id that overlaps [from, to], by start. */
+  /** Call with each id that overlaps [from, to], by start.
+   * @param {number} from
+   * @param {number} to
+   * @param {(id: number) => void} call */
   visit(from, to, call) {
     const end = firstAfter(this.starts, to);
     for (let block = 0; block * IntervalIndex.BLOCK < end; block++) {
@@ -38,13 +44,17 @@ class IntervalIndex {
     }
   }
 
-  /** How many overlap [from, to]: those that began, less those that had ended. */
+  /** How many overlap [from, to]: those that began, less those that had ended.
+   * @param {number} from
+   * @param {number} to */
   count(from, to) {
     return firstAfter(this.starts, to) - firstAfter(this._sortedEnds, from);
   }
 }
 
-/** Index of the first value greater than `limit` in a sorted array. */
+/** Index of the first value greater than `limit` in a sorted array.
+ * @param {ArrayLike<number>} sorted
+ * @param {number} limit */
 function firstAfter(sorted, limit) {
   let low = 0;
   let high = sorted.length;
@@ -57,10 +67,33 @@ function firstAfter(sorted, limit) {
 }
 
 class Model {
+  /** @type {number} */ size;
+  /** @type {Float64Array} */ time;
+  /** @type {Int16Array} */ node;
+  /** @type {Uint8Array} */ kind;
+  /** @type {Int32Array} */ line;
+  /** @type {Int32Array} */ textOf;
+  /** @type {string[]} */ texts;
+  /** @type {Int32Array} */ byTime;
+  /** @type {Float64Array} */ sortedTime;
+  /** @type {Int32Array} */ kindCounts;
+  /** @type {RoleSpans} */ role;
+  /** @type {IntervalIndex[]} */ rolesOfNode;
+  /** @type {MessageColumns} */ message;
+  /** @type {Int32Array} */ sentBy;
+  /** @type {Int32Array} */ receivedBy;
+  /** @type {Float64Array[][]} */ arrivals;
+  /** @type {IntervalIndex[]} */ messagesOfKind;
+  /** @type {number} */ typicalDelay;
+  /** @type {TimerSpans} */ timer;
+  /** @type {Uint8Array} */ timerRow;
+  /** @type {IntervalIndex[]} */ timersOfNode;
+  /** @type {CommitCurve[]} */ commitsOfNode;
+  /** @type {number} */ maxCommit;
+
+  /** @param {RunData} data */
   constructor(data) {
-    this.name = data.name;
     this.duration = Math.max(data.duration, 0);
-    this.startedAt = data.startedAt;
     this.nodes = data.nodes;
     this.kinds = data.kinds;
     this.roleNames = data.roles.names;
@@ -74,6 +107,7 @@ class Model {
     this._takeCommits(data.commits);
   }
 
+  /** @param {RunData["entries"]} entries */
   _takeEntries(entries) {
     this.size = entries.time.length;
     this.time = Float64Array.from(entries.time);
@@ -90,22 +124,20 @@ class Model {
     for (const kind of this.kind) this.kindCounts[kind]++;
   }
 
+  /** @param {RunData["roles"]} roles */
   _takeRoles(roles) {
     this.role = {
       node: roles.node, role: roles.role, term: roles.term, reason: roles.reason,
       entry: Int32Array.from(roles.entry),
       start: Float64Array.from(roles.start), end: Float64Array.from(roles.end),
     };
-    this.rolesOfNode = this.nodes.map((_, node) => {
-      const ids = [];
-      roles.node.forEach((owner, id) => { if (owner === node) ids.push(id); });
-      return new IntervalIndex(ids, (id) => this.role.start[id], (id) => this.role.end[id]);
-    });
+    this.rolesOfNode = this._intervalsByNode(this.role);
   }
 
+  /** @param {RunData["messages"]} messages */
   _takeMessages(messages) {
     const count = messages.sent.length;
-    const m = this.message = {
+    this.message = {
       kind: Uint8Array.from(messages.kind), type: messages.type, types: messages.types,
       from: Int16Array.from(messages.from), to: Int16Array.from(messages.to),
       term: messages.term, sent: Float64Array.from(messages.sent),
@@ -115,8 +147,12 @@ class Model {
       sentEntry: Int32Array.from(messages.sentEntry),
       receivedEntry: Int32Array.from(messages.receivedEntry),
     };
+    const m = this.message;
+    /** @param {number} id */
     const startOf = (id) => (m.sent[id] < 0 ? m.received[id] : m.sent[id]);
+    /** @param {number} id */
     const endOf = (id) => Math.max(m.sent[id], m.received[id]);
+    /** @type {number[][]} */
     const ofKind = this.kinds.map(() => []);
     this.sentBy = new Int32Array(this.size).fill(-1);
     this.receivedBy = new Int32Array(this.size).fill(-1);
@@ -131,9 +167,11 @@ class Model {
     this.typicalDelay = this._typicalDelay();
   }
 
-  /** When messages reached each node, sorted; what never arrived counts when it was sent. */
+  /** When messages reached each node, sorted; what never arrived counts when it was sent.
+   * @param {number[]} ids */
   _arrivalsByNode(ids) {
     const m = this.message;
+    /** @type {number[][]} */
     const times = this.nodes.map(() => []);
     for (const id of ids) times[m.to[id]].push(m.received[id] < 0 ? m.sent[id] : m.received[id]);
     return times.map((own) => Float64Array.from(own).sort());
@@ -141,6 +179,7 @@ class Model {
 
   _typicalDelay() {
     const m = this.message;
+    /** @type {number[]} */
     const delays = [];
     const step = Math.max(1, Math.floor(m.sent.length / 2000));
     for (let id = 0; id < m.sent.length; id += step) {
@@ -150,16 +189,25 @@ class Model {
     return delays.length ? delays[delays.length >> 1] : 1000;
   }
 
+  /** @param {RunData["timers"]} timers */
   _takeTimers(timers) {
     this.timer = {
       ...timers, start: Float64Array.from(timers.start), end: Float64Array.from(timers.end),
     };
     this.timerRow = this._timerRows();
-    this.timersOfNode = this.nodes.map((_, node) => {
-      const ids = [];
-      timers.node.forEach((owner, id) => { if (owner === node) ids.push(id); });
-      return new IntervalIndex(ids, (id) => this.timer.start[id], (id) => this.timer.end[id]);
-    });
+    this.timersOfNode = this._intervalsByNode(this.timer);
+  }
+
+  /**
+   * The spans of each node, of columns with `node`, `start` and `end`.
+   * @param {{ node: ArrayLike<number>, start: ArrayLike<number>, end: ArrayLike<number> }} columns
+   * @returns {IntervalIndex[]}
+   */
+  _intervalsByNode({ node, start, end }) {
+    /** @type {number[][]} */
+    const ids = this.nodes.map(() => []);
+    for (let id = 0; id < node.length; id++) ids[node[id]].push(id);
+    return ids.map((own) => new IntervalIndex(own, (id) => start[id], (id) => end[id]));
   }
 
   /** Which row below the lane a timer has: several alive at once must not hide each other. */
@@ -176,6 +224,7 @@ class Model {
     return rowOf;
   }
 
+  /** @param {RunData["commits"]} commits */
   _takeCommits(commits) {
     this.commitsOfNode = this.nodes.map(() => ({ time: [], index: [], entry: [] }));
     this.maxCommit = 0;
@@ -188,29 +237,36 @@ class Model {
     });
   }
 
+  /** @param {number} entry */
   text(entry) { return this.texts[this.textOf[entry]]; }
 
+  /** @param {number} node */
   nodeName(node) { return node < 0 ? "TEST" : this.nodes[node].name; }
 
-  /** The role span of a node at a moment, or -1. */
+  /** The role span of a node at a moment, or -1.
+   * @param {number} node
+   * @param {number} time */
   roleAt(node, time) {
     const index = this.rolesOfNode[node];
     const found = firstAfter(index.starts, time) - 1;
     return found < 0 ? -1 : index.ids[found];
   }
 
-  /** The message that this entry tells of, or -1. */
+  /** The message that this entry tells of, or -1.
+   * @param {number} entry */
   messageOf(entry) {
     return this.sentBy[entry] >= 0 ? this.sentBy[entry] : this.receivedBy[entry];
   }
 
-  /** A message's entry: of its sending, or if the log has only that, of its arrival. */
+  /** A message's entry: of its sending, or if the log has only that, of its arrival.
+   * @param {number} id */
   entryOfMessage(id) {
     const sent = this.message.sentEntry[id];
     return sent >= 0 ? sent : this.message.receivedEntry[id];
   }
 
-  /** Where Enter leads from here: the other end of the message, from its arrival the reply. */
+  /** Where Enter leads from here: the other end of the message, from its arrival the reply.
+   * @param {number} entry */
   otherEnd(entry) {
     const sent = this.sentBy[entry];
     if (sent >= 0) return this.message.receivedEntry[sent];

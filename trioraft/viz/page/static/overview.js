@@ -3,9 +3,16 @@
    Rules of this file: the strip is painted once for its size and theme; panning moves a frame. */
 
 class Overview {
+  /** @type {number} */ _ratio;
+  /** @type {number} */ _width;
+  /** @type {number} */ _height;
+  /** @param {HTMLElement} place
+   * @param {Model} model
+   * @param {View} view
+   * @param {Theme} theme */
   constructor(place, model, view, theme) {
     this._place = place;
-    this._canvas = place.querySelector("canvas");
+    this._canvas = /** @type {HTMLCanvasElement} */ (place.querySelector("canvas"));
     this._model = model;
     this._view = view;
     this._theme = theme;
@@ -37,7 +44,7 @@ class Overview {
   }
 
   repaint() {
-    const c = this._strip.getContext("2d");
+    const c = contextOf(this._strip);
     c.setTransform(this._ratio, 0, 0, this._ratio, 0, 0);
     c.fillStyle = this._theme.color("--panel");
     c.fillRect(0, 0, this._width, this._height);
@@ -78,7 +85,7 @@ class Overview {
 
   /** The strip, and on it the frame of what is on screen. */
   draw() {
-    const c = this._canvas.getContext("2d");
+    const c = contextOf(this._canvas);
     c.setTransform(1, 0, 0, 1, 0, 0);
     c.drawImage(this._strip, 0, 0);
     c.setTransform(this._ratio, 0, 0, this._ratio, 0, 0);

@@ -5,6 +5,8 @@
 class Pointer {
   static CLICK_PIXELS = 4;
 
+  /** @param {HTMLElement} stage
+   * @param {View} view */
   constructor(stage, view, { onPoint, onClick, onLeave }) {
     this._stage = stage;
     this._view = view;

@@ -6,6 +6,7 @@ class Printing {
   static WIDTH = 1030;
   static LINES_MOST = 300;
 
+  /** @param {App} app */
   constructor(app) {
     this._app = app;
     window.addEventListener("beforeprint", () => this._prepare());

@@ -6,10 +6,16 @@
      moves in larger steps. */
 
 class LogTable {
+  /** @type {Int32Array} */ _shown;
+  /** @type {number} */ _fullHeight;
   static ROW = 22;
   static HIGH_MOST = 8e6;
   static SPARE = 6;
 
+  /** @param {HTMLElement} place
+   * @param {Model} model
+   * @param {Filters} filters
+   * @param {(entry: number) => void} onSelect */
   constructor(place, model, filters, onSelect) {
     this._place = place;
     this._model = model;
@@ -23,7 +29,8 @@ class LogTable {
     place.classList.toggle("hours", model.duration >= 3600e6);
     place.addEventListener("scroll", () => this._schedule(), { passive: true });
     place.addEventListener("click", (event) => {
-      const row = event.target.closest(".row");
+      const target = /** @type {Element} */ (event.target);
+      const row = /** @type {HTMLElement | null} */ (target.closest(".row"));
       if (row) onSelect(Number(row.dataset.entry));
     });
     place.addEventListener("keydown", (event) => this._onKey(event));

@@ -5,6 +5,7 @@
      colour, weight, dashes and head. Any one of them missing, the others suffice.
    - Colours are read from the style sheet when the theme changes, and only then. */
 
+/** @type {Record<RoleName, RoleStyle>} */
 const ROLE_STYLES = {
   Follower: { color: "--role-follower", height: 7, letter: "F", label: "follower" },
   PreCandidate: {
@@ -18,6 +19,7 @@ const ROLE_STYLES = {
   Dead: { color: "--role-dead", height: 0, letter: "D", label: "dead" },
 };
 
+/** @type {Record<KindName, KindStyle>} */
 const KIND_STYLES = {
   vote: { label: "vote", color: "--kind-vote", width: 1.7, dash: [], head: 7 },
   prevote: { label: "pre-vote", color: "--kind-prevote", width: 1.6, dash: [2, 3], head: 7 },
@@ -35,10 +37,17 @@ const KIND_STYLES = {
   other: { label: "other", color: "--muted" },
 };
 
+/** @type {Record<Severity, string>} */
 const SEVERITY_SIGNS = { error: "✗", warning: "!", info: "i" };
 
 /** The theme in force: a colour for a variable's name, patterns, and the switch. */
 class Theme {
+  /** @type {CSSStyleDeclaration} */ _style;
+  /** @type {Map<string, string>} */ _colors;
+  /** @type {Map<string, CanvasPattern>} */ _patterns;
+  /** @type {string | undefined} */ _forced;
+  /** @param {HTMLElement} button
+   * @param {() => void} onChange */
   constructor(button, onChange) {
     this._onChange = onChange;
     this._preferred = window.matchMedia("(prefers-color-scheme: dark)");
@@ -68,26 +77,34 @@ class Theme {
     this._onChange();
   }
 
+  /** @param {string} variable
+   * @returns {string} */
   color(variable) {
     if (!this._colors.has(variable)) {
       this._colors.set(variable, this._style.getPropertyValue(variable).trim());
     }
-    return this._colors.get(variable);
+    return this._colors.get(variable) ?? "";
   }
 
-  /** A fill: the pattern in this colour, or the plain colour. */
+  /** A fill: the pattern in this colour, or the plain colour.
+   * @param {CanvasRenderingContext2D} context
+   * @param {string} variable
+   * @param {Pattern} [pattern] */
   fill(context, variable, pattern) {
     if (!pattern) return this.color(variable);
     const key = `${variable} ${pattern}`;
     if (!this._patterns.has(key)) {
-      this._patterns.set(key, context.createPattern(this._tile(variable, pattern), "repeat"));
+      const made = context.createPattern(this._tile(variable, pattern), "repeat");
+      if (made) this._patterns.set(key, made);
     }
-    return this._patterns.get(key);
+    return this._patterns.get(key) ?? this.color(variable);
   }
 
+  /** @param {string} variable
+   * @param {Pattern} pattern */
   _tile(variable, pattern) {
     const tile = element("canvas", { width: 8, height: 8 });
-    const context = tile.getContext("2d");
+    const context = contextOf(tile);
     context.fillStyle = context.strokeStyle = this.color(variable);
     if (pattern === "dots") {
       context.fillRect(0, 0, 4, 4);

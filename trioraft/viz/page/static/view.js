@@ -5,9 +5,12 @@
    - Whatever is asked for, some of the run stays visible. */
 
 class View {
+  /** @type {number} */ start;
+  /** @type {number} */ span;
   static SPAN_LEAST = 20;
   static MARGIN = 0.025;
 
+  /** @param {number} duration */
   constructor(duration) {
     // A run of a single entry has no length: give it one to be drawn on.
     this.duration = Math.max(duration, 1000);

@@ -1,0 +1,1 @@
+"""What three processes carry: `python -m benchmarks.throughput`."""

@@ -1,0 +1,1 @@
+"""How fast logs are read, and how smoothly their page pans."""

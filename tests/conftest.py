@@ -1,0 +1,53 @@
+"""How the suite is run: whole, on all cores; a part of it, in this process and at once. And one
+terminal for it, whatever the one is like in which it runs.
+
+Rules of this file:
+
+* `pytest -n0` keeps everything in one process, `pytest -n4` in four others, whatever stands here.
+* What commands print is wrapped at a width and coloured as variables of whoever runs the tests say,
+  and a path in the text is as long as the temporary directory. So typer's width is larger than any
+  text, and nothing is coloured, here and in every process that a test starts.
+* A test of something narrow, coloured or interactive says so itself, in what it starts.
+* Nothing else of the environment is changed: what must not matter, must not matter
+  (`python -m tests.odd_environments`).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import pytest
+
+TERMINAL: Final = {"TERMINAL_WIDTH": "1000", "NO_COLOR": "1", "TERM": "xterm"}
+OTHER_TERMINALS: Final = (
+    *("COLUMNS", "LINES", "FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "COLORTERM"),
+    *("GITHUB_ACTIONS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
+)
+"""What rich, typer and pytest take for an order to colour or to wrap; some read it only once, when
+they are imported."""
+OURS: Final = "TRIORAFT_"
+"""Settings of a server that the person at this machine may run."""
+
+
+@pytest.hookimpl(trylast=True)  # pytest has looked at its own terminal by then
+def pytest_configure() -> None:
+    """Before any test is imported."""
+    for name in [name for name in os.environ if name.startswith(OURS) or name in OTHER_TERMINALS]:
+        del os.environ[name]
+    os.environ.update(TERMINAL)
+
+
+CHOSEN = ("keyword", "markexpr", "lf", "failedfirst", "stepwise", "trace", "raftlog", "collectonly")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """None for as many workers as there are cores, 0 for none.
+
+    Who names files, or selects tests, wants few of them soon, in the process that a debugger sees,
+    that prints what it prints, and that writes one raftlog.
+    """
+    is_whole = config.args_source is not pytest.Config.ArgsSource.ARGS
+    is_seen = config.getoption("capture", None) == "no"
+    is_chosen = any(config.getoption(name, None) for name in CHOSEN)
+    return None if is_whole and not is_seen and not is_chosen else 0

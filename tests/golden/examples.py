@@ -1,0 +1,398 @@
+"""What is encoded: of every kind of message, row and snapshot at least one, with every field set.
+
+Rules of this file:
+
+* Nothing here is drawn, measured or taken from this machine: the same bytes everywhere.
+* A kind that is added to one of the unions needs an example; `tests/test_golden.py` asks for it.
+"""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from trioraft import SQLiteStorage
+from trioraft.core import messages
+from trioraft.core.events import ElectionTimerStarted, LogSummary, MessageSent, RoleChanged
+from trioraft.core.reasons import NoContact
+from trioraft.core.reconfiguration import configuration_entry
+from trioraft.core.types import Configuration, Entry, EntryKind, HardState, Role, SnapshotMeta
+from trioraft.kv import commands as kv
+from trioraft.kv.machine import KvMachine
+from trioraft.logs.raftlog import RaftlogRun, WallClock
+from trioraft.machines.replicated import ReplicatedObject, command, replica
+from trioraft.machines.sessions import (
+    CLIENT_ID_BYTES,
+    CloseSession,
+    OpenSession,
+    PlainCommand,
+    SessionCommand,
+    SessionMachine,
+    decode_envelope,
+    encode_close,
+    encode_command,
+    encode_open,
+    encode_plain,
+)
+from trioraft.net.framing import LENGTH_BYTES
+from trioraft.rpc import protocol
+from trioraft.storage.snapshot_files import read_header
+from trioraft.transport import handshake
+from trioraft.transport.codec import decode_message, encode_frame
+
+from .files import Example
+
+JOINT: Final = Configuration(
+    ("1", "2", "3"), ("1", "2", "9"), ("4",), {"1": ("10.0.0.1", 7000), "4": ("node-4", 7004)}, 6
+)
+ENTRIES: Final = (
+    Entry(5, 2, b"command"),
+    Entry(6, 3, b"", EntryKind.NOOP),
+    Entry(7, 3, b"\x00\xff", EntryKind.COMMAND),
+)
+META: Final = SnapshotMeta(300, 4, JOINT, 70_000, 0xDEADBEEF)
+
+
+def _after_length(decode: Callable[[bytes], object]) -> Callable[[bytes], object]:
+    return lambda data: decode(data[LENGTH_BYTES:])
+
+
+# -- members among themselves --------------------------------------------------------------
+
+PEER_MESSAGES: Final[tuple[messages.Message, ...]] = (
+    messages.RequestVote("1", "2", 7, 300, 6, True),
+    messages.RequestVoteReply("2", "1", 7, True, 12),
+    messages.RequestPreVote("1", "2", 7, 8, 300, 6),
+    messages.RequestPreVoteReply("2", "1", 7, 8, False, 12),
+    messages.AppendEntries("1", "2", 7, 4, 2, ENTRIES, 3, 11),
+    messages.AppendEntriesReply("2", "1", 7, False, 0, 300, 250, 6, 11),
+    messages.InstallSnapshot("1", "2", 7, META, 65_536, b"content", 11),
+    messages.InstallSnapshotReply("2", "1", 7, META, 65_543, True, 11),
+    messages.TimeoutNow("1", "2", 7),
+    messages.RequestReadIndex("2", "1", 7, 2**60 + 1),
+    messages.RequestReadIndexReply("1", "2", 7, 2**60 + 1, 299),
+)
+
+
+def peer_frames() -> Iterable[Example]:
+    """The handshake, and each message as a frame."""
+    hello = handshake.PeerHello("trioraft", 1, "blue", "1", "2", ("10.0.0.1", 7000))
+    yield Example(
+        "Hello",
+        hello,
+        handshake.encode_hello(
+            cluster_id="blue", sender="1", receiver="2", address=("10.0.0.1", 7000)
+        ),
+        _after_length(handshake.decode_hello),
+    )
+    yield Example("HelloReply, welcome", "", handshake.encode_reply())
+    yield Example("HelloReply, refused", "not today", handshake.encode_reply("not today"))
+    for message in PEER_MESSAGES:
+        yield Example(
+            type(message).__name__, message, encode_frame(message), _after_length(decode_message)
+        )
+
+
+# -- clients and servers -------------------------------------------------------------------
+
+STATUS: Final = protocol.ServerStatus(
+    node_id="1",
+    cluster_id="blue",
+    role="Leader",
+    term=7,
+    leader_id="1",
+    last_index=302,
+    commit_index=301,
+    applied_index=300,
+    configuration=JOINT,
+    configuration_index=6,
+    progress={"2": protocol.PeerStatus(300, 303, "replicate")},
+    last_role_change="election won with 2 votes",
+    is_removed=False,
+    change=protocol.ChangeStatus("joint", ("1", "2", "3"), ("4",)),
+    client_addresses={"1": ("10.0.0.1", 8000)},
+    connections=3,
+    links={"2": True},
+)
+NEWS: Final[tuple[protocol.NodeNews, ...]] = (
+    protocol.RoleNews("1", "Leader", "Candidate", 7, "election won with 2 votes", 1),
+    protocol.StatusNews(STATUS),
+)
+REQUESTS: Final[tuple[protocol.Request, ...]] = (
+    protocol.Propose(1, b"command"),
+    protocol.Query(2, b"question", "lease"),
+    protocol.GetStatus(3),
+    protocol.TransferLeadership(4, "2", 1.5),
+    protocol.AddLearnerRequest(5, "4", ("node-4", 7004), 6),
+    protocol.ChangeVotersRequest(6, ("1", "2"), {"2": ("10.0.0.2", 7000)}, 6),
+    protocol.RemoveNode(7, "4", 6),
+    protocol.TakeSnapshot(8),
+    protocol.Watch(9, b"watched"),
+    protocol.WatchStatus(10, 0.25),
+    protocol.Cancel(9),
+    protocol.Ping(11),
+)
+
+
+def _answers() -> Iterable[tuple[str, protocol.Answer]]:
+    yield "Result", protocol.Result(1, protocol.encode_value({"answer": [1, 2.5, b"x", None]}))
+    yield "Result of GetStatus", protocol.Result(3, protocol.encode_value(STATUS))
+    yield (
+        "Failure",
+        protocol.Failure(1, "command", "too many", "ValueError", "2", ("10.0.0.2", 8000)),
+    )
+    for news in NEWS:
+        yield f"Item, {type(news).__name__}", protocol.Item(10, protocol.encode_value(news))
+    yield "GoingAway", protocol.GoingAway()
+
+
+def client_frames() -> Iterable[Example]:
+    """The handshake, each request, each answer and what answers hold."""
+    hello = protocol.ClientHello(protocol.MAGIC, 1, "blue", 1_000_000)
+    yield Example("Hello", hello, protocol.frame(hello), _after_length(protocol.decode_hello))
+    for name, welcome in (
+        ("Welcome", protocol.Welcome(protocol.MAGIC, 1, "", "", "1", "blue", 64, 1_000_000, True)),
+        ("Welcome, refused", protocol.Welcome(protocol.MAGIC, 1, "cluster", "this is blue")),
+    ):
+        decode = _after_length(protocol.decode_welcome)
+        yield Example(name, welcome, protocol.frame(welcome), decode)
+    for request in REQUESTS:
+        decode = _after_length(protocol.decode_request)
+        yield Example(type(request).__name__, request, protocol.frame(request), decode)
+    for name, answer in _answers():
+        decode = _after_length(protocol.decode_answer)
+        yield Example(name, answer, protocol.frame(answer), decode)
+
+
+# -- what stands in the log, and on the disk -----------------------------------------------
+
+KV_COMMANDS: Final[tuple[kv.Command, ...]] = (
+    kv.Put(b"key", b"value", True),
+    kv.Append(b"key", b"more", True),
+    kv.Cas(b"key", b"value", b"other"),
+    kv.Cas(b"new", None, b"value"),
+    kv.Delete(b"key", True),
+)
+KV_QUERIES: Final[tuple[kv.Query, ...]] = (
+    kv.Get(b"key"),
+    kv.Range(b"k", b"key", 10),
+    kv.Changes(5, b"k", 10),
+)
+KV_RESULTS: Final[tuple[kv.Result, ...]] = (
+    kv.Written(7, True, b"value"),
+    kv.Swapped(7, False, b"value"),
+)
+KV_ANSWERS: Final[tuple[kv.Answer, ...]] = (
+    kv.Found(7, b"value", 5),
+    kv.Page(7, (kv.Pair(b"key", b"value", 5),), True),
+    kv.Changed((kv.Change(5, b"key", b"value"), kv.Change(6, b"key", None)), 7),
+    kv.Compacted(5),
+)
+
+
+def kv_requests() -> Iterable[Example]:
+    """What a key-value machine is told and answers."""
+    for request in KV_COMMANDS:
+        yield Example(_kv_name(request), request, kv.encode(request), kv.decode_command)
+    for query in KV_QUERIES:
+        yield Example(_kv_name(query), query, kv.encode(query), kv.decode_query)
+    for answers, union in ((KV_RESULTS, kv.Result), (KV_ANSWERS, kv.Answer)):
+        decode = msgspec.msgpack.Decoder[Any](union).decode
+        for answer in answers:
+            yield Example(_kv_name(answer), answer, msgspec.msgpack.encode(answer), decode)
+
+
+def _kv_name(request: msgspec.Struct) -> str:
+    is_new = isinstance(request, kv.Cas) and request.expected is None
+    return type(request).__name__ + (", of a key that is new" if is_new else "")
+
+
+class Notes(ReplicatedObject):
+    """A replicated object with a field of each sort."""
+
+    total: int = 0
+    texts: dict[str, list[str]] = msgspec.field(default_factory=dict)
+    factor: float | None = None
+
+    @command
+    def note(self, topic: str, text: str) -> int:
+        """Write something down."""
+        self.texts.setdefault(topic, []).append(text)
+        self.total += 1
+        return self.total
+
+
+CLIENT_ID: Final = bytes(range(CLIENT_ID_BYTES))
+ENVELOPES: Final = (PlainCommand, OpenSession, SessionCommand, CloseSession)
+
+
+def log_commands() -> Iterable[Example]:
+    """Commands as they stand in the log: of sessions, and of replicated objects."""
+    for value, data in (
+        (PlainCommand(b"command"), encode_plain(b"command")),
+        (OpenSession(CLIENT_ID), encode_open(CLIENT_ID)),
+        (SessionCommand(5, 3, 2, b"command"), encode_command(5, 3, b"command", 2)),
+        (CloseSession(5), encode_close(5)),
+    ):
+        yield Example(type(value).__name__, value, data, decode_envelope)
+    decode = msgspec.msgpack.Decoder[Any](replica.MethodCall | replica.Activate).decode
+    for called in (_call("note", "topic", "text"), replica.Activate(2, 1.5)):
+        yield Example(type(called).__name__, called, msgspec.msgpack.encode(called), decode)
+    question = replica.Question("get", msgspec.Raw(b"\x90"))
+    ask = msgspec.msgpack.Decoder(replica.Question).decode
+    yield Example("Question", question, msgspec.msgpack.encode(question), ask)
+
+
+def _call(name: str, *arguments: str) -> replica.MethodCall:
+    return replica.MethodCall(name, 1, 12.5, msgspec.Raw(msgspec.msgpack.encode(arguments)))
+
+
+def snapshots() -> Iterable[Example]:
+    """What state machines put into a snapshot."""
+    machine = KvMachine()
+    for index, request in enumerate((*KV_COMMANDS, kv.Put(b"last", b"one")), 10):
+        machine.apply(index, kv.encode(request))
+    yield Example("KvMachine", _kv_state(machine), b"".join(machine.snapshot()), _restored_kv)
+    sessions = _sessions(KvMachine())
+    sessions.apply(20, encode_open(CLIENT_ID))
+    sessions.apply(21, encode_command(20, 1, kv.encode(kv.Put(b"key", b"value"))))
+    sessions.apply(22, encode_command(20, 2, kv.encode(kv.Cas(b"key", b"value", b"other")), 1))
+    yield Example(
+        "SessionMachine", len(sessions), b"".join(sessions.snapshot()), _restored_sessions
+    )
+    notes = Notes()
+    for index, text in enumerate(("one", "two"), 30):
+        notes.apply(index, msgspec.msgpack.encode(_call("note", "numbers", text)))
+    yield Example("ReplicatedObject", _notes_state(notes), b"".join(notes.snapshot()), _renoted)
+
+
+def _sessions(inner: KvMachine) -> SessionMachine:
+    return SessionMachine(inner, sessions_max=3, results_max=4, results_bytes_max=5000)
+
+
+def _kv_state(machine: KvMachine) -> object:
+    ask = (kv.Range(), kv.Changes(10))
+    return machine.index, [machine.query(kv.encode(question)) for question in ask]
+
+
+def _restored_kv(data: bytes) -> object:
+    machine = KvMachine()
+    machine.restore([data])
+    return _kv_state(machine)
+
+
+def _restored_sessions(data: bytes) -> object:
+    machine = _sessions(KvMachine())
+    machine.restore([data])
+    return len(machine)
+
+
+def _notes_state(notes: Notes) -> object:
+    return notes.total, notes.texts, notes.factor, notes.log_time_s, notes.active_version
+
+
+def _renoted(data: bytes) -> object:
+    notes = Notes()
+    notes.restore([data])
+    return _notes_state(notes)
+
+
+# -- a directory of SQLiteStorage ----------------------------------------------------------
+
+HARD_STATE: Final = HardState(8, "2")
+LOG: Final = (
+    Entry(1, 1, b"", EntryKind.NOOP),
+    Entry(2, 1, b"command"),
+    configuration_entry(JOINT, 3, 1),
+    Entry(4, 2, b"in place of another"),
+)
+CONTENT: Final = b"the content of a snapshot"
+
+
+def fill_directory(directory: Path) -> None:
+    """A log of some records, one of which cuts another; a base, and a snapshot."""
+    storage = SQLiteStorage(directory)
+    storage.open(cluster_id="blue", node_id="1")
+    storage.append(HardState(1, "1"), (*LOG[:3], Entry(4, 1, b"to be cut")), 1)
+    storage.append(HARD_STATE, (), None)
+    storage.append(None, LOG[3:], 4)
+    storage.write_snapshot(3, 1, JOINT, [CONTENT[:5], CONTENT[5:]])
+    storage.compact(2, 1)
+    storage.close()
+
+
+def sqlite_rows() -> Iterable[Example]:
+    """The schema, and each row: its columns, and its payload as bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder) / "node"
+        fill_directory(directory)
+        yield from rows_of(directory / "log.sqlite3")
+
+
+def rows_of(database: Path) -> Iterable[Example]:
+    """What stands in a log's database."""
+    with closing(sqlite3.connect(database)) as connection:
+        for name, sql in connection.execute("SELECT name, sql FROM sqlite_master WHERE sql > ''"):
+            yield Example(f"table {name}", sql, b"")
+        for key, crc, payload in connection.execute("SELECT * FROM meta ORDER BY key"):
+            yield Example(f"meta {key}", [key, crc], payload)
+        for *columns, payload in connection.execute("SELECT * FROM records ORDER BY number"):
+            yield Example(f"record {columns[0]}", columns, payload)
+
+
+def snapshot_file() -> Iterable[Example]:
+    """A snapshot as a file beside the log."""
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder) / "node"
+        fill_directory(directory)
+        (path,) = directory.glob("snapshot*")
+        data = path.read_bytes()
+        yield Example(path.name, _described(data), data, _described)
+
+
+def _described(data: bytes) -> object:
+    header = read_header(io.BytesIO(data), "a golden file")
+    return header.description, data[header.header_bytes :]
+
+
+# -- raftlog -------------------------------------------------------------------------------
+
+
+def raftlog() -> str:
+    """A short run as text: header, stamps, columns, announcements, a remark, the last line."""
+    moment = datetime(2024, 5, 6, 23, 59, 59, 900_000, UTC)
+    run = RaftlogRun("test_golden", clock=WallClock(now=lambda: moment))
+    role = RoleChanged(
+        5.231, Role.PRE_CANDIDATE, Role.FOLLOWER, 6, LogSummary(3, 7, 2), NoContact(0.231)
+    )
+    lines = [
+        run.header(),
+        *run.event_lines("1", ElectionTimerStarted(5.0, 0.231, 6)),
+        *run.event_lines("1", role),
+        *run.event_lines("1", MessageSent(5.2315, PEER_MESSAGES[2])),
+        *run.event_lines("node-x", ElectionTimerStarted(5.25, 0.3, 6)),
+        *run.remark_lines("1", "a remark\nin two lines", 5.26),
+        *run.remark_lines(None, "Disconnect 1", 5.3),
+        run.status_line().rpartition(" ")[0],  # the seconds that follow are those of today
+    ]
+    return "\n".join(lines) + "\n"
+
+
+EXAMPLES: Final[dict[str, Callable[[], Iterable[Example]]]] = {
+    "peer_frames.txt": peer_frames,
+    "client_frames.txt": client_frames,
+    "kv_requests.txt": kv_requests,
+    "log_commands.txt": log_commands,
+    "snapshots.txt": snapshots,
+    "sqlite_rows.txt": sqlite_rows,
+    "snapshot_file.txt": snapshot_file,
+}
+RAFTLOG: Final = "run.raftlog.txt"

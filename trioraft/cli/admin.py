@@ -1,0 +1,286 @@
+"""`trioraft admin status|transfer|add-learner|promote|remove|snapshot`: each does one thing, and
+says in one line what came of it.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, NoReturn, TypeAlias
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..core.errors import ConfigError, RaftError
+from ..core.types import Address, NodeId
+from ..net.addresses import host_port
+from ..rpc.protocol import ServerStatus, printable
+from .connecting import EXITS_HELP, ReachedCluster, SaidNo, latest_leader, parsed, reaching
+from .values import parse_address
+
+HELP: Final = f"""\
+Look at a cluster that runs, and change it.
+
+Example:  trioraft admin status --address 127.0.0.1:8000
+
+{EXITS_HELP}
+"""
+
+app = typer.Typer(no_args_is_help=True, help=HELP)
+
+
+def add_to(app_above: typer.Typer) -> None:
+    """Add the commands."""
+    app_above.add_typer(app, name="admin")
+
+
+NodeName = Annotated[str, typer.Argument(metavar="ID", help="The node's name.")]
+
+
+class Check(enum.StrEnum):
+    """What a probe asks."""
+
+    READY = "ready"
+    LIVE = "live"
+
+
+@app.command()
+@reaching
+async def status(
+    cluster: ReachedCluster,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    check: Annotated[
+        Check | None,
+        typer.Option(
+            show_default=False,
+            help="For probes: ask only the first --address. live: it answers. ready: it is a "
+            "member and follows, or is, a leader. Exit code 0 or 3.",
+        ),
+    ] = None,
+) -> None:
+    """What every server says of itself."""
+    if check is not None:
+        await _check_one(cluster, check)
+        return
+    statuses = await cluster.client.statuses(timeout_s=cluster.timeout_s)
+    (_print_json if as_json else _print_table)(statuses)
+
+
+@app.command()
+@reaching
+async def transfer(
+    cluster: ReachedCluster,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", show_default=False, help="To this node; default: who is ready first."
+        ),
+    ] = None,
+) -> None:
+    """Have the leader transfer its leadership."""
+    print(f"{await cluster.client.transfer_leadership(to)} leads now")
+
+
+@app.command("add-learner")
+@reaching
+async def add_learner(
+    cluster: ReachedCluster,
+    node: NodeName,
+    peers_at: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[HOST:PORT]",
+            show_default=False,
+            help="Where the other nodes reach it: its --listen, or its --advertise.",
+        ),
+    ] = None,
+) -> None:
+    """Add a node that gets the log and does not vote. Start it with `serve --join`."""
+    address = None if peers_at is None else parsed(parse_address, peers_at, "HOST:PORT")
+    index = await cluster.client.add_learner(node, address)
+    print(f"{node} is a learner since index {index}")
+
+
+@app.command()
+@reaching
+async def promote(cluster: ReachedCluster, node: NodeName) -> None:
+    """Make a learner a voter, once it has caught up."""
+    leader = await cluster.client.status()
+    configuration = leader.configuration
+    if node in configuration.voters:
+        print(f"{node} is a voter already")
+        return
+    if node not in configuration.learners:
+        raise ConfigError(
+            f"{node!r} is no learner (voters: {_names(configuration.voters)}; learners: "
+            f"{_names(configuration.learners)}): add it first, with trioraft admin add-learner"
+        )
+    index = await cluster.client.change_voters(
+        [*configuration.voters, node], expected_index=leader.configuration_index
+    )
+    print(f"{node} is a voter since index {index}")
+
+
+@app.command()
+@reaching
+async def remove(cluster: ReachedCluster, node: NodeName) -> None:
+    """Take a node out of the cluster, whether it votes or not."""
+    leader = await cluster.client.status()
+    if node not in leader.configuration.members:
+        raise ConfigError(f"{node!r} is no member: {_names(leader.configuration.members)} are")
+    index = await cluster.client.remove(node, expected_index=leader.configuration_index)
+    print(f"{node} is no member since index {index}")
+
+
+@app.command()
+@reaching
+async def snapshot(
+    cluster: ReachedCluster,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID|HOST:PORT", show_default=False, help="At this server; default: the leader."
+        ),
+    ] = None,
+) -> None:
+    """Have a server take a snapshot now."""
+    where = parsed(parse_address, at, "HOST:PORT") if at is not None and ":" in at else at
+    print(f"snapshot taken, up to index {await cluster.client.take_snapshot(where)}")
+
+
+def _names(names: tuple[str, ...]) -> str:
+    return ", ".join(names) or "none"
+
+
+# -- what servers say of themselves ---------------------------------------------------------
+
+_Statuses: TypeAlias = Mapping[Address, ServerStatus | RaftError]
+
+_COLUMNS = ("node", "clients at", "role", "member", "term", "leader", "last", "commit", "applied")
+
+
+async def _check_one(cluster: ReachedCluster, check: Check) -> None:
+    """Ask the first server.
+
+    Raises:
+        SaidNo: it does not answer, or is not ready; standard error has the reason.
+    """
+    try:
+        status = await cluster.client.status(cluster.client.addresses[0])
+    except RaftError as error:
+        _say_no(f"not {check.value}: {error}")
+    why_not = _why_not_ready(status) if check is Check.READY else None
+    if why_not is not None:
+        _say_no(f"not ready: {why_not}")
+    print(f"{check.value}: node {status.node_id} is {status.role} in term {status.term}")
+
+
+def _why_not_ready(status: ServerStatus) -> str | None:
+    if status.is_removed:
+        return f"node {status.node_id} was removed from the cluster"
+    if status.leader_id is None:
+        return f"node {status.node_id} ({status.role}, term {status.term}) knows no leader"
+    if status.node_id not in status.configuration.members:
+        return f"node {status.node_id} was not added to the cluster yet"
+    return None
+
+
+def _say_no(text: str) -> NoReturn:
+    print(f"trioraft: {text}", file=sys.stderr)
+    raise SaidNo
+
+
+def _print_json(statuses: _Statuses) -> None:
+    """One object: by address, the status or the error; the exit is "no" if nobody answered."""
+    content = {
+        host_port(address): {"error": str(status)}
+        if isinstance(status, RaftError)
+        else _as_fields(status)
+        for address, status in statuses.items()
+    }
+    print(json.dumps({"servers": content}, indent=2))
+    _refuse_silence(statuses)
+
+
+def _as_fields(status: ServerStatus) -> dict[str, Any]:
+    """With names for all that has some, and addresses as they are written."""
+    fields: dict[str, Any] = msgspec.to_builtins(status)
+    configuration = status.configuration
+    fields["configuration"] = {
+        "voters": list(configuration.voters),
+        "outgoing": list(configuration.outgoing),
+        "learners": list(configuration.learners),
+        "addresses": {name: host_port(where) for name, where in configuration.addresses.items()},
+    }
+    clients = status.client_addresses
+    fields["client_addresses"] = {name: host_port(where) for name, where in clients.items()}
+    return fields
+
+
+def _print_table(statuses: _Statuses) -> None:
+    """One row a server; the exit is "no" if nobody answered."""
+    table = Table(*_COLUMNS, box=None, pad_edge=False)
+    for column in table.columns[4:]:
+        column.justify = "right"
+    errors: list[str] = []
+    for address, status in statuses.items():
+        if isinstance(status, RaftError):
+            row = ["?", host_port(address), "no answer", *[""] * (len(_COLUMNS) - 3)]
+            errors.append(printable(str(status)))
+        else:
+            row = _row(address, status)
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(table)
+    known = (status for status in statuses.values() if isinstance(status, ServerStatus))
+    leader = latest_leader(known)
+    if leader is not None:
+        for line in _lines_of(leader):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for error in errors:
+        console.print(error, markup=False, highlight=False, soft_wrap=True)
+    _refuse_silence(statuses)
+
+
+def _row(address: Address, status: ServerStatus) -> list[str]:
+    numbers = (status.last_index, status.commit_index, status.applied_index)
+    return [
+        status.node_id,
+        host_port(address),
+        status.role,
+        _membership(status, status.node_id),
+        str(status.term),
+        status.leader_id or "none",
+        *(str(number) for number in numbers),
+    ]
+
+
+def _membership(status: ServerStatus, node_id: NodeId) -> str:
+    configuration = status.configuration
+    if status.is_removed and node_id == status.node_id:
+        return "removed"
+    if configuration.is_voter(node_id):
+        return "voter"
+    return "learner" if node_id in configuration.learners else "not added"
+
+
+def _lines_of(leader: ServerStatus) -> list[str]:
+    """What the leader knows of the others."""
+    lines = [
+        f"{peer}: {_membership(leader, peer)}, holds up to {progress.match_index} of "
+        f"{leader.last_index} ({progress.state})"
+        for peer, progress in sorted(leader.progress.items())
+    ]
+    if lines:
+        lines.insert(0, f"as its leader {leader.node_id} sees the cluster:")
+    return [printable(line) for line in lines]
+
+
+def _refuse_silence(statuses: _Statuses) -> None:
+    if all(isinstance(status, RaftError) for status in statuses.values()):
+        raise SaidNo

@@ -1,1 +1,0 @@
-"""`trioraft admin`: looking at a cluster that runs, and changing it."""

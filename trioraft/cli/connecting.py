@@ -1,0 +1,238 @@
+"""How a command reaches a cluster: the options that all of them share, and how they end.
+
+A command is written as a function of a `ReachedCluster` and of its own options; `reaching` gives it
+the shared ones. Whatever goes wrong is one line on standard error, and an exit code.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import ssl
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Annotated, Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar, get_type_hints
+
+import attrs
+import trio
+import typer
+
+from ..client.client import Client
+from ..core.errors import ConfigError, OutcomeUnknown, RaftError
+from ..core.types import Address, NodeId
+from ..kv import ERROR_TYPES
+from ..rpc.protocol import ServerStatus
+from .exits import EXIT_FAILURE, EXIT_NO, EXIT_UNKNOWN, EXIT_USAGE
+from .values import parse_address, parse_duration_s, parse_peer
+
+ADDRESSES_VARIABLE: Final = "TRIORAFT_ADDRESSES"
+
+EXITS_HELP: Final = (
+    "Exit code: 0 done, 1 failed, 2 a wrong option, 3 the answer is no, 4 not known whether it "
+    "was done."
+)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class SaidNo(Exception):  # noqa: N818 - an answer, not an error
+    """The answer to the command is no; what there is to say was said."""
+
+
+@attrs.frozen
+class ReachedCluster:
+    """The cluster that a command speaks to."""
+
+    client: Client
+    timeout_s: float
+    """The user's patience with one answer, in seconds."""
+
+
+def reaching(
+    command: Callable[Concatenate[ReachedCluster, P], Awaitable[None]],
+    *,
+    by_arguments: bool = False,
+    until_interrupted: bool = False,
+) -> Callable[..., None]:
+    """Give a command the shared options, and run it with an open client.
+
+    Args:
+        command: takes a `ReachedCluster` first; its errors become exits.
+        by_arguments: the servers are named by the command's arguments instead of `--address`.
+        until_interrupted: Ctrl-C is its usual end.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    own = list(inspect.signature(command).parameters.values())[1:]
+    shared = list(inspect.signature(_reach).parameters.values())
+    shared_hints = get_type_hints(_reach, include_extras=True)
+    if by_arguments:
+        shared_hints["address"] = _ADDRESS_ARGUMENTS
+
+    async def run(given: dict[str, Any], options: dict[str, Any]) -> None:
+        cluster = _reach(**given)
+        async with cluster.client:
+            await command(cluster, **options)  # type: ignore[call-arg] # typer gives its own options
+
+    @functools.wraps(command)
+    def with_cluster(**options: Any) -> None:
+        given = {each.name: options.pop(each.name) for each in shared}
+        try:
+            if until_interrupted:
+                _until_interrupted(run, given, options)
+            else:
+                trio.run(run, given, options)
+        except SaidNo:
+            raise typer.Exit(EXIT_NO) from None
+        except ConfigError as error:
+            _end(str(error), EXIT_USAGE)
+        except OutcomeUnknown as error:
+            _end(str(error), EXIT_UNKNOWN)
+        except RaftError as error:
+            _end(str(error), EXIT_FAILURE)
+
+    parameters = [each.replace(annotation=hints[each.name]) for each in own]
+    parameters += [each.replace(annotation=shared_hints[each.name]) for each in shared]
+    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+    with_cluster.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # may bear one
+    with_cluster.__annotations__ = {each.name: each.annotation for each in parameters}
+    return with_cluster
+
+
+def latest_leader(statuses: Iterable[ServerStatus]) -> ServerStatus | None:
+    """Who leads the latest term, of these servers."""
+    leaders = [status for status in statuses if status.role == "Leader"]
+    return max(leaders, key=lambda status: status.term, default=None)
+
+
+def _until_interrupted(run: Callable[..., Awaitable[None]], *given: Any) -> None:
+    try:
+        trio.run(run, *given)
+    except* KeyboardInterrupt:
+        pass  # the usual end
+
+
+def _told(name: str, help: str, *, metavar: str | None = None, default: bool = False) -> Any:
+    return typer.Option(
+        f"--{name}",
+        envvar=f"TRIORAFT_{name.replace('-', '_').upper()}",
+        metavar=metavar,
+        show_default=default,
+        rich_help_panel="The cluster",
+        help=help,
+    )
+
+
+_FROM_ENVIRONMENT: Final = f"In the environment: {ADDRESSES_VARIABLE}, with commas."
+_ADDRESS_ARGUMENTS: Final = Annotated[
+    list[str] | None,
+    typer.Argument(
+        envvar=ADDRESSES_VARIABLE,
+        show_envvar=False,
+        metavar="[ID=]HOST:PORT",
+        show_default=False,
+        help=f"Servers' client ports. {_FROM_ENVIRONMENT}",
+    ),
+]
+
+
+def _reach(
+    address: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar=ADDRESSES_VARIABLE,
+            show_envvar=False,
+            metavar="[ID=]HOST:PORT",
+            show_default=False,
+            rich_help_panel="The cluster",
+            help=f"A server's client port; once for each that is known. {_FROM_ENVIRONMENT}",
+        ),
+    ] = None,
+    cluster_id: Annotated[
+        str, _told("cluster-id", "The cluster's name.", default=True)
+    ] = "trioraft",
+    timeout: Annotated[
+        str, _told("timeout", "When to give up, as 500ms or 10s.", metavar="TIME", default=True)
+    ] = "10s",
+    ca: Annotated[
+        str | None,
+        _told(
+            "ca", "For TLS: who must have signed the servers' certificates (PEM).", metavar="FILE"
+        ),
+    ] = None,
+    cert: Annotated[
+        str | None, _told("cert", "For TLS: our own certificate (PEM).", metavar="FILE")
+    ] = None,
+    key: Annotated[str | None, _told("key", "For TLS: its private key.", metavar="FILE")] = None,
+    insecure: Annotated[bool, _told("insecure", "Allow plain TCP to other machines.")] = False,
+) -> ReachedCluster:
+    """What the shared options name.
+
+    Raises:
+        ConfigError: the addresses cannot be used like this.
+    """
+    # In the environment they are told apart by commas too, which typer does not know.
+    texts = [text for each in address or () for text in each.split(",") if text]
+    names, addresses = _addresses(texts)
+    timeout_s = parsed(parse_duration_s, timeout, "--timeout")
+    client = Client(
+        names or addresses,
+        cluster_id=cluster_id,
+        ssl_context=_tls(ca, cert, key),
+        insecure=insecure,
+        timeout_s=timeout_s,
+        error_types=ERROR_TYPES,
+    )
+    return ReachedCluster(client, timeout_s)
+
+
+def parsed(parse: Callable[[str], T], text: str, option: str) -> T:
+    """The value of an option; the parser's complaint becomes typer's."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise _wrong(option, f"{text!r}: {error}") from None
+
+
+def _wrong(option: str, message: str) -> typer.BadParameter:
+    return typer.BadParameter(message, param_hint=f"'{option}'")
+
+
+def _addresses(texts: Sequence[str]) -> tuple[dict[NodeId, Address], tuple[Address, ...]]:
+    names: dict[NodeId, Address] = {}
+    addresses: list[Address] = []
+    for text in texts:
+        if "=" in text:
+            name, where = parsed(parse_peer, text, "--address")
+            names[name] = where
+        else:
+            where = parsed(parse_address, text, "--address")
+        addresses.append(where)
+    if not addresses:
+        raise _wrong(
+            "--address", f"name at least one server's client port, or set {ADDRESSES_VARIABLE}"
+        )
+    if names and len(names) != len(addresses):
+        raise _wrong("--address", "give an id for every address, or for none")
+    return names, tuple(addresses)
+
+
+def _tls(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext | None:
+    if ca is None:
+        if cert is not None or key is not None:
+            raise _wrong("--cert", "TLS needs --ca as well")
+        return None
+    try:
+        context = ssl.create_default_context(cafile=ca)
+        if cert is not None:
+            context.load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        raise typer.BadParameter(
+            f"the certificates cannot be used: {error}", param_hint="'--ca', '--cert', '--key'"
+        ) from None
+    return context
+
+
+def _end(message: str, code: int) -> NoReturn:
+    print(f"trioraft: {message}", file=sys.stderr)
+    raise typer.Exit(code)

@@ -1,0 +1,267 @@
+"""`trioraft recover`: a cluster that lost its quorum for good goes on from what is left of it.
+
+Rules of this file:
+
+* Standard output has what was found and done; questions and problems go to standard error.
+* Nothing is changed without the new voters' names and a confirmation. Whatever is not exactly the
+  confirmation is a no.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn
+
+import typer
+
+from ..core.errors import ConfigError, StorageError
+from ..core.types import Address, Configuration, NodeId
+from ..net.addresses import host_port
+from ..storage.recovery import Plan, StoppedNode, carry_out, find, plan
+from .exits import EXIT_FAILURE, EXIT_USAGE
+from .values import parse_name, parse_peer
+
+HELP: Final = """\
+Make a stopped node go on alone, or with new ones, when the others are lost for good.
+
+Without --voters it shows what the node has, and changes nothing. With --voters it explains what \
+can be lost, asks, and writes the new configuration at the end of the node's log. The whole story \
+is in docs/lost-quorum.md.
+
+Example:  trioraft recover /var/lib/trioraft --voters 0
+
+Exit code: 0 shown, or recovered; 1 it cannot be done, or was not confirmed; 2 a wrong option. \
+After 1 and 2 nothing was changed, unless the message says that the disk failed.
+"""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("recover", help=HELP)(recover)
+
+
+def recover(
+    directory: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", exists=True, file_okay=False, help="The stopped node's data directory."
+        ),
+    ],
+    voters: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID,ID,…",
+            show_default=False,
+            help="All voters that shall be, this node among them. Best is this node alone.",
+        ),
+    ] = None,
+    address: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID=HOST:PORT",
+            show_default=False,
+            help="Where a voter is reached, if that is new. May be repeated.",
+        ),
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Only show what the node has.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Show it as one JSON object; changes nothing.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask: I have read docs/lost-quorum.md.")
+    ] = False,
+) -> None:
+    if as_json and voters is not None and not show:
+        _refuse("--json only shows: leave out --voters, or add --show")
+    if voters is None and (address or yes):
+        _refuse("name the voters that shall be, with --voters")
+    try:
+        found = find(directory.absolute())
+        if voters is None or show:
+            print(json.dumps(_as_json(found), indent=2) if as_json else _shown(found))
+            return
+        planned = plan(found, _voters(voters), _addresses(address or []))
+        _explain(planned)
+        if not yes and not _is_confirmed(found):
+            _fail("not confirmed: nothing was changed")
+        print(carry_out(planned, datetime.now(UTC)))
+    except ConfigError as error:
+        _refuse(str(error))
+    except StorageError as error:
+        _fail(str(error))
+    print(_done(planned))
+
+
+def _voters(text: str) -> list[NodeId]:
+    try:
+        return [parse_name(name) for name in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--voters is {text!r}: {error}; as in --voters 0,1") from None
+
+
+def _addresses(texts: list[str]) -> dict[NodeId, Address]:
+    addresses: dict[NodeId, Address] = {}
+    for text in texts:
+        try:
+            name, address = parse_peer(text)
+        except ValueError as error:
+            raise ConfigError(f"--address is {text!r}: {error}") from None
+        if name in addresses:
+            raise ConfigError(f"--address names {name!r} twice")
+        addresses[name] = address
+    return addresses
+
+
+def _explain(planned: Plan) -> None:
+    print(_shown(planned.found), end="\n\n")
+    print(_warning(planned), end="\n\n", flush=True)
+
+
+def _is_confirmed(found: StoppedNode) -> bool:
+    """The name of the cluster is asked for, not a "y" that fingers type by themselves."""
+    cluster_id = found.stored.cluster_id
+    print(f"Type the name of the cluster, {cluster_id}, to do it: ", end="", file=sys.stderr)
+    sys.stderr.flush()
+    line = sys.stdin.readline()
+    if not line.endswith("\n"):
+        print(file=sys.stderr)
+    return line.rstrip("\r\n") == cluster_id
+
+
+def _refuse(problem: str) -> NoReturn:
+    print(f"trioraft recover: {problem}", file=sys.stderr)
+    raise typer.Exit(EXIT_USAGE)
+
+
+def _fail(problem: str) -> NoReturn:
+    print(f"trioraft recover: {problem}", file=sys.stderr)
+    raise typer.Exit(EXIT_FAILURE)
+
+
+# -- texts: plain words, for somebody who has a broken cluster and little time ---------------
+
+_WIDTH = 15
+
+
+def _shown(found: StoppedNode) -> str:
+    """What a node has, for people; lines, the last without its end."""
+    recovered, configuration = found.stored.recovered, found.configuration
+    voted_for = found.hard_state.voted_for
+    snapshot = recovered.snapshot
+    first = recovered.base_index + 1
+    rows = [
+        ("directory", str(found.directory)),
+        ("cluster", found.stored.cluster_id),
+        ("node", found.node_id),
+        ("term", f"{found.hard_state.term}, voted for {voted_for or 'nobody'}"),
+        ("last entry", f"index {found.last_index}, term {found.last_term}"),
+        ("entries", f"{first} to {found.last_index}" if recovered.entries else "none"),
+        (
+            "snapshot",
+            "none"
+            if snapshot is None
+            else f"up to index {snapshot.index}, term {snapshot.term}, {snapshot.size_bytes} bytes",
+        ),
+        ("configuration", _in_words(configuration)),
+    ]
+    for node, address in configuration.addresses.items():
+        rows.append(("", f"{node} at {host_port(address)}"))
+    rows += [("notice", text) for text in found.stored.notices]
+    return "\n".join(f"{name:<{_WIDTH}}{text}".rstrip() for name, text in rows)
+
+
+def _in_words(configuration: Configuration) -> str:
+    if not configuration.voters:
+        return "none"
+    parts = [f"voters {', '.join(configuration.voters)}"]
+    if configuration.outgoing:
+        parts.append(f"joint with the outgoing {', '.join(configuration.outgoing)}")
+    if configuration.learners:
+        parts.append(f"learners {', '.join(configuration.learners)}")
+    return f"index {configuration.index}: {'; '.join(parts)}"
+
+
+def _as_json(found: StoppedNode) -> dict[str, Any]:
+    """What a node has, for programs."""
+    recovered, configuration = found.stored.recovered, found.configuration
+    snapshot = recovered.snapshot
+    return {
+        "directory": str(found.directory),
+        "cluster_id": found.stored.cluster_id,
+        "node_id": found.node_id,
+        "term": found.hard_state.term,
+        "voted_for": found.hard_state.voted_for,
+        "last_index": found.last_index,
+        "last_term": found.last_term,
+        "base_index": recovered.base_index,
+        "snapshot": None
+        if snapshot is None
+        else {
+            "index": snapshot.index,
+            "term": snapshot.term,
+            "size_bytes": snapshot.size_bytes,
+        },
+        "configuration": {
+            "index": configuration.index,
+            "voters": list(configuration.voters),
+            "outgoing": list(configuration.outgoing),
+            "learners": list(configuration.learners),
+            "is_joint": bool(configuration.outgoing),
+            "addresses": {
+                node: host_port(address) for node, address in configuration.addresses.items()
+            },
+        },
+        "notices": list(found.stored.notices),
+    }
+
+
+def _warning(plan: Plan) -> str:
+    """What the plan is and what it may cost; paragraphs, the last without its end."""
+    found, entry = plan.found, plan.entry
+    others = [node for node in plan.configuration.voters if node != found.node_id]
+    left_out = [
+        node for node in found.configuration.members if node not in plan.configuration.voters
+    ]
+    paragraphs = [
+        f"Node {found.node_id} would go on with the voters "
+        f"{', '.join(plan.configuration.voters)}: configuration entry {entry.index} and term "
+        f"{entry.term} would be written at the end of its log.",
+        "This is only for a cluster that has lost a majority of its voters for good. If they can "
+        "come back, wait for them: then nothing is lost.",
+        f"What can be lost: this log ends at index {found.last_index}, term {found.last_term}. "
+        "Whatever the cluster acknowledged after that is gone, and commands whose clients were "
+        "never answered may turn out to be done. Recover exactly one node: the survivor with the "
+        "highest last term, and among those the highest last index. Compare all survivors with "
+        "trioraft recover --show first.",
+    ]
+    if others:
+        paragraphs.append(
+            f"Nodes {', '.join(others)} must begin with empty directories: they get everything "
+            f"from node {found.node_id}. Do not start them with what they have now, which may "
+            "contradict this log. Nothing can be committed until a majority of the new voters runs."
+        )
+    if left_out:
+        paragraphs.append(
+            f"Nodes {', '.join(left_out)} must never be started again with their old directories: "
+            "together they could form a second cluster of the same name. To take one back, empty "
+            "its directory and add it as a new node."
+        )
+    return "\n\n".join(paragraphs)
+
+
+def _done(plan: Plan) -> str:
+    """What comes next."""
+    others = [node for node in plan.configuration.voters if node != plan.found.node_id]
+    start = f"Start node {plan.found.node_id}."
+    if others:
+        start = (
+            f"Empty the directories of {', '.join(others)}, and start them and node "
+            f"{plan.found.node_id}."
+        )
+    return (
+        f"{start} Then add nodes until the cluster has as many as before: trioraft admin "
+        "add-learner and promote, or node.add_learner and node.change_voters."
+    )

@@ -1,0 +1,132 @@
+"""What a setting may say: text in, value out.
+
+Rules of this file: a parser raises `ValueError` with what would have been right, as in "give …";
+where the text came from is its caller's business.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeAlias, cast, get_args
+
+from ..core.reconfiguration import ID_BYTES_MAX
+from ..core.types import Address
+from ..logs.loggers import Format, Level
+
+PORT_MAX: Final = 65535
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|min)")
+_SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
+_SIZE: Final = re.compile(r"([0-9]+)(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)?")
+_BINARY: Final = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_BYTES: Final[dict[str, int]] = _BINARY | {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_YES_NO: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+Parser: TypeAlias = Callable[[str], object]
+
+
+def parse_name(text: str) -> str:
+    """A node's or a cluster's name."""
+    if not 0 < len(text.encode()) <= ID_BYTES_MAX or text != text.strip() or "=" in text:
+        raise ValueError(
+            f"give a name of 1 to {ID_BYTES_MAX} bytes without '=' and without spaces around it"
+        )
+    return text
+
+
+def parse_address(text: str) -> Address:
+    """ "HOST:PORT"; an IPv6 host stands in brackets."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError("give HOST:PORT, with an IPv6 address in brackets, as [::1]:7000")
+    if not colon or not host or host != host.strip() or "/" in host:
+        raise ValueError("give HOST:PORT, as 127.0.0.1:7000")
+    if not port.isascii() or not port.isdigit() or not 0 < int(port) <= PORT_MAX:
+        raise ValueError(f"the port is {port!r}: give one from 1 to {PORT_MAX}")
+    return host, int(port)
+
+
+def parse_peer(text: str) -> tuple[str, Address]:
+    """ "ID=HOST:PORT"."""
+    name, equals, address = text.partition("=")
+    if not equals:
+        raise ValueError("give ID=HOST:PORT, as 1=127.0.0.1:7001")
+    return parse_name(name), parse_address(address)
+
+
+def parse_path(text: str) -> Path:
+    """A file or directory; absolute from here on."""
+    if not text or "\0" in text:
+        raise ValueError("give a path")
+    return Path(text).absolute()
+
+
+def parse_bool(text: str) -> bool:
+    """ "true" or "false"."""
+    value = _YES_NO.get(text.lower())
+    if value is None:
+        raise ValueError("give true or false")
+    return value
+
+
+def parse_count(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise ValueError("give a whole number of at least 1")
+    return int(text)
+
+
+def parse_fraction(text: str) -> float:
+    """A number from 0 to below 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
+        raise ValueError("give a fraction from 0 to below 1, as 0.01")
+    return value
+
+
+def parse_duration_s(text: str) -> float:
+    """A time with its unit, as "150ms", in seconds."""
+    match = _DURATION.fullmatch(text)
+    if match is None or not float(match[1]):
+        raise ValueError("give a time with its unit (us, ms, s, min), as 50ms")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def parse_duration_range_s(text: str) -> tuple[float, float]:
+    """Two times, as "150ms-300ms", in seconds."""
+    low, _, high = text.partition("-")
+    try:
+        return parse_duration_s(low), parse_duration_s(high)
+    except ValueError:
+        raise ValueError("give two times with their units, as 150ms-300ms") from None
+
+
+def parse_bytes(text: str) -> int:
+    """A size, as "64MiB" or "1000000", in bytes."""
+    match = _SIZE.fullmatch(text)
+    if match is None or not int(match[1]):
+        raise ValueError("give a size in bytes or with its unit (KiB, MiB, GiB), as 64MiB")
+    return int(match[1]) * _BYTES[match[2] or ""]
+
+
+def parse_format(text: str) -> Format:
+    """How the log looks."""
+    return cast("Format", _one_of(text, get_args(Format)))
+
+
+def parse_level(text: str) -> Level:
+    """What the log leaves out."""
+    return cast("Level", _one_of(text, get_args(Level)))
+
+
+def _one_of(text: str, words: tuple[str, ...]) -> str:
+    if text not in words:
+        raise ValueError(f"give one of {', '.join(words)}")
+    return text

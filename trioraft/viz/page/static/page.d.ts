@@ -1,0 +1,106 @@
+/* What the page's scripts hand to each other, for the type check (`npm run check`); nothing of it is
+   shipped to a browser.
+
+   Rules of this file: `RunData` is the contract with data.py, field by field; the rest is what the
+   scripts make of it. */
+
+type Numbers = number[];
+type RoleName = "Follower" | "PreCandidate" | "Candidate" | "Leader" | "Dead";
+type Severity = "error" | "warning" | "info";
+type Pattern = "dots" | "stripes" | "hatch";
+type KindName = "vote" | "prevote" | "heartbeat" | "entries" | "snapshot" | "transfer" | "read" |
+  "message" | "role" | "timer" | "commit" | "link" | "test" | "other";
+type MarkKind = "crash" | "restart" | "disconnect" | "reconnect" | "partition" | "heal" |
+  "propose" | "join" | "leave" | "drop" | "cut" | "mend" | "transfer" | "configuration" | "test";
+/** How an arrow ends. */
+type ArrowEnd = "head" | "bar" | "lost" | "open";
+
+interface RunData {
+  name: string;
+  startedAt: string | null;
+  duration: number;
+  nodes: NodeData[];
+  kinds: KindName[];
+  entries: {
+    time: Numbers, node: Numbers, kind: Numbers, line: Numbers, text: Numbers, texts: string[],
+  };
+  roles: {
+    names: RoleName[], node: Numbers, role: Numbers, term: Numbers, start: Numbers, end: Numbers,
+    entry: Numbers, reason: string[],
+  };
+  messages: {
+    kind: Numbers, type: Numbers, types: string[], from: Numbers, to: Numbers, term: Numbers,
+    sent: Numbers, received: Numbers, fate: Numbers, fates: string[], reply: Numbers,
+    positive: Numbers, entries: Numbers, partner: Numbers, sentEntry: Numbers,
+    receivedEntry: Numbers,
+  };
+  timers: {
+    node: Numbers, term: Numbers, start: Numbers, end: Numbers, timeout: Numbers,
+    endKind: string[], startEntry: Numbers,
+  };
+  commits: { node: Numbers, time: Numbers, index: Numbers, entry: Numbers };
+  marks: MarkData[];
+  terms: TermData[];
+  findings: FindingData[];
+}
+
+interface NodeData { name: string; fullName: string | null }
+interface MarkData {
+  kind: MarkKind; time: number; nodes: number[]; names: string; text: string; entry: number;
+}
+interface TermData {
+  number: number; leader: string | null; leaders: number; candidates: string[]; start: number;
+  won: number;
+}
+interface FindingData {
+  kind: string; severity: Severity; terms: number[]; nodes: string[]; start: number; end: number;
+  detail: string; lines: number[]; entries: number[];
+}
+
+/** Spans of roles, as the model keeps them. */
+interface RoleSpans {
+  node: Numbers; role: Numbers; term: Numbers; reason: string[]; entry: Int32Array;
+  start: Float64Array; end: Float64Array;
+}
+interface MessageColumns {
+  kind: Uint8Array; type: Numbers; types: string[]; from: Int16Array; to: Int16Array;
+  term: Numbers; sent: Float64Array; received: Float64Array; fate: Numbers; fates: string[];
+  reply: Numbers; positive: Numbers; entries: Numbers; partner: Int32Array;
+  sentEntry: Int32Array; receivedEntry: Int32Array;
+}
+interface TimerSpans {
+  node: Numbers; term: Numbers; start: Float64Array; end: Float64Array; timeout: Numbers;
+  endKind: string[]; startEntry: Numbers;
+}
+/** Messages of one kind that are too many for arrows, counted by node and column. */
+interface Crowd { name: KindName; counts: (Int32Array | null)[] }
+interface CommitCurve { time: number[]; index: number[]; entry: number[] }
+
+interface RoleStyle {
+  color: string; height: number; letter: string; label: string; pattern?: Pattern;
+}
+/** Of a kind of entry; those that are drawn as arrows have all of it. */
+interface KindStyle { label: string; color: string; width?: number; dash?: number[]; head?: number }
+type ArrowStyle = Required<KindStyle>;
+
+interface Band { top: number; height: number; bottom: number }
+interface Lane {
+  node: number; top: number; bottom: number; y: number; first: boolean; last: boolean;
+}
+/** What is under the pointer. */
+interface Target {
+  type: "message" | "role" | "timer" | "mark" | "term" | "finding" | "commit" | "entry" | "density";
+  id: number;
+  node?: number;
+  value?: number;
+  countAt?: (x: number) => { label: string, count: number }[];
+}
+interface Described { title: string; lines: string[]; log?: string }
+/** What a layer draws on and from. */
+interface Frame {
+  c: CanvasRenderingContext2D; model: Model; view: View; layout: Layout; theme: Theme; hits: Hits;
+  filters: Filters;
+}
+interface Layer { draw(frame: Frame): void }
+
+interface Window { trioraft: App }
