@@ -430,14 +430,14 @@ class Process:
         self.machine.restore([content])
 
     def _save_snapshot(self, save: SaveSnapshot) -> None:
-        """A view of the state as it is now; it is durable a little later."""
-        content = b"".join(save.chunks)
-        self._checks.on_state(self.node_id, save.index, zlib.crc32(content))
-        self.later(self.rng.uniform(0.0, 0.02) + self.slow_s, partial(self._saved, save, content))
+        """It takes a while, and the view is read only then: entries have gone on being applied."""
+        self.later(self.rng.uniform(0.0, 0.02) + self.slow_s, partial(self._saved, save))
 
-    def _saved(self, save: SaveSnapshot, content: bytes) -> None:
+    def _saved(self, save: SaveSnapshot) -> None:
         self._may_crash()
         member = self._running()
+        content = b"".join(save.chunks)
+        self._checks.on_state(self.node_id, save.index, zlib.crc32(content))
         if self.disk.is_full:
             member.on_snapshot_unsaved(DiskFull("no room (on purpose)"), self.now)
             return

@@ -12,7 +12,7 @@ from trioraft.core.errors import ProposalDropped
 from trioraft.core.raft import Raft
 from trioraft.core.reads import ConfirmedRead
 from trioraft.core.ready import Ready, join_writes
-from trioraft.core.types import Entry, LogIndex
+from trioraft.core.types import Entry, LogIndex, SnapshotMeta
 from trioraft.member.actions import StorageStep
 from trioraft.member.apply_queue import ApplyQueue
 from trioraft.member.outcomes import Outcomes, Proposed
@@ -25,6 +25,10 @@ END_GROUP = WriteQueue.end_group
 STEP_DONE = WriteQueue.step_done
 BEGIN_SAVE = ApplyQueue.begin_save
 CONFIRMED = Reads.confirmed
+RESTORED = ApplyQueue.restored
+SETTLE = Outcomes.settle
+LAST: list[Any] = []
+"""The result of the last command."""
 
 
 def promises_what_waits(writes: WriteQueue) -> list[Ready]:
@@ -66,18 +70,18 @@ def saves_a_view_that_moves(applies: ApplyQueue) -> Iterable[bytes]:
     return later()
 
 
-def gives_results_by_index(
+def gives_what_the_one_before_got(
     outcomes: Outcomes, proposed: Proposed, entry: Entry, value: Any, error: Exception | None
 ) -> None:
-    """Hazard X3: whoever waits at an index gets the result of whatever is applied there."""
-    if error is None:
-        proposed.resolve(value)
-    else:
-        proposed.reject(error)
+    """Hazard X3: a proposal gets the result of the command before it."""
+    before, LAST[:] = list(LAST), [value]
+    SETTLE(outcomes, proposed, entry, before[0] if before else value, error)
 
 
-def tells_nobody_of_a_snapshot(outcomes: Outcomes, index: LogIndex) -> None:
-    """Hazard X3: a snapshot stands for the entries of those who wait, and nobody tells them."""
+def forgets_what_waits_behind_a_snapshot(applies: ApplyQueue, meta: SnapshotMeta) -> None:
+    """Hazard S1: with a snapshot that is restored, the entries that wait behind it are gone."""
+    RESTORED(applies, meta)
+    applies.queue.clear()
 
 
 def tells_nobody_of_lost_leadership(outcomes: Outcomes, commit_index: LogIndex) -> None:
@@ -118,8 +122,8 @@ BUGS = (
     patched("D1", WriteQueue, "step_done", forgets_the_rest_of_a_group),
     patched("S1", WriteQueue, "begin_group", joins_across_a_snapshot),
     patched("S1", ApplyQueue, "begin_save", saves_a_view_that_moves),
-    patched("X3", Outcomes, "settle", gives_results_by_index),
-    patched("X3", Outcomes, "covered", tells_nobody_of_a_snapshot),
+    patched("S1", ApplyQueue, "restored", forgets_what_waits_behind_a_snapshot),
+    patched("X3", Outcomes, "settle", gives_what_the_one_before_got),
     patched("X3", Outcomes, "leadership_lost", tells_nobody_of_lost_leadership),
     patched("X3", Outcomes, "leadership_lost", calls_the_unknown_dropped),
     patched("X3", Outcomes, "leadership_lost", calls_the_unknown_applied),
