@@ -7,6 +7,7 @@ own: `FRAME_S` and a few milliseconds a frame, well below a heartbeat.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -27,8 +28,9 @@ from .story import Pace
 
 PLAIN_PACE: Final = Pace(announce_s=0.0, linger_s=0.2)
 """Nobody watches a pipe: only long enough that a few heartbeats are seen."""
-GATHER_S: Final = 0.02
-"""How long lines are gathered, in seconds, to be written in order."""
+GATHER_S: Final = 0.5
+"""How old a line is when it is written, in seconds: what a stalled process has to tell comes late,
+and lines are written in order of time."""
 
 
 class DemoView(Protocol):
@@ -90,16 +92,20 @@ class PlainView:
                 await self._has_lines.wait()
                 # Each node's events come in order, but not those of several nodes: gather first.
                 await trio.sleep(GATHER_S)
-                self._flush()
+                self._flush(trio.current_time() - GATHER_S)
 
     def _add(self, at_s: float, line: str) -> None:
         self._lines.append((at_s, line))
         self._has_lines.set()
 
-    def _flush(self) -> None:
-        lines, self._lines, self._has_lines = self._lines, [], trio.Event()
-        for _, line in sorted(lines, key=lambda each: each[0]):
-            self._console.print(Text(line), soft_wrap=True)
+    def _flush(self, until_s: float = math.inf) -> None:
+        lines = sorted(self._lines, key=lambda each: each[0])
+        self._lines = [each for each in lines if each[0] > until_s]
+        if not self._lines:
+            self._has_lines = trio.Event()
+        for at_s, line in lines:
+            if at_s <= until_s:
+                self._console.print(Text(line), soft_wrap=True)
 
 
 # -- the live view -------------------------------------------------------------------------
