@@ -111,10 +111,10 @@ LAYERS: dict[str, Layer] = {
     "testing": Layer(
         ("testing", "sim.tier2"),  # every simulated life of a node ends in a leak check
         (*BELOW_CLI, "node values", "pytest parts"),
-        (*RUNTIME, "pytest", "hypothesis", "outcome"),
+        (*RUNTIME, "pytest", "hypothesis", "outcome", "trioleaks"),
     ),
     "pytest parts": Layer(
-        ("testing.leak_plugin", "testing.raftlog_plugin"),
+        ("testing.raftlog_plugin",),  # and trioraft_pytest, which imports nothing of trioraft
         (*BELOW_CLI, "node values", "testing"),
         (*RUNTIME, "pluggy", "pytest", "pytest_trio"),
     ),
@@ -136,7 +136,7 @@ LAYERS: dict[str, Layer] = {
             "watch",
         ),
         (*BELOW_CLI, "node values", "testing"),
-        (*RUNTIME, "typer", "rich", "jinja2", "click", "distributed"),
+        (*RUNTIME, "typer", "rich", "jinja2", "click", "distributed", "trioleaks"),
     ),
 }
 
@@ -246,8 +246,8 @@ def test_a_module_imports_only_what_its_layer_may(
         ("viz.page", "from ..node import Node"),
         ("testing.cluster", "from ..cli import main"),
         ("cli", "import pytest"),
-        ("demo.run", "from ..testing.leak_plugin import leak_check"),
-        ("demo.run", "from ..testing import leak_plugin"),
+        ("demo.run", "from ..testing.raftlog_plugin import RaftlogWriter"),
+        ("demo.run", "from ..testing import raftlog_plugin"),
         ("client.client", "import trio"),
         ("client.client", "from ..node import Node"),
         ("service.port", "import anyio"),
