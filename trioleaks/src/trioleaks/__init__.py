@@ -34,9 +34,12 @@ if TYPE_CHECKING:
     from .report import LeakError as LeakError
     from .report import LeakKind as LeakKind
     from .scope import no_leaks as no_leaks
+    from .watching import Growth as Growth
+    from .watching import watch as watch
 
 _HOMES = {
     "Check": "checks",
+    "Growth": "watching",
     "KINDS": "report",
     "Leak": "report",
     "LeakError": "report",
@@ -46,6 +49,7 @@ _HOMES = {
     "no_leaks": "scope",
     "started_at": "checks",
     "walk_tasks": "checks",
+    "watch": "watching",
 }
 
 

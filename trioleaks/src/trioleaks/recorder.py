@@ -122,6 +122,10 @@ class Recorder:
             left = list(self._look(owners, is_meant))
         return left
 
+    def look(self, owners: Owners) -> list[Left]:
+        """What these owners have now, of all kinds but tasks; waits for nothing."""
+        return [each for probe in (*self._of_process, *self._of_run) for each in probe.left(owners)]
+
     def _look(self, owners: Owners, is_meant: Callable[[Left], bool]) -> Iterator[Left]:
         for probe in self._of_process:
             for each in probe.left(owners):
