@@ -138,11 +138,9 @@ class DescriptorProbe:
     # Hearing of it
 
     def _hear_open(self, args: tuple[Any, ...]) -> None:
-        path = args[0]
-        if isinstance(path, bytes):
-            path = os.fsdecode(path)
-        if not isinstance(path, str):
-            return
+        if not isinstance(args[0], str | bytes | os.PathLike):
+            return  # a number: nothing new is opened
+        path = os.fsdecode(args[0])
         if len(self._paths) >= PATHS_MAX:
             del self._paths[next(iter(self._paths))]
         path = os.path.realpath(path) if os.sep in path else os.path.join(os.getcwd(), path)
