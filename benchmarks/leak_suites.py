@@ -117,7 +117,7 @@ def run(suite: Suite, source: Path, python: Path, folder: Path, *, leaks: bool) 
             str(python),
             "-m",
             "pytest",
-            suite.tests,
+            *suite.tests.split(),
             "-q",
             "-p",
             "no:cacheprovider",
