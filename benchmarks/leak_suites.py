@@ -70,7 +70,7 @@ SUITES: Final = (
     ),
     Suite("quart-trio", "0.12.0", "tests", options=("-o", "addopts=")),
     Suite("hypercorn", "0.18.0", "tests", options=("-o", "addopts=")),
-    Suite("trio-parallel", "1.3.0", "trio_parallel", ("cloudpickle",)),
+    Suite("trio-parallel", "1.3.0", "trio_parallel", ("cloudpickle",), options=("-o", "addopts=")),
     Suite("async-stagger", "0.4.1", "async_stagger"),
     Suite("pytest-trio", "0.8.0", "pytest_trio"),
     Suite("httpcore", "1.0.9", "tests", ("httpcore[asyncio,trio,http2,socks]", "pytest-httpbin")),

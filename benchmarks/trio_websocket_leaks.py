@@ -5,7 +5,7 @@
 
 Rules of this file:
 
-* Only the library's public functions are called, as its own documentation shows them; nothing of its
+* Only the library's public functions are called, as its documentation shows them; nothing of its
   source is here.
 * Each function prints what it saw, and the program exits 1 while one of the two can be seen.
 
@@ -85,7 +85,7 @@ async def _leaves_a_socket(library: Any, handler: Any, attempt: Any) -> bool:
 def main() -> int:
     """Show both."""
     try:
-        import trio_websocket
+        import trio_websocket  # type: ignore[import-not-found]  # it is no need of ours
     except ImportError:
         print("pip install trio-websocket==0.12.2 first", file=sys.stderr)
         return 2
