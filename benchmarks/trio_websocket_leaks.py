@@ -18,10 +18,10 @@ the connection stay open. Expected: the stream is closed before `ConnectionRejec
 
 ## 2. Closing returns early when the peer closed first
 
-If the peer's close frame came first, `aclose()` returns at once, while the TCP stream is still open:
-a task in the background is to close it when the peer does. `open_websocket` calls `aclose()` and then
-cancels that task, so the stream is never closed. Expected: `aclose()` returns when the stream is
-closed, whoever closed first.
+If the peer's close frame came first, `aclose()` returns at once, while the TCP stream is still
+open: a task in the background is to close it when the peer does. `open_websocket` calls `aclose()`
+and then cancels that task, so the stream is never closed. Expected: `aclose()` returns when the
+stream is closed, whoever closed first.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from functools import partial
 from typing import Any
 
 import trio
+
 from trioleaks import LeakError, LeakKind, no_leaks
 
 

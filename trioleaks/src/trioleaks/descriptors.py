@@ -187,9 +187,12 @@ class DescriptorProbe:
         befores = [before for each in owners if (before := self._before.get(each)) is not None]
         found = []
         for number, identity in list_descriptors().items():
-            if any(before.get(number) == identity for before in befores):
-                continue
             maker = self._maker_of(number, identity, known)
+            # Known to be theirs, it was there before only if it was before its own maker began: a
+            # test finds what a fixture of its module has opened.
+            asked = befores if maker is None else [self._before.get(maker.owner, {})]
+            if any(before.get(number) == identity for before in asked):
+                continue
             if (maker is None and self._is_reported(number)) or (
                 maker is not None and maker.owner in owners and self._is_reported(number)
             ):

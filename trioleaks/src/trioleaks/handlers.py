@@ -63,14 +63,15 @@ class HandlerProbe:
         """Handlers that are not what they were."""
         befores = [before for each in owners if (before := self._before.get(each)) is not None]
         now = _handlers()
-        if any(before == now for before in befores):
+        if befores and all(before == now for before in befores):
             return []
         found = []
         for index, number in enumerate(_SIGNALS):
             handler = now[index]
-            if any(before[index] == handler for before in befores):
-                continue
             origin, owner = self._set.get(number, (Origin(None, by_trio=False), None))
+            asked = befores if owner not in self._before else [self._before[owner]]
+            if any(before[index] == handler for before in asked):
+                continue
             if privates.is_trios_handler(handler) or (owner is not None and owner not in owners):
                 continue
             found.append(Left(_leak(number, handler, origin), ("signal", number, id(handler))))

@@ -102,9 +102,10 @@ class ProcessProbe:
         befores = [before for each in owners if (before := self._before.get(each)) is not None]
         helpers = _multiprocessings()
         for pid in list_children():
-            if pid in helpers or any(pid in before for before in befores):
-                continue
             child = self._children.get(pid)
+            asked = befores if child is None else [self._before.get(child.owner, frozenset())]
+            if pid in helpers or any(pid in before for before in asked):
+                continue
             if child is None:
                 child = _Child(_command_line(pid), Origin(None, by_trio=False), _anybody(owners))
             state = _state(pid)
