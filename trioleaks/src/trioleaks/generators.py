@@ -16,7 +16,6 @@ from types import AsyncGeneratorType
 from typing import Any, TypeAlias, final
 
 import attrs
-import trio
 
 from . import privates
 from .probe import Left, Owner, Owners, Ownership
@@ -69,7 +68,7 @@ class AsyncGeneratorProbe:
 
     def began(self, generator: _Generator) -> None:
         """The interpreter iterates this generator for the first time."""
-        if not trio.lowlevel.in_trio_task():
+        if not privates.in_task():
             return  # a guest run's host has generators of its own
         origin = self._ownership.origin(sys._getframe(1))
         if origin.by_trio and not origin.is_project:

@@ -103,7 +103,7 @@ def _lives_elsewhere(borrower: object) -> bool:
     """Whether this is a task that lives and is not the one that asks: it may give back yet."""
     if not isinstance(borrower, Task):
         return False
-    if trio.lowlevel.in_trio_task() and borrower is trio.lowlevel.current_task():
+    if privates.in_task() and borrower is trio.lowlevel.current_task():
         return False
     nursery = borrower.parent_nursery
     return nursery is not None and borrower in nursery.child_tasks

@@ -185,7 +185,7 @@ class LeakSession:
             *run.system_tasks(owners),
             *self._recorder.left_of_run(owners, is_over=True),
         ]
-        if trio.lowlevel.in_trio_run():
+        if privates.current_runner() is not None:
             found += [Left(leak, id(leak)) for check in turn.checks for leak in check()]
         turn.found += [each for each in found if not turn.is_meant(each)]
 
@@ -282,7 +282,7 @@ class LeakSession:
         @functools.wraps(body)
         async def checked(*args: object, **kwargs: object) -> None:
             __tracebackhide__ = True
-            if not trio.lowlevel.in_trio_task():
+            if not privates.in_task():
                 await body(*args, **kwargs)
                 return
             try:
