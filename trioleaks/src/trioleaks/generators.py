@@ -70,6 +70,8 @@ class AsyncGeneratorProbe:
         """The interpreter iterates this generator for the first time."""
         if not privates.in_task():
             return  # a guest run's host has generators of its own
+        if sys._getframe(2).f_code.co_name == "firstiter":
+            return  # another library's hook stands before ours, and finishes its own
         origin = self._ownership.origin(sys._getframe(1))
         if origin.by_trio and not origin.is_project:
             return
