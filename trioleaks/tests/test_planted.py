@@ -472,6 +472,25 @@ def test_an_async_generator_that_is_kept_unfinished_is_found() -> None:
     assert leak.await_chain == (f"numbers {line('the generator waits')}",)
 
 
+def test_a_generator_behind_another_librarys_hook_is_its_affair() -> None:
+    async def body(_: trio.Nursery) -> object:
+        before = sys.get_asyncgen_hooks()
+
+        def firstiter(generator: Any) -> None:
+            assert before.firstiter is not None
+            before.firstiter(generator)
+
+        kept = numbers()
+        sys.set_asyncgen_hooks(firstiter=firstiter)
+        try:
+            await anext(kept)
+        finally:
+            sys.set_asyncgen_hooks(*before)
+        return kept
+
+    assert check(body).leaks == ()
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_an_async_generator_that_is_left_to_the_collector_is_found() -> None:
     closed: list[bool] = []
