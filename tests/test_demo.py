@@ -257,7 +257,9 @@ Story.run = run
 """
     result = run_code(code, "--nodes", "1", cwd=tmp_path)
     assert result.returncode == 1
-    assert "leak check FAILED: 1 task, 0 threads, 0 descriptors left" in result.stdout
+    assert (
+        "leak check FAILED: 0 tasks, 1 system task, 0 threads, 0 descriptors left" in result.stdout
+    )
     assert "task: forgotten" in result.stdout
     log = (tmp_path / "trioraft-demo.raftlog").read_text(encoding="utf-8")
     assert "task: forgotten" in log

@@ -46,7 +46,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     FACE: ("core member storage net transport machines node rpc client service", ""),
     "testing": (
         "core tasks viz member storage transport logs node",
-        "attrs msgspec trio outcome pytest pytest_trio pluggy",
+        "attrs msgspec trio outcome trioleaks pytest pytest_trio pluggy",
     ),
     "sim": (
         "core member transport machines logs node testing",
@@ -55,7 +55,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     "cli": (
         "core tasks viz member storage net transport machines logs node rpc client service kv "
         "testing sim",
-        "attrs msgspec trio structlog typer click rich",
+        "attrs msgspec trio structlog trioleaks typer click rich",
     ),
 }
 PURE = ("core", "member")
@@ -66,7 +66,7 @@ EFFECTS = frozenset(
     )
 )
 """What a pure floor has no use for."""
-PYTEST_ONLY = ("testing.leak_plugin", "testing.raftlog_plugin")
+PYTEST_ONLY = ("testing.raftlog_plugin",)
 """Nothing else may need pytest; and no command loads them."""
 
 
@@ -168,8 +168,8 @@ def test_every_file_imports_only_what_its_floor_may() -> None:
         ("testing.cluster", "from ..cli import main"),
         ("testing.cluster", "import pytest"),
         ("cli.application", "import pytest"),
-        ("cli.demo.run", "from ...testing.leak_plugin import leak_check"),
-        ("cli.demo.run", "from ...testing import leak_plugin"),
+        ("cli.demo.run", "from ...testing.raftlog_plugin import pytest_configure"),
+        ("cli.demo.run", "from ...testing import raftlog_plugin"),
         ("client.client", "import trio"),
         ("client.client", "from ..node import Node"),
         ("client.dialing", "from ..transport.codec import decode_message"),
@@ -192,7 +192,7 @@ def test_the_check_bites(module: str, source: str) -> None:
         ("node.runner", "from ..storage.base import Storage\nfrom ..transport import base"),
         ("transport.tcp", "import trio\nimport ssl\nfrom .base import Transport"),
         ("cli.demo.run", "from ...testing.leaks import no_leaks\nimport typer"),
-        ("testing.leak_plugin", "import pytest"),
+        ("testing.raftlog_plugin", "import pytest"),
     ],
 )
 def test_the_check_does_not_bite_at_random(module: str, source: str) -> None:

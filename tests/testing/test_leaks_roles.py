@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from trioraft.testing.leaks import LeakError, LeakKind, check_roles, no_leaks
+from trioraft.testing.leaks import ROLE, LeakError, LeakKind, check_roles, no_leaks
 
 ROLES = ("driver", "election_timer", "link[1]", "link[2]")
 
@@ -56,7 +56,7 @@ async def test_two_heartbeats_are_found(nursery: trio.Nursery) -> None:
         node.add("leader(term=7).heartbeat")
     with pytest.raises(LeakError, match="2 tasks of this role") as caught:
         check_roles()
-    assert [leak.kind for leak in caught.value.leaks] == [LeakKind.ROLE] * 2
+    assert [leak.kind for leak in caught.value.leaks] == [ROLE] * 2
     for leak in caught.value.leaks:
         assert leak.name == "raft[0].leader(term=7).heartbeat"
         assert leak.spawned_at is not None
@@ -124,5 +124,5 @@ async def test_a_node_from_before_is_looked_at_too(nursery: trio.Nursery) -> Non
     kinds = {(leak.kind, leak.name) for leak in caught.value.leaks}
     assert kinds == {
         (LeakKind.TASK, "raft[0].election_timer"),
-        (LeakKind.ROLE, "raft[0].election_timer"),
+        (ROLE, "raft[0].election_timer"),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 from pathlib import Path
 
@@ -13,18 +12,11 @@ from trioraft.logs.raftlog import ENTRY_RE, RUN_PREFIX, STATUS_RE
 pytest_plugins = ["pytester"]
 
 
-def _plugin_arguments() -> tuple[str, str]:
-    # An installed trioraft offers the plugin by its entry point; a checkout has only the module.
-    offered = {point.name for point in importlib.metadata.entry_points(group="pytest11")}
-    installed = "trioraft-raftlog" in offered
-    return "-p", "trioraft-raftlog" if installed else "trioraft.testing.raftlog_plugin"
-
-
 def run_tests(
     pytester: pytest.Pytester, *arguments: str, in_process: bool = True
 ) -> pytest.RunResult:
     run = pytester.runpytest_inprocess if in_process else pytester.runpytest_subprocess
-    return run(*_plugin_arguments(), "-p", "no:cacheprovider", *arguments)
+    return run("-p", "no:cacheprovider", *arguments)
 
 
 def outcomes(path: Path) -> list[tuple[str, str]]:
@@ -190,7 +182,7 @@ def test_a_crash_leaves_what_was_written(pytester: pytest.Pytester) -> None:
 
 def test_an_interrupted_test_has_failed(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_stop(): raise KeyboardInterrupt")
-    arguments = (*_plugin_arguments(), "-p", "no:cacheprovider", "--raftlog=raft.log")
+    arguments = ("-p", "no:cacheprovider", "--raftlog=raft.log")
     pytester.inline_run(*arguments, no_reraise_ctrlc=True)
     assert outcomes(pytester.path / "raft.log") == [("FAIL", "test_stop")]
 

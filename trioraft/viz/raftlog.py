@@ -364,9 +364,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
 
 _LEAKTEST: Final = re.compile(r"leaktest: leaked goroutine: (goroutine \d+(?: \[[^\]]*\])?)")
 _GOLEAK: Final = re.compile(r"\[?(Goroutine \d+ in state [^,]+), with (\S+) on top of the stack")
-_OURS: Final = re.compile(
-    r"^\W*\d+\. ((?:task|thread|descriptor|memory channel|async generator|role): .+)$"
-)
+_OURS: Final = re.compile(r"^\W*\d+\. ([a-z][a-z ]*: .+)$")
 _OURS_BEGINS: Final = re.compile(r"\b\d+ leaks?: started in here")
 _OURS_ENDS: Final = re.compile(r"^\W*(?:what to do:|… and \d+ more)")
 _STARTED: Final = re.compile(r"^\W*started at\s+(.+)$")

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ...testing.leaks import Leak, LeakKind
+from trioleaks import KINDS, Leak, LeakKind
+
 from .board import Board, Step, StepState
 from .views import milliseconds
 
@@ -67,7 +68,7 @@ def print_report(
 def verdict(leaks: tuple[Leak, ...]) -> str:
     """How much of each kind was left: `0 tasks, 0 threads, 0 descriptors left`."""
     counts = []
-    for kind in LeakKind:
+    for kind in KINDS:
         count = sum(1 for leak in leaks if leak.kind is kind)
         if count or kind in _ALWAYS_COUNTED:
             counts.append(f"{count} {kind.value}{'' if count == 1 else 's'}")

@@ -1,16 +1,29 @@
-"""The leak check: nothing that a piece of Trio code starts may outlive it.
+"""The leak check, with what only a Raft node has: two tasks of one role.
 
-check           no_leaks: what is compared before and after
-tasks, threads, channels, descriptors, generators, roles
-                one kind of leak each
-sites           where something was spawned, and what it waits for
-taps            hearing of what is opened, while a scope is open
-trio_internals  every private name of Trio that is used, with its canary
-report          what a leak is, and how it is told
+The check itself is trioleaks, a distribution of its own.
 """
 
-from .check import no_leaks as no_leaks
-from .report import Leak as Leak
-from .report import LeakError as LeakError
-from .report import LeakKind as LeakKind
+from collections.abc import Collection, Iterable
+from contextlib import AbstractAsyncContextManager
+
+import trioleaks
+from trioleaks import Leak as Leak
+from trioleaks import LeakError as LeakError
+from trioleaks import LeakKind as LeakKind
+
+from .roles import ROLE as ROLE
 from .roles import check_roles as check_roles
+from .roles import role_leaks as role_leaks
+
+
+def no_leaks(
+    *,
+    allow: Iterable[str] = (),
+    grace_s: float = 0.1,
+    kinds: Collection[LeakKind] | None = None,
+    checks: Iterable[trioleaks.Check] = (),
+) -> AbstractAsyncContextManager[None]:
+    """`trioleaks.no_leaks`, which see, and two tasks of one role in a live node besides."""
+    return trioleaks.no_leaks(
+        allow=allow, grace_s=grace_s, kinds=kinds, checks=(role_leaks, *checks)
+    )

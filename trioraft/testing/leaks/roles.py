@@ -18,10 +18,18 @@ from collections.abc import Collection, Mapping
 import trio
 from trio.lowlevel import Task
 
-from .report import Leak, LeakError, LeakKind
-from .sites import describe_frames
-from .tasks import started_at, walk
-from .trio_internals import is_cancelled
+from trioleaks import (
+    Leak,
+    LeakError,
+    LeakKind,
+    describe_task,
+    is_cancelled,
+    started_at,
+    walk_tasks,
+)
+
+ROLE = LeakKind("role", "cancel a role's tasks with the role, before the next role starts its own")
+
 
 _NODE = re.compile(r"raft\[[^\]]*\]")
 _LEADER = re.compile(r"leader\(term=[^)]*\)")
@@ -42,17 +50,20 @@ def check_roles(*, expected: Mapping[str, Collection[str]] | None = None) -> Non
         LeakError: a role has two tasks, or a node has not just the expected ones.
     """
     __tracebackhide__ = True
-    leaks = role_leaks(expected or {})
+    leaks = role_leaks(expected)
     if leaks:
         raise LeakError(leaks)
 
 
-def role_leaks(expected: Mapping[str, Collection[str]]) -> list[Leak]:
+def role_leaks(expected: Mapping[str, Collection[str]] | None = None) -> list[Leak]:
     """The same, as a list."""
+    expected = expected or {}
     root = trio.lowlevel.current_root_task()
     if root is None:
         return []
-    nodes = [task for task in walk(root) if _NODE.fullmatch(task.name) and not is_cancelled(task)]
+    nodes = [
+        task for task in walk_tasks(root) if _NODE.fullmatch(task.name) and not is_cancelled(task)
+    ]
     leaks = []
     for node in nodes:
         roles = _roles(node)
@@ -62,14 +73,14 @@ def role_leaks(expected: Mapping[str, Collection[str]]) -> list[Leak]:
     alive = {node.name for node in nodes}
     for name in sorted(expected.keys() - alive):
         if expected[name]:
-            leaks.append(Leak(LeakKind.ROLE, name, detail="this node is not alive"))
+            leaks.append(Leak(ROLE, name, detail="this node is not alive"))
     return leaks
 
 
 def _roles(node: Task) -> dict[str, list[Task]]:
     """The node's tasks that are not on their way out, by name."""
     roles: dict[str, list[Task]] = defaultdict(list)
-    for task in walk(node):
+    for task in walk_tasks(node):
         if task.name.startswith(f"{node.name}.") and not is_cancelled(task):
             roles[task.name].append(task)
     return roles
@@ -81,9 +92,9 @@ def _optional(node: Task) -> set[str]:
         f"{node.name}.snapshot",
         *(
             task.name
-            for transport in walk(node)
+            for transport in walk_tasks(node)
             if transport.name == f"{node.name}.transport"
-            for task in walk(transport)
+            for task in walk_tasks(transport)
             if task is not transport
         ),
     }
@@ -96,10 +107,10 @@ def _doubles(node: str, roles: Mapping[str, list[Task]]) -> list[Leak]:
         doubles |= {name: roles[name] for name in leaders}
     return [
         Leak(
-            LeakKind.ROLE,
+            ROLE,
             task.name,
             spawned_at=started_at(task),
-            await_chain=describe_frames(task.iter_await_frames()),
+            await_chain=describe_task(task),
             detail=f"one of {_count(name, tasks, leaders)} that {node} has at once",
         )
         for name, tasks in doubles.items()
@@ -118,19 +129,19 @@ def _differences(
 ) -> list[Leak]:
     wanted = set(expected) - {node.name}
     # A timer whose deadline has just passed looks cancelled, and is there all the same.
-    present = {task.name for task in walk(node)}
+    present = {task.name for task in walk_tasks(node)}
     extra = [
         Leak(
-            LeakKind.ROLE,
+            ROLE,
             name,
             spawned_at=started_at(roles[name][0]),
-            await_chain=describe_frames(roles[name][0].iter_await_frames()),
+            await_chain=describe_task(roles[name][0]),
             detail=f"{node.name} should have no such task now",
         )
         for name in sorted(roles.keys() - wanted - _optional(node))
     ]
     missing = [
-        Leak(LeakKind.ROLE, name, detail=f"{node.name} should have this task now, and has not")
+        Leak(ROLE, name, detail=f"{node.name} should have this task now, and has not")
         for name in sorted(wanted - present)
     ]
     return extra + missing

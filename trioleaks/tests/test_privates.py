@@ -6,9 +6,8 @@ import threading
 
 import trio
 import trio.testing
-
-from trioraft.testing.leaks.taps import listen
-from trioraft.testing.leaks.trio_internals import changes, is_cancelled, runs_callbacks
+from trioleaks.privates import changes, is_cancelled, runs_callbacks
+from trioleaks.taps import Tap
 
 import pytest  # isort: skip
 
@@ -18,8 +17,8 @@ def test_trio_has_all_that_the_leak_check_uses() -> None:
 
 
 def test_a_method_that_is_gone_is_named() -> None:
-    with pytest.raises(RuntimeError, match="Thread has no method begin"):
-        listen(threading.Thread, "begin", lambda call, *args: call(*args))
+    with pytest.raises(RuntimeError, match="Thread has no begin"):
+        Tap(threading.Thread, "begin", lambda call, *args: call(*args)).listen()
 
 
 async def test_a_task_in_a_shield_is_seen_to_be_cancelled() -> None:

@@ -11,17 +11,33 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from types import AsyncGeneratorType
 from typing import Any, TypeAlias, final
 
+import attrs
+
+from . import privates
+from .probe import Left, Owner, Owners, Ownership
 from .report import Leak, LeakKind
 from .sites import Origin, describe_frames
-from .tasks import Ownership
+from .taps import Tap
 
 _Generator: TypeAlias = AsyncGeneratorType[Any, Any]
 
 ABANDONED_MAX = 1_000  # generators left to the garbage collector, of which no more are kept
+
+
+@final
+@attrs.frozen
+class _Begun:
+    """A generator that was iterated for the first time."""
+
+    ref: weakref.ref[_Generator]
+    origin: Origin
+    owner: Owner
+    run: int
+    """The identity of the run's runner."""
 
 
 @final
@@ -30,18 +46,43 @@ class AsyncGeneratorProbe:
 
     def __init__(self, ownership: Ownership) -> None:
         self._ownership = ownership
-        self._begun: dict[int, tuple[weakref.ref[_Generator], Origin]] = {}
-        self._abandoned: list[Leak] = []
+        self._begun: dict[int, _Begun] = {}
+        self._abandoned: list[tuple[_Begun, Left]] = []
         self._prune_at = ABANDONED_MAX
+
+    def taps(self) -> Iterable[Tap]:
+        """None: see `AsyncGeneratorHooks`, which are a thread's and not a class's."""
+        return ()
+
+    def note(self, owner: Owner) -> None:
+        """Nothing: what was begun before was not listened to."""
+
+    def forget(self, owners: Owners) -> None:
+        """See `Probe`."""
+        self._abandoned = [each for each in self._abandoned if each[0].owner not in owners]
+        self._begun = {
+            key: each
+            for key, each in self._begun.items()
+            if each.owner not in owners and each.ref() is not None
+        }
 
     def began(self, generator: _Generator) -> None:
         """The interpreter iterates this generator for the first time."""
-        if not self._ownership.is_ours():
-            return
+        if not privates.in_task():
+            return  # a guest run's host has generators of its own
+        if sys._getframe(2).f_code.co_name == "firstiter":
+            return  # another library's hook stands before ours, and finishes its own
         origin = self._ownership.origin(sys._getframe(1))
-        self._begun[id(generator)] = (weakref.ref(generator), origin)
+        if origin.by_trio and not origin.is_project:
+            return
+        self._begun[id(generator)] = _Begun(
+            weakref.ref(generator),
+            origin,
+            self._ownership.owner(),
+            id(privates.current_runner()),
+        )
         if len(self._begun) > self._prune_at:
-            self._begun = {key: seen for key, seen in self._begun.items() if seen[0]() is not None}
+            self._begun = {key: seen for key, seen in self._begun.items() if seen.ref() is not None}
             self._prune_at = ABANDONED_MAX + 2 * len(self._begun)
 
     def collected(self, generator: _Generator) -> None:
@@ -49,16 +90,29 @@ class AsyncGeneratorProbe:
         seen = self._begun.pop(id(generator), None)
         if seen is not None and len(self._abandoned) < ABANDONED_MAX:
             detail = "never finished: left to the garbage collector"
-            self._abandoned.append(_generator_leak(generator, seen[1], detail))
+            leak = _generator_leak(generator, seen.origin, detail)
+            key = ("abandoned generator", len(self._abandoned), id(generator))
+            self._abandoned.append((seen, Left(leak, key)))
 
-    def leaks(self) -> list[Leak]:
-        """Every generator of ours that was begun and neither exhausted nor closed."""
+    def left(self, owners: Owners) -> list[Left]:
+        """Every generator of the current run that was begun and neither exhausted nor closed."""
+        run = id(privates.current_runner())
         alive = [
-            _generator_leak(generator, origin, "never finished")
-            for ref, origin in self._begun.values()
-            if (generator := ref()) is not None and generator.ag_frame is not None
+            Left(
+                _generator_leak(generator, seen.origin, "never finished"),
+                ("generator", id(generator)),
+                generator,
+            )
+            for seen in tuple(self._begun.values())
+            if seen.owner in owners
+            and seen.run == run
+            and (generator := seen.ref()) is not None
+            and generator.ag_frame is not None
         ]
-        return self._abandoned + alive
+        abandoned = [
+            left for seen, left in self._abandoned if seen.owner in owners and seen.run == run
+        ]
+        return abandoned + alive
 
 
 def _generator_leak(generator: _Generator, origin: Origin, detail: str) -> Leak:
@@ -69,6 +123,7 @@ def _generator_leak(generator: _Generator, origin: Origin, detail: str) -> Leak:
         spawned_at=origin.text,
         await_chain=() if frame is None else describe_frames([(frame, frame.f_lineno)]),
         detail=detail,
+        through=origin.through_text,
     )
 
 

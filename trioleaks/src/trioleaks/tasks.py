@@ -28,15 +28,24 @@ import trio.testing
 from trio.abc import Instrument
 from trio.lowlevel import Task
 
-from .report import Allowed, Leak, LeakKind
+from . import privates
+from .allowed import Allowed
+from .privates import is_cancelled, is_users_function, runs_callbacks
+from .probe import OTHERS, OURS, Job, Owner
+from .report import Leak, LeakKind
 from .sites import Origin, describe_frames, find_origin
-from .trio_internals import is_cancelled, is_users_function, runs_callbacks
 
 PASSES_MAX = 50  # scheduler turns that runnable tasks are given to block or to end
 
 
 def started_at(task: Task) -> str | None:
-    """Where this task was started, if that was in a scope that the current task is in."""
+    """Where this task was started, if that was in a scope that the current task is in.
+
+    Args:
+        task: any task of the current Trio run.
+
+    Returns: "file:line in function", or None.
+    """
     for ownership in reversed(WATCHING.get()):
         origin = ownership.started.get(task) or ownership.others.get(task)
         if origin is not None:
@@ -45,7 +54,7 @@ def started_at(task: Task) -> str | None:
 
 
 @final
-class Ownership(Instrument):
+class TaskOwnership(Instrument):
     """Tells the watched task's doings from those of whatever existed before it was watched."""
 
     def __init__(self) -> None:
@@ -54,6 +63,7 @@ class Ownership(Instrument):
         if root is None:
             raise RuntimeError("a task without a root task: this is no Trio that we know")
         self._root = root
+        self._runner = privates.current_runner()
         self._run_thread = threading.get_ident()
         # Thread objects, not their identities: those are used again once a thread has ended.
         self._threads_before = set(threading.enumerate())
@@ -62,8 +72,8 @@ class Ownership(Instrument):
         """The tasks of ours that live, in the order of their start."""
         self.others: dict[Task, Origin] = {}
         """Those that others have started meanwhile."""
-        self.jobs: dict[int, bool] = {}
-        """Threads that work for a task now, by identity, and whether that task is ours."""
+        self.jobs: dict[int, Job] = {}
+        """What worker threads do for a task now, by the threads' identities."""
 
     def task_spawned(self, task: Task) -> None:
         """Trio calls this in the spawning task, with the whole stack of the spawn in place."""
@@ -72,42 +82,47 @@ class Ownership(Instrument):
         is_system = nursery is None or nursery.parent_task is self._root
         if is_system and origin.by_trio and not is_users_function(task):
             return  # Trio's own: closes an async generator, waits for a child process, …
-        (self.started if self.is_ours() else self.others)[task] = origin
+        (self.started if self.owner() is OURS else self.others)[task] = origin
 
     def task_exited(self, task: Task) -> None:
         """Trio calls this when a task has ended."""
         self.started.pop(task, None)
         self.others.pop(task, None)
 
-    def is_ours(self) -> bool:
-        """Whether the code that runs right now, in whichever thread, is the watched task's."""
+    def owner(self) -> Owner:
+        """`OURS` if the code that runs right now, in whichever thread, is the watched task's."""
+        return OURS if self._is_ours() else OTHERS
+
+    def _is_ours(self) -> bool:
         try:
             task = trio.lowlevel.current_task()
         except RuntimeError:  # a thread, or a callback of the run loop
             thread_id = threading.get_ident()
-            ours = self.jobs.get(thread_id)
-            if ours is not None:
-                return ours
+            job = self.jobs.get(thread_id)
+            if job is not None:
+                return job.owner is OURS
             if thread_id == self._run_thread:
-                return True
+                # Between the turns of a guest run its host's code runs, which is not ours.
+                return not privates.is_guest(self._runner)
             return threading.current_thread() not in self._threads_before
         return task is self._watched or task in self.started or task in self._agents
 
     def origin(self, frame: FrameType) -> Origin:
         """Where in the user's code the current call comes from.
 
-        A task that runs nothing but Trio's code (`open_tcp_stream` starts some) has no line of
-        the user's: then it is the line that started the task.
+        A task that runs nothing but libraries' code (`open_tcp_stream` starts some) has no line
+        of the project's: then it is the line that started the task, or the thread's job.
         """
         found = find_origin(frame)
-        if found.site is not None:
+        if found.is_project:
             return found
         try:
             task = trio.lowlevel.current_task()
         except RuntimeError:
-            return found
-        started = self.started.get(task)
-        return found if started is None else Origin(started.site, found.by_trio)
+            job = self.jobs.get(threading.get_ident())
+            return found if job is None else found.beneath(job.origin)
+        started = self.started.get(task) or self.others.get(task)
+        return found if started is None else found.beneath(started)
 
     def is_allowed(self, task: Task, allowed: Allowed) -> bool:
         """Whether this task, or one of ours above it, may stay."""
@@ -117,7 +132,7 @@ class Ownership(Instrument):
     def leaks(self, allowed: Allowed) -> list[Leak]:
         """Every task of ours that lives and may not, in the order in which they started."""
         return [
-            _as_leak(task, origin, is_system=_is_child(task, self._root))
+            task_leak(task, origin, is_system=_is_child(task, self._root))
             for task, origin in self.started.items()
             if not self.is_allowed(task, allowed)
         ]
@@ -136,7 +151,7 @@ class Ownership(Instrument):
             await _wait_for_exit(cancelled, passes_max=None, grace_s=grace_s, cushion_s=grace_s)
 
 
-WATCHING: ContextVar[tuple[Ownership, ...]] = ContextVar("trioraft leak check", default=())
+WATCHING: ContextVar[tuple[TaskOwnership, ...]] = ContextVar("trioleaks scopes", default=())
 """The scopes around the current task, outermost first."""
 
 
@@ -176,7 +191,7 @@ class _Bound(Instrument):
             self._scope.cancel()
 
 
-def walk(root: Task) -> Iterable[Task]:
+def walk_tasks(root: Task) -> Iterable[Task]:
     """Every task below `root`, `root` first."""
     left = [root]
     while left:
@@ -202,18 +217,19 @@ def _is_child(task: Task, parent: Task) -> bool:
     return task.parent_nursery is not None and task.parent_nursery.parent_task is parent
 
 
-def _as_leak(task: Task, origin: Origin, *, is_system: bool) -> Leak:
-    what = "system task, " if is_system else ""
+def task_leak(task: Task, origin: Origin, *, is_system: bool) -> Leak:
+    """The leak that this task is, as it stands now."""
     if inspect.getcoroutinestate(task.coro) == inspect.CORO_CREATED:
-        detail = f"{what}never had its first turn"
+        detail = "never had its first turn"
     elif is_cancelled(task):
-        detail = f"{what}cancelled, but it goes on"
+        detail = "cancelled, but it goes on"
     else:
-        detail = f"{what}still running, and nobody has cancelled it"
+        detail = "still running, and nobody has cancelled it"
     return Leak(
-        kind=LeakKind.TASK,
+        kind=LeakKind.SYSTEM_TASK if is_system else LeakKind.TASK,
         name=task.name,
         spawned_at=origin.text,
         await_chain=describe_frames(task.iter_await_frames()),
         detail=detail,
+        through=origin.through_text,
     )

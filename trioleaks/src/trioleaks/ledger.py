@@ -1,10 +1,9 @@
-"""Things that were opened and never closed: the ledger, and the memory channels in it.
+"""Things that were opened and never closed, and where each was opened.
 
 Rules of this file:
 
 * A ledger keeps nothing alive: it holds weak references, and remembers where each was opened.
-* Dropped is not closed. A channel's other end cannot learn that this one was dropped, and a
-  socket that the garbage collector must close was left to luck.
+* Dropped is not closed: a socket that the garbage collector must close was left to luck.
 """
 
 from __future__ import annotations
@@ -16,9 +15,8 @@ from typing import Any, Generic, TypeVar, final
 
 import attrs
 
-from .report import Leak, LeakKind
+from .probe import Owner, Owners, Ownership
 from .sites import Origin
-from .tasks import Ownership
 
 _T = TypeVar("_T")
 
@@ -33,7 +31,11 @@ class Opened(Generic[_T]):
     ref: weakref.ref[Any]
     kind: type
     origin: Origin
-    is_ours: bool
+    owner: Owner
+    number: int
+    """Counts what was opened: the same for the same thing."""
+    state: weakref.ref[Any] | None = None
+    """What it shares with others, if it does."""
 
     @property
     def thing(self) -> _T | None:
@@ -41,31 +43,35 @@ class Opened(Generic[_T]):
         found: _T | None = self.ref()
         return found
 
-    @property
-    def opened_at(self) -> str | None:
-        """Where, as a report says it."""
-        return self.origin.text
-
 
 @final
 class Ledger(Generic[_T]):
     """Which things of one kind were opened and not closed. Gives two listeners for taps."""
 
-    def __init__(self, ownership: Ownership) -> None:
+    def __init__(
+        self, ownership: Ownership, state_of: Callable[[_T], object] | None = None
+    ) -> None:
         self._ownership = ownership
+        self._state_of = state_of
         self._open: dict[int, Opened[_T]] = {}
         self._dropped: list[Opened[_T]] = []
+        self._count = 0
 
     def around_open(self, call: Callable[..., Any], thing: _T, *args: Any, **kwargs: Any) -> None:
         """Listener around the constructor: one that raises has opened nothing."""
         __tracebackhide__ = True
         call(thing, *args, **kwargs)
-        origin = self._ownership.origin(sys._getframe(1))
         before = self._open.get(id(thing))
         if before is not None and before.thing is None:
             self._note_dropped(before)  # an address that is used again: the former was dropped
+        self._count += 1
         self._open[id(thing)] = Opened(
-            weakref.ref(thing), type(thing), origin, self._ownership.is_ours()
+            weakref.ref(thing),
+            type(thing),
+            self._ownership.origin(sys._getframe(1)),
+            self._ownership.owner(),
+            self._count,
+            None if self._state_of is None else weakref.ref(self._state_of(thing)),
         )
 
     def around_close(self, call: Callable[..., Any], thing: _T, *args: Any, **kwargs: Any) -> Any:
@@ -74,30 +80,19 @@ class Ledger(Generic[_T]):
         self._open.pop(id(thing), None)
         return call(thing, *args, **kwargs)
 
-    def left(self) -> list[Opened[_T]]:
-        """What is open or was dropped open, in the order of opening."""
+    def all(self) -> list[Opened[_T]]:
+        """What is open or was dropped open, whoever opened it, in the order of opening."""
         return [*self._dropped, *self._open.values()]
 
+    def forget(self, owners: Owners) -> None:
+        """What these owners have opened is no longer of interest."""
+        self._dropped = [each for each in self._dropped if each.owner not in owners]
+        gone = [
+            key for key, each in self._open.items() if each.owner in owners and each.thing is None
+        ]
+        for key in gone:
+            del self._open[key]
+
     def _note_dropped(self, opened: Opened[_T]) -> None:
-        if opened.is_ours and len(self._dropped) < DROPPED_MAX:
+        if len(self._dropped) < DROPPED_MAX:
             self._dropped.append(opened)
-
-
-def channel_leaks(ledger: Ledger[Any]) -> list[Leak]:
-    """Ends of memory channels that were never closed. Trio's own channels are its affair."""
-    leaks = []
-    for end in ledger.left():
-        if not end.is_ours or end.origin.by_trio:
-            continue
-        thing = end.thing
-        if thing is None:
-            detail = "dropped without being closed: the other end cannot learn of it"
-        else:
-            now = thing.statistics()
-            waiting = now.tasks_waiting_send + now.tasks_waiting_receive
-            detail = (
-                f"never closed; items in it: {now.current_buffer_used}, tasks waiting: {waiting}"
-            )
-        side = "send" if "Send" in end.kind.__name__ else "receive"
-        leaks.append(Leak(LeakKind.CHANNEL, f"memory {side} channel", end.opened_at, detail=detail))
-    return leaks

@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from trioraft.testing.leaks import no_leaks
+from trioleaks import no_leaks
 
 RUNS = 1_000
 COST_MAX_S = 0.002  # what a check may cost a small test; measured: about 0.1 ms

@@ -1,0 +1,66 @@
+"""Temporary directories that were made and not removed.
+
+Rules of this file: a directory is known by its path, heard of by `tempfile`'s audit event.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any, final
+
+import attrs
+
+from .probe import Left, Owner, Owners, Ownership
+from .report import Leak, LeakKind
+from .sites import Origin
+from .taps import Audit
+
+
+@final
+@attrs.frozen
+class _Made:
+    """Who made a directory, and where."""
+
+    origin: Origin
+    owner: Owner
+
+
+@final
+class DirectoryProbe:
+    """Which temporary directories were made."""
+
+    def __init__(self, ownership: Ownership) -> None:
+        self._ownership = ownership
+        self._made: dict[str, _Made] = {}
+
+    def taps(self) -> Iterable[Audit]:
+        """`tempfile.mkdtemp`, which `TemporaryDirectory` calls too."""
+        yield Audit("tempfile.mkdtemp", self._hear)
+
+    def note(self, owner: Owner) -> None:
+        """Nothing: what was made before was not listened to."""
+
+    def forget(self, owners: Owners) -> None:
+        """See `Probe`."""
+        self._made = {path: made for path, made in self._made.items() if made.owner not in owners}
+
+    def _hear(self, args: tuple[Any, ...]) -> None:
+        path = os.fsdecode(args[0])
+        self._made[path] = _Made(self._ownership.origin(sys._getframe(1)), self._ownership.owner())
+
+    def left(self, owners: Owners) -> list[Left]:
+        """Directories of these owners that are there."""
+        found = []
+        for path, made in tuple(self._made.items()):
+            if made.owner in owners and os.path.isdir(path):
+                leak = Leak(
+                    LeakKind.TEMPORARY_DIRECTORY,
+                    path,
+                    made.origin.text,
+                    detail="never removed",
+                    through=made.origin.through_text,
+                )
+                found.append(Left(leak, ("directory", path)))
+        return found

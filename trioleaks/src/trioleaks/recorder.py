@@ -1,0 +1,138 @@
+"""All kinds together: what is listened to while something is watched, and what is left.
+
+Rules of this file:
+
+* It costs nothing where it is not used, and little where it is: everything is recorded as it
+  starts, nothing is searched for.
+* Threads and garbage decide when they end; they are looked at again, with growing pauses, until
+  nothing is left or the grace is over. Nothing else ends by itself once its owner is gone.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from typing import final
+
+from .channels import ChannelProbe
+from .descriptors import DescriptorProbe
+from .directories import DirectoryProbe
+from .generators import AsyncGeneratorProbe
+from .handlers import HandlerProbe
+from .limiters import LimiterProbe
+from .probe import Left, Owner, Owners, Ownership, Probe
+from .processes import ProcessProbe
+from .report import LeakKind
+from .threads import ThreadProbe
+
+FIRST_PAUSE_S = 0.001  # each pause is twice the one before
+
+
+@final
+class Recorder:
+    """Every kind's probe, under one ownership."""
+
+    def __init__(self, ownership: Ownership) -> None:
+        self.ownership = ownership
+        self.threads = ThreadProbe(ownership)
+        self.descriptors = DescriptorProbe(ownership)
+        self.processes = ProcessProbe(ownership)
+        self.handlers = HandlerProbe(ownership)
+        self.directories = DirectoryProbe(ownership)
+        self.channels = ChannelProbe(ownership)
+        self.generators = AsyncGeneratorProbe(ownership)
+        self.limiters = LimiterProbe(ownership)
+        self._of_process: tuple[Probe, ...] = (
+            self.threads,
+            self.processes,
+            self.descriptors,
+            self.handlers,
+            self.directories,
+        )
+        self._of_run: tuple[Probe, ...] = (self.channels, self.generators, self.limiters)
+        self._listening = ExitStack()
+
+    def start(self) -> None:
+        """Begin to listen. `stop()` must follow."""
+        with ExitStack() as stack:
+            for probe in (*self._of_process, *self._of_run):
+                for tap in probe.taps():
+                    stack.callback(tap.listen().stop)
+            self._listening = stack.pop_all()
+
+    def stop(self) -> None:
+        """Listen no more: every class and hook is as it was."""
+        self._listening.close()
+
+    def note(self, owner: Owner) -> None:
+        """What is there now was there before this owner began."""
+        for probe in (*self._of_process, *self._of_run):
+            probe.note(owner)
+
+    def claim(self, owner: Owner) -> None:
+        """What is new since this owner was noted, and nobody saw come, is this owner's."""
+        self.threads.claim(owner)
+        self.processes.claim(owner)
+        self.descriptors.claim(owner)
+
+    def forget(self, owners: Owners) -> None:
+        """These owners are done."""
+        for probe in (*self._of_process, *self._of_run):
+            probe.forget(owners)
+
+    def left_of_run(self, owners: Owners, *, is_over: bool = False) -> list[Left]:
+        """What these owners left of the kinds that live in a Trio run; ask in that run's thread.
+
+        Args:
+            owners: whose.
+            is_over: the run is over but for its system tasks.
+        """
+        return [
+            *self.channels.left(owners, is_over=is_over),
+            *self.generators.left(owners),
+            *self.limiters.left(owners),
+        ]
+
+    def left_of_process(
+        self, owners: Owners, is_meant: Callable[[Left], bool], grace_s: float
+    ) -> list[Left]:
+        """What these owners left of the kinds that live in the process, after the grace.
+
+        Args:
+            owners: whose.
+            is_meant: whether such a thing may stay, so that it is not waited for.
+            grace_s: how long, in seconds, threads may take to end. Blocks for as long at most.
+        """
+        left = list(self._look(owners, is_meant))
+        if not left:
+            return left
+        deadline, pause_s = time.monotonic() + grace_s, FIRST_PAUSE_S
+        while any(each.leak.kind is LeakKind.THREAD for each in left):
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0:
+                break
+            # A thread cannot be awaited here: a job is no thread, and both may hold other things.
+            time.sleep(min(pause_s, remaining_s))  # noqa: TID251 - no task runs here: it is over
+            pause_s *= 2
+            left = list(self._look(owners, is_meant))
+        if left:
+            gc.collect()  # what is unreachable warns of itself here, and not in some later test
+            left = list(self._look(owners, is_meant))
+        return left
+
+    def look(self, owners: Owners) -> list[Left]:
+        """What these owners have now, of all kinds but tasks; waits for nothing."""
+        return [each for probe in (*self._of_process, *self._of_run) for each in probe.left(owners)]
+
+    def _look(self, owners: Owners, is_meant: Callable[[Left], bool]) -> Iterator[Left]:
+        for probe in self._of_process:
+            for each in probe.left(owners):
+                if not is_meant(each):
+                    yield each
+
+
+def keys(found: Iterable[Left]) -> set[object]:
+    """What is the same when the same things are found again."""
+    return {each.key for each in found}

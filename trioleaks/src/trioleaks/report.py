@@ -1,0 +1,172 @@
+"""What a leak is, and how it is told.
+
+Rules of this file:
+
+* A `Leak` is text only: it keeps nothing alive that leaked.
+* The report teaches: what leaked, where it was started, what it waits for, what to do about it.
+* A kind is a value, not a member of a closed list: a project may bring checks of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar, final
+
+import attrs
+
+SHOWN_MAX = 20  # a test that leaks a thousand tasks has one mistake, not a thousand
+
+
+@final
+@attrs.frozen
+class LeakKind:
+    """What sort of thing was left behind.
+
+    Attributes:
+        value: the word used in reports, in `allow` and in the baseline.
+        advice: what to do about it, as a report says it.
+    """
+
+    value: str
+    advice: str = attrs.field(default="", eq=False)
+
+    TASK: ClassVar[LeakKind]
+    SYSTEM_TASK: ClassVar[LeakKind]
+    RUN: ClassVar[LeakKind]
+    THREAD: ClassVar[LeakKind]
+    PROCESS: ClassVar[LeakKind]
+    SOCKET: ClassVar[LeakKind]
+    FILE: ClassVar[LeakKind]
+    PIPE: ClassVar[LeakKind]
+    DESCRIPTOR: ClassVar[LeakKind]
+    CHANNEL: ClassVar[LeakKind]
+    ASYNC_GENERATOR: ClassVar[LeakKind]
+    SIGNAL_HANDLER: ClassVar[LeakKind]
+    LIMITER: ClassVar[LeakKind]
+    TEMPORARY_DIRECTORY: ClassVar[LeakKind]
+
+    def __str__(self) -> str:
+        return self.value
+
+
+LeakKind.TASK = LeakKind(
+    "task", "cancel its nursery and leave the `async with` before the test ends"
+)
+LeakKind.SYSTEM_TASK = LeakKind(
+    "system task", "start it in a nursery of yours; nobody awaits or ends a system task"
+)
+LeakKind.RUN = LeakKind("run", "let the host loop go on until `done_callback` was called")
+LeakKind.THREAD = LeakKind(
+    "thread", "tell it to stop and join it, or await the to_thread call it serves"
+)
+LeakKind.PROCESS = LeakKind(
+    "process", "`async with` a nursery around `trio.run_process`, or terminate it and wait for it"
+)
+LeakKind.SOCKET = LeakKind("socket", "close it: `async with` or `with` around its whole life")
+LeakKind.FILE = LeakKind("file", "close it: `with open(...)` or `async with await trio.open_file`")
+LeakKind.PIPE = LeakKind("pipe", "close both ends: each in the process and the task that uses it")
+LeakKind.DESCRIPTOR = LeakKind("descriptor", "close it: `with`, or `os.close` in a `finally`")
+LeakKind.CHANNEL = LeakKind(
+    "memory channel", "close both ends: `async with send, receive:`, in the task that uses each"
+)
+LeakKind.ASYNC_GENERATOR = LeakKind(
+    "async generator", "iterate it to its end, or use `async with aclosing(...)`"
+)
+LeakKind.SIGNAL_HANDLER = LeakKind(
+    "signal handler", "`with trio.open_signal_receiver(...)`, or put the former handler back"
+)
+LeakKind.LIMITER = LeakKind(
+    "limiter token", "`async with limiter:`, which gives the token back whatever happens"
+)
+LeakKind.TEMPORARY_DIRECTORY = LeakKind(
+    "temporary directory", "`with tempfile.TemporaryDirectory()`, or pytest's `tmp_path`"
+)
+
+KINDS = (
+    LeakKind.TASK,
+    LeakKind.SYSTEM_TASK,
+    LeakKind.RUN,
+    LeakKind.THREAD,
+    LeakKind.PROCESS,
+    LeakKind.SOCKET,
+    LeakKind.FILE,
+    LeakKind.PIPE,
+    LeakKind.DESCRIPTOR,
+    LeakKind.CHANNEL,
+    LeakKind.ASYNC_GENERATOR,
+    LeakKind.SIGNAL_HANDLER,
+    LeakKind.LIMITER,
+    LeakKind.TEMPORARY_DIRECTORY,
+)
+"""The kinds that are looked for without being asked, in the order of a report."""
+
+
+@final
+@attrs.frozen
+class Leak:
+    """One thing that was left behind.
+
+    Attributes:
+        kind: what sort of thing it is.
+        name: the task's or thread's name, the address or path, the generator's function.
+            `allow` matches against it.
+        spawned_at: "file:line in function" of the project's code that started it, or None where
+            that cannot be known.
+        await_chain: where it is now, outermost first, each as "function file:line".
+        detail: one sentence on why this is a leak.
+        through: "file:line in function" of the library through which it was started, if any.
+    """
+
+    kind: LeakKind
+    name: str
+    spawned_at: str | None = None
+    await_chain: tuple[str, ...] = ()
+    detail: str = ""
+    through: str | None = None
+
+    def __str__(self) -> str:
+        lines = [f"{self.kind.value}: {self.name}"]
+        if self.detail:
+            lines.append(f"    it is        {self.detail}")
+        lines.append(f"    started at   {self.spawned_at or 'unknown'}")
+        if self.through is not None:
+            lines.append(f"    through      {self.through}")
+        for number, step in enumerate(self.await_chain):
+            lines.append(f"    {'' if number else 'waits in':12} {step}")
+        return "\n".join(lines)
+
+
+@final
+class LeakError(AssertionError):
+    """Something that the code started was still there when it ended. Yours to fix.
+
+    Attributes:
+        leaks: what was left behind, tasks first.
+    """
+
+    def __init__(self, leaks: Iterable[Leak], *, heading: str | None = None) -> None:
+        self.leaks = tuple(leaks)
+        self._heading = heading
+        super().__init__(render(self.leaks, heading=heading))
+
+    def __reduce__(self) -> tuple[type[LeakError], tuple[tuple[Leak, ...]]]:
+        return LeakError, (self.leaks,)
+
+
+def render(leaks: tuple[Leak, ...], *, heading: str | None = None) -> str:
+    """The whole report. Advice stands once a kind, after the leaks.
+
+    Args:
+        leaks: what was left behind.
+        heading: what the first line says after the count, if not the usual.
+    """
+    count = "1 leak" if len(leaks) == 1 else f"{len(leaks)} leaks"
+    lines = [f"{count}: {heading or 'started in here, and still there at the end'}"]
+    lines += [f"  {number}. {leak}" for number, leak in enumerate(leaks[:SHOWN_MAX], start=1)]
+    if len(leaks) > SHOWN_MAX:
+        lines.append(f"  … and {len(leaks) - SHOWN_MAX} more")
+    lines.append("what to do:")
+    for kind in dict.fromkeys(leak.kind for leak in leaks):
+        lines.append(f"  {kind.value}: {kind.advice}")
+    lines.append('  meant to stay? allow=["its name"]; `*` and `?` are wildcards')
+    return "\n".join(lines)

@@ -1,0 +1,491 @@
+"""The pytest plugin's work: every Trio run of a session is watched, every test judged.
+
+Rules of this file:
+
+* A leak is what is there when a test's clean-up is over: its nursery was cancelled, its fixtures
+  torn down. System tasks, async generators, channels and limiters are judged when the Trio run's
+  main task ends, for they end with the run; the test fails in its call. What lives in the process
+  is judged after the tear-down of pytest's fixtures; the test then errs in its tear-down.
+* What a fixture of a wider scope makes, or still holds, is judged when that scope ends.
+* `strict` adds a check when the body of an async test ends, before anybody cleans up.
+* A test that failed is not judged by what is left: its traceback keeps everything alive.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeAlias, final
+
+import attrs
+import pluggy
+import pytest
+import trio
+
+from . import baseline, holders, privates
+from .allowed import Allowed
+from .checks import Check
+from .descriptors import list_descriptors
+from .probe import Left
+from .processes import list_children
+from .recorder import Recorder, keys
+from .report import KINDS, Leak, LeakError, LeakKind, render
+from .runs import Runs, TurnOwnership, WatchedRun
+from .scope import no_leaks
+from .settings import Settings, seconds
+from .stuck import PutOut, StuckWatch
+
+_Body: TypeAlias = Callable[..., Coroutine[Any, Any, object]]
+
+_BEFORE_TESTS = "before all tests"
+_AFTER_CLEANUP = "still there when the clean-up was over"
+
+
+@final
+@attrs.define(eq=False)
+class _Turn:
+    """A test that runs now, and what is known of it."""
+
+    item: pytest.Item
+    settings: Settings
+    allowed: Allowed
+    checks: tuple[Check, ...]
+    runs: int = 0
+    """Trio runs that it had a part in."""
+    found: list[Left] = attrs.Factory(list)
+    """What was left by runs whose main task has ended, not yet told."""
+    stuck: list[Leak] = attrs.Factory(list)
+    """Tasks that could not be cancelled."""
+    told: list[Leak] = attrs.Factory(list)
+    """What was told of it, in reports."""
+    old: int = 0
+    """Leaks that the baseline knows."""
+    unchecked: str = ""
+
+    def is_meant(self, left: Left) -> bool:
+        """Whether such a thing may stay."""
+        leak = left.leak
+        is_builtin = leak.kind in KINDS
+        return (is_builtin and leak.kind.value not in self.settings.kinds) or self.allowed.allows(
+            leak
+        )
+
+
+@final
+class LeakSession:
+    """Watches one session of tests."""
+
+    def __init__(self, config: pytest.Config, wanted: Mapping[pytest.Item, Settings]) -> None:
+        """Make one for tests that are collected.
+
+        Args:
+            config: pytest's.
+            wanted: how each test is checked.
+        """
+        self._config = config
+        self._wanted = wanted
+        self._baseline = baseline.of_config(config)
+        self._is_update = bool(config.getoption("--leaks-update"))
+        self._unknown = "; ".join(privates.changes())
+        self._ownership = TurnOwnership(_BEFORE_TESTS)
+        self._recorder = Recorder(self._ownership)
+        self._ownership.owner_of_thread = self._recorder.threads.owner_of
+        self._runs = Runs(
+            self._recorder,
+            self._ownership,
+            on_begin=self._on_run,
+            on_main_end=self._on_main_end,
+        )
+        self._stuck = StuckWatch(seconds(config, "leaks_stuck_s"), self._on_stuck)
+        self._turn: _Turn | None = None
+        self._noted: set[object] = set()
+        self._holders = holders.Holders()
+        self._deferred: dict[object, list[tuple[_Turn, Left]]] = {}
+
+    # The session
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, object, None]:
+        """Listen while tests run."""
+        if self._unknown:
+            yield
+            return
+        with ExitStack() as stack:
+            self._recorder.start()
+            stack.callback(self._recorder.stop)
+            self._runs.start()
+            stack.callback(self._runs.stop)
+            self._stuck.start()
+            stack.callback(self._stuck.stop)
+            yield
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, None]:
+        """It is this test's turn."""
+        settings = self._wanted.get(item, Settings())
+        checks = [
+            check
+            for given in item.config.hook.pytest_leaks_checks(item=item)
+            for check in given or ()
+        ]
+        self._turn = _Turn(item, settings, Allowed(settings.allow), tuple(checks))
+        if not self._unknown:
+            for node in item.listchain():
+                if node not in self._noted:
+                    self._noted.add(node)
+                    self._recorder.note(node)
+        self._ownership.turn = item
+        yield
+        self._ownership.turn = item.session
+        self._turn = None
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Generator[None, object, None]:
+        """What a fixture of a wider scope makes is its scope's."""
+        if request.scope == "function" or self._unknown:
+            yield
+            return
+        node = request.node
+        descriptors, children = list_descriptors(), frozenset(list_children())
+        before, self._ownership.turn = self._ownership.turn, node
+        try:
+            yield
+        finally:
+            self._ownership.turn = before
+        self._recorder.descriptors.claim(node, descriptors)
+        self._recorder.processes.claim(node, children)
+        if self._turn is not None:
+            self._recorder.handlers.note(self._turn.item)
+        self._holders.add(fixturedef, node)
+
+    @pytest.hookimpl
+    def pytest_fixture_post_finalizer(self, fixturedef: pytest.FixtureDef[Any]) -> None:
+        """A fixture that was torn down holds nothing any more."""
+        self._holders.remove(fixturedef)
+
+    # Runs
+
+    def _on_run(self, run: WatchedRun) -> None:
+        turn = self._turn
+        if turn is not None and turn.settings.mode != "off":
+            turn.runs += 1
+            self._stuck.add(run)
+
+    def _on_main_end(self, run: WatchedRun) -> None:
+        """In the run's thread, with its system tasks still there."""
+        turn = self._turn
+        if turn is None or turn.settings.mode == "off":
+            return
+        owners = {turn.item, run.owner}
+        found = [
+            *run.system_tasks(owners),
+            *self._recorder.left_of_run(owners, is_over=True),
+        ]
+        if privates.current_runner() is not None:
+            found += [Left(leak, id(leak)) for check in turn.checks for leak in check()]
+        turn.found += [each for each in found if not turn.is_meant(each)]
+
+    def _on_stuck(self, run: WatchedRun, leaks: list[Leak]) -> None:
+        """In the run's thread: tell it now, for the test may never end by itself."""
+        turn = self._turn
+        if turn is None:
+            return
+        turn.stuck += leaks
+        capture = self._config.pluginmanager.getplugin("capturemanager")
+        reporter = self._config.pluginmanager.getplugin("terminalreporter")
+        if reporter is None:
+            return
+        with ExitStack() as stack:
+            if capture is not None:
+                stack.enter_context(capture.global_and_fixture_disabled())
+            reporter.write_line("")
+            reporter.write_line(f"{turn.item.nodeid}: cannot be cancelled, and is put out:")
+            for leak in leaks:
+                reporter.write_line(f"  {leak}")
+
+    # The test's call
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, pluggy.Result[None], None]:
+        """See what its Trio runs have left."""
+        turn = self._turn
+        if turn is None or turn.settings.mode == "off" or self._unknown:
+            yield
+            return
+        turn.runs += sum(1 for run in self._runs.live() if run.is_in_main_thread)
+        with self._strictly_checked(turn):
+            outcome = yield
+        error = outcome.exception
+        if error is None and not turn.runs and _looks_like_trio(item):
+            turn.unchecked = "no Trio run was seen, though they look like Trio tests"
+        if error is not None and not _is_about_leaks(error):
+            turn.unchecked = turn.unchecked or _why_not(error)
+        leaks = _with_more(self._stuck_of(turn) + _leaks_in(error), self._taken(turn))
+        if not leaks:
+            return
+        turn.told += leaks
+        if error is None or _is_about_leaks(error):
+            if turn.settings.mode == "error":
+                outcome.force_exception(LeakError(leaks).with_traceback(None))
+            elif error is not None:
+                outcome.force_result(None)  # `warn`: the test is as good as it was
+        elif not isinstance(error, LeakError):
+            error.add_note(render(tuple(leaks)))
+
+    def _stuck_of(self, turn: _Turn) -> list[Leak]:
+        stuck, turn.stuck = turn.stuck, []
+        return stuck
+
+    def _taken(self, turn: _Turn) -> list[Leak]:
+        """What the test's runs have left, but for what the baseline knows. Once."""
+        found, turn.found = turn.found, []
+        return [each.leak for each in found if not self._is_old(turn, each.leak)]
+
+    def _is_old(self, turn: _Turn, leak: Leak) -> bool:
+        if self._baseline.knows(_as_told(leak)):
+            turn.old += 1
+            if self._is_update:
+                turn.told.append(leak)
+            return True
+        if self._is_update:
+            turn.told.append(leak)
+        return self._is_update
+
+    @contextmanager
+    def _strictly_checked(self, turn: _Turn) -> Generator[None]:
+        """Put a check around the test's function, for as long as the test runs."""
+        item = turn.item
+        if not turn.settings.is_strict:
+            yield
+            return
+        # Hypothesis runs an inner function once an example; each has a Trio run of its own.
+        hypothesis = getattr(getattr(item, "obj", None), "hypothesis", None)
+        owner, name = (item, "obj") if hypothesis is None else (hypothesis, "inner_test")
+        body = getattr(owner, name, None)
+        if not inspect.iscoroutinefunction(body):
+            yield  # checked where its Trio run's main task ends, or its runner says what is wrong
+            return
+        setattr(owner, name, self._checked(body, turn))
+        try:
+            yield
+        finally:
+            setattr(owner, name, body)
+
+    def _checked(self, body: _Body, turn: _Turn) -> _Body:
+        settings = turn.settings
+        kinds = [kind for kind in KINDS if kind.value in settings.kinds]
+
+        @functools.wraps(body)
+        async def checked(*args: object, **kwargs: object) -> None:
+            __tracebackhide__ = True
+            if not privates.in_task():
+                await body(*args, **kwargs)
+                return
+            try:
+                async with no_leaks(
+                    allow=settings.allow, kinds=kinds, checks=turn.checks, grace_s=_STRICT_GRACE_S
+                ):
+                    await body(*args, **kwargs)
+            except LeakError as error:
+                new = [leak for leak in error.leaks if not self._is_old(turn, leak)]
+                if new:
+                    raise LeakError(new) from None
+
+        return checked
+
+    # Its tear-down
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, pluggy.Result[None], None]:
+        """See what is left when the fixtures, and the scopes that end here, are torn down."""
+        outcome = yield
+        turn = self._turn
+        if turn is None or self._unknown:
+            return
+        staying = set() if nextitem is None else set(nextitem.listchain())
+        ended = [node for node in item.listchain() if node not in staying]
+        leaks = self._stuck_of(turn)
+        leaks = _with_more(leaks, self._judged(turn, ended))
+        self._recorder.forget([node for node in ended if node not in self._waiting_nodes()])
+        self._noted.difference_update(ended)
+        if not leaks:
+            return
+        turn.told += leaks
+        if outcome.exception is not None and not _is_about_leaks(outcome.exception):
+            outcome.exception.add_note(render(tuple(leaks), heading=_AFTER_CLEANUP))
+        elif turn.settings.mode == "error":
+            error = LeakError(leaks, heading=_AFTER_CLEANUP)
+            outcome.force_exception(error.with_traceback(None))
+
+    def _waiting_nodes(self) -> set[object]:
+        """Tests of which something is looked at again when a wider scope ends."""
+        return {turn.item for each in self._deferred.values() for turn, _ in each}
+
+    def _judged(self, turn: _Turn, ended: list[Any]) -> list[Leak]:
+        """What the scopes that end here have left."""
+        owners = set(ended)
+        is_judged = turn.settings.mode != "off" and not turn.unchecked and bool(turn.runs)
+        if not is_judged or turn.told:
+            owners.discard(turn.item)
+            self._recorder.claim(turn.item)
+        wider = self._wider_is_checked(owners - {turn.item})
+        if not owners or not (is_judged or wider):
+            return self._taken(turn)
+        found = self._recorder.left_of_process(owners, turn.is_meant, turn.settings.grace_s)
+        found += [each for each in self._left_of_living_runs(owners) if not turn.is_meant(each)]
+        found += turn.found
+        turn.found = []
+        found = self._undeferred(turn, found)
+        if found:
+            self._recorder.claim(turn.item)  # not to be told again when a wider scope ends
+        leaks = [each.leak for each in found] + self._due(ended)
+        return [leak for leak in leaks if not self._is_old(turn, leak)]
+
+    def _wider_is_checked(self, nodes: set[Any]) -> bool:
+        """Whether a scope ends here in which a test was checked."""
+        return any(
+            settings.mode != "off" and not nodes.isdisjoint(item.listchain())
+            for item, settings in self._wanted.items()
+        )
+
+    def _left_of_living_runs(self, owners: set[Any]) -> list[Left]:
+        found = []
+        for run in self._runs.live():
+            if not run.is_in_main_thread:
+                continue  # its thread is a leak, and is told
+            found += run.system_tasks(owners)
+            if run.owner in owners:
+                leak = Leak(
+                    LeakKind.RUN,
+                    "guest run of Trio",
+                    run.origin.text,
+                    detail="its host has stopped before the run has ended",
+                    through=run.origin.through_text,
+                )
+                found.append(Left(leak, ("run", id(run))))
+        if found:
+            found += self._recorder.left_of_run(owners)
+        return found
+
+    def _undeferred(self, turn: _Turn, found: list[Left]) -> list[Left]:
+        """Without what a fixture of a wider scope still holds: that is looked at again."""
+        held = self._holders.holding(found)
+        for each in found:
+            node = held.get(each.key)
+            if node is not None:
+                self._deferred.setdefault(node, []).append((turn, each))
+        return [each for each in found if each.key not in held]
+
+    def _due(self, ended: list[Any]) -> list[Leak]:
+        """What was held by fixtures of scopes that end here, and is there yet."""
+        leaks = []
+        for node in ended:
+            for turn, before in self._deferred.pop(node, ()):
+                now = self._recorder.left_of_process({turn.item}, turn.is_meant, 0.0)
+                if before.key in keys(now):
+                    detail = f"{before.leak.detail}; started by {turn.item.nodeid}"
+                    leaks.append(attrs.evolve(before.leak, detail=detail))
+        return leaks
+
+    # Its reports
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pluggy.Result[pytest.TestReport], None]:
+        """Show a leak report as it is: a traceback through Trio's run loop would bury it."""
+        outcome = yield
+        report = outcome.get_result()
+        if report.failed and call.excinfo is not None and isinstance(call.excinfo.value, LeakError):
+            report.longrepr = call.excinfo.getrepr(style="value")
+        turn = self._turn
+        if call.when == "teardown" and turn is not None:
+            told = self._told(turn)
+            if told is not None:
+                vars(report)["trioleaks"] = told
+
+    def _told(self, turn: _Turn) -> baseline.Told | None:
+        """What the summary is to know of this test; None: nothing, it has no part in Trio."""
+        settings = turn.settings
+        reason = turn.unchecked
+        is_trio = bool(turn.runs) or _looks_like_trio(turn.item)
+        if settings.mode == "off":
+            if not (is_trio and settings.off_by):
+                return None
+            reason = f"switched off by {settings.off_by}"
+        elif self._unknown and is_trio:
+            reason = f"this version of Trio is not known: {self._unknown}"
+        if not (is_trio or turn.told or reason):
+            return None
+        return {
+            "test": turn.item.nodeid,
+            "mode": settings.mode,
+            "runs": turn.runs,
+            "unchecked": reason,
+            "old": turn.old,
+            "leaks": [_as_told(leak) for leak in turn.told],
+        }
+
+
+_STRICT_GRACE_S = 0.1
+
+
+def _as_told(leak: Leak) -> baseline.Told:
+    """A leak for a report, which travels between processes."""
+    return {
+        "kind": leak.kind.value,
+        "name": leak.name,
+        "started_at": leak.spawned_at,
+        "through": leak.through,
+        "detail": leak.detail,
+        "waits_in": list(leak.await_chain),
+    }
+
+
+def _looks_like_trio(item: pytest.Item) -> bool:
+    """Whether some runner would run this test in Trio."""
+    if item.get_closest_marker("trio") is not None:
+        return True
+    backend = getattr(item, "funcargs", {}).get("anyio_backend")
+    if backend is None:
+        callspec = getattr(item, "callspec", None)
+        backend = None if callspec is None else callspec.params.get("anyio_backend")
+    name = backend[0] if isinstance(backend, tuple) and backend else backend
+    return name == "trio" and inspect.iscoroutinefunction(getattr(item, "obj", None))
+
+
+def _leaves(error: BaseException | None) -> list[BaseException]:
+    if error is None:
+        return []
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for each in error.exceptions for leaf in _leaves(each)]
+    if isinstance(error, trio.TrioInternalError) and isinstance(error.__cause__, PutOut):
+        return [error.__cause__]
+    return [error]
+
+
+def _is_about_leaks(error: BaseException) -> bool:
+    """Whether there is nothing else in this error: nurseries wrap it in groups."""
+    return all(isinstance(each, LeakError | PutOut) for each in _leaves(error))
+
+
+def _leaks_in(error: BaseException | None) -> list[Leak]:
+    return [leak for each in _leaves(error) if isinstance(each, LeakError) for leak in each.leaks]
+
+
+def _with_more(leaks: list[Leak], more: list[Leak]) -> list[Leak]:
+    """These leaks, and those of `more` that are not the same, told by another check."""
+    known = {(leak.name, leak.spawned_at) for leak in leaks}
+    return leaks + [leak for leak in more if (leak.name, leak.spawned_at) not in known]
+
+
+def _why_not(error: BaseException) -> str:
+    return (
+        "they did not pass" if isinstance(error, Exception) else "they were skipped or ended early"
+    )

@@ -1,0 +1,289 @@
+"""The pytest plugin, as a project would use it: modes, scopes, runners, baseline, reports.
+
+Rules of this file: each test writes a small project and runs pytest on it, in a process of its own
+where a leak or a second plugin could disturb this one.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from trioleaks.report import KINDS
+from trioleaks.settings import KIND_WORDS
+
+pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.leaks("off")  # the projects that are run here in this process leak
+
+HEAD = "import os, pytest, socket, trio\nKEPT = []\n"
+SYSTEM_TASK = """
+async def test_leaks():
+    trio.lowlevel.spawn_system_task(trio.sleep_forever, name="ticker")
+
+async def test_is_clean():
+    await trio.lowlevel.checkpoint()
+"""
+
+
+def run(
+    pytester: pytest.Pytester, body: str, *args: str, ini: str = "", mode: str = "error"
+) -> pytest.RunResult:
+    """Run pytest on a file with that body."""
+    pytester.makeini(f"[pytest]\ntrio_mode = true\nleaks = {mode}\n{ini}")
+    pytester.makepyfile(test_project=HEAD + body)
+    return pytester.runpytest_inprocess("-p", "no:cacheprovider", "-W", "default", *args)
+
+
+def test_the_light_half_knows_the_kinds_by_their_words() -> None:
+    assert tuple(kind.value for kind in KINDS) == KIND_WORDS
+
+
+@pytest.mark.parametrize(
+    ("mode", "args", "failed"),
+    [
+        ("off", (), 0),
+        ("error", (), 1),
+        ("warn", (), 0),
+        ("off", ("--leaks=error",), 1),
+        ("error", ("--leaks=off",), 0),
+    ],
+)
+def test_modes(pytester: pytest.Pytester, mode: str, args: tuple[str, ...], failed: int) -> None:
+    result = run(pytester, SYSTEM_TASK, *args, mode=mode)
+    result.assert_outcomes(passed=2 - failed, failed=failed)
+    is_told = mode == "warn" or bool(failed)
+    assert ("leak the system task" in result.stdout.str().replace("leaks", "leak")) is is_told
+
+
+def test_a_mode_that_does_not_exist_is_refused(pytester: pytest.Pytester) -> None:
+    result = run(pytester, SYSTEM_TASK, mode="loud")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*leaks = loud: write one of off, warn, error*"])
+
+
+def test_markers_change_one_test(pytester: pytest.Pytester) -> None:
+    body = """
+@pytest.mark.leaks("off")
+async def test_off():
+    trio.lowlevel.spawn_system_task(trio.sleep_forever)
+
+@pytest.mark.leaks(allow=["tick*"])
+async def test_allows():
+    trio.lowlevel.spawn_system_task(trio.sleep_forever, name="ticker")
+
+@pytest.mark.leaks(kinds=["-socket"])
+async def test_without_sockets():
+    KEPT.append(socket.socket())
+
+@pytest.mark.leaks(strict=True)
+async def test_strict(nursery):
+    nursery.start_soon(trio.sleep_forever)
+
+async def test_not_strict(nursery):
+    nursery.start_soon(trio.sleep_forever)
+"""
+    result = run(pytester, body)
+    result.assert_outcomes(passed=4, failed=1)
+    result.stdout.fnmatch_lines(
+        ["*not checked: 1, switched off by a marker", "FAILED*test_strict*"]
+    )
+
+
+def test_ini_allows_with_a_reason_and_refuses_without(pytester: pytest.Pytester) -> None:
+    ini = "leaks_allow =\n    kind=system task at=test_project.py:*  # it is the example\n"
+    run(pytester, SYSTEM_TASK, ini=ini).assert_outcomes(passed=2)
+    result = run(pytester, SYSTEM_TASK, ini="leaks_allow = ticker")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*'ticker' gives no reason*"])
+
+
+def test_kinds_can_be_switched_off_and_a_wrong_one_is_refused(pytester: pytest.Pytester) -> None:
+    run(pytester, SYSTEM_TASK, ini="leaks_kinds = -system task").assert_outcomes(passed=2)
+    result = run(pytester, SYSTEM_TASK, ini="leaks_kinds = sockets")
+    result.stderr.fnmatch_lines(["*there is no kind 'sockets'; there are task,*"])
+
+
+def test_the_baseline_lets_old_leaks_be_and_fails_new_ones(pytester: pytest.Pytester) -> None:
+    asked = ("--leaks-baseline", "old.json")
+    run(pytester, SYSTEM_TASK, *asked, "--leaks-update").assert_outcomes(passed=2)
+    written = json.loads(Path("old.json").read_text("utf-8"))
+    assert written["leaks"] == [
+        {
+            "kind": "system task",
+            "where": "test_project.py test_leaks",
+            "tests": ["test_project.py::test_leaks"],
+        }
+    ]
+    run(pytester, "\n\n" + SYSTEM_TASK, *asked).assert_outcomes(passed=2)
+    new = "\nasync def test_new():\n    KEPT.append(socket.socket())\n"
+    run(pytester, SYSTEM_TASK + new, *asked).assert_outcomes(passed=3, errors=1)
+    Path("old.json").write_text("[]", "utf-8")
+    run(pytester, SYSTEM_TASK, *asked).stderr.fnmatch_lines(["*this is no baseline of version 1*"])
+
+
+def test_an_update_without_a_baseline_is_refused(pytester: pytest.Pytester) -> None:
+    result = run(pytester, SYSTEM_TASK, "--leaks-update")
+    assert "give --leaks-baseline FILE too" in result.stderr.str()
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_the_summary_and_the_json_report(
+    pytester: pytest.Pytester, workers: tuple[str, ...]
+) -> None:
+    pytest.importorskip("xdist", reason="wants pytest-xdist")
+    body = """
+def connect():
+    KEPT.append(socket.socket())
+
+@pytest.mark.parametrize("number", range(4))
+async def test_leaks(number):
+    connect()
+"""
+    pytester.makeini("[pytest]\ntrio_mode = true\nleaks = error\n")
+    pytester.makepyfile(test_project=HEAD + body)
+    result = pytester.runpytest_subprocess("--leaks-json", "leaks.json", *workers)
+    result.assert_outcomes(passed=4, errors=4)
+    result.stdout.fnmatch_lines(["*4 tests leak the socket of test_project.py:5 in connect: *"])
+    told = json.loads(Path("leaks.json").read_text("utf-8"))
+    assert told["checked"] == 4
+    assert [len(each["tests"]) for each in told["sites"]] == [4]
+
+
+def test_every_runner_is_watched(pytester: pytest.Pytester) -> None:
+    body = """
+import anyio, trio.testing
+
+async def leak():
+    trio.lowlevel.spawn_system_task(trio.sleep_forever)
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_anyio(anyio_backend):
+    await leak()
+
+async def test_anyio_auto_mode(anyio_backend_name):
+    if anyio_backend_name == "trio":
+        await leak()
+
+@trio.testing.trio_test
+async def test_trio_test():
+    await leak()
+
+def test_plain_run():
+    trio.run(leak)
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_asyncio(anyio_backend):
+    await anyio.sleep(0)
+"""
+    pytester.makeini("[pytest]\nleaks = error\nanyio_mode = auto\n")
+    pytester.makepyfile(test_project=HEAD + body)
+    result = pytester.runpytest_subprocess("-p", "no:trio", "-p", "no:cacheprovider")
+    result.assert_outcomes(failed=4, passed=2)
+    result.stdout.fnmatch_lines(["leaks: 4 Trio tests checked, 4 leak"])
+
+
+def test_what_was_not_checked_is_named(pytester: pytest.Pytester) -> None:
+    body = """
+@pytest.mark.trio(run=lambda *args, **kwargs: None)
+async def test_never_runs():
+    trio.lowlevel.spawn_system_task(trio.sleep_forever)
+
+@pytest.mark.trio
+async def test_fails():
+    KEPT.append(socket.socket())
+    assert False
+
+@pytest.mark.trio
+async def test_skips():
+    pytest.skip("not here")
+"""
+    pytester.makeini("[pytest]\nleaks = error\n")
+    pytester.makepyfile(test_project=HEAD + body)
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1, failed=1, skipped=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*not checked: 1, no Trio run was seen, though they look like Trio tests",
+            "*test_project.py::test_never_runs",
+        ]
+    )
+
+
+def test_scopes_wider_than_a_test(pytester: pytest.Pytester) -> None:
+    body = """
+@pytest.fixture(scope="module")
+def forgetful():
+    KEPT.append(socket.socket())
+
+@pytest.fixture(scope="session")
+def client():
+    kept = []
+    yield kept
+    for each in kept:
+        each.close()
+
+async def test_first(forgetful, client):
+    client.append(socket.socket())  # the fixture closes it
+
+async def test_last(forgetful, client):
+    client.append(os.fdopen(os.pipe()[0]))
+"""
+    result = run(pytester, body)
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*ERROR at teardown of test_last*",
+            "2 leaks: still there when the clean-up was over",
+            "*started at   test_project.py:6 in forgetful",
+            "*pipe: pipe:*",
+        ]
+    )
+
+
+STUCK = """
+async def stuck():
+    while True:
+        try:
+            await trio.sleep(0.01)
+        except BaseException:
+            pass
+
+async def test_stuck(nursery):
+    nursery.start_soon(stuck)
+    await trio.sleep(0.05)
+
+async def test_after():
+    await trio.lowlevel.checkpoint()
+"""
+
+
+@pytest.mark.parametrize("runner", ["pytest-trio", "anyio"])
+def test_nobody_waits_for_a_task_that_cannot_be_ended(
+    pytester: pytest.Pytester, runner: str
+) -> None:
+    ini, body = "leaks_stuck_s = 0.3\n", STUCK
+    if runner == "anyio":
+        ini += "anyio_mode = auto\n"
+        body = STUCK.replace("(nursery)", "(anyio_backend)").replace("()", "(anyio_backend)", 2)
+        body = body.replace("async def stuck(anyio_backend)", "async def stuck()")
+        body = body.replace(
+            "    nursery.start_soon(stuck)\n    await trio.sleep(0.05)",
+            "    async with trio.open_nursery() as nursery:\n"
+            "        nursery.start_soon(stuck)\n"
+            "        nursery.cancel_scope.cancel()",
+        ).replace(
+            "async def test", "@pytest.mark.parametrize('anyio_backend', ['trio'])\nasync def test"
+        )
+        body = body.replace("test_after()", "test_after(anyio_backend)")
+    mode = "trio_mode = true\n" if runner == "pytest-trio" else ""
+    pytester.makeini(f"[pytest]\nleaks = error\n{mode}{ini}")
+    pytester.makepyfile(test_project=HEAD + body)
+    off = ("-p", "no:anyio") if runner == "pytest-trio" else ("-p", "no:trio")
+    result = pytester.runpytest_subprocess(*off, "-W", "ignore", timeout=60)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        ["*cannot be cancelled, and is put out:", "*waits in     stuck test_project.py:*"]
+    )
