@@ -243,6 +243,22 @@ async def test_last(forgetful, client):
     )
 
 
+def test_a_time_limits_alarm_is_no_leak(pytester: pytest.Pytester) -> None:
+    folder = pytester.mkdir("site-packages")
+    (folder / "pytest_limit.py").write_text(
+        "import signal, pytest\n"
+        "@pytest.hookimpl(hookwrapper=True)\n"
+        "def pytest_runtest_protocol(item):\n"
+        "    signal.signal(signal.SIGALRM, lambda *_: None)\n"
+        "    yield\n",
+        "utf-8",
+    )
+    pytester.makeconftest('pytest_plugins = ["pytest_limit"]')
+    pytester.makeini("[pytest]\ntrio_mode = true\nleaks = error\npythonpath = site-packages\n")
+    pytester.makepyfile("import trio\nasync def test_x(): await trio.lowlevel.checkpoint()")
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+
+
 STUCK = """
 async def stuck():
     while True:

@@ -119,7 +119,7 @@ class DescriptorProbe:
             before = self._before.get(owner, {})
         for number, identity in list_descriptors().items():
             if before.get(number) != identity and (number, identity) not in self._made:
-                place = self._paths.get(_target(number))
+                place = self._maker_of(number, identity, {})
                 origin = Origin(None, by_trio=False) if place is None else place.origin
                 self._made[number, identity] = _Made(origin, owner)
 
@@ -143,7 +143,7 @@ class DescriptorProbe:
         path = os.fsdecode(args[0])
         if len(self._paths) >= PATHS_MAX:
             del self._paths[next(iter(self._paths))]
-        path = os.path.realpath(path) if os.sep in path else os.path.join(os.getcwd(), path)
+        # As it was given: nothing blocking is called in the midst of somebody's open().
         self._paths.pop(path, None)
         self._paths[path] = self._maker()
 
@@ -210,8 +210,13 @@ class DescriptorProbe:
         made = self._made.get((number, identity))
         if made is not None:
             return made
-        path = _target(number)
-        return self._paths.get(path) or self._paths.get(path.removesuffix(" (deleted)"))
+        target = _target(number).removesuffix(" (deleted)")
+        made = self._paths.get(target)
+        if made is None:
+            for path, each in self._paths.items():
+                if path.endswith(os.path.basename(target)) and os.path.realpath(path) == target:
+                    made = each
+        return made
 
     def _is_reported(self, number: int) -> bool:
         return _target(number) not in _KEPT_BY_PYTHON and number not in _multiprocessings()

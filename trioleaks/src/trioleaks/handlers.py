@@ -4,7 +4,8 @@ Rules of this file:
 
 * A handler is a leak if it is not one that was there before any of the owners began: fixtures
   set and restore handlers of their own.
-* Python's own and Trio's way of hearing Ctrl-C is theirs.
+* Python's own and Trio's way of hearing Ctrl-C is theirs, and so is what a plugin of pytest sets
+  around a test: a time limit's alarm, say.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, final
 from . import privates
 from .probe import Left, Owner, Owners, Ownership
 from .report import Leak, LeakKind
-from .sites import Origin
+from .sites import Origin, short_path
 from .taps import Tap
 
 # `signal.getsignal` makes enum members of what it returns, at ten times the price: it is the same
@@ -72,10 +73,19 @@ class HandlerProbe:
             asked = befores if owner not in self._before else [self._before[owner]]
             if any(before[index] == handler for before in asked):
                 continue
-            if privates.is_trios_handler(handler) or (owner is not None and owner not in owners):
+            if privates.is_trios_handler(handler) or _is_pytests(origin):
+                continue
+            if owner is not None and owner not in owners:
                 continue
             found.append(Left(_leak(number, handler, origin), ("signal", number, id(handler))))
         return found
+
+
+def _is_pytests(origin: Origin) -> bool:
+    """Whether a plugin of pytest did it, and no line of the project's."""
+    if origin.site is None or origin.is_project:
+        return False
+    return short_path(origin.site.code.co_filename).startswith(("pytest", "_pytest"))
 
 
 def _leak(number: int, handler: object, origin: Origin) -> Leak:
