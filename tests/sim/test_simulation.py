@@ -20,7 +20,7 @@ from trioraft.sim.draw import draw
 from trioraft.sim.faults import HABITS, Kind, schedule
 from trioraft.sim.judging import check_history
 from trioraft.sim.outcomes import RunOptions, RunOutcome
-from trioraft.sim.setting import MakeCore
+from trioraft.sim.process import MakeCore
 from trioraft.sim.simulation import Simulation, run_seed
 
 CHECKED = RunOptions(check_history=check_history)

@@ -1,11 +1,4 @@
-"""Draw: the options of one seed (swarm testing: each kind of fault is on or off by itself).
-
-Rules of this file:
-
-* Everything that a run may choose stands in `Draw`, and is printed with a failure.
-* A run with everything on hides what a run with one thing on finds: about half of the kinds are
-  on in a seed, and how bad they are is drawn again for each.
-"""
+"""Draw: the options of one seed (swarm testing: each kind of fault is on or off by itself)."""
 
 from __future__ import annotations
 
@@ -16,6 +9,7 @@ import attrs
 
 from ..core.config import Limits, Timing
 from ..core.types import NodeId
+from .disk import Fate
 from .faults import Fault, Kind, schedule
 
 SIZES: Final = (1, 2, 3, 3, 3, 4, 5, 5, 5, 7)
@@ -25,10 +19,24 @@ CLOCK_FAULTS: Final = frozenset({Kind.CLOCK_SKEW, Kind.CLOCK_JUMP})
 LEASE_DRIFT: Final = 0.1
 """How far clocks may part where reads trust them."""
 
+TIER1_ONLY: Final = frozenset(
+    {
+        Kind.LINK_LOST,  # a memory network has no connections that could end by themselves
+        Kind.PAUSE,  # all nodes share one thread; see CLOCK_JUMP
+        Kind.CLOCK_SKEW,  # … and one clock
+        Kind.BIT_ROT,  # what a disk gives back is the storage's affair, not the node's
+        Kind.SNAPSHOT_ROT,
+    }
+)
+"""CLOCK_JUMP moves the clock of all at once: an event loop that stood still (hazard L6)."""
+TIER2_KINDS: Final = tuple(kind for kind in Kind if kind not in TIER1_ONLY)
+TIER2_SIZES: Final = (1, 2, 3, 3, 3, 3, 4, 5)
+TIER2_STORM_S: Final = (0.5, 4.0)
+
 
 @attrs.frozen
 class Draw:
-    """All that one seed decides before it runs. Times in seconds."""
+    """All that one seed decides before it runs; printed with a failure. Times in seconds."""
 
     nodes: tuple[NodeId, ...]
     voters: tuple[NodeId, ...]
@@ -64,6 +72,15 @@ class Draw:
     """What arrives within so long is handed to the core together; 0: one by one."""
     warmup_commits: int
 
+    def fate(self, rng: random.Random) -> Fate:
+        """What becomes of a write under way at a crash: only what this seed lets happen."""
+        fates = [Fate.SURVIVES]
+        if Kind.UNSYNCED_LOST in self.intensities:
+            fates.append(Fate.LOST)
+        if Kind.TORN_TAIL in self.intensities:
+            fates.append(Fate.TORN)
+        return rng.choice(fates)
+
     def described(self) -> dict[str, Any]:
         """The options as plain values, for people and for JSON."""
         plain: dict[str, Any] = {
@@ -96,14 +113,9 @@ def draw(seed: int, nodes: int | None = None) -> Draw:
     size = rng.choice(SIZES)
     size = size if nodes is None else nodes
     ids = tuple(str(number) for number in range(size))
-    # By turns first, so that few seeds reach every kind; then by chance.
-    kinds = list(Kind)
-    sure = kinds[seed % len(kinds)]
-    intensities = {
-        kind: round(rng.uniform(0.1, 1.0), 3) for kind in kinds if rng.random() < ON or kind is sure
-    }
+    intensities = _draw_intensities(rng, tuple(Kind), seed)
     storm_s = round(rng.uniform(2.0, 12.0), 3)
-    spare = rng.randint(1, max(1, size // 3)) if Kind.MEMBERSHIP in intensities and size > 2 else 0
+    voters = _draw_voters(rng, ids, intensities)
     is_instant = rng.random() < 0.2
     timing = _draw_timing(rng)
     if not intensities.keys() & CLOCK_FAULTS and rng.random() < 0.4:
@@ -111,7 +123,7 @@ def draw(seed: int, nodes: int | None = None) -> Draw:
     drift = timing.lease_clock_drift_max or 0.0
     return Draw(
         nodes=ids,
-        voters=ids[: size - spare],
+        voters=voters,
         timing=timing,
         limits=_draw_limits(rng),
         intensities=intensities,
@@ -132,6 +144,50 @@ def draw(seed: int, nodes: int | None = None) -> Draw:
         batch_s=rng.choice((0.0, 0.0, 0.001, 0.004)),
         warmup_commits=rng.randint(5, 20),
     )
+
+
+def draw_tier2(seed: int, nodes: int | None = None) -> Draw:
+    """What this seed means in tier 2: as in tier 1, less what it cannot do. Real nodes cost more
+    than cores: storms are shorter and clients slower.
+
+    Args:
+        seed: any whole number.
+        nodes: how many there are; None leaves it to the seed.
+    """
+    rng = random.Random(f"trioraft tier 2 {seed}")
+    size = rng.choice(TIER2_SIZES) if nodes is None else nodes
+    base = draw(seed, size)
+    intensities = _draw_intensities(rng, TIER2_KINDS, seed)
+    storm_s = round(rng.uniform(*TIER2_STORM_S), 3)
+    voters = _draw_voters(rng, base.nodes, intensities)
+    return attrs.evolve(
+        base,
+        voters=voters,
+        intensities=intensities,
+        faults=schedule(rng, intensities, base.nodes, storm_s),
+        storm_s=storm_s,
+        apply_s=0.0,  # the node applies where it stands
+        clients=rng.randint(1, 4),
+        think_s=rng.choice((0.01, 0.03, 0.1)),
+        warmup_commits=rng.randint(3, 8),
+    )
+
+
+def _draw_intensities(rng: random.Random, kinds: tuple[Kind, ...], seed: int) -> dict[Kind, float]:
+    """By turns first, so that few seeds reach every kind; then by chance: a run with everything on
+    hides what a run with one thing on finds."""
+    sure = kinds[seed % len(kinds)]
+    return {
+        kind: round(rng.uniform(0.1, 1.0), 3) for kind in kinds if rng.random() < ON or kind is sure
+    }
+
+
+def _draw_voters(
+    rng: random.Random, nodes: tuple[NodeId, ...], intensities: dict[Kind, float]
+) -> tuple[NodeId, ...]:
+    size = len(nodes)
+    spare = rng.randint(1, max(1, size // 3)) if Kind.MEMBERSHIP in intensities and size > 2 else 0
+    return nodes[: size - spare]
 
 
 def _draw_timing(rng: random.Random) -> Timing:

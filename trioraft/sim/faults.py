@@ -1,7 +1,5 @@
 """Faults: what can go wrong, and the schedule of it that a seed gives.
 
-Rules of this file:
-
 * A schedule is an explicit list, made before anything runs, from the seed alone: any part of it
   can be replayed, and that is how it is shrunk.
 * A fault names its victim by id or by what it does at the time ("leader"); what else is left to
@@ -12,11 +10,15 @@ from __future__ import annotations
 
 import enum
 import random
-from typing import Final
+from collections.abc import Collection, Sequence
+from typing import Final, TypeAlias
 
 import attrs
 
 from ..core.types import NodeId
+
+Pair: TypeAlias = tuple[NodeId, NodeId]
+"""Sender and receiver."""
 
 LEADER: Final = "leader"
 """A victim: whoever leads at the time."""
@@ -123,6 +125,33 @@ class Fault:
     def __str__(self) -> str:
         lasts = f" for {self.lasts_s:.3f} s" if self.lasts_s else ""
         return f"at {self.at_s:.3f} s: {self.kind.value} {self.victim}{lasts} ({self.level:.3f})"
+
+
+def links_cut(fault: Fault, victim: NodeId, nodes: Sequence[NodeId]) -> list[Pair]:
+    """The links that a partition, a one-way cut, a bridge or a ring takes away."""
+    rng, others = fault.rng(), [node for node in nodes if node != victim]
+    match fault.kind:
+        case Kind.PARTITION:  # two sides; the victim is in the one that is drawn
+            some = rng.sample(others, rng.randint(0, max(0, len(others) - 1)))
+            return _between(nodes, {victim, *some})
+        case Kind.ONE_WAY:  # the victim is deaf, or mute, to some or to all
+            some = rng.sample(others, rng.randint(1, len(others))) if others else []
+            is_deaf = rng.random() < 0.5
+            return [(other, victim) if is_deaf else (victim, other) for other in some]
+        case Kind.BRIDGE:  # two sides, and the victim is the only one that both hear
+            rng.shuffle(others)
+            return _between(others, set(others[: len(others) // 2]))
+        case _:  # a ring: everyone hears two neighbours and nobody else
+            ring = list(nodes)
+            rng.shuffle(ring)
+            size = len(ring)
+            places = [(i, j) for i in range(size) for j in range(size) if i != j]
+            return [(ring[i], ring[j]) for i, j in places if (i - j) % size not in (1, size - 1)]
+
+
+def _between(nodes: Sequence[NodeId], side: Collection[NodeId]) -> list[Pair]:
+    """Every link of these that leads from this side to the other one, or back."""
+    return [(a, b) for a in nodes for b in nodes if (a in side) != (b in side)]
 
 
 def schedule(

@@ -1,7 +1,7 @@
 """What a run of one seed is asked for, and what it gives back, whichever tier ran it.
 
-Rules of this file: values only, which travel between processes; nothing in them depends on the
-machine, the process or the moment, but for `cpu_s`.
+Values that travel between processes; nothing in them depends on the machine, the process or the
+moment, but for `cpu_s`.
 """
 
 from __future__ import annotations
@@ -103,6 +103,16 @@ class RunOutcome:
     """Processor time that the run took."""
     trace: tuple[TraceLine, ...] = attrs.field(default=(), repr=False)
     history: tuple[ClientCall, ...] = attrs.field(default=(), repr=False)
+
+
+def kind_of(error: Exception, teller: str = "") -> str:
+    """By which two failures are the same one: the rule that was broken, without its values; from
+    whoever tells of it if it was never raised."""
+    traceback, place = error.__traceback__, teller
+    while traceback is not None:
+        place = traceback.tb_frame.f_code.co_name
+        traceback = traceback.tb_next
+    return f"{type(error).__name__} in {place}"
 
 
 class RunSeed(Protocol):

@@ -1,7 +1,5 @@
 """Recovery: a majority is healed, the rest stays broken, and the cluster must move again.
 
-Rules of this file:
-
 * Whoever is healed is whole: its disk, its clock, its links to the others that are healed. The
   rest is left as it is (slow, full, skewed, paused, …), or is down, cut off, deaf or mute.
 * A broken node hears all of the healed ones or none, and so do they: a leader that reaches only
@@ -13,10 +11,11 @@ Rules of this file:
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from ..core.types import Configuration, NodeId
+from .checks import is_majority
 from .disk import Fate
 from .draw import Draw
 from .network import SimulatedNetwork
@@ -67,30 +66,17 @@ def heal(
 def _choose(
     processes: Mapping[NodeId, Process], draw: Draw, rng: random.Random
 ) -> tuple[NodeId, ...]:
-    configurations = list(_configurations(processes.values(), draw))
+    configurations = [Configuration(draw.voters)]
+    for process in processes.values():  # every one that may still count, in a log or on a disk
+        configurations += process.known_configurations()
     candidates = [node for node, process in processes.items() if not process.disk.is_rotten]
     rng.shuffle(candidates)
     chosen: list[NodeId] = []
     for node in candidates:
-        if all(_is_quorum(chosen, configuration) for configuration in configurations):
+        if all(is_majority(configuration, chosen.__contains__) for configuration in configurations):
             break
         chosen.append(node)
     return tuple(sorted(chosen))
-
-
-def _configurations(processes: Iterable[Process], draw: Draw) -> Iterable[Configuration]:
-    """Every one that may still count: in a log, on a disk, or the first of all."""
-    yield Configuration(draw.voters)
-    for process in processes:
-        yield from process.known_configurations()
-
-
-def _is_quorum(nodes: list[NodeId], configuration: Configuration) -> bool:
-    return all(
-        2 * sum(node in nodes for node in group) > len(group)
-        for group in (configuration.voters, configuration.outgoing)
-        if group
-    )
 
 
 def _make_whole(process: Process) -> None:

@@ -1,7 +1,5 @@
 """Simulation, tier 1: a cluster of cores from one seed, through a storm and out of it.
 
-Rules of this file:
-
 * Three phases. Calm, until enough is committed that a run is not vacuous; the storm of the seed's
   schedule; then recovery: a majority is healed and must serve again, within a bound.
 * A run is clean if no check ever failed, the last write and read succeeded, every healed node
@@ -22,19 +20,17 @@ from ..core.raft import Raft
 from ..core.types import NodeId
 from .agenda import Agenda
 from .checks import Checks
-from .clients import ClientPool, SimulatedClient
+from .clients import ClientPool, Request, SimulatedClient
 from .disk import Disk
 from .draw import Draw, draw
 from .faults import Fault
 from .injection import FaultInjection
 from .machine import GET, PUT, RegisterOperation
 from .network import SimulatedNetwork
-from .outcomes import RunOptions, RunOutcome, ScheduledFault
-from .process import HINT_S, Process
+from .outcomes import ClientCall, RunOptions, RunOutcome, ScheduledFault, kind_of
+from .process import HINT_S, MakeCore, MakeDisk, Process, Setting
 from .recording import RunRecording
 from .recovery import RECOVERY_TIMEOUTS_MAX, STEADY_TERMS_MAX, STEADY_TIMEOUTS, heal, transfer_s
-from .request import Request
-from .setting import MakeCore, MakeDisk, Setting
 
 TIER: Final = 1
 WARMUP_TIMEOUTS_MAX: Final = 200
@@ -251,35 +247,58 @@ def run_seed(
     try:
         simulation.run()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what this seed has found
-        failure, kind = f"{type(error).__name__}: {error}", _kind_of(error)
-        simulation.recording.remark(failure)
-    recording, drawn = simulation.recording, simulation.draw
-    timeout_s = drawn.timing.election_timeout_s[1]
-    return RunOutcome(
+        failure, kind = error, kind_of(error)
+    return outcome_of(
+        simulation.recording,
+        simulation.draw,
+        simulation.checks,
         seed=seed,
         tier=TIER,
         failure=failure,
         failure_kind=kind,
+        history=simulation.pool.history,
+        operations=simulation.pool.completed,
+        virtual_s=simulation.agenda.now,
+        recovery_s=simulation.recovery_s,
+        begun_s=begun_s,
+    )
+
+
+def outcome_of(
+    recording: RunRecording,
+    drawn: Draw,
+    checks: Checks,
+    *,
+    seed: int,
+    tier: int,
+    failure: Exception | None,
+    failure_kind: str,
+    history: Sequence[ClientCall],
+    operations: int,
+    virtual_s: float,
+    recovery_s: float,
+    begun_s: float,
+) -> RunOutcome:
+    """What came of a run that is over; `begun_s` is its first moment of processor time."""
+    text = None if failure is None else f"{type(failure).__name__}: {failure}"
+    if text is not None:
+        recording.remark(text)
+    return RunOutcome(
+        seed=seed,
+        tier=tier,
+        failure=text,
+        failure_kind=failure_kind,
         drawn=drawn.described(),
         schedule=tuple(ScheduledFault(f.number, str(f)) for f in drawn.faults),
         injected=dict(sorted(recording.injected.items())),
         delivered=recording.delivered,
-        commits=simulation.checks.commit_index,
-        elections=len(simulation.checks.leaders),
-        operations=simulation.pool.completed,
-        virtual_s=round(simulation.agenda.now, 6),
-        recovery_timeouts=round(simulation.recovery_s / timeout_s, 3),
+        commits=checks.commit_index,
+        elections=len(checks.leaders),
+        operations=operations,
+        virtual_s=round(virtual_s, 6),
+        recovery_timeouts=round(recovery_s / drawn.timing.election_timeout_s[1], 3),
         digest=recording.digest(),
         cpu_s=time.process_time() - begun_s,
         trace=recording.lines,
-        history=tuple(simulation.pool.history),
+        history=tuple(history),
     )
-
-
-def _kind_of(error: Exception) -> str:
-    """By which two failures are the same one: the rule that was broken, without its values."""
-    traceback, place = error.__traceback__, ""
-    while traceback is not None:
-        place = traceback.tb_frame.f_code.co_name
-        traceback = traceback.tb_next
-    return f"{type(error).__name__} in {place}"

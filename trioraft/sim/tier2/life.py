@@ -1,7 +1,5 @@
 """Life: one incarnation of a node, from `open_node` to the moment when nothing of it is left.
 
-Rules of this file:
-
 * A crash fences first: from that very step on, nothing of this life reaches the disk or the wire,
   and no client believes a word of it. Then it is ended, in one of the ways in which programs end.
 * Every life ends in a leak check, however it ended.
@@ -12,24 +10,180 @@ Rules of this file:
 from __future__ import annotations
 
 import enum
+import zlib
+from collections.abc import Iterable
 from typing import Any, Final, final
 
 import trio
 import trio.testing
 
+from ...core.config import Limits
 from ...core.errors import InvariantViolation, StorageError
 from ...core.events import TraceEvent
+from ...core.messages import Message
 from ...core.raft import Raft
-from ...core.types import NodeId
+from ...core.types import Address, LogIndex, NodeId
 from ...node.node import Node, open_node
 from ...node.storage_calls import RUN_BLOCKING
 from ...testing.leaks import LeakError, no_leaks
+from ...transport.base import Transport, TransportEvent, TransportOwner
 from ..disk import Fate
 from ..faults import Kind
-from .machine import WatchedMachine
+from ..machine import Machine, Registers
 from .node_disk import Mount
-from .wire import Wire
 from .world import World
+
+SESSIONS_MAX: Final = 64
+_DIGEST_BYTES: Final = 4
+
+
+@final
+class WatchedMachine:
+    """Tier 1's registers and sessions as the `StateMachine` of a life, and watched. Its state
+    includes a checksum of all commands that led to it.
+
+    Nothing is raised here that is no result of a command: a node would take it for one. What is
+    wrong goes to the world.
+    """
+
+    def __init__(self, owner: Life, world: World) -> None:
+        self._owner = owner
+        self._world = world
+        self._machine = Machine(self._on_executed, sessions_max=SESSIONS_MAX)
+        self._digest = 0
+
+    @property
+    def registers(self) -> Registers:
+        """The values now."""
+        return self._machine.registers
+
+    def apply(self, index: LogIndex, data: bytes) -> Any:
+        """See `StateMachine.apply`."""
+        self._digest = zlib.crc32(data, self._digest)
+        if not self._owner.is_fenced:
+            try:
+                self._check(index, data)
+            except InvariantViolation as error:
+                self._world.fail(error)
+        return self._machine.apply(index, data)
+
+    def _check(self, index: LogIndex, data: bytes) -> None:
+        node_id, world = self._owner.node_id, self._world
+        entry = world.disks[node_id].entry_at(index)
+        if entry is None or entry.data != data:
+            raise InvariantViolation(
+                f"{node_id!r} applies {data!r} at {index}; durable there is {entry}"
+            )
+        world.checks.on_apply(node_id, entry)
+        world.checks.on_state(node_id, index, self._digest)
+
+    def _on_executed(self, operation: int, index: LogIndex) -> None:
+        if self._owner.is_fenced:
+            return
+        self._world.executed.setdefault(operation, index)
+        try:
+            self._world.checks.on_executed(operation, index)
+        except InvariantViolation as error:
+            self._world.fail(error)
+
+    def snapshot(self) -> bytes:
+        """See `StateMachine.snapshot`."""
+        return self._digest.to_bytes(_DIGEST_BYTES, "big") + self._machine.snapshot()
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """See `StateMachine.restore`."""
+        content = b"".join(chunks)
+        self._digest = int.from_bytes(content[:_DIGEST_BYTES], "big")
+        self._machine.restore([content[_DIGEST_BYTES:]])
+
+
+@final
+class Wire:
+    """A life's end of the network, a `Transport` around another. Fenced, it sends and hears nothing.
+
+    A promise is checked against the disk at the moment at which it leaves; what left before the
+    fence is on its way, and arrives.
+    """
+
+    def __init__(self, inner: Transport, owner: Life, world: World) -> None:
+        self._inner = inner
+        self._owner = owner
+        self._world = world
+        self._scope = trio.CancelScope()
+
+    def break_down(self) -> None:
+        """Fail, now: what a node cannot survive, whatever it is shielded from."""
+        self._scope.cancel()
+
+    @property
+    def node_id(self) -> NodeId:
+        """Whose transport this is."""
+        return self._inner.node_id
+
+    async def run(
+        self,
+        owner: TransportOwner,
+        *,
+        cluster_id: str,
+        limits: Limits,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """See `Transport.run`."""
+        with self._scope:
+            await self._inner.run(
+                _Receiver(owner, self._owner, self._world),
+                cluster_id=cluster_id,
+                limits=limits,
+                task_status=task_status,
+            )
+        raise OSError("the network is gone: the run was cut short")
+
+    def send(self, message: Message) -> None:
+        """See `Transport.send`."""
+        if self._owner.is_fenced:
+            return
+        try:
+            self._world.checks.on_sent(message)
+        except InvariantViolation as error:
+            self._world.fail(error)
+        self._inner.send(message)
+
+    def set_peer(self, peer: NodeId, address: Address | None) -> None:
+        """See `Transport.set_peer`."""
+        self._inner.set_peer(peer, address)
+
+    def address_of(self, peer: NodeId) -> Address | None:
+        """See `Transport.address_of`."""
+        return self._inner.address_of(peer)
+
+
+@final
+class _Receiver:
+    """The node, unless its life is over."""
+
+    def __init__(self, owner: TransportOwner, life: Life, world: World) -> None:
+        self._owner = owner
+        self._life = life
+        self._recording = world.recording
+
+    def on_message(self, message: Message) -> None:
+        if not self._life.is_fenced:
+            self._recording.delivered += 1
+            self._recording.note("message", message)
+            self._owner.on_message(message)
+
+    def on_batch_end(self) -> None:
+        if not self._life.is_fenced:
+            self._owner.on_batch_end()
+
+    def on_peer_lost(self, peer: NodeId) -> None:
+        if not self._life.is_fenced:
+            self._owner.on_peer_lost(peer)
+
+    def on_transport_event(self, event: TransportEvent) -> None:
+        if not self._life.is_fenced:
+            self._owner.on_transport_event(event)
+
 
 AT_ONCE_S: Final = 1e-6
 """How long what takes no time may take."""
