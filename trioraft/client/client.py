@@ -1,12 +1,7 @@
 """Client: commands to a cluster, applied exactly once, from Trio or asyncio.
 
-Rules of this file:
-
-* One deadline over everything that a call does: finding the leader, opening a session, trying
-  again. When it passes, the error says whether the command may have been applied.
-* A command is sent again only if that is harmless: in a session, or if it certainly was not taken.
-* Any number of tasks may call at the same time; their commands share one connection.
-* Cancelling a call leaves everybody else's calls as they are.
+One deadline is over everything that a call does: finding the leader, opening a session, trying
+again. A command is sent again only if that is harmless: in a session, or if it was not taken.
 """
 
 from __future__ import annotations
@@ -47,11 +42,17 @@ from ..rpc.protocol import (
     WatchStatus,
 )
 from .administration import ClusterAdministration
-from .attempts import MAYBE_TAKEN, NOT_TAKEN, Attempt, checked_error_types
-from .backoff import Backoff
+from .attempts import (
+    MAYBE_TAKEN,
+    NOT_TAKEN,
+    SPREAD_MAX,
+    Attempt,
+    Backoff,
+    Numbering,
+    checked_error_types,
+)
 from .connection import ServerConnection
 from .dialing import Connect, Dialer, checked_addresses, connect_over
-from .numbering import SPREAD_MAX, Numbering
 from .servers import Servers
 from .subscription import open_subscription
 

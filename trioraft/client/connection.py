@@ -1,13 +1,7 @@
 """One connection to a server: many requests on their way, answers in any order.
 
-Rules of this file:
-
-* One task writes, one reads, one minds the silence; whoever asks only waits. What is asked while
-  the writer is busy leaves in one piece.
-* Every request ends: with its answer, or with `ServerLost` when the connection does. `NotSent` says
-  that its bytes certainly never left.
-* A server that says nothing at all while it owes an answer is asked whether it is there; one that
-  says nothing even then is lost (it is paused, or the cable is cut).
+One task writes, one reads, one minds the silence; whoever asks only waits. A server that says
+nothing while it owes an answer is asked whether it is there, and lost if it still says nothing.
 """
 
 from __future__ import annotations

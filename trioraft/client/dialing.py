@@ -1,11 +1,6 @@
 """Reaching a server: where it is, how its bytes are opened, and who it says it is.
 
-Rules of this file:
-
-* Addresses and certificates are checked when they are given; what cannot work never starts.
-* Plain TCP stays on this machine unless `insecure=True` says otherwise.
-* Whatever goes wrong on the way comes out as `ServerLost` (try again) or `HandshakeRefused`
-  (trying again is of no use), with the address in it.
+Plain TCP stays on this machine unless `insecure=True` says otherwise.
 """
 
 from __future__ import annotations

@@ -1,11 +1,4 @@
-"""KvClient: what can be asked of a key-value service, typed.
-
-Rules of this file:
-
-* It adds names and types to a `trioraft.Client`, and nothing else: deadlines, retries, sessions and
-  errors are the client's, and so is whether it runs on Trio or asyncio.
-* Keys and values are bytes; text is taken too, as UTF-8, and always comes back as bytes.
-"""
+"""KvClient: what can be asked of a key-value service: names and types for a `trioraft.Client`."""
 
 from __future__ import annotations
 

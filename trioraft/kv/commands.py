@@ -1,11 +1,7 @@
 """What a key-value service is told and what it answers: commands, queries, results.
 
-Rules of this file:
-
-* Commands stand in the log for ever: fields are only ever appended, with a default, and what an old
-  node would misread needs another version byte.
-* Every result can be encoded, so that a session can keep it (`trioraft.machines.sessions`).
-* An index is the log index of the command that an answer speaks of, or up to which it holds.
+Commands stand in the log for ever: fields are only ever appended, with a default, and what an old
+node would misread needs another version byte.
 """
 
 from __future__ import annotations

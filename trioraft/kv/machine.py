@@ -1,13 +1,4 @@
-"""KvMachine: the replicated state of a key-value service.
-
-Rules of this file:
-
-* `apply` is deterministic: its answers follow from the commands before it, and from nothing else.
-* Queries change nothing: whoever asks decides (with a read barrier, or without) how fresh the
-  answer must be.
-* A snapshot is a view that later commands leave alone; a restore that fails leaves all as it was.
-  Changes are part of it, so that a watch may go on at a node that has just got one.
-"""
+"""KvMachine: the replicated state of a key-value service."""
 
 from __future__ import annotations
 

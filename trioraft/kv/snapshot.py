@@ -1,7 +1,5 @@
 """A key-value state as bytes, piece by piece, and back.
 
-Rules of this file:
-
 * A magic, then frames: four bytes of length, and msgpack. The first frame is a `_KvHead`, then come
   the pairs and the changes it counts, in `Part`s of some kilobytes; nothing follows.
 * Neither direction holds the content as a whole: it is read from chunks that are cut anywhere.

@@ -1,11 +1,5 @@
-"""Watching: the latest changes, and those who want them as they are made.
-
-Rules of this file:
-
-* What is kept is bounded in number and in bytes, and what was dropped is known: a watch never skips
-  a change in silence, one that is too slow is told so.
-* A watch holds nothing but the index that it wants next.
-* A change wakes those that it concerns. A restore, which may be made in another thread, wakes all.
+"""Watching: the latest changes, and those who want them as they are made. What is kept is bounded,
+and a watch that is too slow is told so: none skips a change in silence.
 """
 
 from __future__ import annotations

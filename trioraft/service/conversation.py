@@ -1,13 +1,10 @@
 """One client's connection: its requests in, answers out, in whatever order they come.
 
-Rules of this file:
-
 * Every request that was read is answered, or the connection ends; none waits unanswered for good.
 * No task per command: what arrived together is proposed together, and one task collects the
   outcomes, which come in the order of the log.
 * Backpressure is not reading: with too much unanswered or untaken, the socket is left alone, and
   TCP makes the client wait.
-* What comes over a connection costs its sender that connection, and nobody else anything.
 """
 
 from __future__ import annotations
@@ -22,20 +19,26 @@ from ..core.errors import BadMessage, ConfigError, NotLeader, Overloaded, RaftEr
 from ..net.connection import BROKEN, Connection
 from ..net.handshake import first_frame, in_time
 from ..net.sentences import quoted
+from ..node.node import Node
 from ..node.proposal import Proposal
 from ..rpc.errors import ServerLeaving
 from ..rpc.failures import failure_of
 from ..rpc.protocol import (
     MAGIC,
     PROTOCOL_VERSION,
+    AddLearnerRequest,
     Cancel,
+    ChangeVotersRequest,
     ClientHello,
     GetStatus,
     GoingAway,
     Ping,
     Propose,
     Query,
+    RemoveNode,
     Request,
+    TakeSnapshot,
+    TransferLeadership,
     Watch,
     WatchStatus,
     decode_hello,
@@ -44,7 +47,6 @@ from ..rpc.protocol import (
     id_of_unknown,
 )
 from ..tasks.wakeup import Wakeup
-from .administering import administer
 from .context import ServiceContext
 from .outbox import ReplyQueue
 from .queries import Queries
@@ -319,3 +321,24 @@ def _why_not(hello: ClientHello, context: ServiceContext) -> tuple[str, str]:
     if context.connections > context.limits.connections_max:
         return "too-many", f"there are already {context.limits.connections_max} clients"
     return "", ""
+
+
+async def administer(node: Node, request: Any) -> Any:
+    """Do as the request says, and return what the node returns.
+
+    Raises:
+        RaftError: the node's.
+        ConfigError: it is no such request.
+    """
+    match request:
+        case TransferLeadership(to=to, timeout_s=timeout_s):
+            return await node.transfer_leadership(to, timeout_s=timeout_s)
+        case AddLearnerRequest(node_id=node_id, address=address, expected_index=index):
+            return await node.add_learner(node_id, address, expected_index=index)
+        case ChangeVotersRequest(ids=ids, addresses=addresses, expected_index=index):
+            return await node.change_voters(ids, addresses=addresses, expected_index=index)
+        case RemoveNode(node_id=node_id, expected_index=index):
+            return await node.remove(node_id, expected_index=index)
+        case TakeSnapshot():
+            return await node.take_snapshot()
+    raise ConfigError(f"{type(request).__name__} is no request that changes anything")

@@ -1,10 +1,4 @@
-"""What one client is yet to be told, and the task that tells it.
-
-Rules of this file:
-
-* Answers are put down without waiting, whoever has them, and leave in one piece.
-* A client that takes nothing for `frame_timeout_s` is cut off.
-"""
+"""What one client is yet to be told, and the task that tells it."""
 
 from __future__ import annotations
 
@@ -18,7 +12,7 @@ from ..net.connection import Connection
 from ..rpc.failures import failure_of
 from ..rpc.protocol import Answer, Failure, Item, Result, append_frame, encode_value
 from ..tasks.wakeup import Wakeup
-from .limits import ServiceLimits
+from .context import ServiceLimits
 
 PIECE_BYTES = 64 * 1024
 """What a client must take within `frame_timeout_s`."""

@@ -1,7 +1,5 @@
-"""Subscriptions: what a client is told without asking again.
-
-Rules of this file: a client that is slow is told less often, or later; it never slows the node, and
-what waits for it is bounded.
+"""Subscriptions: what a client is told without asking again. A slow client is told less often, or
+later; it never slows the node, and what waits for it is bounded.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from ..node.event_stream import EventStream
 from ..rpc.protocol import Item, RoleNews, StatusNews, Watch, WatchStatus
 from .context import ServiceContext
 from .outbox import ReplyQueue
-from .queryable import Watchable
+from .queries import Watchable
 
 
 async def watch_machine(context: ServiceContext, outbox: ReplyQueue, request: Watch) -> None:

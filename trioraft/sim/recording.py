@@ -1,8 +1,4 @@
-"""Recording: a digest of all that happens, counts of what went wrong, and a trace if wanted.
-
-Rules of this file: what is noted is bytes and numbers, never the text of an object: a hash seed or
-an address must not find its way into a digest. A trace is not part of it: looking changes nothing.
-"""
+"""Recording: a digest of all that happens, counts of what went wrong, and a trace if wanted."""
 
 from __future__ import annotations
 
@@ -38,7 +34,8 @@ class RunRecording:
         self._lines: list[TraceLine] = []
 
     def note(self, what: str, *values: Any) -> None:
-        """Something happened now. The values are numbers, text, bytes or messages."""
+        """Something happened now. The values are numbers, text, bytes or messages, never the text of
+        an object: a hash seed or an address must not find its way into a digest."""
         buffer = self._buffer
         self._encode_into((self._agenda.now, what, values), buffer, -1)
         if len(buffer) > _FLUSH_BYTES:

@@ -1,6 +1,6 @@
 """A conformance suite for storages: run it against your own.
 
-Rules of this file: the checks know nothing of any implementation, and each needs nothing but the
+The checks know nothing of any implementation, and each needs nothing but the
 protocol, takes milliseconds and leaves the storage open; a failure is a `StorageRuleBroken` whose
 message names the rule of the protocol.
 

@@ -1,10 +1,5 @@
-"""From the facts of a log to one run of the model.
-
-Rules of this file:
-
-* Facts come in the order of the log. What a line leaves out is completed from what came before:
-  a reply goes to whom the request came from.
-* Nothing here judges; a log that contradicts itself is told as it stands.
+"""From the facts of a log, in its order, to one run of the model. Nothing here judges: a log that
+contradicts itself is told as it stands.
 """
 
 from __future__ import annotations

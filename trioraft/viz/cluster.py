@@ -1,11 +1,4 @@
-"""The cluster as a whole, at any moment of a run: who is alive, who reaches whom, who leads.
-
-Rules of this file:
-
-* Only what the log shows: marks of the test, connections that closed, nodes that died.
-* A leader serves while it reaches a majority; a leader that does not is one in name only.
-* Moments are looked up, never scanned for: runs may be long.
-"""
+"""The cluster as a whole, at any moment of a run: who is alive, who reaches whom, who leads."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """trioraft's JSON lines, one event each, as `trioraft.logs` writes them.
 
-Rules of this file:
-
 * A line is a JSON object with an `event`; anything else is not ours.
 * `at_s` is the clock of one process. If it runs backwards over the file, several processes wrote
   it, and the wall clock's `timestamp` counts instead.

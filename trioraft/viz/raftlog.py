@@ -1,7 +1,5 @@
 """A raftlog, understood line by line: shapes of lines, the sentences of entries, leak reports.
 
-Rules of this file:
-
 * An entry may stand behind anything; its time must be a time. Run and verdict lines are known even
   if they lost or gained a character; prose is not one.
 * One table: the first word of a text decides which pattern may fit. What fits none is an entry all

@@ -1,7 +1,5 @@
 """A run in numbers.
 
-Rules of this file:
-
 * Only what was measured: a round trip counts if the answer is in the log, a failover if another
   leader took office.
 * A failover lasts from the moment the leader was lost (it died, stepped down, or lost its

@@ -1,7 +1,5 @@
 """Election timers: how long each one lived, and how it ended.
 
-Rules of this file:
-
 * There are two kinds of implementation. In ours a node has one timer: a new one takes the place
   of the old. In the Go project each timer is a goroutine that lives until it expires or notices
   that it is of no use; such logs say "bailing out", ours never do. That tells them apart.

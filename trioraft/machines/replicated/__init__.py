@@ -1,6 +1,6 @@
 """Replicated objects: a class whose state is the same on every node.
 
-Rules of this package: `calls` marks methods, `definition` reads a class once, `replica` runs one
+`calls` marks methods, `definition` reads a class once, `replica` runs one
 object, `object` is the face. Nothing here is pickled; codecs come from annotations.
 """
 

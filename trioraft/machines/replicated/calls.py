@@ -1,11 +1,4 @@
-"""command and query: what makes a method one of the whole cluster.
-
-Rules of this file:
-
-* From outside, a marked method is asynchronous: its type says so, and keeps its parameters.
-* From inside a command or query, a marked method is refused. It would have to wait for the log that
-  waits for it; what two methods share belongs into a plain one.
-"""
+"""command and query: what makes a method one of the whole cluster."""
 
 from __future__ import annotations
 

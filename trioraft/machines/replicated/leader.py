@@ -1,7 +1,5 @@
 """LeaderLatch: work for the leader alone, over when its leadership is.
 
-Rules of this file:
-
 * Work is cancelled when the node stops leading the term in which it began, and its end is seen: a
   body that was cancelled raises `LeadershipLost` at its `async with`.
 * This is no lock. A leader that nobody hears notices only after an election timeout, while another

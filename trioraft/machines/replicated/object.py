@@ -1,8 +1,4 @@
-"""ReplicatedObject: a class with annotated fields and marked methods becomes one of the cluster.
-
-Rules of this file: the fields are the state, the commands alone change it, and everything else is
-in `replica`. The public names here are reserved; a subclass may use any other.
-"""
+"""ReplicatedObject: a class with annotated fields and marked methods becomes one of the cluster."""
 
 from __future__ import annotations
 
@@ -175,7 +171,7 @@ class ReplicatedObject:
         """Seconds of log time, the same on every node: the only clock that a command may read.
 
         It is when the latest command was proposed, and never goes back; see
-        `trioraft.machines.replicated.clock` for what it can be trusted with.
+        `trioraft.machines.replicated.replica.LogClock` for what it can be trusted with.
         """
         return self._replica.clock.log_time_s
 

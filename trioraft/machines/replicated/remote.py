@@ -1,12 +1,4 @@
-"""RemoteReplica: the commands and queries of an object that lives on other machines.
-
-Rules of this file:
-
-* Nothing of the state is here: whatever is asked goes through a client, which finds the leader and
-  applies each command once (`trioraft.Client`).
-* Commands carry log time from here too (`clock`). It is asked for, and counted on from when the
-  *answer* came; and asked for again before the clocks could part by much.
-"""
+"""RemoteReplica: the commands and queries of an object that lives on other machines."""
 
 from __future__ import annotations
 

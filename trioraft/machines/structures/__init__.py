@@ -1,6 +1,6 @@
 """Ready-made replicated objects.
 
-Rules of this package: each is written with `ReplicatedObject` as you would write yours. To keep
+Each is written with `ReplicatedObject` as you would write yours. To keep
 values of your own classes, name them in a subclass: `class Jobs(Queue[Job])`.
 """
 

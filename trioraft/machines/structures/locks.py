@@ -1,8 +1,6 @@
 """Lock: one holder at a time, for as long as its lease lasts.
 
-Rules of this file:
-
-* A lease ends by *log time* (see `replicated.clock`), so all nodes agree on whether it did: it
+* A lease ends by *log time* (see `LogClock`), so all nodes agree on whether it did: it
   ends with the first command that was proposed so late. The holder counts on its own monotonic
   clock, from before it asked; what it takes for its lease ends first, but for clocks' drift.
 * No lease can stop a holder that is asleep. Whoever acts for the holder outside should be given the

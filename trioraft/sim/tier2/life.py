@@ -99,7 +99,7 @@ class WatchedMachine:
 
 @final
 class Wire:
-    """A life's end of the network, a `Transport` around another. Fenced, it sends and hears nothing.
+    """A life's end of the network, a `Transport` around another. A fenced one sends nothing.
 
     A promise is checked against the disk at the moment at which it leaves; what left before the
     fence is on its way, and arrives.

@@ -1,12 +1,7 @@
-"""Bay: where a node's disk is put, how slow it is there, and what a life sees of it.
+"""Where a node's disk is put, how slow it is there, and what a life sees of it.
 
-Rules of this file:
-
-* The disk is tier 1's, and survives. A `Mount` is one life's view of it: a storage that blocks, as
-  the real ones do, but in virtual time, or one that does not (`disk_s` of the draw is 0).
-* A fenced mount changes nothing any more: what the life had not synced by then met its fate.
-* A write is begun, takes its time, and is durable at the end; any other call is done at one moment
-  of the time that it takes.
+A write is begun, takes its time, and is durable at the end; any other call is done at one moment of
+the time that it takes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """Models: what a single, well-behaved copy of the thing would do; and a register, a dictionary, a
 counter, a queue and a lock by their names.
 
-Rules of this file:
-
 * A model has no state of its own: the state goes in and comes out. Its calls stand within it; a
   call's docstring says its result.
 * What only helps the search to be fast has a default that is right for every model. A pending write
