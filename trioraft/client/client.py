@@ -51,8 +51,7 @@ from .attempts import (
     Numbering,
     checked_error_types,
 )
-from .connection import ServerConnection
-from .dialing import Connect, Dialer, checked_addresses, connect_over
+from .connection import Connect, Dialer, ServerConnection, checked_addresses, connect_over
 from .servers import Servers
 from .subscription import open_subscription
 

@@ -22,8 +22,7 @@ from ..net.addresses import host_port, is_loopback
 from ..rpc.errors import ClientClosed, HandshakeRefused, ServerLost
 from ..rpc.protocol import GetStatus, ServerStatus
 from .attempts import Backoff
-from .connection import ServerConnection
-from .dialing import Dialer
+from .connection import Dialer, ServerConnection
 
 ROUND_S = 0.25
 """How long one round of asking waits for slow servers, in seconds; their connections go on."""

@@ -29,7 +29,7 @@ from ..rpc.protocol import (
     encode_value,
     frame,
 )
-from .dialing import BREAKAGES, Dialer, Reached, sentence_of
+from .connection import BREAKAGES, Dialer, Reached, sentence_of
 from .servers import Servers
 
 SUBSCRIPTION_SILENCE_S = 5.0

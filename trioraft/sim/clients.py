@@ -23,8 +23,7 @@ from .draw import Draw
 from .faults import Kind
 from .machine import CAS, GET, PUT, RegisterOperation, encode_operation
 from .network import LinkFault
-from .outcomes import ClientCall
-from .recording import RunRecording
+from .outcomes import ClientCall, RunRecording
 
 
 @attrs.frozen

@@ -20,8 +20,8 @@ from .disk import Fate
 from .draw import Draw
 from .faults import EVERYONE, LEADER, Fault, Kind, links_cut
 from .network import LinkFault, SimulatedNetwork
+from .outcomes import RunRecording
 from .process import Process
-from .recording import RunRecording
 
 MUTED_AFTER_CHANGE: Final = 0.25
 """How often a leader is heard no more once it has begun a change of members."""

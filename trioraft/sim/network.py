@@ -17,7 +17,7 @@ from ..core.messages import Message
 from ..core.types import NodeId
 from .agenda import Agenda
 from .faults import EVERYONE, Kind, Pair
-from .recording import RunRecording
+from .outcomes import RunRecording
 
 GHOST_FACTOR_MAX: Final = 100.0
 """How much later than its original a duplicate may come."""

@@ -51,7 +51,7 @@ from .draw import Draw
 from .faults import Kind
 from .machine import Machine
 from .network import SimulatedNetwork
-from .recording import RunRecording
+from .outcomes import RunRecording
 
 
 class MakeCore(Protocol):

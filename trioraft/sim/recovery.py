@@ -19,8 +19,8 @@ from .checks import is_majority
 from .disk import Fate
 from .draw import Draw
 from .network import SimulatedNetwork
+from .outcomes import RunRecording
 from .process import Process
-from .recording import RunRecording
 
 WAYS: Final = ("down", "cut off", "deaf", "mute", "no room", "as it is")
 """What may become of a node that is not healed."""

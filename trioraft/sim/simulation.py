@@ -27,9 +27,8 @@ from .faults import Fault
 from .injection import FaultInjection
 from .machine import GET, PUT, RegisterOperation
 from .network import SimulatedNetwork
-from .outcomes import ClientCall, RunOptions, RunOutcome, ScheduledFault, kind_of
+from .outcomes import ClientCall, RunOptions, RunOutcome, RunRecording, ScheduledFault, kind_of
 from .process import HINT_S, MakeCore, MakeDisk, Process, Setting
-from .recording import RunRecording
 from .recovery import RECOVERY_TIMEOUTS_MAX, STEADY_TERMS_MAX, STEADY_TIMEOUTS, heal, transfer_s
 
 TIER: Final = 1

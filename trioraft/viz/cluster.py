@@ -172,7 +172,7 @@ class ClusterView:
         None if it could not at the end."""
         since_s = start_s
         has = True
-        for epoch in self._epochs_between(start_s, end_s):
+        for epoch, _ in self._epochs_with_ends(start_s, end_s):
             now_has = self._has_majority(epoch)
             if now_has and not has:
                 since_s = max(start_s, epoch.start_s)
@@ -214,9 +214,6 @@ class ClusterView:
 
     def _epoch(self, at_s: float) -> _Epoch:
         return self._epochs[max(0, bisect_right(self._epoch_starts, at_s) - 1)]
-
-    def _epochs_between(self, start_s: float, end_s: float) -> list[_Epoch]:
-        return [epoch for epoch, _ in self._epochs_with_ends(start_s, end_s)]
 
     def _epochs_with_ends(self, start_s: float, end_s: float) -> list[tuple[_Epoch, float]]:
         first = max(0, bisect_right(self._epoch_starts, start_s) - 1)

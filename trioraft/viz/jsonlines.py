@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from itertools import pairwise
 from math import inf
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 import msgspec
@@ -22,6 +22,7 @@ from .model import ROLE_NAMED, Members, NodeName
 from .raftlog import parse_test_text
 
 _Fields: TypeAlias = Mapping[str, Any]
+_T = TypeVar("_T")
 
 NOT_SHOWN: Final = frozenset({"timestamp", "level", "node", "event", "at_s"})
 """What every line has: it is no part of the text."""
@@ -166,11 +167,6 @@ def _timer_started(fields: _Fields) -> facts.Fact | None:
     return facts.TimerStarted(float(timeout_s), term)
 
 
-def _message_sent(fields: _Fields) -> facts.Fact | None:
-    packet = _packet(fields.get("message"))
-    return None if packet is None else facts.Sent(packet)
-
-
 def _message_received(fields: _Fields) -> facts.Fact | None:
     packet = _packet(fields.get("message"))
     if packet is None:
@@ -199,11 +195,6 @@ def _packet(message: object) -> facts.Packet | None:
     )
 
 
-def _commit_advanced(fields: _Fields) -> facts.Fact | None:
-    index = _number(fields, "commit_index")
-    return None if index is None else facts.Committed(index)
-
-
 def _configuration_changed(fields: _Fields) -> facts.Fact | None:
     configuration = fields.get("configuration")
     if not isinstance(configuration, dict):
@@ -216,25 +207,24 @@ def _configuration_changed(fields: _Fields) -> facts.Fact | None:
     return facts.Configured(index, Members(*groups))
 
 
-def _transfer_started(fields: _Fields) -> facts.Fact | None:
-    target = _text(fields, "target")
-    return None if target is None else facts.TransferStarted(target)
+def _given(value: _T | None, fact: Callable[[_T], facts.Fact]) -> facts.Fact | None:
+    return None if value is None else fact(value)
 
 
 def _link(fields: _Fields) -> facts.Fact | None:
-    peer = _text(fields, "peer")
-    return None if peer is None else facts.LinkChanged(peer, fields["event"] == "link_up")
+    is_up = fields["event"] == "link_up"
+    return _given(_text(fields, "peer"), lambda peer: facts.LinkChanged(peer, is_up))
 
 
 _RULES: Final[Mapping[str, Callable[[_Fields], facts.Fact | None]]] = {
     "role_changed": _role_changed,
     "election_timer_started": _timer_started,
-    "message_sent": _message_sent,
+    "message_sent": lambda fields: _given(_packet(fields.get("message")), facts.Sent),
     "message_received": _message_received,
-    "commit_advanced": _commit_advanced,
+    "commit_advanced": lambda fields: _given(_number(fields, "commit_index"), facts.Committed),
     "link_up": _link,
     "link_down": _link,
     "listening": lambda _: facts.Appeared(),
     "configuration_changed": _configuration_changed,
-    "transfer_started": _transfer_started,
+    "transfer_started": lambda fields: _given(_text(fields, "target"), facts.TransferStarted),
 }

@@ -1,11 +1,4 @@
-"""A run in numbers.
-
-* Only what was measured: a round trip counts if the answer is in the log, a failover if another
-  leader took office.
-* A failover lasts from the moment the leader was lost (it died, stepped down, or lost its
-  majority) to the moment the next one took office; time in which no majority could talk does not
-  count, for nobody could have been elected.
-"""
+"""A run in numbers. Only what was measured: a round trip counts if the answer is in the log."""
 
 from __future__ import annotations
 
@@ -23,19 +16,14 @@ def statistics_of(cluster: ClusterView) -> Statistics:
     """The numbers of a run."""
     run = cluster.run
     terms = [span.term for node in run.nodes for span in node.roles]
+    sent = Counter(message.kind for message in run.messages if message.sent_s is not None)
     return Statistics(
         elections=sum(1 for term in run.terms if term.candidates),
         elections_won=sum(1 for term in run.terms if term.candidates and term.leader is not None),
         failovers_ms=tuple(took_s * _MS for _, _, took_s in failovers(cluster)),
         first_term=min(terms, default=0),
         last_term=max(terms, default=0),
-        messages=dict(
-            sorted(
-                Counter(
-                    message.kind for message in run.messages if message.sent_s is not None
-                ).items()
-            )
-        ),
+        messages=dict(sorted(sent.items())),
         messages_lost=sum(1 for message in run.messages if message.fate == "lost"),
         vote_round_trip=durations(round_trips_s(run, "RequestVote")),
         heartbeat_round_trip=durations(round_trips_s(run, "AppendEntries")),
@@ -89,7 +77,9 @@ def intervals_s(messages: Iterable[Message]) -> list[float]:
 
 
 def failovers(cluster: ClusterView) -> list[tuple[LeaderService, LeaderService, float]]:
-    """Each change of leader: who had it, who has it, and how long nobody had it, in seconds."""
+    """Each change of leader: who had it, who has it, and how long nobody had it, in seconds: from
+    when the leader died, stepped down or lost its majority until the next one took office. Time in
+    which no majority could talk does not count, for nobody could have been elected."""
     found: list[tuple[LeaderService, LeaderService, float]] = []
     last: LeaderService | None = None
     for service in cluster.services():

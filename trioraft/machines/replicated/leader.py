@@ -21,7 +21,7 @@ from ...core.errors import RaftError
 from ...core.types import NodeId, Role, Term
 from ...member.status import Status
 from ...tasks.background import running_beside
-from .port import Port
+from .calls import Port
 
 R = TypeVar("R")
 

@@ -11,26 +11,10 @@ import trio
 
 from ...core.errors import ConfigError
 from ...core.types import LogIndex
+from .calls import InnerPort, Port
 from .definition import Definition
-from .port import InnerPort, Port
 from .remote import Elsewhere, Remote, RemotePart, RemoteReplica
 from .replica import Replica
-
-_RESERVED = frozenset(
-    ("active_version", "activate_version", "apply", "attach", "dump_state", "load_state")
-) | frozenset(
-    (
-        "log_now_s",
-        "log_time_s",
-        "port",
-        "query",
-        "restore",
-        "snapshot",
-        "through",
-        "version",
-        "wait",
-    )
-)
 
 
 class ReplicatedObject:
@@ -70,7 +54,8 @@ class ReplicatedObject:
     def __init_subclass__(cls, *, is_remote: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if not is_remote:
-            cls._definition = Definition.of(cls, _RESERVED)
+            reserved = frozenset(name for name in vars(ReplicatedObject) if name[0] != "_")
+            cls._definition = Definition.of(cls, reserved)
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
         """State and bookkeeping stand before `__init__`, whether or not that calls ours."""

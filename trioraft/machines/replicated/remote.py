@@ -9,8 +9,8 @@ import attrs
 import msgspec
 
 from ...core.errors import ConfigError
+from .calls import ForPart
 from .definition import Definition
-from .port import ForPart
 from .replica import LOG_NOW, Activate, MethodCall, Question
 
 ASK_AGAIN_S = 60.0

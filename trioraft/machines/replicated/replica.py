@@ -22,8 +22,8 @@ from ...core.errors import ConfigError, OutcomeUnknown
 from ...core.types import LogIndex
 from ..chunks import ChunkReader, framed
 from ..sessions import UnknownCommand
+from .calls import Port
 from .definition import BadArguments, Definition, Method
-from .port import Port
 
 LOG_TIME_MAX_S = 1e12
 """Latest log time that is believed: some 30,000 years."""

@@ -16,8 +16,8 @@ from ...core.errors import ConfigError, OutcomeUnknown
 from ...core.types import LogIndex
 from ..chunks import ChunkReader, framed
 from ..sessions import UnknownCommand
+from .calls import ForPart, InnerPort, Port
 from .object import ReplicatedObject
-from .port import ForPart, InnerPort, Port
 
 _MAGIC = b"trioraft replicas\n"
 _ENCODER = msgspec.msgpack.Encoder()

@@ -28,7 +28,7 @@ from ...core.types import (
 )
 from ..disk import Disk, Fate
 from ..faults import Kind
-from ..recording import RunRecording
+from ..outcomes import RunRecording
 
 T = TypeVar("T")
 

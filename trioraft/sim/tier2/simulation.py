@@ -23,8 +23,7 @@ from ..disk import Disk, Fate
 from ..draw import draw_tier2
 from ..faults import Fault
 from ..machine import GET, PUT, RegisterOperation
-from ..outcomes import RunOptions, RunOutcome
-from ..recording import RunRecording
+from ..outcomes import RunOptions, RunOutcome, RunRecording
 from ..recovery import RECOVERY_TIMEOUTS_MAX
 from ..simulation import (
     LAST_VALUE,

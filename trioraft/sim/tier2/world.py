@@ -23,8 +23,7 @@ from ..agenda import Agenda
 from ..checks import Checks
 from ..disk import Disk
 from ..draw import Draw
-from ..outcomes import kind_of
-from ..recording import RunRecording
+from ..outcomes import RunRecording, kind_of
 
 if TYPE_CHECKING:
     from .life import Life

@@ -65,7 +65,7 @@ def page_json(run: Run) -> str:
 
 
 def page_data(run: Run) -> Columns:
-    """The same as plain values; see the rules of this file for the shape."""
+    """The same as plain values; see the head of this file for the shape."""
     number_of = {node.name: number for number, node in enumerate(run.nodes)}
     return {
         "name": run.name,
