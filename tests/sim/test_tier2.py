@@ -34,7 +34,7 @@ from trioraft.sim.draw import TIER1_ONLY, TIER2_KINDS, draw_tier2
 from trioraft.sim.judging import check_history
 from trioraft.sim.outcomes import RunOptions, RunOutcome, RunRecording
 from trioraft.sim.tier2 import run_seed
-from trioraft.sim.tier2.node_disk import Mount, NodeDisk
+from trioraft.sim.tier2.life import Mount, NodeDisk
 from trioraft.sim.tier2.scheduler import changes, deterministic
 from trioraft.testing import STORAGE_CHECKS, check_storage
 from trioraft.testing.storage_conformance import StorageCheck

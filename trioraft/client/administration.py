@@ -208,8 +208,6 @@ class ClusterAdministration:
                 await backoff.pause()
         raise attempt.deadline_error(timeout_s, self._servers.last_problem)
 
-    # -- values ----------------------------------------------------------------------------
-
     def _decoder(self, value_type: Any) -> msgspec.msgpack.Decoder[Any]:
         decoder = self._decoders.get(value_type)
         if decoder is None:

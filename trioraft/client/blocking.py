@@ -1,4 +1,4 @@
-"""BlockingClient: a client for programs without an event loop, which runs in a thread of its own."""
+"""BlockingClient: a client for programs without an event loop, which has a thread of its own."""
 
 from __future__ import annotations
 

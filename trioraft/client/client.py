@@ -271,8 +271,6 @@ class Client(ClusterAdministration):
                 backoff = Backoff(self._rng, skip_first=True)
             await backoff.pause()
 
-    # -- the session -----------------------------------------------------------------------
-
     async def _open_session(self) -> Numbering:
         """The session; opened by the first who needs it, while the others wait."""
         if self._opening is None:
@@ -296,8 +294,6 @@ class Client(ClusterAdministration):
                 await leader.request(Propose, encode_close(session.session_id))
             except RaftError:
                 return  # evicted when others need its room
-
-    # -- queries ---------------------------------------------------------------------------
 
     async def query(
         self,

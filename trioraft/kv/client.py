@@ -212,8 +212,6 @@ class KvClient:
         )
         return answer
 
-    # -- watching --------------------------------------------------------------------------
-
     @asynccontextmanager
     async def watch(
         self,

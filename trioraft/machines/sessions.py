@@ -383,8 +383,6 @@ class SessionMachine:
             raise OutcomeUnknown(stored.message)
         raise error_from(stored.type_name, stored.message, self._error_types)
 
-    # -- snapshots -------------------------------------------------------------------------
-
     def snapshot(self) -> Iterator[bytes]:
         """The session table, then what the inner machine says. Both are taken now."""
         table = _ENCODER.encode(

@@ -173,8 +173,6 @@ class Member:
         self.applies.unsaved(error)
         self._actions.append(DiskIsFull(now))
 
-    # -- the end ---------------------------------------------------------------------------
-
     def stop(self, cause: str, now: float) -> None:
         """Become Dead: no vote, no message, no result after this."""
         self.raft.stop(cause, now)

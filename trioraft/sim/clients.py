@@ -19,8 +19,7 @@ from ..core.types import LogIndex, NodeId, Term
 from ..machines.sessions import CLIENT_ID_BYTES, encode_command, encode_open
 from .agenda import Agenda
 from .checks import Checks
-from .draw import Draw
-from .faults import Kind
+from .draw import Draw, Kind
 from .machine import CAS, GET, PUT, RegisterOperation, encode_operation
 from .network import LinkFault
 from .outcomes import ClientCall, RunRecording

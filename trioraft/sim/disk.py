@@ -292,8 +292,6 @@ class Disk:
         self._snapshots.sort(key=lambda stored: stored[0].index)
         del self._snapshots[:-SNAPSHOTS_KEPT]
 
-    # -- rot -------------------------------------------------------------------------------
-
     def rot(self, rng: random.Random) -> bool:
         """Flip one bit of the journal. False if there is nothing to flip."""
         whole = [place for place, frame in enumerate(self._journal) if not _is_torn(frame)]

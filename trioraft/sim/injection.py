@@ -17,8 +17,7 @@ from ..core.types import NodeId
 from .agenda import Agenda
 from .clients import ClientPool
 from .disk import Fate
-from .draw import Draw
-from .faults import EVERYONE, LEADER, Fault, Kind, links_cut
+from .draw import EVERYONE, LEADER, Draw, Fault, Kind, links_cut
 from .network import LinkFault, SimulatedNetwork
 from .outcomes import RunRecording
 from .process import Process

@@ -16,7 +16,7 @@ import attrs
 from ..core.messages import Message
 from ..core.types import NodeId
 from .agenda import Agenda
-from .faults import EVERYONE, Kind, Pair
+from .draw import EVERYONE, Kind, Pair
 from .outcomes import RunRecording
 
 GHOST_FACTOR_MAX: Final = 100.0

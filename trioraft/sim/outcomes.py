@@ -75,6 +75,10 @@ class RunOptions:
     check_history: HistoryCheck | None = None
     """Looks at the clients' history in the end."""
 
+    def injects(self, number: int) -> bool:
+        """Whether the fault of this number in the schedule is to happen."""
+        return self.only_faults is None or number in self.only_faults
+
 
 @attrs.frozen
 class RunOutcome:
@@ -146,8 +150,8 @@ class RunRecording:
         self._lines: list[TraceLine] = []
 
     def note(self, what: str, *values: Any) -> None:
-        """Something happened now. The values are numbers, text, bytes or messages, never the text of
-        an object: a hash seed or an address must not find its way into a digest."""
+        """Something happened now. The values are numbers, text, bytes or messages, never the text
+        of an object: a hash seed or an address must not find its way into a digest."""
         buffer = self._buffer
         self._encode_into((self._agenda.now, what, values), buffer, -1)
         if len(buffer) > _FLUSH_BYTES:

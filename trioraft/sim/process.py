@@ -47,8 +47,7 @@ from .agenda import Agenda, NodeClock
 from .checks import Checks
 from .clients import Asked, Reply, Request
 from .disk import Disk, Fate
-from .draw import Draw
-from .faults import Kind
+from .draw import Draw, Kind
 from .machine import Machine
 from .network import SimulatedNetwork
 from .outcomes import RunRecording
@@ -127,7 +126,7 @@ class Process:
         self.is_paused = False
         self.is_refused = False
         """It could not start: its disk is not what it wrote."""
-        self.on_death: Callable[[Process], None] = _nobody_minds
+        self.on_death: Callable[[Process], None] = lambda _process: None
         self.slow_s = 0.0
         """By how much its disk is slower than usual."""
         self.fuse: int | None = None
@@ -542,7 +541,3 @@ class _WantsSnapshot:
 
     def fail(self, error: DiskFull | None) -> None:
         """It is not."""
-
-
-def _nobody_minds(process: Process) -> None:
-    """What a death means to others, unless somebody says."""

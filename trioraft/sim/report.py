@@ -14,7 +14,7 @@ from typing import Any, Final
 import attrs
 
 from ..logs.raftlog import RaftlogRun, WallClock, run_name
-from .faults import Kind
+from .draw import Kind
 from .outcomes import RunOutcome
 
 

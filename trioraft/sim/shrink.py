@@ -97,6 +97,5 @@ def shrink(
         again = attrs.evolve(options, only_faults=tuple(faults), traced=False)
         return run_seed(outcome.seed, again).failure_kind == outcome.failure_kind
 
-    only = options.only_faults
-    faults = [f.number for f in outcome.schedule if only is None or f.number in only]
+    faults = [fault.number for fault in outcome.schedule if options.injects(fault.number)]
     return tuple(fewest(faults, still_fails, runs_max=runs_max))

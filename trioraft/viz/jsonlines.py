@@ -1,10 +1,4 @@
-"""trioraft's JSON lines, one event each, as `trioraft.logs` writes them.
-
-* A line is a JSON object with an `event`; anything else is not ours.
-* `at_s` is the clock of one process. If it runs backwards over the file, several processes wrote
-  it, and the wall clock's `timestamp` counts instead.
-* A field of the wrong type is a field that is not there.
-"""
+"""trioraft's JSON lines, one event each, as `trioraft.logs` writes them."""
 
 from __future__ import annotations
 
@@ -69,7 +63,9 @@ def parse_json_line(line: int, text: str) -> JsonEntry | None:
 
 
 def times_of(entries: list[JsonEntry]) -> list[float]:
-    """When each entry was written, in seconds since the first; the order of the file is kept."""
+    """When each entry was written, in seconds since the first; the order of the file is kept.
+    `at_s` is the clock of one process: if it runs backwards, several wrote the file, and the wall
+    clock's `timestamp` counts instead."""
     clocks = [entry.at_s for entry in entries if entry.at_s is not None]
     is_one_clock = all(one <= other + 1e-3 for one, other in pairwise(clocks))
     times = _by_clock(entries) if clocks and is_one_clock else _by_wall(entries)

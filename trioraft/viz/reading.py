@@ -314,8 +314,6 @@ class _LogReader:
         run.settle_pending(goes_on=False)
         return True
 
-    # -- JSON lines --------------------------------------------------------------------------
-
     def _finish_json(self) -> None:
         """JSON lines have no headers: those of a file are one run."""
         if not self._json:

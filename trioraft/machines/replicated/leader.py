@@ -100,7 +100,7 @@ class _LeadershipWatch:
 async def run_while_leader(node: Port, job: Callable[[Term], Awaitable[R]]) -> R:
     """Run a job on the leader: start it whenever the node leads, cancel it when it does not.
 
-    Call it on every node; the job runs on one of them (see the rules of this file for when it is
+    Call it on every node; the job runs on one of them (see the head of this file for when it is
     two). It is started again, from its beginning, in each term that the node leads; not before the
     cancelled one has cleaned up.
 

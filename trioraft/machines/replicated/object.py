@@ -13,8 +13,7 @@ from ...core.errors import ConfigError
 from ...core.types import LogIndex
 from .calls import InnerPort, Port
 from .definition import Definition
-from .remote import Elsewhere, Remote, RemotePart, RemoteReplica
-from .replica import Replica
+from .replica import Elsewhere, Remote, RemotePart, RemoteReplica, Replica
 
 
 class ReplicatedObject:

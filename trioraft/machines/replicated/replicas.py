@@ -74,10 +74,7 @@ class Replicas:
             OutcomeUnknown: this node lacks an object that the others may have.
             Exception: whatever the command raised.
         """
-        try:
-            command = _COMMANDS.decode(data)
-        except msgspec.MsgspecError as error:
-            raise UnknownCommand(f"a command for Replicas cannot be read: {error}") from error
+        command = _decoded(data, "command")
         if self._lacking is None and command.name not in self._objects:
             self._lacking = command.name
         if self._lacking is not None:
@@ -91,10 +88,7 @@ class Replicas:
             UnknownCommand: it cannot be read, or there is no such object.
             Exception: whatever the query raised.
         """
-        try:
-            question = _COMMANDS.decode(data)
-        except msgspec.MsgspecError as error:
-            raise UnknownCommand(f"a question for Replicas cannot be read: {error}") from error
+        question = _decoded(data, "question")
         part = self._objects.get(question.name)
         if part is None:
             raise UnknownCommand(f"there is no object {question.name!r} here")
@@ -130,3 +124,10 @@ class Replicas:
             f"{sorted(self._objects)}: restart it with the release that has it; its log has "
             "everything that it missed"
         )
+
+
+def _decoded(data: bytes, what: str) -> ForPart:
+    try:
+        return _COMMANDS.decode(data)
+    except msgspec.MsgspecError as error:
+        raise UnknownCommand(f"a {what} for Replicas cannot be read: {error}") from error

@@ -1,8 +1,5 @@
-"""Clients: sessions over the node's own calls, which they give up and repeat, and what they saw.
-
-* A client has one operation open at a time and asks until it is answered, or the run ends.
-* A client that loses patience cancels its call, wherever that stands: that is a fault as well.
-* What a life says after its fence is not heard.
+"""Clients: sessions over the node's own calls, and what they saw of it. A client that loses patience
+cancels its call, wherever that stands: that is a fault as well.
 """
 
 from __future__ import annotations
@@ -25,7 +22,7 @@ from ...core.errors import (
 from ...core.types import NodeId
 from ...machines.sessions import CLIENT_ID_BYTES, encode_command, encode_open
 from ..clients import begun_call, choose
-from ..faults import Kind
+from ..draw import Kind
 from ..machine import RegisterOperation, encode_operation
 from ..outcomes import ClientCall
 from .life import Life

@@ -27,7 +27,7 @@ from ...core.errors import (
 from ...core.types import NodeId
 from ...node.node import Node
 from ..disk import Fate
-from ..faults import LEADER, Fault, Kind, Pair, links_cut
+from ..draw import LEADER, Fault, Kind, Pair, links_cut
 from .clients import NodeClientPool
 from .life import End, Life
 from .world import World
@@ -236,8 +236,6 @@ class NodeFaultInjection:
         if life is not None:
             self._world.node_disks[life.node_id].disk.fails_next = True
             await self._back_after(life, fault.lasts_s)
-
-    # -- time and clients ------------------------------------------------------------------
 
     async def _stall(self, fault: Fault) -> None:
         """The event loop stands still: timers and messages of all nodes come due together."""

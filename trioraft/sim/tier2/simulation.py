@@ -1,15 +1,12 @@
 """Simulation, tier 2: real nodes in one Trio run, in virtual time, from one seed.
 
-* Three phases, as in tier 1: calm, until enough is committed that a run is not vacuous; the storm
-  of the seed's schedule; then everything is healed, and all must serve again within a bound.
-* In the end every node is ended too, and nothing of the run may be left.
-* Nothing is drawn from a shared source: every part has a chance of its own, named by the seed.
+Three phases, as in tier 1, but that everything is healed. In the end every node is ended too, and
+nothing of the run may be left.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Final
 
 import trio
@@ -21,12 +18,11 @@ from ..agenda import Agenda
 from ..checks import Checks
 from ..disk import Disk, Fate
 from ..draw import draw_tier2
-from ..faults import Fault
 from ..machine import GET, PUT, RegisterOperation
 from ..outcomes import RunOptions, RunOutcome, RunRecording
-from ..recovery import RECOVERY_TIMEOUTS_MAX
 from ..simulation import (
     LAST_VALUE,
+    RECOVERY_TIMEOUTS_MAX,
     WARMUP_TIMEOUTS_MAX,
     NotAliveError,
     WrongHistoryError,
@@ -34,8 +30,7 @@ from ..simulation import (
 )
 from .clients import NodeClient, NodeClientPool
 from .injection import NodeFaultInjection
-from .life import End, Life
-from .node_disk import NodeDisk
+from .life import End, Life, NodeDisk
 from .scheduler import Scheduler, deterministic
 from .world import World, chance
 
@@ -107,18 +102,15 @@ class NodeSimulation:
             nursery.start_soon(NodeClient(number, pool).run)
         await self._warm_up()
         async with trio.open_nursery() as storm:
-            for fault in self._faults():
-                storm.start_soon(self.injection.inject, fault)
+            for fault in world.draw.faults:
+                if self.options.injects(fault.number):
+                    storm.start_soon(self.injection.inject, fault)
             await trio.sleep(world.draw.storm_s)
             storm.cancel_scope.cancel()
         await self._recover()
         await world.check_roles()
         await self._end()
         nursery.cancel_scope.cancel()
-
-    def _faults(self) -> Sequence[Fault]:
-        only = self.options.only_faults
-        return [f for f in self.world.draw.faults if only is None or f.number in only]
 
     async def _start(self, node_id: NodeId) -> None:
         """A new life for this node, unless it has one."""

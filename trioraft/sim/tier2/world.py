@@ -26,8 +26,7 @@ from ..draw import Draw
 from ..outcomes import RunRecording, kind_of
 
 if TYPE_CHECKING:
-    from .life import Life
-    from .node_disk import NodeDisk
+    from .life import Life, NodeDisk
 
 
 @final

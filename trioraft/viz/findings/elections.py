@@ -13,9 +13,8 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
-from ..cluster import ClusterView
+from ..cluster import ClusterView, round_trips_s
 from ..model import Finding, NodeName, Term
-from ..statistics import round_trips_s
 from .wording import (
     finding,
     leaderless_limit_s,

@@ -13,9 +13,8 @@ from typing import Final
 
 import attrs
 
-from ..cluster import ClusterView, Reign
+from ..cluster import ClusterView, Reign, failovers, intervals_s
 from ..model import Finding, Message, NodeName, RoleSpan, Run
-from ..statistics import failovers, intervals_s
 from .wording import finding, leaderless_limit_s, longest_timeout_s, ms, times
 
 STALE_S: Final = 0.02
