@@ -1,4 +1,4 @@
-"""Clients: sessions over the node's own calls, and what they saw of it. A client that loses patience
+"""Clients: sessions over the node's own calls, and what they saw of it. One that loses patience
 cancels its call, wherever that stands: that is a fault as well.
 """
 

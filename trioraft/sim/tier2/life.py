@@ -133,7 +133,7 @@ class Mount:
     # -- how calls are run -----------------------------------------------------------------
 
     async def run_blocking(self, call: Callable[[], T], /, *, limiter: trio.CapacityLimiter) -> T:
-        """What `persistence.RUN_BLOCKING` asks for: as a worker thread would, in virtual time."""
+        """What `storage_calls.RUN_BLOCKING` asks for: as a worker thread would, in virtual time."""
         async with limiter:
             before_s, after_s = self._drawn_s(), self._drawn_s()
             done_s = trio.current_time() + before_s + after_s
