@@ -1,8 +1,8 @@
 """A conformance suite for storages: run it against your own.
 
-The checks know nothing of any implementation, and each needs nothing but the
-protocol, takes milliseconds and leaves the storage open; a failure is a `StorageRuleBroken` whose
-message names the rule of the protocol.
+The checks know nothing of any implementation, and each needs nothing but the protocol, takes
+milliseconds and leaves the storage open; a failure is a `StorageRuleBroken` whose message names the
+rule of the protocol.
 
 ```python
 @pytest.mark.parametrize("check", STORAGE_CHECKS, ids=lambda check: check.__name__)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TypeVar, final
 
 import attrs
@@ -19,7 +18,6 @@ import trio
 
 from ...core.errors import RaftError
 from ...core.types import NodeId, Role, Term
-from ...member.status import Status
 from ...tasks.background import running_beside
 from .calls import Port
 
@@ -66,7 +64,7 @@ class LeaderLatch:
 
         It can be cancelled.
         """
-        status = await self._node.wait(_leads)
+        status = await self._node.wait(lambda status: status.role is Role.LEADER)
         watch = _LeadershipWatch(self._node, status.term)
         name = f"raft[{status.node_id}].latch(term={status.term})"
         async with running_beside(watch.run, stop=watch.stop, name=name):
@@ -86,7 +84,9 @@ class _LeadershipWatch:
         """Fail when the node does not lead the term any more, unless it is over before."""
         task_status.started()
         with self._scope:
-            status = await self._node.wait(partial(_does_not_lead, self._term))
+            status = await self._node.wait(
+                lambda status: status.role is not Role.LEADER or status.term != self._term
+            )
             if not self._is_over:
                 why = str(status.last_role_change)
                 raise LeadershipLost(self._term, status.leader_id, why)
@@ -125,11 +125,3 @@ async def run_while_leader(node: Port, job: Callable[[Term], Awaitable[R]]) -> R
             if not ended:
                 continue  # until it comes back
         return ended[0]
-
-
-def _leads(status: Status) -> bool:
-    return status.role is Role.LEADER
-
-
-def _does_not_lead(term: Term, status: Status) -> bool:
-    return status.role is not Role.LEADER or status.term != term

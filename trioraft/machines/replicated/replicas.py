@@ -1,8 +1,8 @@
 """Replicas: several replicated objects in one log.
 
-A command says which object it is for; each object keeps a version and a log
-time of its own. Objects may be added by a new release, once every node has it; a node that finds a
-command for an object that it lacks applies nothing from there on (see `replica`).
+A command says which object it is for; each object keeps a version and a log time of its own.
+Objects may be added by a new release, once every node has it; a node that finds a command for an
+object that it lacks applies nothing from there on (see `replica`).
 """
 
 from __future__ import annotations
