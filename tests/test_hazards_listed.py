@@ -20,7 +20,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from trioraft.sim.faults import Kind
+from trioraft.sim.draw import Kind
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "hazards.md"

@@ -61,7 +61,7 @@ from .rpc.errors import HandshakeRefused as HandshakeRefused
 from .rpc.errors import ServerLeaving as ServerLeaving
 from .rpc.errors import ServerLost as ServerLost
 from .rpc.protocol import ServerStatus as ServerStatus
-from .service.limits import ServiceLimits as ServiceLimits
+from .service.context import ServiceLimits as ServiceLimits
 from .service.port import Service as Service
 from .service.port import open_service as open_service
 from .storage.memory import MemoryStorage as MemoryStorage

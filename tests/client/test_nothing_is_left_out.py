@@ -26,9 +26,8 @@ from trioraft.rpc.protocol import (
     TakeSnapshot,
     TransferLeadership,
 )
-from trioraft.service.administering import administer
-from trioraft.service.context import ServiceContext
-from trioraft.service.limits import ServiceLimits
+from trioraft.service.context import ServiceContext, ServiceLimits
+from trioraft.service.conversation import administer
 
 STATUS = Status(
     node_id="1",

@@ -22,7 +22,7 @@ from trioraft import (
     ServerLeaving,
     SessionExpired,
 )
-from trioraft.client.numbering import Numbering
+from trioraft.client.attempts import Numbering
 from trioraft.machines.sessions import CommandFailed, UnknownCommand
 from trioraft.rpc import protocol
 from trioraft.rpc.errors import DeadlineExceeded, DeadlineOutcomeUnknown

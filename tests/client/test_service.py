@@ -52,7 +52,7 @@ from trioraft.rpc.protocol import (
     Watch,
     decode_welcome,
 )
-from trioraft.service.outbox import ReplyQueue
+from trioraft.service.conversation import ReplyQueue
 from trioraft.testing.faulty_storage import FaultyStorage
 from trioraft.transport.handshake import PeerHello as PeerHello
 

@@ -15,7 +15,7 @@ import trio
 from anyio.abc import SocketAttribute
 from trio.testing import MockClock, memory_stream_pair
 
-from trioraft.client import dialing
+from trioraft.client.connection import connect_over
 from trioraft.core.errors import BadMessage
 from trioraft.net.connection import Connection, FrameTooSlow
 from trioraft.net.framing import frame_of
@@ -161,7 +161,7 @@ async def test_a_client_does_not_take_itself_for_a_server(
 
         monkeypatch.setattr(anyio, "connect_tcp", connect_tcp)
         with pytest.raises(ConnectionRefusedError):
-            await dialing.connect_over(None)(("127.0.0.1", 1), "")
+            await connect_over(None)(("127.0.0.1", 1), "")
         assert sock.fileno() == -1
 
 

@@ -27,9 +27,8 @@ from trioraft.kv.commands import Get, Result, encode
 from trioraft.logs.loggers import TraceLogger
 from trioraft.machines.sessions import SessionMachine
 from trioraft.net.connection import Connection
-from trioraft.service.context import ServiceContext
+from trioraft.service.context import ServiceContext, ServiceLimits
 from trioraft.service.conversation import Conversation
-from trioraft.service.limits import ServiceLimits
 from trioraft.testing.cluster import Cluster
 
 Open: TypeAlias = Callable[..., AbstractAsyncContextManager[Cluster]]

@@ -13,10 +13,9 @@ from typing import Any
 
 from distributed import LocalCluster
 
-from trioraft.sim.dask import over_dask
 from trioraft.sim.judging import check_history
 from trioraft.sim.outcomes import RunOptions
-from trioraft.sim.spread import over_processes
+from trioraft.sim.spread import over_dask, over_processes
 
 SEEDS = range(24)
 

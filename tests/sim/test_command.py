@@ -19,7 +19,7 @@ from tests.sim.planted.voting import ForgetsItsVote
 from trioraft.cli import sim as command
 from trioraft.cli.application import _application
 from trioraft.core.errors import ConfigError
-from trioraft.sim import dask, spread
+from trioraft.sim import spread
 from trioraft.sim.outcomes import RunOptions
 from trioraft.sim.simulation import run_seed
 from trioraft.sim.spread import in_chunks, over_processes
@@ -153,11 +153,11 @@ def test_a_dask_cluster_gives_what_one_process_gives(monkeypatch: pytest.MonkeyP
     vars(distributed)["Client"] = Cluster
     monkeypatch.setitem(sys.modules, "distributed", distributed)
     options, seeds = RunOptions(nodes=3), range(3)
-    there = list(dask.over_dask(seeds, tier=1, options=options, address="tcp://127.0.0.1:1"))
+    there = list(spread.over_dask(seeds, tier=1, options=options, address="tcp://127.0.0.1:1"))
     assert there == list(over_processes(seeds, tier=1, options=options, jobs=1))
 
 
 def test_dask_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ConfigError, match="trioraft\\[dask\\]"):
-        list(dask.over_dask(range(1), tier=1, options=RunOptions(), address="tcp://127.0.0.1:1"))
+        list(spread.over_dask(range(1), tier=1, options=RunOptions(), address="tcp://127.0.0.1:1"))

@@ -16,11 +16,10 @@ from tests.sim.planted.durability import PromisesTooSoon
 from tests.sim.planted.liveness import ProtectsNoLeader, StaysDown
 from tests.sim.planted.reading import ReadsWithoutAsking
 from tests.sim.planted.voting import ForgetsItsVote
-from trioraft.sim.draw import draw
-from trioraft.sim.faults import HABITS, Kind, schedule
+from trioraft.sim.draw import HABITS, Kind, draw, schedule
 from trioraft.sim.judging import check_history
 from trioraft.sim.outcomes import RunOptions, RunOutcome
-from trioraft.sim.setting import MakeCore
+from trioraft.sim.process import MakeCore
 from trioraft.sim.simulation import Simulation, run_seed
 
 CHECKED = RunOptions(check_history=check_history)

@@ -30,13 +30,12 @@ from trioraft.node.administration import Administration
 from trioraft.node.runner import NodeRunner
 from trioraft.sim.agenda import Agenda
 from trioraft.sim.disk import Disk, Fate
+from trioraft.sim.draw import TIER1_ONLY, TIER2_KINDS, draw_tier2
 from trioraft.sim.judging import check_history
-from trioraft.sim.outcomes import RunOptions, RunOutcome
-from trioraft.sim.recording import RunRecording
+from trioraft.sim.outcomes import RunOptions, RunOutcome, RunRecording
 from trioraft.sim.tier2 import run_seed
-from trioraft.sim.tier2.determinism import changes, deterministic
-from trioraft.sim.tier2.draw import KINDS, TIER1_ONLY, draw_tier2
-from trioraft.sim.tier2.node_disk import Mount, NodeDisk
+from trioraft.sim.tier2.life import Mount, NodeDisk
+from trioraft.sim.tier2.scheduler import changes, deterministic
 from trioraft.testing import STORAGE_CHECKS, check_storage
 from trioraft.testing.storage_conformance import StorageCheck
 
@@ -125,8 +124,8 @@ def test_a_slice_of_seeds_is_clean_and_faults_happen() -> None:
 
 
 def test_each_kind_is_drawn_or_left_to_tier_1_for_a_reason() -> None:
-    sure = [draw_tier2(seed).intensities.keys() for seed in range(len(KINDS))]
-    assert [kind for kind, drawn in zip(KINDS, sure, strict=True) if kind not in drawn] == []
+    sure = [draw_tier2(seed).intensities.keys() for seed in range(len(TIER2_KINDS))]
+    assert [kind for kind, drawn in zip(TIER2_KINDS, sure, strict=True) if kind not in drawn] == []
     assert all(TIER1_ONLY.isdisjoint(drawn) for drawn in sure)
 
 

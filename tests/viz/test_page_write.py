@@ -15,8 +15,7 @@ import pytest
 
 from trioraft.viz.model import Finding, Role, Run
 from trioraft.viz.page import write_pages
-from trioraft.viz.page.index import duration_text, row_of
-from trioraft.viz.page.write import file_names, index_page, run_page
+from trioraft.viz.page.write import duration_text, file_names, index_page, row_of, run_page
 
 from .page_runs import ELECTION, run_of
 

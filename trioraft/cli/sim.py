@@ -18,14 +18,12 @@ import attrs
 import typer
 
 from ..core.errors import ConfigError
-from ..sim.dask import over_dask
 from ..sim.judging import check_history
 from ..sim.outcomes import RunOptions, RunOutcome
-from ..sim.report import FailureReport, Summary, failure_json, failure_lines
+from ..sim.report import FailureReport, Summary, failure_json, failure_lines, raftlog_lines
 from ..sim.shrink import RUNS_MAX, shrink
-from ..sim.spread import differing_elsewhere, over_processes
+from ..sim.spread import differing_elsewhere, over_dask, over_processes
 from ..sim.tiers import run_seed_of
-from ..sim.tracing import raftlog_lines
 from ..viz.analysis import analyse_log
 from ..viz.page import write_pages
 from .exits import EXIT_FAILURE, exiting

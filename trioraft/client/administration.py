@@ -1,10 +1,4 @@
-"""What a client asks of the cluster itself: who is what, who leads, who is a member.
-
-Rules of this file:
-
-* Questions are asked again elsewhere; a change is not, once it may have happened.
-* With `at`, that server answers or nobody.
-"""
+"""What a client asks of the cluster itself: who is what, who leads, who is a member."""
 
 from __future__ import annotations
 
@@ -27,8 +21,7 @@ from ..rpc.protocol import (
     TakeSnapshot,
     TransferLeadership,
 )
-from .attempts import MAYBE_TAKEN, NOT_TAKEN, Attempt
-from .backoff import Backoff
+from .attempts import MAYBE_TAKEN, NOT_TAKEN, Attempt, Backoff
 from .connection import NotSent
 from .servers import Servers
 
@@ -214,8 +207,6 @@ class ClusterAdministration:
                     raise OutcomeUnknown(f"{error}; it may or may not have happened") from error
                 await backoff.pause()
         raise attempt.deadline_error(timeout_s, self._servers.last_problem)
-
-    # -- values ----------------------------------------------------------------------------
 
     def _decoder(self, value_type: Any) -> msgspec.msgpack.Decoder[Any]:
         decoder = self._decoders.get(value_type)

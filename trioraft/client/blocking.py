@@ -1,12 +1,4 @@
-"""BlockingClient: a client for programs without an event loop.
-
-Rules of this file:
-
-* The event loop runs in a thread of its own; every method may be called from any thread.
-* A call that is interrupted (Ctrl-C) is cancelled there, and the interruption goes on here. What is
-  still under way when the `with` is left is cancelled too: leaving does not hang.
-* A forked child has no such thread: it is told so, instead of waiting for ever.
-"""
+"""BlockingClient: a client for programs without an event loop, which has a thread of its own."""
 
 from __future__ import annotations
 

@@ -1,12 +1,7 @@
 """Client: commands to a cluster, applied exactly once, from Trio or asyncio.
 
-Rules of this file:
-
-* One deadline over everything that a call does: finding the leader, opening a session, trying
-  again. When it passes, the error says whether the command may have been applied.
-* A command is sent again only if that is harmless: in a session, or if it certainly was not taken.
-* Any number of tasks may call at the same time; their commands share one connection.
-* Cancelling a call leaves everybody else's calls as they are.
+One deadline is over everything that a call does: finding the leader, opening a session, trying
+again. A command is sent again only if that is harmless: in a session, or if it was not taken.
 """
 
 from __future__ import annotations
@@ -47,11 +42,16 @@ from ..rpc.protocol import (
     WatchStatus,
 )
 from .administration import ClusterAdministration
-from .attempts import MAYBE_TAKEN, NOT_TAKEN, Attempt, checked_error_types
-from .backoff import Backoff
-from .connection import ServerConnection
-from .dialing import Connect, Dialer, checked_addresses, connect_over
-from .numbering import SPREAD_MAX, Numbering
+from .attempts import (
+    MAYBE_TAKEN,
+    NOT_TAKEN,
+    SPREAD_MAX,
+    Attempt,
+    Backoff,
+    Numbering,
+    checked_error_types,
+)
+from .connection import Connect, Dialer, ServerConnection, checked_addresses, connect_over
 from .servers import Servers
 from .subscription import open_subscription
 
@@ -271,8 +271,6 @@ class Client(ClusterAdministration):
                 backoff = Backoff(self._rng, skip_first=True)
             await backoff.pause()
 
-    # -- the session -----------------------------------------------------------------------
-
     async def _open_session(self) -> Numbering:
         """The session; opened by the first who needs it, while the others wait."""
         if self._opening is None:
@@ -296,8 +294,6 @@ class Client(ClusterAdministration):
                 await leader.request(Propose, encode_close(session.session_id))
             except RaftError:
                 return  # evicted when others need its room
-
-    # -- queries ---------------------------------------------------------------------------
 
     async def query(
         self,

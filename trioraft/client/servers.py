@@ -1,12 +1,8 @@
 """The servers as a client knows them: addresses, connections, and who leads.
 
-Rules of this file:
-
-* One connection per server, made when somebody wants it, shared by everyone. Connections are made
-  and live in the client's own tasks: a caller who gives up breaks none of them.
-* Who leads is found out by one search at a time, for all that wait: it asks every server at once.
-  Nothing is searched for when nobody waits.
-* The given addresses are always tried. What servers announce is added to them, never instead.
+Connections are made and live in the client's own tasks: a caller who gives up breaks none of them.
+One search at a time, for all that wait, finds out who leads. The given addresses are always tried:
+what servers announce is added to them, never instead.
 """
 
 from __future__ import annotations
@@ -25,9 +21,8 @@ from ..core.types import Address, NodeId, Role, Term
 from ..net.addresses import host_port, is_loopback
 from ..rpc.errors import ClientClosed, HandshakeRefused, ServerLost
 from ..rpc.protocol import GetStatus, ServerStatus
-from .backoff import Backoff
-from .connection import ServerConnection
-from .dialing import Dialer
+from .attempts import Backoff
+from .connection import Dialer, ServerConnection
 
 ROUND_S = 0.25
 """How long one round of asking waits for slow servers, in seconds; their connections go on."""

@@ -1,13 +1,7 @@
 """Subscriptions: what a server tells of its own accord, over a connection of their own.
 
-Rules of this file:
-
-* A subscription shares its connection with nobody, so a slow reader holds up nobody else: it reads
-  when its owner asks for the next item, and TCP makes the server wait.
-* It has no task. It ends with its `async with`.
-* Nothing to tell is not the same as nobody there: a server that says nothing for long is asked
-  whether it is there, and lost if it does not say so (it is paused, or the cable is cut). That goes
-  by the time in which its owner waits for an item.
+A slow reader holds up nobody else: it reads when its owner asks for the next item, and TCP makes
+the server wait. A server that says nothing for as long as that is asked whether it is there.
 """
 
 from __future__ import annotations
@@ -35,7 +29,7 @@ from ..rpc.protocol import (
     encode_value,
     frame,
 )
-from .dialing import BREAKAGES, Dialer, Reached, sentence_of
+from .connection import BREAKAGES, Dialer, Reached, sentence_of
 from .servers import Servers
 
 SUBSCRIPTION_SILENCE_S = 5.0

@@ -1,18 +1,11 @@
-"""KvClient: what can be asked of a key-value service, typed.
-
-Rules of this file:
-
-* It adds names and types to a `trioraft.Client`, and nothing else: deadlines, retries, sessions and
-  errors are the client's, and so is whether it runs on Trio or asyncio.
-* Keys and values are bytes; text is taken too, as UTF-8, and always comes back as bytes.
-"""
+"""KvClient: what can be asked of a key-value service: names and types for a `trioraft.Client`."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Final, Protocol, TypeAlias, final
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, final
 
 from ..core.errors import ConfigError, RaftError
 from ..core.types import Address, LogIndex, NodeId
@@ -21,7 +14,6 @@ from ..rpc.protocol import Consistency
 from .commands import (
     KEY_BYTES_MAX,
     VALUE_BYTES_MAX,
-    Answer,
     Append,
     Cas,
     Change,
@@ -47,6 +39,7 @@ from .commands import (
 ERROR_TYPES: Final[tuple[type[RaftError], ...]] = (ValueTooLarge, UnknownCommand)
 """What a `KvMachine` raises on purpose: for `Client(error_types=…)` and `SessionMachine(…)`."""
 
+_R = TypeVar("_R")
 Text: TypeAlias = bytes | str
 """A key or a value, as it may be given."""
 
@@ -103,7 +96,7 @@ class KvClient:
         timeout_s: float | None = None,
     ) -> Written:
         """Set a key's value. With `wants_previous` the answer bears the value it had."""
-        return await self._written(Put(_key(key), _value(value), wants_previous), timeout_s)
+        return await self._call(Put(_key(key), _value(value), wants_previous), Written, timeout_s)
 
     async def append(
         self,
@@ -118,13 +111,15 @@ class KvClient:
         Raises:
             ValueTooLarge: the value would grow beyond `VALUE_BYTES_MAX`; nothing was changed.
         """
-        return await self._written(Append(_key(key), _value(value), wants_previous), timeout_s)
+        return await self._call(
+            Append(_key(key), _value(value), wants_previous), Written, timeout_s
+        )
 
     async def delete(
         self, key: Text, *, wants_previous: bool = False, timeout_s: float | None = None
     ) -> Written:
         """Remove a key; `existed` of the answer says whether it was there."""
-        return await self._written(Delete(_key(key), wants_previous), timeout_s)
+        return await self._call(Delete(_key(key), wants_previous), Written, timeout_s)
 
     async def cas(
         self,
@@ -136,17 +131,13 @@ class KvClient:
     ) -> Swapped:
         """Set a key's value if it is `expected` (None: if the key is absent)."""
         wanted = None if expected is None else _value(expected)
-        command = Cas(_key(key), wanted, _value(value))
-        swapped: Swapped = await self._client.call(
-            encode(command), timeout_s=timeout_s, result_type=Swapped
-        )
-        return swapped
+        return await self._call(Cas(_key(key), wanted, _value(value)), Swapped, timeout_s)
 
-    async def _written(self, command: Command, timeout_s: float | None) -> Written:
-        written: Written = await self._client.call(
-            encode(command), timeout_s=timeout_s, result_type=Written
+    async def _call(self, command: Command, result_type: type[_R], timeout_s: float | None) -> _R:
+        result: _R = await self._client.call(
+            encode(command), timeout_s=timeout_s, result_type=result_type
         )
-        return written
+        return result
 
     # -- queries ---------------------------------------------------------------------------
 
@@ -168,8 +159,7 @@ class KvClient:
         timeout_s: float | None = None,
     ) -> Found:
         """A key's value with the indexes that belong to it: watch from `index + 1` on."""
-        found: Found = await self._ask(Get(_key(key)), Found, consistency, timeout_s)
-        return found
+        return await self._ask(Get(_key(key)), Found, consistency, timeout_s)
 
     async def page(
         self,
@@ -192,8 +182,7 @@ class KvClient:
         if items_max < 1:
             raise ConfigError(f"items_max is {items_max!r}: give at least 1")
         query = Range(_key(prefix), None if after is None else _key(after), items_max)
-        page: Page = await self._ask(query, Page, consistency, timeout_s)
-        return page
+        return await self._ask(query, Page, consistency, timeout_s)
 
     def range(
         self,
@@ -216,13 +205,12 @@ class KvClient:
         return _Pairs(next_page)
 
     async def _ask(
-        self, query: Query, answer: type[Answer], consistency: Consistency, timeout_s: float | None
-    ) -> Any:
-        return await self._client.query(
-            encode(query), consistency=consistency, timeout_s=timeout_s, result_type=answer
+        self, query: Query, answer_type: type[_R], consistency: Consistency, timeout_s: float | None
+    ) -> _R:
+        answer: _R = await self._client.query(
+            encode(query), consistency=consistency, timeout_s=timeout_s, result_type=answer_type
         )
-
-    # -- watching --------------------------------------------------------------------------
+        return answer
 
     @asynccontextmanager
     async def watch(
@@ -301,14 +289,15 @@ class _SingleChanges:
 
 
 def _key(text: Text) -> bytes:
-    key = text.encode() if isinstance(text, str) else bytes(text)
-    if len(key) > KEY_BYTES_MAX:
-        raise ConfigError(f"a key of {len(key)} bytes: give at most {KEY_BYTES_MAX}")
-    return key
+    return _checked(text, "key", KEY_BYTES_MAX)
 
 
 def _value(text: Text) -> bytes:
-    value = text.encode() if isinstance(text, str) else bytes(text)
-    if len(value) > VALUE_BYTES_MAX:
-        raise ConfigError(f"a value of {len(value)} bytes: give at most {VALUE_BYTES_MAX}")
-    return value
+    return _checked(text, "value", VALUE_BYTES_MAX)
+
+
+def _checked(text: Text, what: str, bytes_max: int) -> bytes:
+    data = text.encode() if isinstance(text, str) else bytes(text)
+    if len(data) > bytes_max:
+        raise ConfigError(f"a {what} of {len(data)} bytes: give at most {bytes_max}")
+    return data

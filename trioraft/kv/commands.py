@@ -1,17 +1,13 @@
 """What a key-value service is told and what it answers: commands, queries, results.
 
-Rules of this file:
-
-* Commands stand in the log for ever: fields are only ever appended, with a default, and what an old
-  node would misread needs another version byte.
-* Every result can be encoded, so that a session can keep it (`trioraft.machines.sessions`).
-* An index is the log index of the command that an answer speaks of, or up to which it holds.
+Commands stand in the log for ever: fields are only ever appended, with a default, and what an old
+node would misread needs another version byte.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -209,6 +205,7 @@ Answer: TypeAlias = Found | Page | Changed | Compacted
 
 # -- codecs --------------------------------------------------------------------------------
 
+_R = TypeVar("_R", Command, Query)
 _ENCODER = msgspec.msgpack.Encoder()
 _COMMANDS: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
 _QUERIES: msgspec.msgpack.Decoder[Query] = msgspec.msgpack.Decoder(Query)
@@ -225,11 +222,7 @@ def decode_command(data: bytes) -> Command:
     Raises:
         UnknownCommand: it is of a later version, or nothing of the kind.
     """
-    _check_version(data)
-    try:
-        return _COMMANDS.decode(memoryview(data)[1:])
-    except msgspec.MsgspecError as error:
-        raise UnknownCommand(f"a key-value command cannot be read: {error}") from error
+    return _decoded(_COMMANDS, data, "command")
 
 
 def decode_query(data: bytes) -> Query:
@@ -238,17 +231,17 @@ def decode_query(data: bytes) -> Query:
     Raises:
         UnknownCommand: it is of a later version, or nothing of the kind.
     """
-    _check_version(data)
-    try:
-        return _QUERIES.decode(memoryview(data)[1:])
-    except msgspec.MsgspecError as error:
-        raise UnknownCommand(f"a key-value query cannot be read: {error}") from error
+    return _decoded(_QUERIES, data, "query")
 
 
-def _check_version(data: bytes) -> None:
+def _decoded(decoder: msgspec.msgpack.Decoder[_R], data: bytes, what: str) -> _R:
     if data[:1] != VERSION:
         raise UnknownCommand(
             f"a key-value request of version {data[:1].hex() or 'none'}; this release reads "
             f"{VERSION.hex()}: encode requests with trioraft.kv, and upgrade every node before "
             "any client speaks a later version"
         )
+    try:
+        return decoder.decode(memoryview(data)[1:])
+    except msgspec.MsgspecError as error:
+        raise UnknownCommand(f"a key-value {what} cannot be read: {error}") from error

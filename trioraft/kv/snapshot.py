@@ -1,11 +1,8 @@
-"""A key-value state as bytes, piece by piece, and back.
+"""A key-value state as bytes, piece by piece, and back; neither way holds the content as a whole.
 
-Rules of this file:
-
-* A magic, then frames: four bytes of length, and msgpack. The first frame is a `_KvHead`, then come
-  the pairs and the changes it counts, in `Part`s of some kilobytes; nothing follows.
-* Neither direction holds the content as a whole: it is read from chunks that are cut anywhere.
-* What cannot be read is refused as a whole, before anything of the old state is gone.
+A magic, then frames: four bytes of length, and msgpack. The first frame is a `_KvHead`, then come
+the pairs and the changes it counts, in parts of some kilobytes; nothing follows. What cannot be
+read is refused before anything of the old state is gone.
 """
 
 from __future__ import annotations

@@ -1,12 +1,8 @@
 """SortedMap: keys in order, and views that later changes leave alone.
 
-Rules of this file:
-
-* The pairs lie in chunks, in order. Taking a view shares the chunks; whoever changes a shared chunk
-  copies it first. So a view costs the number of chunks, not of pairs, and a snapshot of it may be
-  written in another thread while commands go on (design, section 6).
-* No chunk is empty, none holds more than `CHUNK_PAIRS_MAX` pairs, and `_firsts[i]` is the first key
-  of chunk `i`.
+The pairs lie in chunks, in order. Taking a view shares the chunks, and whoever changes a shared
+chunk copies it first: a view costs the number of chunks, not of pairs, and a snapshot of it may be
+written in another thread while commands go on (design, section 6).
 """
 
 from __future__ import annotations

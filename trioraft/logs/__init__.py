@@ -1,7 +1,6 @@
 """What a node tells, for people and programs: JSON lines, a console, the raftlog format.
 
-Rules of this package: the typed events of the core are the only source; everything here renders
-them.
+The typed events of the core are the only source; everything here renders them.
 """
 
 from .event_texts import describe as describe

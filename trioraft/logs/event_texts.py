@@ -1,7 +1,5 @@
 """The text of every event and message, as the raftlog format has it.
 
-Rules of this file:
-
 * Texts are rendered from typed events through one table. A text the Go project has is written
   exactly as there, byte for byte; what we add stands on a line of its own, or cannot be taken
   for one of theirs.

@@ -1,7 +1,5 @@
 """What a node tells about itself, on its way to a log: JSON lines, a console, or a raftlog.
 
-Rules of this file:
-
 * Nothing is configured at import, and structlog's global configuration is never touched:
   `configure` returns a logger, and whoever wants one passes it on. Any structlog logger will do;
   give it `flatten_trace` or `describe_trace` as a processor.

@@ -1,7 +1,5 @@
 """The raftlog format: what a line looks like, and the lines of a run.
 
-Rules of this file:
-
 * A raftlog is the test log of the Go project that trioraft starts from, so that its tools read
   ours. A line is one of four things, and its shape is named once, here, for writers and readers:
   a header (`=== RUN   name`), a status (`--- PASS: name (0.31s)`), an entry

@@ -1,8 +1,4 @@
-"""ChunkReader: a head of known length, then the rest, out of chunks that are cut anywhere.
-
-Rules of this file: a machine around another one puts its own state first, framed by `framed`; what
-follows is handed on as it comes, never joined.
-"""
+"""ChunkReader: a head of known length, then the rest, out of chunks that are cut anywhere."""
 
 from __future__ import annotations
 

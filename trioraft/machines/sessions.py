@@ -1,7 +1,5 @@
 """Sessions: a command that a client sends again is applied once (dissertation, section 6.3).
 
-Rules of this file:
-
 * The session table is part of the replicated state: only log entries change it, and it is in every
   snapshot, before the inner machine's own content (hazard S5).
 * A session is named by the log index of the entry that opened it. A name is never used twice, so
@@ -384,8 +382,6 @@ class SessionMachine:
         if stored.type_name == OutcomeUnknown.__qualname__:  # this node could not say, and cannot
             raise OutcomeUnknown(stored.message)
         raise error_from(stored.type_name, stored.message, self._error_types)
-
-    # -- snapshots -------------------------------------------------------------------------
 
     def snapshot(self) -> Iterator[bytes]:
         """The session table, then what the inner machine says. Both are taken now."""

@@ -1,4 +1,4 @@
 """One member of a cluster, pure: the core, and what stands between it and the world.
 
-Rules of this package: standard library, attrs and msgspec only. No Trio, no clock, no disk.
+Standard library, attrs and msgspec only. No Trio, no clock, no disk.
 """

@@ -10,14 +10,17 @@ promise being broken. The same object is run by Trio (`node`) and by the simulat
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Final, final
+
+import attrs
 
 from ..core.config import Limits
 from ..core.errors import DiskFull, InvariantViolation
 from ..core.events import DiskIsFull
 from ..core.raft import Raft
 from ..core.ready import ChunkRequest, Ready, SnapshotChunk
-from ..core.types import LogIndex, Role, SnapshotMeta, Term
+from ..core.types import LogIndex, Recovered, Role, SnapshotMeta, Term
 from .actions import Action, AdmitClients, Apply, Install, Runner, SaveSnapshot
 from .apply_queue import ApplyQueue, WantsSnapshot
 from .outcomes import Outcomes, Proposed
@@ -170,8 +173,6 @@ class Member:
         self.applies.unsaved(error)
         self._actions.append(DiskIsFull(now))
 
-    # -- the end ---------------------------------------------------------------------------
-
     def stop(self, cause: str, now: float) -> None:
         """Become Dead: no vote, no message, no result after this."""
         self.raft.stop(cause, now)
@@ -284,3 +285,21 @@ class Member:
         configuration = self.raft.membership.at(index)
         chunks = self.applies.begin_save()
         self._actions.append(SaveSnapshot(index, term, configuration, chunks))
+
+
+def voters_ignored(core: Raft, bootstrap: Recovered) -> Iterator[str]:
+    """The log knows the members; the caller names those of a new cluster."""
+    named, stored = bootstrap.configuration.voters, core.configuration
+    if stored.index and named and set(named) != set(stored.voters):
+        yield (
+            f"the voters named to open_node are {', '.join(named)}, but the log says "
+            f"{', '.join(stored.voters)} (configuration {stored.index}): the log counts; to "
+            "change them, use node.change_voters"
+        )
+
+
+def bootstrapped(recovered: Recovered | None, bootstrap: Recovered) -> Recovered:
+    """What the storage holds, with the configuration that the caller named for a new cluster."""
+    if recovered is None:
+        return bootstrap
+    return attrs.evolve(recovered, configuration=bootstrap.configuration)

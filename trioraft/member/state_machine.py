@@ -1,8 +1,4 @@
-"""What a state machine is: commands in, results out, the same on every node.
-
-Rules of this file: `apply` is deterministic. It reads no clock, no random source, no file, and
-nothing but its own state and its arguments; otherwise the nodes' states part for ever.
-"""
+"""What a state machine is: commands in, results out, the same on every node."""
 
 from __future__ import annotations
 
@@ -17,6 +13,9 @@ class StateMachine(Protocol):
 
     def apply(self, index: LogIndex, data: bytes) -> Any:
         """Apply one committed command; called once per index, in order, never concurrently.
+
+        It reads no clock, no random source, no file, and nothing but its own state and its
+        arguments; otherwise the nodes' states part for ever.
 
         Args:
             index: position of the command in the log; rises, with gaps where the protocol's own

@@ -1,6 +1,6 @@
 """Status: what a node says of itself at one moment.
 
-Rules of this file: frozen values, built when asked for; nothing here changes behind your back.
+Frozen values, built when asked for; nothing here changes behind your back.
 """
 
 from __future__ import annotations

@@ -38,8 +38,7 @@ from ..member.actions import (
     SaveSnapshot,
     StorageStep,
 )
-from ..member.bootstrap import bootstrapped, voters_ignored
-from ..member.member import Member
+from ..member.member import Member, bootstrapped, voters_ignored
 from ..member.reads import ReadBatch
 from ..member.state_machine import StateMachine
 from ..storage.base import Storage

@@ -1,13 +1,10 @@
 """One client's connection: its requests in, answers out, in whatever order they come.
 
-Rules of this file:
-
 * Every request that was read is answered, or the connection ends; none waits unanswered for good.
 * No task per command: what arrived together is proposed together, and one task collects the
   outcomes, which come in the order of the log.
 * Backpressure is not reading: with too much unanswered or untaken, the socket is left alone, and
   TCP makes the client wait.
-* What comes over a connection costs its sender that connection, and nobody else anything.
 """
 
 from __future__ import annotations
@@ -18,37 +15,168 @@ from typing import Any, final
 
 import trio
 
-from ..core.errors import BadMessage, ConfigError, NotLeader, Overloaded, RaftError
+from ..core.errors import BadMessage, ConfigError, NodeDead, NotLeader, Overloaded, RaftError
+from ..core.events import RoleChanged
+from ..machines.sessions import message_of
+from ..member.status import Status
 from ..net.connection import BROKEN, Connection
 from ..net.handshake import first_frame, in_time
 from ..net.sentences import quoted
+from ..node.event_stream import EventStream
+from ..node.node import Node
 from ..node.proposal import Proposal
 from ..rpc.errors import ServerLeaving
 from ..rpc.failures import failure_of
 from ..rpc.protocol import (
     MAGIC,
     PROTOCOL_VERSION,
+    AddLearnerRequest,
+    Answer,
     Cancel,
+    ChangeVotersRequest,
     ClientHello,
+    Failure,
     GetStatus,
     GoingAway,
+    Item,
     Ping,
     Propose,
     Query,
+    RemoveNode,
     Request,
+    Result,
+    RoleNews,
+    StatusNews,
+    TakeSnapshot,
+    TransferLeadership,
     Watch,
     WatchStatus,
+    append_frame,
     decode_hello,
     decode_request,
+    encode_value,
     frame,
     id_of_unknown,
 )
 from ..tasks.wakeup import Wakeup
-from .administering import administer
-from .context import ServiceContext
-from .outbox import ReplyQueue
-from .queries import Queries
-from .watching import watch_machine, watch_node
+from .context import ServiceContext, ServiceLimits
+from .queries import Queries, Watchable
+
+PIECE_BYTES = 64 * 1024
+"""What a client must take within `frame_timeout_s`."""
+
+
+@final
+class ReplyQueue:
+    """The answers of one connection.
+
+    Args:
+        connection: where they go.
+        limits: bounds.
+    """
+
+    def __init__(self, connection: Connection, limits: ServiceLimits) -> None:
+        self.frame_bytes_max = 0
+        """Largest frame that the client reads; it says so in its handshake."""
+        self._connection = connection
+        self._limits = limits
+        self._unsent = bytearray()
+        self._is_sending = False
+        self._work = Wakeup()
+        self._drained = trio.lowlevel.ParkingLot()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the client should take some first."""
+        return len(self._unsent) > self._limits.unsent_bytes_max
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything is with the kernel."""
+        return not self._unsent and not self._is_sending
+
+    def put(self, answer: Answer) -> None:
+        start = len(self._unsent)
+        size_bytes = append_frame(self._unsent, answer)
+        if size_bytes > self.frame_bytes_max and not isinstance(answer, Failure):
+            del self._unsent[start:]
+            self._put_too_large(answer, size_bytes)
+        self._work.set()
+
+    def put_value(self, request_id: int, value: object, kind: type[Result | Item] = Result) -> None:
+        """Put a result (or an item) down; what cannot be encoded becomes a failure."""
+        try:
+            answer = kind(request_id, encode_value(value))
+        except Exception as error:  # noqa: BLE001 - an encoder's, or of code in the value itself
+            self.put(
+                failure_of(
+                    request_id,
+                    ConfigError(
+                        f"the state machine returned a {type(value).__name__}, which cannot be "
+                        f"sent: {message_of(error)}. Return bytes, numbers, text, lists, dicts, or "
+                        "msgspec structs"
+                    ),
+                )
+            )
+            return
+        self.put(answer)
+
+    async def room(self) -> None:
+        """Wait until the client has taken enough."""
+        while self.is_full:
+            await self._drained.park()
+
+    async def drained(self) -> None:
+        """Wait until everything is with the kernel."""
+        while not self.is_empty:
+            await self._drained.park()
+
+    def abandon(self) -> None:
+        """The connection is over: there is nothing to wait for any more."""
+        self._unsent.clear()
+        self._is_sending = False
+        self._drained.unpark_all()
+
+    async def send_forever(self) -> None:
+        """Send until cancelled.
+
+        Raises:
+            trio.BrokenResourceError, trio.ClosedResourceError: the connection ended.
+            trio.TooSlowError: the client takes nothing.
+        """
+        send_all = self._connection.stream.send_all
+        while True:
+            await self._work.wait()
+            while self._unsent:
+                unsent, self._unsent = self._unsent, bytearray()
+                self._is_sending = True
+                if len(unsent) <= PIECE_BYTES:
+                    with trio.fail_after(self._limits.frame_timeout_s):
+                        await send_all(unsent)
+                else:
+                    await self._send_in_pieces(memoryview(unsent))
+                self._is_sending = False
+                self._drained.unpark_all()
+
+    async def _send_in_pieces(self, unsent: memoryview) -> None:
+        """A client that takes a lot slowly is not one that takes nothing."""
+        for start in range(0, len(unsent), PIECE_BYTES):
+            with trio.fail_after(self._limits.frame_timeout_s):
+                await self._connection.stream.send_all(unsent[start : start + PIECE_BYTES])
+
+    def _put_too_large(self, answer: Answer, size_bytes: int) -> None:
+        if isinstance(answer, Result | Item):
+            append_frame(
+                self._unsent,
+                failure_of(
+                    answer.id,
+                    ConfigError(
+                        f"the answer has {size_bytes} bytes, this client reads at most "
+                        f"{self.frame_bytes_max}: ask for less, or raise Client(frame_bytes_max=…)"
+                    ),
+                ),
+            )
+
 
 _LEAVING = "the server is shutting down and did not take the request: ask another one"
 
@@ -321,3 +449,88 @@ def _why_not(hello: ClientHello, context: ServiceContext) -> tuple[str, str]:
     if context.connections > context.limits.connections_max:
         return "too-many", f"there are already {context.limits.connections_max} clients"
     return "", ""
+
+
+async def administer(node: Node, request: Any) -> Any:
+    """Do as the request says, and return what the node returns.
+
+    Raises:
+        RaftError: the node's.
+        ConfigError: it is no such request.
+    """
+    match request:
+        case TransferLeadership(to=to, timeout_s=timeout_s):
+            return await node.transfer_leadership(to, timeout_s=timeout_s)
+        case AddLearnerRequest(node_id=node_id, address=address, expected_index=index):
+            return await node.add_learner(node_id, address, expected_index=index)
+        case ChangeVotersRequest(ids=ids, addresses=addresses, expected_index=index):
+            return await node.change_voters(ids, addresses=addresses, expected_index=index)
+        case RemoveNode(node_id=node_id, expected_index=index):
+            return await node.remove(node_id, expected_index=index)
+        case TakeSnapshot():
+            return await node.take_snapshot()
+    raise ConfigError(f"{type(request).__name__} is no request that changes anything")
+
+
+async def watch_machine(context: ServiceContext, outbox: ReplyQueue, request: Watch) -> None:
+    """Send what the state machine's subscription yields, until it ends.
+
+    Raises:
+        ConfigError: the machine cannot be watched.
+        Exception: what the subscription raised.
+    """
+    machine = context.machine
+    if not isinstance(machine, Watchable):
+        raise ConfigError(f"{type(machine).__name__} has no method 'watch': it cannot be watched")
+    async with machine.watch(request.data) as items:
+        async for item in items:
+            outbox.put_value(request.id, item, Item)
+            await outbox.room()
+
+
+async def watch_node(context: ServiceContext, outbox: ReplyQueue, request: WatchStatus) -> None:
+    """Send the node's status whenever it changed, and its role changes at once, until it dies."""
+    interval_s = max(request.interval_s, context.limits.watch_interval_min_s)
+    async with context.node.events() as stream, trio.open_nursery() as nursery:
+        nursery.start_soon(partial(_send_statuses, context, outbox, request.id, interval_s))
+        await _send_roles(context, stream, outbox, request.id)
+        nursery.cancel_scope.cancel()
+
+
+async def _send_statuses(
+    context: ServiceContext, outbox: ReplyQueue, request_id: int, interval_s: float
+) -> None:
+    """The present status, then each that differs from the last one sent; not too often."""
+    last: Status | None = None
+    try:
+        while True:
+            last = await context.node.wait(partial(_is_news, last))
+            outbox.put_value(request_id, StatusNews(context.server_status(last)), Item)
+            await outbox.room()
+            await trio.sleep(interval_s)
+    except NodeDead:
+        return  # the stream of events ends too, after the last role change
+
+
+def _is_news(last: Status | None, status: Status) -> bool:
+    return status != last
+
+
+async def _send_roles(
+    context: ServiceContext, stream: EventStream, outbox: ReplyQueue, request_id: int
+) -> None:
+    async for event in stream:
+        if isinstance(event, RoleChanged):
+            outbox.put_value(
+                request_id,
+                RoleNews(
+                    context.node.id,
+                    event.role.value,
+                    event.previous.value,
+                    event.term,
+                    str(event.reason),
+                    stream.dropped,
+                ),
+                Item,
+            )
+            await outbox.room()

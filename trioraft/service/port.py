@@ -1,14 +1,8 @@
 """open_service: a client port beside a node.
 
-Rules of this file:
-
-* Peers and clients never share a port.
-* Plain TCP stays on this machine unless `insecure=True` says otherwise: whoever can reach a plain
-  port can write, read, and change the cluster.
-* No error of one connection, and no lack of descriptors, ends the service.
-* Leaving the body is graceful: nothing new is taken, what is under way is answered, clients are
-  told to go elsewhere; then it is over, at the latest after `leave_timeout_s`. Being cancelled is
-  not.
+Plain TCP stays on this machine unless `insecure=True` says otherwise: whoever can reach a plain
+port can write, read, and change the cluster. No error of one connection, and no lack of
+descriptors, ends the service.
 """
 
 from __future__ import annotations
@@ -31,10 +25,9 @@ from ..net.listening import Listener, listen
 from ..net.tls import TlsContexts, server_context_of
 from ..node.node import Node
 from ..tasks.background import running_beside
-from .context import ServiceContext
+from .context import ServiceContext, ServiceLimits
 from .conversation import Conversation
-from .limits import ServiceLimits
-from .queryable import inner_machine
+from .queries import inner_machine
 
 REFUSED_EXTRA = 64
 """Connections beyond `connections_max` that are let in to be told why they are refused."""

@@ -1,20 +1,52 @@
-"""Questions of one connection: those that come together share one read barrier.
-
-Rules of this file: a question is answered by the state machine as it is after the barrier, never by
-an earlier state; one that nobody waits for any more is not answered at all.
-"""
+"""Questions of one connection: those that come together share one read barrier."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol, final
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, final, runtime_checkable
 
 import trio
 
 from ..core.errors import ConfigError, RaftError
+from ..machines.sessions import SessionMachine
+from ..member.state_machine import StateMachine
 from ..rpc.protocol import Consistency, Query
 from .context import ServiceContext
-from .queryable import Queryable
+
+
+@runtime_checkable
+class Queryable(Protocol):
+    """A state machine that answers questions (`Client.query`)."""
+
+    def query(self, data: bytes) -> Any:
+        """Answer from the state as it is now. Changes nothing, and is quick: nothing is applied
+        meanwhile.
+
+        Raises:
+            Exception: goes to the client, as what `apply` raises does.
+        """
+
+
+@runtime_checkable
+class Watchable(Protocol):
+    """A state machine that can be watched (`Client.watch`)."""
+
+    def watch(self, data: bytes) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+        """Begin a subscription; its items are sent to the client as they come.
+
+        The iterator is waited on in a task of its own. When the client is slow, the next item is
+        not asked for: keep a bounded backlog, and raise something that says so when it is passed.
+        When the iterator ends, so does the subscription.
+
+        Raises:
+            Exception: on entering, or while iterating: goes to the client and ends it.
+        """
+
+
+def inner_machine(machine: StateMachine) -> StateMachine:
+    """The machine that questions are for: a `SessionMachine` is looked through."""
+    return machine.machine if isinstance(machine, SessionMachine) else machine
 
 
 class _Fail(Protocol):
@@ -73,7 +105,8 @@ class Queries:
                 self._fail(queries.popitem()[0], error)
 
     async def _answer_all(self, consistency: Consistency) -> None:
-        """One barrier after the other until nothing waits."""
+        """One barrier after the other until nothing waits; each answers what came before it began,
+        and never from an earlier state."""
         waiting = self._waiting[consistency]
         try:
             while waiting:

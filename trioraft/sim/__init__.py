@@ -1,5 +1,5 @@
 """Deterministic simulation: whole clusters under everything that goes wrong, from one seed.
 
-Rules of this package: same seed, same trace, byte for byte. `simulation.run_seed` is tier 1, many
+Same seed, same trace, byte for byte. `simulation.run_seed` is tier 1, many
 cores without Trio; `tiers` says what a tier is, so that the command runs any of them.
 """

@@ -1,8 +1,4 @@
-"""Agenda: what will happen, in the order in which it will; and what time it is.
-
-Rules of this file: one heap, no clock. Two entries of one moment come in the order in which they
-were made, so that nothing is left to chance.
-"""
+"""Time of a simulated world: what will happen, in order, and what each node's clock shows."""
 
 from __future__ import annotations
 
@@ -19,7 +15,8 @@ SPIN_S: Final = 0.2
 
 @final
 class Agenda:
-    """Events of a simulated world. Time is in seconds from the start."""
+    """Events of a simulated world. Time is in seconds from the start. Two events of one moment come
+    in the order in which they were made, so that nothing is left to chance."""
 
     __slots__ = ("_done", "_heap", "_made", "_mark_s", "now")
 
@@ -67,3 +64,33 @@ class Agenda:
                 f"{SPIN_EVENTS} events in {self.now - self._mark_s:.6f} s: somebody spins"
             )
         self._mark_s = self.now
+
+
+@final
+class NodeClock:
+    """Local seconds from global ones, and back. A node's clock may run fast or slow, begins
+    anywhere, and may jump ahead (a machine that slept), but never back."""
+
+    __slots__ = ("_global_s", "_local_s", "rate")
+
+    def __init__(self, origin_s: float, rate: float = 1.0) -> None:
+        self.rate = rate
+        self._local_s = origin_s
+        self._global_s = 0.0
+
+    def local(self, global_s: float) -> float:
+        """What this clock shows at this moment."""
+        return self._local_s + (global_s - self._global_s) * self.rate
+
+    def when(self, local_s: float) -> float:
+        """At which moment this clock will show this."""
+        return self._global_s + (local_s - self._local_s) / self.rate
+
+    def run_at(self, rate: float, global_s: float) -> None:
+        """From now on, run at this rate."""
+        self._local_s, self._global_s = self.local(global_s), global_s
+        self.rate = rate
+
+    def jump(self, by_s: float, global_s: float) -> None:
+        """Skip so many seconds."""
+        self._local_s, self._global_s = self.local(global_s) + by_s, global_s

@@ -1,7 +1,5 @@
 """Checks: what must hold after every event, over all nodes, disks and clients.
 
-Rules of this file:
-
 * The four properties of the paper's figure 3, and that nothing regresses, are `ClusterInvariants`.
   This file adds what needs to see the disks, the state machines and the clients.
 * A check costs what the event changed. It never looks at a whole log.
@@ -10,7 +8,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ..core.errors import InvariantViolation
 from ..core.invariants import ClusterInvariants
@@ -27,6 +25,16 @@ from ..core.raft import Raft
 from ..core.types import Configuration, Entry, EntryKind, HardState, LogIndex, NodeId, Term
 from ..member.member import Member
 from .disk import Disk
+
+
+def is_majority(configuration: Configuration, counts: Callable[[NodeId], bool]) -> bool:
+    """Whether those that count are a majority, of both voters and outgoing ones if there are any.
+    Not the core's own function: what is checked must not be what checks it."""
+    return all(
+        2 * sum(map(counts, group)) > len(group)
+        for group in (configuration.voters, configuration.outgoing)
+        if group
+    )
 
 
 class Checks(ClusterInvariants):
@@ -154,11 +162,8 @@ class Checks(ClusterInvariants):
 
     def _has_voted(self, raft: Raft, configuration: Configuration) -> bool:
         leader, term = raft.node_id, raft.term
-        return all(
-            2 * sum(node == leader or self._votes.get((node, term)) == leader for node in group)
-            > len(group)
-            for group in (configuration.voters, configuration.outgoing)
-            if group
+        return is_majority(
+            configuration, lambda node: node == leader or self._votes.get((node, term)) == leader
         )
 
     def _check_stable_is_durable(self, raft: Raft) -> None:
@@ -209,11 +214,7 @@ class Checks(ClusterInvariants):
             )
 
     def _is_durable(self, index: LogIndex, term: Term, configuration: Configuration) -> bool:
-        return all(
-            2 * sum(self._disks[node].holds(index, term) for node in group) > len(group)
-            for group in (configuration.voters, configuration.outgoing)
-            if group
-        )
+        return is_majority(configuration, lambda node: self._disks[node].holds(index, term))
 
     def on_sent(self, message: Message) -> None:
         """A message really leaves: what it promises is durable at its sender (hazards V1, D1)."""

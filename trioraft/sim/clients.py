@@ -1,7 +1,5 @@
 """Clients: sessions that ask, wait, and ask again, and what they saw of it.
 
-Rules of this file:
-
 * A client has one operation open at a time. It asks until it is answered, or the run ends: so an
   operation without an answer may or may not have been carried out, and the history says so.
 * Asking again is the same command of the same session: it must be carried out once.
@@ -10,23 +8,76 @@ Rules of this file:
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
-from ..core.errors import InvariantViolation, RaftError, SessionExpired
-from ..core.types import NodeId
+from ..core.errors import InvariantViolation, ProposalDropped, RaftError, SessionExpired
+from ..core.types import LogIndex, NodeId, Term
 from ..machines.sessions import CLIENT_ID_BYTES, encode_command, encode_open
 from .agenda import Agenda
-from .draw import Draw
-from .faults import Kind
+from .checks import Checks
+from .draw import Draw, Kind
 from .machine import CAS, GET, PUT, RegisterOperation, encode_operation
 from .network import LinkFault
-from .outcomes import ClientCall
-from .recording import RunRecording
-from .request import Reply, Request
+from .outcomes import ClientCall, RunRecording
+
+
+@attrs.frozen
+class Request:
+    """What a client asks of a node."""
+
+    operation: int
+    """The client's operation that it is for; an answer to another is stale."""
+    command: bytes | None
+    """To propose; None: a read by barrier."""
+    key: int = 0
+    lease: bool = False
+    reply: Callable[[Request, Reply], None] = attrs.field(eq=False, repr=False, kw_only=True)
+
+
+@attrs.frozen
+class Reply:
+    """What it gets back."""
+
+    result: Any = None
+    """What the state machine returned; an error of the session, if there was one."""
+    is_refused: bool = False
+    """The node does not lead, takes nothing now, or lost track of it: ask another."""
+    leader_id: NodeId | None = None
+    """Refused: who leads, as far as this node knows."""
+
+
+class Asked:
+    """A proposal, as the member knows it; its outcome goes to the client, and to the checks."""
+
+    def __init__(self, node_id: NodeId, request: Request, checks: Checks) -> None:
+        self.index: LogIndex = 0
+        self.term: Term = 0
+        self._node_id = node_id
+        self._request = request
+        self._checks = checks
+
+    def resolve(self, value: Any) -> None:
+        """It was applied, with this result."""
+        self._settle(was_applied=True)
+        self._request.reply(self._request, Reply(value))
+
+    def reject(self, error: Exception) -> None:
+        """It was applied, and raised this."""
+        self.resolve(error)
+
+    def fail(self, error: Exception) -> None:
+        """Dropped, or unknown: the same command of the same session may be sent again."""
+        if isinstance(error, ProposalDropped):
+            self._settle(was_applied=False)
+        self._request.reply(self._request, Reply(is_refused=True))
+
+    def _settle(self, *, was_applied: bool) -> None:
+        self._checks.on_outcome(self._node_id, self, (self.index, self.term), was_applied)
+
 
 ROUND_S: Final = (0.0005, 0.003)
 """One way between a client and a node."""
@@ -62,6 +113,27 @@ class ClientPool:
                 self.recording.count(Kind.CLIENT_LOSS)
                 return True
         return False
+
+
+def choose(
+    rng: random.Random, draw: Draw, numbers: Iterator[int], barrier_reads: float
+) -> tuple[RegisterOperation, bool]:
+    """What a client does next, and whether by a read barrier."""
+    number, key = next(numbers), rng.randrange(draw.keys)
+    if rng.random() < draw.reads:
+        return RegisterOperation(number, GET, key), rng.random() < barrier_reads
+    if rng.random() < 0.7:
+        return RegisterOperation(number, PUT, key, argument=number), False
+    # Some of these meet their value: the last ones written are not far back.
+    expected = max(0, number - rng.randint(1, 2 * draw.clients))
+    return RegisterOperation(number, CAS, key, argument=number, expected=expected), False
+
+
+def begun_call(client: int, operation: RegisterOperation, now_s: float) -> ClientCall:
+    """An operation that a client begins at this moment."""
+    return ClientCall(
+        client, operation.key, operation.kind, operation.argument, operation.expected, now_s
+    )
 
 
 class SimulatedClient:
@@ -105,33 +177,14 @@ class SimulatedClient:
         if self._queue:
             self._invoke(self._queue.pop(0), barrier=False)
         elif not self._is_retired:
-            operation, barrier = self._choose()
+            draw = self._pool.draw
+            operation, barrier = choose(self._rng, draw, self._pool.numbers, draw.barrier_reads)
             self._invoke(operation, barrier=barrier)
-
-    def _choose(self) -> tuple[RegisterOperation, bool]:
-        rng, draw = self._rng, self._pool.draw
-        number, key = next(self._pool.numbers), rng.randrange(draw.keys)
-        if rng.random() < draw.reads:
-            return RegisterOperation(number, GET, key), rng.random() < draw.barrier_reads
-        if rng.random() < 0.7:
-            return RegisterOperation(number, PUT, key, argument=number), False
-        # Some of these meet their value: the last ones written are not far back.
-        expected = max(0, number - rng.randint(1, 2 * draw.clients))
-        return RegisterOperation(number, CAS, key, argument=number, expected=expected), False
 
     def _invoke(self, operation: RegisterOperation, *, barrier: bool) -> None:
         pool = self._pool
         self._call = len(pool.history)
-        pool.history.append(
-            ClientCall(
-                self._number,
-                operation.key,
-                operation.kind,
-                operation.argument,
-                operation.expected,
-                pool.agenda.now,
-            )
-        )
+        pool.history.append(begun_call(self._number, operation, pool.agenda.now))
         command = None
         if not barrier:
             self._sequence += 1

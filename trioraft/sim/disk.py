@@ -1,13 +1,7 @@
 """Disk: a journal of records and two snapshots, which crash, tear, fill up and rot.
 
-Rules of this file:
-
-* A write is begun, and durable once it is synced. A crash in between leaves all of it, a torn
-  part, or nothing; what was synced stays.
-* The journal is what a node comes back with. What is known beside it (`term`, `last_index`, …)
-  serves the checks only: what the disk holds durably, at any moment.
-* Only an incomplete last record is dropped. Whatever else is not as it was written is refused
-  (contract of `storage.base`).
+The journal is what a node comes back with; only an incomplete last record of it is dropped, and
+whatever else is not as it was written is refused (contract of `storage.base`).
 """
 
 from __future__ import annotations
@@ -297,8 +291,6 @@ class Disk:
         self._snapshots.append((meta, content))
         self._snapshots.sort(key=lambda stored: stored[0].index)
         del self._snapshots[:-SNAPSHOTS_KEPT]
-
-    # -- rot -------------------------------------------------------------------------------
 
     def rot(self, rng: random.Random) -> bool:
         """Flip one bit of the journal. False if there is nothing to flip."""

@@ -1,22 +1,202 @@
-"""Draw: the options of one seed (swarm testing: each kind of fault is on or off by itself).
+"""Draw: all that one seed decides before it runs: options, and a schedule of faults (swarm testing:
+each kind of fault is on or off by itself).
 
-Rules of this file:
-
-* Everything that a run may choose stands in `Draw`, and is printed with a failure.
-* A run with everything on hides what a run with one thing on finds: about half of the kinds are
-  on in a seed, and how bad they are is drawn again for each.
+* A schedule is an explicit list, made before anything runs, from the seed alone: any part of it
+  can be replayed, and that is how it is shrunk.
+* A fault names its victim by id or by what it does at the time ("leader"); what else is left to
+  chance it draws from its own salt, so leaving out one fault changes no other's draws.
 """
 
 from __future__ import annotations
 
+import enum
 import random
-from typing import Any, Final
+from collections.abc import Collection, Sequence
+from typing import Any, Final, TypeAlias
 
 import attrs
 
 from ..core.config import Limits, Timing
 from ..core.types import NodeId
-from .faults import Fault, Kind, schedule
+from .disk import Fate
+
+Pair: TypeAlias = tuple[NodeId, NodeId]
+"""Sender and receiver."""
+
+LEADER: Final = "leader"
+"""A victim: whoever leads at the time."""
+EVERYONE: Final = "*"
+"""A victim: all nodes, or all links."""
+
+
+class Kind(enum.StrEnum):
+    """What can go wrong."""
+
+    DROP = "drop"
+    DELAY = "delay"
+    DUPLICATE = "duplicate"
+    REORDER = "reorder"
+    PARTITION = "partition"
+    ONE_WAY = "one_way"
+    BRIDGE = "bridge"
+    RING = "ring"
+    LINK_LOST = "link_lost"
+    CRASH = "crash"
+    CRASH_MID_READY = "crash_mid_ready"
+    CRASH_ALL = "crash_all"
+    UNSYNCED_LOST = "unsynced_lost"
+    TORN_TAIL = "torn_tail"
+    PAUSE = "pause"
+    SLOW_DISK = "slow_disk"
+    DISK_FULL = "disk_full"
+    EIO = "eio"
+    BIT_ROT = "bit_rot"
+    SNAPSHOT_ROT = "snapshot_rot"
+    CLOCK_SKEW = "clock_skew"
+    CLOCK_JUMP = "clock_jump"
+    CLIENT_LOSS = "client_loss"
+    SNAPSHOT = "snapshot"
+    TRANSFER = "transfer"
+    MEMBERSHIP = "membership"
+
+
+@attrs.frozen
+class Habit:
+    """How faults of one kind are, before chance has its say."""
+
+    lasts_s: tuple[float, float]
+    """How long one lasts; for crashes, how long the node is away."""
+    level: tuple[float, float] = (0.0, 1.0)
+    """How bad one is; what that means is the kind's own."""
+    per_s: float = 1.0
+    """How many a second there are at full intensity."""
+    at_leader: float = 0.4
+    """How often the leader is the victim."""
+    everywhere: float = 0.0
+    """How often all are."""
+
+
+HABITS: Final[dict[Kind, Habit]] = {
+    Kind.DROP: Habit((0.1, 2.0), (0.02, 0.4), everywhere=0.5),
+    Kind.DELAY: Habit((0.1, 2.0), (0.01, 0.3), everywhere=0.5),
+    Kind.DUPLICATE: Habit((0.1, 2.0), (0.02, 0.4), everywhere=0.7),
+    Kind.REORDER: Habit((0.1, 2.0), (0.05, 0.8), everywhere=0.7),
+    Kind.PARTITION: Habit((0.1, 2.0), per_s=1.5),
+    Kind.ONE_WAY: Habit((0.1, 2.0), per_s=1.5),
+    Kind.BRIDGE: Habit((0.1, 2.0)),
+    Kind.RING: Habit((0.1, 2.0)),
+    Kind.LINK_LOST: Habit((0.0, 0.0), per_s=3.0),
+    Kind.CRASH: Habit((0.0, 0.8), per_s=2.0),
+    Kind.CRASH_MID_READY: Habit((0.0, 0.4), (0.0, 12.0), per_s=3.0),
+    Kind.CRASH_ALL: Habit((0.0, 0.3), per_s=0.3),
+    Kind.UNSYNCED_LOST: Habit((0.0, 0.4), per_s=2.0),
+    Kind.TORN_TAIL: Habit((0.0, 0.4), per_s=2.0),
+    Kind.PAUSE: Habit((0.02, 1.5)),
+    Kind.SLOW_DISK: Habit((0.1, 1.5), (0.01, 0.4)),
+    Kind.DISK_FULL: Habit((0.05, 1.0)),
+    Kind.EIO: Habit((0.05, 0.5)),
+    Kind.BIT_ROT: Habit((0.05, 0.3), per_s=0.4, at_leader=0.2),
+    Kind.SNAPSHOT_ROT: Habit((0.05, 0.5)),
+    Kind.CLOCK_SKEW: Habit((0.3, 3.0), (0.4, 2.5)),
+    Kind.CLOCK_JUMP: Habit((0.0, 0.0), (0.05, 3.0)),
+    Kind.CLIENT_LOSS: Habit((0.2, 2.0), (0.05, 0.7), everywhere=1.0),
+    Kind.SNAPSHOT: Habit((0.0, 0.0), per_s=3.0),
+    Kind.TRANSFER: Habit((0.0, 0.0), per_s=2.0, at_leader=0.9),
+    Kind.MEMBERSHIP: Habit((0.0, 0.0), per_s=3.0, at_leader=0.9),
+}
+
+
+@attrs.frozen
+class Fault:
+    """One thing that goes wrong."""
+
+    number: int
+    """Its place in the whole schedule of the seed."""
+    at_s: float
+    """Seconds after the first fault may come."""
+    kind: Kind
+    victim: NodeId
+    lasts_s: float
+    level: float
+    salt: int
+    """For whatever else it leaves to chance."""
+
+    def rng(self) -> random.Random:
+        """This fault's own chance."""
+        return random.Random(self.salt)
+
+    def __str__(self) -> str:
+        lasts = f" for {self.lasts_s:.3f} s" if self.lasts_s else ""
+        return f"at {self.at_s:.3f} s: {self.kind.value} {self.victim}{lasts} ({self.level:.3f})"
+
+
+def links_cut(fault: Fault, victim: NodeId, nodes: Sequence[NodeId]) -> list[Pair]:
+    """The links that a partition, a one-way cut, a bridge or a ring takes away."""
+    rng, others = fault.rng(), [node for node in nodes if node != victim]
+    match fault.kind:
+        case Kind.PARTITION:  # two sides; the victim is in the one that is drawn
+            some = rng.sample(others, rng.randint(0, max(0, len(others) - 1)))
+            return _between(nodes, {victim, *some})
+        case Kind.ONE_WAY:  # the victim is deaf, or mute, to some or to all
+            some = rng.sample(others, rng.randint(1, len(others))) if others else []
+            is_deaf = rng.random() < 0.5
+            return [(other, victim) if is_deaf else (victim, other) for other in some]
+        case Kind.BRIDGE:  # two sides, and the victim is the only one that both hear
+            rng.shuffle(others)
+            return _between(others, set(others[: len(others) // 2]))
+        case _:  # a ring: everyone hears two neighbours and nobody else
+            ring = list(nodes)
+            rng.shuffle(ring)
+            size = len(ring)
+            places = [(i, j) for i in range(size) for j in range(size) if i != j]
+            return [(ring[i], ring[j]) for i, j in places if (i - j) % size not in (1, size - 1)]
+
+
+def _between(nodes: Sequence[NodeId], side: Collection[NodeId]) -> list[Pair]:
+    """Every link of these that leads from this side to the other one, or back."""
+    return [(a, b) for a in nodes for b in nodes if (a in side) != (b in side)]
+
+
+def schedule(
+    rng: random.Random, intensities: dict[Kind, float], nodes: tuple[NodeId, ...], storm_s: float
+) -> tuple[Fault, ...]:
+    """Everything that will go wrong, in order.
+
+    Args:
+        rng: chance.
+        intensities: of each kind that is on, from 0 to 1.
+        nodes: the victims.
+        storm_s: how long it goes on.
+    """
+    drawn = []
+    for kind in Kind:  # in the order of the class: never that of a set
+        habit = HABITS[kind]
+        intensity = intensities.get(kind, 0.0)
+        count = round(habit.per_s * storm_s * intensity * rng.uniform(0.5, 1.5))
+        for _ in range(max(1, count) if intensity else 0):
+            drawn.append(
+                Fault(
+                    number=0,
+                    at_s=rng.uniform(0.0, storm_s),
+                    kind=kind,
+                    victim=_victim(rng, habit, nodes),
+                    lasts_s=rng.uniform(*habit.lasts_s),
+                    level=rng.uniform(*habit.level),
+                    salt=rng.getrandbits(32),
+                )
+            )
+    drawn.sort(key=lambda fault: fault.at_s)
+    return tuple(attrs.evolve(fault, number=number) for number, fault in enumerate(drawn))
+
+
+def _victim(rng: random.Random, habit: Habit, nodes: tuple[NodeId, ...]) -> NodeId:
+    roll = rng.random()
+    if roll < habit.everywhere:
+        return EVERYONE
+    if roll < habit.everywhere + (1 - habit.everywhere) * habit.at_leader:
+        return LEADER
+    return rng.choice(nodes)
+
 
 SIZES: Final = (1, 2, 3, 3, 3, 4, 5, 5, 5, 7)
 ON: Final = 0.45
@@ -25,10 +205,24 @@ CLOCK_FAULTS: Final = frozenset({Kind.CLOCK_SKEW, Kind.CLOCK_JUMP})
 LEASE_DRIFT: Final = 0.1
 """How far clocks may part where reads trust them."""
 
+TIER1_ONLY: Final = frozenset(
+    {
+        Kind.LINK_LOST,  # a memory network has no connections that could end by themselves
+        Kind.PAUSE,  # all nodes share one thread; see CLOCK_JUMP
+        Kind.CLOCK_SKEW,  # … and one clock
+        Kind.BIT_ROT,  # what a disk gives back is the storage's affair, not the node's
+        Kind.SNAPSHOT_ROT,
+    }
+)
+"""CLOCK_JUMP moves the clock of all at once: an event loop that stood still (hazard L6)."""
+TIER2_KINDS: Final = tuple(kind for kind in Kind if kind not in TIER1_ONLY)
+TIER2_SIZES: Final = (1, 2, 3, 3, 3, 3, 4, 5)
+TIER2_STORM_S: Final = (0.5, 4.0)
+
 
 @attrs.frozen
 class Draw:
-    """All that one seed decides before it runs. Times in seconds."""
+    """All that one seed decides before it runs; printed with a failure. Times in seconds."""
 
     nodes: tuple[NodeId, ...]
     voters: tuple[NodeId, ...]
@@ -64,6 +258,15 @@ class Draw:
     """What arrives within so long is handed to the core together; 0: one by one."""
     warmup_commits: int
 
+    def fate(self, rng: random.Random) -> Fate:
+        """What becomes of a write under way at a crash: only what this seed lets happen."""
+        fates = [Fate.SURVIVES]
+        if Kind.UNSYNCED_LOST in self.intensities:
+            fates.append(Fate.LOST)
+        if Kind.TORN_TAIL in self.intensities:
+            fates.append(Fate.TORN)
+        return rng.choice(fates)
+
     def described(self) -> dict[str, Any]:
         """The options as plain values, for people and for JSON."""
         plain: dict[str, Any] = {
@@ -96,14 +299,9 @@ def draw(seed: int, nodes: int | None = None) -> Draw:
     size = rng.choice(SIZES)
     size = size if nodes is None else nodes
     ids = tuple(str(number) for number in range(size))
-    # By turns first, so that few seeds reach every kind; then by chance.
-    kinds = list(Kind)
-    sure = kinds[seed % len(kinds)]
-    intensities = {
-        kind: round(rng.uniform(0.1, 1.0), 3) for kind in kinds if rng.random() < ON or kind is sure
-    }
+    intensities = _draw_intensities(rng, tuple(Kind), seed)
     storm_s = round(rng.uniform(2.0, 12.0), 3)
-    spare = rng.randint(1, max(1, size // 3)) if Kind.MEMBERSHIP in intensities and size > 2 else 0
+    voters = _draw_voters(rng, ids, intensities)
     is_instant = rng.random() < 0.2
     timing = _draw_timing(rng)
     if not intensities.keys() & CLOCK_FAULTS and rng.random() < 0.4:
@@ -111,7 +309,7 @@ def draw(seed: int, nodes: int | None = None) -> Draw:
     drift = timing.lease_clock_drift_max or 0.0
     return Draw(
         nodes=ids,
-        voters=ids[: size - spare],
+        voters=voters,
         timing=timing,
         limits=_draw_limits(rng),
         intensities=intensities,
@@ -132,6 +330,50 @@ def draw(seed: int, nodes: int | None = None) -> Draw:
         batch_s=rng.choice((0.0, 0.0, 0.001, 0.004)),
         warmup_commits=rng.randint(5, 20),
     )
+
+
+def draw_tier2(seed: int, nodes: int | None = None) -> Draw:
+    """What this seed means in tier 2: as in tier 1, less what it cannot do. Real nodes cost more
+    than cores: storms are shorter and clients slower.
+
+    Args:
+        seed: any whole number.
+        nodes: how many there are; None leaves it to the seed.
+    """
+    rng = random.Random(f"trioraft tier 2 {seed}")
+    size = rng.choice(TIER2_SIZES) if nodes is None else nodes
+    base = draw(seed, size)
+    intensities = _draw_intensities(rng, TIER2_KINDS, seed)
+    storm_s = round(rng.uniform(*TIER2_STORM_S), 3)
+    voters = _draw_voters(rng, base.nodes, intensities)
+    return attrs.evolve(
+        base,
+        voters=voters,
+        intensities=intensities,
+        faults=schedule(rng, intensities, base.nodes, storm_s),
+        storm_s=storm_s,
+        apply_s=0.0,  # the node applies where it stands
+        clients=rng.randint(1, 4),
+        think_s=rng.choice((0.01, 0.03, 0.1)),
+        warmup_commits=rng.randint(3, 8),
+    )
+
+
+def _draw_intensities(rng: random.Random, kinds: tuple[Kind, ...], seed: int) -> dict[Kind, float]:
+    """By turns first, so that few seeds reach every kind; then by chance: a run with everything on
+    hides what a run with one thing on finds."""
+    sure = kinds[seed % len(kinds)]
+    return {
+        kind: round(rng.uniform(0.1, 1.0), 3) for kind in kinds if rng.random() < ON or kind is sure
+    }
+
+
+def _draw_voters(
+    rng: random.Random, nodes: tuple[NodeId, ...], intensities: dict[Kind, float]
+) -> tuple[NodeId, ...]:
+    size = len(nodes)
+    spare = rng.randint(1, max(1, size // 3)) if Kind.MEMBERSHIP in intensities and size > 2 else 0
+    return nodes[: size - spare]
 
 
 def _draw_timing(rng: random.Random) -> Timing:

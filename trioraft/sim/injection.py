@@ -1,10 +1,7 @@
 """Injection: carrying out what a schedule says, and taking it back when its time is over.
 
-Rules of this file:
-
-* One method a kind, found through one table. What it needs and cannot have (no leader, nothing
-  written yet, a majority that would be gone for ever) it leaves alone, and counts nothing.
-* What was counted really happened.
+What a fault needs and cannot have (no leader, nothing written yet, a majority that would be gone
+for ever) it leaves alone, and counts nothing: what was counted really happened.
 """
 
 from __future__ import annotations
@@ -20,11 +17,10 @@ from ..core.types import NodeId
 from .agenda import Agenda
 from .clients import ClientPool
 from .disk import Fate
-from .draw import Draw
-from .faults import EVERYONE, LEADER, Fault, Kind
-from .network import LinkFault, Pair, SimulatedNetwork
+from .draw import EVERYONE, LEADER, Draw, Fault, Kind, links_cut
+from .network import LinkFault, SimulatedNetwork
+from .outcomes import RunRecording
 from .process import Process
-from .recording import RunRecording
 
 MUTED_AFTER_CHANGE: Final = 0.25
 """How often a leader is heard no more once it has begun a change of members."""
@@ -58,10 +54,10 @@ class FaultInjection:
             Kind.DELAY: begin,
             Kind.DUPLICATE: begin,
             Kind.REORDER: begin,
-            Kind.PARTITION: self._partition,
-            Kind.ONE_WAY: self._one_way,
-            Kind.BRIDGE: self._bridge,
-            Kind.RING: self._ring,
+            Kind.PARTITION: self._cut_links,
+            Kind.ONE_WAY: self._cut_links,
+            Kind.BRIDGE: self._cut_links,
+            Kind.RING: self._cut_links,
             Kind.LINK_LOST: self._lose_link,
             Kind.CRASH: self._crash,
             Kind.CRASH_MID_READY: self._light_fuse,
@@ -134,49 +130,12 @@ class FaultInjection:
         self._network.link_faults.append(link_fault)
         self._then(fault.lasts_s, self._network.link_faults.remove, link_fault)
 
-    def _cut(self, fault: Fault, pairs: list[Pair]) -> None:
-        if not pairs:
-            return
-        self._count(fault.kind)
-        self._network.cut(pairs)
-        self._then(fault.lasts_s, self._network.mend, pairs)
-
-    def _partition(self, fault: Fault) -> None:
-        """Two sides that do not hear each other; the victim is in the one that is drawn."""
-        rng, victim = fault.rng(), self._victim(fault).node_id
-        others = self._rest(victim)
-        side = {victim, *rng.sample(others, rng.randint(0, max(0, len(others) - 1)))}
-        ids = list(self._processes)
-        self._cut(fault, [(a, b) for a in ids for b in ids if (a in side) != (b in side)])
-
-    def _one_way(self, fault: Fault) -> None:
-        """The victim is deaf, or mute, to some or to all."""
-        rng, victim = fault.rng(), self._victim(fault).node_id
-        others = self._rest(victim)
-        some = rng.sample(others, rng.randint(1, len(others))) if others else []
-        is_deaf = rng.random() < 0.5
-        self._cut(fault, [(other, victim) if is_deaf else (victim, other) for other in some])
-
-    def _bridge(self, fault: Fault) -> None:
-        """Two sides, and the victim is the only one that both hear."""
-        victim = self._victim(fault).node_id
-        others = self._rest(victim)
-        fault.rng().shuffle(others)
-        left = set(others[: len(others) // 2])
-        self._cut(fault, [(a, b) for a in others for b in others if (a in left) != (b in left)])
-
-    def _ring(self, fault: Fault) -> None:
-        """Everyone hears two neighbours and nobody else."""
-        ids = list(self._processes)
-        fault.rng().shuffle(ids)
-        size = len(ids)
-        far = [
-            (ids[i], ids[j])
-            for i in range(size)
-            for j in range(size)
-            if i != j and (i - j) % size not in (1, size - 1)
-        ]
-        self._cut(fault, far)
+    def _cut_links(self, fault: Fault) -> None:
+        pairs = links_cut(fault, self._victim(fault).node_id, list(self._processes))
+        if pairs:
+            self._count(fault.kind)
+            self._network.cut(pairs)
+            self._then(fault.lasts_s, self._network.mend, pairs)
 
     def _lose_link(self, fault: Fault) -> None:
         """A connection closes, with nothing else wrong."""
@@ -196,17 +155,8 @@ class FaultInjection:
         if process is None:
             return
         self._count(fault.kind)
-        process.crash(self._fate(fault.rng()), "killed")
+        process.crash(self._draw.fate(fault.rng()), "killed")
         self._then(fault.lasts_s, process.start)
-
-    def _fate(self, rng: random.Random) -> Fate:
-        """What becomes of a write under way: only what this seed lets happen."""
-        fates = [Fate.SURVIVES]
-        if Kind.UNSYNCED_LOST in self._draw.intensities:
-            fates.append(Fate.LOST)
-        if Kind.TORN_TAIL in self._draw.intensities:
-            fates.append(Fate.TORN)
-        return rng.choice(fates)
 
     def _light_fuse(self, fault: Fault) -> None:
         process = self._living(fault)
@@ -218,7 +168,7 @@ class FaultInjection:
         self._count(fault.kind)
         rng = fault.rng()
         for process in self._processes.values():
-            fate = self._fate(rng)
+            fate = self._draw.fate(rng)
             self._then(rng.uniform(0.0, SPREAD_S), process.crash, fate, "all of them go")
             self._then(SPREAD_S + rng.uniform(0.0, fault.lasts_s), process.start)
 

@@ -1,8 +1,4 @@
-"""Judging: is what the clients of a simulation saw linearizable?
-
-Rules of this file: a function of a module, so that it travels to other processes. It is the one
-place where a simulation meets `trioraft.testing`; whoever runs simulations passes it in.
-"""
+"""Judging: is what the clients of a simulation saw linearizable?"""
 
 from __future__ import annotations
 

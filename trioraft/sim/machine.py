@@ -1,10 +1,4 @@
-"""The machine that simulated nodes replicate: a few registers, under the library's own sessions.
-
-Rules of this file:
-
-* What is tested is what ships: sessions are `machines.sessions`, and stand in every snapshot.
-* Each operation has a number of its own, so that it is seen if one is carried out twice.
-"""
+"""The machine that simulated nodes replicate: a few registers, under the library's own sessions."""
 
 from __future__ import annotations
 

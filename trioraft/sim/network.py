@@ -1,7 +1,5 @@
 """Network: links that delay, and what is wrong with them.
 
-Rules of this file:
-
 * Without faults a link keeps the order and loses nothing, as TCP does. What goes wrong is a cut
   (how many faults hold a link cut is counted) or a fault that lasts from one moment to another.
 * Each link and each fault draws from its own chance: what happens on one changes no other.
@@ -11,18 +9,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from typing import Final, TypeAlias
+from typing import Final
 
 import attrs
 
 from ..core.messages import Message
 from ..core.types import NodeId
 from .agenda import Agenda
-from .faults import EVERYONE, Kind
-from .recording import RunRecording
-
-Pair: TypeAlias = tuple[NodeId, NodeId]
-"""Sender and receiver."""
+from .draw import EVERYONE, Kind, Pair
+from .outcomes import RunRecording
 
 GHOST_FACTOR_MAX: Final = 100.0
 """How much later than its original a duplicate may come."""

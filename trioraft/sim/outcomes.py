@@ -1,18 +1,22 @@
 """What a run of one seed is asked for, and what it gives back, whichever tier ran it.
 
-Rules of this file: values only, which travel between processes; nothing in them depends on the
-machine, the process or the moment, but for `cpu_s`.
+Values that travel between processes; nothing in them depends on the machine, the process or the
+moment, but for `cpu_s`.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, final
 
 import attrs
+import msgspec
 
 from ..core.events import TraceEvent
 from ..core.types import NodeId
+from .agenda import Agenda
 
 OPEN_S: Final = float("inf")
 """When an operation ended whose client never heard of it."""
@@ -71,6 +75,10 @@ class RunOptions:
     check_history: HistoryCheck | None = None
     """Looks at the clients' history in the end."""
 
+    def injects(self, number: int) -> bool:
+        """Whether the fault of this number in the schedule is to happen."""
+        return self.only_faults is None or number in self.only_faults
+
 
 @attrs.frozen
 class RunOutcome:
@@ -105,8 +113,77 @@ class RunOutcome:
     history: tuple[ClientCall, ...] = attrs.field(default=(), repr=False)
 
 
+def kind_of(error: Exception, teller: str = "") -> str:
+    """By which two failures are the same one: the rule that was broken, without its values; from
+    whoever tells of it if it was never raised."""
+    traceback, place = error.__traceback__, teller
+    while traceback is not None:
+        place = traceback.tb_frame.f_code.co_name
+        traceback = traceback.tb_next
+    return f"{type(error).__name__} in {place}"
+
+
 class RunSeed(Protocol):
     """What a tier is: one seed in, one outcome out. It raises nothing that the run brought."""
 
     def __call__(self, seed: int, options: RunOptions) -> RunOutcome:
         """Run one seed."""
+
+
+_FLUSH_BYTES: Final = 65536
+TRACE_LINES_MAX: Final = 400_000
+"""A trace is for reading: what came first is forgotten beyond this."""
+
+
+@final
+class RunRecording:
+    """Everything that is remembered of a run."""
+
+    def __init__(self, agenda: Agenda, *, traced: bool) -> None:
+        self.injected: Counter[str] = Counter()
+        self.traced = traced
+        self.delivered = 0
+        self._agenda = agenda
+        self._encode_into = msgspec.msgpack.Encoder().encode_into
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._buffer = bytearray()
+        self._lines: list[TraceLine] = []
+
+    def note(self, what: str, *values: Any) -> None:
+        """Something happened now. The values are numbers, text, bytes or messages, never the text
+        of an object: a hash seed or an address must not find its way into a digest."""
+        buffer = self._buffer
+        self._encode_into((self._agenda.now, what, values), buffer, -1)
+        if len(buffer) > _FLUSH_BYTES:
+            self._hash.update(buffer)
+            buffer.clear()
+
+    def count(self, kind: str) -> None:
+        """A fault of this kind really happened."""
+        self.injected[str(kind)] += 1
+
+    def event(self, node_id: NodeId, event: TraceEvent) -> None:
+        """A node tells what it does; its own clock does not count here."""
+        now = self._agenda.now
+        self._keep(TraceLine(now, node_id, attrs.evolve(event, at_s=now)))
+
+    def remark(self, text: str, node_id: NodeId | None = None) -> None:
+        """Something that the simulation does, for the reader of a trace."""
+        if self.traced:
+            self._keep(TraceLine(self._agenda.now, node_id, text))
+
+    def _keep(self, line: TraceLine) -> None:
+        self._lines.append(line)
+        if len(self._lines) > TRACE_LINES_MAX:
+            del self._lines[: TRACE_LINES_MAX // 2]
+
+    @property
+    def lines(self) -> tuple[TraceLine, ...]:
+        """The trace so far."""
+        return tuple(self._lines)
+
+    def digest(self) -> str:
+        """Of everything that was noted so far."""
+        self._hash.update(self._buffer)
+        self._buffer.clear()
+        return self._hash.hexdigest()

@@ -1,4 +1,5 @@
-"""Process: one node's program: a member, its disk and state machine, and how it lives and dies.
+"""Process: one node's program: a member, its disk and state machine, how it lives and dies, and
+the setting that all nodes of a simulated cluster share.
 
 * It runs the very `Member` that a node runs, on a heap of events instead of under Trio. A crash may
   come before any of its actions. What a life had planned is void once it has ended.
@@ -13,8 +14,11 @@ import random
 import zlib
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+import attrs
+
+from ..core.config import Limits, Timing
 from ..core.errors import (
     CorruptStorage,
     DiskFull,
@@ -27,7 +31,7 @@ from ..core.events import TraceEvent
 from ..core.messages import Message
 from ..core.raft import Raft
 from ..core.ready import ChunkRequest, SnapshotChunk, Write
-from ..core.types import Configuration, LogIndex, NodeId, Role, SnapshotMeta
+from ..core.types import Configuration, LogIndex, NodeId, Recovered, Role, SnapshotMeta
 from ..member.actions import (
     AdmitClients,
     Apply,
@@ -39,12 +43,54 @@ from ..member.actions import (
 )
 from ..member.member import Member
 from ..member.reads import ReadBatch
-from .clock import NodeClock
+from .agenda import Agenda, NodeClock
+from .checks import Checks
+from .clients import Asked, Reply, Request
 from .disk import Disk, Fate
-from .faults import Kind
+from .draw import Draw, Kind
 from .machine import Machine
-from .request import Asked, Reply, Request
-from .setting import Setting
+from .network import SimulatedNetwork
+from .outcomes import RunRecording
+
+
+class MakeCore(Protocol):
+    """Makes a core: `Raft`, or a broken one that shall be found out."""
+
+    def __call__(
+        self,
+        node_id: NodeId,
+        recovered: Recovered,
+        timing: Timing,
+        limits: Limits,
+        rng: random.Random,
+        *,
+        tracing: bool = False,
+    ) -> Raft:
+        """A node's core, not started."""
+
+
+@attrs.define(eq=False)
+class Setting:
+    """What all nodes of one simulated cluster share. What may differ between two implementations
+    under test, the core and the disk, is made by functions that a caller may replace."""
+
+    seed: int
+    draw: Draw
+    agenda: Agenda
+    recording: RunRecording
+    network: SimulatedNetwork
+    checks: Checks
+    make_core: MakeCore
+    sessions_max: int = 64
+
+    def bootstrap_of(self, node_id: NodeId) -> Configuration:
+        """Who is in the cluster, to a new node: a voter knows, and whoever joins knows nobody."""
+        voters = self.draw.voters
+        return Configuration(voters if node_id in voters else ())
+
+
+MakeDisk = Callable[[], Disk]
+
 
 NEVER: Final = float("inf")
 LATE_S: Final = 1e-6
@@ -80,7 +126,7 @@ class Process:
         self.is_paused = False
         self.is_refused = False
         """It could not start: its disk is not what it wrote."""
-        self.on_death: Callable[[Process], None] = _nobody_minds
+        self.on_death: Callable[[Process], None] = lambda _process: None
         self.slow_s = 0.0
         """By how much its disk is slower than usual."""
         self.fuse: int | None = None
@@ -495,7 +541,3 @@ class _WantsSnapshot:
 
     def fail(self, error: DiskFull | None) -> None:
         """It is not."""
-
-
-def _nobody_minds(process: Process) -> None:
-    """What a death means to others, unless somebody says."""

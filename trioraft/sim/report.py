@@ -1,18 +1,20 @@
-"""Report: what came of many seeds, in words and as JSON.
+"""Report: what came of many seeds, in words and as JSON, and of one as a raftlog.
 
-Rules of this file: a failure is shown with the one command that repeats it, all that its seed
-drew, and the fewest faults with which it still fails.
+A failure is shown with the one command that repeats it, all that its seed drew, and the fewest
+faults with which it still fails.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import attrs
 
-from .faults import Kind
+from ..logs.raftlog import RaftlogRun, WallClock, run_name
+from .draw import Kind
 from .outcomes import RunOutcome
 
 
@@ -128,3 +130,22 @@ def outcome_json(outcome: RunOutcome) -> dict[str, Any]:
     names = ("seed", "tier", "failure", "failure_kind", "delivered", "commits", "elections")
     more = ("operations", "virtual_s", "recovery_timeouts", "digest", "injected")
     return {name: getattr(outcome, name) for name in (*names, *more)}
+
+
+EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+"""When every simulation begins."""
+
+
+def raftlog_lines(outcome: RunOutcome) -> Iterator[str]:
+    """A traced run, line by line: header, entries, status. Virtual time is the only time in it, so
+    that the same run gives the same file."""
+    clock = WallClock(lambda: EPOCH)
+    run = RaftlogRun(run_name(f"sim tier {outcome.tier} seed {outcome.seed}"), clock=clock)
+    yield run.header()
+    for line in sorted(outcome.trace, key=lambda line: line.at_s):  # stable
+        if isinstance(line.what, str):
+            yield from run.remark_lines(line.node_id, line.what, line.at_s)
+        elif line.node_id is not None:
+            yield from run.event_lines(line.node_id, line.what)
+    verdict = "PASS" if outcome.failure is None else "FAIL"
+    yield f"--- {verdict}: {run.name} ({outcome.virtual_s:.2f}s)"

@@ -1,11 +1,4 @@
-"""Shrink: the fewest faults of a schedule with which a seed still fails (delta debugging).
-
-Rules of this file:
-
-* What counts as the same failure is its kind: the same rule, broken anyhow.
-* A result is one that was seen to fail, and no single fault of it can be left out (unless the
-  budget ended first: then it is the smallest that was seen).
-"""
+"""Shrink: the fewest faults of a schedule with which a seed still fails (delta debugging)."""
 
 from __future__ import annotations
 
@@ -51,7 +44,7 @@ def fewest(
     Args:
         faults: numbers in a schedule; all of them together fail.
         still_fails: runs a part.
-        runs_max: how often at most.
+        runs_max: how often at most; then it is the smallest that was seen to fail.
     """
     budget, smallest = _Budget(still_fails, runs_max), list(faults)
     try:
@@ -104,6 +97,5 @@ def shrink(
         again = attrs.evolve(options, only_faults=tuple(faults), traced=False)
         return run_seed(outcome.seed, again).failure_kind == outcome.failure_kind
 
-    only = options.only_faults
-    faults = [f.number for f in outcome.schedule if only is None or f.number in only]
+    faults = [fault.number for fault in outcome.schedule if options.injects(fault.number)]
     return tuple(fewest(faults, still_fails, runs_max=runs_max))

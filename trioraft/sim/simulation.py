@@ -1,7 +1,5 @@
 """Simulation, tier 1: a cluster of cores from one seed, through a storm and out of it.
 
-Rules of this file:
-
 * Three phases. Calm, until enough is committed that a run is not vacuous; the storm of the seed's
   schedule; then recovery: a majority is healed and must serve again, within a bound.
 * A run is clean if no check ever failed, the last write and read succeeded, every healed node
@@ -13,28 +11,131 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ..core.errors import InvariantViolation
 from ..core.messages import Message
 from ..core.raft import Raft
-from ..core.types import NodeId
+from ..core.types import Configuration, NodeId
 from .agenda import Agenda
-from .checks import Checks
-from .clients import ClientPool, SimulatedClient
-from .disk import Disk
+from .checks import Checks, is_majority
+from .clients import ClientPool, Request, SimulatedClient
+from .disk import Disk, Fate
 from .draw import Draw, draw
-from .faults import Fault
 from .injection import FaultInjection
 from .machine import GET, PUT, RegisterOperation
 from .network import SimulatedNetwork
-from .outcomes import RunOptions, RunOutcome, ScheduledFault
-from .process import HINT_S, Process
-from .recording import RunRecording
-from .recovery import RECOVERY_TIMEOUTS_MAX, STEADY_TERMS_MAX, STEADY_TIMEOUTS, heal, transfer_s
-from .request import Request
-from .setting import MakeCore, MakeDisk, Setting
+from .outcomes import ClientCall, RunOptions, RunOutcome, RunRecording, ScheduledFault, kind_of
+from .process import HINT_S, MakeCore, MakeDisk, Process, Setting
+
+WAYS: Final = ("down", "cut off", "deaf", "mute", "no room", "as it is")
+"""What may become of a node that is not healed."""
+STEADY_TIMEOUTS: Final = 12
+"""For so many election timeouts a recovered cluster is watched."""
+STEADY_TERMS_MAX: Final = 3
+"""So many terms may begin meanwhile (a leadership transfer, a leader that is taken out), and no
+more."""
+STEADY_TIMEOUT_MIN_S: Final = 0.1
+"""With shorter election timeouts a slow disk or link alone may cost a leader."""
+RECOVERY_TIMEOUTS_MAX: Final = 100
+"""How many of the longest election timeouts a healed majority may take until all is well."""
+
+
+def heal(
+    processes: Mapping[NodeId, Process],
+    network: SimulatedNetwork,
+    recording: RunRecording,
+    draw: Draw,
+    rng: random.Random,
+) -> tuple[tuple[NodeId, ...], bool]:
+    """Heal a majority of every configuration that any node may still go by, and break the rest.
+
+    A broken node hears all of the healed ones or none, and so do they: a leader that reaches only
+    some of its followers is one that Raft keeps, and no progress can be asked of the others.
+
+    Returns:
+        Who is whole now; and whether nobody else can lead, so that leadership should be steady.
+    """
+    healed = _choose(processes, draw, rng)
+    recording.note("heal", *healed)
+    recording.remark(f"{', '.join(healed)} are healed, and nobody else")
+    network.link_faults.clear()
+    ids, is_steady = list(processes), draw.timing.election_timeout_s[0] >= STEADY_TIMEOUT_MIN_S
+    network.mend_all((a, b) for a in ids for b in ids if a != b)
+    for node_id in ids:
+        process = processes[node_id]
+        if node_id in healed:
+            _make_whole(process)
+        else:
+            others = [other for other in ids if other != node_id]
+            is_steady &= _break(process, network, others, draw, rng)
+    return healed, is_steady and _is_guarded(draw)
+
+
+def _choose(
+    processes: Mapping[NodeId, Process], draw: Draw, rng: random.Random
+) -> tuple[NodeId, ...]:
+    configurations = [Configuration(draw.voters)]
+    for process in processes.values():  # every one that may still count, in a log or on a disk
+        configurations += process.known_configurations()
+    candidates = [node for node, process in processes.items() if not process.disk.is_rotten]
+    rng.shuffle(candidates)
+    chosen: list[NodeId] = []
+    for node in candidates:
+        if all(is_majority(configuration, chosen.__contains__) for configuration in configurations):
+            break
+        chosen.append(node)
+    return tuple(sorted(chosen))
+
+
+def _make_whole(process: Process) -> None:
+    process.disk.fails_next = False
+    process.fuse = process.crash_in_write = None
+    process.disk.is_full = False
+    process.slow_s = 0.0
+    process.run_clock_at(1.0)
+    process.resume(timers_first=False)
+    process.start()
+
+
+def _break(
+    process: Process,
+    network: SimulatedNetwork,
+    others: list[NodeId],
+    draw: Draw,
+    rng: random.Random,
+) -> bool:
+    """As it is, or worse; returns whether it can lead no more.
+
+    Without pre-vote and check-quorum a node that is half cut off disturbs the others for ever, and
+    rightly so: it is what they are for (dissertation 6.2, 9.6).
+    """
+    node_id = process.node_id
+    inwards = [(other, node_id) for other in others]
+    outwards = [(node_id, other) for other in others]
+    how = rng.choice(WAYS) if _is_guarded(draw) else "down"
+    if how == "down":
+        process.crash(Fate.SURVIVES, "stays away")
+    if how in ("cut off", "deaf"):
+        network.cut(inwards)
+    if how in ("cut off", "mute"):
+        network.cut(outwards)
+    if how == "no room":
+        process.disk.is_full = True  # for good: whoever leads there has to let somebody else
+    return how != "as it is"
+
+
+def transfer_s(draw: Draw) -> float:
+    """How long an entry takes to reach a node that lacks many, through windows this small. A single
+    voter commits without waiting for its learners, so these may be far behind."""
+    round_trip_s = 2 * (draw.delay_s[1] + draw.batch_s) + draw.disk_s[1] + draw.apply_s
+    return round_trip_s / (draw.limits.append_entries_max * draw.limits.inflight_messages_max)
+
+
+def _is_guarded(draw: Draw) -> bool:
+    return draw.timing.pre_vote and draw.timing.check_quorum
+
 
 TIER: Final = 1
 WARMUP_TIMEOUTS_MAX: Final = 200
@@ -100,8 +201,9 @@ class Simulation:
         """
         self.start()
         self._warm_up()
-        for fault in self._faults():
-            self.agenda.after(fault.at_s, self.injection.inject, fault)
+        for fault in self.draw.faults:
+            if self.options.injects(fault.number):
+                self.agenda.after(fault.at_s, self.injection.inject, fault)
         self.agenda.run(self.agenda.now + self.draw.storm_s, lambda: False)
         self._recover()
         self._check_history()
@@ -112,10 +214,6 @@ class Simulation:
             process.start()
         for client in self.clients:
             client.begin()
-
-    def _faults(self) -> Sequence[Fault]:
-        only = self.options.only_faults
-        return [f for f in self.draw.faults if only is None or f.number in only]
 
     def _warm_up(self) -> None:
         patience_s = WARMUP_TIMEOUTS_MAX * self.draw.timing.election_timeout_s[1]
@@ -251,35 +349,58 @@ def run_seed(
     try:
         simulation.run()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what this seed has found
-        failure, kind = f"{type(error).__name__}: {error}", _kind_of(error)
-        simulation.recording.remark(failure)
-    recording, drawn = simulation.recording, simulation.draw
-    timeout_s = drawn.timing.election_timeout_s[1]
-    return RunOutcome(
+        failure, kind = error, kind_of(error)
+    return outcome_of(
+        simulation.recording,
+        simulation.draw,
+        simulation.checks,
         seed=seed,
         tier=TIER,
         failure=failure,
         failure_kind=kind,
+        history=simulation.pool.history,
+        operations=simulation.pool.completed,
+        virtual_s=simulation.agenda.now,
+        recovery_s=simulation.recovery_s,
+        begun_s=begun_s,
+    )
+
+
+def outcome_of(
+    recording: RunRecording,
+    drawn: Draw,
+    checks: Checks,
+    *,
+    seed: int,
+    tier: int,
+    failure: Exception | None,
+    failure_kind: str,
+    history: Sequence[ClientCall],
+    operations: int,
+    virtual_s: float,
+    recovery_s: float,
+    begun_s: float,
+) -> RunOutcome:
+    """What came of a run that is over; `begun_s` is its first moment of processor time."""
+    text = None if failure is None else f"{type(failure).__name__}: {failure}"
+    if text is not None:
+        recording.remark(text)
+    return RunOutcome(
+        seed=seed,
+        tier=tier,
+        failure=text,
+        failure_kind=failure_kind,
         drawn=drawn.described(),
         schedule=tuple(ScheduledFault(f.number, str(f)) for f in drawn.faults),
         injected=dict(sorted(recording.injected.items())),
         delivered=recording.delivered,
-        commits=simulation.checks.commit_index,
-        elections=len(simulation.checks.leaders),
-        operations=simulation.pool.completed,
-        virtual_s=round(simulation.agenda.now, 6),
-        recovery_timeouts=round(simulation.recovery_s / timeout_s, 3),
+        commits=checks.commit_index,
+        elections=len(checks.leaders),
+        operations=operations,
+        virtual_s=round(virtual_s, 6),
+        recovery_timeouts=round(recovery_s / drawn.timing.election_timeout_s[1], 3),
         digest=recording.digest(),
         cpu_s=time.process_time() - begun_s,
         trace=recording.lines,
-        history=tuple(simulation.pool.history),
+        history=tuple(history),
     )
-
-
-def _kind_of(error: Exception) -> str:
-    """By which two failures are the same one: the rule that was broken, without its values."""
-    traceback, place = error.__traceback__, ""
-    while traceback is not None:
-        place = traceback.tb_frame.f_code.co_name
-        traceback = traceback.tb_next
-    return f"{type(error).__name__} in {place}"

@@ -1,10 +1,7 @@
-"""Spread: many seeds over processes.
+"""Spread: many seeds over processes, or over an existing Dask cluster.
 
-Rules of this file:
-
-* Outcomes come back in the order of the seeds, wherever they ran, so that reports are the same.
-* Whoever stops taking outcomes ends the work: no process outlives its iterator.
-* What travels back is small: no traces, no histories; a failing seed is run again for those.
+Outcomes come back in the order of the seeds, wherever they ran, so that reports are the same.
+Whoever stops taking outcomes ends the work: no process outlives its iterator.
 """
 
 from __future__ import annotations
@@ -15,10 +12,11 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
+from ..core.errors import ConfigError
 from .outcomes import RunOptions, RunOutcome
 from .tiers import run_seed_of
 
@@ -27,7 +25,8 @@ CHUNK_MAX: Final = 16
 
 
 def run_chunk(seeds: range, *, tier: int, options: RunOptions) -> list[RunOutcome]:
-    """A stretch of seeds, one after the other."""
+    """A stretch of seeds, one after the other. What travels back is small: no traces, no histories;
+    a failing seed is run again for those."""
     run_seed = run_seed_of(tier)
     return [attrs.evolve(run_seed(seed, options), trace=(), history=()) for seed in seeds]
 
@@ -82,3 +81,38 @@ def _other_hash_seed() -> Iterator[None]:
 def _ignore_ctrl_c() -> None:
     """The process that started this one sees to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+CHUNKS_AHEAD: Final = 4
+"""Chunks per thread of the cluster that wait there."""
+CONNECT_TIMEOUT: Final = "10s"
+
+
+def over_dask(
+    seeds: range, *, tier: int, options: RunOptions, address: str
+) -> Iterator[RunOutcome]:
+    """Outcomes of all seeds, from the workers of an existing Dask cluster. They need this very
+    version of trioraft.
+
+    Raises:
+        ConfigError: it cannot be reached, or `trioraft[dask]` is not installed.
+    """
+    try:
+        from distributed import Client
+    except ModuleNotFoundError as error:
+        raise ConfigError("--dask needs: pip install 'trioraft[dask]'") from error
+    connect: Any = Client  # it has no types
+    try:
+        client = connect(address, timeout=CONNECT_TIMEOUT)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no Dask scheduler at {address!r}: {error}") from error
+    run = partial(run_chunk, tier=tier, options=options)
+    with client:
+        threads = max(1, sum(client.nthreads().values()))
+        chunks, waiting = in_chunks(seeds, threads), []
+        for chunk in chunks:
+            waiting.append(client.submit(run, chunk, pure=False))
+            if len(waiting) >= CHUNKS_AHEAD * threads:
+                yield from waiting.pop(0).result()
+        for future in waiting:
+            yield from future.result()

@@ -1,8 +1,4 @@
-"""Tiers: the simulations there are, by number, behind one protocol.
-
-Rules of this file: a tier is a module with a function `run_seed(seed, options) -> Outcome`; it is
-imported only when it is asked for, so that tier 1 needs no Trio.
-"""
+"""Tiers: the simulations there are, by number, behind one protocol."""
 
 from __future__ import annotations
 
@@ -17,7 +13,8 @@ TIERS: Final[Mapping[int, str]] = {
     1: "trioraft.sim.simulation",
     2: "trioraft.sim.tier2",
 }
-"""Tier 1: many cores, no Trio. Tier 2: real nodes under a virtual clock."""
+"""Tier 1: many cores, no Trio. Tier 2: real nodes under a virtual clock. Modules with a `run_seed`,
+imported only when asked for, so that tier 1 needs no Trio."""
 
 
 def run_seed_of(tier: int) -> RunSeed:

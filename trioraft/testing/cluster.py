@@ -1,12 +1,4 @@
-"""open_cluster: several nodes in one process, and the verbs that tests are written in.
-
-Rules of this file:
-
-* Verbs say what a reader wants to know: `disconnect(leader)`, `await check_single_leader()`.
-* A wait names its condition and has a deadline; when it passes, the error shows every node.
-* Two leaders in one term are an error whenever the harness looks, whatever the test asked for.
-* Chance comes from one seed, and every failure names it.
-"""
+"""open_cluster: several nodes in one process, and the verbs that tests are written in."""
 
 from __future__ import annotations
 

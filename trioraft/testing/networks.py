@@ -1,7 +1,5 @@
 """The networks a test cluster can run on: in memory, or TCP over the loopback, with scissors.
 
-Rules of this file:
-
 * Both are cut by the same scissors, silently, so that a scenario means the same on either; both
   keep a node's address over its restarts.
 * A cut leaves connections open and tells nobody, as a firewall does that drops packets: that is the

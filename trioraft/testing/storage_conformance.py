@@ -1,8 +1,8 @@
 """A conformance suite for storages: run it against your own.
 
-Rules of this file: the checks know nothing of any implementation, and each needs nothing but the
-protocol, takes milliseconds and leaves the storage open; a failure is a `StorageRuleBroken` whose
-message names the rule of the protocol.
+The checks know nothing of any implementation, and each needs nothing but the protocol, takes
+milliseconds and leaves the storage open; a failure is a `StorageRuleBroken` whose message names the
+rule of the protocol.
 
 ```python
 @pytest.mark.parametrize("check", STORAGE_CHECKS, ids=lambda check: check.__name__)
@@ -284,21 +284,6 @@ def compaction_needs_a_snapshot(bench: StorageBench) -> None:
     bench.holds("a refused compaction forgets nothing", entries(1, 1, 1, 2))
 
 
-LOG_CHECKS = (
-    a_storage_is_new_once,
-    a_storage_has_one_user,
-    a_storage_belongs_to_one_node,
-    a_closed_storage_is_not_used,
-    an_append_survives,
-    hard_state_and_entries_are_apart,
-    what_was_cut_stays_cut,
-    a_misfit_is_refused,
-    compaction_forgets_a_prefix,
-    compaction_does_not_bring_back,
-    compaction_needs_a_snapshot,
-)
-
-
 _CONTENT = bytes(range(256)) * 5000
 """More than a chunk."""
 
@@ -521,7 +506,21 @@ def a_broken_transfer_is_thrown_away(bench: StorageBench) -> None:
     bench.holds("it can be sent again", (), _VOTE, (9, 3))
 
 
-SNAPSHOT_CHECKS = (
+StorageCheck: TypeAlias = Callable[[StorageBench], None]
+"""Checks one rule; its name and docstring say which."""
+
+STORAGE_CHECKS: tuple[StorageCheck, ...] = (
+    a_storage_is_new_once,
+    a_storage_has_one_user,
+    a_storage_belongs_to_one_node,
+    a_closed_storage_is_not_used,
+    an_append_survives,
+    hard_state_and_entries_are_apart,
+    what_was_cut_stays_cut,
+    a_misfit_is_refused,
+    compaction_forgets_a_prefix,
+    compaction_does_not_bring_back,
+    compaction_needs_a_snapshot,
     a_snapshot_survives,
     an_empty_snapshot_is_one,
     a_snapshot_that_fails_is_not_there,
@@ -532,12 +531,6 @@ SNAPSHOT_CHECKS = (
     an_installed_snapshot_keeps_what_follows,
     a_broken_transfer_is_thrown_away,
 )
-
-
-StorageCheck: TypeAlias = Callable[[StorageBench], None]
-"""Checks one rule; its name and docstring say which."""
-
-STORAGE_CHECKS: tuple[StorageCheck, ...] = (*LOG_CHECKS, *SNAPSHOT_CHECKS)
 """Every rule of the protocol that can be checked from outside."""
 
 

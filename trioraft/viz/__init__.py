@@ -1,8 +1,7 @@
 """From a log to a diagnosis and a picture: `trioraft viz`.
 
 The way: `reading` (lines to `facts`: `raftlog`, `jsonlines`), `building` (facts to the `model`,
-with `mailbox` and `timers`), `statistics` and `findings` over a `cluster`, and `report` or `page`
-to show it. `analysis` goes all the way.
+with `mailbox`), `findings` over a `cluster`, and `report` or `page`. `analysis` goes all the way.
 """
 
 from .analysis import analyse_lines as analyse_lines

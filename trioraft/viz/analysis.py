@@ -7,11 +7,10 @@ from pathlib import Path
 
 import attrs
 
-from .cluster import ClusterView
+from .cluster import ClusterView, statistics_of
 from .findings.detectors import findings_of
 from .model import Run
 from .reading import read_lines, read_log
-from .statistics import statistics_of
 
 
 def analyse_log(path: Path, progress: Callable[[int], None] | None = None) -> tuple[Run, ...]:

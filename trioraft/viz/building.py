@@ -1,20 +1,15 @@
-"""From the facts of a log to one run of the model.
-
-Rules of this file:
-
-* Facts come in the order of the log. What a line leaves out is completed from what came before:
-  a reply goes to whom the request came from.
-* Nothing here judges; a log that contradicts itself is told as it stands.
+"""From the facts of a log, in its order, to one run of the model. Nothing here judges: a log that
+contradicts itself is told as it stands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias, final
 
 import attrs
 
-from . import facts, timers
+from . import facts
 from .cluster import Connectivity
 from .mailbox import Draft, Mailbox
 from .model import (
@@ -34,7 +29,138 @@ from .model import (
     Run,
     Status,
     Term,
+    Timer,
+    TimerEnd,
 )
+
+
+@attrs.frozen
+class Start:
+    """A timer started."""
+
+    at_s: float
+    entry: int
+    timeout_s: float
+    term: int
+
+
+@attrs.frozen
+class Bail:
+    """A timer noticed that it is of no use."""
+
+    at_s: float
+    entry: int
+    from_term: int | None
+
+
+@attrs.frozen
+class Expiry:
+    """An election began."""
+
+    at_s: float
+    entry: int
+
+
+@attrs.frozen
+class Stop:
+    """The node became leader, or died."""
+
+    at_s: float
+    entry: int
+
+
+@attrs.frozen
+class Restart:
+    """Something was heard that restarts timers: a leader, a candidate that got the vote."""
+
+    at_s: float
+
+
+TimerEvent: TypeAlias = Start | Bail | Expiry | Stop | Restart
+
+
+@attrs.define(eq=False)
+class _Running:
+    start: Start
+    base_s: float
+
+    @property
+    def due_s(self) -> float:
+        return self.base_s + self.start.timeout_s
+
+    def ended(self, node: NodeName, at_s: float, entry: int | None, end: TimerEnd) -> Timer:
+        start = self.start
+        return Timer(
+            node,
+            start.term,
+            start.at_s,
+            max(at_s, start.at_s),
+            start.timeout_s,
+            end,
+            start.entry,
+            entry,
+        )
+
+
+def single_timers(node: NodeName, events: Iterable[TimerEvent], end_s: float) -> list[Timer]:
+    """The timers of a node that has one at a time."""
+    timers: list[Timer] = []
+    running: _Running | None = None
+    for event in events:
+        if running is not None and isinstance(event, Start | Expiry | Stop):
+            how: TimerEnd = "replaced"
+            if isinstance(event, Expiry):
+                how = "expired"
+            elif isinstance(event, Stop):
+                how = "stopped"
+            timers.append(running.ended(node, event.at_s, event.entry, how))
+            running = None
+        if isinstance(event, Start):
+            running = _Running(event, event.at_s)
+    if running is not None:
+        timers.append(running.ended(node, end_s, None, "open"))
+    return timers
+
+
+def goroutine_timers(node: NodeName, events: Iterable[TimerEvent], end_s: float) -> list[Timer]:
+    """The timers of a node where each is on its own, as in the Go project: each is a goroutine that
+    lives until it expires or notices that it is of no use. Its logs say "bailing out", ours never
+    do. Of several, the one that expires is the one that is due."""
+    timers: list[Timer] = []
+    running: list[_Running] = []
+    stopped: Stop | None = None
+    for event in events:
+        match event:
+            case Start():
+                running.append(_Running(event, event.at_s))
+                stopped = None
+            case Restart():
+                for timer in running:
+                    timer.base_s = max(timer.base_s, event.at_s)
+            case Bail() if (bailed := _who_bails(running, event)) is not None:
+                running.remove(bailed)
+                timers.append(bailed.ended(node, event.at_s, event.entry, "bailed out"))
+            case Expiry() if running:
+                expired = min(running, key=lambda timer: abs(timer.due_s - event.at_s))
+                running.remove(expired)
+                timers.append(expired.ended(node, event.at_s, event.entry, "expired"))
+            case Stop():
+                stopped = event
+            case _:
+                pass
+    for timer in running:
+        if stopped is None:
+            timers.append(timer.ended(node, end_s, None, "open"))
+        else:
+            timers.append(timer.ended(node, stopped.at_s, stopped.entry, "stopped"))
+    return sorted(timers, key=lambda timer: (timer.start_s, timer.start_entry))
+
+
+def _who_bails(running: list[_Running], bail: Bail) -> _Running | None:
+    if bail.from_term is None:
+        return running[0] if running else None
+    return next((timer for timer in running if timer.start.term == bail.from_term), None)
+
 
 BROKEN_KEPT_MAX: Final = 1000
 """Lines that could not be read, of which the text is kept; the others are counted."""
@@ -64,7 +190,7 @@ class _Node:
     name: NodeName
     spans: list[_Span] = attrs.Factory(list)
     commits: list[CommitPoint] = attrs.Factory(list)
-    timer_events: list[timers.TimerEvent] = attrs.Factory(list)
+    timer_events: list[TimerEvent] = attrs.Factory(list)
     unanswered: _Unanswered = attrs.Factory(dict)
     has_facts: bool = False
     """Whether it said anything that only a node of a cluster says."""
@@ -186,7 +312,7 @@ class RunBuilder:
         if packet.kind == "AppendEntries" and packet.term:
             self._heard_leader(packet.term, who.name, at_s)
         elif packet.kind == "RequestVoteReply" and packet.is_positive:
-            who.timer_events.append(timers.Restart(at_s))
+            who.timer_events.append(Restart(at_s))
 
     def _on_received(self, who: _Node, fact: facts.Received, at_s: float, index: int) -> None:
         packet = fact.packet
@@ -202,7 +328,7 @@ class RunBuilder:
             if len(waiting) > UNANSWERED_MAX:
                 del waiting[0]
         if packet.kind == "AppendEntries":
-            who.timer_events.append(timers.Restart(at_s))
+            who.timer_events.append(Restart(at_s))
 
     def _fate(self, draft: Draft) -> Fate:
         if draft.received_s is not None:
@@ -221,24 +347,24 @@ class RunBuilder:
         who.spans.append(_Span(fact.role, term, at_s, index, fact.reason))
         match fact.role:
             case "PreCandidate":
-                who.timer_events.append(timers.Expiry(at_s, index))
+                who.timer_events.append(Expiry(at_s, index))
             case "Candidate":
-                who.timer_events.append(timers.Expiry(at_s, index))
+                who.timer_events.append(Expiry(at_s, index))
                 known = self._term(term, at_s)
                 if who.name not in known.candidates:
                     candidates = (*known.candidates, who.name)
                     self._terms[term] = attrs.evolve(known, candidates=candidates)
             case "Leader":
-                who.timer_events.append(timers.Stop(at_s, index))
+                who.timer_events.append(Stop(at_s, index))
                 self._lead(term, who.name, at_s)
                 known = self._terms[term]
                 if known.won_s is None:
                     self._terms[term] = attrs.evolve(known, won_s=at_s)
             case "Dead":
-                who.timer_events.append(timers.Stop(at_s, index))
+                who.timer_events.append(Stop(at_s, index))
                 who.unanswered.clear()
             case "Follower":
-                who.timer_events.append(timers.Restart(at_s))
+                who.timer_events.append(Restart(at_s))
 
     def _on_timer(self, who: _Node, fact: facts.TimerStarted, at_s: float, index: int) -> None:
         self._rise(who, at_s, index, fact.term)
@@ -247,11 +373,11 @@ class RunBuilder:
                 who.now.term = fact.term
             elif fact.term > who.now.term:
                 who.spans.append(_Span("Follower", fact.term, at_s, index))
-        who.timer_events.append(timers.Start(at_s, index, fact.timeout_s, fact.term))
+        who.timer_events.append(Start(at_s, index, fact.timeout_s, fact.term))
 
     def _on_bail(self, who: _Node, fact: facts.TimerBailed, at_s: float, index: int) -> None:
         self._has_goroutines = True
-        who.timer_events.append(timers.Bail(at_s, index, fact.from_term))
+        who.timer_events.append(Bail(at_s, index, fact.from_term))
 
     def _on_reason(self, who: _Node, fact: facts.Because, _: float, __: int) -> None:
         if who.now.reason is None and who.now.entry is not None:
@@ -267,7 +393,7 @@ class RunBuilder:
         """A node that is crashed is dead, whether it has time to say so or not."""
         if who.now.role != "Dead":
             who.spans.append(_Span("Dead", who.now.term, at_s, index))
-            who.timer_events.append(timers.Stop(at_s, index))
+            who.timer_events.append(Stop(at_s, index))
             who.unanswered.clear()
 
     def _rise(self, who: _Node, at_s: float, index: int, term: int) -> None:
@@ -367,7 +493,7 @@ class RunBuilder:
                 self._entries[index] = attrs.evolve(entry, node=None, text=text)
 
     def _built_node(self, node: _Node) -> NodeTrace:
-        timers_of = timers.goroutine_timers if self._has_goroutines else timers.single_timers
+        timers_of = goroutine_timers if self._has_goroutines else single_timers
         return NodeTrace(
             node.name,
             tuple(self._built_spans(node)),

@@ -1,23 +1,17 @@
-"""The cluster as a whole, at any moment of a run: who is alive, who reaches whom, who leads.
-
-Rules of this file:
-
-* Only what the log shows: marks of the test, connections that closed, nodes that died.
-* A leader serves while it reaches a majority; a leader that does not is one in name only.
-* Moments are looked up, never scanned for: runs may be long.
-"""
+"""The cluster as a whole, at any moment of a run: who is alive, who reaches whom, who leads."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import final
+from typing import Final, final
 
 import attrs
 
-from .model import Mark, Members, NodeName, NodeTrace, RoleSpan, Run
+from .model import Durations, Mark, Members, Message, NodeName, NodeTrace, RoleSpan, Run, Statistics
 
 
 @final
@@ -179,7 +173,7 @@ class ClusterView:
         None if it could not at the end."""
         since_s = start_s
         has = True
-        for epoch in self._epochs_between(start_s, end_s):
+        for epoch, _ in self._epochs_with_ends(start_s, end_s):
             now_has = self._has_majority(epoch)
             if now_has and not has:
                 since_s = max(start_s, epoch.start_s)
@@ -221,9 +215,6 @@ class ClusterView:
 
     def _epoch(self, at_s: float) -> _Epoch:
         return self._epochs[max(0, bisect_right(self._epoch_starts, at_s) - 1)]
-
-    def _epochs_between(self, start_s: float, end_s: float) -> list[_Epoch]:
-        return [epoch for epoch, _ in self._epochs_with_ends(start_s, end_s)]
 
     def _epochs_with_ends(self, start_s: float, end_s: float) -> list[tuple[_Epoch, float]]:
         first = max(0, bisect_right(self._epoch_starts, start_s) - 1)
@@ -299,3 +290,88 @@ def _reigns(run: Run) -> list[Reign]:
         if span.role == "Leader"
     ]
     return sorted(reigns, key=lambda reign: (reign.start_s, reign.term))
+
+
+_MS: Final = 1000.0
+
+
+def statistics_of(cluster: ClusterView) -> Statistics:
+    """The numbers of a run."""
+    run = cluster.run
+    terms = [span.term for node in run.nodes for span in node.roles]
+    sent = Counter(message.kind for message in run.messages if message.sent_s is not None)
+    return Statistics(
+        elections=sum(1 for term in run.terms if term.candidates),
+        elections_won=sum(1 for term in run.terms if term.candidates and term.leader is not None),
+        failovers_ms=tuple(took_s * _MS for _, _, took_s in failovers(cluster)),
+        first_term=min(terms, default=0),
+        last_term=max(terms, default=0),
+        messages=dict(sorted(sent.items())),
+        messages_lost=sum(1 for message in run.messages if message.fate == "lost"),
+        vote_round_trip=durations(round_trips_s(run, "RequestVote")),
+        heartbeat_round_trip=durations(round_trips_s(run, "AppendEntries")),
+        heartbeat_interval=durations(intervals_s(run.messages)),
+        election_timeout=durations(timer.timeout_s for node in run.nodes for timer in node.timers),
+    )
+
+
+def durations(values_s: Iterable[float]) -> Durations | None:
+    """Least, median and most of some durations; None of none."""
+    ordered = sorted(values_s)
+    if not ordered:
+        return None
+    middle = len(ordered) // 2
+    median = ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+    return Durations(len(ordered), ordered[0] * _MS, median * _MS, ordered[-1] * _MS)
+
+
+def round_trips_s(run: Run, kind: str, terms: range | None = None) -> list[float]:
+    """From each request of this kind to the arrival of its answer, in seconds.
+
+    Args:
+        run: whose messages.
+        kind: of the request.
+        terms: only requests of these terms.
+    """
+    taken: list[float] = []
+    for message in run.messages:
+        if message.kind != kind or message.reply is None or message.sent_s is None:
+            continue
+        if terms is not None and message.term not in terms:
+            continue
+        arrived_s = run.messages[message.reply].received_s
+        if arrived_s is not None:
+            taken.append(max(0.0, arrived_s - message.sent_s))
+    return taken
+
+
+def intervals_s(messages: Iterable[Message]) -> list[float]:
+    """Between two AppendEntries of a leader to the same follower in the same term, in seconds."""
+    last: dict[tuple[str | None, str | None, int | None], float] = {}
+    intervals: list[float] = []
+    for message in messages:
+        if message.kind != "AppendEntries" or message.sent_s is None:
+            continue
+        way = (message.sender, message.receiver, message.term)
+        if way in last:
+            intervals.append(max(0.0, message.sent_s - last[way]))
+        last[way] = message.sent_s
+    return intervals
+
+
+def failovers(cluster: ClusterView) -> list[tuple[LeaderService, LeaderService, float]]:
+    """Each change of leader: who had it, who has it, and how long nobody had it, in seconds: from
+    when the leader died, stepped down or lost its majority until the next one took office. Time in
+    which no majority could talk does not count, for nobody could have been elected."""
+    found: list[tuple[LeaderService, LeaderService, float]] = []
+    last: LeaderService | None = None
+    for service in cluster.services():
+        if last is not None and service.reign is not last.reign:
+            lost_s = min(last.end_s, service.start_s)
+            since_s = cluster.majority_since_s(lost_s, service.start_s)
+            took_s = 0.0 if since_s is None else service.start_s - since_s
+            if service.start_s == service.reign.start_s:
+                found.append((last, service, took_s))
+        if last is None or service.end_s >= last.end_s or service.reign is not last.reign:
+            last = service
+    return found

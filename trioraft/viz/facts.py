@@ -25,11 +25,10 @@ class Packet:
     """What tells it from others of its kind: the fields as they are written."""
     is_positive: bool | None = None
     entries_count: int = 0
-    is_reply: bool = attrs.field(init=False)
-    """Whether it answers another one."""
 
-    @is_reply.default
-    def _is_reply(self) -> bool:
+    @property
+    def is_reply(self) -> bool:
+        """Whether it answers another one."""
         return self.kind.endswith("Reply")
 
 

@@ -1,12 +1,4 @@
-"""trioraft's JSON lines, one event each, as `trioraft.logs` writes them.
-
-Rules of this file:
-
-* A line is a JSON object with an `event`; anything else is not ours.
-* `at_s` is the clock of one process. If it runs backwards over the file, several processes wrote
-  it, and the wall clock's `timestamp` counts instead.
-* A field of the wrong type is a field that is not there.
-"""
+"""trioraft's JSON lines, one event each, as `trioraft.logs` writes them."""
 
 from __future__ import annotations
 
@@ -14,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from itertools import pairwise
 from math import inf
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 import msgspec
@@ -24,6 +16,7 @@ from .model import ROLE_NAMED, Members, NodeName
 from .raftlog import parse_test_text
 
 _Fields: TypeAlias = Mapping[str, Any]
+_T = TypeVar("_T")
 
 NOT_SHOWN: Final = frozenset({"timestamp", "level", "node", "event", "at_s"})
 """What every line has: it is no part of the text."""
@@ -70,7 +63,9 @@ def parse_json_line(line: int, text: str) -> JsonEntry | None:
 
 
 def times_of(entries: list[JsonEntry]) -> list[float]:
-    """When each entry was written, in seconds since the first; the order of the file is kept."""
+    """When each entry was written, in seconds since the first; the order of the file is kept.
+    `at_s` is the clock of one process: if it runs backwards, several wrote the file, and the wall
+    clock's `timestamp` counts instead."""
     clocks = [entry.at_s for entry in entries if entry.at_s is not None]
     is_one_clock = all(one <= other + 1e-3 for one, other in pairwise(clocks))
     times = _by_clock(entries) if clocks and is_one_clock else _by_wall(entries)
@@ -168,11 +163,6 @@ def _timer_started(fields: _Fields) -> facts.Fact | None:
     return facts.TimerStarted(float(timeout_s), term)
 
 
-def _message_sent(fields: _Fields) -> facts.Fact | None:
-    packet = _packet(fields.get("message"))
-    return None if packet is None else facts.Sent(packet)
-
-
 def _message_received(fields: _Fields) -> facts.Fact | None:
     packet = _packet(fields.get("message"))
     if packet is None:
@@ -201,11 +191,6 @@ def _packet(message: object) -> facts.Packet | None:
     )
 
 
-def _commit_advanced(fields: _Fields) -> facts.Fact | None:
-    index = _number(fields, "commit_index")
-    return None if index is None else facts.Committed(index)
-
-
 def _configuration_changed(fields: _Fields) -> facts.Fact | None:
     configuration = fields.get("configuration")
     if not isinstance(configuration, dict):
@@ -218,25 +203,24 @@ def _configuration_changed(fields: _Fields) -> facts.Fact | None:
     return facts.Configured(index, Members(*groups))
 
 
-def _transfer_started(fields: _Fields) -> facts.Fact | None:
-    target = _text(fields, "target")
-    return None if target is None else facts.TransferStarted(target)
+def _given(value: _T | None, fact: Callable[[_T], facts.Fact]) -> facts.Fact | None:
+    return None if value is None else fact(value)
 
 
 def _link(fields: _Fields) -> facts.Fact | None:
-    peer = _text(fields, "peer")
-    return None if peer is None else facts.LinkChanged(peer, fields["event"] == "link_up")
+    is_up = fields["event"] == "link_up"
+    return _given(_text(fields, "peer"), lambda peer: facts.LinkChanged(peer, is_up))
 
 
 _RULES: Final[Mapping[str, Callable[[_Fields], facts.Fact | None]]] = {
     "role_changed": _role_changed,
     "election_timer_started": _timer_started,
-    "message_sent": _message_sent,
+    "message_sent": lambda fields: _given(_packet(fields.get("message")), facts.Sent),
     "message_received": _message_received,
-    "commit_advanced": _commit_advanced,
+    "commit_advanced": lambda fields: _given(_number(fields, "commit_index"), facts.Committed),
     "link_up": _link,
     "link_down": _link,
     "listening": lambda _: facts.Appeared(),
     "configuration_changed": _configuration_changed,
-    "transfer_started": _transfer_started,
+    "transfer_started": lambda fields: _given(_text(fields, "target"), facts.TransferStarted),
 }

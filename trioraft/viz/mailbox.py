@@ -1,11 +1,8 @@
 """Which receipt belongs to which sending: the log names neither.
 
-Rules of this file:
-
-* Of equal messages on the same way, the one that was sent first arrives first; but one that is
-  older than messages on this way ever take was lost, or every loss would shift all that follow.
-* A cut loses what is on its way. If it arrives after all, it is found again.
-* Every receipt finds at most one sending, and every sending is found at most once.
+Of equal messages on the same way, the one that was sent first arrives first; but one that is older
+than messages on this way ever take was lost, or every loss would shift all that follow. A cut loses
+what is on its way; if it arrives after all, it is found again.
 """
 
 from __future__ import annotations

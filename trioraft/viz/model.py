@@ -1,13 +1,8 @@
 """What a log says, as typed values: runs, nodes, roles, messages, timers, marks, findings.
 
-Rules of this file:
-
-* Values only. Whatever reads logs builds them; findings, reports and pages only read them.
-* Every time is in seconds since the run's first entry (`_s`), never negative. A `line` is a line
-  number of the log file, from 1; an `entry` is an index into `Run.entries`; a `message` is an
-  index into `Run.messages`. What is not known is None, never a guess.
-* Node ids are text, as the log has them. The test's own lines belong to no node (None).
-* Fields are added at the end, with a default; none is renamed.
+Every time is in seconds since the run's first entry (`_s`), never negative. A `line` is a line
+number of the log file, from 1; an `entry` is an index into `Run.entries`; a `message` is one into
+`Run.messages`. What is not known is None, never a guess. New fields come last, with a default.
 """
 
 from __future__ import annotations

@@ -1,12 +1,5 @@
 """A raftlog, understood line by line: shapes of lines, the sentences of entries, leak reports.
-
-Rules of this file:
-
-* An entry may stand behind anything; its time must be a time. Run and verdict lines are known even
-  if they lost or gained a character; prose is not one.
-* One table: the first word of a text decides which pattern may fit. What fits none is an entry all
-  the same; it only says nothing to us.
-* Nothing here takes more than linear time, whatever the line.
+Nothing here takes more than linear time, whatever the line.
 """
 
 from __future__ import annotations

@@ -1,11 +1,5 @@
-"""Reading a log file, line by line, into runs.
-
-Rules of this file:
-
-* No line, however broken, ends the reading: it is an entry, something known, or it is counted.
-* A run ends with its verdict, or where the next one begins. What stands between runs is prose; so
-  is what follows the last entry of a run without a verdict.
-* A line that looks like an entry costs one regular expression; all else may take its time.
+"""Reading a log file, line by line, into runs. No line, however broken, ends the reading: it is an
+entry, something known, or it is counted.
 """
 
 from __future__ import annotations
@@ -319,8 +313,6 @@ class _LogReader:
         run.is_closed = True
         run.settle_pending(goes_on=False)
         return True
-
-    # -- JSON lines --------------------------------------------------------------------------
 
     def _finish_json(self) -> None:
         """JSON lines have no headers: those of a file are one run."""

@@ -1,9 +1,5 @@
-"""Runs and findings as text, for people at a terminal, and as the JSON of `trioraft viz --json`.
-
-Rules of this file:
-
-* Every finding points to lines of the log. Nothing of a log reaches the terminal's controls.
-* The shape of the JSON is a contract: a key is never renamed or taken away.
+"""Runs and findings as text, for people at a terminal, and as the JSON of `trioraft viz --json`,
+whose shape is a contract: a key is never renamed or taken away.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from trioraft.sim import simulation
 from trioraft.sim.disk import Disk
 from trioraft.sim.judging import check_history
 from trioraft.sim.outcomes import RunOptions, RunOutcome
-from trioraft.sim.setting import MakeCore, MakeDisk
+from trioraft.sim.process import MakeCore, MakeDisk
 from trioraft.sim.tiers import run_seed_of
 
 CHECKED = RunOptions(check_history=check_history)

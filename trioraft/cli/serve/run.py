@@ -21,7 +21,7 @@ from ...logs.loggers import EventLogger
 from ...machines.sessions import SessionMachine
 from ...net.addresses import host_port
 from ...node.node import Node, open_node
-from ...service.limits import ServiceLimits
+from ...service.context import ServiceLimits
 from ...service.port import Service, open_service
 from ...storage.sqlite import SQLiteStorage
 from ...tasks.background import running_beside

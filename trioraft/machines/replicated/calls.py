@@ -1,11 +1,4 @@
-"""command and query: what makes a method one of the whole cluster.
-
-Rules of this file:
-
-* From outside, a marked method is asynchronous: its type says so, and keeps its parameters.
-* From inside a command or query, a marked method is refused. It would have to wait for the log that
-  waits for it; what two methods share belongs into a plain one.
-"""
+"""command and query: what makes a method one of the whole cluster."""
 
 from __future__ import annotations
 
@@ -14,8 +7,55 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, final, overload
 
 import attrs
+import msgspec
 
 from ...core.errors import ConfigError
+from ...core.types import LogIndex
+from ...member.status import Status
+from ..sessions import encode_plain
+
+
+class ForPart(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A command, or a question, for one of several objects."""
+
+    name: str
+    data: bytes
+
+
+class Port(Protocol):
+    """A way into the log, and to what is known of it here, as a `Node` is one."""
+
+    async def propose(self, data: bytes) -> Any: ...
+
+    async def read_barrier(self, *, lease: bool = False) -> LogIndex: ...
+
+    async def wait(self, predicate: Callable[[Status], bool]) -> Status: ...
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+@final
+@attrs.frozen
+class InnerPort:
+    """The way of an object into the log of the machine that is around it."""
+
+    _node: Port
+    _part: str | None = None
+    """Its name among `Replicas`; None: a `SessionMachine` is around it, and what is proposed here
+    has no session."""
+
+    async def propose(self, data: bytes) -> Any:
+        if self._part is None:
+            return await self._node.propose(encode_plain(data))
+        return await self._node.propose(_ENCODER.encode(ForPart(self._part, data)))
+
+    async def read_barrier(self, *, lease: bool = False) -> LogIndex:
+        return await self._node.read_barrier(lease=lease)
+
+    async def wait(self, predicate: Callable[[Status], bool]) -> Status:
+        return await self._node.wait(predicate)
+
 
 S = TypeVar("S")
 P = ParamSpec("P")

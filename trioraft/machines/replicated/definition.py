@@ -1,13 +1,7 @@
-"""Definition: what a replicated class consists of, and how its values travel, read once when the
-class is defined.
+"""What a replicated class consists of, and how its values travel, read once when it is defined.
 
-Rules of this file:
-
-* Whatever cannot work is refused here, with the class, the name and what to write instead; nothing
-  of it is left to the first call. A value that is not what its annotation says is refused where it
-  is given, by name.
-* Type variables of a generic class are filled in by a subclass that names them
-  (`class Jobs(Queue[Job])`); unfilled ones take any plain value.
+Whatever cannot work is refused then, with the class, the name and what to write instead; a value
+that is not what its annotation says is refused where it is given.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """LeaderLatch: work for the leader alone, over when its leadership is.
 
-Rules of this file:
-
 * Work is cancelled when the node stops leading the term in which it began, and its end is seen: a
   body that was cancelled raises `LeadershipLost` at its `async with`.
 * This is no lock. A leader that nobody hears notices only after an election timeout, while another
@@ -13,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TypeVar, final
 
 import attrs
@@ -21,9 +18,8 @@ import trio
 
 from ...core.errors import RaftError
 from ...core.types import NodeId, Role, Term
-from ...member.status import Status
 from ...tasks.background import running_beside
-from .port import Port
+from .calls import Port
 
 R = TypeVar("R")
 
@@ -68,7 +64,7 @@ class LeaderLatch:
 
         It can be cancelled.
         """
-        status = await self._node.wait(_leads)
+        status = await self._node.wait(lambda status: status.role is Role.LEADER)
         watch = _LeadershipWatch(self._node, status.term)
         name = f"raft[{status.node_id}].latch(term={status.term})"
         async with running_beside(watch.run, stop=watch.stop, name=name):
@@ -88,7 +84,9 @@ class _LeadershipWatch:
         """Fail when the node does not lead the term any more, unless it is over before."""
         task_status.started()
         with self._scope:
-            status = await self._node.wait(partial(_does_not_lead, self._term))
+            status = await self._node.wait(
+                lambda status: status.role is not Role.LEADER or status.term != self._term
+            )
             if not self._is_over:
                 why = str(status.last_role_change)
                 raise LeadershipLost(self._term, status.leader_id, why)
@@ -102,7 +100,7 @@ class _LeadershipWatch:
 async def run_while_leader(node: Port, job: Callable[[Term], Awaitable[R]]) -> R:
     """Run a job on the leader: start it whenever the node leads, cancel it when it does not.
 
-    Call it on every node; the job runs on one of them (see the rules of this file for when it is
+    Call it on every node; the job runs on one of them (see the head of this file for when it is
     two). It is started again, from its beginning, in each term that the node leads; not before the
     cancelled one has cleaned up.
 
@@ -127,11 +125,3 @@ async def run_while_leader(node: Port, job: Callable[[Term], Awaitable[R]]) -> R
             if not ended:
                 continue  # until it comes back
         return ended[0]
-
-
-def _leads(status: Status) -> bool:
-    return status.role is Role.LEADER
-
-
-def _does_not_lead(term: Term, status: Status) -> bool:
-    return status.role is not Role.LEADER or status.term != term

@@ -1,8 +1,4 @@
-"""ReplicatedObject: a class with annotated fields and marked methods becomes one of the cluster.
-
-Rules of this file: the fields are the state, the commands alone change it, and everything else is
-in `replica`. The public names here are reserved; a subclass may use any other.
-"""
+"""ReplicatedObject: a class with annotated fields and marked methods becomes one of the cluster."""
 
 from __future__ import annotations
 
@@ -15,26 +11,9 @@ import trio
 
 from ...core.errors import ConfigError
 from ...core.types import LogIndex
+from .calls import InnerPort, Port
 from .definition import Definition
-from .port import InnerPort, Port
-from .remote import Elsewhere, Remote, RemotePart, RemoteReplica
-from .replica import Replica
-
-_RESERVED = frozenset(
-    ("active_version", "activate_version", "apply", "attach", "dump_state", "load_state")
-) | frozenset(
-    (
-        "log_now_s",
-        "log_time_s",
-        "port",
-        "query",
-        "restore",
-        "snapshot",
-        "through",
-        "version",
-        "wait",
-    )
-)
+from .replica import Elsewhere, Remote, RemotePart, RemoteReplica, Replica
 
 
 class ReplicatedObject:
@@ -74,7 +53,8 @@ class ReplicatedObject:
     def __init_subclass__(cls, *, is_remote: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if not is_remote:
-            cls._definition = Definition.of(cls, _RESERVED)
+            reserved = frozenset(name for name in vars(ReplicatedObject) if name[0] != "_")
+            cls._definition = Definition.of(cls, reserved)
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
         """State and bookkeeping stand before `__init__`, whether or not that calls ours."""
@@ -175,7 +155,7 @@ class ReplicatedObject:
         """Seconds of log time, the same on every node: the only clock that a command may read.
 
         It is when the latest command was proposed, and never goes back; see
-        `trioraft.machines.replicated.clock` for what it can be trusted with.
+        `trioraft.machines.replicated.replica.LogClock` for what it can be trusted with.
         """
         return self._replica.clock.log_time_s
 

@@ -1,7 +1,5 @@
 """Replica: what stands behind one replicated object: its calls, its version, its log time.
 
-Rules of this file:
-
 * Whatever decides what a command does comes out of the log: the arguments, the log time, and the
   *active version*. Nothing that this node alone knows takes part.
 * The first command of a cluster makes its proposer's version the active one; later, only
@@ -14,9 +12,10 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeAlias, final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated, Any, NoReturn, Protocol, TypeAlias, final
 
+import attrs
 import msgspec
 import trio
 
@@ -24,9 +23,66 @@ from ...core.errors import ConfigError, OutcomeUnknown
 from ...core.types import LogIndex
 from ..chunks import ChunkReader, framed
 from ..sessions import UnknownCommand
-from .clock import LogClock, LogTime
+from .calls import ForPart, Port
 from .definition import BadArguments, Definition, Method
-from .port import Port
+
+LOG_TIME_MAX_S = 1e12
+"""Latest log time that is believed: some 30,000 years."""
+
+LogTime: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=LOG_TIME_MAX_S)]
+"""Seconds since the first command of the cluster."""
+
+
+@final
+class LogClock:
+    """The log time of one object, and this node's estimate of what it is by now: a time that all
+    nodes agree on, because it comes out of the log.
+
+    A command carries the time at which it was proposed: the log time that its proposer knew, plus
+    what the proposer's monotonic clock has counted since; no wall clock takes part. *Log time* is
+    the latest of them so far (dissertation, section 6.3). It runs no faster than the fastest of the
+    proposers' clocks. It runs slower: it stands still while there is no leader, and before somebody
+    proposes something. So a lease may last longer than asked for, and shorter only by the drift
+    between two monotonic clocks, and by how far a remote proposer lags behind (the time that one
+    answer took to come).
+    """
+
+    def __init__(self) -> None:
+        self.log_time_s = 0.0
+        """When the latest command was proposed; the same on every node."""
+        self._known_s = 0.0
+        self._known_since_s: float | None = None
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it counts."""
+        return self._known_since_s is not None
+
+    def start(self, now_s: float) -> None:
+        """The node's monotonic clock is known from here on."""
+        self._known_s, self._known_since_s = self.log_time_s, now_s
+
+    def reading_s(self, now_s: float) -> float:
+        """What to write into a command that is proposed at this moment."""
+        if self._known_since_s is None:
+            return self.log_time_s
+        counted_s = self._known_s + now_s - self._known_since_s
+        if counted_s >= self.log_time_s:
+            return counted_s
+        self.start(now_s)  # it came from elsewhere, as with a snapshot: count on from there
+        return self.log_time_s
+
+    def advance(self, at_s: float) -> None:
+        """A command is being applied that was proposed at this log time."""
+        self.log_time_s = max(self.log_time_s, at_s)
+
+    def adopt(self, now_s: float) -> None:
+        """Follow the log: another node proposes, so what this one had counted says nothing.
+
+        A proposer goes on counting from where it began instead: to follow its own commands would
+        lose, each time, what they take to be committed.
+        """
+        self.start(now_s)
 
 
 class MethodCall(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
@@ -355,3 +411,103 @@ def _default(cls_name: str, name: str, definition: Definition) -> Any:
             "release adds needs one"
         )
     return field.new_default()
+
+
+ASK_AGAIN_S = 60.0
+"""How long a remote object counts on by its own clock. Two that part by 100 ppm are 6 ms apart."""
+
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+class Remote(Protocol):
+    """What is needed of a `Client`: its methods of these names."""
+
+    async def call(self, data: bytes, *, result_type: Any = ...) -> Any: ...
+
+    async def query(self, data: bytes, *, result_type: Any = ...) -> Any: ...
+
+
+@final
+class RemoteReplica:
+    """Stands behind an object made by `ReplicatedObject.through`."""
+
+    def __init__(self, definition: Definition, client: Remote, now_s: Callable[[], float]) -> None:
+        self.is_running = False
+        self._definition = definition
+        self._client = client
+        self._now_s = now_s
+        self._known_s = 0.0
+        self._known_since_s: float | None = None
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """All else that a local replica has: refused, and said why."""
+        cls = self._definition.cls_name
+        raise ConfigError(
+            f"this {cls} stands for one on other machines: only its commands and queries are here"
+        )
+
+    async def propose(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Have a command applied everywhere, once."""
+        method = self._definition.methods[name]
+        arguments = msgspec.Raw(method.encode(args, kwargs))
+        at_s = await self._reading_s()
+        call = MethodCall(name, self._definition.version, at_s, arguments)
+        return method.result.decode(
+            await self._client.call(_ENCODER.encode(call), result_type=bytes)
+        )
+
+    async def ask(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Have the leader answer a query."""
+        method = self._definition.methods[name]
+        question = Question(name, msgspec.Raw(method.encode(args, kwargs)))
+        answer = await self._client.query(_ENCODER.encode(question), result_type=bytes)
+        return method.result.decode(answer)
+
+    async def activate_version(self) -> int:
+        """Make this class's version the active one; returns the one that is active now."""
+        activate = Activate(self._definition.version, await self._reading_s())
+        result = await self._client.call(_ENCODER.encode(activate), result_type=bytes)
+        version: int = msgspec.msgpack.decode(result, type=int)
+        return version
+
+    async def _reading_s(self) -> float:
+        since_s = self._known_since_s
+        if since_s is None or self._now_s() - since_s > ASK_AGAIN_S:
+            question = Question(LOG_NOW, msgspec.Raw(_ENCODER.encode(())))
+            answer = await self._client.query(_ENCODER.encode(question), result_type=bytes)
+            self._known_s = msgspec.msgpack.decode(answer, type=float)
+            self._known_since_s = since_s = self._now_s()
+        return self._known_s + self._now_s() - since_s
+
+
+@final
+@attrs.frozen
+class RemotePart:
+    """The way to one of several objects."""
+
+    _client: Remote
+    _name: str
+
+    async def call(self, data: bytes, *, result_type: Any = Any) -> Any:
+        command = _ENCODER.encode(ForPart(self._name, data))
+        return await self._client.call(command, result_type=result_type)
+
+    async def query(self, data: bytes, *, result_type: Any = Any) -> Any:
+        question = _ENCODER.encode(ForPart(self._name, data))
+        return await self._client.query(question, result_type=result_type)
+
+
+@final
+class Elsewhere:
+    """A field of an object that lives on other machines."""
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        if instance is None:
+            return self
+        raise ConfigError(
+            f"this {owner.__name__} stands for one on other machines: its state is not here; ask a "
+            "query"
+        )
+
+    def __set__(self, instance: object, value: object) -> None:
+        self.__get__(instance, type(instance))

@@ -1,8 +1,8 @@
 """Replicas: several replicated objects in one log.
 
-Rules of this file: a command says which object it is for; each object keeps a version and a log
-time of its own. Objects may be added by a new release, once every node has it; a node that finds a
-command for an object that it lacks applies nothing from there on (see `replica`).
+A command says which object it is for; each object keeps a version and a log time of its own.
+Objects may be added by a new release, once every node has it; a node that finds a command for an
+object that it lacks applies nothing from there on (see `replica`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from ...core.errors import ConfigError, OutcomeUnknown
 from ...core.types import LogIndex
 from ..chunks import ChunkReader, framed
 from ..sessions import UnknownCommand
+from .calls import ForPart, InnerPort, Port
 from .object import ReplicatedObject
-from .port import ForPart, InnerPort, Port
 
 _MAGIC = b"trioraft replicas\n"
 _ENCODER = msgspec.msgpack.Encoder()
@@ -74,10 +74,7 @@ class Replicas:
             OutcomeUnknown: this node lacks an object that the others may have.
             Exception: whatever the command raised.
         """
-        try:
-            command = _COMMANDS.decode(data)
-        except msgspec.MsgspecError as error:
-            raise UnknownCommand(f"a command for Replicas cannot be read: {error}") from error
+        command = _decoded(data, "command")
         if self._lacking is None and command.name not in self._objects:
             self._lacking = command.name
         if self._lacking is not None:
@@ -91,10 +88,7 @@ class Replicas:
             UnknownCommand: it cannot be read, or there is no such object.
             Exception: whatever the query raised.
         """
-        try:
-            question = _COMMANDS.decode(data)
-        except msgspec.MsgspecError as error:
-            raise UnknownCommand(f"a question for Replicas cannot be read: {error}") from error
+        question = _decoded(data, "question")
         part = self._objects.get(question.name)
         if part is None:
             raise UnknownCommand(f"there is no object {question.name!r} here")
@@ -130,3 +124,10 @@ class Replicas:
             f"{sorted(self._objects)}: restart it with the release that has it; its log has "
             "everything that it missed"
         )
+
+
+def _decoded(data: bytes, what: str) -> ForPart:
+    try:
+        return _COMMANDS.decode(data)
+    except msgspec.MsgspecError as error:
+        raise UnknownCommand(f"a {what} for Replicas cannot be read: {error}") from error

@@ -1,10 +1,5 @@
-"""Clients: sessions over the node's own calls, which they give up and repeat, and what they saw.
-
-Rules of this file:
-
-* A client has one operation open at a time and asks until it is answered, or the run ends.
-* A client that loses patience cancels its call, wherever that stands: that is a fault as well.
-* What a life says after its fence is not heard.
+"""Clients: sessions over the node's own calls, and what they saw of it. One that loses patience
+cancels its call, wherever that stands: that is a fault as well.
 """
 
 from __future__ import annotations
@@ -26,8 +21,9 @@ from ...core.errors import (
 )
 from ...core.types import NodeId
 from ...machines.sessions import CLIENT_ID_BYTES, encode_command, encode_open
-from ..faults import Kind
-from ..machine import CAS, GET, PUT, RegisterOperation, encode_operation
+from ..clients import begun_call, choose
+from ..draw import Kind
+from ..machine import RegisterOperation, encode_operation
 from ..outcomes import ClientCall
 from .life import Life
 from .world import World
@@ -70,7 +66,9 @@ class NodeClient:
         """Ask for one thing after the other until cancelled."""
         await self.open()
         while True:
-            operation, by_barrier = self._choose()
+            draw = self._world.draw
+            barrier_reads = max(0.5, draw.barrier_reads)
+            operation, by_barrier = choose(self._rng, draw, self._pool.numbers, barrier_reads)
             await self.carry_out(operation, by_barrier=by_barrier)
             await trio.sleep(self._rng.uniform(0.0, 2 * self._world.draw.think_s))
 
@@ -79,28 +77,11 @@ class NodeClient:
         command = encode_open(self._rng.randbytes(CLIENT_ID_BYTES))
         self._session = await self._until_answered(lambda life: self._propose(life, command))
 
-    def _choose(self) -> tuple[RegisterOperation, bool]:
-        rng, draw = self._rng, self._world.draw
-        number, key = next(self._pool.numbers), rng.randrange(draw.keys)
-        if rng.random() < draw.reads:
-            return RegisterOperation(number, GET, key), rng.random() < max(0.5, draw.barrier_reads)
-        if rng.random() < 0.7:
-            return RegisterOperation(number, PUT, key, argument=number), False
-        expected = max(0, number - rng.randint(1, 2 * draw.clients))
-        return RegisterOperation(number, CAS, key, argument=number, expected=expected), False
-
     async def carry_out(self, operation: RegisterOperation, *, by_barrier: bool) -> int:
         """Ask until it is answered; returns the answer."""
         pool, world = self._pool, self._world
         place = len(pool.history)
-        call = ClientCall(
-            self._number,
-            operation.key,
-            operation.kind,
-            operation.argument,
-            operation.expected,
-            trio.current_time(),
-        )
+        call = begun_call(self._number, operation, trio.current_time())
         pool.history.append(call)
         result: int
         if by_barrier:

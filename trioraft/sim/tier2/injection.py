@@ -1,10 +1,7 @@
 """Injection: carrying out what a schedule says, each fault by a task that takes it back in the end.
 
-Rules of this file:
-
-* One method a kind, found through one table. What it needs and cannot have it leaves alone, and
-  counts nothing; what was counted really happened.
-* The tasks are cancelled when the storm is over: healing what they broke is somebody else's.
+What a fault needs and cannot have it leaves alone, and counts nothing; what was counted really
+happened. The tasks are cancelled when the storm is over: `heal` mends what they broke.
 """
 
 from __future__ import annotations
@@ -30,7 +27,7 @@ from ...core.errors import (
 from ...core.types import NodeId
 from ...node.node import Node
 from ..disk import Fate
-from ..faults import LEADER, Fault, Kind
+from ..draw import LEADER, Fault, Kind, Pair, links_cut
 from .clients import NodeClientPool
 from .life import End, Life
 from .world import World
@@ -46,7 +43,6 @@ REFUSALS: Final = (
 )
 """What an operator may be told."""
 
-Pair = tuple[NodeId, NodeId]
 Restart = Callable[[NodeId], Awaitable[None]]
 
 
@@ -69,10 +65,10 @@ class NodeFaultInjection:
             Kind.DELAY: self._begin_link_fault,
             Kind.DUPLICATE: self._begin_link_fault,
             Kind.REORDER: self._begin_link_fault,
-            Kind.PARTITION: self._partition,
-            Kind.ONE_WAY: self._one_way,
-            Kind.BRIDGE: self._bridge,
-            Kind.RING: self._ring,
+            Kind.PARTITION: self._cut_links,
+            Kind.ONE_WAY: self._cut_links,
+            Kind.BRIDGE: self._cut_links,
+            Kind.RING: self._cut_links,
             Kind.CRASH: self._crash,
             Kind.CRASH_MID_READY: self._light_fuse,
             Kind.CRASH_ALL: self._crash_all,
@@ -125,22 +121,10 @@ class NodeFaultInjection:
         life = self._world.lives.get(self._victim(fault))
         return None if life is None or not life.is_open else life
 
-    def _rest(self, node_id: NodeId) -> list[NodeId]:
-        return [other for other in self._world.draw.nodes if other != node_id]
-
     async def _back_after(self, life: Life, away_s: float) -> None:
         await life.gone.wait()
         await trio.sleep(away_s)
         await self._restart(life.node_id)
-
-    def _fate(self, rng: random.Random) -> Fate:
-        intensities = self._world.draw.intensities
-        fates = [Fate.SURVIVES]
-        if Kind.UNSYNCED_LOST in intensities:
-            fates.append(Fate.LOST)
-        if Kind.TORN_TAIL in intensities:
-            fates.append(Fate.TORN)
-        return rng.choice(fates)
 
     # -- the network -----------------------------------------------------------------------
 
@@ -168,7 +152,8 @@ class NodeFaultInjection:
                     faults = attrs.evolve(faults, delay_s=slow)
         self._world.network.faults = faults
 
-    async def _cut_off(self, fault: Fault, pairs: list[Pair]) -> None:
+    async def _cut_links(self, fault: Fault) -> None:
+        pairs = links_cut(fault, self._victim(fault), self._world.draw.nodes)
         if not pairs:
             return
         self._count(fault.kind)
@@ -181,46 +166,11 @@ class NodeFaultInjection:
             if not self._cut[pair]:
                 self._world.network.mend(*pair)
 
-    async def _partition(self, fault: Fault) -> None:
-        """Two sides that do not hear each other."""
-        rng, victim = fault.rng(), self._victim(fault)
-        others = self._rest(victim)
-        side = {victim, *rng.sample(others, rng.randint(0, max(0, len(others) - 1)))}
-        ids = self._world.draw.nodes
-        await self._cut_off(fault, [(a, b) for a in ids for b in ids if (a in side) != (b in side)])
-
-    async def _one_way(self, fault: Fault) -> None:
-        """The victim is deaf, or mute, to some or to all."""
-        rng, victim = fault.rng(), self._victim(fault)
-        others = self._rest(victim)
-        some = rng.sample(others, rng.randint(1, len(others))) if others else []
-        is_deaf = rng.random() < 0.5
-        await self._cut_off(
-            fault, [(other, victim) if is_deaf else (victim, other) for other in some]
-        )
-
-    async def _bridge(self, fault: Fault) -> None:
-        """Two sides, and the victim is the only one that both hear."""
-        others = self._rest(self._victim(fault))
-        fault.rng().shuffle(others)
-        left = set(others[: len(others) // 2])
-        await self._cut_off(
-            fault, [(a, b) for a in others for b in others if (a in left) != (b in left)]
-        )
-
-    async def _ring(self, fault: Fault) -> None:
-        """Everyone hears two neighbours and nobody else."""
-        ids = list(self._world.draw.nodes)
-        fault.rng().shuffle(ids)
-        places = [(i, j) for i in range(len(ids)) for j in range(len(ids)) if i != j]
-        far = [(ids[i], ids[j]) for i, j in places if (i - j) % len(ids) not in (1, len(ids) - 1)]
-        await self._cut_off(fault, far)
-
     # -- lives -----------------------------------------------------------------------------
 
     def _end(self, life: Life, fault: Fault) -> None:
         rng = fault.rng()
-        end, fate = rng.choice(list(End)), self._fate(rng)
+        end, fate = rng.choice(list(End)), self._world.draw.fate(rng)
         self._world.network.tell_lost = rng.random() < self._world.draw.hint
         if end is End.LEAVES:
             self._count("leave")
@@ -239,7 +189,7 @@ class NodeFaultInjection:
         life, rng = self._living(fault), fault.rng()
         if life is None:
             return
-        life.fuse_fate = self._fate(rng)
+        life.fuse_fate = self._world.draw.fate(rng)
         life.fuse_end = rng.choice((End.KILLED, End.CANCELLED))
         life.steps_left = 1 + int(fault.level * STEPS_PER_LEVEL)
         await self._back_after(life, fault.lasts_s)
@@ -286,8 +236,6 @@ class NodeFaultInjection:
         if life is not None:
             self._world.node_disks[life.node_id].disk.fails_next = True
             await self._back_after(life, fault.lasts_s)
-
-    # -- time and clients ------------------------------------------------------------------
 
     async def _stall(self, fault: Fault) -> None:
         """The event loop stands still: timers and messages of all nodes come due together."""

@@ -1,17 +1,12 @@
 """Simulation, tier 2: real nodes in one Trio run, in virtual time, from one seed.
 
-Rules of this file:
-
-* Three phases, as in tier 1: calm, until enough is committed that a run is not vacuous; the storm
-  of the seed's schedule; then everything is healed, and all must serve again within a bound.
-* In the end every node is ended too, and nothing of the run may be left.
-* Nothing is drawn from a shared source: every part has a chance of its own, named by the seed.
+Three phases, as in tier 1, but that everything is healed. In the end every node is ended too, and
+nothing of the run may be left.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Final
 
 import trio
@@ -22,19 +17,21 @@ from ...transport.memory import MemoryNetwork
 from ..agenda import Agenda
 from ..checks import Checks
 from ..disk import Disk, Fate
-from ..faults import Fault
+from ..draw import draw_tier2
 from ..machine import GET, PUT, RegisterOperation
-from ..outcomes import RunOptions, RunOutcome, ScheduledFault
-from ..recording import RunRecording
-from ..recovery import RECOVERY_TIMEOUTS_MAX
-from ..simulation import LAST_VALUE, WARMUP_TIMEOUTS_MAX, NotAliveError, WrongHistoryError
+from ..outcomes import RunOptions, RunOutcome, RunRecording
+from ..simulation import (
+    LAST_VALUE,
+    RECOVERY_TIMEOUTS_MAX,
+    WARMUP_TIMEOUTS_MAX,
+    NotAliveError,
+    WrongHistoryError,
+    outcome_of,
+)
 from .clients import NodeClient, NodeClientPool
-from .determinism import deterministic
-from .draw import draw_tier2
 from .injection import NodeFaultInjection
-from .life import End, Life
-from .node_disk import NodeDisk
-from .scheduler import Scheduler
+from .life import End, Life, NodeDisk
+from .scheduler import Scheduler, deterministic
 from .world import World, chance
 
 TIER: Final = 2
@@ -105,18 +102,15 @@ class NodeSimulation:
             nursery.start_soon(NodeClient(number, pool).run)
         await self._warm_up()
         async with trio.open_nursery() as storm:
-            for fault in self._faults():
-                storm.start_soon(self.injection.inject, fault)
+            for fault in world.draw.faults:
+                if self.options.injects(fault.number):
+                    storm.start_soon(self.injection.inject, fault)
             await trio.sleep(world.draw.storm_s)
             storm.cancel_scope.cancel()
         await self._recover()
         await world.check_roles()
         await self._end()
         nursery.cancel_scope.cancel()
-
-    def _faults(self) -> Sequence[Fault]:
-        only = self.options.only_faults
-        return [f for f in self.world.draw.faults if only is None or f.number in only]
 
     async def _start(self, node_id: NodeId) -> None:
         """A new life for this node, unless it has one."""
@@ -244,32 +238,18 @@ def run_seed(
         simulation.run()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what this seed has found
         simulation.world.fail(error)
-    return _outcome(simulation, time.process_time() - begun_s)
-
-
-def _outcome(simulation: NodeSimulation, cpu_s: float) -> RunOutcome:
-    world, failure = simulation.world, None
-    if world.failure is not None:
-        failure = f"{type(world.failure).__name__}: {world.failure}"
-        world.recording.remark(failure)
-    recording, drawn = world.recording, world.draw
-    timeout_s = drawn.timing.election_timeout_s[1]
-    return RunOutcome(
-        seed=simulation.seed,
+    world = simulation.world
+    return outcome_of(
+        world.recording,
+        world.draw,
+        world.checks,
+        seed=seed,
         tier=TIER,
-        failure=failure,
+        failure=world.failure,
         failure_kind=world.failure_kind,
-        drawn=drawn.described(),
-        schedule=tuple(ScheduledFault(f.number, str(f)) for f in drawn.faults),
-        injected=dict(sorted(recording.injected.items())),
-        delivered=recording.delivered,
-        commits=world.checks.commit_index,
-        elections=len(world.checks.leaders),
+        history=simulation.pool.history,
         operations=simulation.pool.completed,
-        virtual_s=round(simulation.now_s, 6),
-        recovery_timeouts=round(simulation.recovery_s / timeout_s, 3),
-        digest=recording.digest(),
-        cpu_s=cpu_s,
-        trace=recording.lines,
-        history=tuple(simulation.pool.history),
+        virtual_s=simulation.now_s,
+        recovery_s=simulation.recovery_s,
+        begun_s=begun_s,
     )

@@ -1,7 +1,5 @@
 """World: what all nodes, clients and faults of one simulated cluster share.
 
-Rules of this file:
-
 * Whatever finds something wrong, wherever it runs, says so to `World.fail` and nowhere else: an
   exception in a state machine would be a command's result, and one in an instrument a log line.
 * The first failure counts, and ends the run.
@@ -25,11 +23,10 @@ from ..agenda import Agenda
 from ..checks import Checks
 from ..disk import Disk
 from ..draw import Draw
-from ..recording import RunRecording
+from ..outcomes import RunRecording, kind_of
 
 if TYPE_CHECKING:
-    from .life import Life
-    from .node_disk import NodeDisk
+    from .life import Life, NodeDisk
 
 
 @final
@@ -63,7 +60,7 @@ class World:
         """Something is wrong: the run ends here."""
         if self.failure is None:
             self.failure = error
-            self.failure_kind = _kind_of(error, sys._getframe(1).f_code.co_name)
+            self.failure_kind = kind_of(error, sys._getframe(1).f_code.co_name)
             self.recording.note("fail", type(error).__name__)
         self.scope.cancel()
 
@@ -119,12 +116,3 @@ class World:
 def chance(seed: int, *names: object) -> random.Random:
     """The seed's source of chance for whatever these names say."""
     return random.Random(" ".join(map(str, (seed, "tier 2", *names))))
-
-
-def _kind_of(error: Exception, teller: str) -> str:
-    """What it is and where it comes from; from whoever tells of it if it was never raised."""
-    traceback, place = error.__traceback__, teller
-    while traceback is not None:
-        place = traceback.tb_frame.f_code.co_name
-        traceback = traceback.tb_next
-    return f"{type(error).__name__} in {place}"

@@ -1,10 +1,5 @@
-"""Histories as text: a line that says what this is, then a line of JSON for each operation.
-
-Rules of this file:
-
-* A line is read by the types of the model; what does not fit is refused with the line's number.
-* What comes out again is equal to what went in: same calls, same results, same order in time.
-* Fields are only added, with a default; another meaning is another version.
+"""Histories as text: a line that says what this is, then a line of JSON for each operation. Fields
+are only added, with a default; another meaning is another version.
 """
 
 from __future__ import annotations

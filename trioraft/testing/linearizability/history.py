@@ -1,7 +1,5 @@
 """History: what clients did, as they saw it.
 
-Rules of this file:
-
 * Times are any numbers of one clock that never goes back; only their order counts. A call and an
   answer at the same time overlap: when in doubt, more orders are allowed, never fewer.
 * The moment is taken inside the lock: the order of events is the order in which they are recorded,

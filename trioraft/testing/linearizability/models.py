@@ -1,13 +1,5 @@
 """Models: what a single, well-behaved copy of the thing would do; and a register, a dictionary, a
-counter, a queue and a lock by their names.
-
-Rules of this file:
-
-* A model has no state of its own: the state goes in and comes out. Its calls stand within it; a
-  call's docstring says its result.
-* What only helps the search to be fast has a default that is right for every model. A pending write
-  that no answer can depend on is left out: without that, each would double the orders to be looked
-  at.
+counter, a queue and a lock by their names. A model has no state: it goes in and comes out.
 """
 
 from __future__ import annotations

@@ -13,10 +13,9 @@ import attrs
 
 from ..cluster import ClusterView
 from ..model import SEVERITIES, Finding, FindingKind
-from .elections import election_livelock, no_leader, split_vote
+from .elections import double_vote, election_livelock, no_leader, split_vote, two_leaders
 from .leaders import disruptive_rejoin, missed_heartbeats, slow_failover, stale_leader
 from .timers import leaks, orphan_timers
-from .votes import double_vote, two_leaders
 
 DETECTORS: Final[tuple[Callable[[ClusterView], Iterator[Finding]], ...]] = (
     two_leaders,

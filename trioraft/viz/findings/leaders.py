@@ -1,10 +1,7 @@
 """Leaders: deposed without need, deposed without knowing, or missing for long.
 
-Rules of this file:
-
-* A leader is healthy while it is alive and reaches a majority; a follower has no cause to ask for
-  votes while such a leader reaches it too.
-* A follower that has just come back, or was told to take over, is not to blame.
+A leader is healthy while it is alive and reaches a majority. A follower that has just come back, or
+was told to take over, is not to blame for asking for votes.
 """
 
 from __future__ import annotations
@@ -16,9 +13,8 @@ from typing import Final
 
 import attrs
 
-from ..cluster import ClusterView, Reign
+from ..cluster import ClusterView, Reign, failovers, intervals_s
 from ..model import Finding, Message, NodeName, RoleSpan, Run
-from ..statistics import failovers, intervals_s
 from .wording import finding, leaderless_limit_s, longest_timeout_s, ms, times
 
 STALE_S: Final = 0.02

@@ -1,11 +1,4 @@
-"""Election timers that should not be there, and what a leak check found.
-
-Rules of this file:
-
-* Two timers of a node at once prove nothing for a moment: the old one may be about to notice. It
-  must be seen to end, by itself, well after the new one began.
-* Timers that bail out together are several, even if the log does not show where they began.
-"""
+"""Election timers that should not be there, and what a leak check found."""
 
 from __future__ import annotations
 

@@ -1,14 +1,8 @@
 """A run as the JSON that its page reads: columns of numbers, and each text once.
 
-Rules of this file:
-
-* The shape is a contract with `static/model.js`: a column here is a typed array there. Times are
-  whole microseconds since the run's first entry; -1 stands for None; nodes, kinds and texts are
-  indexes.
-* An entry has one kind, which is what the page filters and colours by. It comes from the model
-  (a message's, a timer's, a mark's entry); a line nobody claims is `other`, or, if it goes on
-  where a line of its node stopped (`... because`), of the kind of that line.
-* The text is safe inside a `<script>` element: it has no `<`.
+The shape is a contract with `static/model.js`: a column here is a typed array there. Times are
+whole microseconds since the run's first entry; -1 stands for None; nodes, kinds and texts are
+indexes.
 """
 
 from __future__ import annotations
@@ -71,7 +65,7 @@ def page_json(run: Run) -> str:
 
 
 def page_data(run: Run) -> Columns:
-    """The same as plain values; see the rules of this file for the shape."""
+    """The same as plain values; see the head of this file for the shape."""
     number_of = {node.name: number for number, node in enumerate(run.nodes)}
     return {
         "name": run.name,
