@@ -25,8 +25,7 @@ from ..clients import begun_call, choose
 from ..draw import Kind
 from ..machine import RegisterOperation, encode_operation
 from ..outcomes import ClientCall
-from .life import Life
-from .world import World
+from .life import Life, World
 
 PAUSE_S: Final = 0.02
 """After a refusal that named nobody."""

@@ -29,8 +29,7 @@ from ...node.node import Node
 from ..disk import Fate
 from ..draw import LEADER, Fault, Kind, Pair, links_cut
 from .clients import NodeClientPool
-from .life import End, Life
-from .world import World
+from .life import End, Life, World
 
 SPREAD_S: Final = 0.01
 """Nodes that all crash do so within this long."""

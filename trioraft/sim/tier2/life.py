@@ -1,5 +1,9 @@
-"""Life: one incarnation of a node, from `open_node` to the moment when nothing of it is left.
+"""The world of one simulated cluster of real nodes, and each life of a node in it: from `open_node` to
+the moment when nothing of it is left.
 
+* Whatever finds something wrong, wherever it runs, says so to `World.fail` and nowhere else: an
+  exception in a state machine would be a command's result, and one in an instrument a log line. The
+  first failure counts, and ends the run.
 * A crash fences first: from that very step on, nothing of this life reaches the disk or the wire,
   and no client believes a word of it. Then it is ended, in one of the ways in which programs end.
 * Every life ends in a leak check, however it ended.
@@ -11,8 +15,9 @@ from __future__ import annotations
 
 import enum
 import random
+import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar, final
 
 import attrs
@@ -33,23 +38,115 @@ from ...core.types import (
     LogIndex,
     NodeId,
     Recovered,
+    Role,
     SnapshotMeta,
     Term,
 )
 from ...node.node import Node, open_node
 from ...node.storage_calls import RUN_BLOCKING
-from ...testing.leaks import LeakError, no_leaks
+from ...testing.leaks import LeakError, check_roles, no_leaks
 from ...transport.base import Transport, TransportEvent, TransportOwner
+from ...transport.memory import MemoryNetwork
+from ..agenda import Agenda
+from ..checks import Checks
 from ..disk import Disk, Fate
-from ..draw import Kind
+from ..draw import Draw, Kind
 from ..machine import Machine, Registers
-from ..outcomes import RunRecording
-from .world import World
+from ..outcomes import RunRecording, kind_of
 
 T = TypeVar("T")
 
 READ_BYTES: Final = 97
 """A snapshot is read in pieces of this size, so that none ends where one would like."""
+
+
+@final
+@attrs.define(eq=False)
+class World:
+    """The world of one run."""
+
+    seed: int
+    draw: Draw
+    network: MemoryNetwork
+    recording: RunRecording
+    checks: Checks
+    disks: Mapping[NodeId, Disk]
+    node_disks: dict[NodeId, NodeDisk]
+    watch: Agenda
+    """Tells the recording what time it is; nothing is ever put on it."""
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    """Around everything that runs."""
+    failure: Exception | None = None
+    failure_kind: str = ""
+    """By which two failures are the same one: the rule that was broken, without its values."""
+    lives: dict[NodeId, Life] = attrs.field(factory=dict)
+    """The present or last one of each node."""
+    stalled_s: float = 0.0
+    """How long time has been standing still for everyone, in all."""
+    executed: dict[int, LogIndex] = attrs.field(factory=dict)
+    """Every operation that a state machine has carried out, and where."""
+    _milestones: list[tuple[Callable[[], bool], trio.Event]] = attrs.field(factory=list)
+
+    def fail(self, error: Exception) -> None:
+        """Something is wrong: the run ends here."""
+        if self.failure is None:
+            self.failure = error
+            self.failure_kind = kind_of(error, sys._getframe(1).f_code.co_name)
+            self.recording.note("fail", type(error).__name__)
+        self.scope.cancel()
+
+    def cut_short(self) -> None:
+        """The run ends: a node that is broken may be shielded from being cancelled."""
+        for life in self.lives.values():
+            life.cut_short()
+
+    def rng(self, *names: object) -> random.Random:
+        """A source of chance of its own for whatever these names say."""
+        return chance(self.seed, *names)
+
+    # -- looking ---------------------------------------------------------------------------
+
+    def open_lives(self) -> list[Life]:
+        """Those that can be asked for something."""
+        return [life for life in self.lives.values() if life.is_open]
+
+    def leader(self) -> Life | None:
+        """Whoever leads the newest term, as far as nodes believe so."""
+        leading = [
+            (life.node.status.term, life)
+            for life in self.open_lives()
+            if life.node is not None and life.node.status.role is Role.LEADER
+        ]
+        return max(leading, key=lambda found: found[0])[1] if leading else None
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until this holds after a step of a node."""
+        if not condition():
+            reached = trio.Event()
+            self._milestones.append((condition, reached))
+            await reached.wait()
+
+    async def check_roles(self) -> None:
+        """Every node has just the tasks that its role owns, once all have had their turn."""
+        await trio.testing.wait_all_tasks_blocked()
+        nodes = [life.node for life in self.open_lives() if life.node is not None]
+        try:
+            check_roles(expected={f"raft[{node.id}]": node.expected_tasks() for node in nodes})
+        except LeakError as error:
+            self.fail(error)
+
+    def look(self) -> None:
+        """A node took a step: whoever waits for something may have it now."""
+        if self._milestones:
+            reached = [milestone for milestone in self._milestones if milestone[0]()]
+            for milestone in reached:
+                self._milestones.remove(milestone)
+                milestone[1].set()
+
+
+def chance(seed: int, *names: object) -> random.Random:
+    """The seed's source of chance for whatever these names say."""
+    return random.Random(" ".join(map(str, (seed, "tier 2", *names))))
 
 
 @final

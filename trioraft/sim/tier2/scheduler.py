@@ -18,8 +18,7 @@ from trio.abc import Instrument
 from trio.lowlevel import Task
 
 from ...core.errors import InvariantViolation
-from .life import Life
-from .world import World
+from .life import Life, World
 
 STEPS_MAX: Final = 2_000_000
 """A run of more steps than this is going round in circles."""

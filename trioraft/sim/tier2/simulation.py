@@ -30,9 +30,8 @@ from ..simulation import (
 )
 from .clients import NodeClient, NodeClientPool
 from .injection import NodeFaultInjection
-from .life import End, Life, NodeDisk
+from .life import End, Life, NodeDisk, World, chance
 from .scheduler import Scheduler, deterministic
-from .world import World, chance
 
 TIER: Final = 2
 WHOLE_RUN_S: Final = 600.0
