@@ -1,5 +1,5 @@
-"""The world of one simulated cluster of real nodes, and each life of a node in it: from `open_node` to
-the moment when nothing of it is left.
+"""The world of one simulated cluster of real nodes, and each life of a node in it: from
+`open_node` to the moment when nothing of it is left.
 
 * Whatever finds something wrong, wherever it runs, says so to `World.fail` and nowhere else: an
   exception in a state machine would be a command's result, and one in an instrument a log line. The
