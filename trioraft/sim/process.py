@@ -415,6 +415,7 @@ class Process:
         """It takes its time, may find no room (then it is tried again) or fail (then it dies)."""
         self._may_crash()
         if self.disk.is_full:
+            self._recording.count(Kind.DISK_FULL)
             self._running().on_disk_full(self.now)
             self.later(RETRY_S, partial(self._store, step))
             return
@@ -437,6 +438,7 @@ class Process:
                 self.disk.sync()
             case Install(meta):
                 self.disk.install(meta)
+                self._recording.count("snapshot_installed")
             case SnapshotChunk():
                 next_offset = self.disk.receive(step)
             case Compact(base_index, base_term):
@@ -502,6 +504,7 @@ class Process:
             member.on_snapshot_gone(request)
             return
         size = self.setting.draw.limits.snapshot_chunk_bytes
+        self._recording.count("chunk_sent")
         member.on_chunk_read(request, content[request.offset : request.offset + size], self.now)
 
     # -- what it is ------------------------------------------------------------------------

@@ -37,6 +37,12 @@ class RaftlogWriter:
         self._run: RaftlogRun | None = None
         self._resources = ExitStack()
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Open the file before the first test: it is no leak of that one."""
+        if session.items and not session.config.option.collectonly:
+            self._opened()
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """Make the test a run, and its nodes' lines the run's."""

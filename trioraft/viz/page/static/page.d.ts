@@ -17,7 +17,6 @@ type ArrowEnd = "head" | "bar" | "lost" | "open";
 
 interface RunData {
   name: string;
-  startedAt: string | null;
   duration: number;
   nodes: NodeData[];
   kinds: KindName[];
