@@ -24,6 +24,7 @@ BUGS: Final = (
 RARE: Final = frozenset(
     {
         "CountsReadsAnew",
+        "LeadsOnWithoutADisk",
         "both_parts_must_do",
         "goes_back_to_the_first",
     }
