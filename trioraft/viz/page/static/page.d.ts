@@ -84,7 +84,7 @@ type ArrowStyle = Required<KindStyle>;
 
 interface Band { top: number; height: number; bottom: number }
 interface Lane {
-  node: number; top: number; bottom: number; y: number; first: boolean; last: boolean;
+  node: number; top: number; bottom: number; y: number;
 }
 /** What is under the pointer. */
 interface Target {
