@@ -707,12 +707,12 @@ async def test_twin_receiver():
 
 
 async def test_leaks_ignored_signal():
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # <- signal handler
+    signal.signal(signal.SIGWINCH, signal.SIG_IGN)  # <- signal handler
 
 
 async def test_twin_ignored_signal(monkeypatch):
-    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, former)
+    former = signal.signal(signal.SIGWINCH, signal.SIG_IGN)
+    signal.signal(signal.SIGWINCH, former)
 
 
 # Tokens of limiters
