@@ -171,6 +171,12 @@ def test_a_broken_node_is_found_out(
     assert run_seed(found.seed, CHECKED).failure is None  # it is the node, not the seed
 
 
+def test_a_disk_that_is_slow_for_a_part_of_the_leaving_is_waited_for() -> None:
+    """A write that began after the node had left, while its disk was slow, and ended when the disk
+    was quick again: its time counts."""
+    assert run_seed(40028, CHECKED).failure is None
+
+
 def test_the_command_runs_tier_2_and_says_how_to_repeat_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -207,6 +207,7 @@ class Mount:
 
     def __init__(self, node_disk: NodeDisk, owner: MountOwner, recording: RunRecording) -> None:
         self.blocking = node_disk.blocks
+        self.slowest_call_s = 0.0
         self._node_disk = node_disk
         self._disk = node_disk.disk
         self._owner = owner
@@ -235,6 +236,7 @@ class Mount:
             before_s, after_s = self._drawn_s(), self._drawn_s()
             done_s = trio.current_time() + before_s + after_s
             self._node_disk.busy_until_s = max(self._node_disk.busy_until_s, done_s)
+            self.slowest_call_s = max(self.slowest_call_s, before_s + after_s)
             await self._pass(before_s)
             self._has_begun = False
             result = call()
@@ -593,7 +595,8 @@ class Life:
         self._is_ending = trio.Event()
         self._limit_s = AT_ONCE_S
         self._waits_for_disk = False
-        self._disk_s = 0.0
+        self._busy_s = 0.0
+        """How long the calls of its storage still took that were under way when it left."""
         self._is_failing = False
 
     @property
@@ -671,13 +674,11 @@ class Life:
 
     def _allowed_s(self) -> float:
         """Who leaves writes to its end what has begun to be written, and closes its storage: as
-        long as the disk takes for that, which may have become slow meanwhile."""
+        long as the disk takes for that, which may have been slow for a part of it only."""
         if not self._waits_for_disk or self.is_fenced:
             return self._limit_s
-        disk = self._world.node_disks[self.node_id]
-        busy_s = max(0.0, disk.busy_until_s - trio.current_time())
-        self._disk_s = max(self._disk_s, busy_s + DISK_CALLS_AFTER_LEAVING * disk.time_s)
-        return self._limit_s + self._disk_s
+        slowest_s = max(self._mount.slowest_call_s, self._world.node_disks[self.node_id].time_s)
+        return self._limit_s + self._busy_s + DISK_CALLS_AFTER_LEAVING * slowest_s
 
     # -- ending ----------------------------------------------------------------------------
 
@@ -719,6 +720,9 @@ class Life:
             self._world.recording.remark("leaves", self.node_id)
             self._limit_s = self._leaving_s()
             self._waits_for_disk = True
+            disk = self._world.node_disks[self.node_id]
+            self._busy_s = max(0.0, disk.busy_until_s - trio.current_time())
+            self._mount.slowest_call_s = 0.0  # from here on
             self._leave.set()
             self._is_ending.set()
 
