@@ -8,6 +8,7 @@ Rules of this file:
 * The lock file also notes whether its last holder closed the storage. If not, SQLite's
   write-ahead log must still be there; without it, acknowledged writes would be gone in silence.
 * The note has always the same length: rewriting it needs no room.
+* Whoever writes looks afterwards whether the files are still those in this directory (hazard D7).
 """
 
 from __future__ import annotations
@@ -40,6 +41,14 @@ KEEP_AND_REJOIN = (
 )
 """What to do about a damaged log."""
 
+BRING_BACK = (
+    "What was written since may be lost at the next start, so nothing more is acknowledged and no "
+    "file is touched. Find out what removes, moves or unmounts it; bring back what was there, all "
+    "files of one moment, and start the node again. If that cannot be had, take it for a node that "
+    "lost its disk: remove it from the cluster, then let it join again with an empty directory"
+)
+"""What to do when files were taken away from under an open storage."""
+
 
 class LockNote(msgspec.Struct, frozen=True):
     """What the lock file says."""
@@ -71,6 +80,14 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def is_named(path: Path, descriptor: int) -> bool:
+    """Whether this name still stands for the file that is open."""
+    try:
+        return _file_of(os.stat(path)) == _file_of(os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
 @attrs.frozen
 class DirectoryState:
     """What a directory said when it was taken."""
@@ -91,6 +108,9 @@ class Directory:
         self.write_ahead_log = path / WRITE_AHEAD_LOG
         self._health = health
         self._lock: int | None = None
+        self._files: tuple[tuple[str, tuple[int, int]], ...] = ()  # path, device and inode
+        self.is_lost = False
+        """What stands under the names of this directory is not what is open."""
 
     def acquire(self) -> DirectoryState:
         """Create the directory if it is missing, and lock it.
@@ -126,6 +146,40 @@ class Directory:
         with self._health.watching("writing the lock file"):
             os.pwrite(self._lock, msgspec.json.encode(note).ljust(_NOTE_BYTES - 1) + b"\n", 0)
             sync_file(self._lock)
+
+    def hold(self) -> None:
+        """The database is open: from now on these very files have to be here.
+
+        Raises:
+            StorageError: they are not.
+        """
+        with self._health.watching("looking at the database"):
+            paths = (self.database, self.write_ahead_log)
+            self._files = tuple((str(path), _file_of(os.stat(path))) for path in paths)
+
+    def check(self) -> None:
+        """Refuse to go on with files that were removed, moved, replaced or unmounted: writes to
+        them succeed, and are gone at the next start (hazard D7). Two system calls, 1 to 2 % of a
+        durable write; names are what the next start will look for, so names are looked at.
+
+        Raises:
+            StorageError: what is written is not in this directory any more; final.
+        """
+        for path, file in self._files:
+            try:
+                found = _file_of(os.stat(path))
+            except OSError as error:
+                what = "is gone" if isinstance(error, FileNotFoundError) else describe(error)
+                raise self._lost(path, what) from error
+            if found != file:
+                raise self._lost(path, "is another file now")
+
+    def _lost(self, path: str, what: str) -> StorageError:
+        self.is_lost = True
+        return self._health.fail(
+            f"{path} {what}: it was removed, moved or replaced while this node had it open. "
+            f"{BRING_BACK}"
+        )
 
     def release(self) -> None:
         """Unlock. Idempotent."""
@@ -169,6 +223,11 @@ class Directory:
                 f"the storage in {self.path} is in use by {who}. Stop or close that one first, or "
                 "give each node a directory of its own"
             ) from None
+        if not is_named(self.path / LOCK, descriptor):
+            raise StorageError(
+                f"{self.path / LOCK} was removed in this very moment: find out by whom, and open "
+                "the storage again"
+            )
 
     def _state(self, note: LockNote | None) -> DirectoryState:
         """Look again, now that nobody else can change anything."""
@@ -190,6 +249,10 @@ class Directory:
                 f"{self.database} is gone, but there is still: {some}. Bring the database back, or "
                 f"give an empty directory. {KEEP_AND_REJOIN}"
             )
+
+
+def _file_of(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _read_note(descriptor: int) -> LockNote | None:

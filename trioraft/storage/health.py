@@ -8,6 +8,7 @@ Rules of this file:
 * Every other failure of a read, write or fsync is final. An fsync that failed once tells nothing
   when it is called again, because the kernel may have dropped the pages (hazard D5): so nothing
   is retried, and everything after it is refused.
+* A disk that became read-only is one that failed: the kernel does that after errors of its own.
 """
 
 from __future__ import annotations
@@ -78,6 +79,12 @@ class Health:
                 "stored; make room, and try again"
             )
         failure = f"{doing}: {describe(error)}"
+        if self._is_read_only():
+            return self.fail(
+                f"the file system of {self._directory} is read-only ({failure}). Kernels do that "
+                "when a disk fails (see their log), and it is not retried: look after the disk, "
+                "mount it for writing, and start the node again"
+            )
         self._refusal = (
             f"failed earlier and is not used any more ({failure}). Close it, look after the disk, "
             "and open it anew"
@@ -86,6 +93,17 @@ class Health:
             f"the disk failed while {failure} (directory {self._directory}). What of this is "
             "stored is unknown, and it is not retried: look after the disk, and open it anew"
         )
+
+    def fail(self, why: str) -> StorageError:
+        """The error to raise for what is no error of a call, and final all the same."""
+        self._refusal = f"failed earlier and is not used any more: {why}"
+        return StorageError(why)
+
+    def _is_read_only(self) -> bool:
+        try:
+            return bool(os.statvfs(self._directory).f_flag & os.ST_RDONLY)
+        except OSError:
+            return False
 
     def _has_no_room(self) -> bool:
         """Try it out; False if anything else is wrong with the disk, too."""

@@ -14,6 +14,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sqlite3
 import zlib
@@ -591,3 +592,8 @@ class LogDatabase:
         """Copy the write-ahead log into the database, and let go."""
         with self._health.watching("closing the database"):
             self._connection.close()
+
+    def abandon(self) -> None:
+        """Never close it, not even when Python ends: SQLite would copy the write-ahead log into
+        the database and remove it by its name, and that file is somebody else's by now."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))

@@ -21,7 +21,7 @@ import attrs
 from ..core.errors import StorageError
 from ..core.types import SnapshotMeta
 from . import refusals
-from .directory import sync_directory, sync_file
+from .directory import BRING_BACK, is_named, sync_directory, sync_file
 from .health import DISK_TROUBLE, Health
 from .snapshot_files import CHUNK_BYTES, SYNC_EVERY_BYTES, Description, encode_header, read_header
 
@@ -100,7 +100,13 @@ class ReceivedSnapshot:
             self.throw_away()
             raise refusals.not_as_sent(meta, transfer.crc)
         with self._health.watching(f"making {self.path} durable"):
-            sync_file(self._opened(transfer).fileno())
+            descriptor = self._opened(transfer).fileno()
+            sync_file(descriptor)
+        if not is_named(self.path, descriptor):  # before the log builds on it (hazard D7)
+            raise self._health.fail(
+                f"{self.path} was removed, moved or replaced while a snapshot was being received. "
+                f"{BRING_BACK}"
+            )
         return self.path
 
     def was_adopted(self) -> None:

@@ -27,7 +27,7 @@ import msgspec
 from ..core.errors import CorruptStorage, StorageError
 from ..core.types import Configuration, LogIndex, SnapshotMeta, Term
 from . import refusals
-from .directory import sync_directory, sync_file
+from .directory import BRING_BACK, sync_directory, sync_file
 from .health import Health
 
 FORMAT_VERSION = 1
@@ -282,6 +282,22 @@ class SnapshotFiles:
         with self._guard:
             return max((meta.index for meta in self._known.values()), default=0)
 
+    def check_newest(self) -> None:
+        """The log may forget what the newest snapshot stands for only as long as that is there.
+
+        Raises:
+            StorageError: its file was removed or moved; final.
+        """
+        with self._guard:
+            newest = max(self._known, default=None)
+        if newest is not None and not (self.directory / newest).exists():
+            raise self._lost(self.directory / newest)
+
+    def _lost(self, path: Path) -> StorageError:
+        return self._health.fail(
+            f"{path} is gone: it was removed or moved while this node had it. {BRING_BACK}"
+        )
+
     def read(self, meta: SnapshotMeta) -> Iterator[bytes]:
         return self._read(self._path(meta), meta)
 
@@ -309,12 +325,13 @@ class SnapshotFiles:
         return data
 
     def _path(self, meta: SnapshotMeta) -> Path:
-        name = file_name(meta)
-        with self._guard:
-            known = self._known.get(name)
-        if known != meta:
+        if not self._is_known(meta):
             raise refusals.gone(meta)
-        return self.directory / name
+        return self.directory / file_name(meta)
+
+    def _is_known(self, meta: SnapshotMeta) -> bool:
+        with self._guard:
+            return self._known.get(file_name(meta)) == meta
 
     def _opened(self, path: Path, meta: SnapshotMeta) -> BinaryIO:
         """The file, at its content."""
@@ -322,6 +339,8 @@ class SnapshotFiles:
         try:
             file = path.open("rb")
         except FileNotFoundError as error:
+            if self._is_known(meta):  # nobody here removed it
+                raise self._lost(path) from error
             raise refusals.gone(meta) from error
         with ExitStack() as undo:
             undo.callback(file.close)

@@ -8,6 +8,8 @@ Rules of this file:
   snapshot is a file and describes itself.
 * A snapshot that was received becomes the log's base in one transaction, and gets its name after
   that; a crash in between is made good at the next opening.
+* Nothing is acknowledged that is not in the directory: it is looked at after each write, and
+  before anything is forgotten (hazard D7).
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from ..core.types import (
 )
 from . import refusals
 from .directory import KEEP_AND_REJOIN, Directory, DirectoryState
+from .forks import tell_when_forked
 from .health import DISK_TROUBLE, Health
 from .log_database import Identity, LoadedLog, LogDatabase, create_database, load
 from .received_snapshot import ReceivedSnapshot
@@ -106,6 +109,7 @@ class SQLiteStorage:
         self._path = Path(directory).absolute()
         self._log_bytes_max = log_bytes_max
         self._opened: _Opened | None = None
+        self._why_not_open = "is not open: open it first"
         self._notices: tuple[str, ...] = ()
 
     @property
@@ -152,6 +156,7 @@ class SQLiteStorage:
             opened = _Opened(directory, health, log, snapshots, received)
             if log.write_probe():  # without room there is no note before the first write
                 opened.note()
+            directory.hold()
             with health.watching("removing leftovers"):
                 snapshots.remove_leftovers()
             if is_to_be_named and snapshot is not None:
@@ -159,6 +164,7 @@ class SQLiteStorage:
                 received.was_adopted()
             undo.pop_all()
         self._opened = opened
+        tell_when_forked(self)
         if state.is_new:
             return None
         return recovered_of(loaded, snapshot)
@@ -173,6 +179,9 @@ class SQLiteStorage:
         if opened is None:
             return
         opened.health.end()
+        if opened.directory.is_lost:
+            _leave_alone(opened)
+            return
         try:
             opened.received.let_go()
             # SQLite removes its write-ahead log now. The note goes first: a crash in between
@@ -184,10 +193,25 @@ class SQLiteStorage:
             finally:
                 opened.directory.release()
 
+    def on_forked(self) -> None:
+        """This is a child process; what is open is its parent's (hazard D8)."""
+        opened, self._opened = self._opened, None
+        if opened is None:
+            return
+        self._why_not_open = (
+            f"was opened by process {os.getppid()}, and this is a fork of it, process "
+            f"{os.getpid()}: only the one that opened it may use it. Fork before a storage is "
+            "opened, or start another program; and give each node a directory of its own"
+        )
+        opened.health.fail(f"the storage in {self._path} {self._why_not_open}")
+        opened.received.let_go()
+        opened.log.abandon()
+        opened.directory.release()
+
     def _use(self) -> _Opened:
         opened = self._opened
         if opened is None:
-            raise StorageError(f"the storage in {self._path} is not open: open it first")
+            raise StorageError(f"the storage in {self._path} {self._why_not_open}")
         opened.health.check()
         return opened
 
@@ -230,6 +254,7 @@ class SQLiteStorage:
         )
         log.append(hard_state, entries, replace_from, notices=notices)
         opened.note()
+        opened.directory.check()
 
     def compact(self, base_index: LogIndex, base_term: Term) -> None:
         """Forget entries up to `base_index`; see `Storage.compact`.
@@ -241,6 +266,8 @@ class SQLiteStorage:
         log = opened.log
         if base_index <= log.base.index:
             return
+        opened.directory.check()
+        opened.snapshots.check_newest()
         newest, term = opened.snapshots.newest_index(), log.term_at(base_index)
         refusals.check_compaction(base_index, base_term, term, newest)
         log.compact(base_index, base_term)
@@ -259,7 +286,10 @@ class SQLiteStorage:
         """Store a snapshot of this node; see `Storage.write_snapshot`."""
         opened = self._use()
         refusals.check_snapshot(index, opened.log.last_index)
-        return opened.snapshots.write(index, term, configuration, chunks)
+        opened.directory.check()
+        meta = opened.snapshots.write(index, term, configuration, chunks)
+        opened.directory.check()
+        return meta
 
     def read_snapshot(self, meta: SnapshotMeta) -> Iterator[bytes]:
         """The content in chunks; see `Storage.read_snapshot`."""
@@ -271,13 +301,16 @@ class SQLiteStorage:
 
     def receive_chunk(self, meta: SnapshotMeta, offset: int, data: bytes) -> int:
         """Keep part of a snapshot that is sent to us; see `Storage.receive_chunk`."""
-        return self._use().received.receive(meta, offset, data)
+        opened = self._use()
+        opened.directory.check()
+        return opened.received.receive(meta, offset, data)
 
     def install_snapshot(self, meta: SnapshotMeta) -> None:
         """Make a received snapshot the newest; see `Storage.install_snapshot`."""
         opened = self._use()
         log = opened.log
         refusals.check_installable(meta, log.base.index)
+        opened.directory.check()
         path = opened.received.complete(meta)
         if log.term_at(meta.index) == meta.term:
             log.compact(meta.index, meta.term)
@@ -286,6 +319,21 @@ class SQLiteStorage:
         opened.note()
         opened.snapshots.adopt(path, meta)
         opened.received.was_adopted()
+        opened.directory.check()
+
+
+def _leave_alone(opened: _Opened) -> None:
+    """Let go of files whose names are somebody else's, or nobody's: write no note, and keep SQLite
+    from copying into a database, or removing a write-ahead log, that may not go together."""
+    directory = opened.directory
+    opened.received.let_go()
+    try:
+        if directory.database.exists() or directory.write_ahead_log.exists():
+            opened.log.abandon()
+        else:
+            opened.log.close()
+    finally:
+        directory.release()
 
 
 def _load(
