@@ -93,6 +93,40 @@ async def test_a_storage_in_use_is_refused(autojump_clock: MockClock) -> None:
                 pass
 
 
+class OlderStorage:
+    """Written before a storage kept an identity."""
+
+    def append(self, hard_state: object, entries: object, replace_from: object) -> None: ...
+
+
+class OlderInstaller:
+    """Half of it was brought up to date."""
+
+    def append(self, *args: object, **options: object) -> None: ...
+
+    def install_snapshot(self, meta: object) -> None: ...
+
+
+class Appends:
+    """No storage at all."""
+
+    append = OlderInstaller.append
+
+
+@pytest.mark.parametrize(
+    ("storage", "says"),
+    [
+        (OlderStorage(), r"OlderStorage\.append does not take the parameter 'identity'"),
+        (OlderInstaller(), r"OlderInstaller\.install_snapshot does not take .* 'identity'"),
+        (Appends(), "a Appends, which has no method 'install_snapshot'"),
+    ],
+)
+async def test_a_storage_of_an_earlier_trioraft_is_refused(storage: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        async with open_single(storage=storage):
+            pass
+
+
 async def test_errors_of_the_body_arrive_as_themselves(autojump_clock: MockClock) -> None:
     with pytest.raises(KeyError, match="mine"):
         async with open_single():
@@ -116,16 +150,15 @@ class BrokenStorage:
     def __init__(self) -> None:
         self._inner = MemoryStorage()
         self._writes = 0
-        self.open = self._inner.open
-        self.close = self._inner.close
 
-    def append(
-        self, hard_state: HardState | None, entries: object, replace_from: int | None
-    ) -> None:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def append(self, *args: Any, **options: Any) -> None:
         self._writes += 1
         if self._writes == 3:
             raise StorageError("the disk said no")
-        self._inner.append(hard_state, entries, replace_from)  # type: ignore[arg-type] # forwarded
+        self._inner.append(*args, **options)
 
 
 async def test_a_failed_write_ends_the_body_with_its_error(autojump_clock: MockClock) -> None:

@@ -50,10 +50,10 @@ class HeldSnapshots:
         self.may_write.wait(10)
         return self._inner.write_snapshot(*args)
 
-    def install_snapshot(self, meta: Any) -> None:
+    def install_snapshot(self, meta: Any, identity: bytes | None = None) -> None:
         self.is_installing.set()
         self.may_install.wait(10)
-        self._inner.install_snapshot(meta)
+        self._inner.install_snapshot(meta, identity)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

@@ -40,6 +40,7 @@ class Disk:
     snapshots: list[tuple[SnapshotMeta, bytes]] = attrs.field(factory=list)
     """The last two, the newest last."""
     receiving: tuple[SnapshotMeta, bytes] | None = None
+    identity: bytes | None = None
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -52,6 +53,7 @@ class Disk:
             self.base_index,
             self.base_term,
             self.snapshots[-1][0] if self.snapshots else None,
+            self.identity,
         )
 
     def restored(self) -> list[Entry]:
@@ -74,6 +76,8 @@ class Disk:
 
     def write(self, step: StorageStep) -> int | None:
         """One step; of a chunk it returns from where more of the snapshot is wanted."""
+        if isinstance(step, Write | Install) and step.identity is not None:
+            self.identity = step.identity
         match step:
             case Write(hard_state, entries, replace_from):
                 self._append(hard_state, entries, replace_from)

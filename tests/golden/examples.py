@@ -322,7 +322,7 @@ def fill_directory(directory: Path) -> None:
     storage = SQLiteStorage(directory)
     storage.open(cluster_id="blue", node_id="1")
     storage.append(HardState(1, "1"), (*LOG[:3], Entry(4, 1, b"to be cut")), 1)
-    storage.append(HARD_STATE, (), None)
+    storage.append(HARD_STATE, (), None, b"whose disk this is")
     storage.append(None, LOG[3:], 4)
     storage.write_snapshot(3, 1, JOINT, [CONTENT[:5], CONTENT[5:]])
     storage.compact(2, 1)

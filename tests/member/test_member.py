@@ -243,11 +243,11 @@ class FullOnce:
         self._inner = MemoryStorage()
         self.refused = 0
 
-    def install_snapshot(self, meta: SnapshotMeta) -> None:
+    def install_snapshot(self, meta: SnapshotMeta, identity: bytes | None = None) -> None:
         if not self.refused:
             self.refused += 1
             raise DiskFull("no room (on purpose)")
-        self._inner.install_snapshot(meta)
+        self._inner.install_snapshot(meta, identity)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

@@ -27,6 +27,11 @@ def entry(index: int, term: int) -> Entry:
     return Entry(index, term, b"%d/%d " % (index, term) * 10)
 
 
+def identity(term: int) -> bytes | None:
+    """The only identity that is written in this term; none in every third."""
+    return b"%d " % term * 500 if term % 3 else None
+
+
 def say(line: str) -> None:
     os.write(1, f"{line}\n".encode())
 
@@ -69,7 +74,7 @@ def work(seed: int, path: str) -> None:
         else:
             first, count, term = step["first"], step["count"], step["term"]
             entries = [entry(i, term) for i in range(first, first + count)]
-            storage.append(HardState(term, str(term)), entries, first or None)
+            storage.append(HardState(term, str(term)), entries, first or None, identity(term))
             if first:
                 log[first - base - 1 :] = [term] * count
         say("done")

@@ -61,24 +61,36 @@ class Wrong:
         return self.inner.open(cluster_id=cluster_id, node_id=node_id)
 
     def append(
-        self, hard_state: HardState | None, entries: Sequence[Entry], replace_from: LogIndex | None
+        self,
+        hard_state: HardState | None,
+        entries: Sequence[Entry],
+        replace_from: LogIndex | None,
+        identity: bytes | None = None,
     ) -> None:
-        self.inner.append(hard_state, entries, replace_from)
+        self.inner.append(hard_state, entries, replace_from, identity)
 
 
 class ForgetsVotes(Wrong):
     def append(
-        self, hard_state: HardState | None, entries: Sequence[Entry], replace_from: LogIndex | None
+        self,
+        hard_state: HardState | None,
+        entries: Sequence[Entry],
+        replace_from: LogIndex | None,
+        identity: bytes | None = None,
     ) -> None:
-        self.inner.append(hard_state or HardState(), entries, replace_from)
+        self.inner.append(hard_state or HardState(), entries, replace_from, identity)
 
 
 class NeverCuts(Wrong):
     def append(
-        self, hard_state: HardState | None, entries: Sequence[Entry], replace_from: LogIndex | None
+        self,
+        hard_state: HardState | None,
+        entries: Sequence[Entry],
+        replace_from: LogIndex | None,
+        identity: bytes | None = None,
     ) -> None:
         if entries or replace_from is None:
-            self.inner.append(hard_state, entries, replace_from)
+            self.inner.append(hard_state, entries, replace_from, identity)
 
 
 class IsAlwaysNew(Wrong):
@@ -94,10 +106,49 @@ class TakesAnyone(Wrong):
 
 class StoresHalf(Wrong):
     def append(
-        self, hard_state: HardState | None, entries: Sequence[Entry], replace_from: LogIndex | None
+        self,
+        hard_state: HardState | None,
+        entries: Sequence[Entry],
+        replace_from: LogIndex | None,
+        identity: bytes | None = None,
     ) -> None:
         self.inner.append(hard_state, (), None)
-        self.inner.append(None, entries, replace_from)
+        self.inner.append(None, entries, replace_from, identity)
+
+
+class IsOfAnEarlierTrioraft(Wrong):
+    def append(  # type: ignore[override] # on purpose
+        self, hard_state: HardState | None, entries: Sequence[Entry], replace_from: LogIndex | None
+    ) -> None:
+        self.inner.append(hard_state, entries, replace_from)
+
+
+class ForgetsItsIdentity(Wrong):
+    def append(
+        self,
+        hard_state: HardState | None,
+        entries: Sequence[Entry],
+        replace_from: LogIndex | None,
+        identity: bytes | None = None,
+    ) -> None:
+        self.inner.append(hard_state, entries, replace_from, identity or b"")
+
+
+class StoresItsIdentityFirst(Wrong):
+    def append(
+        self,
+        hard_state: HardState | None,
+        entries: Sequence[Entry],
+        replace_from: LogIndex | None,
+        identity: bytes | None = None,
+    ) -> None:
+        self.inner.append(None, (), None, identity)
+        self.inner.append(hard_state, entries, replace_from)
+
+
+class InstallsWithoutIdentity(Wrong):
+    def install_snapshot(self, meta: SnapshotMeta, identity: bytes | None = None) -> None:
+        self.inner.install_snapshot(meta)
 
 
 class NeverCompacts(Wrong):
@@ -133,6 +184,10 @@ class DoesNotSayGone(Wrong):
         (IsAlwaysNew, "not new any more"),
         (TakesAnyone, "is refused to"),
         (StoresHalf, "a refused append stores nothing"),
+        (IsOfAnEarlierTrioraft, "append does not take the parameter 'identity'"),
+        (ForgetsItsIdentity, "an append without one leaves it"),
+        (StoresItsIdentityFirst, "a refused append stores no identity"),
+        (InstallsWithoutIdentity, "a snapshot of what is stored brings one"),
         (NeverCompacts, "compacted inside an append"),
         (KeepsAnyChunk, "a transfer begins at 0"),
         (DoesNotSayGone, "older ones are gone"),

@@ -26,6 +26,8 @@ from trioraft.storage.sqlite import SQLiteStorage
 
 from .support import CLUSTER, VOTERS, crashed_copy, entries
 
+IDENTITIES = st.sampled_from([None, None, None, b"", b"one", b"another" * 2000])
+
 
 class StorageModel(RuleBasedStateMachine):
     """A storage, and what it should hold."""
@@ -34,6 +36,7 @@ class StorageModel(RuleBasedStateMachine):
         super().__init__()
         self.term = 1
         self.hard_state = HardState()
+        self.identity: bytes | None = None
         self.base_index = 0
         self.base_term = 0
         self.log: list[Entry] = []
@@ -69,23 +72,36 @@ class StorageModel(RuleBasedStateMachine):
         count=st.sampled_from([0, 1, 1, 2, 5, 60]),
         vote=st.sampled_from([None, "0", "1"]),
         with_hard_state=st.booleans(),
+        identity=IDENTITIES,
     )
-    def append(self, back: int, count: int, vote: str | None, with_hard_state: bool) -> None:
+    def append(
+        self,
+        back: int,
+        count: int,
+        vote: str | None,
+        with_hard_state: bool,
+        identity: bytes | None,
+    ) -> None:
         newest = self.snapshots[-1][0].index if self.snapshots else 0
         first = max(self.base_index + 1, newest + 1, self.last_index + 1 - back)
         if back:
             self.term += 1
         new = entries(first, count, self.term, data_bytes=20)
         hard_state = HardState(self.term, vote) if with_hard_state else None
-        self.storage.append(hard_state, new, first)
+        self.storage.append(hard_state, new, first, identity)
+        self.stored(identity)
         self.log[first - self.base_index - 1 :] = new
         self.hard_state = hard_state or self.hard_state
 
-    @rule(vote=st.sampled_from([None, "0", "1"]))
-    def vote(self, vote: str | None) -> None:
+    def stored(self, identity: bytes | None) -> None:
+        self.identity = self.identity if identity is None else identity
+
+    @rule(vote=st.sampled_from([None, "0", "1"]), identity=IDENTITIES)
+    def vote(self, vote: str | None, identity: bytes | None) -> None:
         self.term += 1
         self.hard_state = HardState(self.term, vote)
-        self.storage.append(self.hard_state, (), None)
+        self.storage.append(self.hard_state, (), None, identity)
+        self.stored(identity)
 
     @precondition(lambda self: self.log)
     @rule(data=st.data(), size=st.sampled_from([0, 10, 3000]))
@@ -125,8 +141,11 @@ class StorageModel(RuleBasedStateMachine):
         other_term=st.booleans(),
         breaks=st.sampled_from([False, False, True]),
         restarts=st.booleans(),
+        identity=IDENTITIES,
     )
-    def install(self, ahead: int, other_term: bool, breaks: bool, restarts: bool) -> None:
+    def install(
+        self, ahead: int, other_term: bool, breaks: bool, restarts: bool, identity: bytes | None
+    ) -> None:
         newest = self.snapshots[-1][0].index if self.snapshots else 0
         index = max(self.last_index + ahead, newest, self.base_index + 1)
         known_term = self.term_at(index)
@@ -143,10 +162,11 @@ class StorageModel(RuleBasedStateMachine):
         if breaks:
             assert wanted == 0
             with pytest.raises(StorageError, match="is not complete"):
-                self.storage.install_snapshot(meta)
+                self.storage.install_snapshot(meta, identity)
             return
         assert wanted == len(content)
-        self.storage.install_snapshot(meta)
+        self.storage.install_snapshot(meta, identity)
+        self.stored(identity)
         if self.term_at(index) != known_term:
             self.log, self.base_index = [], index
         self.rebase(index, known_term)
@@ -163,6 +183,7 @@ class StorageModel(RuleBasedStateMachine):
             self.base_index,
             self.base_term,
             newest,
+            self.identity,
         )
 
     @invariant()

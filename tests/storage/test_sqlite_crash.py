@@ -18,7 +18,7 @@ from trioraft import Configuration, Entry
 from trioraft.core.types import HardState
 from trioraft.storage.sqlite import SQLiteStorage
 
-from .crash_workload import entry
+from .crash_workload import entry, identity
 
 ROUNDS = 20
 
@@ -31,22 +31,25 @@ class Model:
     base: int = 0
     snapshot: int = 0
     log: list[Entry] = attrs.field(factory=list)
+    identity: bytes | None = None
 
     def after(self, step: dict[str, int]) -> Model:
         """What it holds when this was done."""
         if "snapshot" in step:
             index = step["snapshot"]
-            return Model(self.term, index, index, self.log[index - self.base :])
+            log = self.log[index - self.base :]
+            return Model(self.term, index, index, log, self.identity)
         log = list(self.log)
         if step["first"]:
             new = [entry(step["first"] + i, step["term"]) for i in range(step["count"])]
             log[step["first"] - self.base - 1 :] = new
-        return Model(step["term"], self.base, self.snapshot, log)
+        stored = identity(step["term"]) or self.identity
+        return Model(step["term"], self.base, self.snapshot, log, stored)
 
     def half_after(self, step: dict[str, int]) -> Model:
         """A snapshot was written, and the log is not compacted yet."""
         snapshot = step.get("snapshot", self.snapshot)
-        return Model(self.term, self.base, snapshot, self.log)
+        return Model(self.term, self.base, snapshot, self.log, self.identity)
 
 
 @contextmanager
@@ -94,6 +97,7 @@ def held(path: Path) -> Model:
         recovered.base_index,
         0 if recovered.snapshot is None else recovered.snapshot.index,
         list(recovered.entries),
+        recovered.identity,
     )
 
 

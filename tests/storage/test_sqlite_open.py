@@ -15,6 +15,7 @@ import pytest
 from trioraft import ConfigError, CorruptStorage, StorageError
 from trioraft.core.types import HardState
 from trioraft.storage.log_database import meta_row
+from trioraft.storage.recovery import look_into
 from trioraft.storage.sqlite import SQLiteStorage
 
 from .support import (
@@ -148,7 +149,38 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / DATABASE) as connection:
         connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", meta_row("format", 7))
     connection.close()
-    refused(tmp_path, StorageError, "format 7", "newer trioraft", "up to format 1")
+    refused(tmp_path, StorageError, "format 7", "newer trioraft", "up to format 2")
+
+
+def test_an_older_format_is_refused(tmp_path: Path) -> None:
+    """As it was before a storage kept an identity; whoever looks into it is told the same."""
+    filled(tmp_path).close()
+    with sqlite3.connect(tmp_path / DATABASE) as connection:
+        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", meta_row("format", 1))
+        connection.execute("DELETE FROM meta WHERE key IN ('owner', 'identity')")
+    connection.close()
+    refused(tmp_path, StorageError, "has format 1", "before the first release", "empty directories")
+    with pytest.raises(StorageError, match="has format 1"):
+        look_into(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM meta WHERE key = 'identity'",
+        "UPDATE meta SET payload = x'91c403414141' WHERE key = 'identity'",
+        "UPDATE meta SET payload = NULL WHERE key = 'identity'",
+        "UPDATE meta SET crc = crc + 1 WHERE key = 'identity'",
+    ],
+)
+def test_a_changed_identity_is_refused(tmp_path: Path, statement: str) -> None:
+    storage = filled(tmp_path)
+    storage.append(None, (), None, b"whose disk this is")
+    storage.close()
+    with sqlite3.connect(tmp_path / DATABASE) as connection:
+        connection.execute(statement)
+    connection.close()
+    refused(tmp_path, CorruptStorage, "the meta record 'identity'", "Do not delete")
 
 
 def test_a_file_that_is_not_sqlite_is_refused(tmp_path: Path) -> None:

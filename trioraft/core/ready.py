@@ -97,6 +97,8 @@ class Write:
     hard_state: HardState | None
     entries: tuple[Entry, ...]
     replace_from: LogIndex | None
+    identity: bytes | None = None
+    """What the storage keeps of whose disk it is, from this write on; None: as before."""
 
 
 def join_writes(readies: Sequence[Ready]) -> Write | None:

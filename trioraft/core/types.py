@@ -31,6 +31,9 @@ Term: TypeAlias = Count
 LogIndex: TypeAlias = Count
 """A position in the log, from 1; 0 stands before the first entry."""
 
+Incarnation: TypeAlias = Count
+"""A disk's own number, drawn at random when it is new; 0: none said."""
+
 Address: TypeAlias = tuple[str, int]
 """Host and TCP port."""
 
@@ -131,3 +134,7 @@ class Recovered:
     """The term of the entry at `base_index`."""
     snapshot: SnapshotMeta | None = None
     """The newest snapshot that can be read; its index is at least `base_index`."""
+    identity: bytes | None = None
+    """Opaque record of whose disk this is; None: none was stored."""
+    incarnation: Incarnation = 0
+    """Which disk this is; said by who opens the storage, who can read `identity`."""

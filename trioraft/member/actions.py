@@ -24,6 +24,8 @@ class Install:
     """A snapshot that was received takes the place of the stored log up to its index."""
 
     meta: SnapshotMeta
+    identity: bytes | None = None
+    """Stored with it; None leaves the stored one."""
 
 
 @attrs.frozen

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from ..core.errors import ConfigError
 from ..core.reconfiguration import ID_BYTES_MAX
 from ..core.types import Address, Configuration, NodeId
+from ..storage.base import Storage
 from ..transport.base import Transport
 
 
@@ -93,4 +94,24 @@ def check_machine(machine: object) -> None:
             raise ConfigError(
                 f"{type(machine).__name__}.{name} is an async function: a state machine is "
                 "synchronous, or commands could not be applied in order"
+            )
+
+
+def check_storage_methods(storage: Storage) -> None:
+    """A storage takes all that it is called with; one that was written for an earlier trioraft may
+    lack what came later."""
+    for name, parameter in (("append", "identity"), ("install_snapshot", "identity")):
+        kind = type(storage).__name__
+        method = getattr(storage, name, None)
+        if not callable(method):
+            raise ConfigError(
+                f"storage is a {kind}, which has no method {name!r}: see trioraft.storage.base"
+            )
+        parameters = inspect.signature(method).parameters
+        takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+        if parameter not in parameters and not takes_any:
+            raise ConfigError(
+                f"{kind}.{name} does not take the parameter {parameter!r}: this storage was "
+                "written for an earlier trioraft. Add it, as trioraft.storage.base.Storage has "
+                "it, and run trioraft.testing.check_storage against it"
             )

@@ -38,6 +38,7 @@ from .arguments import (
     check_id,
     check_is_bytes,
     check_machine,
+    check_storage_methods,
     checked_address,
     checked_ids,
 )
@@ -407,6 +408,7 @@ async def open_node(
     """
     check_id("cluster_id", cluster_id)
     check_machine(machine)
+    check_storage_methods(storage)
     configuration = bootstrap_configuration(node_id, voters, transport)
     runner = NodeRunner(
         node_id,

@@ -387,10 +387,10 @@ class NodeRunner:
         """The storage's call for this step; for a chunk it returns the next offset."""
         storage = self._storage
         match step:
-            case Write(hard_state, entries, replace_from):
-                storage.append(hard_state, entries, replace_from)
-            case Install(meta):
-                storage.install_snapshot(meta)
+            case Write(hard_state, entries, replace_from, identity):
+                storage.append(hard_state, entries, replace_from, identity=identity)
+            case Install(meta, identity):
+                storage.install_snapshot(meta, identity=identity)
             case SnapshotChunk(_, meta, offset, data):
                 return storage.receive_chunk(meta, offset, data)
             case Compact(base_index, base_term):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import random
 import zlib
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 import msgspec
@@ -47,8 +47,17 @@ class _Whole(msgspec.Struct, frozen=True, array_like=True, tag=1):
     entries: tuple[Entry, ...]
 
 
+class _Identified(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """A record, and the identity that was written with it: one frame, so one fate."""
+
+    identity: bytes
+    record: _Appended | _Whole
+
+
+_Record: TypeAlias = _Appended | _Whole | _Identified
+
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Appended | _Whole).decode
+_decode = msgspec.msgpack.Decoder[_Record](_Record).decode
 
 
 class Fate(enum.Enum):
@@ -67,9 +76,13 @@ class _Log:
     base_index: LogIndex = 0
     base_term: Term = 0
     entries: list[Entry] = attrs.field(factory=list)
+    identity: bytes | None = None
 
-    def take(self, record: _Appended | _Whole) -> None:
+    def take(self, record: _Record) -> None:
         """One record more."""
+        if isinstance(record, _Identified):
+            self.identity = record.identity
+            record = record.record
         if isinstance(record, _Whole):
             self.hard_state = record.hard_state
             self.base_index, self.base_term = record.base_index, record.base_term
@@ -88,9 +101,10 @@ class _Log:
         del self.entries[position:]
         self.entries.extend(record.entries)
 
-    def whole(self) -> _Whole:
+    def whole(self) -> _Record:
         """All of it as one record."""
-        return _Whole(self.hard_state, self.base_index, self.base_term, tuple(self.entries))
+        whole = _Whole(self.hard_state, self.base_index, self.base_term, tuple(self.entries))
+        return whole if self.identity is None else _Identified(self.identity, whole)
 
     def entry_at(self, index: LogIndex) -> Entry | None:
         """The entry, if it is there."""
@@ -114,7 +128,7 @@ class Disk:
         """A bit flipped in the journal: whoever reads it must notice."""
         self._journal: list[bytes] = []
         self._log = _Log()
-        self._under_way: _Appended | None = None
+        self._under_way: _Record | None = None
         self._snapshots: list[tuple[SnapshotMeta, bytes]] = []
         self._receiving: tuple[SnapshotMeta, bytes] | None = None
 
@@ -124,6 +138,11 @@ class Disk:
     def hard_state(self) -> HardState:
         """The durable term and vote."""
         return self._log.hard_state
+
+    @property
+    def identity(self) -> bytes | None:
+        """What is durable of whose disk this is."""
+        return self._log.identity
 
     @property
     def last_index(self) -> LogIndex:
@@ -169,6 +188,7 @@ class Disk:
             log.base_index,
             log.base_term,
             self._snapshots[-1][0] if self._snapshots else None,
+            log.identity,
         )
 
     def _replay(self) -> _Log:
@@ -195,7 +215,9 @@ class Disk:
 
     def begin(self, write: Write) -> None:
         """This write is on its way; until `sync`, a crash may take it."""
-        self._under_way = _Appended(write.hard_state, write.entries, write.replace_from)
+        record = _Appended(write.hard_state, write.entries, write.replace_from)
+        identity = write.identity
+        self._under_way = record if identity is None else _Identified(identity, record)
 
     def sync(self) -> None:
         """What was begun is durable."""
@@ -268,8 +290,8 @@ class Disk:
             return 0
         return len(content)
 
-    def install(self, meta: SnapshotMeta) -> None:
-        """What was received takes the place of the log up to its index.
+    def install(self, meta: SnapshotMeta, identity: bytes | None = None) -> None:
+        """What was received takes the place of the log up to its index; the identity with it.
 
         Raises:
             CorruptStorage: it was not received, or not as a whole.
@@ -285,6 +307,8 @@ class Disk:
         keeps_rest = self.holds(meta.index, meta.term) and meta.index > log.base_index
         log.entries = log.entries[meta.index - log.base_index :] if keeps_rest else []
         log.base_index, log.base_term = meta.index, meta.term
+        if identity is not None:
+            log.identity = identity
         self._journal = [_framed(log.whole())]
 
     def _keep(self, meta: SnapshotMeta, content: bytes) -> None:
@@ -316,7 +340,7 @@ class Disk:
         return True
 
 
-def _framed(record: _Appended | _Whole) -> bytes:
+def _framed(record: _Record) -> bytes:
     payload = _encode(record)
     head = len(payload).to_bytes(_HEAD_BYTES, "big")
     return head + zlib.crc32(payload).to_bytes(_HEAD_BYTES, "big") + payload

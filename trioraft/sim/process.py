@@ -436,8 +436,8 @@ class Process:
         match step:
             case Write():
                 self.disk.sync()
-            case Install(meta):
-                self.disk.install(meta)
+            case Install(meta, identity):
+                self.disk.install(meta, identity)
                 self._recording.count("snapshot_installed")
             case SnapshotChunk():
                 next_offset = self.disk.receive(step)

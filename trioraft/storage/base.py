@@ -7,6 +7,8 @@ Rules of this file:
   calls it in worker threads: `open`, `append`, `compact`, `receive_chunk`, `install_snapshot` and
   `close` one at a time, and beside them `write_snapshot` and the reads, one at a time among
   themselves.
+* Beside all this it keeps one value that it does not understand, the identity: whose disk it is. It
+  is written with `append` or `install_snapshot`, in the very transaction, and by nothing else.
 * A storage never repairs in silence: what it cannot read as it was written is `CorruptStorage`.
   A quota that is used up is a full disk.
 """
@@ -43,7 +45,8 @@ class Storage(Protocol):
     def open(self, *, cluster_id: str, node_id: NodeId) -> Recovered | None:
         """Take the storage and return what it holds, or None when it is new.
 
-        A storage that was opened once is not new any more, whatever was appended.
+        A storage that was opened once is not new any more, whatever was appended; `identity` is
+        what was stored last, or None.
 
         Raises:
             StorageError: in use by someone else, or it belongs to another node or cluster, or is
@@ -52,16 +55,22 @@ class Storage(Protocol):
         """
 
     def append(
-        self, hard_state: HardState | None, entries: Sequence[Entry], replace_from: LogIndex | None
+        self,
+        hard_state: HardState | None,
+        entries: Sequence[Entry],
+        replace_from: LogIndex | None,
+        identity: bytes | None = None,
     ) -> None:
         """Store atomically and durably: the hard state if given; then the log, cut before
-        `replace_from` and continued with `entries` (which start there).
+        `replace_from` and continued with `entries` (which start there); the identity if given.
 
         Args:
             hard_state: None leaves the stored one as it is.
             entries: without a gap; may be empty.
             replace_from: where they go; None leaves the log as it is. What lies under the base or
                 a snapshot is committed, and is never replaced.
+            identity: opaque, a few kilobytes; stored in the same transaction as all the rest,
+                instead of the one before. None leaves what is stored.
 
         Raises:
             DiskFull: nothing of this call is stored; it may be tried again.
@@ -137,9 +146,14 @@ class Storage(Protocol):
             DiskFull: the chunk was not kept.
         """
 
-    def install_snapshot(self, meta: SnapshotMeta) -> None:
+    def install_snapshot(self, meta: SnapshotMeta, identity: bytes | None = None) -> None:
         """Make a completely received snapshot the newest, atomically: the log keeps what follows
         entry (index, term) if it holds that very entry, and is empty after `index` otherwise.
+
+        Args:
+            meta: of a snapshot that was received.
+            identity: as for `append`: stored in the same transaction, or, if this raises, as
+                little as the snapshot is. None leaves what is stored.
 
         Raises:
             CorruptStorage: what was received is not the snapshot; it is thrown away, and the

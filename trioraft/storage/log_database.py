@@ -8,7 +8,7 @@ Rules of this file:
 * SQLite never copies the write-ahead log into the database by itself, because it would ignore a
   failing fsync there (hazard D5); it is done here, and errors count.
 * Loading believes nothing: the structure (SQLite's own check, the schema, the settings), the
-  identity, every CRC and the continuity of every record are checked (hazard V7), through a
+  owner, every CRC and the continuity of every record are checked (hazard V7), through a
   connection that cannot write, so that a failed opening changes nothing.
 """
 
@@ -23,7 +23,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, final
+from typing import Any, TypeAlias, TypeVar, final
 from urllib.parse import quote
 
 import attrs
@@ -35,8 +35,8 @@ from .directory import BEING_CREATED, KEEP_AND_REJOIN, sync_directory, sync_file
 from .health import DISK_TROUBLE, Health, describe
 from .records import PAGE_BYTES, RECORD_BYTES_MAX, Row, StoredWrite, damaged, from_row, to_rows
 
-FORMAT_VERSION = 1
-"""Rises when an older trioraft could not read what a newer one wrote."""
+FORMAT_VERSION = 2
+"""Rises when an older trioraft could not read what a newer one wrote. (1 kept no identity.)"""
 
 SCHEMA = {
     "meta": "CREATE TABLE meta (key TEXT PRIMARY KEY, crc INTEGER, payload BLOB)",
@@ -52,14 +52,24 @@ _SELECT = (
 NOTICES = "notices"
 """The key under which a tool leaves what it did; few databases have it."""
 
+MetaRow: TypeAlias = tuple[str, int, bytes]
+"""Key, CRC-32 of key and payload, payload in msgpack."""
+
 T = TypeVar("T")
 
 
-class Identity(msgspec.Struct, frozen=True, array_like=True):
+class Owner(msgspec.Struct, frozen=True, array_like=True):
     """Whose storage this is; written once."""
 
     cluster_id: str
     node_id: NodeId
+
+
+class Identity(msgspec.Struct, frozen=True, array_like=True):
+    """What the node keeps of whose disk this is, opaque here. The row is there from the start, so
+    that a lost one is noticed."""
+
+    data: bytes | None = None
 
 
 class Base(msgspec.Struct, frozen=True, array_like=True):
@@ -122,6 +132,8 @@ class LoadedLog:
     ends: RecordEnds
     notices: tuple[str, ...] = ()
     """What a tool did to this log, for the next node that opens it to say."""
+    identity: bytes | None = None
+    """As it was stored last; None: never."""
 
     @property
     def last_index(self) -> LogIndex:
@@ -134,16 +146,17 @@ class LoadedLog:
         return self.base.term if offset < 0 else self.entries[offset].term
 
 
-def load(database: Path, identity: Identity) -> LoadedLog:
+def load(database: Path, owner: Owner) -> LoadedLog:
     """Read and check everything.
 
     Raises:
-        StorageError: another node's or cluster's, of a newer format, or it cannot be read.
+        StorageError: another node's or cluster's, of another format, or it cannot be read.
         CorruptStorage: it is not what was written.
     """
     with _reading(database) as connection:
         _check_settings(connection, database)
-        _check_owner(connection, database, identity)
+        _check_format(connection, database)
+        _check_owner(connection, database, owner)
         findings = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
         if findings != ["ok"]:
             raise CorruptStorage(
@@ -151,20 +164,24 @@ def load(database: Path, identity: Identity) -> LoadedLog:
             )
         base = read_meta(connection, database, "base", Base)
         notices = read_meta(connection, database, NOTICES, tuple[str, ...], missing=())
+        identity = read_meta(connection, database, "identity", Identity)
         # Closed at once: an unfinished statement would keep the connection and its files open.
         with closing(connection.execute(_SELECT, (base.first_record,))) as rows:
-            return attrs.evolve(_replay(rows, database, base), notices=notices)
+            return attrs.evolve(
+                _replay(rows, database, base), notices=notices, identity=identity.data
+            )
 
 
-def read_owner(database: Path) -> Identity:
+def read_owner(database: Path) -> Owner:
     """Whose database it is, when that is not known beforehand.
 
     Raises:
-        StorageError: it cannot be read.
+        StorageError: it is of another format, or cannot be read.
         CorruptStorage: it does not say, or it is not what was written.
     """
     with _reading(database) as connection:
-        return read_meta(connection, database, "identity", Identity)
+        _check_format(connection, database)
+        return read_meta(connection, database, "owner", Owner)
 
 
 @contextmanager
@@ -198,18 +215,28 @@ def _check_settings(connection: sqlite3.Connection, database: Path) -> None:
         )
 
 
-def _check_owner(connection: sqlite3.Connection, database: Path, identity: Identity) -> None:
+def _check_format(connection: sqlite3.Connection, database: Path) -> None:
     version = read_meta(connection, database, "format", int)
     if version > FORMAT_VERSION:
         raise StorageError(
             f"{database} has format {version}, written by a newer trioraft; this one knows up to "
             f"format {FORMAT_VERSION}. Upgrade; nothing was changed"
         )
-    owner = read_meta(connection, database, "identity", Identity)
-    if owner != identity:
+    if version < FORMAT_VERSION:
         raise StorageError(
-            f"{database} belongs to node {owner.node_id!r} of cluster {owner.cluster_id!r}, not to "
-            f"node {identity.node_id!r} of cluster {identity.cluster_id!r}: give each node a "
+            f"{database} has format {version}, written by a trioraft from before the first "
+            f"release; this one knows format {FORMAT_VERSION} only. Copy out what you need with "
+            "the trioraft that wrote it, then start all nodes of the cluster anew in empty "
+            "directories; nothing was changed"
+        )
+
+
+def _check_owner(connection: sqlite3.Connection, database: Path, owner: Owner) -> None:
+    found = read_meta(connection, database, "owner", Owner)
+    if found != owner:
+        raise StorageError(
+            f"{database} belongs to node {found.node_id!r} of cluster {found.cluster_id!r}, not to "
+            f"node {owner.node_id!r} of cluster {owner.cluster_id!r}: give each node a "
             "directory of its own; nothing was changed"
         )
 
@@ -218,10 +245,14 @@ def _meta_crc(key: str, payload: bytes) -> int:
     return zlib.crc32(payload, zlib.crc32(key.encode()))
 
 
-def meta_row(key: str, value: object) -> tuple[str, int, bytes]:
+def meta_row(key: str, value: object) -> MetaRow:
     """The row of the meta table for a value."""
     payload = msgspec.msgpack.encode(value)
     return key, _meta_crc(key, payload), payload
+
+
+def _identity_rows(identity: bytes | None) -> list[MetaRow]:
+    return [] if identity is None else [meta_row("identity", Identity(identity))]
 
 
 def read_meta(
@@ -326,7 +357,7 @@ DELETE FROM records WHERE number <= (
 """
 
 
-def create_database(path: Path, identity: Identity) -> None:
+def create_database(path: Path, owner: Owner) -> None:
     """Create the database of a new node, atomically: it is complete, or not there.
 
     Raises:
@@ -341,7 +372,12 @@ def create_database(path: Path, identity: Identity) -> None:
         connection.execute("BEGIN")
         for statement in SCHEMA.values():
             connection.execute(statement)
-        for key, value in (("format", FORMAT_VERSION), ("identity", identity), ("base", Base())):
+        for key, value in (
+            ("format", FORMAT_VERSION),
+            ("owner", owner),
+            ("identity", Identity()),
+            ("base", Base()),
+        ):
             connection.execute(_SET_META, meta_row(key, value))
         # The hard state is never missing: a record that says "new" is there from the start.
         connection.executemany(_INSERT, to_rows(StoredWrite(1, HardState(), None, ()), 0))
@@ -421,6 +457,7 @@ class LogDatabase:
         hard_state: HardState | None,
         entries: Sequence[Entry],
         replace_from: LogIndex | None,
+        identity: bytes | None = None,
         *,
         notices: tuple[str, ...] | None = None,
     ) -> None:
@@ -430,6 +467,7 @@ class LogDatabase:
             hard_state: as there.
             entries: as there.
             replace_from: as there.
+            identity: as there.
             notices: what the next opening shall say, in the same transaction; None: as before.
         """
         record = StoredWrite(
@@ -439,12 +477,14 @@ class LogDatabase:
             tuple(entries),
         )
         rows = list(to_rows(record, self.last_index))
+        metas = [] if notices is None else [meta_row(NOTICES, notices)]
+        metas += _identity_rows(identity)
         connection = self._connection
         try:
-            if notices is None and len(rows) == 1 and len(rows[0][4]) <= RECORD_BYTES_MAX:
+            if not metas and len(rows) == 1 and len(rows[0][4]) <= RECORD_BYTES_MAX:
                 connection.execute(_INSERT, rows[0])
             else:
-                self._append_many(connection, rows, notices)
+                self._append_many(connection, rows, metas)
         except DISK_TROUBLE as error:
             if connection.in_transaction:
                 self._roll_back(connection)
@@ -463,9 +503,9 @@ class LogDatabase:
         self,
         connection: sqlite3.Connection,
         rows: Sequence[Row],
-        notices: tuple[str, ...] | None,
+        metas: Sequence[MetaRow],
     ) -> None:
-        """Several rows, or one of unusual length, or notices too, in one transaction."""
+        """Several rows, or one of unusual length, or rows of meta too, in one transaction."""
         longest = max(len(row[4]) for row in rows)
         if longest > self._length_max - PAGE_BYTES:
             raise StorageError(
@@ -474,8 +514,7 @@ class LogDatabase:
             )
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany(_INSERT, rows)
-        if notices is not None:
-            connection.execute(_SET_META, meta_row(NOTICES, notices))
+        connection.executemany(_SET_META, metas)
         connection.execute("COMMIT")
 
     def _took(self, rows: Sequence[Row]) -> None:
@@ -510,30 +549,31 @@ class LogDatabase:
 
     # -- compaction and snapshots ----------------------------------------------------------
 
-    def compact(self, base_index: LogIndex, base_term: Term) -> None:
+    def compact(self, base_index: LogIndex, base_term: Term, identity: bytes | None = None) -> None:
         """Move the base, and remove some of the records that stand before it."""
         first_record = self._ends.first_needed(base_index)
-        base = Base(base_index, base_term, first_record)
-        with self._health.watching("compacting the log"):
-            self._connection.execute(_SET_META, meta_row("base", base))
-        self._based_on(base)
-        self._checkpoint()
+        self._rebase(Base(base_index, base_term, first_record), (), identity, "compacting the log")
 
-    def start_over(self, base_index: LogIndex, base_term: Term) -> None:
+    def start_over(
+        self, base_index: LogIndex, base_term: Term, identity: bytes | None = None
+    ) -> None:
         """Empty the log; it goes on after a base that it never held."""
         first_record = self._ends.last_record + 1
-        base = Base(base_index, base_term, first_record)
         rows = list(to_rows(StoredWrite(first_record, self._hard_state, None, ()), base_index))
+        base = Base(base_index, base_term, first_record)
+        self._rebase(base, rows, identity, "starting the log over")
+
+    def _rebase(self, base: Base, rows: Sequence[Row], identity: bytes | None, doing: str) -> None:
         connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(_INSERT, rows)
-            connection.execute(_SET_META, meta_row("base", base))
+            connection.executemany(_SET_META, [meta_row("base", base), *_identity_rows(identity)])
             connection.execute("COMMIT")
         except DISK_TROUBLE as error:
             if connection.in_transaction:
                 self._roll_back(connection)
-            raise self._health.error("starting the log over", error) from error
+            raise self._health.error(doing, error) from error
         self._took(rows)
         self._based_on(base)
         self._checkpoint()

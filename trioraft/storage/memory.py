@@ -53,7 +53,8 @@ class MemoryStorage:
     notices = ()
 
     def __init__(self) -> None:
-        self._identity: tuple[str, NodeId] | None = None
+        self._owner: tuple[str, NodeId] | None = None
+        self._identity: bytes | None = None
         self._is_open = False
         self._hard_state = HardState()
         self._base_index: LogIndex = 0
@@ -72,18 +73,18 @@ class MemoryStorage:
         Raises:
             StorageError: it is open already, or belongs to another node or cluster.
         """
-        identity = (cluster_id, node_id)
+        owner = (cluster_id, node_id)
         if self._is_open:
             raise StorageError(
                 f"this MemoryStorage is in use by node {node_id!r}: give each node its own"
             )
-        if self._identity not in (None, identity):
+        if self._owner not in (None, owner):
             raise StorageError(
-                f"this MemoryStorage belongs to (cluster, node) {self._identity}, not {identity}: "
+                f"this MemoryStorage belongs to (cluster, node) {self._owner}, not {owner}: "
                 "give each node its own"
             )
-        is_new = self._identity is None
-        self._identity = identity
+        is_new = self._owner is None
+        self._owner = owner
         self._is_open = True
         if is_new:
             return None
@@ -95,10 +96,15 @@ class MemoryStorage:
             self._base_index,
             self._base_term,
             newest,
+            self._identity,
         )
 
     def append(
-        self, hard_state: HardState | None, entries: Sequence[Entry], replace_from: LogIndex | None
+        self,
+        hard_state: HardState | None,
+        entries: Sequence[Entry],
+        replace_from: LogIndex | None,
+        identity: bytes | None = None,
     ) -> None:
         """Store atomically; see `Storage.append`."""
         if not self._is_open:
@@ -110,6 +116,8 @@ class MemoryStorage:
             self._entries[replace_from - self._base_index - 1 :] = entries
         if hard_state is not None:
             self._hard_state = hard_state
+        if identity is not None:
+            self._identity = identity
 
     def _newest_index(self) -> LogIndex:
         return self._snapshots[-1].meta.index if self._snapshots else 0
@@ -168,7 +176,7 @@ class MemoryStorage:
             return 0
         return len(content)
 
-    def install_snapshot(self, meta: SnapshotMeta) -> None:
+    def install_snapshot(self, meta: SnapshotMeta, identity: bytes | None = None) -> None:
         """Make a received snapshot the newest; see `Storage.install_snapshot`."""
         self._check_open()
         refusals.check_installable(meta, self._base_index)
@@ -186,6 +194,8 @@ class MemoryStorage:
             self._base_index = meta.index
         self._forget(meta.index, meta.term)
         self._adopt(_Snapshot(meta, content))
+        if identity is not None:
+            self._identity = identity
 
     def close(self) -> None:
         """Let go of it; see `Storage.close`."""

@@ -49,7 +49,7 @@ def look_into(path: Path) -> StoredNode:
         path: of a node that does not run.
 
     Raises:
-        StorageError: a process has it open, there is no storage, it is of a newer format, or it
+        StorageError: a process has it open, there is no storage, it is of another format, or it
             cannot be read.
         CorruptStorage: it holds something else than what was written.
     """

@@ -37,7 +37,7 @@ from . import refusals
 from .directory import KEEP_AND_REJOIN, Directory, DirectoryState
 from .forks import tell_when_forked
 from .health import DISK_TROUBLE, Health
-from .log_database import Identity, LoadedLog, LogDatabase, create_database, load
+from .log_database import LoadedLog, LogDatabase, Owner, create_database, load
 from .received_snapshot import ReceivedSnapshot
 from .records import PAGE_BYTES
 from .snapshot_files import SnapshotFiles
@@ -130,7 +130,7 @@ class SQLiteStorage:
 
         Raises:
             StorageError: in use by someone else, not a storage, another node's or cluster's, of a
-                newer format, or the disk failed. Nothing was changed.
+                another format, or the disk failed. Nothing was changed.
             CorruptStorage: it holds something else than what was written. Nothing was changed.
         """
         if self._opened is not None:
@@ -138,12 +138,12 @@ class SQLiteStorage:
                 f"the storage in {self._path} is in use by node {node_id!r}: give each node its own"
             )
         health = Health(self._path)
-        identity = Identity(cluster_id, node_id)
+        owner = Owner(cluster_id, node_id)
         with ExitStack() as undo:
             directory = Directory(self._path, health)
             state = directory.acquire()
             undo.callback(directory.release)
-            loaded = _load(directory, state, identity, health)
+            loaded = _load(directory, state, owner, health)
             snapshots = SnapshotFiles(self._path, cluster_id, health)
             received = ReceivedSnapshot(self._path, cluster_id, health)
             snapshot, is_to_be_named, problems = match_snapshot(loaded, snapshots, received)
@@ -218,12 +218,16 @@ class SQLiteStorage:
     # -- the log ---------------------------------------------------------------------------
 
     def append(
-        self, hard_state: HardState | None, entries: Sequence[Entry], replace_from: LogIndex | None
+        self,
+        hard_state: HardState | None,
+        entries: Sequence[Entry],
+        replace_from: LogIndex | None,
+        identity: bytes | None = None,
     ) -> None:
         """Store atomically and durably; see `Storage.append`. One transaction, one fsync."""
         # Whoever writes has had its chance to say what a tool did to this log.
         notices = () if self._use().log.notices else None
-        self._append(hard_state, entries, replace_from, notices)
+        self._append(hard_state, entries, replace_from, identity, notices)
 
     def append_with_notice(
         self,
@@ -231,6 +235,7 @@ class SQLiteStorage:
         entries: Sequence[Entry],
         replace_from: LogIndex,
         notice: str,
+        identity: bytes | None = None,
     ) -> None:
         """For a tool that changes a stopped node's log: as `append`, and in the same transaction
         a sentence that is among the `notices` of the next opening, until a node writes.
@@ -238,13 +243,15 @@ class SQLiteStorage:
         Raises:
             As `append`.
         """
-        self._append(hard_state, entries, replace_from, (*self._use().log.notices, notice))
+        notices = (*self._use().log.notices, notice)
+        self._append(hard_state, entries, replace_from, identity, notices)
 
     def _append(
         self,
         hard_state: HardState | None,
         entries: Sequence[Entry],
         replace_from: LogIndex | None,
+        identity: bytes | None,
         notices: tuple[str, ...] | None,
     ) -> None:
         opened = self._use()
@@ -252,7 +259,7 @@ class SQLiteStorage:
         refusals.check_append(
             entries, replace_from, log.base.index, log.last_index, opened.snapshots.newest_index
         )
-        log.append(hard_state, entries, replace_from, notices=notices)
+        log.append(hard_state, entries, replace_from, identity, notices=notices)
         opened.note()
         opened.directory.check()
 
@@ -305,7 +312,7 @@ class SQLiteStorage:
         opened.directory.check()
         return opened.received.receive(meta, offset, data)
 
-    def install_snapshot(self, meta: SnapshotMeta) -> None:
+    def install_snapshot(self, meta: SnapshotMeta, identity: bytes | None = None) -> None:
         """Make a received snapshot the newest; see `Storage.install_snapshot`."""
         opened = self._use()
         log = opened.log
@@ -313,9 +320,9 @@ class SQLiteStorage:
         opened.directory.check()
         path = opened.received.complete(meta)
         if log.term_at(meta.index) == meta.term:
-            log.compact(meta.index, meta.term)
+            log.compact(meta.index, meta.term, identity)
         else:
-            log.start_over(meta.index, meta.term)
+            log.start_over(meta.index, meta.term, identity)
         opened.note()
         opened.snapshots.adopt(path, meta)
         opened.received.was_adopted()
@@ -336,13 +343,11 @@ def _leave_alone(opened: _Opened) -> None:
         directory.release()
 
 
-def _load(
-    directory: Directory, state: DirectoryState, identity: Identity, health: Health
-) -> LoadedLog:
+def _load(directory: Directory, state: DirectoryState, owner: Owner, health: Health) -> LoadedLog:
     """The log as it stands; created if the directory is new."""
     try:
         if state.is_new:
-            create_database(directory.database, identity)
+            create_database(directory.database, owner)
         check_database_files(
             directory.database,
             directory.write_ahead_log,
@@ -350,7 +355,7 @@ def _load(
         )
     except DISK_TROUBLE as error:
         raise health.error("opening the storage", error) from error
-    return load(directory.database, identity)
+    return load(directory.database, owner)
 
 
 def recovered_of(loaded: LoadedLog, snapshot: SnapshotMeta | None) -> Recovered:
@@ -362,6 +367,7 @@ def recovered_of(loaded: LoadedLog, snapshot: SnapshotMeta | None) -> Recovered:
         loaded.base.index,
         loaded.base.term,
         snapshot,
+        loaded.identity,
     )
 
 

@@ -120,7 +120,11 @@ class FaultyStorage:
         return recovered
 
     def append(
-        self, hard_state: HardState | None, entries: Sequence[Entry], replace_from: LogIndex | None
+        self,
+        hard_state: HardState | None,
+        entries: Sequence[Entry],
+        replace_from: LogIndex | None,
+        identity: bytes | None = None,
     ) -> None:
         self._begin("append")
         if self.delay_s:
@@ -135,7 +139,7 @@ class FaultyStorage:
                 self._failure = error
             raise error
         self._check_room()
-        self.inner.append(hard_state, entries, replace_from)
+        self.inner.append(hard_state, entries, replace_from, identity)
         self.writes += 1
 
     def compact(self, base_index: LogIndex, base_term: Term) -> None:
@@ -167,10 +171,10 @@ class FaultyStorage:
         self._check_room()
         return self.inner.receive_chunk(meta, offset, data)
 
-    def install_snapshot(self, meta: SnapshotMeta) -> None:
+    def install_snapshot(self, meta: SnapshotMeta, identity: bytes | None = None) -> None:
         self._begin("install_snapshot")
         self._check_room()
-        self.inner.install_snapshot(meta)
+        self.inner.install_snapshot(meta, identity)
 
     def close(self) -> None:
         self.calls.append("close")

@@ -19,7 +19,7 @@ from typing import TypeAlias, final
 
 import msgspec
 
-from ..core.errors import SnapshotGone, StorageError
+from ..core.errors import ConfigError, SnapshotGone, StorageError
 from ..core.types import (
     Configuration,
     Entry,
@@ -30,6 +30,7 @@ from ..core.types import (
     SnapshotMeta,
     Term,
 )
+from ..node.arguments import check_storage_methods
 from ..storage.base import Storage
 
 StorageFactory: TypeAlias = Callable[[], Storage]
@@ -194,6 +195,64 @@ def hard_state_and_entries_are_apart(bench: StorageBench) -> None:
     bench.holds("both at once", [*entries(1, 3), *entries(2, 5)], HardState(5, "1"))
 
 
+def an_older_interface_is_noticed(bench: StorageBench) -> None:
+    """Its methods take all that a node calls them with."""
+    try:
+        check_storage_methods(bench.storage)
+    except ConfigError as error:
+        raise StorageRuleBroken(str(error)) from error
+
+
+def an_identity_survives(bench: StorageBench) -> None:
+    """Whose disk it is: any bytes, kept until others are stored; alone it makes a storage, too."""
+    bench.open()
+    append = bench.storage.append
+    append(None, (), None, identity=_IDENTITY)
+    expect("an identity alone survives", bench.reopen(), Recovered(identity=_IDENTITY))
+    bench.storage.append(HardState(1, "1"), entries(1, 1, 1), 1, identity=b"second")
+    recovered = bench.holds("with hard state and entries", entries(1, 1, 1), HardState(1, "1"))
+    expect("an identity is stored with entries", recovered.identity, b"second")
+    bench.append(2, 2)
+    bench.storage.append(HardState(2, None), (), None)
+    expect("an append without one leaves it", bench.reopen().identity, b"second")
+    expect_refusal(
+        "entries that do not fit are refused",
+        lambda: bench.storage.append(HardState(9, "9"), entries(7, 1), 7, identity=b"third"),
+    )
+    recovered = bench.holds("nothing of it is stored", [*entries(1, 1), *entries(2, 2)])
+    expect("a refused append stores no identity", recovered.identity, b"second")
+    bench.storage.append(None, (), 1, identity=b"")
+    recovered = bench.holds("with a cut", (), HardState(2, None))
+    expect("an empty identity is one", recovered.identity, b"")
+
+
+def an_identity_outlives_the_log(bench: StorageBench) -> None:
+    """It stays when the log is compacted or starts over; a snapshot may bring another."""
+    _prepared(bench)
+    bench.storage.append(None, (), None, identity=_IDENTITY)
+    bench.storage.write_snapshot(4, 2, configuration("a"), [b"state"])
+    bench.storage.compact(4, 2)
+    expect("compacting leaves the identity", bench.reopen().identity, _IDENTITY)
+    _install(bench, _meta(5, 2))
+    expect("a snapshot without one leaves it", bench.reopen().identity, _IDENTITY)
+    _receive(bench, _meta(5, 2))
+    bench.storage.install_snapshot(_meta(5, 2), identity=b"second")
+    expect("a snapshot of what is stored brings one", bench.reopen().identity, b"second")
+    incomplete, meta = _meta(8, 3), _meta(9, 3)
+    bench.storage.receive_chunk(incomplete, 0, _CONTENT[:100])
+    expect_refusal(
+        "an incomplete snapshot is not installed",
+        lambda: bench.storage.install_snapshot(incomplete, identity=b"third"),
+    )
+    expect("and brings no identity", bench.reopen().identity, b"second")
+    _receive(bench, meta)
+    bench.storage.install_snapshot(meta, identity=b"third")
+    recovered = bench.holds("a log that is behind starts over", (), _VOTE, (9, 3))
+    expect("with the identity that came with it", recovered.identity, b"third")
+    _install(bench, _meta(12, 3))
+    expect("and leaves it if none came", bench.reopen().identity, b"third")
+
+
 def what_was_cut_stays_cut(bench: StorageBench) -> None:
     """`replace_from` cuts wherever it is, and nothing comes back (hazards D2, D3)."""
     bench.open()
@@ -288,6 +347,9 @@ _CONTENT = bytes(range(256)) * 5000
 """More than a chunk."""
 
 _VOTE = HardState(2, "1")
+
+_IDENTITY = bytes(range(256)) * 20
+"""Longer than what is usual."""
 
 
 def _chunks() -> Iterator[bytes]:
@@ -510,6 +572,7 @@ StorageCheck: TypeAlias = Callable[[StorageBench], None]
 """Checks one rule; its name and docstring say which."""
 
 STORAGE_CHECKS: tuple[StorageCheck, ...] = (
+    an_older_interface_is_noticed,
     a_storage_is_new_once,
     a_storage_has_one_user,
     a_storage_belongs_to_one_node,
@@ -518,6 +581,7 @@ STORAGE_CHECKS: tuple[StorageCheck, ...] = (
     hard_state_and_entries_are_apart,
     what_was_cut_stays_cut,
     a_misfit_is_refused,
+    an_identity_survives,
     compaction_forgets_a_prefix,
     compaction_does_not_bring_back,
     compaction_needs_a_snapshot,
@@ -529,6 +593,7 @@ STORAGE_CHECKS: tuple[StorageCheck, ...] = (
     a_transfer_keeps_what_continues,
     an_installed_snapshot_is_the_base,
     an_installed_snapshot_keeps_what_follows,
+    an_identity_outlives_the_log,
     a_broken_transfer_is_thrown_away,
 )
 """Every rule of the protocol that can be checked from outside."""

@@ -13,7 +13,7 @@ from trioraft.core.outbox import Outbox
 from trioraft.core.raft import Raft
 from trioraft.core.ready import Ready
 from trioraft.core.types import HardState, LogIndex, Term
-from trioraft.sim.disk import _HEAD_BYTES, Disk, _Appended, _decode, _is_torn, _Log
+from trioraft.sim.disk import _HEAD_BYTES, Disk, _Appended, _decode, _Identified, _is_torn, _Log
 from trioraft.sim.process import Process
 
 from .bug import broken_core, broken_disk, patched
@@ -46,6 +46,8 @@ class BringsBackWhatWasCut(Disk):
             if _is_torn(frame) or zlib.crc32(payload) != crc:
                 continue
             record = _decode(payload)
+            if isinstance(record, _Identified):
+                record = record.record
             if isinstance(record, _Appended):
                 for entry in record.entries:
                     seen.setdefault(entry.index, entry)

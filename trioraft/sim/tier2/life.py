@@ -298,9 +298,10 @@ class Mount:
         if self._node_disk.is_new:
             self._node_disk.is_new = False
             return None
-        before, last_index = self._disk.hard_state, self._disk.last_index
-        recovered = self._disk.recover(Configuration(()))
-        if (before, last_index) != (self._disk.hard_state, self._disk.last_index):
+        disk = self._disk
+        before = disk.hard_state, disk.last_index, disk.identity
+        recovered = disk.recover(Configuration(()))
+        if before != (disk.hard_state, disk.last_index, disk.identity):
             raise InvariantViolation(f"{node_id!r} came back with less than was durable")
         if recovered.snapshot is None:
             return recovered
@@ -308,13 +309,17 @@ class Mount:
         return attrs.evolve(recovered, configuration=recovered.snapshot.configuration)
 
     def append(
-        self, hard_state: HardState | None, entries: Sequence[Entry], replace_from: LogIndex | None
+        self,
+        hard_state: HardState | None,
+        entries: Sequence[Entry],
+        replace_from: LogIndex | None,
+        identity: bytes | None = None,
     ) -> None:
         """See `Storage.append`."""
         if not self._is_writable():
             return
         self._check_fits(entries, replace_from)
-        self._disk.begin(Write(hard_state, tuple(entries), replace_from))
+        self._disk.begin(Write(hard_state, tuple(entries), replace_from, identity))
         self._has_begun = True
         if not self.blocking:
             self._sync()
@@ -381,12 +386,12 @@ class Mount:
             return offset
         return self._disk.receive(SnapshotChunk("", meta, offset, data))
 
-    def install_snapshot(self, meta: SnapshotMeta) -> None:
+    def install_snapshot(self, meta: SnapshotMeta, identity: bytes | None = None) -> None:
         """See `Storage.install_snapshot`."""
         if self._is_writable():
             is_old = meta.index < self._disk.base_index
             self._refuse(is_old, f"snapshot {meta.index} would move the log back")
-            self._disk.install(meta)
+            self._disk.install(meta, identity)
             self._node_disk.snapshot_index = max(self._node_disk.snapshot_index, meta.index)
             self._recording.count("snapshot_installed")
 
