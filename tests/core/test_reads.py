@@ -10,12 +10,14 @@ import pytest
 from trioraft.core.config import Timing
 from trioraft.core.errors import ConfigError
 from trioraft.core.messages import RequestReadIndexReply
-from trioraft.core.types import Role
+from trioraft.core.types import HardState, Role
 
 from .conversation import FIVE, Actor, Conversation, between, text
-from .messages_by_hand import append, matched, pre_vote, request_vote, vote
+from .messages_by_hand import append, matched, pre_vote, request_pre_vote, request_vote, vote
 
 LEASES = Timing(fast_failover=False, lease_clock_drift_max=0.1)
+LEASE_S = int(LEASES.leader_protection_s / 1.1 * 1000) / 1000 * 0.9 - 1e-9
+"""How long one round's promises last."""
 
 
 def led_by_1(*nodes: str, timing: Timing | None = None) -> Conversation:
@@ -192,8 +194,10 @@ def test_a_lease_answers_at_once_until_it_ends() -> None:
     talk.talk()
     number = one.asks_to_read(lease=True)
     assert one.reads == {number: 2}
-    assert LEASES.lease_s == pytest.approx(LEASES.leader_protection_s * 0.9 / 1.1)
-    one.now = sent_s + (LEASES.lease_s or 0) + 0.001
+    one.now = sent_s + LEASE_S
+    last = one.asks_to_read(lease=True)
+    assert last in one.reads
+    one.now += 0.0011  # promises are told in whole milliseconds
     late = one.asks_to_read(lease=True)
     assert late not in one.reads
 
@@ -218,15 +222,141 @@ def test_a_leader_that_has_asked_another_to_take_over_has_no_lease() -> None:
     assert talk["1"].asks_to_read(lease=True) not in talk["1"].reads
 
 
-def test_a_follower_that_restarts_keeps_the_promise_of_its_earlier_life() -> None:
-    two = Actor("2", timing=LEASES, term=1)
+def test_q1_a_lease_is_what_a_quorum_promises_and_not_what_the_leader_would() -> None:
+    """Hazard Q1: two followers' own settings protect a leader for less long than its own would."""
+    talk = Conversation.of("1", "2", "3", timing=LEASES)
+    hasty = Timing(
+        election_timeout_s=(0.04, 0.05),
+        heartbeat_interval_s=0.02,
+        fast_failover=False,
+        lease_clock_drift_max=0.1,
+    )
+    for follower in ("2", "3"):
+        talk[follower].timing = hasty
+        talk[follower].crash_and_restart()
+    talk.elect("1").proposes(b"a")
+    talk.talk()
+    one = talk["1"]
+    one.beats()
+    sent_s = one.now
+    talk.talk()
+    assert one.asks_to_read(lease=True) in one.reads
+    one.now = sent_s + hasty.leader_protection_s * 0.9 / 1.1 + 0.001
+    assert one.asks_to_read(lease=True) not in one.reads
+
+
+@pytest.mark.parametrize("check_quorum", [False, True])
+def test_q1_who_promises_nothing_gives_no_lease(check_quorum: bool) -> None:
+    """Hazard Q1: with fast failover, or votes for whoever asks, a leader is not protected."""
+    talk = Conversation.of("1", "2", "3", timing=LEASES)
+    for follower in ("2", "3"):
+        talk[follower].timing = Timing(check_quorum=check_quorum)
+        talk[follower].crash_and_restart()
+    talk.elect("1").proposes(b"a")
+    talk.talk()
+    talk["1"].beats()
+    talk.talk()
+    assert talk["1"].asks_to_read(lease=True) not in talk["1"].reads
+
+
+def test_q1_a_lease_counts_from_when_its_round_left() -> None:
+    """Hazard Q1: an answer that took long promises what is half over."""
+    talk = led_by_1(timing=LEASES)
+    one = talk["1"]
+    one.now += 1.0
+    one.beats()
+    one.now += LEASE_S + 0.001
+    talk.talk()  # followers' clocks stand where the message found them
+    assert one.asks_to_read(lease=True) not in one.reads
+
+
+def test_q2_a_lease_does_not_last_while_the_machine_sleeps() -> None:
+    """Hazard Q2: the leader's clock stood still, and answers to older rounds change nothing."""
+    talk = led_by_1(timing=LEASES)
+    one = talk["1"]
+    one.beats()
+    talk.talk(1)  # the answers are on their way
+    one.does(lambda: one.member.on_woken(one.now))
+    talk.talk()
+    asleep = one.asks_to_read(lease=True)
+    assert asleep not in one.reads
+    talk.talk()  # it asked a round, and that left after the machine woke
+    assert asleep in one.reads
+    assert one.asks_to_read(lease=True) in one.reads
+
+
+def test_q3_a_promise_is_durable_before_it_is_given() -> None:
+    """Hazard Q3."""
+    two = Actor("2", timing=LEASES)
+    two.disk_waits = True
+    two.hears(append("1", 1, (0, 0), to="2"))
+    assert two.says() == ""
+    two.persist()
+    assert two.disk.hard_state == HardState(1, None, promised_ms=125)
+    (reply,) = two.outbox
+    assert reply == msgspec.structs.replace(reply, promise_ms=113)
+
+
+@pytest.mark.parametrize(
+    "timing",
+    [
+        LEASES,
+        Timing(),
+        Timing((0.02, 0.03), 0.01),
+        Timing((0.02, 0.03), 0.01, check_quorum=False, pre_vote=False),
+    ],
+)
+def test_q3_a_promise_outlives_its_giver(timing: Timing) -> None:
+    """Hazard Q3: an earlier life may have promised just before it ended, and longer than this one
+    would: neither a vote nor a campaign before that is over."""
+    two = Actor("2", timing=LEASES)
+    two.hears(append("1", 1, (0, 0), to="2"))
+    two.timing = timing
     two.crash_and_restart()
-    two.now += LEASES.lease_s or 0
-    two.hears(request_vote("3", 9, (9, 9), to="2"))
-    assert two.says() == "2->3 RequestVoteReply term=1 refused"
-    two.now += 0.1
+    born_s = two.now
+    two.says()
+    while (two.raft.deadline or 0.0) < born_s + 0.125:
+        two.times_out()
+        assert two.says() == ""
+    two.now = born_s + 0.124
+    two.hears(request_pre_vote("3", 8, 9, (9, 9), to="2"), request_vote("3", 9, (9, 9), to="2"))
+    refused = two.says().splitlines()
+    assert refused[0].endswith("next=9 refused")
+    assert refused[1] == "2->3 RequestVoteReply term=1 refused"
+    two.now = born_s + 0.126
     two.hears(request_vote("3", 9, (9, 9), to="2"))
     assert two.says() == "2->3 RequestVoteReply term=9 granted"
+
+
+def test_q3_a_longer_promise_holds_under_the_leader_who_has_it() -> None:
+    """Hazard Q3: that this life promises its leader less ends nothing."""
+    two = Actor("2", timing=LEASES)
+    two.hears(append("1", 1, (0, 0), to="2"))
+    two.timing = Timing((0.02, 0.03), 0.01)
+    two.crash_and_restart()
+    two.hears(append("1", 1, (0, 0), to="2"))
+    two.says()
+    two.now += 0.1
+    two.hears(request_vote("3", 9, (9, 9), to="2"))
+    assert two.says() == "2->3 RequestVoteReply term=1 refused"
+
+
+def test_a_promise_that_is_over_is_forgotten() -> None:
+    """Otherwise a node that once had long timeouts would wait for them at every start."""
+    two = Actor("2", timing=LEASES)
+    two.hears(append("1", 1, (0, 0), to="2"))
+    two.timing = Timing()
+    two.crash_and_restart()
+    two.now += 0.2
+    two.hears(append("1", 1, (0, 0), to="2"))
+    assert two.disk.hard_state == HardState(1, None)
+
+
+def test_an_answer_to_a_leader_that_was_deposed_promises_nothing() -> None:
+    two = Actor("2", timing=LEASES, term=5)
+    two.hears(append("1", 1, (0, 0), to="2"))
+    (reply,) = two.outbox
+    assert reply == msgspec.structs.replace(reply, promise_ms=0)
 
 
 @pytest.mark.parametrize(

@@ -46,17 +46,18 @@ class Timing:
     doubles each time up to this factor. 1 turns it off."""
 
     lease_clock_drift_max: float | None = None
-    """Allow lease reads: how far two nodes' clocks may part, as a fraction (0.01: 1 % faster or
-    slower). A leader then answers `read_barrier(lease=True)` by its clock alone, without asking
-    anyone; *if a clock breaks this bound, such a read may be stale*. Needs fast_failover=False,
-    since a follower that lost a connection stops protecting its leader. None: no leases."""
+    """Allow lease reads: how far this node's clock may be from the time, as a fraction (0.01: 1 %
+    faster or slower). As a leader it then answers `read_barrier(lease=True)` by its clock alone,
+    without asking anyone, for as long as a quorum has promised to let nobody else lead; as a
+    follower it promises that. *If a clock breaks this bound, such a read may be stale.* Needs
+    fast_failover=False, since a follower that lost a connection stops protecting its leader. None:
+    no leases, and no promise."""
 
     @property
-    def lease_s(self) -> float | None:
-        """How long after a round of heartbeats left, once a quorum has answered it, no other
-        node can lead (dissertation 6.4.1), in seconds of the leader's clock; None: no leases."""
-        drift = self.lease_clock_drift_max
-        return None if drift is None else self.leader_protection_s * (1 - drift) / (1 + drift)
+    def promise_s(self) -> float:
+        """For how long after hearing a leader a node protects it by promise, in seconds of its own
+        clock (dissertation 6.4.1); 0: it promises nothing."""
+        return 0.0 if self.lease_clock_drift_max is None else self.leader_protection_s
 
     @property
     def leader_protection_s(self) -> float:

@@ -56,16 +56,19 @@ class LeaderContact:
 
     heard_s: float = NEVER
     """When the leader of this term was last heard; NEVER too if its connection closed since."""
-    promised_s: float = NEVER
-    """When a leader, of whatever term, was last heard, perhaps by an earlier life: see leases."""
+    promised_until_s: float = NEVER
+    """Until then nobody gets a vote, not even this node, unless a leader asks for it: a leader, of
+    whatever term, was told so, perhaps by an earlier life of this node (hazards Q1, Q3)."""
     lost_leader: NodeId | None = None
     """The leader whose connection closed, until another role or leader comes of it."""
     fast_failover_attempt: int = 0
     """The number of the next election since the leader's connection closed; 0: it did not."""
 
-    def on_heard(self, now: float) -> None:
-        """The leader of this term speaks."""
-        self.heard_s = self.promised_s = now
+    def on_heard(self, now: float, promise_s: float) -> None:
+        """The leader of this term speaks, and is promised its place for so long."""
+        self.heard_s = now
+        if promise_s:
+            self.promised_until_s = max(self.promised_until_s, now + promise_s)
         self.lost_leader = None
         self.fast_failover_attempt = 0
 
@@ -82,6 +85,10 @@ class LeaderContact:
         if not knows_leader:
             self.heard_s = NEVER
 
+    def has_promised(self, now: float) -> bool:
+        """Whether a leader may still rely on nobody else's being elected."""
+        return now < self.promised_until_s
+
     @property
     def is_first_attempt(self) -> bool:
         """Whether the first election since the leader's connection closed is under way."""
@@ -93,10 +100,10 @@ class LeaderContact:
         """Whether the leader was heard so lately that nobody else gets a (pre-)vote (dissertation
         4.2.3). A leader that asks for votes leads no more: it is not protected from itself (hazard
         L3)."""
-        if leader_id is None and timing.lease_s is not None:
-            # A leader of an earlier term, or one whom an earlier life of this node has answered,
-            # may still read by its lease: a later term alone does not end that.
-            return now - self.promised_s < timing.leader_protection_s
-        if leader_id is None or leader_id == candidate:
+        if leader_id == candidate:
             return False
-        return now - self.heard_s < timing.leader_protection_s
+        # A leader of an earlier term, or one whom an earlier life of this node has answered, may
+        # still read by its lease: a later term alone does not end that.
+        if self.has_promised(now):
+            return True
+        return leader_id is not None and now - self.heard_s < timing.leader_protection_s

@@ -6,6 +6,8 @@ Rules of this file:
   built lazily, when the caller asks for what to do, never in `propose`.
 * A heartbeat carries what the follower is known to hold, so it cannot be refused; when no
   answer has come for a whole interval it probes the tail instead, and finds what was lost.
+* A lease is what a quorum has promised, each counted from when the round left that it answers: an
+  answer says how old it is only by its round (hazards Q1, Q2).
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from .types import Configuration, LogIndex, NodeId, SnapshotMeta, Term
 COMMIT_NOTICE_DELAY_S: Final = 0.002
 """How long a new commit index waits for entries to travel with before it gets a heartbeat of its
 own. Under load it costs no message at all; an idle follower applies 2 ms later."""
+ROUNDS_KEPT: Final = 1024
+"""Of so many rounds it is known when they left; an answer to an older one extends no lease."""
 
 
 @attrs.define
@@ -59,9 +63,8 @@ class Leadership:
     reads: PendingReads = attrs.field(factory=PendingReads)
     departing: dict[NodeId, tuple[LogIndex, float]] = attrs.field(factory=dict)
     """Members that were taken out and shall learn it: by which entry, and how long we try."""
-    _rounds_sent: deque[tuple[int, float]] = attrs.field(factory=deque)
-    """When each round left that no quorum has answered yet; kept only for leases."""
-    _lease_start_s: float = float("-inf")
+    _rounds_left_s: deque[float] = attrs.field(factory=lambda: deque(maxlen=ROUNDS_KEPT))
+    """When the last rounds left, up to `round`; kept only for leases."""
     _asked_to_campaign: bool = False
 
     def on_configuration(self, configuration: Configuration, now: float) -> None:
@@ -96,8 +99,8 @@ class Leadership:
             if self.departing:
                 self._let_go(now)
         self.commit_notice_deadline = None
-        if self.timing.lease_s is not None:
-            self._rounds_sent.append((self.round, now))
+        if self.timing.lease_clock_drift_max is not None:
+            self._rounds_left_s.append(now)
         for peer, progress in self.progress.items():
             yield self._heartbeat(peer, progress, is_regular=is_regular)
 
@@ -244,23 +247,43 @@ class Leadership:
         progress.last_contact_s = now
         if reply.round > progress.answered_round:
             progress.answered_round = reply.round
+        self._note_promise(progress, reply)
+
+    def _note_promise(self, progress: Progress, reply: AppendEntriesReply) -> None:
+        drift, age = self.timing.lease_clock_drift_max, self.round - reply.round
+        if drift is None or not 0 <= age < len(self._rounds_left_s):
+            return
+        # The follower heard the round after it left, and promised from then on. A clock that runs
+        # slow makes the same promise longer here: what is left of it is that much less.
+        left_s = self._rounds_left_s[-1 - age]
+        until_s = left_s + reply.promise_ms / 1000 * (1 - drift)
+        progress.promised_until_s = max(progress.promised_until_s, until_s)
 
     def confirmed_round(self, configuration: Configuration) -> int:
         """The last heartbeat round that a quorum has answered: this leader led when it left."""
-        confirmed = quorum.agreed(configuration, self._answered_round)
-        while self._rounds_sent and self._rounds_sent[0][0] <= confirmed:
-            self._lease_start_s = self._rounds_sent.popleft()[1]
-        return confirmed
+        return quorum.agreed(configuration, self._answered_round)
 
     def _answered_round(self, node_id: NodeId) -> int:
         return self.round if node_id == self.node_id else self.progress[node_id].answered_round
 
-    def has_lease(self, now: float) -> bool:
-        """Whether no other node can lead yet, by all clocks (dissertation 6.4.1)."""
-        lease_s = self.timing.lease_s
-        if lease_s is None or self._asked_to_campaign:
+    def has_lease(self, configuration: Configuration, now: float) -> bool:
+        """Whether no other node can lead yet, by all clocks (dissertation 6.4.1): any majority
+        that could elect one has a voter whose promise lasts."""
+        if self.timing.lease_clock_drift_max is None or self._asked_to_campaign:
             return False
-        return now < self._lease_start_s + lease_s
+        return now < quorum.agreed(configuration, self._promised_until_s)
+
+    def _promised_until_s(self, node_id: NodeId) -> float:
+        if node_id == self.node_id:
+            return float("inf")
+        return self.progress[node_id].promised_until_s
+
+    def end_lease(self) -> None:
+        """What was promised so far counts no more: neither the answers that came, nor those to
+        rounds that have left already."""
+        self._rounds_left_s.clear()
+        for progress in self.progress.values():
+            progress.promised_until_s = float("-inf")
 
     def timeout_now(self, target: NodeId) -> TimeoutNow:
         """The request to take over. However late it arrives, it may depose this leader before its

@@ -105,6 +105,10 @@ class AppendEntriesReply(msgspec.Struct, frozen=True, array_like=True, tag=6):
     """Failure: the term that stands at prev_log_index here, 0 if the log is short."""
     round: Count = 0
     """Echo of the request."""
+    promise_ms: Count = 0
+    """For how long after the request arrived the sender neither votes for anybody but the leader
+    nor campaigns, unless that leader asks for it; in milliseconds, whatever its clock's drift.
+    0: it promises nothing (hazard Q1)."""
 
 
 class InstallSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=7):

@@ -43,6 +43,8 @@ class Progress:
     """PROBE: the one message is on its way."""
     answered_round: int = 0
     """The last heartbeat round of this term that the follower has answered."""
+    promised_until_s: float = float("-inf")
+    """Until then the follower lets nobody else lead, by the leader's clock."""
     sent_commit_index: LogIndex = 0
     """The commit index that this follower was last told."""
     match_at_heartbeat: LogIndex = -1

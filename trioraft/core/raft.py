@@ -14,6 +14,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from typing import Final
@@ -145,6 +146,8 @@ class Raft:
         self._contact: Final = LeaderContact()
         self._open_reads: Final = OpenReads(rng, timing.election_timeout_s[0])
         self._out: Final = Outbox(recovered.hard_state)
+        self._promised_ms = recovered.hard_state.promised_ms  # durable before it is promised
+        self._inherited_until_s = NEVER  # what an earlier life may have promised ends then
         self._applying_index = self.log.applied_index  # handed out: applied_index <= it <= commit
         self._chunk_under_way = False  # handed to the storage, and not answered yet
         self._disk_is_full = False
@@ -173,14 +176,16 @@ class Raft:
 
     @property
     def hard_state(self) -> HardState:
-        """Term and vote as they are now, durable or not."""
-        return HardState(self.term, self.voted_for)
+        """Term, vote and promise as they are now, durable or not."""
+        return HardState(self.term, self.voted_for, self._promised_ms)
 
     # -- inputs ---------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
         """Begin as a follower (paper, section 5.2)."""
-        self._now = self._contact.promised_s = now  # an earlier life may have promised until now
+        self._now = now
+        # An earlier life may have promised just before it ended, and longer than this one would.
+        self._inherited_until_s = self._contact.promised_until_s = now + self._promised_ms / 1000
         self._start_timer()
 
     def step(self, message: Message, now: float) -> None:
@@ -287,7 +292,7 @@ class Raft:
         self._now = now
         if self._leadership is not None:
             self._change_role(self._watch_leadership(self._leadership))
-        elif not self._may_campaign():
+        elif not self._may_campaign() or self._contact.has_promised(now):
             self._start_timer()
         else:
             reason = self._why_campaign()
@@ -348,6 +353,13 @@ class Raft:
         if self.role is Role.FOLLOWER and is_news and hint_applies:
             self._contact.on_lost(peer)
             self._timer.hurry(now, len(self._other_voters()))
+
+    def on_woken(self, now: float) -> None:
+        """The machine was suspended until a moment ago, and its clock may have stood still: no
+        lease before a round that leaves from now on is answered (hazard Q2)."""
+        self._now = now
+        if self._leadership is not None:
+            self._leadership.end_lease()
 
     def on_disk_full(self, now: float) -> None:
         """A write found no room and will be tried again. A leader that cannot write cannot
@@ -572,7 +584,7 @@ class Raft:
     def _protects_leader(self, request: messages.RequestVote) -> bool:
         """Whether this vote is refused unseen, its term too (dissertation 4.2.3)."""
         return (
-            self.timing.check_quorum
+            (self.timing.check_quorum or self._contact.has_promised(self._now))
             and not request.leadership_transfer
             and self._hears_leader_other_than(request.sender)
         )
@@ -684,7 +696,10 @@ class Raft:
                 f"{self.leader_id!r} leads"
             )
         self.leader_id = message.sender
-        self._contact.on_heard(self._now)
+        self._contact.on_heard(self._now, self.timing.promise_s)
+        longest_ms = math.ceil(self.timing.promise_s * 1000)
+        if longest_ms > self._promised_ms or self._now >= self._inherited_until_s:
+            self._promised_ms = longest_ms  # stored before any answer leaves (hazard Q3)
         if self._timer.narrow():
             self._trace_widened()
             self._start_timer()
@@ -748,7 +763,13 @@ class Raft:
 
     def _reply_success(self, message: messages.AppendEntries, match_index: LogIndex) -> None:
         reply = messages.AppendEntriesReply(
-            self.node_id, message.sender, self.term, True, match_index, round=message.round
+            self.node_id,
+            message.sender,
+            self.term,
+            True,
+            match_index,
+            round=message.round,
+            promise_ms=self._promise_ms,
         )
         # The base of a snapshot counts as stable before it is installed; a crash takes it back.
         if match_index <= self.log.stable_index and not self._out.is_installing:
@@ -770,8 +791,16 @@ class Raft:
                 conflict_index=conflict[0],
                 conflict_term=conflict[1],
                 round=message.round,
+                promise_ms=self._promise_ms if message.term == self.term else 0,
             )
         )
+
+    @property
+    def _promise_ms(self) -> int:
+        """The promise to the leader that was just heard; a clock that runs fast keeps it for less
+        than it shows."""
+        drift = self.timing.lease_clock_drift_max or 0.0
+        return int(self.timing.promise_s / (1 + drift) * 1000)
 
     # -- replication: the leader's side ---------------------------------------------------
 
@@ -806,7 +835,7 @@ class Raft:
                 f"leader ends at {self.log.last_index}"
             )
         leadership.on_answered(reply, self._now)
-        if leadership.reads.await_confirmation or self.timing.lease_s is not None:
+        if leadership.reads.await_confirmation:
             self._confirm_reads(leadership)
         if not reply.success:
             leadership.on_failure(reply)
@@ -914,8 +943,13 @@ class Raft:
         self._now = now
         number = self._open_reads.new_number()
         leadership = self._leadership
-        may_answer = leadership is not None and lease and leadership.has_lease(now)
-        if may_answer and self._has_committed_own_term():
+        may_answer = (
+            lease
+            and leadership is not None
+            and leadership.has_lease(self.configuration, now)
+            and self._has_committed_own_term()
+        )
+        if may_answer:
             self._out.reads.append(ConfirmedRead(number, self.log.commit_index))
         else:
             self._open_reads.open(number)

@@ -74,6 +74,9 @@ class HardState(msgspec.Struct, frozen=True, array_like=True):
 
     term: Term = 0
     voted_for: NodeId | None = None
+    promised_ms: Count = 0
+    """For how long, in milliseconds of its own clock, the node may have promised a leader to keep
+    others from its place: a promise outlives the life that gave it (hazard Q3)."""
 
 
 class Configuration(msgspec.Struct, frozen=True, array_like=True):

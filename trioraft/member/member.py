@@ -60,6 +60,7 @@ class Member:
         self.on_timeout: Final = raft.on_timeout
         self.on_heartbeat_due: Final = raft.on_heartbeat_due
         self.on_peer_lost: Final = raft.on_peer_lost
+        self.on_woken: Final = raft.on_woken
         self._perform: Final = runner.table()
         self._tell: Final = runner.tell
         self._actions: Final[deque[Action]] = deque()

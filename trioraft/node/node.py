@@ -167,7 +167,7 @@ class Node:
 
         Cancelling the wait disturbs nobody.
         """
-        if lease and self._runner.timing.lease_s is None:
+        if lease and self._runner.timing.lease_clock_drift_max is None:
             raise ConfigError(
                 "lease=True needs Timing(lease_clock_drift_max=…, fast_failover=False): say how "
                 "far clocks may part, or read without a lease"

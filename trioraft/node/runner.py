@@ -49,6 +49,7 @@ from .event_stream import EventStream, NodeEvent
 from .peers import MemberLinks
 from .proposal import Proposal
 from .storage_calls import StorageCalls
+from .suspension import Suspension
 
 T = TypeVar("T")
 
@@ -94,6 +95,8 @@ class NodeRunner:
         """Whether the connection to each peer is up, as the transport tells."""
         self._cluster_id = cluster_id
         self._rng = rng
+        uses_leases = timing.lease_clock_drift_max is not None
+        self._suspension = Suspension() if uses_leases else None
         self._machine = machine
         self._calls = StorageCalls(storage)
         self._storage = storage
@@ -209,7 +212,10 @@ class NodeRunner:
         member = self.member
         if member is None or self.is_dead:
             return
-        member.run(trio.current_time())
+        now = trio.current_time()
+        if self._suspension is not None and self._suspension.is_over():  # before a read trusts it
+            member.on_woken(now)
+        member.run(now)
         if self.is_dead:
             return  # a command of the user's has killed its own node
         raft = member.raft
