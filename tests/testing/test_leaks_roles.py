@@ -108,7 +108,7 @@ async def test_the_expected_tasks_are_all_and_no_others(nursery: trio.Nursery) -
     assert [leak.name for leak in caught.value.leaks] == ["raft[0].ghost"]
     assert "in StandIn.add" in str(caught.value)
     with pytest.raises(LeakError, match="should have this task now, and has not"):
-        check_roles(expected={node.name: [*node.expected, "raft[0].ghost", "raft[0].apply"]})
+        check_roles(expected={node.name: [*node.expected, "raft[0].ghost", "raft[0].restore"]})
     with pytest.raises(LeakError, match="not alive"):
         check_roles(expected={"raft[9]": ["raft[9].driver"]})
     check_roles(expected={"raft[9]": []})

@@ -87,5 +87,28 @@ class BadMessage(RaftError):  # noqa: N818 - the pinned name
     """A peer sent what no correct peer sends. It costs the sender its connection, nothing else."""
 
 
+class ApplyFailed(RaftError):  # noqa: N818 - what happened
+    """Applying a committed entry failed by something that other nodes may not have, such as want of
+    memory: no result. The node is Dead, and the entry is not applied here; the cause is chained.
+
+    Attributes:
+        index: of the entry.
+        term: of the entry.
+        size_bytes: of its command.
+    """
+
+    def __init__(self, index: int, term: int, size_bytes: int, cause: str) -> None:
+        self.index = index
+        self.term = term
+        self.size_bytes = size_bytes
+        super().__init__(
+            f"entry {index} of term {term}, a command of {size_bytes} bytes, is not applied here: "
+            f"{cause}. That may be so on this machine alone, and is no result. Give the machine "
+            "what it lacks and open the node again; if the entry ends every member, see "
+            "docs/lost-quorum.md for the way past it: trioraft recover --skip "
+            f"{index}"
+        )
+
+
 class InvariantViolation(RaftError):  # noqa: N818 - the pinned name
     """A bug in trioraft: a state that must not exist. The node dies loudly; please report it."""

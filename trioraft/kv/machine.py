@@ -13,6 +13,7 @@ import msgspec
 import trio
 
 from ..core.types import LogIndex
+from ..machines.nesting import check_nesting
 from ..machines.sessions import UnknownCommand
 from ..tasks.wakeup import Wakeup
 from .commands import (
@@ -204,6 +205,9 @@ class KvMachine:
         changes_bytes_max: bytes of keys and values in them.
     """
 
+    error_types: Final = (UnknownCommand, ValueTooLarge)
+    """All that `apply` raises on purpose."""
+
     def __init__(
         self, *, changes_max: int = CHANGES_MAX, changes_bytes_max: int = CHANGES_BYTES_MAX
     ) -> None:
@@ -225,6 +229,16 @@ class KvMachine:
         return self._index
 
     # -- commands --------------------------------------------------------------------------
+
+    def prepare_command(self, data: bytes) -> bytes:
+        """Refuse what cannot be read, or is nested too deep, before it is proposed.
+
+        Raises:
+            UnknownCommand, ConfigError: that is so.
+        """
+        check_nesting(data[1:])
+        decode_command(data)
+        return data
 
     def apply(self, index: LogIndex, data: bytes) -> Result:
         """Apply one command, as `trioraft.kv.commands.encode` makes them.

@@ -4,8 +4,9 @@
   snapshot, before the inner machine's own content (hazard S5).
 * A session is named by the log index of the entry that opened it. A name is never used twice, so
   what was said in an evicted session is never taken for something new.
-* A command that raises is applied like any other: its error is its result (hazard S6). What is
-  refused here (`SessionExpired`, `Overloaded`, …) is not applied and leaves no result.
+* A command that raises is applied like any other: its error is its result (hazard S6), unless it
+  may be this machine's alone: then nothing is kept, and the node ends (hazard E1). What is refused
+  here (`SessionExpired`, `Overloaded`, …) is not applied and leaves no result.
 * Results are kept encoded until the client says that it has them.
 """
 
@@ -19,8 +20,9 @@ import msgspec
 
 from ..core.errors import ConfigError, OutcomeUnknown, Overloaded, RaftError, SessionExpired
 from ..core.types import Count, LogIndex
-from ..member.state_machine import StateMachine
+from ..member.state_machine import StateMachine, is_local, is_result, prepare_command
 from .chunks import ChunkReader, framed
+from .nesting import check_nesting, check_result_nesting, result_too_deep
 
 CLIENT_ID_BYTES = 16
 """Length of a client's id: random, so that no two clients ever choose the same one."""
@@ -291,6 +293,7 @@ class SessionMachine:
             )
         self._sessions: dict[SessionId, _Session] = {}  # least recently used first
         self._id_of: dict[bytes, SessionId] = {}
+        self._is_inside = False  # what was raised last came out of the inner machine
 
     def __len__(self) -> int:
         """Sessions that are open."""
@@ -298,16 +301,39 @@ class SessionMachine:
 
     def apply(self, index: LogIndex, data: bytes) -> Any:
         """Apply one envelope; see `encode_…` for what it returns and raises."""
+        self._is_inside = False
         envelope = decode_envelope(data)
         match envelope:
             case SessionCommand():
                 return self._apply_once(index, envelope)
             case PlainCommand():
-                return self.machine.apply(index, envelope.data)
+                return self._apply_inside(index, envelope.data)
             case OpenSession():
                 return self._open(index, envelope.client_id)
             case CloseSession():
                 return self._forget(envelope.session_id)
+
+    def prepare_command(self, data: bytes) -> bytes:
+        """Refuse what cannot be read, or is nested too deep, before it is proposed.
+
+        Raises:
+            UnknownCommand, ConfigError: that is so, of the envelope or of what is in it.
+        """
+        check_nesting(data[1:])
+        envelope = decode_envelope(data)
+        if isinstance(envelope, PlainCommand | SessionCommand):
+            prepare_command(self.machine, envelope.data)
+        return data
+
+    def is_result(self, error: Exception) -> bool:
+        """Whether what the last `apply` raised is a result; called by the node."""
+        return is_result(self.machine, error) if self._is_inside else not is_local(error)
+
+    def _apply_inside(self, index: LogIndex, data: bytes) -> Any:
+        self._is_inside = True
+        result = self.machine.apply(index, data)
+        self._is_inside = False
+        return result
 
     # -- opening and closing ---------------------------------------------------------------
 
@@ -355,12 +381,15 @@ class SessionMachine:
             )
         self._check_room(session, command)
         try:
-            result = self.machine.apply(index, command.data)
+            result = self._apply_inside(index, command.data)
             outcome = _encoded(result)
         except Exception as error:
+            if not self.is_result(error):
+                raise
             failure = _Failure(type(error).__qualname__, message_of(error))
             _keep(session, command.sequence, failure)
             if isinstance(error, SessionExpired | SessionFull):  # of the machine's, not of ours
+                self._is_inside = False
                 raise CommandFailed(failure.type_name, failure.message) from error
             raise
         _keep(session, command.sequence, outcome)
@@ -445,12 +474,16 @@ def _encoded(result: object) -> _Success:
         ConfigError: it cannot be kept. The command is applied, with this error as its result.
     """
     try:
-        return _Success(_ENCODER.encode(result))
+        value = _ENCODER.encode(result)
+        check_result_nesting(value)
+    except RecursionError:
+        raise result_too_deep() from None  # of the result's, not of this machine's: see `nesting`
     except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(
             f"the command was applied, but its result, a {type(result).__name__}, cannot be kept "
             f"in a session: {error}. Return bytes, numbers, text, lists, dicts, or msgspec structs"
         ) from error
+    return _Success(value)
 
 
 def _read_table(content: bytes) -> _SessionTable:

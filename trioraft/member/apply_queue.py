@@ -2,25 +2,33 @@
 
 * Entries are applied in order, a slice at a time, so that a slow state machine does not keep timers
   and heartbeats waiting. A snapshot is taken and restored between two entries (hazard S1).
-* An exception out of `apply` is the command's result. One out of `snapshot` or `restore` is a bug
-  in the state machine, and so is an `InvariantViolation` wherever it comes from: they end the node.
+* An exception out of `apply` that every replica raises alike is the command's result. One that
+  may be this machine's alone ends the node before the entry counts as applied: `ApplyFailed`. One
+  out of `snapshot` or `restore`, and an `InvariantViolation` wherever it comes from, end it as
+  they are.
+* Each command runs in a context of its own, empty at first: what somebody around the node has put
+  into context variables (the precision of `decimal`, say) decides nothing (hazard E1).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from contextvars import Context
 from typing import Any, Final, Protocol, TypeAlias, final
 
 from ..core.config import Limits
-from ..core.errors import DiskFull, InvariantViolation
+from ..core.errors import ApplyFailed, DiskFull, InvariantViolation
 from ..core.types import Entry, EntryKind, LogIndex, SnapshotMeta
 from .outcomes import Outcomes
-from .state_machine import StateMachine
+from .state_machine import StateMachine, is_result
 
 SENDING_PATIENCE = 4
 """How many times as many entries are let pass while a snapshot is being sent. Newer snapshots
 replace the one that is on its way, and a slow transfer would start over for ever (hazard S4)."""
+
+CAUSE_CHARS_MAX = 500
+"""What is told of the message of an exception that ends the node."""
 
 SLICE_ENTRIES = 512
 """Entries that are applied in one go; between two slices everything else has its turn."""
@@ -53,6 +61,8 @@ class ApplyQueue:
         """Whether the runner was asked to apply, and has not come to the end."""
         self.is_saving = False
         """Whether a snapshot is being written."""
+        self.has_failed = False
+        """A command ended half-way: the state is nobody's, and is neither saved nor applied to."""
         self._machine = machine
         self._outcomes = outcomes
         self._limits = limits
@@ -88,7 +98,14 @@ class ApplyQueue:
         self.queue.append(meta)
 
     def apply(self) -> LogIndex:
-        """Apply the slice of entries at the head. Returns the last index."""
+        """Apply the slice of entries at the head. Returns the last index.
+
+        Raises:
+            ApplyFailed: an entry could not be applied on this machine; nothing after it was.
+            InvariantViolation: a bug.
+        """
+        if self.has_failed:
+            raise InvariantViolation("a command ended half-way, and another is to be applied")
         entries = self.queue.popleft()
         if isinstance(entries, SnapshotMeta) or entries[0].index != self.applied_index + 1:
             raise InvariantViolation(
@@ -104,11 +121,9 @@ class ApplyQueue:
             value: Any = None
             failure: Exception | None = None
             try:
-                value = apply(entry.index, entry.data)
-            except InvariantViolation:
-                raise
-            except Exception as error:  # noqa: BLE001 - it is the result, on every node alike
-                failure = error
+                value = Context().run(apply, entry.index, entry.data)
+            except BaseException as error:  # noqa: BLE001 - judged: a result, or the end
+                failure = self._judged(entry, error)
             self._bytes_since += len(entry.data)
             proposed = take(entry.index, None)
             if proposed is not None:
@@ -116,6 +131,20 @@ class ApplyQueue:
         self._entries_since += len(entries)
         self.applied_index = entries[-1].index
         return self.applied_index
+
+    def _judged(self, entry: Entry, error: BaseException) -> Exception:
+        """The error as the command's result; otherwise it ends the node (hazard E1)."""
+        if isinstance(error, Exception) and is_result(self._machine, error):
+            return error
+        self.has_failed = True
+        if isinstance(error, InvariantViolation):
+            raise error
+        try:
+            message = str(error)[:CAUSE_CHARS_MAX]
+        except Exception:  # noqa: BLE001 - an exception's own code; its type is enough
+            message = ""
+        cause = f"{type(error).__name__}: {message}".rstrip(": ")
+        raise ApplyFailed(entry.index, entry.term, len(entry.data), cause) from error
 
     def restored(self, meta: SnapshotMeta) -> None:
         """The state machine stands where this snapshot does."""
@@ -136,6 +165,8 @@ class ApplyQueue:
         """
         is_restoring = bool(self.queue) and isinstance(self.queue[0], SnapshotMeta)
         if self.is_saving or is_restoring or self.applied_index <= self.snapshot_index:
+            return False
+        if self.has_failed:
             return False
         if self._wanted:
             return True

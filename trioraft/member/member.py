@@ -25,7 +25,7 @@ from .actions import Action, AdmitClients, Apply, Install, Runner, SaveSnapshot
 from .apply_queue import ApplyQueue, WantsSnapshot
 from .outcomes import Outcomes, Proposed
 from .reads import ReadBatch, Reads
-from .state_machine import StateMachine
+from .state_machine import Preparing, StateMachine
 from .write_queue import WriteQueue
 
 _APPLY: Final = Apply()
@@ -61,6 +61,7 @@ class Member:
         self.on_heartbeat_due: Final = raft.on_heartbeat_due
         self.on_peer_lost: Final = raft.on_peer_lost
         self.on_woken: Final = raft.on_woken
+        self._prepare: Final = machine.prepare_command if isinstance(machine, Preparing) else None
         self._perform: Final = runner.table()
         self._tell: Final = runner.tell
         self._actions: Final[deque[Action]] = deque()
@@ -78,8 +79,11 @@ class Member:
 
         Raises:
             NotLeader, ProposalDropped: the command was not taken.
+            RaftError: the state machine cannot read it, or it is too deep; it was not taken.
         """
         raft = self.raft
+        if self._prepare is not None:
+            data = self._prepare(data)
         index = raft.propose(data, now)
         proposed.index, proposed.term = index, raft.term
         self.outcomes.waiting[index] = proposed

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
+from ..core.errors import InvariantViolation
 from ..core.types import LogIndex
 
 
 class StateMachine(Protocol):
-    """The object that the cluster replicates (paper, sections 2 and 7)."""
+    """The object that the cluster replicates (paper, sections 2 and 7).
+
+    It may also have an attribute `error_types`, a tuple of all exceptions that `apply` raises on
+    purpose: then any other is taken for a fault of the machine it runs on, and ends the node.
+    """
 
     def apply(self, index: LogIndex, data: bytes) -> Any:
         """Apply one committed command; called once per index, in order, never concurrently.
@@ -27,7 +32,8 @@ class StateMachine(Protocol):
 
         Raises:
             Exception: becomes the command's result: the proposer gets it raised. It must be
-                raised on every node alike, and leave the state as it should be.
+                raised on every node alike, and leave the state as it should be. What may be so
+                on this machine alone (see `is_local`) is no result: it ends the node.
         """
 
     def snapshot(self) -> bytes | Iterable[bytes]:
@@ -45,3 +51,74 @@ class StateMachine(Protocol):
             chunks: the content in order, cut anywhere. Called in a worker thread if the storage
                 blocks; nothing is applied meanwhile.
         """
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A state machine that looks at each command before it is proposed."""
+
+    def prepare_command(self, data: bytes) -> bytes:
+        """The command as it shall stand in the log. Changes nothing.
+
+        Raises:
+            RaftError: it cannot be read, or is deeper or larger than any may be: not proposed.
+        """
+
+
+def prepare_command(machine: StateMachine, data: bytes) -> bytes:
+    """The command as it shall stand in the log; most machines take it as it is.
+
+    Raises:
+        RaftError: the machine refuses it.
+    """
+    return machine.prepare_command(data) if isinstance(machine, Preparing) else data
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """A state machine that says itself which exceptions are results."""
+
+    def is_result(self, error: Exception) -> bool:
+        """Whether this one, which the last `apply` raised, is raised by every replica alike."""
+
+
+def is_result(machine: StateMachine, error: BaseException) -> bool:
+    """Whether what `apply` raised is the command's result: every replica raises it alike.
+
+    Args:
+        machine: the state machine that raised it.
+        error: what it raised.
+    """
+    if not isinstance(error, Exception) or isinstance(error, InvariantViolation):
+        return False
+    if isinstance(machine, Judge):
+        return machine.is_result(error)
+    declared: tuple[type[Exception], ...] | None = getattr(machine, "error_types", None)
+    return not is_local(error) if declared is None else isinstance(error, tuple(declared))
+
+
+_LOCAL: Final = (MemoryError, RecursionError, SystemError, ImportError)
+_SQLITE_LOCAL: Final = frozenset({3, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 22, 26})
+"""Primary result codes of SQLite that speak of a file or of memory; no OSError of Python's."""
+
+
+def is_local(error: BaseException | None) -> bool:
+    """Whether an exception speaks of the machine that it was raised on: want of memory or of stack,
+    a module that is missing, an error number of the system, whatever is no plain `Exception`.
+    Likewise one that was raised because of such a one, and a group that has one (hazard E1).
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if not isinstance(error, Exception) or isinstance(error, _LOCAL):
+            return True
+        if isinstance(error, OSError) and error.errno is not None:
+            return True
+        code = getattr(error, "sqlite_errorcode", None)
+        if isinstance(code, int) and code & 0xFF in _SQLITE_LOCAL:
+            return True
+        if isinstance(error, ExceptionGroup) and any(map(is_local, error.exceptions)):
+            return True
+        is_hidden = error.__suppress_context__ and error.__cause__ is None  # "from None"
+        error = error.__cause__ or (None if is_hidden else error.__context__)
+    return False

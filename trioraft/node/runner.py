@@ -5,6 +5,8 @@
   the storage after a write. What callers bring (proposals, reads, transfers, changes of members)
   waits for the driver task: it comes round once for all that was brought meanwhile, that is where
   batches come from, and what fails then ends the node and not its caller.
+* Commands are applied by the driver task alone, always at the same depth of the stack: in the stack
+  of whoever brought the input, one node would be out of depth where others are not (hazard E1).
 * Becoming Dead is synchronous; when `run` returns, no task, thread or socket of the node is left.
 """
 
@@ -12,16 +14,18 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from types import FrameType
 from typing import TypeVar, final
 
 import trio
 
 from ..core import events
 from ..core.config import Limits, Timing
-from ..core.errors import DiskFull, NodeDead, RaftError, SnapshotGone
+from ..core.errors import ConfigError, DiskFull, NodeDead, SnapshotGone
 from ..core.messages import Message
 from ..core.raft import Raft
 from ..core.ready import ChunkRequest, SnapshotChunk, Write
@@ -56,6 +60,9 @@ T = TypeVar("T")
 DRAIN_PASSES = 3
 """Scheduler passes that pending input gets before a due timer is believed (hazard L6): one in
 which Trio notices it, one in which its reader runs, one for a reader that was not ready."""
+
+STACK_FRAMES_MIN = 500
+"""Room in the stack that commands have at least."""
 
 DISK_FULL_RETRY_S = 0.1
 """How long a full disk is left alone before the write is tried again."""
@@ -114,7 +121,7 @@ class NodeRunner:
         self._admits = False  # clients of a new leader are being let in
         self._step: StorageStep | None = None  # for the storage task
         self._storage_work = Wakeup()
-        self._apply_work = Wakeup()
+        self._restore_work = Wakeup()
         self._readers: dict[bool, tuple[ReadBatch, trio.lowlevel.ParkingLot]] = {}
         self._chunk_requests: deque[ChunkRequest] = deque()
         self._chunk_work = Wakeup()
@@ -178,7 +185,7 @@ class NodeRunner:
             nursery.start_soon(self._drive, name=f"{name}.driver")
             nursery.start_soon(self._watch_timer, member, name=f"{name}.election_timer")
             nursery.start_soon(self._run_storage, member, name=f"{name}.storage")
-            nursery.start_soon(self._run_apply, member, name=f"{name}.apply")
+            nursery.start_soon(self._run_restore, member, name=f"{name}.restore")
             self._act()
             task_status.started()
 
@@ -200,7 +207,7 @@ class NodeRunner:
         """Names of the tasks that the node's present role owns, connections apart."""
         if self.is_dead or self.member is None:
             return frozenset()
-        roles = ["driver", "election_timer", "storage", "apply", "transport"]
+        roles = ["driver", "election_timer", "storage", "restore", "transport"]
         if self._leading_term is not None:
             roles += [f"leader(term={self._leading_term})", "heartbeat", "snapshot_sender"]
         return frozenset({self.name, *(f"{self.name}.{role}" for role in roles)})
@@ -251,7 +258,8 @@ class NodeRunner:
             self._nursery.start_soon(self._lead, member, scope, name=name)
 
     async def _drive(self) -> None:
-        """Come round for what callers brought."""
+        """Come round for what callers brought, and for what is to be applied."""
+        _check_stack()
         while True:
             await self._work.wait()
             if self._admits:
@@ -259,7 +267,10 @@ class NodeRunner:
                 self._admits = False
                 if self.member is not None:
                     self.member.go_on()
+            has_applied = self._apply_slice()
             self._act()
+            if not has_applied and self._apply_slice():  # what was committed just now
+                self._act()
 
     def _admit_clients(self, _: AdmitClients) -> None:
         self._admits = True
@@ -312,7 +323,7 @@ class NodeRunner:
         proposal = Proposal(len(data), self.budget)
         try:
             member.propose(data, proposal, self._batch_s)
-        except RaftError:
+        except BaseException:
             self.budget.give_back(len(data))
             raise
         return proposal
@@ -440,23 +451,40 @@ class NodeRunner:
     # -- the state machine -----------------------------------------------------------------
 
     def _apply(self, _: Apply) -> None:
-        """A slice at once, by whoever brought it; what is left, by the task."""
-        if self.member is not None and self.member.apply_next():
-            self._apply_work.set()
+        self._work.set()
 
-    async def _run_apply(self, member: Member) -> None:
+    @trio.lowlevel.enable_ki_protection
+    def _apply_slice(self) -> bool:
+        """Apply a slice of what waits; called by the driver task only. Ctrl-C comes after it, never
+        in the middle of a command.
+
+        Returns:
+            Whether anything was applied.
+        """
+        member = self.member
+        if member is None or self.is_dead or not member.applies.queue:
+            return False
+        if member.to_restore is not None:
+            self._restore_work.set()
+            return False
+        try:
+            has_more = member.apply_next()
+        except BaseException:
+            self.kill("a command could not be applied")  # before anybody acts on half of it
+            raise
+        if has_more:
+            self._work.set()
+        return True
+
+    async def _run_restore(self, member: Member) -> None:
         while True:
-            await self._apply_work.wait()
-            while member.applies.queue:
-                meta = member.to_restore
-                if meta is not None:
-                    await self._restore_machine(meta)
-                    await trio.lowlevel.checkpoint_if_cancelled()
-                    member.on_restored(meta)
-                else:
-                    member.apply_next()
+            await self._restore_work.wait()
+            while (meta := member.to_restore) is not None:
+                await self._restore_machine(meta)
+                await trio.lowlevel.checkpoint_if_cancelled()
+                member.on_restored(meta)
+                self._work.set()
                 self._act()
-                await trio.lowlevel.checkpoint()
 
     async def _restore_machine(self, meta: SnapshotMeta) -> None:
         machine, storage = self._machine, self._storage
@@ -583,6 +611,22 @@ class _WantedSnapshot:
     def fail(self, error: DiskFull | None) -> None:
         self.failure = error
         self.done.set()
+
+
+def _check_stack() -> None:
+    """Refuse to apply anything where commands could run out of stack that others have (hazard
+    E1)."""
+    frame: FrameType | None = sys._getframe()
+    depth = 0
+    while frame is not None:
+        frame, depth = frame.f_back, depth + 1
+    left = sys.getrecursionlimit() - depth
+    if left < STACK_FRAMES_MIN:
+        raise ConfigError(
+            f"the node was opened so deep in the stack that {left} of sys.getrecursionlimit() "
+            f"({sys.getrecursionlimit()}) are left: leave at least {STACK_FRAMES_MIN} to commands, "
+            "or raise the limit, on every node alike"
+        )
 
 
 def _or_never(deadline: float | None) -> float:

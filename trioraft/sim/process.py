@@ -20,6 +20,7 @@ import attrs
 
 from ..core.config import Limits, Timing
 from ..core.errors import (
+    ApplyFailed,
     CorruptStorage,
     DiskFull,
     InvariantViolation,
@@ -264,6 +265,10 @@ class Process:
             member.run(self.now)
         except _Died as death:
             self.crash(*death.args)
+            return
+        except ApplyFailed as failed:
+            self._recording.remark(f"{self.node_id} dies: {failed}")
+            self.crash(Fate.SURVIVES, "a command could not be applied")
             return
         self._checks.observe(member.raft)
         self._checks.check_waiting(member)

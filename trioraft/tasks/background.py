@@ -71,7 +71,9 @@ async def running_beside(
                 stop()
                 guarded.service_scope.shield = False
     if guarded.failure is not None:
-        raise guarded.failure from body_error
+        if guarded.failure.__cause__ is None and body_error is not None:
+            raise guarded.failure from body_error
+        raise guarded.failure  # with a cause of its own, which says more
     if body_error is not None:
         raise body_error
 

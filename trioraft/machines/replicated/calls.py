@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, final, overload
 
 import attrs
@@ -77,6 +77,8 @@ class MethodMark:
     """The version of the class that brought this command."""
     lease: bool = False
     """Whether the read barrier may rely on the leader's lease."""
+    errors: tuple[type[Exception], ...] = ()
+    """Exceptions of this command that are results, whatever they are."""
 
 
 class Caller(Protocol):
@@ -98,10 +100,18 @@ def command(method: _Plain[S, P, R], /) -> _Awaitable[S, P, R]: ...
 
 
 @overload
-def command(*, since: int = 1) -> Callable[[_Plain[S, P, R]], _Awaitable[S, P, R]]: ...
+def command(
+    *, since: int = 1, errors: Iterable[type[Exception]] = ()
+) -> Callable[[_Plain[S, P, R]], _Awaitable[S, P, R]]: ...
 
 
-def command(method: Callable[..., Any] | None = None, /, *, since: int = 1) -> Any:
+def command(
+    method: Callable[..., Any] | None = None,
+    /,
+    *,
+    since: int = 1,
+    errors: Iterable[type[Exception]] = (),
+) -> Any:
     """Make a method of a `ReplicatedObject` a command: it goes through the log to every node.
 
     The method is deterministic: it reads its arguments, its object, `self.log_time_s`, and nothing
@@ -109,9 +119,13 @@ def command(method: Callable[..., Any] | None = None, /, *, since: int = 1) -> A
 
     Args:
         since: the `version` of the class that brought it; see `ReplicatedObject.version`.
+        errors: exceptions that the method raises on purpose although they look like errors of one
+            machine (an `OSError` with an error number, say): on every node alike.
 
     Awaiting a call returns what the method returned on this node, and raises what it raised; a
-    command that raises counts as applied, with what it had changed until then. It also raises what
+    command that raises counts as applied, with what it had changed until then. What may be raised
+    on one machine alone (`MemoryError`, `RecursionError`, an `OSError` with an error number) is no
+    result: it ends the node (docs/replicated-objects.md). It also raises what
     `Node.propose` raises (`NotLeader`, `OutcomeUnknown`, …), and `ConfigError` if an argument is
     not what its annotation says: then nothing was sent. Cancelling it does not undo it.
     """
@@ -121,7 +135,8 @@ def command(method: Callable[..., Any] | None = None, /, *, since: int = 1) -> A
         def call(self: Any, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
             return _caller(self, method.__name__).propose(method.__name__, args, kwargs)
 
-        return _marked(call, MethodMark(method, is_command=True, since=since))
+        declared = tuple(errors)
+        return _marked(call, MethodMark(method, is_command=True, since=since, errors=declared))
 
     return mark if method is None else mark(method)
 

@@ -15,6 +15,7 @@ import attrs
 import msgspec
 
 from ...core.errors import ConfigError
+from ..nesting import NESTING_MAX
 from .calls import MethodMark, mark_of
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -61,6 +62,11 @@ class Codec:
         try:
             data = _ENCODER.encode(value)
             self._decoder.decode(data)
+        except RecursionError:
+            raise ConfigError(
+                f"{self.name} is nested too deep: at most {NESTING_MAX} lists and maps may be "
+                "within each other"
+            ) from None  # of the value's, not of this machine's: see `nesting`
         except ENCODE_ERRORS as error:
             raise ConfigError(
                 f"{self.name} is annotated {_shown(self.annotation)}, but {_shortened(value)} was "

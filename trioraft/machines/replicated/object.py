@@ -194,6 +194,14 @@ class ReplicatedObject:
         """Apply one command; called by the node."""
         return self._replica.apply(index, data)
 
+    def prepare_command(self, data: bytes) -> bytes:
+        """Refuse what cannot be read, or is nested too deep; called before it is proposed."""
+        return self._replica.prepare_command(data)
+
+    def is_result(self, error: Exception) -> bool:
+        """Whether what the last `apply` raised is a result; called by the node."""
+        return self._replica.is_result(error)
+
     def query(self, data: bytes) -> bytes:
         """Answer a question of a client's; called by the service. See `through`."""
         return self._replica.answer(data)

@@ -21,7 +21,9 @@ import trio
 
 from ...core.errors import ConfigError, OutcomeUnknown
 from ...core.types import LogIndex
+from ...member.state_machine import is_local
 from ..chunks import ChunkReader, framed
+from ..nesting import check_nesting, check_result_nesting
 from ..sessions import UnknownCommand
 from .calls import ForPart, Port
 from .definition import BadArguments, Definition, Method
@@ -151,6 +153,7 @@ class Replica:
         """Whether the state may be assigned to: until it is attached, and inside commands."""
         self._instance = instance
         self._proposing = 0
+        self._declared: tuple[type[Exception], ...] = ()  # by the command that was run last
 
     def attach(self, port: Port) -> None:
         """Belong to this node from here on.
@@ -268,12 +271,8 @@ class Replica:
             OutcomeUnknown: this node's class is too old to say.
             Exception: whatever the method raised.
         """
-        try:
-            command = _COMMANDS.decode(data)
-        except msgspec.MsgspecError as error:
-            raise UnknownCommand(
-                f"a command for {self.definition.cls_name} cannot be read: {error}"
-            ) from error
+        self._declared = ()
+        command = self._decoded(data)
         if self.active_version is None or isinstance(command, Activate):
             self.active_version = max(self.active_version or 1, command.version)
         if self._is_outdated:
@@ -282,6 +281,29 @@ class Replica:
             self._advance(command.at_s)
             return _ENCODER.encode(self.active_version)
         return self._run(self._method(command, self.active_version), command)
+
+    def prepare_command(self, data: bytes) -> bytes:
+        """Refuse what cannot be read, or is nested too deep, before it is proposed.
+
+        Raises:
+            UnknownCommand, ConfigError: that is so.
+        """
+        check_nesting(data)
+        self._decoded(data)
+        return data
+
+    def _decoded(self, data: bytes) -> _Command:
+        try:
+            return _COMMANDS.decode(data)
+        except msgspec.MsgspecError as error:
+            raise UnknownCommand(
+                f"a command for {self.definition.cls_name} cannot be read: {error}"
+            ) from error
+
+    def is_result(self, error: Exception) -> bool:
+        """Whether what the last `apply` raised is a result: its command declared it, or it is
+        nothing that this machine may have alone."""
+        return isinstance(error, self._declared) or not is_local(error)
 
     def _method(self, command: MethodCall, active_version: int) -> Method:
         name = f"{self.definition.cls_name}.{command.name}"
@@ -298,6 +320,7 @@ class Replica:
         before_s = self.clock.log_time_s
         self._advance(command.at_s)
         self.is_running = self.is_writable = True
+        self._declared = method.mark.errors
         try:
             result = method.call(self._instance, command.arguments)
         except BadArguments as error:
@@ -310,7 +333,10 @@ class Replica:
         finally:
             self.is_running = False
             self.is_writable = self.port is None
-        return method.result.encode(result)
+        self._declared = ()
+        encoded = method.result.encode(result)
+        check_result_nesting(encoded)
+        return encoded
 
     def _advance(self, at_s: float) -> None:
         self.clock.advance(at_s)

@@ -14,7 +14,9 @@ import msgspec
 
 from ...core.errors import ConfigError, OutcomeUnknown
 from ...core.types import LogIndex
+from ...member.state_machine import is_local
 from ..chunks import ChunkReader, framed
+from ..nesting import check_nesting
 from ..sessions import UnknownCommand
 from .calls import ForPart, InnerPort, Port
 from .object import ReplicatedObject
@@ -49,6 +51,7 @@ class Replicas:
         self._objects = objects
         self._port: Port | None = None
         self._lacking: str | None = None
+        self._last: ReplicatedObject | None = None  # whose command was applied last
 
     def attach(self, port: Port, *, sessions: bool = False) -> None:
         """Tell every object which node its commands and queries go through.
@@ -74,12 +77,26 @@ class Replicas:
             OutcomeUnknown: this node lacks an object that the others may have.
             Exception: whatever the command raised.
         """
+        self._last = None
         command = _decoded(data, "command")
         if self._lacking is None and command.name not in self._objects:
             self._lacking = command.name
         if self._lacking is not None:
             raise OutcomeUnknown(self._lacking_message())
-        return self._objects[command.name].apply(index, command.data)
+        self._last = self._objects[command.name]
+        return self._last.apply(index, command.data)
+
+    def prepare_command(self, data: bytes) -> bytes:
+        """Refuse what cannot be read, or is nested too deep; called before it is proposed."""
+        check_nesting(data)
+        command = _decoded(data, "command")
+        if command.name in self._objects:
+            self._objects[command.name].prepare_command(command.data)
+        return data
+
+    def is_result(self, error: Exception) -> bool:
+        """Whether what the last `apply` raised is a result; called by the node."""
+        return not is_local(error) if self._last is None else self._last.is_result(error)
 
     def query(self, data: bytes) -> bytes:
         """Answer a question of a client's; called by the service. See `ReplicatedObject.through`.
