@@ -12,20 +12,22 @@ from typing import Any
 
 import pytest
 
-from tests.storage.support import DATABASE, fingerprint, flip
+from tests.storage.support import DATABASE, entries, fingerprint, flip
 from trioraft import (
     ConfigError,
     CorruptStorage,
     MemoryNetwork,
+    MemoryStorage,
     Node,
     Role,
     SQLiteStorage,
     StorageError,
     open_node,
 )
+from trioraft.core.errors import ApplyFailed
 from trioraft.core.events import StorageNotice
 from trioraft.core.reconfiguration import Membership
-from trioraft.core.types import Address, Configuration, HardState, Recovered
+from trioraft.core.types import Address, Configuration, EntryKind, HardState, Recovered
 from trioraft.storage.log_database import LogDatabase
 from trioraft.storage.recovery import carry_out, find, plan
 from trioraft.testing import CommandLog
@@ -332,3 +334,113 @@ async def test_a_voter_that_begins_empty_gets_everything(tmp_path: Path) -> None
         await newcomer.wait(lambda status: status.applied_index >= index)
     assert empty.commands == machine.commands
     assert len(empty.commands) == 4
+
+
+# -- an entry that ends every member -----------------------------------------------------------
+
+
+class EndsAt:
+    """It cannot apply one of the commands, whoever runs it."""
+
+    def __init__(self) -> None:
+        self.inner = CommandLog()
+        self.snapshot, self.restore = self.inner.snapshot, self.inner.restore
+
+    @property
+    def commands(self) -> list[tuple[int, bytes]]:
+        return self.inner.commands
+
+    def apply(self, index: int, data: bytes) -> Any:
+        if data == POISON:
+            raise MemoryError
+        return self.inner.apply(index, data)
+
+
+POISON = entries(5, 1, term=6)[0].data
+
+
+def test_an_entry_is_taken_out_and_no_old_log_can_be_taken_for_this_one(tmp_path: Path) -> None:
+    directory = stopped_node(tmp_path / "2", snapshot=3)
+    before = find(directory).stored.recovered
+    planned = plan(find(directory), ["2"], skip=5)
+    notice = carry_out(planned, AT)
+    assert "entry 5 of term 6, a command of" in notice
+    recovered, notices = reopened(directory)
+    assert notice in notices
+    old = {entry.index: entry for entry in before.entries}
+    new = {entry.index: entry for entry in recovered.entries}
+    assert new[4] == old[4]
+    assert (new[5].kind, new[5].data) == (
+        EntryKind.NOOP,
+        b"trioraft recover took out a command of %d bytes" % len(POISON),
+    )
+    assert new[6].data == old[6].data
+    assert {new[index].term for index in (5, 6, 7)} == {8}
+    assert new[7].kind == EntryKind.CONFIGURATION
+
+
+@pytest.mark.parametrize(
+    ("skip", "voters", "words"),
+    [
+        (3, ["2"], "was applied by node '2'"),
+        (7, ["2"], "ends at 6"),
+        (5, ["2", "0"], "only voter"),
+    ],
+)
+def test_an_entry_that_may_be_applied_somewhere_is_not_taken_out(
+    tmp_path: Path, skip: int, voters: list[str], words: str
+) -> None:
+    directory = stopped_node(tmp_path / "2", snapshot=3)
+    before = fingerprint(directory)
+    with pytest.raises(ConfigError, match=words):
+        plan(find(directory), voters, skip=skip)
+    assert fingerprint(directory) == before
+
+
+def test_what_is_no_command_is_not_taken_out(tmp_path: Path) -> None:
+    directory = stopped_node(tmp_path / "2", THREE, JOINT)
+    with pytest.raises(ConfigError, match="no command"):
+        plan(find(directory), ["2"], skip=2)
+
+
+async def test_a_cluster_that_an_entry_ended_goes_on(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    """Hazard E1: every member ends at it; one goes on without it, and all others begin empty."""
+    directory = stopped_node(tmp_path / "2", Configuration(("2",)))
+    network = MemoryNetwork(random.Random(1))
+
+    def opened(node_id: str, machine: Any, **options: Any) -> AbstractAsyncContextManager[Node]:
+        options.setdefault("storage", SQLiteStorage(directory))
+        return open_node(
+            node_id,
+            cluster_id=CLUSTER,
+            machine=machine,
+            transport=network.transport(node_id),
+            **options,
+        )
+
+    async def ends() -> int:
+        async with opened("2", EndsAt(), voters=["2"]) as node:
+            await node.wait(lambda status: False)
+        return 0
+
+    with pytest.raises(ApplyFailed) as ended:
+        await ends()
+    index = ended.value.index
+    assert f"trioraft recover --skip {index}" in str(ended.value)
+    carry_out(plan(find(directory), ["2"], skip=index), AT)
+    first, other = EndsAt(), EndsAt()
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(opened("2", first, voters=["2"]))
+        await node.wait(lambda status: status.role is Role.LEADER)
+        joining = opened("4", other, voters=(), storage=MemoryStorage())
+        joined = await stack.enter_async_context(joining)
+        await node.add_learner("4")
+        await node.propose(b"after")
+        await joined.wait(lambda status: status.applied_index == node.status.applied_index)
+    assert first.commands == other.commands
+    said = [data for _, data in first.commands]
+    assert POISON not in said
+    assert said[-1] == b"after"
+    assert len(said) == 5

@@ -66,6 +66,14 @@ def recover(
             help="Where a voter is reached, if that is new. May be repeated.",
         ),
     ] = None,
+    skip: Annotated[
+        int | None,
+        typer.Option(
+            metavar="INDEX",
+            show_default=False,
+            help="Take out this entry, which ends every member that applies it (ApplyFailed).",
+        ),
+    ] = None,
     show: Annotated[bool, typer.Option("--show", help="Only show what the node has.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Show it as one JSON object; changes nothing.")
@@ -76,14 +84,14 @@ def recover(
 ) -> None:
     if as_json and voters is not None and not show:
         _refuse("--json only shows: leave out --voters, or add --show")
-    if voters is None and (address or yes):
+    if voters is None and (address or yes or skip is not None):
         _refuse("name the voters that shall be, with --voters")
     try:
         found = find(directory.absolute())
         if voters is None or show:
             print(json.dumps(_as_json(found), indent=2) if as_json else _shown(found))
             return
-        planned = plan(found, _voters(voters), _addresses(address or []))
+        planned = plan(found, _voters(voters), _addresses(address or []), skip=skip)
         _explain(planned)
         if not yes and not _is_confirmed(found):
             _fail("not confirmed: nothing was changed")
@@ -237,6 +245,14 @@ def _warning(plan: Plan) -> str:
         "highest last term, and among those the highest last index. Compare all survivors with "
         "trioraft recover --show first.",
     ]
+    if plan.skipped is not None:
+        skipped = plan.skipped
+        paragraphs.append(
+            f"Entry {skipped.index} of term {skipped.term}, a command of {len(skipped.data)} "
+            "bytes, would be taken out: it is applied nowhere, whatever its client was told. Do "
+            "this only if every member ends with ApplyFailed at this entry. If one of "
+            "them has applied it, recover that one, without --skip."
+        )
     if others:
         paragraphs.append(
             f"Nodes {', '.join(others)} must begin with empty directories: they get everything "

@@ -9,6 +9,9 @@ Rules of this file:
   end of the log. It is done, or it is not.
 * The log keeps what it holds: nothing is cut off, nothing is invented. The node says in its log,
   when it is opened next, that this was done.
+* The one exception is an entry that nobody can apply (`ApplyFailed`), if it is named: an empty one
+  takes its place. From there on all entries get the new term, so that no log with the old one can
+  ever be taken for this one: whoever has it is refused, and begins empty.
 """
 
 from __future__ import annotations
@@ -21,7 +24,17 @@ import attrs
 
 from ..core.errors import BadMessage, ConfigError, StorageError
 from ..core.reconfiguration import Membership, configuration_entry, configuration_of
-from ..core.types import Address, Configuration, Entry, HardState, LogIndex, NodeId, Recovered, Term
+from ..core.types import (
+    Address,
+    Configuration,
+    Entry,
+    EntryKind,
+    HardState,
+    LogIndex,
+    NodeId,
+    Recovered,
+    Term,
+)
 from .directory import DATABASE, LOCK, Directory
 from .health import DISK_TROUBLE, Health
 from .log_database import load, read_owner
@@ -124,6 +137,23 @@ class Plan:
     hard_state: HardState
     entry: Entry
     configuration: Configuration
+    skipped: Entry | None = None
+    """What nobody could apply; an empty entry takes its place."""
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All that is written, the configuration last."""
+        skipped = self.skipped
+        if skipped is None:
+            return [self.entry]
+        recovered, term = self.found.stored.recovered, self.hard_state.term
+        record = f"trioraft recover took out a command of {len(skipped.data)} bytes".encode()
+        rest = recovered.entries[skipped.index - recovered.base_index :]
+        return [
+            Entry(skipped.index, term, record, EntryKind.NOOP),
+            *(Entry(entry.index, term, entry.data, entry.kind) for entry in rest),
+            self.entry,
+        ]
 
 
 def find(directory: Path) -> StoppedNode:
@@ -140,7 +170,11 @@ def find(directory: Path) -> StoppedNode:
 
 
 def plan(
-    found: StoppedNode, voters: Sequence[NodeId], addresses: Mapping[NodeId, Address] | None = None
+    found: StoppedNode,
+    voters: Sequence[NodeId],
+    addresses: Mapping[NodeId, Address] | None = None,
+    *,
+    skip: LogIndex | None = None,
 ) -> Plan:
     """Decide what to write so that exactly these are the voters; changes nothing.
 
@@ -148,6 +182,8 @@ def plan(
         found: the node that shall go on.
         voters: names of all voters that shall be, this node among them.
         addresses: where they are reached, if that is not in the configuration, or has changed.
+        skip: an entry that ends every member that applies it, to be taken out; then this node is
+            to be the only voter.
 
     Raises:
         ConfigError: with these voters it cannot work.
@@ -187,7 +223,30 @@ def plan(
         placed = configuration_of(entry)
     except BadMessage as error:
         raise ConfigError(f"voters {_names(voters)} cannot be: {error}") from error
-    return Plan(found, HardState(term), entry, placed)
+    skipped = None if skip is None else _to_skip(found, skip, voters)
+    return Plan(found, HardState(term), entry, placed, skipped)
+
+
+def _to_skip(found: StoppedNode, index: LogIndex, voters: Sequence[NodeId]) -> Entry:
+    """The entry to be taken out, if that cannot let replicas differ."""
+    recovered = found.stored.recovered
+    if list(voters) != [found.node_id]:
+        raise ConfigError(
+            f"an entry is taken out of one log, and all others begin empty: name node "
+            f"{found.node_id!r} as the only voter, and let the others join when it runs"
+        )
+    applied = 0 if recovered.snapshot is None else recovered.snapshot.index
+    if index <= max(applied, recovered.base_index):
+        raise ConfigError(
+            f"entry {index} was applied by node {found.node_id!r}, whose snapshot ends at "
+            f"{applied}: it can be applied. Recover this node without --skip"
+        )
+    if index > found.last_index:
+        raise ConfigError(f"there is no entry {index}: the log ends at {found.last_index}")
+    entry = recovered.entries[index - recovered.base_index - 1]
+    if entry.kind != EntryKind.COMMAND:
+        raise ConfigError(f"entry {index} is no command: it does nothing, and ends nobody")
+    return entry
 
 
 def carry_out(plan: Plan, at: datetime) -> str:
@@ -214,7 +273,8 @@ def carry_out(plan: Plan, at: datetime) -> str:
                 "changed; keep it stopped, and begin anew"
             )
         notice = _notice(plan, at)
-        storage.append_with_notice(plan.hard_state, [plan.entry], plan.entry.index, notice)
+        entries = plan.entries
+        storage.append_with_notice(plan.hard_state, entries, entries[0].index, notice)
     finally:
         storage.close()
     return notice
@@ -227,7 +287,17 @@ def _notice(plan: Plan, at: datetime) -> str:
         f"trioraft recover forced a configuration at {at.isoformat(timespec='seconds')}: voters "
         f"{_names(plan.configuration.voters)} (entry {plan.entry.index}, term {plan.entry.term}) "
         f"instead of {_names(before.voters)}{joint} (entry {before.index}); what was acknowledged "
-        f"and is not in this log is lost"
+        f"and is not in this log is lost{_what_is_skipped(plan)}"
+    )
+
+
+def _what_is_skipped(plan: Plan) -> str:
+    entry = plan.skipped
+    if entry is None:
+        return ""
+    return (
+        f"; entry {entry.index} of term {entry.term}, a command of {len(entry.data)} bytes, was "
+        "taken out and is applied nowhere"
     )
 
 
