@@ -43,6 +43,7 @@ class Asked:
     def __init__(self) -> None:
         self.index: LogIndex = 0
         self.term: Term = 0
+        self.is_repeatable = False
         self.outcomes: list[Any] = []
 
     def resolve(self, value: Any) -> None:
@@ -114,7 +115,7 @@ class ByHand:
 
     def times_out(self) -> list[Action]:
         """Its patience ends."""
-        self.now = self.member.raft.deadline or 0.0
+        self.now = self.member.deadline or 0.0
         self.member.on_timeout(self.now)
         return self.run()
 

@@ -174,6 +174,9 @@ class Limits:
     proposals_bytes_max: int = 64 * 1024 * 1024
     """Bytes of commands proposed and not yet applied, with 256 more for each; then `propose` waits,
     and `submit` refuses."""
+    outcome_wait_s: float | None = None
+    """How long a leader that was deposed waits for what becomes of commands that it took, in
+    seconds; then their outcome is unknown. None: ten upper election timeouts."""
     event_stream_max: int = 4096
     """Events that may wait in one `node.events()` stream; beyond it they are dropped, counted."""
 
@@ -213,7 +216,7 @@ class Limits:
             is_range = isinstance(value, tuple) and len(value) == len(default)
             if not (is_range and isinstance(value, tuple) and all(map(_is_positive, value))):
                 raise ConfigError(f"Limits.{name} is {value!r}: give two positive numbers")
-        elif not _is_positive(value):
+        elif not (_is_positive(value) or (default is None and value is None)):
             raise ConfigError(f"Limits.{name} is {value!r}: give a positive number")
 
 

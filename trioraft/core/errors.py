@@ -43,7 +43,8 @@ class ProposalDropped(RaftError):  # noqa: N818 - the pinned name
 
 
 class OutcomeUnknown(RaftError):  # noqa: N818 - the pinned name
-    """The command may or may not be applied: leadership was lost, or the node died, meanwhile."""
+    """The command may or may not be applied: the node died meanwhile, or lost its leadership and
+    did not learn in time what became of the command."""
 
 
 class Overloaded(RaftError):  # noqa: N818 - the pinned name

@@ -189,6 +189,11 @@ def encode_close(session_id: SessionId) -> bytes:
     return ENVELOPE_VERSION + _ENCODER.encode(CloseSession(session_id))
 
 
+def is_repeatable(data: bytes) -> bool:
+    """Whether an envelope may be sent again without harm: all but a command without a session."""
+    return len(data) > 2 and data[:1] == ENVELOPE_VERSION and data[2] != 0
+
+
 def decode_envelope(data: bytes) -> Envelope:
     """What `encode_…` made.
 

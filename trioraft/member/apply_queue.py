@@ -113,7 +113,7 @@ class ApplyQueue:
                 f"after entry {self.applied_index}"
             )
         apply, outcomes = self._machine.apply, self._outcomes
-        take, settle = outcomes.waiting.pop, outcomes.settle
+        take, settle, deposed = outcomes.waiting.pop, outcomes.settle, outcomes.deposed
         for entry in entries:
             if entry.kind != _COMMAND:
                 outcomes.passed(entry)
@@ -126,6 +126,8 @@ class ApplyQueue:
                 failure = self._judged(entry, error)
             self._bytes_since += len(entry.data)
             proposed = take(entry.index, None)
+            if proposed is None and deposed:
+                proposed = outcomes.take_deposed(entry)
             if proposed is not None:
                 settle(proposed, entry, value, failure)
         self._entries_since += len(entries)
@@ -152,7 +154,7 @@ class ApplyQueue:
             self.queue.popleft()
         self.applied_index = self.snapshot_index = meta.index
         self._entries_since = self._bytes_since = 0
-        self._outcomes.covered(meta.index)
+        self._outcomes.covered(meta)
         self._tell_wanted()
 
     # -- snapshots of our own --------------------------------------------------------------

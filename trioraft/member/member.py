@@ -28,6 +28,10 @@ from .reads import ReadBatch, Reads
 from .state_machine import Preparing, StateMachine
 from .write_queue import WriteQueue
 
+OUTCOME_WAIT_TIMEOUTS: Final = 10
+"""Upper election timeouts that a deposed leader waits for what becomes of its entries, unless
+`Limits.outcome_wait_s` says otherwise."""
+
 _APPLY: Final = Apply()
 
 
@@ -42,8 +46,8 @@ class Member:
         limits: bounds on batches, and when a snapshot is due.
         runner: how actions are done.
 
-    Call `start` once; after inputs, `run`. The core's `deadline` and `heartbeat_deadline` say when
-    `on_timeout` and `on_heartbeat_due` want to be called.
+    Call `start` once; after inputs, `run`. `deadline`, and the core's `heartbeat_deadline`, say
+    when `on_timeout` and `on_heartbeat_due` want to be called.
     """
 
     def __init__(self, raft: Raft, machine: StateMachine, limits: Limits, runner: Runner) -> None:
@@ -57,11 +61,13 @@ class Member:
         # Inputs that are the core's own; no action brings about any of them.
         self.start: Final = raft.start
         self.receive: Final = raft.step
-        self.on_timeout: Final = raft.on_timeout
         self.on_heartbeat_due: Final = raft.on_heartbeat_due
         self.on_peer_lost: Final = raft.on_peer_lost
         self.on_woken: Final = raft.on_woken
         self._prepare: Final = machine.prepare_command if isinstance(machine, Preparing) else None
+        self._outcome_wait_s: Final = limits.outcome_wait_s or (
+            OUTCOME_WAIT_TIMEOUTS * raft.timing.election_timeout_s[1]
+        )
         self._perform: Final = runner.table()
         self._tell: Final = runner.tell
         self._actions: Final[deque[Action]] = deque()
@@ -73,6 +79,19 @@ class Member:
             self.applies.restored(raft.snapshot)
 
     # -- inputs ----------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> float | None:
+        """When `on_timeout` wants to be called; None: there is nothing to wait for."""
+        raft_s, outcomes_s = self.raft.deadline, self.outcomes.deadline_s
+        if outcomes_s is None or raft_s is None:
+            return raft_s if outcomes_s is None else outcomes_s
+        return min(raft_s, outcomes_s)
+
+    def on_timeout(self, now: float) -> None:
+        """The deadline was reached. Calling it early, or twice, does nothing."""
+        self.raft.on_timeout(now)
+        self.outcomes.expire(now)
 
     def propose(self, data: bytes, proposed: Proposed, now: float) -> None:
         """Append a command to the leader's log; `proposed` learns where, and what becomes of it.
@@ -112,6 +131,7 @@ class Member:
         """
         step = self.writes.step_done()
         if isinstance(step, Install):
+            self.outcomes.covered(step.meta)
             self.applies.put_snapshot(step.meta)
             self._begin_applying()
         elif isinstance(step, SnapshotChunk):
@@ -196,6 +216,8 @@ class Member:
         if self._is_running:
             raise InvariantViolation("a member was run in the middle of one of its own actions")
         self._is_running = self._has_news = True
+        if self.outcomes.deposed:
+            self.outcomes.expire(now)
         actions, perform = self._actions, self._perform
         try:
             while True:
@@ -212,7 +234,7 @@ class Member:
         raft = self.raft
         leading_term = raft.term if raft.role is Role.LEADER else None
         if leading_term != self.leading_term:
-            self._leadership_changed(leading_term)
+            self._leadership_changed(leading_term, now)
             return True
         if self._is_admitting or not self._has_news:
             return False
@@ -227,9 +249,10 @@ class Member:
             self._take(ready, now)
         return bool(self._actions) or self._has_news
 
-    def _leadership_changed(self, leading_term: Term | None) -> None:
+    def _leadership_changed(self, leading_term: Term | None, now: float) -> None:
         if self.leading_term is not None:
-            self.outcomes.leadership_lost(self.raft.log.commit_index)
+            deadline_s = now + self._outcome_wait_s
+            self.outcomes.leadership_lost(self.raft.log.commit_index, deadline_s)
         self.leading_term = leading_term
         if leading_term is not None and not self._is_admitting:
             self._is_admitting = True

@@ -1,7 +1,9 @@
 """Outcomes: what becomes of each command that was proposed here.
 
 Every proposal gets exactly one: a result, the command's own exception, `ProposalDropped` (another
-entry took its place) or `OutcomeUnknown`. Nobody waits for ever (hazards X3, X4).
+entry took its place) or `OutcomeUnknown`. Nobody waits for ever (hazards X3, X4). A leader that is
+deposed waits, as a follower, for what becomes of its entries: most are committed by the next leader
+(hazard E3).
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from typing import Any, Protocol, final
 
 from ..core.errors import OutcomeUnknown, ProposalDropped
-from ..core.types import Entry, LogIndex, Term
+from ..core.types import Entry, LogIndex, SnapshotMeta, Term
 
 
 class Proposed(Protocol):
@@ -19,6 +21,9 @@ class Proposed(Protocol):
     """Where in the log it stands, if it stays there."""
     term: Term
     """The term in which it was proposed."""
+    is_repeatable: bool
+    """Whoever proposed it can send it again without harm, and does not want to wait for its
+    outcome here once another leads."""
 
     def resolve(self, value: Any) -> None:
         """It was applied, with this result."""
@@ -34,11 +39,24 @@ class Proposed(Protocol):
 class Outcomes:
     """The proposals of one member that wait for theirs."""
 
-    __slots__ = ("waiting",)
+    __slots__ = ("deposed", "waiting")
 
     def __init__(self) -> None:
         self.waiting: dict[LogIndex, Proposed] = {}
-        """By the index at which each stands in the log, if it stays there."""
+        """By the index at which each stands in the log: of this leadership, or committed."""
+        self.deposed: dict[tuple[LogIndex, Term], tuple[Proposed, float]] = {}
+        """Those of leaderships that were lost before they were committed, with the time at which
+        nobody waits for them any more; by index and term, the oldest leadership first."""
+
+    @property
+    def deadline_s(self) -> float | None:
+        """When `expire` wants to be called; None: nobody waits for that."""
+        return next((deadline_s for _, deadline_s in self.deposed.values()), None)
+
+    @property
+    def are_open(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self.waiting or self.deposed)
 
     def settle(self, proposed: Proposed, entry: Entry, value: Any, error: Exception | None) -> None:
         """This entry, at the proposal's index, was applied with a result or an exception."""
@@ -49,38 +67,73 @@ class Outcomes:
         else:
             proposed.reject(error)
 
+    def take_deposed(self, entry: Entry) -> Proposed | None:
+        """The proposal of a lost leadership that this very entry is, if there is one."""
+        found = self.deposed.pop((entry.index, entry.term), None)
+        return None if found is None else found[0]
+
     def passed(self, entry: Entry) -> None:
-        """An entry of the protocol's own was committed where a command may have stood."""
+        """An entry of the protocol's own was committed. A term begins with one: what was proposed
+        in an earlier term, and would stand here or behind it, will never be committed."""
         proposed = self.waiting.pop(entry.index, None)
         if proposed is not None:
             proposed.fail(_dropped(proposed, entry.term))
+        if self.deposed:
+            self._drop_deposed(entry.index, entry.term)
 
-    def covered(self, index: LogIndex) -> None:
-        """A snapshot took the place of the entries up to `index`: their results are not known
+    def _drop_deposed(self, index: LogIndex, term: Term) -> None:
+        """An entry with this place is committed: terms only rise along a log."""
+        gone = [
+            place
+            for place in self.deposed
+            if (place[0] >= index and place[1] < term) or (place[0] <= index and place[1] > term)
+        ]
+        for place in gone:
+            proposed, _ = self.deposed.pop(place)
+            proposed.fail(_dropped(proposed, term))
+
+    def covered(self, meta: SnapshotMeta) -> None:
+        """A snapshot took the place of the entries up to its index: their results are not known
         here, though they may well be applied."""
-        for covered in [waiting for waiting in self.waiting if waiting <= index]:
-            self.waiting.pop(covered).fail(
-                OutcomeUnknown(
-                    f"entry {covered} is covered by a snapshot from the leader: whether it is "
-                    "your command is not known here; ask the state machine"
-                )
-            )
-
-    def leadership_lost(self, commit_index: LogIndex) -> None:
-        """What is committed will be applied here, whoever leads; of the rest nothing is known."""
-        for index in [waiting for waiting in self.waiting if waiting > commit_index]:
-            proposed = self.waiting.pop(index)
+        self._drop_deposed(meta.index, meta.term)
+        covered = [self.waiting.pop(index) for index in [*self.waiting] if index <= meta.index]
+        places = [place for place in self.deposed if place[0] <= meta.index]
+        covered += [self.deposed.pop(place)[0] for place in places]
+        for proposed in covered:
             proposed.fail(
                 OutcomeUnknown(
-                    f"leadership of term {proposed.term} was lost before entry {index} was "
-                    "committed: it may or may not be applied; ask the new leader"
+                    f"entry {proposed.index} is covered by a snapshot from the leader: whether it "
+                    "is your command is not known here; ask the state machine"
                 )
             )
+
+    def leadership_lost(self, commit_index: LogIndex, deadline_s: float) -> None:
+        """What is committed will be applied here, whoever leads. The rest stays in the log until
+        it is committed after all, or replaced; then, or at the deadline, its outcome is told.
+
+        Args:
+            commit_index: what is committed.
+            deadline_s: how long to wait for that.
+        """
+        for index in [waiting for waiting in self.waiting if waiting > commit_index]:
+            proposed = self.waiting.pop(index)
+            if proposed.is_repeatable:
+                proposed.fail(_unknown(proposed, "; it may be sent again to the new leader"))
+            else:
+                self.deposed[index, proposed.term] = proposed, deadline_s
+
+    def expire(self, now: float) -> None:
+        """Nobody has told in time what became of these."""
+        overdue = [place for place, (_, deadline_s) in self.deposed.items() if deadline_s <= now]
+        for place in overdue:
+            proposed, _ = self.deposed.pop(place)
+            proposed.fail(_unknown(proposed, ", nor has anything in Limits.outcome_wait_s since"))
 
     def member_died(self) -> None:
         """Nobody here will ever know more."""
-        lost = list(self.waiting.values())
+        lost = [*self.waiting.values(), *(proposed for proposed, _ in self.deposed.values())]
         self.waiting.clear()  # the very object: a slice may be in the middle of being applied
+        self.deposed.clear()
         for proposed in lost:
             proposed.fail(
                 OutcomeUnknown(
@@ -88,6 +141,13 @@ class Outcomes:
                     "not be applied; ask another node"
                 )
             )
+
+
+def _unknown(proposed: Proposed, more: str) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"leadership of term {proposed.term} was lost before entry {proposed.index} was known to "
+        f"be committed{more}: it may or may not be applied; ask the new leader"
+    )
 
 
 def _dropped(proposed: Proposed, term: Term) -> ProposalDropped:

@@ -69,9 +69,10 @@ class Administration:
         successor that is busy for a moment is asked again: whoever waits for a command here gets
         its result."""
         runner = self._runner
-        raft = runner.raft
-        if raft is None:
+        member = runner.member
+        if member is None:
             return
+        raft = member.raft
         timeout_s = raft.timing.election_timeout_s[1]
         with trio.move_on_after(LEAVING_PATIENCE * timeout_s, shield=True):
             while raft.leadership is not None and not runner.is_dead:
@@ -82,6 +83,9 @@ class Administration:
                 else:
                     with contextlib.suppress(TransferFailed, NodeDead, NotLeader):
                         await self.transfer(None, timeout_s)
+            # What a transfer that was given up brings about after all (hazard E3).
+            while member.outcomes.are_open and not runner.is_dead:
+                await runner.status_changed.park()
 
     # -- members ---------------------------------------------------------------------------
 

@@ -91,7 +91,8 @@ class Node:
         Raises:
             NotLeader: certainly not in the log; the error says who leads.
             ProposalDropped: certainly not in the log; propose it again.
-            OutcomeUnknown: leadership was lost or the node died; it may or may not be applied.
+            OutcomeUnknown: the node died, or lost its leadership and did not learn within
+                `Limits.outcome_wait_s` what became of the command; it may or may not be applied.
             NodeDead: the node was Dead already; certainly not in the log.
             ConfigError: the command is not `bytes`, or larger than `Limits.command_bytes_max`.
             Exception: whatever `apply` raised for this command.

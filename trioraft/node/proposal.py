@@ -22,6 +22,7 @@ class Proposal:
         "_waiter",
         "index",
         "is_done",
+        "is_repeatable",
         "size_bytes",
         "term",
         "was_applied",
@@ -35,6 +36,9 @@ class Proposal:
         self.size_bytes = size_bytes
         self.is_done = False
         """Whether the outcome is known."""
+        self.is_repeatable = False
+        """Whether it may be sent again without harm, so that nobody waits for its outcome here once
+        another leads."""
         self.was_applied = False
         """Whether the command is applied here: an error as its outcome is the machine's then."""
         self._budget = budget
@@ -51,7 +55,8 @@ class Proposal:
 
         Raises:
             ProposalDropped: certainly not in the log.
-            OutcomeUnknown: leadership was lost or the node died; it may or may not be applied.
+            OutcomeUnknown: the node died, or lost its leadership and did not learn in time what
+                became of the command; it may or may not be applied.
             Exception: whatever `apply` raised for this command.
 
         Cancelling the wait does not undo the command.

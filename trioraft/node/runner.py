@@ -226,7 +226,7 @@ class NodeRunner:
         if self.is_dead:
             return  # a command of the user's has killed its own node
         raft = member.raft
-        deadline, heartbeat = raft.deadline, raft.heartbeat_deadline
+        deadline, heartbeat = member.deadline, raft.heartbeat_deadline
         self._timer_scope.deadline = math.inf if deadline is None else deadline
         if heartbeat is not None:
             self._heartbeat_scope.deadline = heartbeat
@@ -519,7 +519,7 @@ class NodeRunner:
     async def _watch_timer(self, member: Member) -> None:
         """Sleep until the member's deadline, wherever it moves, and then tell it."""
         while True:
-            with trio.CancelScope(deadline=_or_never(member.raft.deadline)) as self._timer_scope:
+            with trio.CancelScope(deadline=_or_never(member.deadline)) as self._timer_scope:
                 await trio.sleep_forever()
             for _ in range(DRAIN_PASSES):
                 await trio.lowlevel.checkpoint()

@@ -17,7 +17,7 @@ import trio
 
 from ..core.errors import BadMessage, ConfigError, NodeDead, NotLeader, Overloaded, RaftError
 from ..core.events import RoleChanged
-from ..machines.sessions import message_of
+from ..machines.sessions import is_repeatable, message_of
 from ..member.status import Status
 from ..net.connection import BROKEN, Connection
 from ..net.handshake import first_frame, in_time
@@ -318,6 +318,8 @@ class Conversation:
                 self._fail(request.id, error)
                 return
             else:
+                # Who can send it again shall do so as soon as another leads, and not wait here.
+                proposal.is_repeatable = self._context.has_sessions and is_repeatable(request.data)
                 self._proposals.append((request.id, proposal))
                 self._proposed.set()
                 return

@@ -360,10 +360,18 @@ class Checks(ClusterInvariants):
                     f"{'applied' if was_applied else 'dropped'}; committed there is {committed}"
                 )
 
-    def check_waiting(self, member: Member) -> None:
+    def check_waiting(self, member: Member, now: float) -> None:
         """Nobody waits for what is applied already, or for what its member cannot commit any more
         (hazard X3)."""
-        waiting = member.outcomes.waiting
+        outcomes = member.outcomes
+        for (index, term), (_, deadline_s) in outcomes.deposed.items():
+            if index <= member.applies.applied_index or deadline_s <= now:
+                raise InvariantViolation(
+                    f"{member.raft.node_id!r} has applied {member.applies.applied_index}, it is "
+                    f"{now:.3f} s there, and the proposal at {index} of term {term}, which is "
+                    f"waited for until {deadline_s:.3f} s, has no outcome (hazard E3)"
+                )
+        waiting = outcomes.waiting
         if not waiting:
             return
         log, oldest = member.raft.log, next(iter(waiting))

@@ -53,12 +53,17 @@ class Reply:
 class Asked:
     """A proposal, as the member knows it; its outcome goes to the client, and to the checks."""
 
-    def __init__(self, node_id: NodeId, request: Request, checks: Checks) -> None:
+    def __init__(
+        self, node_id: NodeId, request: Request, checks: Checks, is_early: Callable[[Asked], bool]
+    ) -> None:
         self.index: LogIndex = 0
         self.term: Term = 0
+        self.is_repeatable = False
         self._node_id = node_id
         self._request = request
         self._checks = checks
+        self._is_early = is_early  # whether nobody can say yet that its outcome is unknown
+        self._is_told = False
 
     def resolve(self, value: Any) -> None:
         """It was applied, with this result."""
@@ -73,9 +78,24 @@ class Asked:
         """Dropped, or unknown: the same command of the same session may be sent again."""
         if isinstance(error, ProposalDropped):
             self._settle(was_applied=False)
+        else:
+            self._tell_once()
+            if self._is_early(self):
+                raise InvariantViolation(
+                    f"{self._node_id!r} says that the outcome of entry {self.index} of term "
+                    f"{self.term} is unknown, and could still learn it (hazard E3): {error}"
+                )
         self._request.reply(self._request, Reply(is_refused=True))
 
+    def _tell_once(self) -> None:
+        if self._is_told:
+            raise InvariantViolation(
+                f"{self._node_id!r} gives entry {self.index} of term {self.term} two outcomes"
+            )
+        self._is_told = True
+
     def _settle(self, *, was_applied: bool) -> None:
+        self._tell_once()
         self._checks.on_outcome(self._node_id, self, (self.index, self.term), was_applied)
 
 

@@ -42,7 +42,7 @@ from ..member.actions import (
     SaveSnapshot,
     StorageStep,
 )
-from ..member.member import Member
+from ..member.member import OUTCOME_WAIT_TIMEOUTS, Member
 from ..member.reads import ReadBatch
 from .agenda import Agenda, NodeClock
 from .checks import Checks
@@ -271,7 +271,7 @@ class Process:
             self.crash(Fate.SURVIVES, "a command could not be applied")
             return
         self._checks.observe(member.raft)
-        self._checks.check_waiting(member)
+        self._checks.check_waiting(member, self.now)
         self._arm(member)
 
     def _running(self) -> Member:
@@ -333,11 +333,28 @@ class Process:
             self._read(member, request)
             return
         try:
-            member.propose(request.command, Asked(self.node_id, request, self._checks), self.now)
+            asked = Asked(self.node_id, request, self._checks, self._patience(self.now))
+            member.propose(request.command, asked, self.now)
         except NotLeader as error:
             request.reply(request, Reply(is_refused=True, leader_id=error.leader_id))
         except ProposalDropped:
             request.reply(request, Reply(is_refused=True))
+
+    def _patience(self, asked_s: float) -> Callable[[Asked], bool]:
+        """Whether a proposal of this moment, and this life, may not be given up for unknown yet:
+        no snapshot covers it, and not all the time is over that a deposed leader waits."""
+        life, timing = self.life, self.setting.draw.timing
+        wait_s = OUTCOME_WAIT_TIMEOUTS * timing.election_timeout_s[1]
+
+        def is_early(asked: Asked) -> bool:
+            member = self.member
+            if member is None or life != self.life or member.raft.role is Role.DEAD:
+                return False
+            snapshot = member.raft.snapshot
+            is_covered = snapshot is not None and snapshot.index >= asked.index
+            return not is_covered and self.now < asked_s + wait_s
+
+        return is_early
 
     def _read(self, member: Member, request: Request) -> None:
         batch = member.reads.join(lease=request.lease)
@@ -369,7 +386,7 @@ class Process:
         member.on_heartbeat_due(now)
 
     def _arm(self, member: Member) -> None:
-        due, beat = member.raft.deadline, member.raft.heartbeat_deadline
+        due, beat = member.deadline, member.raft.heartbeat_deadline
         if due is None or (beat is not None and beat < due):
             due = beat
         if due is None:

@@ -7,7 +7,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import appending, durability, liveness, membership, nodes, queues, reading, snapshots, voting
+from . import (
+    answers,
+    appending,
+    durability,
+    liveness,
+    membership,
+    nodes,
+    queues,
+    reading,
+    snapshots,
+    voting,
+)
 from .bug import Bug
 
 BUGS: Final = (
@@ -19,6 +30,7 @@ BUGS: Final = (
     *snapshots.BUGS,
     *liveness.BUGS,
     *queues.BUGS,
+    *answers.BUGS,
     *nodes.BUGS,
 )
 RARE: Final = frozenset(

@@ -84,17 +84,23 @@ def forgets_what_waits_behind_a_snapshot(applies: ApplyQueue, meta: SnapshotMeta
     applies.queue.clear()
 
 
-def tells_nobody_of_lost_leadership(outcomes: Outcomes, commit_index: LogIndex) -> None:
+def tells_nobody_of_lost_leadership(
+    outcomes: Outcomes, commit_index: LogIndex, deadline_s: float
+) -> None:
     """Hazard X3: whoever proposed to a leader that is one no more waits on."""
 
 
-def calls_the_unknown_dropped(outcomes: Outcomes, commit_index: LogIndex) -> None:
+def calls_the_unknown_dropped(
+    outcomes: Outcomes, commit_index: LogIndex, deadline_s: float
+) -> None:
     """Hazard X3: with its leadership a node takes its entries for gone."""
     for index in [waiting for waiting in outcomes.waiting if waiting > commit_index]:
         outcomes.waiting.pop(index).fail(ProposalDropped("leadership is lost"))
 
 
-def calls_the_unknown_applied(outcomes: Outcomes, commit_index: LogIndex) -> None:
+def calls_the_unknown_applied(
+    outcomes: Outcomes, commit_index: LogIndex, deadline_s: float
+) -> None:
     """Hazard X3: with its leadership a node takes its entries for applied."""
     for index in [waiting for waiting in outcomes.waiting if waiting > commit_index]:
         outcomes.waiting.pop(index).resolve(0)

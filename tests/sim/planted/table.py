@@ -35,6 +35,8 @@ RULES: Final = {
     "on_outcome": "one outcome for each proposal",
     "_check_outcomes": "an outcome is true",
     "check_waiting": "nobody waits for ever",
+    "fail": "unknown only when it truly is",
+    "_tell_once": "one outcome for each proposal",
     "_hear": "a session lasts",
     "start": "a damaged disk is refused",
     "_recover": "progress after healing",

@@ -1,0 +1,75 @@
+"""Answers that are none: an outcome that is not true, told too early, twice, or never.
+
+Rules of this file: each breaks one rule of what a member tells of a command, and that alone.
+"""
+
+from __future__ import annotations
+
+from trioraft.core.errors import OutcomeUnknown, ProposalDropped
+from trioraft.core.types import Entry, LogIndex, SnapshotMeta
+from trioraft.member.outcomes import Outcomes, Proposed
+
+from .bug import patched
+
+
+def gives_up_with_its_leadership(
+    outcomes: Outcomes, commit_index: LogIndex, deadline_s: float
+) -> None:
+    """Hazard E3: with its leadership a node takes the outcome of its entries for unknown."""
+    for index in [waiting for waiting in outcomes.waiting if waiting > commit_index]:
+        outcomes.waiting.pop(index).fail(OutcomeUnknown("leadership is lost"))
+
+
+def never_gives_up(outcomes: Outcomes, now: float) -> None:
+    """Hazard E3: a deposed leader waits for ever for what becomes of its entries."""
+
+
+def tells_the_overdue_dropped(outcomes: Outcomes, now: float) -> None:
+    """Hazard E3: what nobody has told of in time is taken for dropped."""
+    for place, (proposed, deadline_s) in [*outcomes.deposed.items()]:
+        if deadline_s <= now:
+            del outcomes.deposed[place]
+            proposed.fail(ProposalDropped("nobody has told of it"))
+
+
+def looks_at_the_index_alone(outcomes: Outcomes, entry: Entry) -> Proposed | None:
+    """Hazard E3: a deposed leader takes whatever is committed at the index of its entry for that
+    entry."""
+    place = next((place for place in outcomes.deposed if place[0] == entry.index), None)
+    if place is None:
+        return None
+    proposed, _ = outcomes.deposed.pop(place)
+    proposed.resolve(0)
+    return None
+
+
+def forgets_the_term(outcomes: Outcomes, index: LogIndex, term: int) -> None:
+    """Hazard E3: when the first entry of a term is committed, all that was proposed behind it is
+    taken for replaced, in whatever term."""
+    for place in [place for place in outcomes.deposed if place[0] >= index]:
+        outcomes.deposed.pop(place)[0].fail(ProposalDropped("another term has begun"))
+
+
+def tells_it_again(outcomes: Outcomes, entry: Entry) -> Proposed | None:
+    """Hazard E3: what a deposed leader has told is not forgotten, and told once more."""
+    found = outcomes.deposed.get((entry.index, entry.term))
+    return None if found is None else found[0]
+
+
+def takes_a_snapshot_for_a_drop(outcomes: Outcomes, meta: SnapshotMeta) -> None:
+    """Hazard E3: what a snapshot covers is taken for dropped."""
+    for index in [index for index in outcomes.waiting if index <= meta.index]:
+        outcomes.waiting.pop(index).fail(ProposalDropped("a snapshot covers it"))
+    for place in [place for place in outcomes.deposed if place[0] <= meta.index]:
+        outcomes.deposed.pop(place)[0].fail(ProposalDropped("a snapshot covers it"))
+
+
+BUGS = (
+    patched("E3", Outcomes, "leadership_lost", gives_up_with_its_leadership),
+    patched("E3", Outcomes, "expire", never_gives_up),
+    patched("E3", Outcomes, "expire", tells_the_overdue_dropped),
+    patched("E3", Outcomes, "take_deposed", looks_at_the_index_alone),
+    patched("E3", Outcomes, "_drop_deposed", forgets_the_term),
+    patched("E3", Outcomes, "take_deposed", tells_it_again),
+    patched("E3", Outcomes, "covered", takes_a_snapshot_for_a_drop),
+)
