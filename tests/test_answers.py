@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import decimal
 import errno
+import itertools
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable
@@ -25,8 +26,9 @@ from trioraft.kv.commands import encode as encode_kv
 from trioraft.kv.machine import KvMachine
 from trioraft.machines.nesting import NESTING_MAX
 from trioraft.machines.replicated import Replicas, ReplicatedObject, command
-from trioraft.machines.sessions import encode_command, encode_open, encode_plain
+from trioraft.machines.sessions import SessionFull, encode_command, encode_open, encode_plain
 from trioraft.member.state_machine import is_local
+from trioraft.testing.cluster import open_cluster
 
 
 def caused(error: Exception, cause: BaseException) -> Exception:
@@ -375,3 +377,42 @@ def test_what_is_local_is_told_even_if_causes_go_in_a_circle() -> None:
     first, second = KeyError("a"), KeyError("b")
     first.__cause__, second.__cause__ = second, first
     assert not is_local(first)
+
+
+# -- what decides stands in the log --------------------------------------------------------------
+
+
+async def test_e2_replicas_with_other_settings_do_not_differ(autojump_clock: MockClock) -> None:
+    """Of three nodes with three settings, those of the leader count, also for who comes later."""
+    numbers = itertools.count(2)
+
+    def machine() -> SessionMachine:
+        bound = next(numbers)
+        return SessionMachine(KvMachine(), sessions_max=bound, results_max=bound)
+
+    async with open_cluster(3, machine=machine, seed=5) as cluster:
+        machines = cluster.machines
+        known = {node_id: machines[node_id]._settings[0] for node_id in machines}
+        assert sorted(known.values()) == [2, 3, 4]
+        for _ in range(2):
+            leader, _ = await cluster.check_single_leader()
+            node, bound = cluster.nodes[leader], known[leader]
+            sessions = [await node.propose(encode_open(bytes([n]) * 16)) for n in range(6)]
+            outcomes = []
+            for sequence in range(1, 7):
+                try:
+                    data = encode_command(sessions[-1], sequence, encode_kv(Put(b"k", b"v")))
+                    await node.propose(data)
+                except SessionFull:
+                    outcomes.append("SessionFull")
+                else:
+                    outcomes.append("done")
+            assert outcomes == ["done"] * bound + ["SessionFull"] * (6 - bound)
+            await cluster.wait(
+                lambda: len({each.status.applied_index for each in cluster.nodes.values()}) == 1,
+                "all to have applied the same",
+            )
+            assert {len(machine) for machine in machines.values()} == {bound}
+            assert len({b"".join(machine.snapshot()) for machine in machines.values()}) == 1
+            await node.propose(encode_open(b"x" * 16))
+            await node.transfer_leadership()

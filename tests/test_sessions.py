@@ -65,7 +65,7 @@ class Log:
         return self.machine.apply(self.index, data)
 
     def open(self, number: int = 0) -> int:
-        session_id = self.apply(encode_open(client_id(number)))
+        session_id = self.apply(self.machine.prepare_command(encode_open(client_id(number))))
         assert isinstance(session_id, int)
         return session_id
 
@@ -263,9 +263,38 @@ def test_a_foreign_snapshot_is_refused(content: bytes, message: str) -> None:
         Log().machine.restore([content])
 
 
-def test_bounds_that_differ_from_the_snapshots_are_refused() -> None:
-    with pytest.raises(ConfigError, match="the same on every node"):
-        Log(sessions_max=2).machine.restore(Log(sessions_max=3).machine.snapshot())
+def test_the_bounds_of_a_snapshot_count() -> None:
+    log, other = Log(sessions_max=2), Log(sessions_max=3)
+    log.apply(log.machine.prepare_command(encode_open(bytes(16))))
+    other.machine.restore(log.machine.snapshot())
+    other.apply(encode_open(b"x" * 16))
+    other.apply(encode_open(b"y" * 16))
+    assert len(other.machine) == 2
+
+
+class Wordy(Appending):
+    """Its errors have other texts on other machines."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.error = ValueError(text)
+
+    def apply(self, index: int, data: bytes) -> object:
+        raise self.error
+
+
+def test_e2_an_error_counts_alike_however_long_its_text_is() -> None:
+    refused = []
+    for text in ("", "x" * 3000):
+        machine = SessionMachine(Wordy(text), results_bytes_max=3000)
+        session = machine.apply(1, machine.prepare_command(encode_open(bytes(16))))
+        for sequence in range(1, 10):
+            with pytest.raises((ValueError, SessionFull)) as raised:
+                machine.apply(1 + sequence, encode_command(session, sequence, b"x"))
+            if raised.type is SessionFull:
+                refused.append(sequence)
+                break
+    assert refused == [4, 4]
 
 
 # -- bad input -----------------------------------------------------------------------------

@@ -8,13 +8,15 @@
   may be this machine's alone: then nothing is kept, and the node ends (hazard E1). What is refused
   here (`SessionExpired`, `Overloaded`, …) is not applied and leaves no result.
 * Results are kept encoded until the client says that it has them.
+* What decides stands in the log: the bounds come with the opening of a session, from whoever leads,
+  and an error counts alike however long its text is on this machine (hazard E2).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Annotated, Any, TypeAlias, final
+from typing import Annotated, Any, Final, TypeAlias, final
 
 import msgspec
 
@@ -34,15 +36,23 @@ RESULTS_BYTES_MAX = 1024 * 1024
 """Bytes of unacknowledged results from which on a session takes no more commands."""
 MESSAGE_CHARS_MAX = 4096
 """What is kept, and sent, of an exception's message; the rest is cut off."""
+FAILURE_BYTES = 1024
+"""What each exception counts as a result, whatever its message has: that may differ."""
 
 SessionId: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
 """What opening a session returned: its name in every command of it."""
+Bound: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
+Bounds: TypeAlias = tuple[Bound, Bound, Bound]
+"""`sessions_max`, `results_max`, `results_bytes_max`."""
 Sequence: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
 """Number of a command within its session, from 1."""
 ClientId: TypeAlias = Annotated[
     bytes, msgspec.Meta(min_length=CLIENT_ID_BYTES, max_length=CLIENT_ID_BYTES)
 ]
 """Random bytes that a client drew for one session."""
+
+
+DEFAULT_BOUNDS: Final[Bounds] = (SESSIONS_MAX, RESULTS_MAX, RESULTS_BYTES_MAX)
 
 
 class UnknownCommand(RaftError):  # noqa: N818 - what happened, as in the other errors of this kind
@@ -112,6 +122,8 @@ class OpenSession(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False)
     """Open a session; its id is the result. Sent again, it opens no second one."""
 
     client_id: ClientId
+    bounds: Bounds | None = None
+    """Those that count from here on; put in by the node that proposes it, from its settings."""
 
 
 class SessionCommand(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
@@ -242,7 +254,7 @@ class _SessionTable(msgspec.Struct, frozen=True, array_like=True):
     """The sessions as they stand in a snapshot, least recently used first."""
 
     version: int
-    bounds: tuple[int, int, int]
+    bounds: Bounds
     sessions: list[tuple[int, _Session]]
 
 
@@ -269,8 +281,9 @@ class SessionMachine:
         results_max: unacknowledged results of one session; then its commands are refused.
         results_bytes_max: likewise, in bytes; passed by one result at most.
 
-    The bounds decide what is applied, so they are the same on every node, for the life of the
-    cluster; a snapshot made with others is refused.
+    The bounds decide what is applied, so they stand in the log: those of the node that leads when a
+    session is opened count from then on, on every node, whatever its own settings are. Until then,
+    and where nobody prepares commands, they are the defaults.
 
     Raises:
         ConfigError: a bound is not positive.
@@ -290,12 +303,13 @@ class SessionMachine:
         """The inner state machine."""
         self._results: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(result_type)
         self._error_types = {error_type.__qualname__: error_type for error_type in error_types}
-        self._bounds = (sessions_max, results_max, results_bytes_max)
-        if min(self._bounds) < 1:
+        self._settings: Bounds = (sessions_max, results_max, results_bytes_max)
+        if min(self._settings) < 1:
             raise ConfigError(
-                f"sessions_max, results_max and results_bytes_max are {self._bounds}: give "
+                f"sessions_max, results_max and results_bytes_max are {self._settings}: give "
                 "positive whole numbers"
             )
+        self._bounds: Bounds = DEFAULT_BOUNDS  # as the log has them
         self._sessions: dict[SessionId, _Session] = {}  # least recently used first
         self._id_of: dict[bytes, SessionId] = {}
         self._is_inside = False  # what was raised last came out of the inner machine
@@ -314,12 +328,13 @@ class SessionMachine:
             case PlainCommand():
                 return self._apply_inside(index, envelope.data)
             case OpenSession():
-                return self._open(index, envelope.client_id)
+                return self._open(index, envelope)
             case CloseSession():
                 return self._forget(envelope.session_id)
 
     def prepare_command(self, data: bytes) -> bytes:
-        """Refuse what cannot be read, or is nested too deep, before it is proposed.
+        """Refuse what cannot be read, or is nested too deep, before it is proposed; the opening of
+        a session gets the bounds of this node.
 
         Raises:
             UnknownCommand, ConfigError: that is so, of the envelope or of what is in it.
@@ -328,6 +343,9 @@ class SessionMachine:
         envelope = decode_envelope(data)
         if isinstance(envelope, PlainCommand | SessionCommand):
             prepare_command(self.machine, envelope.data)
+        elif isinstance(envelope, OpenSession):
+            opening = OpenSession(envelope.client_id, self._settings)
+            return ENVELOPE_VERSION + _ENCODER.encode(opening)
         return data
 
     def is_result(self, error: Exception) -> bool:
@@ -342,12 +360,14 @@ class SessionMachine:
 
     # -- opening and closing ---------------------------------------------------------------
 
-    def _open(self, index: LogIndex, client_id: bytes) -> SessionId:
+    def _open(self, index: LogIndex, opening: OpenSession) -> SessionId:
+        client_id = opening.client_id
+        self._bounds = opening.bounds or self._bounds
         known = self._id_of.get(client_id)
         if known is not None:
             self._use(known)
             return known
-        if len(self._sessions) >= self._bounds[0]:
+        while len(self._sessions) >= self._bounds[0]:
             self._forget(next(iter(self._sessions)))
         self._sessions[index] = _Session(client_id)
         self._id_of[client_id] = index
@@ -430,17 +450,11 @@ class SessionMachine:
         """Replace the sessions, and have the inner machine replace its state.
 
         Raises:
-            ConfigError: the snapshot is not one of a `SessionMachine`, or not of one with these
-                bounds; the node cannot go on with it.
+            ConfigError: the snapshot is not one of a `SessionMachine`.
         """
         reader = ChunkReader(chunks)
         table = _read_table(reader.head(_TABLE_MAGIC, "a SessionMachine"))
-        if table.bounds != self._bounds:
-            raise ConfigError(
-                f"the snapshot was made with sessions_max, results_max, results_bytes_max = "
-                f"{table.bounds}, this machine has {self._bounds}: they must be the same on every "
-                "node and stay as they are"
-            )
+        self._bounds = table.bounds
         self._sessions = dict(table.sessions)
         self._id_of = {session.client_id: number for number, session in table.sessions}
         self.machine.restore(reader.rest())
@@ -467,9 +481,7 @@ def _keep(session: _Session, sequence: Sequence, outcome: _Outcome) -> None:
 
 
 def _size_bytes(outcome: _Outcome) -> int:
-    if isinstance(outcome, _Success):
-        return len(outcome.value)
-    return len(outcome.type_name) + len(outcome.message)  # characters: near enough for a bound
+    return len(outcome.value) if isinstance(outcome, _Success) else FAILURE_BYTES
 
 
 def _encoded(result: object) -> _Success:

@@ -85,6 +85,14 @@ class Machine:
         """Apply one command; what it raises is its result."""
         return self._sessions.apply(index, data)
 
+    def prepare_command(self, data: bytes) -> bytes:
+        """As it shall stand in the log."""
+        return self._sessions.prepare_command(data)
+
+    def is_result(self, error: Exception) -> bool:
+        """Whether what `apply` raised last is a result."""
+        return self._sessions.is_result(error)
+
     def snapshot(self) -> bytes:
         """Sessions and registers."""
         return b"".join(self._sessions.snapshot())

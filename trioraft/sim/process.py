@@ -189,7 +189,9 @@ class Process:
             self.node_id, recovered, draw.timing, draw.limits, self.rng, tracing=traced
         )
         self._checks.check_recovered(raft, before, last_index)
-        self.machine = Machine(self._checks.on_executed, sessions_max=self.setting.sessions_max)
+        # Every node has another setting, and they must not differ by it (hazard E2).
+        sessions_max = self.setting.sessions_max + int(self.node_id)
+        self.machine = Machine(self._checks.on_executed, sessions_max=sessions_max)
         if recovered.snapshot is not None:
             self._restore(recovered.snapshot)
         runner = Runner(

@@ -5,11 +5,16 @@ Rules of this file: each breaks one rule of what a member tells of a command, an
 
 from __future__ import annotations
 
+import msgspec
+
 from trioraft.core.errors import OutcomeUnknown, ProposalDropped
 from trioraft.core.types import Entry, LogIndex, SnapshotMeta
+from trioraft.machines.sessions import OpenSession, SessionMachine
 from trioraft.member.outcomes import Outcomes, Proposed
 
 from .bug import patched
+
+OPEN = SessionMachine._open
 
 
 def gives_up_with_its_leadership(
@@ -64,7 +69,14 @@ def takes_a_snapshot_for_a_drop(outcomes: Outcomes, meta: SnapshotMeta) -> None:
         outcomes.deposed.pop(place)[0].fail(ProposalDropped("a snapshot covers it"))
 
 
+def goes_by_its_own_settings(machine: SessionMachine, index: int, opening: OpenSession) -> int:
+    """Hazard E2: the bounds of sessions are those of each node's own settings."""
+    own = msgspec.structs.replace(opening, bounds=machine._settings)
+    return OPEN(machine, index, own)
+
+
 BUGS = (
+    patched("E2", SessionMachine, "_open", goes_by_its_own_settings),
     patched("E3", Outcomes, "leadership_lost", gives_up_with_its_leadership),
     patched("E3", Outcomes, "expire", never_gives_up),
     patched("E3", Outcomes, "expire", tells_the_overdue_dropped),

@@ -416,7 +416,7 @@ class WatchedMachine:
     def __init__(self, owner: Life, world: World) -> None:
         self._owner = owner
         self._world = world
-        self._machine = Machine(self._on_executed, sessions_max=SESSIONS_MAX)
+        self._machine = Machine(self._on_executed, sessions_max=SESSIONS_MAX + int(owner.node_id))
         self._digest = 0
 
     @property
@@ -433,6 +433,14 @@ class WatchedMachine:
             except InvariantViolation as error:
                 self._world.fail(error)
         return self._machine.apply(index, data)
+
+    def prepare_command(self, data: bytes) -> bytes:
+        """See `Preparing`."""
+        return self._machine.prepare_command(data)
+
+    def is_result(self, error: Exception) -> bool:
+        """See `Judge`."""
+        return self._machine.is_result(error)
 
     def _check(self, index: LogIndex, data: bytes) -> None:
         node_id, world = self._owner.node_id, self._world
