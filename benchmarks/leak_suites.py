@@ -6,8 +6,12 @@ Rules of this file:
 
 * Nothing of those projects is kept here: their source distributions, and what their tests need, are
   fetched from the package index through pip, into DIR, when this is run.
-* A suite is run as its project runs it, first without and then with `--leaks=error`. Only tests
-  that pass without count: what the check made red is what passed before and does not now.
+* Each project has an environment of its own, with what its tests need and no more: plugins of
+  pytest for one runner take the tests of another.
+* A suite is run as its project runs it, without and with `--leaks=error` in turn. Only tests that
+  pass without count: what the check made red is what passed before and does not now.
+* Python keeps what it has compiled, as it does for anybody: the first round is the dearest.
+* What the check costs is the median over the pairs of runs, of the time they took and of the CPU.
 * What was red is written to DIR/NAME.json with its report, to be read by a person: this prints
   counts, and judges nothing.
 """
@@ -16,11 +20,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import resource
+import statistics
 import subprocess
 import sys
 import tarfile
 import time
 import venv
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
@@ -29,19 +37,8 @@ import attrs
 
 TIMEOUT_S: Final = 900
 """How long one suite may take; one that takes longer hangs."""
-COMMON: Final = (
-    *("pytest", "pytest-trio", "pytest-asyncio", "pytest-mock", "pytest-timeout", "trustme"),
-    *(
-        "psutil",
-        "hypothesis",
-        "httpx",
-        "mock",
-        "quart",
-        "coverage",
-        "blockbuster",
-        "exceptiongroup",
-    ),
-)
+TRIO: Final = ("pytest-trio",)
+"""What most projects run their tests with."""
 
 
 @attrs.frozen
@@ -52,29 +49,60 @@ class Suite:
     version: str
     tests: str
     """Where they are, below the unpacked source."""
-    needs: tuple[str, ...] = ()
+    needs: tuple[str, ...] = TRIO
+    """What is installed beside the project, pytest and the leak check."""
     options: tuple[str, ...] = ()
 
 
 TRIO_MODE: Final = ("-o", "trio_mode=true")  # their source distributions lack the ini file
+NO_ADDOPTS: Final = ("-o", "addopts=")  # they measure coverage
 
 SUITES: Final = (
-    Suite("trio-websocket", "0.12.2", "tests", options=TRIO_MODE),
-    # One file of trio-util's and what trio-asyncio borrows from CPython do not load today.
-    Suite("trio-util", "0.8.0", "tests", options=(*TRIO_MODE, "--ignore=tests/test_exceptions.py")),
+    Suite("trio-websocket", "0.12.2", "tests", (*TRIO, "trustme"), TRIO_MODE),
+    # Its test of exceptions imports what MultiError was in Trio, which is gone.
+    Suite("trio-util", "0.8.0", "tests", TRIO, (*TRIO_MODE, "--ignore=tests/test_exceptions.py")),
+    # What it borrows from CPython's own tests does not load with a pytest of today.
     Suite(
         "trio-asyncio",
         "0.16.0",
-        "tests/test_aio_subprocess.py tests/test_concurrent.py tests/test_deprecate.py "
-        "tests/test_misc.py tests/test_sync.py tests/test_trio_asyncio.py",
+        "tests/aiotest tests/interop tests/test_aio_subprocess.py tests/test_concurrent.py "
+        "tests/test_deprecate.py tests/test_misc.py tests/test_sync.py tests/test_trio_asyncio.py",
+        (*TRIO, "pytest<9"),
     ),
-    Suite("quart-trio", "0.12.0", "tests", options=("-o", "addopts=")),
-    Suite("hypercorn", "0.18.0", "tests", options=("-o", "addopts=")),
-    Suite("trio-parallel", "1.3.0", "trio_parallel", ("cloudpickle",), options=("-o", "addopts=")),
-    Suite("async-stagger", "0.4.1", "async_stagger"),
-    Suite("pytest-trio", "0.8.0", "pytest_trio"),
-    Suite("httpcore", "1.0.9", "tests", ("httpcore[asyncio,trio,http2,socks]", "pytest-httpbin")),
-    Suite("anyio", "4.16.0", "tests", options=("-m", "not network")),
+    Suite("quart-trio", "0.12.0", "tests", TRIO, NO_ADDOPTS),
+    Suite(
+        "hypercorn",
+        "0.18.0",
+        "tests",
+        (*TRIO, "pytest-asyncio", "hypercorn[trio]", "httpx", "h11", "mock"),
+        NO_ADDOPTS,
+    ),
+    Suite("trio-parallel", "1.3.0", "trio_parallel", (*TRIO, "cloudpickle"), NO_ADDOPTS),
+    Suite("async-stagger", "0.4.1", "async_stagger", ("pytest-asyncio", "pytest-mock")),
+    # Its tests with Hypothesis import what has left Trio.
+    Suite(
+        "pytest-trio",
+        "0.8.0",
+        "pytest_trio/_tests",
+        ("hypothesis",),
+        ("--ignore=pytest_trio/_tests/test_hypothesis_interaction.py",),
+    ),
+    Suite(
+        "httpcore",
+        "1.0.9",
+        "tests",
+        ("httpcore[asyncio,trio,http2,socks]", "pytest-httpbin", *TRIO),
+    ),
+    Suite(
+        "anyio",
+        "4.16.0",
+        "tests",
+        (
+            *("anyio[trio]", "blockbuster", "coverage", "exceptiongroup", "hypothesis", "psutil"),
+            *("pytest-asyncio", "pytest-mock", "pytest-timeout", "trustme", *TRIO),
+        ),
+        ("-m", "not network"),
+    ),
 )
 
 
@@ -86,57 +114,66 @@ class Outcome:
     red: dict[str, str]
     """By test, why."""
     took_s: float
+    cpu_s: float
     hung: bool
 
 
-def fetch(suite: Suite, folder: Path, python: Path) -> Path:
-    """Unpack the project's source distribution; install the project and what its tests need."""
-    archive_folder = folder / "archives"
-    _call(
-        *(str(python), "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"),
-        *("--dest", str(archive_folder), f"{suite.name}=={suite.version}"),
-    )
-    stem = f"{suite.name.replace('-', '?')}-{suite.version}.tar.gz"
-    with tarfile.open(next(archive_folder.glob(stem))) as archive:
-        archive.extractall(folder, filter="data")
-    needed = f"{suite.name}=={suite.version}"
-    _call(str(python), "-m", "pip", "install", "--quiet", needed, *suite.needs)
-    return next(path for path in folder.glob(stem.removesuffix(".tar.gz")) if path.is_dir())
+def fetch(suite: Suite, folder: Path) -> Path:
+    """Unpack the project's source distribution, unless it is there."""
+    stem = f"{suite.name.replace('-', '?')}-{suite.version}"
+    if not list(folder.glob(stem)):
+        _call(
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
+            *("--no-binary", ":all:", "--dest", str(folder), f"{suite.name}=={suite.version}"),
+        )
+        with tarfile.open(next(folder.glob(f"{stem}.tar.gz"))) as archive:
+            archive.extractall(folder, filter="data")
+    return next(path for path in folder.glob(stem) if path.is_dir())
+
+
+def install(suite: Suite, folder: Path) -> Path:
+    """Make the project's environment, unless it is there, with the leak check of this checkout."""
+    python = folder / f"{suite.name}.venv" / "bin" / "python"
+    pip = (str(python), "-m", "pip", "install", "--quiet")
+    if not python.exists():
+        venv.create(python.parent.parent, with_pip=True)
+        _call(*pip, f"{suite.name}=={suite.version}", "trio", "attrs", "pytest", *suite.needs)
+    _call(*pip, "--no-deps", "--force-reinstall", str(Path(__file__).parent.parent / "trioleaks"))
+    return python
 
 
 def run(suite: Suite, source: Path, python: Path, folder: Path, *, leaks: bool) -> Outcome:
     """Run its tests once."""
-    report = folder / f"{suite.name}.{'leaks' if leaks else 'plain'}.xml"
+    stem = f"{suite.name}.{'leaks' if leaks else 'plain'}"
+    report = folder / f"{stem}.xml"
     report.unlink(missing_ok=True)
     options = ["--leaks=error", f"--leaks-json={folder / suite.name}.json"] if leaks else []
-    if suite.name == "pytest-trio":  # its plugin is loaded by its entry point already
-        options += ["-p", "pytester"]
-    began = time.monotonic()
     command = [
-        *(
-            str(python),
-            "-m",
-            "pytest",
-            *suite.tests.split(),
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-W",
-            "default",
-        ),
-        *("--tb=short", f"--junitxml={report}", *suite.options, *options),
+        *(str(python), "-m", "pytest", *suite.tests.split(), "-q", "-p", "no:cacheprovider"),
+        *("-W", "default", "--tb=short", f"--junitxml={report}", *suite.options, *options),
     ]
-    hung = False
-    with (folder / f"{suite.name}.{'leaks' if leaks else 'plain'}.log").open("w") as log:
+    began, cpu_before_s, hung = time.monotonic(), _cpu_of_children_s(), False
+    with (folder / f"{stem}.log").open("w") as log:
         try:
             subprocess.run(  # noqa: S603 - pytest, on what was just fetched
-                command, cwd=source, stdout=log, stderr=log, timeout=TIMEOUT_S, check=False
-            )
+                command, cwd=source, env=_environment(), stdout=log, stderr=log,
+                timeout=TIMEOUT_S, check=False,
+            )  # fmt: skip
         except subprocess.TimeoutExpired:
             hung = True
-    took_s = time.monotonic() - began
+    took_s, cpu_s = time.monotonic() - began, _cpu_of_children_s() - cpu_before_s
     passed, red = _read(report)
-    return Outcome(frozenset(passed), red, took_s, hung)
+    return Outcome(frozenset(passed), red, took_s, cpu_s, hung)
+
+
+def _environment() -> dict[str, str]:
+    foreign = {"PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTEST_ADDOPTS"}
+    return {name: value for name, value in os.environ.items() if name not in foreign}
+
+
+def _cpu_of_children_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _read(report: Path) -> tuple[set[str], dict[str, str]]:
@@ -163,6 +200,37 @@ def _told(path: Path) -> dict[str, Any]:
     return told
 
 
+def measure(suite: Suite, folder: Path, rounds: int) -> str:
+    """Run a suite both ways, in turn, so many times; returns its line of the table."""
+    source, python = fetch(suite, folder), install(suite, folder)
+    plain: list[Outcome] = []
+    leaks: list[Outcome] = []
+    verdicts: list[dict[str, str]] = []
+    for _ in range(rounds):
+        plain.append(run(suite, source, python, folder, leaks=False))
+        leaks.append(run(suite, source, python, folder, leaks=True))
+        verdicts.append(
+            {
+                name: why
+                for name, why in leaks[-1].red.items()
+                if all(name in each.passed for each in plain)
+            }
+        )
+    (folder / f"{suite.name}.red.json").write_text(json.dumps(verdicts[-1], indent=1), "utf-8")
+    told = _told(folder / f"{suite.name}.json")
+    unchecked = Counter(each["unchecked"] for each in told.get("tests", ()) if each["unchecked"])
+    changed = {name for each in verdicts for name in each.keys() ^ verdicts[-1].keys()}
+    pairs = list(zip(plain, leaks, strict=True))
+    slower = statistics.median(b.took_s / a.took_s for a, b in pairs)
+    dearer = statistics.median(b.cpu_s / a.cpu_s for a, b in pairs)
+    return (
+        f"{suite.name} {suite.version} | {len(plain[-1].passed)} | {told.get('checked', 0)} | "
+        f"{dict(unchecked) or 0} | {len(verdicts[-1])} | {sorted(changed) or 0} | "
+        f"{min(each.took_s for each in plain):.1f} | {slower:.2f} | {dearer:.2f} | "
+        f"{sum(each.hung for each in (*plain, *leaks))}"
+    )
+
+
 def main(arguments: list[str]) -> None:
     """Run suites and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, usage="python -m benchmarks.leak_suites")
@@ -172,32 +240,13 @@ def main(arguments: list[str]) -> None:
     asked = parser.parse_args(arguments)
     folder: Path = asked.into.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    python = folder / "venv" / "bin" / "python"
-    if not python.exists():
-        venv.create(folder / "venv", with_pip=True)
-        own = Path(__file__).parent.parent / "trioleaks"
-        _call(str(python), "-m", "pip", "install", "--quiet", *COMMON, str(own))
-    print("suite, passed without, checked, not checked, red because of it, seconds, with, hung")
+    print(
+        "suite | pass without | checked | not checked | red because of it | not in each round | "
+        "seconds | x time | x CPU | hung"
+    )
     for suite in SUITES:
-        if asked.only and suite.name not in asked.only:
-            continue
-        source = fetch(suite, folder, python)
-        plain = [run(suite, source, python, folder, leaks=False) for _ in range(asked.rounds)]
-        leaks = [run(suite, source, python, folder, leaks=True) for _ in range(asked.rounds)]
-        told = _told(folder / f"{suite.name}.json")
-        red = {
-            name: why
-            for name, why in leaks[-1].red.items()
-            if all(name in each.passed for each in plain)
-        }
-        (folder / f"{suite.name}.red.json").write_text(json.dumps(red, indent=1), "utf-8")
-        unchecked = sum(1 for each in told.get("tests", ()) if each["unchecked"])
-        print(
-            f"{suite.name} {suite.version}, {len(plain[-1].passed)}, {told.get('checked', 0)}, "
-            f"{unchecked}, {len(red)}, {min(each.took_s for each in plain):.1f}, "
-            f"{min(each.took_s for each in leaks):.1f}, {any(each.hung for each in leaks)}",
-            flush=True,
-        )
+        if not asked.only or suite.name in asked.only:
+            print(measure(suite, folder, asked.rounds), flush=True)
 
 
 if __name__ == "__main__":
