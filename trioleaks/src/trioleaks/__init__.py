@@ -4,7 +4,7 @@ plugin, session      pytest: options and what they cost when off; every Trio run
 scope, watching      no_leaks: one block of code; watch: growth in a program that runs
 tasks, generators, channels, limiters
                      what lives in a Trio run, a kind each
-threads, descriptors, processes, handlers, directories
+threads, descriptors, processes, handlers, directories, hosts
                      what lives in the process, a kind each
 recorder             all kinds together, while something is watched
 stuck                tasks that cannot be cancelled: told, and put out

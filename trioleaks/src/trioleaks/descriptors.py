@@ -22,6 +22,7 @@ from typing import Any, TypeAlias, final
 
 import attrs
 
+from . import privates
 from .ledger import Ledger, Opened
 from .probe import Left, Owner, Owners, Ownership
 from .report import Leak, LeakKind
@@ -91,12 +92,14 @@ class DescriptorProbe:
         """Sockets, opened files, and what makes descriptors of other kinds."""
         yield Tap(socket.socket, "__init__", self._sockets.around_open)
         yield Tap(socket.socket, "close", self._sockets.around_close)
-        yield Tap(socket.socket, "detach", self._sockets.around_close)
+        yield Tap(socket.socket, "detach", self._around_detach)
         yield Audit("open", self._hear_open)
         yield Audit("sqlite3.connect", self._hear_open)
         for name in _MAKERS:
             if hasattr(os, name):
                 yield Tap(os, name, self._around_make)
+        for module, name in privates.pidfd_makers():
+            yield Tap(module, name, self._around_make)
         for selector in selectors.DefaultSelector.__mro__:
             if "__init__" in selector.__dict__ and selector is not object:
                 yield Tap(selector, "__init__", self._around_selector)
@@ -152,6 +155,16 @@ class DescriptorProbe:
         made = call(*args, **kwargs)
         self._note_made(made if isinstance(made, tuple) else (made,))
         return made
+
+    def _around_detach(self, call: Callable[..., int], made: socket.socket) -> int:
+        """The descriptor lives on without its socket, and was opened where the socket was."""
+        __tracebackhide__ = True
+        opened = self._sockets.get(made)
+        number: int = self._sockets.around_close(call, made)
+        identity = _identity(number)
+        if opened is not None and identity is not None:
+            self._made[number, identity] = _Made(opened.origin, opened.owner)
+        return number
 
     def _around_selector(
         self, call: Callable[..., Any], selector: Any, *args: Any, **kwargs: Any
@@ -234,13 +247,25 @@ def _dropped(opened: Opened[socket.socket]) -> Leak:
 
 def _as_leak(number: int, origin: Origin | None) -> Leak:
     kind, name = _kind_and_name(number)
+    end = _end_of_pipe(number) if kind is LeakKind.PIPE else ""
     return Leak(
         kind=kind,
         name=name,
         spawned_at=None if origin is None else origin.text,
-        detail=f"descriptor {number} is still open",
+        detail=f"descriptor {number} is still open{end}",
         through=None if origin is None else origin.through_text,
     )
+
+
+def _end_of_pipe(number: int) -> str:
+    try:
+        import fcntl  # here: not every system has it
+
+        access = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
+    except (ImportError, OSError):  # or it is closed by now
+        return ""
+    ends = {os.O_RDONLY: ": the end to read from", os.O_WRONLY: ": the end to write to"}
+    return ends.get(access, "")
 
 
 def _kind_and_name(number: int) -> tuple[LeakKind, str]:

@@ -54,7 +54,7 @@ class DirectoryProbe:
         """Directories of these owners that are there."""
         found = []
         for path, made in tuple(self._made.items()):
-            if made.owner in owners and os.path.isdir(path):
+            if made.owner in owners and path != _multiprocessings() and os.path.isdir(path):
                 leak = Leak(
                     LeakKind.TEMPORARY_DIRECTORY,
                     path,
@@ -64,3 +64,12 @@ class DirectoryProbe:
                 )
                 found.append(Left(leak, ("directory", path)))
         return found
+
+
+def _multiprocessings() -> str | None:
+    """The directory that multiprocessing keeps for the whole process, once it has one."""
+    module = sys.modules.get("multiprocessing.process")
+    if module is None:
+        return None
+    found: str | None = module.current_process()._config.get("tempdir")
+    return found

@@ -93,8 +93,7 @@ def _leak(number: int, handler: object, origin: Origin) -> Leak:
     if privates.is_signal_receiver(handler):
         detail = "a signal receiver is still open"
     else:
-        named = getattr(handler, "__qualname__", None)
-        what = named if named is not None else str(_as_enum(handler))
+        what = getattr(handler, "__qualname__", None) or _named(handler)
         detail = f"the handler is now {what}, and was another before"
     return Leak(
         LeakKind.SIGNAL_HANDLER,
@@ -108,8 +107,8 @@ def _leak(number: int, handler: object, origin: Origin) -> Leak:
 _NAMED = frozenset(int(each) for each in signal.Signals)
 
 
-def _as_enum(handler: Any) -> object:
+def _named(handler: Any) -> str:
     try:
-        return signal.Handlers(handler)
+        return signal.Handlers(handler).name
     except ValueError:
-        return handler
+        return str(handler)

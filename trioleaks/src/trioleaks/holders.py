@@ -56,7 +56,8 @@ class Holders:
             if left.thing is not None and _is_cached(left.thing):
                 held[left.key] = CACHE
         for fixturedef, node in self._fixtures.items():
-            for key in _held_by(_roots(fixturedef), looked_for):
+            roots = _roots(fixturedef)
+            for key in held_by(roots, looked_for) if roots else ():
                 held.setdefault(key, node)
         return held
 
@@ -90,7 +91,11 @@ def _roots(fixturedef: Any) -> list[object]:
     return [root for root in roots if not isinstance(root, _PLAIN)]
 
 
-def _held_by(roots: list[object], looked_for: list[Left]) -> set[object]:
+def held_by(roots: list[object], looked_for: list[Left]) -> set[object]:
+    """The keys of what these objects, or others below them, are or hold.
+
+    Descriptors and processes are known by Python's own objects for them, and by no number.
+    """
     things = {id(left.thing): left.key for left in looked_for if left.thing is not None}
     numbers: dict[object, object] = {}
     for left in looked_for:

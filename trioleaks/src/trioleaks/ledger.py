@@ -80,6 +80,11 @@ class Ledger(Generic[_T]):
         self._open.pop(id(thing), None)
         return call(thing, *args, **kwargs)
 
+    def get(self, thing: _T) -> Opened[_T] | None:
+        """What is known of a thing that is open."""
+        opened = self._open.get(id(thing))
+        return None if opened is None or opened.thing is not thing else opened
+
     def all(self) -> list[Opened[_T]]:
         """What is open or was dropped open, whoever opened it, in the order of opening."""
         return [*self._dropped, *self._open.values()]

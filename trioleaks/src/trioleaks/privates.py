@@ -16,6 +16,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
+from types import ModuleType
 from typing import Any
 
 import trio
@@ -40,6 +41,16 @@ RUN_MODULE: Any = _run
 RUN_BEGINS = "setup_runner"
 
 LIMITER_ACQUIRE = "acquire_on_behalf_of_nowait"
+
+
+# Trio opens a descriptor for each of its child processes, by a name that it has imported or made.
+_PIDFD = ("trio._subprocess", "pidfd_open")
+
+
+def pidfd_makers() -> list[tuple[ModuleType, str]]:
+    """Where Trio keeps the function that opens a descriptor for a process, where it does."""
+    module = sys.modules.get(_PIDFD[0])
+    return [] if module is None or not hasattr(module, _PIDFD[1]) else [(module, _PIDFD[1])]
 
 
 def thread_cache_type() -> type:

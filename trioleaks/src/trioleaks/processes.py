@@ -51,6 +51,10 @@ class ProcessProbe:
         for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp"):
             if hasattr(os, name):
                 yield Tap(os, name, self._around_fork)
+        # `multiprocessing` calls it where it spawns; `subprocess` has imported it by name.
+        native = sys.modules.get("_posixsubprocess")
+        if native is not None:
+            yield Tap(native, "fork_exec", self._around_fork_exec)
 
     def note(self, owner: Owner) -> None:
         """See `Probe`."""
@@ -92,9 +96,25 @@ class ProcessProbe:
             self._note(pid, _as_text(args[1]) if len(args) > 1 else "a fork of this program")
         return made
 
+    def _around_fork_exec(self, call: Callable[..., int], *args: Any) -> int:
+        __tracebackhide__ = True
+        pid = call(*args)
+        self._note(pid, _as_text(args[0]))
+        return pid
+
     def _note(self, pid: int, arguments: str) -> None:
         origin = self._ownership.origin(sys._getframe(2))
         self._children[pid] = _Child(arguments, origin, self._ownership.owner())
+
+    def let_go(self) -> None:
+        """Have multiprocessing drop the children that have ended and were waited for.
+
+        It does so itself, but only when it is used again; each of them keeps pipes open.
+        """
+        module: Any = sys.modules.get("multiprocessing.process")
+        for child in tuple(getattr(module, "_children", ())):
+            if getattr(child._popen, "returncode", None) is not None:
+                module._children.discard(child)
 
     def left(self, owners: Owners) -> list[Left]:
         """Children of these owners that run, or that nobody has waited for."""

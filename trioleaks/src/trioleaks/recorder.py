@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from typing import final
 
@@ -21,6 +21,7 @@ from .descriptors import DescriptorProbe
 from .directories import DirectoryProbe
 from .generators import AsyncGeneratorProbe
 from .handlers import HandlerProbe
+from .hosts import AsyncioTaskProbe
 from .limiters import LimiterProbe
 from .probe import Left, Owner, Owners, Ownership, Probe
 from .processes import ProcessProbe
@@ -28,6 +29,17 @@ from .report import LeakKind
 from .threads import ThreadProbe
 
 FIRST_PAUSE_S = 0.001  # each pause is twice the one before
+
+BY_GARBAGE = frozenset(
+    (
+        LeakKind.FILE,
+        LeakKind.PIPE,
+        LeakKind.DESCRIPTOR,
+        LeakKind.TEMPORARY_DIRECTORY,
+    )
+)
+"""Kinds that may be closed by the garbage collector and are no leak then. One that drops a socket
+has leaked it, and no other kind ends with its object."""
 
 
 @final
@@ -41,6 +53,7 @@ class Recorder:
         self.processes = ProcessProbe(ownership)
         self.handlers = HandlerProbe(ownership)
         self.directories = DirectoryProbe(ownership)
+        self.asyncio_tasks = AsyncioTaskProbe(ownership)
         self.channels = ChannelProbe(ownership)
         self.generators = AsyncGeneratorProbe(ownership)
         self.limiters = LimiterProbe(ownership)
@@ -50,6 +63,7 @@ class Recorder:
             self.descriptors,
             self.handlers,
             self.directories,
+            self.asyncio_tasks,
         )
         self._of_run: tuple[Probe, ...] = (self.channels, self.generators, self.limiters)
         self._listening = ExitStack()
@@ -96,7 +110,11 @@ class Recorder:
         ]
 
     def left_of_process(
-        self, owners: Owners, is_meant: Callable[[Left], bool], grace_s: float
+        self,
+        owners: Owners,
+        is_meant: Callable[[Left], bool],
+        grace_s: float,
+        let_go: Callable[[list[Left]], Collection[object]] = lambda _: (),
     ) -> list[Left]:
         """What these owners left of the kinds that live in the process, after the grace.
 
@@ -104,22 +122,26 @@ class Recorder:
             owners: whose.
             is_meant: whether such a thing may stay, so that it is not waited for.
             grace_s: how long, in seconds, threads may take to end. Blocks for as long at most.
+            let_go: drops the caller's own references to what is left, and returns the keys of
+                what is told all the same if it goes with them.
         """
         left = list(self._look(owners, is_meant))
         if not left:
             return left
-        deadline, pause_s = time.monotonic() + grace_s, FIRST_PAUSE_S
-        while any(each.leak.kind is LeakKind.THREAD for each in left):
-            remaining_s = deadline - time.monotonic()
-            if remaining_s <= 0:
-                break
+        # The pauses are counted, and not the time: where the machine stands still, so do threads.
+        remaining_s, pause_s = grace_s, FIRST_PAUSE_S
+        while remaining_s > 0 and any(each.leak.kind is LeakKind.THREAD for each in left):
             # A thread cannot be awaited here: a job is no thread, and both may hold other things.
             time.sleep(min(pause_s, remaining_s))  # noqa: TID251 - no task runs here: it is over
+            remaining_s -= pause_s
             pause_s *= 2
             left = list(self._look(owners, is_meant))
-        if left:
-            gc.collect()  # what is unreachable warns of itself here, and not in some later test
-            left = list(self._look(owners, is_meant))
+        if any(each.leak.kind in BY_GARBAGE for each in left):
+            forgotten = let_go(left)
+            self.processes.let_go()
+            gc.collect()
+            kept = keys(self._look(owners, is_meant))
+            left = [each for each in left if each.key in kept or each.key in forgotten]
         return left
 
     def look(self, owners: Owners) -> list[Left]:

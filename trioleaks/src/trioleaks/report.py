@@ -33,6 +33,7 @@ class LeakKind:
     TASK: ClassVar[LeakKind]
     SYSTEM_TASK: ClassVar[LeakKind]
     RUN: ClassVar[LeakKind]
+    ASYNCIO_TASK: ClassVar[LeakKind]
     THREAD: ClassVar[LeakKind]
     PROCESS: ClassVar[LeakKind]
     SOCKET: ClassVar[LeakKind]
@@ -50,12 +51,17 @@ class LeakKind:
 
 
 LeakKind.TASK = LeakKind(
-    "task", "cancel its nursery and leave the `async with` before the test ends"
+    "task",
+    "cancel its nursery and leave the `async with` before the test ends; if that does not end it, "
+    "let `Cancelled` through, and give each shield a deadline",
 )
 LeakKind.SYSTEM_TASK = LeakKind(
     "system task", "start it in a nursery of yours; nobody awaits or ends a system task"
 )
 LeakKind.RUN = LeakKind("run", "let the host loop go on until `done_callback` was called")
+LeakKind.ASYNCIO_TASK = LeakKind(
+    "asyncio task", "cancel it and await it, or start it in an `asyncio.TaskGroup`"
+)
 LeakKind.THREAD = LeakKind(
     "thread", "tell it to stop and join it, or await the to_thread call it serves"
 )
@@ -86,6 +92,7 @@ KINDS = (
     LeakKind.TASK,
     LeakKind.SYSTEM_TASK,
     LeakKind.RUN,
+    LeakKind.ASYNCIO_TASK,
     LeakKind.THREAD,
     LeakKind.PROCESS,
     LeakKind.SOCKET,
@@ -168,5 +175,14 @@ def render(leaks: tuple[Leak, ...], *, heading: str | None = None) -> str:
     lines.append("what to do:")
     for kind in dict.fromkeys(leak.kind for leak in leaks):
         lines.append(f"  {kind.value}: {kind.advice}")
-    lines.append('  meant to stay? allow=["its name"]; `*` and `?` are wildcards')
+    if leaks:
+        lines.append(f'  meant to stay? allow=["{_entry(leaks[0])}"], here or in the settings')
     return "\n".join(lines)
+
+
+def _entry(leak: Leak) -> str:
+    """What allows this leak, wherever its line moves to."""
+    if leak.spawned_at is None:
+        return leak.name
+    path = leak.spawned_at.partition(" in ")[0].rpartition(":")[0]
+    return f"kind={leak.kind.value} at={path.rpartition('/')[2]}:*"

@@ -86,6 +86,13 @@ class LeakSession:
         """
         self._config = config
         self._wanted = wanted
+        self._checked_nodes = {
+            node
+            for item, settings in wanted.items()
+            if settings.mode != "off"
+            for node in item.listchain()
+        }
+        """Tests that are checked, and the scopes around them."""
         self._baseline = baseline.of_config(config)
         self._is_update = bool(config.getoption("--leaks-update"))
         self._unknown = "; ".join(privates.changes())
@@ -334,10 +341,12 @@ class LeakSession:
         if not is_judged or turn.told:
             owners.discard(turn.item)
             self._recorder.claim(turn.item)
-        wider = self._wider_is_checked(owners - {turn.item})
+        wider = not self._checked_nodes.isdisjoint(owners - {turn.item})
         if not owners or not (is_judged or wider):
             return self._taken(turn)
-        found = self._recorder.left_of_process(owners, turn.is_meant, turn.settings.grace_s)
+        found = self._recorder.left_of_process(
+            owners, turn.is_meant, turn.settings.grace_s, functools.partial(self._let_go, turn)
+        )
         found += [each for each in self._left_of_living_runs(owners) if not turn.is_meant(each)]
         found += turn.found
         turn.found = []
@@ -347,12 +356,18 @@ class LeakSession:
         leaks = [each.leak for each in found] + self._due(ended)
         return [leak for leak in leaks if not self._is_old(turn, leak)]
 
-    def _wider_is_checked(self, nodes: set[Any]) -> bool:
-        """Whether a scope ends here in which a test was checked."""
-        return any(
-            settings.mode != "off" and not nodes.isdisjoint(item.listchain())
-            for item, settings in self._wanted.items()
-        )
+    def _let_go(self, turn: _Turn, found: list[Left]) -> set[object]:
+        """Drop what only pytest's record of the fixtures' values keeps, and nobody else does.
+
+        Files and sockets that a fixture has left open are told of all the same: they are meant to
+        be closed, and warn when the garbage collector does it.
+        """
+        values = getattr(turn.item, "funcargs", None)
+        if not values:
+            return set()
+        forgotten = holders.held_by([values], found)
+        values.clear()  # pytest drops it as soon as this hook has returned
+        return forgotten
 
     def _left_of_living_runs(self, owners: set[Any]) -> list[Left]:
         found = []
@@ -399,11 +414,17 @@ class LeakSession:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pluggy.Result[pytest.TestReport], None]:
-        """Show a leak report as it is: a traceback through Trio's run loop would bury it."""
-        outcome = yield
+        """Show a leak report as it is: a traceback through Trio's run loop would bury it, and to
+        render one costs more than the test.
+        """
+        option, style = item.config.option, item.config.option.tbstyle
+        if call.excinfo is not None and isinstance(call.excinfo.value, LeakError):
+            option.tbstyle = "value"
+        try:
+            outcome = yield
+        finally:
+            option.tbstyle = style
         report = outcome.get_result()
-        if report.failed and call.excinfo is not None and isinstance(call.excinfo.value, LeakError):
-            report.longrepr = call.excinfo.getrepr(style="value")
         turn = self._turn
         if call.when == "teardown" and turn is not None:
             told = self._told(turn)
@@ -421,7 +442,7 @@ class LeakSession:
             reason = f"switched off by {settings.off_by}"
         elif self._unknown and is_trio:
             reason = f"this version of Trio is not known: {self._unknown}"
-        if not (is_trio or turn.told or reason):
+        if not (is_trio or turn.told):
             return None
         return {
             "test": turn.item.nodeid,

@@ -19,6 +19,7 @@ KIND_WORDS = (
     "task",
     "system task",
     "run",
+    "asyncio task",
     "thread",
     "process",
     "socket",

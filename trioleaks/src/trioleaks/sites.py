@@ -164,7 +164,9 @@ def describe_thread(frame: FrameType | None) -> tuple[str, ...]:
 
 def _starts_threads(frame: FrameType) -> bool:
     module: str = frame.f_globals.get("__name__", "")
-    go_between = module in {threading.__name__, "outcome", "outcome._impl", "contextlib"}
+    if module == threading.__name__:
+        return frame.f_code.co_name in ("_bootstrap", "_bootstrap_inner", "run")
+    go_between = module in {"outcome", "outcome._impl", "contextlib"}
     return go_between or is_trio(module) or module.startswith("trioleaks.")
 
 

@@ -2,7 +2,8 @@
 
 Rules of this file:
 
-* Only a task that was seen cancelled for `stuck_s` seconds of real time is stuck. One behind a
+* Only a task that was seen cancelled for `stuck_s` seconds of real time is stuck, at look after
+  look: a process that was stopped for so long has given its tasks no time. One behind a
   shield that has a deadline of its own has until then; one that waits for a worker thread may wait
   longer, for the thread may end. Both are bounded.
 * It is told the moment it is known. Then an error is raised where the task waits; if that does not
@@ -51,8 +52,10 @@ class _Patient:
     run: WatchedRun
     look_at: float
     """When next, by the monotonic clock."""
-    since: dict[Task, float] = attrs.Factory(dict)
-    """Cancelled tasks, and when each was first seen so."""
+    looked_at: float = 0.0
+    """When it was last, by the monotonic clock."""
+    cancelled_s: dict[Task, float] = attrs.Factory(dict)
+    """Cancelled tasks, and for how long each was seen so."""
     told: set[Task] = attrs.Factory(set)
     tries: int = 0
     is_broken: bool = False
@@ -70,6 +73,7 @@ class StuckWatch:
             tell: called in the run's thread with what is stuck, once for each task.
         """
         self._stuck_s = stuck_s
+        self._step_s = min(STEP_S, stuck_s / 3)
         self._tell = tell
         self._changed = threading.Condition()
         self._patients: list[_Patient] = []
@@ -105,7 +109,7 @@ class StuckWatch:
                 now = time.monotonic()
                 for patient in self._patients:
                     if patient.look_at <= now:
-                        patient.look_at = now + min(STEP_S, self._stuck_s / 2)
+                        patient.look_at = now + self._step_s
                         self._have_looked(patient)
                 soonest = min((each.look_at for each in self._patients), default=None)
                 self._changed.wait(None if soonest is None else max(0.0, soonest - now))
@@ -126,11 +130,16 @@ class StuckWatch:
         now = time.monotonic()
         runner = patient.run.runner
         cancelled = {task for task in privates.tasks_of(runner) if _is_stuck_alone(runner, task)}
-        patient.since = {task: patient.since.get(task, now) for task in cancelled}
+        for_s = min(now - patient.looked_at, 2 * self._step_s)
+        patient.looked_at = now
+        seen = patient.cancelled_s
+        patient.cancelled_s = {
+            task: seen[task] + for_s if task in seen else 0.0 for task in cancelled
+        }
         stuck = [
             task
-            for task, since in patient.since.items()
-            if self._is_stuck(runner, task, now - since)
+            for task, cancelled_s in patient.cancelled_s.items()
+            if self._is_stuck(runner, task, cancelled_s)
         ]
         if not stuck:
             return

@@ -36,6 +36,7 @@ from .report import Leak, LeakKind
 from .sites import Origin, describe_frames, find_origin
 
 PASSES_MAX = 50  # scheduler turns that runnable tasks are given to block or to end
+_TURNS_MIN = 8  # scheduler turns that cancelled tasks are given, however slow the machine is
 
 
 def started_at(task: Task) -> str | None:
@@ -178,7 +179,9 @@ class _Bound(Instrument):
         self._scope = scope
         self._tasks = tasks
         self._passes_left = math.inf if passes_max is None else passes_max
-        self._deadline = time.monotonic() + grace_s  # real time, whatever the run's clock is
+        self._left_s = grace_s  # real time, whatever the run's clock is
+        self._turn_s_max = grace_s / _TURNS_MIN
+        self._before = time.monotonic()
 
     def task_exited(self, task: Task) -> None:
         self._tasks.discard(task)
@@ -186,8 +189,11 @@ class _Bound(Instrument):
             self._scope.cancel()
 
     def before_io_wait(self, _timeout: float) -> None:
+        now = time.monotonic()
         self._passes_left -= 1
-        if self._passes_left <= 0 or time.monotonic() >= self._deadline:
+        self._left_s -= min(now - self._before, self._turn_s_max)
+        self._before = now
+        if self._passes_left <= 0 or self._left_s <= 0:
             self._scope.cancel()
 
 

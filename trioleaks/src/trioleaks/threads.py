@@ -85,7 +85,8 @@ class ThreadProbe:
         __tracebackhide__ = True
         origin = self._ownership.origin(sys._getframe(1))
         named = kw.get("name") or (rest[1] if len(rest) > 1 else None)
-        job = Job(named or "worker thread", origin, self._ownership.owner())
+        name = named or f"worker thread for {getattr(fn, '__qualname__', fn)}"
+        job = Job(name, origin, self._ownership.owner())
         self._jobs.add(job)
         call(cache, self._reporting(job, fn), *rest, **kw)
 

@@ -1,6 +1,7 @@
 """Sixty leaks of every kind, and a clean twin of each. Run by test_sixty.py, in a pytest of its own.
 
-`# <- kind` stands on the line that starts what leaks, and says what the check must call it.
+`# <- kind` stands on the line that starts what leaks, and says what the check must call it. Whoever
+runs it ends the processes that it leaves, by their group.
 """
 
 import asyncio
@@ -24,8 +25,16 @@ import trio
 import trio.testing
 
 KEPT = []
-SLEEP = [sys.executable, "-c", "import time; time.sleep(3)"]
-DONE = [sys.executable, "-c", ""]
+STOP = threading.Event()
+"""Threads that are left wait for it: until all tests are over, however long that takes."""
+SLEEP = ["/bin/sleep", "600"]
+DONE = ["/bin/true"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stopped_at_last():
+    yield
+    STOP.set()
 
 
 async def numbers():
@@ -180,7 +189,7 @@ async def test_twin_system_task_of_a_nested_run():
     await trio.to_thread.run_sync(trio.run, trio.sleep, 0)
 
 
-def run_as_guest(main):
+def run_as_guest(main, loop=None):
     async def host():
         loop = asyncio.get_running_loop()
         done = loop.create_future()
@@ -191,7 +200,7 @@ def run_as_guest(main):
         )
         return (await done).unwrap()
 
-    return asyncio.run(host())
+    return asyncio.run(host()) if loop is None else loop.run_until_complete(host())
 
 
 def test_leaks_system_task_of_a_guest():
@@ -223,21 +232,73 @@ async def test_twin_system_task_of_a_fixture(with_task):
     pass
 
 
+# Tasks of asyncio
+
+
+async def aio_forever():
+    await asyncio.sleep(600)
+
+
+def test_leaks_asyncio_task_of_a_guest():
+    loop = asyncio.new_event_loop()
+
+    async def main():
+        KEPT.append(loop.create_task(aio_forever()))  # <- asyncio task
+        KEPT.append(loop)
+        await trio.sleep(0)
+
+    run_as_guest(main, loop)
+
+
+def test_twin_asyncio_task_of_a_guest():
+    async def main():
+        asyncio.get_running_loop().create_task(asyncio.sleep(0))
+        await trio.testing.wait_all_tasks_blocked()
+
+    run_as_guest(main)
+
+
+def test_leaks_asyncio_task_of_a_host():
+    async def host():
+        trio.run(trio.sleep, 0)
+        KEPT.append(asyncio.ensure_future(aio_forever()))  # <- asyncio task
+
+    loop = asyncio.new_event_loop()
+    KEPT.append(loop)
+    loop.run_until_complete(host())
+
+
+def test_twin_asyncio_task_of_a_host():
+    async def host():
+        asyncio.ensure_future(aio_forever())  # `asyncio.run` cancels it
+
+    trio.run(trio.sleep, 0)
+    asyncio.run(host())
+
+
 # Threads
 
 
 async def test_leaks_abandoned_thread():
-    with trio.move_on_after(0.01):
-        await trio.to_thread.run_sync(time.sleep, 3, abandon_on_cancel=True)  # <- thread
+    def abandoned():
+        trio.from_thread.run_sync(scope.cancel)
+        STOP.wait()
+
+    with trio.CancelScope() as scope:
+        await trio.to_thread.run_sync(abandoned, abandon_on_cancel=True)  # <- thread
 
 
 async def test_twin_abandoned_thread():
-    with trio.move_on_after(0.01):
-        await trio.to_thread.run_sync(time.sleep, 0.02, abandon_on_cancel=True)
+    def abandoned():
+        trio.from_thread.run_sync(scope.cancel)
+        time.sleep(0.02)
+
+    with trio.CancelScope() as scope:
+        await trio.to_thread.run_sync(abandoned, abandon_on_cancel=True)
 
 
 async def test_leaks_plain_thread():
-    threading.Thread(target=time.sleep, args=(3,)).start()  # <- thread
+    threading.Thread(target=STOP.wait).start()  # <- thread
 
 
 async def test_twin_plain_thread():
@@ -247,7 +308,7 @@ async def test_twin_plain_thread():
 
 
 async def test_leaks_daemon_thread():
-    threading.Thread(target=time.sleep, args=(3,), daemon=True).start()  # <- thread
+    threading.Thread(target=STOP.wait, daemon=True).start()  # <- thread
 
 
 async def test_twin_daemon_thread():
@@ -255,17 +316,17 @@ async def test_twin_daemon_thread():
 
 
 async def test_leaks_timer():
-    threading.Timer(3, print).start()  # <- thread
+    threading.Timer(0, STOP.wait).start()  # <- thread
 
 
 async def test_twin_timer():
-    timer = threading.Timer(3, print)
+    timer = threading.Timer(600, print)
     timer.start()
     timer.cancel()
 
 
 async def test_leaks_raw_job():
-    trio.lowlevel.start_thread_soon(lambda: time.sleep(3), KEPT.append)  # <- thread
+    trio.lowlevel.start_thread_soon(STOP.wait, KEPT.append)  # <- thread
 
 
 async def test_twin_raw_job():
@@ -316,7 +377,7 @@ async def test_leaks_process_in_the_nursery(nursery):
 async def test_leaks_fork():
     pid = os.fork()  # <- process
     if pid == 0:
-        time.sleep(3)
+        time.sleep(600)
         os._exit(0)
 
 
@@ -337,9 +398,27 @@ async def test_twin_spawned():
 
 async def test_leaks_multiprocessing():
     context = multiprocessing.get_context("fork")
-    process = context.Process(target=time.sleep, args=(3,), daemon=True)
+    process = context.Process(target=time.sleep, args=(600,), daemon=True)
     process.start()  # <- process
     KEPT.append(process)
+
+
+async def test_leaks_multiprocessing_spawned():
+    process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+    process.daemon = True
+    process.start()  # <- process
+    KEPT.append(process)
+
+
+async def test_twin_multiprocessing_spawned(pipes_of_multiprocessing):
+    reading, writing = pipes_of_multiprocessing
+    writing.send("x")
+    assert reading.recv() == "x"
+
+
+@pytest.fixture
+def pipes_of_multiprocessing():
+    return multiprocessing.Pipe(duplex=False)  # they close with the last reference
 
 
 async def test_twin_multiprocessing():
@@ -435,7 +514,7 @@ async def test_twin_half_of_a_pair():
 
 
 async def test_leaks_detached_socket():
-    KEPT.append(socket.socket().detach())  # not listened to: the place is unknown <- socket
+    KEPT.append(socket.socket().detach())  # <- socket
 
 
 async def test_twin_detached_socket():
