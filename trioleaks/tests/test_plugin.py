@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from trioleaks.report import KINDS
@@ -26,13 +27,29 @@ async def test_is_clean():
 """
 
 
+class CloseKept:
+    """Closes what a project has leaked in this process, when all is judged."""
+
+    def __init__(self) -> None:
+        self.modules: set[Any] = set()
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.modules = {item.module for item in session.items if isinstance(item, pytest.Function)}
+
+    def pytest_unconfigure(self) -> None:
+        for module in self.modules:
+            for each in module.KEPT:
+                each.close()
+
+
 def run(
     pytester: pytest.Pytester, body: str, *args: str, ini: str = "", mode: str = "error"
 ) -> pytest.RunResult:
     """Run pytest on a file with that body."""
     pytester.makeini(f"[pytest]\ntrio_mode = true\nleaks = {mode}\n{ini}")
     pytester.makepyfile(test_project=HEAD + body)
-    return pytester.runpytest_inprocess("-p", "no:cacheprovider", "-W", "default", *args)
+    options = ("-p", "no:cacheprovider", "-W", "default")
+    return pytester.runpytest_inprocess(*options, *args, plugins=[CloseKept()])
 
 
 def test_the_light_half_knows_the_kinds_by_their_words() -> None:
@@ -202,7 +219,7 @@ async def test_skips():
 """
     pytester.makeini("[pytest]\nleaks = error\n")
     pytester.makepyfile(test_project=HEAD + body)
-    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", plugins=[CloseKept()])
     result.assert_outcomes(passed=1, failed=1, skipped=1)
     result.stdout.fnmatch_lines(
         [
