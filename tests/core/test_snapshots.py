@@ -19,7 +19,7 @@ from .conversation import THREE, Actor, Conversation, between, entries_of, terms
 from .messages_by_hand import append, chunk, chunk_stored, matched, request_vote, snapshot_of, vote
 
 NO_PRE_VOTE = Timing(pre_vote=False)
-SHORT_TAIL = Limits(snapshot_tail_entries=1, snapshot_chunk_bytes=40, append_entries_max=3)
+SHORT_TAIL = Limits(snapshot_tail_entries=1, snapshot_chunk_bytes=42, append_entries_max=3)
 
 FIVE_ENTRIES = msgspec.msgpack.encode(list(entries_of(1, 1, 1, 1, 1)))
 FOUR_ENTRIES = msgspec.msgpack.encode(list(entries_of(1, 1, 1, 1)))
@@ -116,8 +116,8 @@ def test_a_follower_far_behind_gets_the_snapshot_and_then_the_rest() -> None:
     talk["1"].proposes(b"d")
     talk.talk()
     assert between(talk.transcript(), "1", "3") == text("""
-        1->3 InstallSnapshot term=1 snapshot=(1,4) offset=0 bytes=40
-        3->1 InstallSnapshotReply term=1 snapshot=(1,4) next=40 installed=True
+        1->3 InstallSnapshot term=1 snapshot=(1,4) offset=0 bytes=42
+        3->1 InstallSnapshotReply term=1 snapshot=(1,4) next=42 installed=True
         1->3 AppendEntries term=1 prev=(1,4) entries=[1] commit=4
         3->1 AppendEntriesReply term=1 match=5
     """)

@@ -51,6 +51,19 @@ class Election:
 
 
 @attrs.define
+class RemovalHints:
+    """Who has told this node that it is no member any more."""
+
+    told_by: set[NodeId] = attrs.field(factory=set)
+    until_s: float = NEVER
+    """Until then a single peer's word is heeded."""
+
+    def is_hinted(self, now: float) -> bool:
+        """Whether this node is to disturb nobody."""
+        return now < self.until_s
+
+
+@attrs.define
 class LeaderContact:
     """What a node that does not lead knows of its leader's being there."""
 

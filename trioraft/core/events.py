@@ -13,7 +13,7 @@ import attrs
 
 from .messages import Message
 from .reasons import Reason
-from .types import Configuration, LogIndex, NodeId, Role, Term
+from .types import Configuration, Incarnation, LogIndex, NodeId, Role, Term
 
 
 @attrs.frozen
@@ -110,6 +110,24 @@ class ConfigurationChanged(TraceEvent):
     """Another configuration counts now: it was appended, or a later one was truncated."""
 
     configuration: Configuration
+
+
+@attrs.frozen
+class ForeignDisk(TraceEvent):
+    """Under this id another disk is there than the configuration names: nothing of it counts."""
+
+    peer: NodeId
+    named_disk: Incarnation
+    disk: Incarnation
+
+
+@attrs.frozen
+class AcknowledgedLost(TraceEvent):
+    """A follower has refused what it had acknowledged: its disk has lost entries up to
+    `acknowledged_index`. It counts for nothing until it holds them again."""
+
+    peer: NodeId
+    acknowledged_index: LogIndex
 
 
 @attrs.frozen

@@ -13,7 +13,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import attrs
@@ -26,9 +26,9 @@ from .messages import AppendEntries, AppendEntriesReply, InstallSnapshotReply, T
 from .progress import Progress, ProgressState
 from .reads import PendingReads
 from .ready import ChunkRequest
-from .reconfiguration import MembershipChange
+from .reconfiguration import MembershipChange, SeenDisk
 from .transfer import Transfer
-from .types import Configuration, LogIndex, NodeId, SnapshotMeta, Term
+from .types import Configuration, Incarnation, LogIndex, NodeId, SnapshotMeta, Term
 
 COMMIT_NOTICE_DELAY_S: Final = 0.002
 """How long a new commit index waits for entries to travel with before it gets a heartbeat of its
@@ -48,6 +48,8 @@ class Leadership:
     limits: Limits
     quorum_timeout_s: float
     """How long without a quorum's answer this leader goes on."""
+    disk: Incarnation
+    """This node's own disk: it counts for itself only if the configuration names it."""
     heartbeat_deadline: float
     """When the next regular heartbeats are due."""
     progress: dict[NodeId, Progress] = attrs.field(factory=dict)
@@ -63,24 +65,50 @@ class Leadership:
     reads: PendingReads = attrs.field(factory=PendingReads)
     departing: dict[NodeId, tuple[LogIndex, float]] = attrs.field(factory=dict)
     """Members that were taken out and shall learn it: by which entry, and how long we try."""
+    _is_named: bool = True
+    """Whether the configuration names our own disk."""
     _rounds_left_s: deque[float] = attrs.field(factory=lambda: deque(maxlen=ROUNDS_KEPT))
     """When the last rounds left, up to `round`; kept only for leases."""
     _asked_to_campaign: bool = False
 
-    def on_configuration(self, configuration: Configuration, now: float) -> None:
+    def on_configuration(
+        self, configuration: Configuration, seen: Mapping[NodeId, SeenDisk], now: float
+    ) -> None:
         """These are the members: feed the new ones, of whom nothing is known, from the end of the
-        log; let those that leave learn it."""
+        log; let those that leave learn it.
+
+        Args:
+            configuration: the one that counts from now on.
+            seen: which disk was last seen under each id.
+            now: the time.
+        """
+        self._is_named = configuration.disk_of(self.node_id) == self.disk
         for peer in configuration.members:
+            disk = configuration.disk_of(peer)
             if self.departing.pop(peer, None) is not None:
-                del self.progress[peer]  # it may come back with an empty disk
-            if peer != self.node_id and peer not in self.progress:
+                del self.progress[peer]  # nobody knows what it did meanwhile
+            known = self.progress.get(peer)
+            if peer != self.node_id and (known is None or known.disk != disk):
                 self.progress[peer] = Progress(
-                    next_index=self.log.last_index + 1, last_contact_s=now
+                    next_index=self.log.last_index + 1, last_contact_s=now, disk=disk
                 )
+                if peer in seen:
+                    self.on_seen(peer, seen[peer].disk)
         give_up_s = now + self.timing.election_timeout_s[1]
         for peer in self.progress:
             if peer not in configuration.members:
                 self.departing.setdefault(peer, (configuration.index, give_up_s))
+
+    def names(self, peer: NodeId, disk: Incarnation) -> bool:
+        """Whether this follower is known, and this is the disk of it that counts."""
+        progress = self.progress.get(peer)
+        return progress is not None and progress.disk == disk
+
+    def on_seen(self, peer: NodeId, disk: Incarnation) -> None:
+        """This disk is there under this id now: another than the one named is not fed."""
+        progress = self.progress.get(peer)
+        if progress is not None:
+            progress.foreign_disk = 0 if disk == progress.disk or not progress.disk else disk
 
     def _let_go(self, now: float) -> None:
         """Forget those that have learnt that they are out, and those that could not."""
@@ -102,7 +130,8 @@ class Leadership:
         if self.timing.lease_clock_drift_max is not None:
             self._rounds_left_s.append(now)
         for peer, progress in self.progress.items():
-            yield self._heartbeat(peer, progress, is_regular=is_regular)
+            if not progress.foreign_disk:
+                yield self._heartbeat(peer, progress, is_regular=is_regular)
 
     def _heartbeat(self, peer: NodeId, progress: Progress, *, is_regular: bool) -> AppendEntries:
         stalled = is_regular and progress.match_index == progress.match_at_heartbeat
@@ -136,6 +165,8 @@ class Leadership:
         """
         last_index = self.log.last_index
         for peer, progress in self.progress.items():
+            if progress.foreign_disk:
+                continue
             if progress.next_index <= self.log.base_index:
                 if snapshot is None:
                     raise InvariantViolation(
@@ -199,25 +230,41 @@ class Leadership:
 
     def on_success(self, message: AppendEntriesReply) -> bool:
         """A follower matches up to `match_index`. True if it is news."""
-        return self.progress[message.sender].on_matched(message.match_index)
-
-    def on_failure(self, message: AppendEntriesReply) -> None:
-        """A follower refused: step back, by a whole term at a time (paper, end of 5.3)."""
         progress = self.progress[message.sender]
+        is_news = progress.on_matched(message.match_index)
+        if is_news:
+            progress.matched_round = self.round
+        return is_news
+
+    def on_failure(self, message: AppendEntriesReply) -> LogIndex | None:
+        """A follower refused: step back, by a whole term at a time (paper, end of 5.3).
+
+        Returns:
+            The last entry that it had acknowledged, if its refusal proves that it has lost it.
+        """
+        progress = self.progress[message.sender]
+        if progress.proves_loss(message.rejected_index, message.round):
+            acknowledged = progress.match_index
+            progress.on_lost(max(1, min(message.conflict_index, message.rejected_index)))
+            return acknowledged
         if progress.is_stale_rejection(message.rejected_index):
-            return
+            return None
         hint = message.conflict_index
         if message.conflict_term:
             ours = self.log.last_index_of_term(message.conflict_term)
             if ours is not None:
                 hint = ours + 1
         progress.on_rejected(max(1, min(hint, message.rejected_index)))
+        return None
 
     def on_chunk_stored(self, reply: InstallSnapshotReply) -> bool:
         """A follower holds part of a snapshot, or has installed it. True if its match is news."""
         progress = self.progress[reply.sender]
         if reply.installed:
-            return progress.on_matched(reply.meta.index)
+            is_news = progress.on_matched(reply.meta.index)
+            if is_news:
+                progress.matched_round = self.round
+            return is_news
         progress.on_chunk_stored(reply.meta, reply.next_offset)
         return False
 
@@ -238,8 +285,9 @@ class Leadership:
 
     def _durable_index(self, node_id: NodeId) -> LogIndex:
         if node_id == self.node_id:
-            return self.log.stable_index  # not last_index: our own disk counts like any (hazard A8)
-        return self.progress[node_id].match_index
+            # Not last_index: our own disk counts like any (hazard A8), if it is the one named.
+            return self.log.stable_index if self._is_named else 0
+        return self.progress[node_id].counted_index
 
     def on_answered(self, reply: AppendEntriesReply, now: float) -> None:
         """A follower answered in this term."""
@@ -264,7 +312,9 @@ class Leadership:
         return quorum.agreed(configuration, self._answered_round)
 
     def _answered_round(self, node_id: NodeId) -> int:
-        return self.round if node_id == self.node_id else self.progress[node_id].answered_round
+        if node_id == self.node_id:
+            return self.round if self._is_named else 0
+        return self.progress[node_id].answered_round
 
     def has_lease(self, configuration: Configuration, now: float) -> bool:
         """Whether no other node can lead yet, by all clocks (dissertation 6.4.1): any majority
@@ -275,7 +325,7 @@ class Leadership:
 
     def _promised_until_s(self, node_id: NodeId) -> float:
         if node_id == self.node_id:
-            return float("inf")
+            return float("inf") if self._is_named else float("-inf")
         return self.progress[node_id].promised_until_s
 
     def end_lease(self) -> None:
@@ -310,4 +360,6 @@ class Leadership:
         return heard_s + self.quorum_timeout_s
 
     def _contact_s(self, node_id: NodeId, now: float) -> float:
-        return now if node_id == self.node_id else self.progress[node_id].last_contact_s
+        if node_id == self.node_id:
+            return now if self._is_named else float("-inf")
+        return self.progress[node_id].last_contact_s

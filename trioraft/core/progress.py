@@ -16,7 +16,7 @@ from collections import deque
 import attrs
 
 from .config import Limits
-from .types import LogIndex, SnapshotMeta
+from .types import Incarnation, LogIndex, SnapshotMeta
 
 
 class ProgressState(enum.Enum):
@@ -53,6 +53,15 @@ class Progress:
     """SNAPSHOT: which one is being sent."""
     snapshot_offset: int = 0
     """SNAPSHOT: bytes of it that the follower is known to hold."""
+    disk: Incarnation = 0
+    """The disk that the configuration names: only what comes from it counts."""
+    foreign_disk: Incarnation = 0
+    """Another disk that was seen under this follower's id since, and is not fed; 0: none."""
+    matched_round: int = 0
+    """The heartbeat round in which `match_index` was last heard to rise."""
+    lost_index: LogIndex = 0
+    """It has lost entries up to here that it had acknowledged: until it holds them again it counts
+    for nothing. 0: it has lost none."""
     chunk_asked_s: float | None = None
     """SNAPSHOT: when the chunk at `snapshot_offset` was asked for; None: not yet."""
     _inflight: deque[tuple[LogIndex, int]] = attrs.field(factory=deque)
@@ -104,6 +113,22 @@ class Progress:
         """The logs do not agree where we thought: look earlier, one message at a time."""
         self._become(ProgressState.PROBE)
         self.next_index = max(next_index, self.match_index + 1)
+
+    def proves_loss(self, rejected_index: LogIndex, answered_round: int) -> bool:
+        """Whether this rejection shows that acknowledged entries are gone: it answers a message
+        that left after they were acknowledged, and asked for no more than that."""
+        return rejected_index <= self.match_index and answered_round > self.matched_round
+
+    def on_lost(self, next_index: LogIndex) -> None:
+        """What it had acknowledged is gone: begin again, and do not count it meanwhile."""
+        self.lost_index = max(self.lost_index, self.match_index)
+        self.match_index = 0
+        self.on_rejected(next_index)
+
+    @property
+    def counted_index(self) -> LogIndex:
+        """How far it counts towards a commit."""
+        return self.match_index if self.match_index >= self.lost_index else 0
 
     def on_behind(self, snapshot: SnapshotMeta) -> None:
         """The follower lacks what is compacted away: send it this snapshot."""

@@ -24,7 +24,7 @@ import msgspec
 
 from . import events, messages, reasons
 from .config import Limits, Timing
-from .election import NEVER, Election, LeaderContact
+from .election import NEVER, Election, LeaderContact, RemovalHints
 from .errors import (
     BadMessage,
     ConfigError,
@@ -39,14 +39,17 @@ from .leadership import Leadership
 from .log import RaftLog
 from .messages import Message
 from .outbox import Outbox
-from .quorum import Outcome
+from .quorum import Outcome, tally
 from .reads import ConfirmedRead, OpenReads, ReadRequest
 from .ready import ChunkRequest, Ready, SnapshotChunk
 from .reasons import Reason
 from .reconfiguration import (
     Change,
+    ChangeVoters,
     Membership,
     MembershipChange,
+    Replace,
+    SeenDisk,
     Stage,
     configuration_entry,
     configuration_of,
@@ -60,6 +63,7 @@ from .types import (
     Entry,
     EntryKind,
     HardState,
+    Incarnation,
     LogIndex,
     NodeId,
     Recovered,
@@ -71,6 +75,8 @@ from .types import (
 OF_LEADER: Final = (messages.AppendEntries, messages.InstallSnapshot)
 _CONFIGURATION: Final = int(EntryKind.CONFIGURATION)  # comparing with an enum costs more
 NEVER_DUE: Final = float("inf")
+HINT_TIMEOUTS: Final = 10
+"""For how many of the longest election timeouts a node that one peer calls removed is quiet."""
 
 _F, _P, _C, _L, _D = Role.FOLLOWER, Role.PRE_CANDIDATE, Role.CANDIDATE, Role.LEADER, Role.DEAD
 
@@ -120,6 +126,7 @@ class Raft:
         tracing: bool = False,
     ) -> None:
         self.node_id: Final = node_id
+        self.disk: Final = recovered.incarnation
         self.timing: Final = timing
         self.limits: Final = limits
         self.tracing = tracing
@@ -140,6 +147,11 @@ class Raft:
         self.configuration: Configuration = self._membership.current  # committed or not
         self.removed_index: LogIndex | None = None
         """The index of the committed configuration by which this node was removed, if it was."""
+        self._removal = RemovalHints()
+        self.seen: dict[NodeId, SeenDisk] = {}
+        """Which disk is there under each other id, as far as it was told in this life."""
+        self.replaces_lost_disks = False
+        """Whether this node, while it leads, replaces voters that are there with an empty disk."""
 
         self._now = NEVER  # as the last input said
         self._timer: Final = ElectionTimer(timing, rng)
@@ -188,8 +200,43 @@ class Raft:
         self._inherited_until_s = self._contact.promised_until_s = now + self._promised_ms / 1000
         self._start_timer()
 
-    def step(self, message: Message, now: float) -> None:
+    def form(self, base: Configuration, now: float) -> None:
+        """The first voters have agreed which disks they are: from now on this node may campaign.
+
+        Args:
+            base: their configuration, which stands before the first entry.
+            now: the time.
+        """
+        if self.role is Role.DEAD:
+            return
+        self._now = now
+        self._membership.on_formed(base)
+        self._configuration_changed()
+        if self.role is Role.FOLLOWER and self.leader_id is None:
+            self._start_timer()
+
+    def on_seen(self, peer: NodeId, seen: SeenDisk, now: float) -> None:
+        """This disk is there under `peer`'s id; call it whenever that is news."""
+        if self.role is Role.DEAD or self.seen.get(peer) == seen:
+            return
+        self._now = now
+        self.seen[peer] = seen
+        named = self.configuration.disk_of(peer)
+        if named and named != seen.disk and self.tracing:
+            self._out.trace(events.ForeignDisk(now, peer, named, seen.disk))
+        if self._leadership is not None:
+            self._leadership.on_seen(peer, seen.disk)
+            self._name_disks(self._leadership)
+
+    def step(self, message: Message, now: float, disk: Incarnation = 0) -> None:
         """Handle one message from a peer.
+
+        Args:
+            message: what it says.
+            now: the time.
+            disk: which disk of the sender's it came from, as the connection knows. What is counted
+                against a majority counts only from the disk that this node's own configuration
+                names; entries are taken, and votes given, whatever the configuration says.
 
         Raises:
             BadMessage: no correct peer sends this; nothing was changed by it.
@@ -218,15 +265,15 @@ class Raft:
                 return
             self._adopt_term(message)
         if self._leadership is not None:
-            transition = self._step_leader(message, self._leadership)
+            transition = self._step_leader(message, self._leadership, disk)
         elif self._election is not None:
-            transition = self._step_candidate(message, self._election)
+            transition = self._step_candidate(message, self._election, disk)
         else:
-            transition = self._step_follower(message)
+            transition = self._step_follower(message, disk)
         if transition is not None:
             self._change_role(transition)
 
-    def _step_follower(self, message: Message) -> Transition | None:
+    def _step_follower(self, message: Message, disk: Incarnation) -> Transition | None:
         match message:
             case messages.AppendEntries():
                 self._on_append_entries(message)
@@ -238,23 +285,28 @@ class Raft:
                 return self._on_timeout_now(message)
             case messages.RequestReadIndexReply():
                 self._on_request_read_index_reply(message)
+            case messages.RequestVoteReply() | messages.RequestPreVoteReply():
+                self._note_stale(message)
+                self._is_told_removed(message, disk)  # late, and true all the same
             case _:
                 self._note_stale(message)
         return None
 
-    def _step_candidate(self, message: Message, election: Election) -> Transition | None:
+    def _step_candidate(
+        self, message: Message, election: Election, disk: Incarnation
+    ) -> Transition | None:
         match message:
             case messages.AppendEntries() | messages.InstallSnapshot():
                 # Somebody else has won this very term (paper, section 5.2).
                 heard = reasons.LeaderHeard(message.sender)
                 self._become_follower(self.term, message.sender, heard)
-                return self._step_follower(message)
+                return self._step_follower(message, disk)
             case messages.RequestVote():
                 self._on_request_vote(message)
             case messages.RequestVoteReply():
-                return self._on_request_vote_reply(message, election)
+                return self._on_request_vote_reply(message, election, disk)
             case messages.RequestPreVoteReply():
-                return self._on_request_pre_vote_reply(message, election)
+                return self._on_request_pre_vote_reply(message, election, disk)
             case messages.TimeoutNow():
                 return self._on_timeout_now(message)
             case messages.RequestReadIndexReply():
@@ -263,14 +315,16 @@ class Raft:
                 self._note_stale(message)
         return None
 
-    def _step_leader(self, message: Message, leadership: Leadership) -> Transition | None:
+    def _step_leader(
+        self, message: Message, leadership: Leadership, disk: Incarnation
+    ) -> Transition | None:
         match message:
             case messages.AppendEntriesReply():
-                return self._on_append_entries_reply(message, leadership)
+                return self._on_append_entries_reply(message, leadership, disk)
             case messages.RequestVote():
                 self._on_request_vote(message)
             case messages.InstallSnapshotReply():
-                return self._on_install_snapshot_reply(message, leadership)
+                return self._on_install_snapshot_reply(message, leadership, disk)
             case messages.RequestReadIndex():
                 if leadership.reads.has_room:
                     leadership.reads.add(ReadRequest(message.sender, message.number))
@@ -313,6 +367,8 @@ class Raft:
         if self._leadership.transfer is not None:
             self._leadership.transfer.was_asked = False
             self._advance_transfer(self._leadership)
+        if self.replaces_lost_disks:
+            self._replace_lost_disks(self._leadership)
 
     def on_persisted(self, number: int, now: float) -> None:
         """The Ready of this number, and all before it, are durable."""
@@ -325,7 +381,8 @@ class Raft:
             self._change_role(self._maybe_commit(self._leadership))
         elif self._election is not None and vote_term == self._election.term == self.term:
             # Our own vote counts like any other: once it is durable (hazard V1).
-            self._change_role(self._record_vote(self._election, self.node_id, granted=True))
+            own = self._record_vote(self._election, self.node_id, self.disk, granted=True)
+            self._change_role(own)
 
     def on_applied(self, index: LogIndex) -> None:
         """Entries up to `index` are applied to the state machine."""
@@ -439,7 +496,7 @@ class Raft:
                 last_log_term=self.log.last_term,
             )
             self._send(request)
-        return self._record_vote(election, self.node_id, granted=True)
+        return self._record_vote(election, self.node_id, self.disk, granted=True)
 
     def _become_candidate(self, reason: Reason) -> None:
         previous = self._enter(Role.CANDIDATE)
@@ -473,9 +530,10 @@ class Raft:
             timing=self.timing,
             limits=self.limits,
             quorum_timeout_s=self._timer.timeout_s / self._timer.factor,
+            disk=self.disk,
             heartbeat_deadline=self._now + self.timing.heartbeat_interval_s,
         )
-        leadership.on_configuration(self.configuration, self._now)
+        leadership.on_configuration(self.configuration, self.seen, self._now)
         if self._timer.narrow():
             self._trace_widened()
         self._trace_role(previous, reason)
@@ -514,10 +572,11 @@ class Raft:
     # -- election: asking (paper, section 5.2) --------------------------------------------
 
     def _may_campaign(self) -> bool:
-        """Whether this node has a vote (hazards M7, L8), and can make it durable (hazard L7)."""
-        if self.removed_index is not None:
+        """Whether this disk has a vote (hazards M7, L8), and can make it durable (hazard L7)."""
+        if self.removed_index is not None or self._removal.is_hinted(self._now):
             return False
-        if not self._membership.may_vote_since(self.node_id, self.log.commit_index):
+        commit_index = self.log.commit_index
+        if not self._membership.may_vote_since(self.node_id, self.disk, commit_index):
             return False
         waits_since_s = self._out.oldest_write_s
         patience_s = self.timing.election_timeout_s[1]
@@ -636,40 +695,59 @@ class Raft:
     # -- election: counting ---------------------------------------------------------------
 
     def _on_request_vote_reply(
-        self, reply: messages.RequestVoteReply, election: Election
+        self, reply: messages.RequestVoteReply, election: Election, disk: Incarnation
     ) -> Transition | None:
         election.anyone_answered = True
-        if self._is_news_of_removal(reply.removed_index):
-            return self._give_up_removed(reply.removed_index)
+        if self._is_told_removed(reply, disk):
+            return Transition(Role.FOLLOWER, reasons.Removed(reply.removed_index))
         # A vote of another term, or for a pre-vote, is not for this one (hazards V3, V4).
         if self.role is not Role.CANDIDATE or reply.term != self.term:
             self._note_stale(reply)
             return None
-        return self._record_vote(election, reply.sender, granted=reply.vote_granted)
+        return self._record_vote(election, reply.sender, disk, granted=reply.vote_granted)
 
     def _on_request_pre_vote_reply(
-        self, reply: messages.RequestPreVoteReply, election: Election
+        self, reply: messages.RequestPreVoteReply, election: Election, disk: Incarnation
     ) -> Transition | None:
         election.anyone_answered = True
-        if self._is_news_of_removal(reply.removed_index):
-            return self._give_up_removed(reply.removed_index)
+        if self._is_told_removed(reply, disk):
+            return Transition(Role.FOLLOWER, reasons.Removed(reply.removed_index))
         if self.role is not Role.PRE_CANDIDATE or reply.next_term != election.term:
             self._note_stale(reply)
             return None
-        return self._record_vote(election, reply.sender, granted=reply.vote_granted)
+        return self._record_vote(election, reply.sender, disk, granted=reply.vote_granted)
 
-    def _is_news_of_removal(self, removed_index: LogIndex) -> bool:
-        """Committed at that index: ours, if it stands there too, is that one or is void."""
-        return removed_index > 0 and removed_index >= self.configuration.index
+    def _is_told_removed(
+        self, reply: messages.RequestVoteReply | messages.RequestPreVoteReply, disk: Incarnation
+    ) -> bool:
+        """Whether it is certain by now that this node was removed.
 
-    def _give_up_removed(self, index: LogIndex) -> Transition:
-        """Nobody waits for this candidate any more: it campaigns no longer (hazard L8)."""
-        self.removed_index = index
-        return Transition(Role.FOLLOWER, reasons.Removed(index))
+        Its own log is believed, and so is a quorum of the voters that it knows: it campaigns no
+        longer (hazard L8). One peer may be the odd one itself: unless this election is won all the
+        same, nobody is disturbed for a while, and then it asks again.
+        """
+        # Committed at that index: ours, if it stands there too, is that one or is void.
+        if not 0 < reply.removed_index >= self.configuration.index:
+            return False
+        if self._counts(reply.sender, disk):
+            self._removal.told_by.add(reply.sender)
+        self._removal.until_s = self._now + HINT_TIMEOUTS * self.timing.election_timeout_s[1]
+        told = dict.fromkeys(self._removal.told_by, True)
+        is_in_log = self.node_id not in self.configuration.members
+        if not is_in_log and tally(self.configuration, told) is not Outcome.WON:
+            return False
+        self.removed_index = reply.removed_index
+        return True
+
+    def _counts(self, voter: NodeId, disk: Incarnation) -> bool:
+        """Whether this is the very disk that our own configuration names under this id."""
+        return self.configuration.disk_of(voter) == disk
 
     def _record_vote(
-        self, election: Election, voter: NodeId, *, granted: bool
+        self, election: Election, voter: NodeId, disk: Incarnation, *, granted: bool
     ) -> Transition | None:
+        if not self._counts(voter, disk):
+            return None
         if election.record(voter, self.configuration, granted=granted) is not Outcome.WON:
             return None
         votes = election.granted_count(self.configuration)
@@ -824,9 +902,9 @@ class Raft:
         return index
 
     def _on_append_entries_reply(
-        self, reply: messages.AppendEntriesReply, leadership: Leadership
+        self, reply: messages.AppendEntriesReply, leadership: Leadership, disk: Incarnation
     ) -> Transition | None:
-        if reply.term < self.term or reply.sender not in leadership.progress:
+        if reply.term < self.term or not leadership.names(reply.sender, disk):
             self._note_stale(reply)
             return None
         if reply.match_index > self.log.last_index:
@@ -838,7 +916,10 @@ class Raft:
         if leadership.reads.await_confirmation:
             self._confirm_reads(leadership)
         if not reply.success:
-            leadership.on_failure(reply)
+            acknowledged = leadership.on_failure(reply)
+            if acknowledged is not None and self.tracing:
+                lost = events.AcknowledgedLost(self._now, reply.sender, acknowledged)
+                self._out.trace(lost)
         elif leadership.on_success(reply):
             return self._on_matched(leadership, reply.sender)
         elif leadership.change is not None:
@@ -851,6 +932,8 @@ class Raft:
         if transition is None:  # whoever steps down begins nothing more
             if leadership.change is not None:
                 self._on_joining_heard(leadership, peer)
+            elif peer in self.configuration.returning:
+                self._maybe_return(leadership, peer)
             self._advance_transfer(leadership)
         return transition
 
@@ -918,6 +1001,7 @@ class Raft:
             change.stage = Stage.DONE
             leadership.change = None
         if configuration.outgoing or self.node_id in configuration.voters:
+            self._name_disks(leadership)
             return None
         if self.node_id not in configuration.members:
             self.removed_index = configuration.index
@@ -1028,6 +1112,8 @@ class Raft:
             raise NotLeader(self.leader_id)
         self._check_no_conflict(leadership, expected_index)
         self._now = now
+        if isinstance(change, Replace):
+            self._check_replaceable(change.node_id)
         begun = MembershipChange.begin(change, self.configuration)
         if begun.has_ended:
             return begun
@@ -1083,8 +1169,87 @@ class Raft:
         entry = configuration_entry(configuration, self.log.last_index + 1, self.term)
         self.log.append_one(entry)
         self._track_configurations(None, (entry,))
-        leadership.on_configuration(self.configuration, self._now)
+        leadership.on_configuration(self.configuration, self.seen, self._now)
         return self.configuration
+
+    def _may_reconfigure(self, leadership: Leadership) -> bool:
+        """Whether a configuration may be appended: the last one is committed, as is an entry of
+        this term, and nobody else is about to lead (hazard M1)."""
+        configuration = self.configuration
+        return (
+            not configuration.outgoing
+            and configuration.index <= self.log.commit_index
+            and leadership.transfer is None
+            and self._has_committed_own_term()
+        )
+
+    def _name_disks(self, leadership: Leadership) -> None:
+        """Learners are named by the disk that they are seen to have; an emptied one too, as they
+        are not counted. That changes no voter, so it is one step."""
+        configuration = self.configuration
+        if not configuration.learners or not self._may_reconfigure(leadership):
+            return
+        disks = {
+            learner: seen.disk
+            for learner in configuration.learners
+            if (seen := self.seen.get(learner)) is not None
+            and seen.disk != (named := configuration.disk_of(learner))
+            and (seen.is_empty or not named)
+        }
+        if disks:
+            named_anew = {**configuration.disks, **disks}
+            self._append_configuration(
+                leadership, msgspec.structs.replace(configuration, disks=named_anew)
+            )
+
+    def _check_replaceable(self, node_id: NodeId) -> None:
+        """Check that this voter's disk is another than the one that counts.
+
+        Raises:
+            ConfigError: it is not, or what is left could decide nothing.
+        """
+        configuration, seen = self.configuration, self.seen.get(node_id)
+        if node_id not in configuration.members:
+            raise ConfigError(
+                f"{node_id!r} is no member of the cluster, which has {list(configuration.members)}"
+            )
+        if node_id not in configuration.voters:
+            return  # on its way already: what is left to do is done by whoever leads
+        if seen is None or seen.disk == configuration.disk_of(node_id):
+            here = "was not seen with another disk" if seen is None else "is there with its disk"
+            raise ConfigError(
+                f"{node_id!r} {here} than the one that the configuration names: there is nothing "
+                "to replace; start it with an empty data directory first"
+            )
+        if len(configuration.voters) <= 2:
+            raise ConfigError(
+                f"of the voters {list(configuration.voters)} no majority is left without "
+                f"{node_id!r}: nothing can be decided; use trioraft recover on the one that lives"
+            )
+
+    def _replace_lost_disks(self, leadership: Leadership) -> None:
+        """Replace a voter that has been there with an empty disk for an election timeout."""
+        if leadership.change is not None or not self._may_reconfigure(leadership):
+            return
+        for voter in self._other_voters():
+            progress, seen = leadership.progress[voter], self.seen.get(voter)
+            is_lost = progress.foreign_disk and not leadership.has_heard_lately(voter, self._now)
+            if is_lost and seen is not None and seen.is_empty and len(self._other_voters()) > 1:
+                change = leadership.change = MembershipChange.begin(
+                    Replace(voter), self.configuration
+                )
+                self._continue_change(leadership, change)
+                return
+
+    def _maybe_return(self, leadership: Leadership, node: NodeId) -> None:
+        """A learner whose disk was lost holds more than before: make it a voter again, once it
+        holds all that is committed."""
+        configuration = self.configuration
+        has_all = leadership.progress[node].match_index >= self.log.commit_index
+        if has_all and configuration.disk_of(node) and self._may_reconfigure(leadership):
+            change = ChangeVoters((*configuration.voters, node))
+            leadership.change = MembershipChange.begin(change, configuration)
+            self._begin_catching_up(leadership, leadership.change)
 
     def _begin_catching_up(self, leadership: Leadership, change: MembershipChange) -> None:
         change.begin_catching_up(self.configuration, self.log.last_index, self._now)
@@ -1096,6 +1261,8 @@ class Raft:
         change = leadership.change
         if change is None or not change.awaits(node):
             return
+        if self.configuration.index > self.log.commit_index:
+            return  # it names a disk, and is not committed yet
         change.joining[node].on_matched(
             leadership.progress[node].match_index,
             self.log.last_index,
@@ -1119,6 +1286,7 @@ class Raft:
         self.configuration = self._membership.current
         if self.node_id in self.configuration.members:
             self.removed_index = None
+            self._removal = RemovalHints()
         if self.tracing:
             self._out.trace(events.ConfigurationChanged(self._now, self.configuration))
 
@@ -1221,9 +1389,9 @@ class Raft:
                 progress.on_behind(self.snapshot)
 
     def _on_install_snapshot_reply(
-        self, reply: messages.InstallSnapshotReply, leadership: Leadership
+        self, reply: messages.InstallSnapshotReply, leadership: Leadership, disk: Incarnation
     ) -> Transition | None:
-        if reply.term < self.term or reply.sender not in leadership.progress:
+        if reply.term < self.term or not leadership.names(reply.sender, disk):
             return None
         if reply.meta.index > self.log.last_index:
             raise BadMessage(

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 import attrs
 import msgspec
 
 from .errors import BadMessage, ConfigError
-from .types import Address, Configuration, Entry, EntryKind, LogIndex, NodeId, Term
+from .types import Address, Configuration, Entry, EntryKind, Incarnation, LogIndex, NodeId, Term
 
 MEMBERS_MAX: Final = 64
 """Most nodes in one configuration: it travels in one entry, and each member costs a connection."""
@@ -29,6 +29,7 @@ MEMBERS_MAX: Final = 64
 ID_BYTES_MAX: Final = 256
 """Longest name of a node or a cluster, in UTF-8: it travels in every handshake and message."""
 
+T = TypeVar("T")
 _CONFIGURATION: Final = int(EntryKind.CONFIGURATION)  # comparing with an enum costs more
 _decoder = msgspec.msgpack.Decoder(Configuration)
 
@@ -73,11 +74,24 @@ def problem_with(configuration: Configuration) -> str | None:
             return f"{name} names a node twice: {ids}"
         if any(not 0 < len(node.encode()) <= ID_BYTES_MAX for node in ids):
             return f"{name} holds an id that is empty or longer than {ID_BYTES_MAX} bytes"
+    if not set(configuration.returning) <= set(configuration.members) - set(configuration.voters):
+        return f"{configuration.returning} are to be voters again, and are voters or no members"
+    if not set(configuration.disks) <= set(configuration.members):
+        return f"it names disks of {sorted(configuration.disks)}, who are not all members"
     if any(configuration.is_voter(learner) for learner in configuration.learners):
         return f"learners {configuration.learners} are voters too"
     if len(configuration.members) > MEMBERS_MAX:
         return f"it has {len(configuration.members)} members, more than {MEMBERS_MAX}"
     return None
+
+
+@attrs.frozen
+class SeenDisk:
+    """The disk that was last seen under an id, as whoever has it said."""
+
+    disk: Incarnation
+    is_empty: bool
+    """Whether it belonged to no history yet."""
 
 
 class Membership:
@@ -107,15 +121,22 @@ class Membership:
                 return configuration
         return self._base
 
-    def may_vote_since(self, node_id: NodeId, commit_index: LogIndex) -> bool:
-        """Whether a node is a voter by the committed configuration or by any later one.
+    def may_vote_since(self, node_id: NodeId, disk: Incarnation, commit_index: LogIndex) -> bool:
+        """Whether a disk is a voter by the committed configuration or by any later one.
 
         A node that a later one takes out must be able to campaign until that is committed: it may
         be the only one left that holds it, if the leader crashed before its own disk had it.
         """
-        return self.at(commit_index).is_voter(node_id) or any(
-            known.is_voter(node_id) for known in self._later if known.index > commit_index
+        later = (known for known in self._later if known.index > commit_index)
+        return any(
+            known.is_voter(node_id) and known.disk_of(node_id) == disk
+            for known in (self.at(commit_index), *later)
         )
+
+    def on_formed(self, base: Configuration) -> None:
+        """This is the configuration before the first entry."""
+        if self._base.index == 0:
+            self._base = base
 
     def before(self, configuration: Configuration) -> Configuration:
         """The one that counted before this one, as far as it is still known."""
@@ -177,7 +198,15 @@ class Remove:
     node_id: NodeId
 
 
-Change: TypeAlias = AddLearner | ChangeVoters | Remove
+@attrs.frozen
+class Replace:
+    """A voter's disk is gone and it is there with an empty one: take its vote away, feed the new
+    disk, and make it a voter again. Whoever leads goes on with it, from wherever it stands."""
+
+    node_id: NodeId
+
+
+Change: TypeAlias = AddLearner | ChangeVoters | Remove | Replace
 
 
 def goal_of(change: Change, current: Configuration) -> Configuration:
@@ -187,6 +216,7 @@ def goal_of(change: Change, current: Configuration) -> Configuration:
         ConfigError: it asks for what cannot be.
     """
     voters, learners = set(current.voters), set(current.learners)
+    returning = set(current.returning)
     addresses = dict(current.addresses)
     match change:
         case AddLearner(node_id, address):
@@ -207,6 +237,10 @@ def goal_of(change: Change, current: Configuration) -> Configuration:
                 )
             voters.discard(node_id)
             learners.discard(node_id)
+        case Replace(node_id):
+            voters.discard(node_id)
+            learners.add(node_id)
+            returning.add(node_id)
     if not voters:
         raise ConfigError("no voter would be left; a cluster needs at least one")
     members = voters | learners
@@ -223,7 +257,9 @@ def goal_of(change: Change, current: Configuration) -> Configuration:
     return Configuration(
         voters=tuple(sorted(voters)),
         learners=tuple(sorted(learners)),
-        addresses={node: addresses[node] for node in sorted(members) if node in addresses},
+        addresses=_known(addresses, sorted(members)),
+        disks=_known(current.disks, sorted(members)),
+        returning=tuple(sorted(returning & learners)),
     )
 
 
@@ -248,29 +284,31 @@ def next_step(goal: Configuration, current: Configuration) -> Configuration:
     return msgspec.structs.replace(
         goal,
         outgoing=current.voters,
+        learners=tuple(node for node in goal.learners if node not in current.voters),
         addresses={**_known(current.addresses, leaving), **goal.addresses},
+        disks={**_known(current.disks, leaving), **goal.disks},
     )
 
 
 def without_outgoing(joint: Configuration) -> Configuration:
     """What a joint configuration is left for, by whoever leads then (hazard M3)."""
-    members = {*joint.voters, *joint.learners}
+    learners = {*joint.learners, *joint.returning}
+    members = {*joint.voters, *learners}
     return msgspec.structs.replace(
-        joint, outgoing=(), addresses=_known(joint.addresses, sorted(members))
+        joint,
+        outgoing=(),
+        learners=tuple(sorted(learners)),
+        addresses=_known(joint.addresses, sorted(members)),
+        disks=_known(joint.disks, sorted(members)),
     )
 
 
-def _known(addresses: Mapping[NodeId, Address], ids: Iterable[NodeId]) -> dict[NodeId, Address]:
-    return {node: addresses[node] for node in ids if node in addresses}
+def _known(values: Mapping[NodeId, T], ids: Iterable[NodeId]) -> dict[NodeId, T]:
+    return {node: values[node] for node in ids if node in values}
 
 
 def _are_same(one: Configuration, other: Configuration) -> bool:
-    return (one.voters, one.outgoing, one.learners, one.addresses) == (
-        other.voters,
-        other.outgoing,
-        other.learners,
-        other.addresses,
-    )
+    return msgspec.structs.replace(one, index=0) == msgspec.structs.replace(other, index=0)
 
 
 # -- a change on its way ---------------------------------------------------------------------
@@ -366,6 +404,9 @@ class MembershipChange:
 
     def advance(self, current: Configuration) -> Configuration:
         """The configuration to append next, on the way from `current` to the goal."""
+        # Disks may have been named meanwhile.
+        disks = _known(current.disks, self.goal.members)
+        self.goal = msgspec.structs.replace(self.goal, disks=disks)
         step = next_step(self.goal, current)
         if step is self.goal:
             self.stage = Stage.FINAL

@@ -32,7 +32,8 @@ LogIndex: TypeAlias = Count
 """A position in the log, from 1; 0 stands before the first entry."""
 
 Incarnation: TypeAlias = Count
-"""A disk's own number, drawn at random when it is new; 0: none said."""
+"""A disk's own number, drawn at random when it is new; 0: none said. A voter is an id *and* a
+disk: one that was emptied is another node, and the old one is gone for ever."""
 
 Address: TypeAlias = tuple[str, int]
 """Host and TCP port."""
@@ -93,6 +94,15 @@ class Configuration(msgspec.Struct, frozen=True, array_like=True):
     """Where members are reached, as far as it is known."""
     index: LogIndex = 0
     """Of its entry in the log; 0 for the bootstrap configuration."""
+    disks: dict[NodeId, Incarnation] = {}
+    """Which disk each member is: what comes from another disk under its id counts for nothing."""
+    returning: tuple[NodeId, ...] = ()
+    """Learners that were voters until their disk was lost: whoever leads makes them voters again
+    once their new disk has caught up."""
+
+    def disk_of(self, node_id: NodeId) -> Incarnation:
+        """The disk that counts under this id; 0 if none was named yet."""
+        return self.disks.get(node_id, 0)
 
     @property
     def members(self) -> tuple[NodeId, ...]:
@@ -140,4 +150,4 @@ class Recovered:
     identity: bytes | None = None
     """Opaque record of whose disk this is; None: none was stored."""
     incarnation: Incarnation = 0
-    """Which disk this is; said by who opens the storage, who can read `identity`."""
+    """The disk's own number, out of `identity`; set by whoever opens the node, not by storages."""

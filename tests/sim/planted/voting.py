@@ -18,6 +18,7 @@ from trioraft.core.reasons import Reason
 from trioraft.core.types import (
     Configuration,
     HardState,
+    Incarnation,
     LogIndex,
     NodeId,
     Recovered,
@@ -65,21 +66,21 @@ class CountsOldVotes(Raft):
     """Hazard V3: a vote counts in whatever term it comes."""
 
     def _on_request_vote_reply(
-        self, reply: messages.RequestVoteReply, election: Election
+        self, reply: messages.RequestVoteReply, election: Election, disk: Incarnation
     ) -> Transition | None:
         reply = msgspec.structs.replace(reply, term=self.term)
-        return super()._on_request_vote_reply(reply, election)
+        return super()._on_request_vote_reply(reply, election, disk)
 
 
 class TakesAPreVoteForAVote(Raft):
     """Hazard V4: the answer to a pre-vote counts as a vote."""
 
     def _on_request_pre_vote_reply(
-        self, reply: messages.RequestPreVoteReply, election: Election
+        self, reply: messages.RequestPreVoteReply, election: Election, disk: Incarnation
     ) -> Transition | None:
         if self.role is Role.CANDIDATE and reply.next_term == self.term:
-            return self._record_vote(election, reply.sender, granted=reply.vote_granted)
-        return super()._on_request_pre_vote_reply(reply, election)
+            return self._record_vote(election, reply.sender, disk, granted=reply.vote_granted)
+        return super()._on_request_pre_vote_reply(reply, election, disk)
 
 
 class APreVoteChangesItsTerm(Raft):
