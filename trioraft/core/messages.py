@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from .types import Count, Entry, LogIndex, NodeId, SnapshotMeta, Term
+from .types import Count, Entry, Incarnation, LogIndex, NodeId, SnapshotMeta, Term
 
 
 class RequestVote(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -173,6 +173,30 @@ class RequestReadIndexReply(msgspec.Struct, frozen=True, array_like=True, tag=11
     """Everything that was committed when the request arrived stands at or before this index."""
 
 
+class Introduction(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """Whose disk the sender is, and of which history. It opens each connection in both directions,
+    and is said again when it changes. No core ever sees one: it is the member's."""
+
+    sender: NodeId
+    receiver: NodeId
+    term: Term
+    """Always 0: no term is looked at before this is known."""
+    incarnation: Incarnation
+    voters: tuple[NodeId, ...] = ()
+    """Whom its operator named as the first voters; none: it joins."""
+    record: dict[NodeId, Incarnation] | None = None
+    """Which disks the first voters are, as it has written down for good."""
+    uuid: str | None = None
+    """The history that it belongs to; None: none yet."""
+    formed: bool = False
+    """Whether it knows that all first voters hold the record: only then are votes asked for."""
+    opening: tuple[Count, Count] = (0, 0)
+    """How often this disk was opened, and the number drawn for this opening."""
+    remembered: tuple[Count, Count] | None = None
+    """The newest opening of the receiver's disk that the sender has seen."""
+    wants_reply: bool = False
+
+
 Message: TypeAlias = (
     RequestVote
     | RequestVoteReply
@@ -185,4 +209,5 @@ Message: TypeAlias = (
     | TimeoutNow
     | RequestReadIndex
     | RequestReadIndexReply
+    | Introduction
 )

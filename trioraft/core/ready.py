@@ -98,7 +98,7 @@ class Write:
     entries: tuple[Entry, ...]
     replace_from: LogIndex | None
     identity: bytes | None = None
-    """What the storage keeps of whose disk it is, from this write on; None: as before."""
+    """Opaque record of whose disk this is; None leaves what is stored."""
 
 
 def join_writes(readies: Sequence[Ready]) -> Write | None:

@@ -25,7 +25,7 @@ class Install:
 
     meta: SnapshotMeta
     identity: bytes | None = None
-    """Stored with it; None leaves the stored one."""
+    """Opaque record of whose disk this is; None leaves what is stored."""
 
 
 @attrs.frozen

@@ -18,11 +18,14 @@ import attrs
 from ..core.config import Limits
 from ..core.errors import DiskFull, InvariantViolation
 from ..core.events import DiskIsFull
+from ..core.messages import Introduction, Message
 from ..core.raft import Raft
-from ..core.ready import ChunkRequest, Ready, SnapshotChunk
+from ..core.ready import ChunkRequest, Ready, SnapshotChunk, Write
+from ..core.reconfiguration import SeenDisk
 from ..core.types import LogIndex, Recovered, Role, SnapshotMeta, Term
 from .actions import Action, AdmitClients, Apply, Install, Runner, SaveSnapshot
 from .apply_queue import ApplyQueue, WantsSnapshot
+from .lineage import Lineage
 from .outcomes import Outcomes, Proposed
 from .reads import ReadBatch, Reads
 from .state_machine import Preparing, StateMachine
@@ -45,12 +48,22 @@ class Member:
             the machine is restored from it already.
         limits: bounds on batches, and when a snapshot is due.
         runner: how actions are done.
+        lineage: whose disk this is, and of which history. None: nobody tells disks apart, as in
+            tests of the protocol alone.
 
     Call `start` once; after inputs, `run`. `deadline`, and the core's `heartbeat_deadline`, say
     when `on_timeout` and `on_heartbeat_due` want to be called.
     """
 
-    def __init__(self, raft: Raft, machine: StateMachine, limits: Limits, runner: Runner) -> None:
+    def __init__(
+        self,
+        raft: Raft,
+        machine: StateMachine,
+        limits: Limits,
+        runner: Runner,
+        lineage: Lineage | None = None,
+    ) -> None:
+        self.lineage: Final = lineage
         self.raft: Final = raft
         self.outcomes: Final = Outcomes()
         self.reads: Final = Reads()
@@ -59,8 +72,6 @@ class Member:
         self.leading_term: Term | None = None
         """The term that this member leads, as far as it has acted on that."""
         # Inputs that are the core's own; no action brings about any of them.
-        self.start: Final = raft.start
-        self.receive: Final = raft.step
         self.on_heartbeat_due: Final = raft.on_heartbeat_due
         self.on_peer_lost: Final = raft.on_peer_lost
         self.on_woken: Final = raft.on_woken
@@ -88,10 +99,59 @@ class Member:
             return raft_s if outcomes_s is None else outcomes_s
         return min(raft_s, outcomes_s)
 
+    def start(self, now: float) -> None:
+        """Begin as a follower, and say who is here."""
+        self.raft.start(now)
+        if self.lineage is not None:
+            self.lineage.begin()
+
+    def receive(self, message: Message, now: float, origin: Introduction | None = None) -> None:
+        """Handle one message from a peer.
+
+        Args:
+            message: what it says.
+            now: the time.
+            origin: what its sender has last said of itself; the transport knows.
+
+        Raises:
+            BadMessage: no correct peer of this history sends this.
+        """
+        lineage = self.lineage
+        if lineage is None or origin is None:
+            self.raft.step(message, now)
+            return
+        if lineage.met.get(origin.sender) is not origin:
+            self.meet(origin, now)
+        if type(message) is Introduction:
+            return
+        formed = lineage.identity.formed
+        if not lineage.admits(message, origin):
+            return
+        if lineage.identity.formed is not formed:
+            self._on_formed(now)
+        self.raft.step(message, now, origin.incarnation)
+
+    def meet(self, said: Introduction, now: float) -> None:
+        """Another node says whose disk it is.
+
+        Raises:
+            BadMessage: it is of another history, or an older copy of a disk.
+        """
+        if self.lineage is None:
+            return
+        formed = self.lineage.identity.formed
+        self.lineage.meet(said)
+        self.raft.on_seen(said.sender, SeenDisk(said.incarnation, said.uuid is None), now)
+        if self.lineage.identity.formed is not formed:
+            self._on_formed(now)
+
     def on_timeout(self, now: float) -> None:
         """The deadline was reached. Calling it early, or twice, does nothing."""
+        due_s = self.raft.deadline
         self.raft.on_timeout(now)
         self.outcomes.expire(now)
+        if self.lineage is not None and due_s is not None and now >= due_s:
+            self.lineage.ask_again()
 
     def propose(self, data: bytes, proposed: Proposed, now: float) -> None:
         """Append a command to the leader's log; `proposed` learns where, and what becomes of it.
@@ -130,6 +190,8 @@ class Member:
             next_offset: of a chunk: from where the storage wants more of that snapshot.
         """
         step = self.writes.step_done()
+        if isinstance(step, Write | Install) and step.identity is not None:
+            self._on_identity_stored(now)
         if isinstance(step, Install):
             self.outcomes.covered(step.meta)
             self.applies.put_snapshot(step.meta)
@@ -229,9 +291,31 @@ class Member:
         finally:
             self._is_running = False
 
+    def _on_identity_stored(self, now: float) -> None:
+        lineage = self.lineage
+        if lineage is None:
+            raise InvariantViolation("an identity was stored for a member that has none")
+        formed = lineage.identity.formed
+        lineage.on_stored()
+        if lineage.identity.formed is not formed:
+            self._on_formed(now)
+
+    def _on_formed(self, now: float) -> None:
+        """It may campaign from now on: whatever that brings about is written after `formed` is."""
+        if self.lineage is not None:
+            self._has_news = True
+            self.raft.form(self.lineage.identity.base({}), now)
+
+    def _say_who_is_here(self, lineage: Lineage) -> None:
+        self._actions.extend(lineage.take_messages())
+        self.writes.identity = lineage.take_identity() or self.writes.identity
+        self._has_news = True  # in one write with what the core wants written
+
     def _look(self, now: float) -> bool:
         """See what the core wants done. False: nothing, for now."""
-        raft = self.raft
+        raft, lineage = self.raft, self.lineage
+        if lineage is not None and lineage.has_news:
+            self._say_who_is_here(lineage)
         leading_term = raft.term if raft.role is Role.LEADER else None
         if leading_term != self.leading_term:
             self._leadership_changed(leading_term, now)
@@ -247,6 +331,8 @@ class Member:
         ready = raft.ready()
         if ready is not None:
             self._take(ready, now)
+        if self.writes.identity is not None and not self.writes.is_busy:
+            self._go_on_writing(now)
         return bool(self._actions) or self._has_news
 
     def _leadership_changed(self, leading_term: Term | None, now: float) -> None:
@@ -266,7 +352,7 @@ class Member:
         actions.extend(ready.messages)  # they need not wait for the disk (dissertation 10.2.1)
         if ready.awaits_persist:
             self.writes.put(ready)
-            if not self.writes.group:
+            if not self.writes.is_busy:
                 self._go_on_writing(now)
         if ready.chunk_requests:
             actions.extend(ready.chunk_requests)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import final
 
-from ..core.ready import Ready, join_writes
+import attrs
+
+from ..core.ready import Ready, Write, join_writes
 from .actions import Compact, Install, StorageStep
 
 
@@ -14,7 +16,7 @@ class WriteQueue:
     """Readys in their order. What arrives while a write is on its way joins the next one: that is
     where group commit comes from."""
 
-    __slots__ = ("group", "steps", "waiting")
+    __slots__ = ("group", "identity", "steps", "waiting")
 
     def __init__(self) -> None:
         self.waiting: list[Ready] = []
@@ -23,6 +25,13 @@ class WriteQueue:
         """What is being written; empty: nothing is."""
         self.steps: deque[StorageStep] = deque()
         """What is to be done for the group; the first is on its way."""
+        self.identity: bytes | None = None
+        """What this disk is to say of itself from the next write on."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a write is on its way."""
+        return bool(self.group or self.steps)
 
     @property
     def unwritten(self) -> list[Ready]:
@@ -36,9 +45,13 @@ class WriteQueue:
     def begin_group(self) -> bool:
         """Take what waits: plain writes together, as one transaction; anything else (a snapshot, a
         chunk, compaction) by itself, in its place. False if nothing waits."""
-        waiting = self.waiting
+        waiting, identity = self.waiting, self.identity
         if not waiting:
-            return False
+            if identity is None:
+                return False
+            self.identity = None
+            self.steps.append(Write(None, (), None, identity))
+            return True
         if len(waiting) == 1:
             self.group, self.waiting = waiting, []
         else:
@@ -46,8 +59,13 @@ class WriteQueue:
             self.group, self.waiting = waiting[: plain or 1], waiting[plain or 1 :]
         first, steps = self.group[0], self.steps
         if first.install is not None:
-            steps.append(Install(first.install))
+            steps.append(Install(first.install, identity))
+            identity = self.identity = None
         write = join_writes(self.group)
+        if identity is not None:  # in one transaction with the entries that it came with
+            self.identity = None
+            parts = (None, (), None) if write is None else attrs.astuple(write, recurse=False)[:3]
+            write = Write(*parts, identity)
         if write is not None:
             steps.append(write)
         steps.extend(first.chunks)

@@ -1,0 +1,295 @@
+"""Lineage: whose disk this member is and of which history, and whom it therefore speaks with.
+
+Rules of this file:
+
+* Two nodes that both have a uuid exchange messages only if it is the same: a difference is refused
+  before a term is looked at.
+* Forming, once in a cluster's life, has two phases, each one small write: all first voters write
+  down which disks they are (the record); whoever knows that all of them hold the same one, or hears
+  from one who knows, may campaign. From then on a majority is enough.
+* Nothing is told before it is durable. What is known of others is of this life, the newest counts.
+* Openings tell an older copy of a disk from the disk itself, on the word of those who saw a later
+  one. That finds mistakes; safety does not rest on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final, final
+
+import msgspec
+
+from ..core.errors import BadMessage
+from ..core.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    InstallSnapshot,
+    InstallSnapshotReply,
+    Introduction,
+    Message,
+)
+from ..core.types import Incarnation, NodeId
+from .identity import Identity, encode_identity, uuid_of
+
+FEEDS: Final = (AppendEntries, InstallSnapshot)
+"""What a node that belongs to no history yet takes."""
+ANSWERS: Final = (AppendEntriesReply, InstallSnapshotReply)
+"""What is taken from such a node."""
+
+
+@final
+class Lineage:
+    """One life's view of itself and of the others.
+
+    Args:
+        node_id: this node.
+        cluster_id: the name of the cluster.
+        identity: what this disk says of itself, durable already.
+        voters: the first voters, as they were named to this node; empty: it joins.
+        others: every other node whose address it was given.
+    """
+
+    def __init__(
+        self,
+        node_id: NodeId,
+        *,
+        cluster_id: str,
+        identity: Identity,
+        voters: Collection[NodeId],
+        others: Collection[NodeId],
+    ) -> None:
+        self.identity = identity
+        """As it shall be; what is told of it is what is durable."""
+        self.met: dict[NodeId, Introduction] = {}
+        """What each other node said of itself last."""
+        self.has_news = False
+        """Whether there is something to write or to say; see `take_messages`, `take_identity`."""
+        self.denied_by: set[NodeId] = set()
+        """Who has seen a later opening of this disk: it is an older copy, or has a twin."""
+        self._node_id = node_id
+        self._cluster_id = cluster_id
+        self._voters = tuple(sorted(voters))
+        self._others = frozenset({*voters, *others}) - {node_id}
+        self._durable = identity
+        self._handed: Identity | None = None
+        self._messages: list[Introduction] = []
+        self._said: dict[NodeId, Introduction] = {}
+
+    # -- what it says ----------------------------------------------------------------------
+
+    def introduction(self, peer: NodeId, *, wants_reply: bool = False) -> Introduction:
+        """What this node says of itself to that one: what is durable."""
+        said = self._said.get(peer)
+        if said is None:
+            own, met = self._durable, self.met.get(peer)
+            said = self._said[peer] = Introduction(
+                self._node_id,
+                peer,
+                0,
+                own.incarnation,
+                self._voters,
+                own.record,
+                own.uuid,
+                own.formed,
+                own.opening,
+                None if met is None else own.remembered.get(met.incarnation),
+            )
+        return msgspec.structs.replace(said, wants_reply=True) if wants_reply else said
+
+    def begin(self) -> None:
+        """Say to those that were named who is here."""
+        self.ask(self._others)
+
+    def ask(self, peers: Collection[NodeId]) -> None:
+        """Ask these nodes who they are."""
+        self._messages.extend(self.introduction(peer, wants_reply=True) for peer in sorted(peers))
+        self.has_news = self.has_news or bool(peers)
+
+    def ask_again(self) -> None:
+        """Messages may be lost: ask those that are waited for once more."""
+        if self.is_forming:
+            self.ask(self.waiting_for)
+
+    def take_messages(self) -> list[Introduction]:
+        """What is to be sent."""
+        messages, self._messages = self._messages, []
+        return messages
+
+    def take_identity(self) -> bytes | None:
+        """What is to be stored, in the next write; None: nothing new. One at a time."""
+        self.has_news = False
+        if self._handed is not None or self.identity == self._durable:
+            return None
+        self._handed = self.identity
+        return encode_identity(self.identity)
+
+    def on_stored(self) -> None:
+        """What was taken is durable: tell everyone."""
+        if self._handed is None:
+            return
+        before, self._durable, self._handed = self._durable, self._handed, None
+        self._said.clear()
+        told = (before.record, before.uuid, before.formed)
+        if told != (self._durable.record, self._durable.uuid, self._durable.formed):
+            for peer in sorted(self._others | self.met.keys()):
+                self._messages.append(self.introduction(peer))
+        self.has_news = True
+        self._go_on_forming()
+
+    # -- what others say -------------------------------------------------------------------
+
+    def meet(self, said: Introduction) -> None:
+        """Another node has said whose disk it is.
+
+        Raises:
+            BadMessage: it is of another history, or an older copy of a disk; the reason.
+        """
+        if said.wants_reply:
+            self._messages.append(self.introduction(said.sender))
+            self.has_news = True
+        self._check_history(said)
+        if said.uuid is not None and said.uuid == self.identity.uuid:
+            self._check_opening(said)
+        self.met[said.sender] = said
+        self._go_on_forming()
+
+    def _check_history(self, said: Introduction) -> None:
+        """One history (R3): whoever belongs to another one is not spoken with."""
+        own = self.identity
+        if said.uuid is None or own.uuid is None or said.uuid == own.uuid:
+            return
+        came_from = next((a for a in own.ancestors if a.uuid == said.uuid), None)
+        hint = "" if came_from is None else f", recovered from it at entry {came_from.index}"
+        raise BadMessage(
+            f"node {said.sender!r} belongs to history {said.uuid} of cluster "
+            f"{self._cluster_id!r}, node {self._node_id!r} to {own.uuid}{hint}: one of them has a "
+            "data directory of another cluster, or of before a recovery; empty it and have the "
+            "node replaced (docs/identity.md)"
+        )
+
+    def _check_opening(self, said: Introduction) -> None:
+        """Openings only rise: whoever comes with an earlier one is a copy of what we knew."""
+        own, seen = self.identity, self.identity.remembered.get(said.incarnation)
+        if said.remembered is not None and own.contradicts(said.remembered):
+            self.denied_by.add(said.sender)
+            raise BadMessage(
+                f"node {said.sender!r} has seen opening {said.remembered[0]} of this disk, which "
+                f"knows of {own.openings} and not of that one: this data directory is an older "
+                "copy, or is used twice; replace the node instead (docs/identity.md)"
+            )
+        if seen is not None and (
+            said.opening[0] < seen[0] or (said.opening[0] == seen[0] and said.opening != seen)
+        ):
+            raise BadMessage(
+                f"node {said.sender!r} is there with opening {said.opening[0]} of its disk, and "
+                f"opening {seen[0]} was seen before: its data directory is an older copy, or is "
+                "used twice; replace the node instead (docs/identity.md)"
+            )
+        if seen != said.opening:
+            remembered = {**own.remembered, said.incarnation: said.opening}
+            self._change(remembered=remembered)
+            self._said.pop(said.sender, None)
+
+    def admits(self, message: Message, origin: Introduction) -> bool:
+        """Whether this message may reach the core. It was met: the histories do not differ."""
+        own = self.identity
+        if own.uuid is None:
+            if origin.uuid is None or not isinstance(message, FEEDS):
+                return False
+            if isinstance(message, InstallSnapshot) or message.entries:
+                self._change(uuid=origin.uuid, formed=True)
+            return True
+        if origin.uuid is None:
+            if isinstance(message, ANSWERS):
+                return True
+            self.ask([origin.sender])  # what it said of itself last may be lost
+            return False
+        if not own.formed:
+            if not origin.formed:
+                return False
+            self._change(formed=True)  # whoever speaks of terms knows that all hold the record
+        return True
+
+    # -- forming ---------------------------------------------------------------------------
+
+    @property
+    def is_forming(self) -> bool:
+        """Whether the first voters have not agreed yet who they are."""
+        return bool(self._voters) and not self.identity.formed
+
+    @property
+    def waiting_for(self) -> tuple[NodeId, ...]:
+        """Of whom this node has to hear before it may campaign; empty when it has formed."""
+        if not self.is_forming:
+            return ()
+        record = self.identity.record
+        if record is None:
+            return tuple(peer for peer in sorted(self._others) if self._why_not(peer))
+        others = sorted(set(record) - {self._node_id})
+        return tuple(peer for peer in others if not self._holds_record(peer, record))
+
+    def problems(self) -> dict[NodeId, str]:
+        """Why each of `waiting_for` is waited for, in a few words."""
+        record = self.identity.record
+        if record is None:
+            return {peer: self._why_not(peer) for peer in self.waiting_for}
+        return {peer: self._why_not_holding(peer, record) for peer in self.waiting_for}
+
+    def _why_not(self, peer: NodeId) -> str:
+        """Why the record cannot be written yet, as far as this peer goes; empty: it can."""
+        said = self.met.get(peer)
+        if said is None:
+            return "it was not heard of yet; start it, or leave it out of voters and peers"
+        if peer in self._voters and said.voters != self._voters:
+            named = ", ".join(said.voters) or "nobody"
+            return f"it was told that the first voters are {named}, we {', '.join(self._voters)}"
+        if said.uuid is None and said.record is None:
+            return ""
+        if said.formed:
+            return "it is of a cluster that exists; have this node added or replaced there"
+        expected = self._would_be()
+        if expected is None or said.record == expected:
+            return ""
+        return "it has agreed with other disks than those that are there now; empty it too"
+
+    def _would_be(self) -> dict[NodeId, Incarnation] | None:
+        """The record, as those that are there would write it."""
+        disks = {self._node_id: self.identity.incarnation}
+        for peer in self._voters:
+            if peer != self._node_id:
+                said = self.met.get(peer)
+                if said is None:
+                    return None
+                disks[peer] = said.incarnation
+        return dict(sorted(disks.items()))
+
+    def _holds_record(self, peer: NodeId, record: dict[NodeId, Incarnation]) -> bool:
+        said = self.met.get(peer)
+        return said is not None and said.incarnation == record[peer] and said.record == record
+
+    def _why_not_holding(self, peer: NodeId, record: dict[NodeId, Incarnation]) -> str:
+        said = self.met.get(peer)
+        if said is not None and said.incarnation != record[peer]:
+            return "its disk was emptied while the cluster formed; nothing was committed: empty all"
+        return "it has not confirmed which disks the first voters are"
+
+    def _go_on_forming(self) -> None:
+        own = self.identity
+        if own.formed or not self._voters:
+            return
+        if own.record is None:
+            record = self._would_be()
+            if record is None or self.waiting_for:
+                return
+            self._change(record=record, uuid=uuid_of(self._cluster_id, record))
+            return
+        if self._durable.record is None:
+            return
+        held_by_all = not self.waiting_for
+        hearsay = any(said.formed and said.uuid == own.uuid for said in self.met.values())
+        if held_by_all or hearsay:
+            self._change(formed=True)
+
+    def _change(self, **fields: object) -> None:
+        self.identity = msgspec.structs.replace(self.identity, **fields)
+        self.has_news = True
