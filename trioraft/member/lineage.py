@@ -14,7 +14,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final, final
 
 import msgspec
@@ -28,7 +28,7 @@ from ..core.messages import (
     Introduction,
     Message,
 )
-from ..core.types import Incarnation, NodeId
+from ..core.types import Address, Configuration, Incarnation, NodeId
 from .identity import Identity, encode_identity, uuid_of
 
 FEEDS: Final = (AppendEntries, InstallSnapshot)
@@ -47,6 +47,7 @@ class Lineage:
         identity: what this disk says of itself, durable already.
         voters: the first voters, as they were named to this node; empty: it joins.
         others: every other node whose address it was given.
+        addresses: of the first voters, as far as they are known.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Lineage:
         identity: Identity,
         voters: Collection[NodeId],
         others: Collection[NodeId],
+        addresses: Mapping[NodeId, Address],
     ) -> None:
         self.identity = identity
         """As it shall be; what is told of it is what is durable."""
@@ -68,12 +70,18 @@ class Lineage:
         """Who has seen a later opening of this disk: it is an older copy, or has a twin."""
         self._node_id = node_id
         self._cluster_id = cluster_id
+        self._addresses = addresses
         self._voters = tuple(sorted(voters))
         self._others = frozenset({*voters, *others}) - {node_id}
         self._durable = identity
         self._handed: Identity | None = None
         self._messages: list[Introduction] = []
         self._said: dict[NodeId, Introduction] = {}
+
+    @property
+    def base(self) -> Configuration:
+        """The configuration before the first entry, as far as the first voters have agreed."""
+        return self.identity.base(self._addresses)
 
     # -- what it says ----------------------------------------------------------------------
 

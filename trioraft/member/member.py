@@ -13,8 +13,6 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final, final
 
-import attrs
-
 from ..core.config import Limits
 from ..core.errors import DiskFull, InvariantViolation
 from ..core.events import DiskIsFull
@@ -304,7 +302,7 @@ class Member:
         """It may campaign from now on: whatever that brings about is written after `formed` is."""
         if self.lineage is not None:
             self._has_news = True
-            self.raft.form(self.lineage.identity.base({}), now)
+            self.raft.form(self.lineage.base, now)
 
     def _say_who_is_here(self, lineage: Lineage) -> None:
         self._actions.extend(lineage.take_messages())
@@ -410,10 +408,3 @@ def voters_ignored(core: Raft, bootstrap: Recovered) -> Iterator[str]:
             f"{', '.join(stored.voters)} (configuration {stored.index}): the log counts; to "
             "change them, use node.change_voters"
         )
-
-
-def bootstrapped(recovered: Recovered | None, bootstrap: Recovered) -> Recovered:
-    """What the storage holds, with the configuration that the caller named for a new cluster."""
-    if recovered is None:
-        return bootstrap
-    return attrs.evolve(recovered, configuration=bootstrap.configuration)

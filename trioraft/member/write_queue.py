@@ -64,8 +64,7 @@ class WriteQueue:
         write = join_writes(self.group)
         if identity is not None:  # in one transaction with the entries that it came with
             self.identity = None
-            parts = (None, (), None) if write is None else attrs.astuple(write, recurse=False)[:3]
-            write = Write(*parts, identity)
+            write = attrs.evolve(write or Write(None, (), None), identity=identity)
         if write is not None:
             steps.append(write)
         steps.extend(first.chunks)

@@ -21,12 +21,13 @@ from functools import partial
 from types import FrameType
 from typing import TypeVar, final
 
+import attrs
 import trio
 
 from ..core import events
 from ..core.config import Limits, Timing
-from ..core.errors import ConfigError, DiskFull, NodeDead, SnapshotGone
-from ..core.messages import Message
+from ..core.errors import ConfigError, DiskFull, InvariantViolation, NodeDead, SnapshotGone
+from ..core.messages import Introduction, Message
 from ..core.raft import Raft
 from ..core.ready import ChunkRequest, SnapshotChunk, Write
 from ..core.reconfiguration import Change, MembershipChange
@@ -42,7 +43,9 @@ from ..member.actions import (
     SaveSnapshot,
     StorageStep,
 )
-from ..member.member import Member, bootstrapped, voters_ignored
+from ..member.identity import encode_identity, opened
+from ..member.lineage import Lineage
+from ..member.member import Member, voters_ignored
 from ..member.reads import ReadBatch
 from ..member.state_machine import StateMachine
 from ..storage.base import Storage
@@ -110,6 +113,7 @@ class NodeRunner:
         self._transport = transport
         self._member_links = MemberLinks(transport)
         self._logger = logger
+        self._lineage: Lineage | None = None
         self._streams: list[EventStream] = []
         self._nursery: trio.Nursery | None = None
         self._timer_scope = trio.CancelScope()
@@ -151,11 +155,39 @@ class NodeRunner:
             lambda: storage.open(cluster_id=self._cluster_id, node_id=self.node_id)
         )
         try:
-            await self._live(bootstrapped(recovered, bootstrap), bootstrap, task_status)
+            identified = await self._identify(recovered, bootstrap)
+            await self._live(identified, bootstrap, task_status)
         finally:
             self.kill("left")
             with trio.CancelScope(shield=True):
                 await self._calls.write(storage.close)
+
+    async def _identify(self, recovered: Recovered | None, bootstrap: Recovered) -> Recovered:
+        """Whose disk this is, durable before anybody hears of it; and what follows from it."""
+        voters, others = bootstrap.configuration.voters, self._transport.given_peers
+        identity = opened(
+            None if recovered is None else recovered.identity,
+            cluster_id=self._cluster_id,
+            node_id=self.node_id,
+            voters=voters,
+            others=others,
+            rng=self._rng,
+        )
+        write = Write(None, (), None, encode_identity(identity))
+        await self._calls.write(partial(self._do, write))
+        self._lineage = Lineage(
+            self.node_id,
+            cluster_id=self._cluster_id,
+            identity=identity,
+            voters=voters,
+            others=others,
+            addresses=bootstrap.configuration.addresses,
+        )
+        return attrs.evolve(
+            recovered or Recovered(),
+            configuration=identity.base(bootstrap.configuration.addresses),
+            incarnation=identity.incarnation,
+        )
 
     async def _live(
         self, recovered: Recovered, bootstrap: Recovered, task_status: trio.TaskStatus[None]
@@ -174,7 +206,7 @@ class NodeRunner:
             admit_clients=self._admit_clients,
             tell=self._tell,
         )
-        member = Member(raft, self._machine, self.limits, runner)
+        member = Member(raft, self._machine, self.limits, runner, self._lineage)
         name = self.name
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
@@ -278,11 +310,21 @@ class NodeRunner:
 
     # -- the transport's owner -------------------------------------------------------------
 
-    def on_message(self, message: Message) -> None:
+    def introduction(self, peer: NodeId) -> Introduction:
+        """What this node says of itself to that peer."""
+        if self._lineage is None:
+            raise InvariantViolation("the transport runs before the storage is open")
+        return self._lineage.introduction(peer)
+
+    def on_introduction(self, said: Introduction) -> None:
+        """A peer says whose disk it is. Raises BadMessage if nothing is to be exchanged with it."""
+        self._input(lambda member, now: member.meet(said, now))
+
+    def on_message(self, message: Message, origin: Introduction) -> None:
         """A message arrived. Raises BadMessage if no correct peer sends it."""
         member = self.member
         if member is not None and not self.is_dead:
-            member.receive(message, trio.current_time())
+            member.receive(message, trio.current_time(), origin)
 
     def on_batch_end(self) -> None:
         """What had arrived was handed over."""
@@ -405,9 +447,9 @@ class NodeRunner:
         storage = self._storage
         match step:
             case Write(hard_state, entries, replace_from, identity):
-                storage.append(hard_state, entries, replace_from, identity=identity)
+                storage.append(hard_state, entries, replace_from, identity)
             case Install(meta, identity):
-                storage.install_snapshot(meta, identity=identity)
+                storage.install_snapshot(meta, identity)
             case SnapshotChunk(_, meta, offset, data):
                 return storage.receive_chunk(meta, offset, data)
             case Compact(base_index, base_term):

@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from ..core.messages import Message
+from ..core.messages import Introduction, Message
 from ..core.types import NodeId
 from .agenda import Agenda
 from .draw import EVERYONE, Kind, Pair
@@ -58,7 +58,7 @@ class SimulatedNetwork:
         seed: int,
         nodes: Iterable[NodeId],
         delay_s: tuple[float, float],
-        deliver: Callable[[Message], None],
+        deliver: Callable[[Message, Introduction], None],
     ) -> None:
         self._agenda = agenda
         self._recording = recording
@@ -70,8 +70,8 @@ class SimulatedNetwork:
             (a, b): _Link(random.Random(f"{seed} link {a} {b}")) for a in ids for b in ids if a != b
         }
 
-    def send(self, message: Message) -> None:
-        """A node says something to another."""
+    def send(self, message: Message, origin: Introduction) -> None:
+        """A node says something to another, who knows by `origin` whose disk it came from."""
         pair = (message.sender, message.receiver)
         link = self._links.get(pair)
         if link is None or link.cuts:
@@ -81,11 +81,13 @@ class SimulatedNetwork:
         if not self.link_faults:
             arrival_s = max(now + delay_s, link.last_arrival_s)
             link.last_arrival_s = arrival_s
-            self._agenda.at(arrival_s, self._deliver, message)
+            self._agenda.at(arrival_s, self._deliver, message, origin)
             return
-        self._send_through(message, link, pair, delay_s)
+        self._send_through(message, origin, link, pair, delay_s)
 
-    def _send_through(self, message: Message, link: _Link, pair: Pair, delay_s: float) -> None:
+    def _send_through(
+        self, message: Message, origin: Introduction, link: _Link, pair: Pair, delay_s: float
+    ) -> None:
         now, count = self._agenda.now, self._recording.count
         is_ordered = True
         for fault in self.link_faults:
@@ -103,7 +105,7 @@ class SimulatedNetwork:
             elif fault.kind is Kind.DUPLICATE:
                 soon_s = delay_s * rng.uniform(0.5, GHOST_FACTOR_MAX)
                 ghost_s = soon_s if rng.random() < 0.5 else rng.uniform(0.0, GHOST_MAX_S)
-                self._agenda.at(now + ghost_s, self._deliver, message)
+                self._agenda.at(now + ghost_s, self._deliver, message, origin)
                 count(Kind.DUPLICATE)
             elif fault.kind is Kind.REORDER:
                 delay_s *= rng.uniform(1.0, OVERTAKEN_FACTOR_MAX)
@@ -113,7 +115,7 @@ class SimulatedNetwork:
         if is_ordered:
             arrival_s = max(arrival_s, link.last_arrival_s)
             link.last_arrival_s = arrival_s
-        self._agenda.at(arrival_s, self._deliver, message)
+        self._agenda.at(arrival_s, self._deliver, message, origin)
 
     # -- cuts ------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from ..core.errors import (
     RaftError,
 )
 from ..core.events import TraceEvent
-from ..core.messages import Message
+from ..core.messages import Introduction, Message
 from ..core.raft import Raft
 from ..core.ready import ChunkRequest, SnapshotChunk, Write
 from ..core.types import Configuration, LogIndex, NodeId, Recovered, Role, SnapshotMeta
@@ -42,6 +42,8 @@ from ..member.actions import (
     SaveSnapshot,
     StorageStep,
 )
+from ..member.identity import encode_identity, opened
+from ..member.lineage import Lineage
 from ..member.member import OUTCOME_WAIT_TIMEOUTS, Member
 from ..member.reads import ReadBatch
 from .agenda import Agenda, NodeClock
@@ -93,6 +95,7 @@ class Setting:
 MakeDisk = Callable[[], Disk]
 
 
+CLUSTER_ID: Final = "simulation"
 NEVER: Final = float("inf")
 LATE_S: Final = 1e-6
 """A timer fires a little late: an early one would do nothing, and be set again for ever."""
@@ -139,7 +142,8 @@ class Process:
         self._recording = setting.recording
         self._wake_s = NEVER
         self._batch_s = setting.draw.batch_s
-        self._inbox: list[Message] = []
+        self._lineage: Lineage | None = None
+        self._inbox: list[tuple[Message, Introduction]] = []
         self._backlog: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._readers: dict[ReadBatch, list[tuple[Request, LogIndex]]] = {}
 
@@ -171,7 +175,7 @@ class Process:
             return
         before, last_index = self.disk.hard_state, self.disk.last_index
         try:
-            recovered = self.disk.recover(self.setting.bootstrap_of(self.node_id))
+            recovered = self.disk.recover(Configuration(()))
         except CorruptStorage as error:
             self.is_refused = True
             self._recording.note("refused", self.node_id)
@@ -183,6 +187,7 @@ class Process:
         self._recording.note("start", self.node_id)
         if self.life > 1:
             self._checks.on_restart(self.node_id)
+        recovered = self._identify(recovered)
         draw = self.setting.draw
         traced = self._recording.traced
         raft = self.setting.make_core(
@@ -203,8 +208,33 @@ class Process:
             admit_clients=self._admit_clients,
             tell=self._tell,
         )
-        self.member = Member(raft, self.machine, draw.limits, runner)
+        self.member = Member(raft, self.machine, draw.limits, runner, self._lineage)
         self._input(self.member.start, self.now)
+
+    def _identify(self, recovered: Recovered) -> Recovered:
+        """Whose disk this is, durable before anybody hears of it."""
+        voters = self.setting.bootstrap_of(self.node_id).voters
+        identity = opened(
+            recovered.identity,
+            cluster_id=CLUSTER_ID,
+            node_id=self.node_id,
+            voters=voters,
+            others=(),
+            rng=self.rng,
+        )
+        self.disk.begin(Write(None, (), None, encode_identity(identity)))
+        self.disk.sync()
+        self._lineage = Lineage(
+            self.node_id,
+            cluster_id=CLUSTER_ID,
+            identity=identity,
+            voters=voters,
+            others=(),
+            addresses={},
+        )
+        return attrs.evolve(
+            recovered, configuration=identity.base({}), incarnation=identity.incarnation
+        )
 
     def crash(self, fate: Fate, cause: str) -> None:
         """End here and now; whatever was not durable is gone, or not."""
@@ -281,26 +311,26 @@ class Process:
             raise _Died(Fate.SURVIVES, "dead")
         return self.member
 
-    def receive(self, message: Message) -> None:
+    def receive(self, message: Message, origin: Introduction) -> None:
         """A message arrives."""
         if self.member is not None:
             self._recording.delivered += 1
             self._recording.note("message", message)
             if not self._batch_s:
-                self._input(self._step, message)
+                self._input(self._step, message, origin)
                 return
-            self._inbox.append(message)
+            self._inbox.append((message, origin))
             if len(self._inbox) == 1:
                 self.later(self._batch_s, self._step_all)
 
-    def _step(self, message: Message) -> None:
-        self._running().receive(message, self.now)
+    def _step(self, message: Message, origin: Introduction) -> None:
+        self._running().receive(message, self.now, origin)
 
     def _step_all(self) -> None:
         """What arrived meanwhile, as one batch: the member is run once."""
         inbox, self._inbox = self._inbox, []
-        for message in inbox:
-            self._step(message)
+        for message, origin in inbox:
+            self._step(message, origin)
 
     def lose_peer(self, peer: NodeId) -> None:
         """A connection with this peer closed."""
@@ -430,7 +460,11 @@ class Process:
     def _send(self, message: Message) -> None:
         self._may_crash()
         self._checks.on_sent(message)
-        self.setting.network.send(message)
+        if self._lineage is None:
+            raise InvariantViolation(f"{self.node_id!r} speaks before it knows whose disk it has")
+        said = self._lineage.introduction(message.receiver)
+        origin = message if isinstance(message, Introduction) else said
+        self.setting.network.send(message, origin)
 
     def _admit_clients(self, _: AdmitClients) -> None:
         self.later(ADMIT_S, lambda: self._running().go_on())

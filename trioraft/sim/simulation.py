@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ..core.errors import InvariantViolation
-from ..core.messages import Message
+from ..core.messages import Introduction, Message
 from ..core.raft import Raft
 from ..core.types import Configuration, NodeId
 from .agenda import Agenda
@@ -308,8 +308,8 @@ class Simulation:
 
     # -- who reaches whom ------------------------------------------------------------------
 
-    def _deliver(self, message: Message) -> None:
-        self.processes[message.receiver].receive(message)
+    def _deliver(self, message: Message, origin: Introduction) -> None:
+        self.processes[message.receiver].receive(message, origin)
 
     def _ask(self, node_id: NodeId, request: Request) -> None:
         self.processes[node_id].take(request)

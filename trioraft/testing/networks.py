@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Literal, Protocol, final
 
@@ -17,7 +17,7 @@ import trio
 
 from ..core.config import Limits
 from ..core.errors import ConfigError
-from ..core.messages import Message
+from ..core.messages import Introduction, Message
 from ..core.types import Address, NodeId
 from ..transport.base import Transport, TransportEvent, TransportOwner
 from ..transport.memory import MemoryNetwork
@@ -116,6 +116,10 @@ class CuttableTransport:
                 task_status=task_status,
             )
 
+    @property
+    def given_peers(self) -> Collection[NodeId]:
+        return self._inner.given_peers
+
     def send(self, message: Message) -> None:
         if self._cuts.lets_send(message.sender, message.receiver):
             self._inner.send(message)
@@ -133,9 +137,15 @@ class _CuttableOwner:
         self._cuts = cuts
         self._node_id = node_id
 
-    def on_message(self, message: Message) -> None:
+    def introduction(self, peer: NodeId) -> Introduction:
+        return self._owner.introduction(peer)
+
+    def on_introduction(self, said: Introduction) -> None:
+        self._owner.on_introduction(said)
+
+    def on_message(self, message: Message, origin: Introduction) -> None:
         if not self._cuts.is_cut(message.sender, message.receiver):
-            self._owner.on_message(message)
+            self._owner.on_message(message, origin)
 
     def on_batch_end(self) -> None:
         self._owner.on_batch_end()

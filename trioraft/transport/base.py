@@ -11,13 +11,14 @@ Rules of this file:
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 import attrs
 import trio
 
 from ..core.config import Limits
-from ..core.messages import Message
+from ..core.messages import Introduction, Message
 from ..core.types import Address, NodeId
 from ..net.events import ConnectionRejected as ConnectionRejected
 from ..net.events import TransportEvent as TransportEvent
@@ -65,8 +66,23 @@ class MessagesDropped(TransportEvent):
 class TransportOwner(Protocol):
     """The node, as its transport sees it. None of these may block."""
 
-    def on_message(self, message: Message) -> None:
+    def introduction(self, peer: NodeId) -> Introduction:
+        """What this node says of itself to that peer: it opens each connection, both ways."""
+
+    def on_introduction(self, said: Introduction) -> None:
+        """A peer has said whose disk it is; nothing else of it was passed on yet.
+
+        Raises:
+            BadMessage: nothing is to be exchanged with it; the reason, for it to be told.
+        """
+
+    def on_message(self, message: Message, origin: Introduction) -> None:
         """A message from a peer whose identity the transport has checked.
+
+        Args:
+            message: what it says.
+            origin: what the sender has last said of itself, over this very connection. The same
+                object until it says something else.
 
         Raises:
             BadMessage: no correct peer sends this; close the connection it came from.
@@ -105,6 +121,10 @@ class Transport(Protocol):
         Raises:
             OSError: the listening address cannot be used.
         """
+
+    @property
+    def given_peers(self) -> Collection[NodeId]:
+        """Whose addresses its operator gave: a new cluster forms once it has heard of all."""
 
     def send(self, message: Message) -> None:
         """Queue a message for `message.receiver`; drop it if that peer is unknown or slow."""

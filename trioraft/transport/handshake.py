@@ -18,7 +18,7 @@ from __future__ import annotations
 import msgspec
 
 from ..core.errors import BadMessage
-from ..core.messages import Message
+from ..core.messages import Introduction, Message
 from ..core.types import Address, NodeId
 from ..net.framing import UNREADABLE, frame_of
 from ..net.sentences import TEXT_CHARS_MAX, printable, quoted
@@ -27,7 +27,7 @@ from .codec import decode_message
 MAGIC = "trioraft"
 """What every connection opens with."""
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Raised when old and new nodes can no longer read each other's messages."""
 
 NODE_ID_CHARS_MAX = 253
@@ -42,6 +42,8 @@ class PeerHello(msgspec.Struct, frozen=True, array_like=True):
     cluster_id: str
     sender: NodeId
     receiver: NodeId
+    introduction: Introduction
+    """Whose disk the dialer is, and of which history."""
     address: Address | None = None
     """Where the dialer wants to be answered if we do not know it; a wildcard host stands for the
     one it is seen at."""
@@ -53,6 +55,8 @@ class HelloReply(msgspec.Struct, frozen=True, array_like=True):
     magic: str
     version: int
     refused_because: str = ""
+    introduction: Introduction | None = None
+    """Whose disk the listener is, and of which history; None in a refusal."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -61,17 +65,20 @@ _reply_decoder = msgspec.msgpack.Decoder(HelloReply)
 
 
 def encode_hello(
-    *, cluster_id: str, sender: NodeId, receiver: NodeId, address: Address | None = None
+    *, cluster_id: str, introduction: Introduction, address: Address | None = None
 ) -> bytes:
     """Return the dialer's first frame."""
-    hello = PeerHello(MAGIC, PROTOCOL_VERSION, cluster_id, sender, receiver, address)
+    said = introduction
+    hello = PeerHello(
+        MAGIC, PROTOCOL_VERSION, cluster_id, said.sender, said.receiver, said, address
+    )
     return frame_of(_encoder.encode(hello))
 
 
-def encode_reply(refused_because: str = "") -> bytes:
+def encode_reply(introduction: Introduction | None, refused_because: str = "") -> bytes:
     """Return the listener's answer; a reason makes it a refusal."""
     reason = refused_because[:TEXT_CHARS_MAX]
-    return frame_of(_encoder.encode(HelloReply(MAGIC, PROTOCOL_VERSION, reason)))
+    return frame_of(_encoder.encode(HelloReply(MAGIC, PROTOCOL_VERSION, reason, introduction)))
 
 
 def decode_hello(payload: bytes | bytearray) -> PeerHello:
@@ -130,6 +137,15 @@ def check_hello(
         raise BadMessage(f"the dialer says that it is node {quoted(node_id)}, which is this node")
     if certified is not None:
         check_certificate(hello.sender, certified)
+    _check_introduction(hello.introduction, hello.sender, hello.receiver)
+
+
+def _check_introduction(said: Introduction, sender: NodeId, receiver: NodeId) -> None:
+    if (said.sender, said.receiver) != (sender, receiver):
+        raise BadMessage(
+            f"in the handshake from {quoted(sender)} to {quoted(receiver)}, "
+            f"{quoted(said.sender)} introduces itself to {quoted(said.receiver)}"
+        )
 
 
 def check_certificate(peer: NodeId, certified: frozenset[str]) -> None:
@@ -145,8 +161,16 @@ def check_certificate(peer: NodeId, certified: frozenset[str]) -> None:
         )
 
 
-def check_reply(payload: bytes | bytearray) -> None:
+def check_reply(payload: bytes | bytearray, *, sender: NodeId, receiver: NodeId) -> Introduction:
     """Check that the listener took us.
+
+    Args:
+        payload: what it answered.
+        sender: the listener, as we know it.
+        receiver: this node.
+
+    Returns:
+        What it says of itself.
 
     Raises:
         BadMessage: it refused (the reason is its own words), or it is no trioraft node.
@@ -159,6 +183,12 @@ def check_reply(payload: bytes | bytearray) -> None:
         raise BadMessage(f"its answer to the handshake begins with {quoted(reply.magic)}")
     if reply.refused_because:
         raise BadMessage(f"it refused the connection: {printable(reply.refused_because)}")
+    if reply.version != PROTOCOL_VERSION or reply.introduction is None:
+        raise BadMessage(
+            f"it answers in protocol version {reply.version}, this node speaks {PROTOCOL_VERSION}"
+        )
+    _check_introduction(reply.introduction, sender, receiver)
+    return reply.introduction
 
 
 def decode_from(peer: NodeId, node_id: NodeId, payload: bytes | bytearray) -> Message:

@@ -17,6 +17,7 @@ from typing import Protocol, final
 import trio
 
 from ..core.errors import BadMessage
+from ..core.messages import Introduction
 from ..core.types import Address, NodeId
 from ..net.connection import BROKEN, Connection, FrameTooSlow
 from ..net.events import ConnectionRejected
@@ -91,10 +92,12 @@ class Inbound:
                 certified=connection.certified,
             )
             self._admission.check_room(hello.sender)
+            context.owner.on_introduction(hello.introduction)
         except BadMessage as error:
-            await connection.stream.send_all(encode_reply(str(error)))
+            await connection.stream.send_all(encode_reply(None, str(error)))
             raise
-        await connection.stream.send_all(encode_reply())
+        said = context.owner.introduction(hello.sender)
+        await connection.stream.send_all(encode_reply(said))
         return hello
 
     async def _read_from(self, hello: PeerHello, connection: Connection) -> None:
@@ -106,7 +109,7 @@ class Inbound:
         try:
             self._take_over(hello, connection.remote_host, reading)
             with reading, connection.reading(self._context.limits.frame_timeout_s):
-                await self._read(peer, connection)
+                await self._read(peer, connection, hello.introduction)
         except FrameTooSlow as error:
             self.reject(connection.remote, peer, str(error))
         except BadMessage as error:
@@ -131,7 +134,7 @@ class Inbound:
         self._readings[hello.sender] = reading
         self._admission.on_arrival(hello.sender, hello.address, remote_host)
 
-    async def _read(self, peer: NodeId, connection: Connection) -> None:
+    async def _read(self, peer: NodeId, connection: Connection, origin: Introduction) -> None:
         deframer = connection.deframer
         node_id = self._context.node_id
         owner = self._context.owner
@@ -139,10 +142,24 @@ class Inbound:
             took_frames = False
             try:
                 while (payload := deframer.next_payload()) is not None:
-                    owner.on_message(decode_from(peer, node_id, payload))
+                    message = decode_from(peer, node_id, payload)
+                    if type(message) is Introduction:
+                        origin = _said_again(message, origin)
+                    owner.on_message(message, origin)
                     took_frames = True
             finally:
                 if took_frames:
                     owner.on_batch_end()
             if not await connection.receive(took_frames=took_frames):
                 return
+
+
+def _said_again(said: Introduction, before: Introduction) -> Introduction:
+    """What the peer says of itself from now on.
+
+    Raises:
+        BadMessage: it is another disk: a connection belongs to the two that opened it.
+    """
+    if said.incarnation != before.incarnation:
+        raise BadMessage(f"node {said.sender!r} became another disk within one connection")
+    return said

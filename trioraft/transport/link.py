@@ -188,8 +188,7 @@ class Link:
             check_certificate(self._peer, connection.certified)
         hello = encode_hello(
             cluster_id=context.cluster_id,
-            sender=context.node_id,
-            receiver=self._peer,
+            introduction=context.owner.introduction(self._peer),
             address=None if self.is_answer else context.advertised,
         )
         await connection.stream.send_all(hello)
@@ -197,7 +196,8 @@ class Link:
         if payload is None:
             hint = "" if context.tls is None else " (perhaps it does not trust our certificate)"
             raise BadMessage(f"it closed the connection without an answer{hint}")
-        check_reply(payload)
+        said = check_reply(payload, sender=self._peer, receiver=context.node_id)
+        context.owner.on_introduction(said)
 
     async def _carry(self, stream: trio.abc.Stream) -> None:
         """Write until the connection ends, which either the writer or the reader notices."""

@@ -25,7 +25,7 @@ import trio
 
 from ..core.config import Limits
 from ..core.errors import BadMessage, ConfigError
-from ..core.messages import Message
+from ..core.messages import Introduction, Message
 from ..core.types import Address, NodeId
 from ..net.framing import LENGTH_BYTES
 from .base import ConnectionRejected, Listening, MessagesDropped, TransportEvent, TransportOwner
@@ -95,8 +95,9 @@ class _Inbox:
     owner: TransportOwner
     cluster_id: str
     limits: Limits
-    due: list[tuple[float, int, NodeId, _Parcel]] = attrs.Factory(list)
-    """A heap: when it arrives, its number, whom it is from, what it is."""
+    due: list[tuple[float, int, NodeId, _Parcel, Introduction | None]] = attrs.Factory(list)
+    """A heap: when it arrives, its number, whom it is from, what it is, and what the sender said of
+    itself."""
     due_bytes: int = 0
     nap: trio.CancelScope = attrs.Factory(trio.CancelScope)
     """The receiver's sleep; its deadline is when the earliest parcel arrives."""
@@ -110,8 +111,15 @@ class _Inbox:
             and self.due_bytes + len(frame) <= limits.link_queue_bytes_max
         )
 
-    def put(self, at_s: float, number: int, sender: NodeId, parcel: _Parcel) -> None:
-        heappush(self.due, (at_s, number, sender, parcel))
+    def put(
+        self,
+        at_s: float,
+        number: int,
+        sender: NodeId,
+        parcel: _Parcel,
+        origin: Introduction | None = None,
+    ) -> None:
+        heappush(self.due, (at_s, number, sender, parcel, origin))
         if type(parcel) is bytes:
             self.due_bytes += len(parcel)
         if at_s < self.nap.deadline:
@@ -132,19 +140,20 @@ class _Inbox:
                 await trio.sleep_forever()
             now_s = trio.current_time()
             while due and due[0][0] <= now_s:
-                _, _, sender, parcel = heappop(due)
-                if type(parcel) is bytes:
-                    self._deliver(sender, parcel)
+                _, _, sender, parcel, origin = heappop(due)
+                if type(parcel) is bytes and origin is not None:
+                    self._deliver(sender, parcel, origin)
                 elif isinstance(parcel, TransportEvent):
                     self.owner.on_transport_event(parcel)
-                else:
+                elif isinstance(parcel, _PeerEnded):
                     self.owner.on_peer_lost(sender)
             self.owner.on_batch_end()
 
-    def _deliver(self, sender: NodeId, frame: bytes) -> None:
+    def _deliver(self, sender: NodeId, frame: bytes, origin: Introduction) -> None:
         self.due_bytes -= len(frame)
         try:
-            self.owner.on_message(decode_from(sender, self.node_id, frame[LENGTH_BYTES:]))
+            message = decode_from(sender, self.node_id, frame[LENGTH_BYTES:])
+            self.owner.on_message(message, origin)
         except BadMessage as error:
             self.lose(lambda other: other == sender)  # as the end of its connection would
             self.owner.on_transport_event(
@@ -267,12 +276,17 @@ class MemoryNetwork:
         faults, rng = self.faults, self._rng
         if faults.drop and rng.random() < faults.drop:
             return
+        # There are no connections: each message brings what its sender has said of itself.
+        said = origin.owner.introduction(message.receiver)
+        if isinstance(message, Introduction):
+            said = message
         frame = encode_frame(message)
         copies = 2 if faults.duplicate and rng.random() < faults.duplicate else 1
         for _ in range(copies):
             delay_s = faults.draw_delay_s(rng)
             if inbox.has_room_for(frame):
-                inbox.put(trio.current_time() + delay_s, next(self._numbers), sender, frame)
+                at_s = trio.current_time() + delay_s
+                inbox.put(at_s, next(self._numbers), sender, frame, said)
                 if origin.dropped:
                     self._tell_dropped(origin, message.receiver)
             else:
@@ -333,6 +347,11 @@ class MemoryTransport:
     @property
     def node_id(self) -> NodeId:
         return self._node_id
+
+    @property
+    def given_peers(self) -> Collection[NodeId]:
+        """Nobody: nodes in one process have no addresses."""
+        return ()
 
     def set_peer(self, peer: NodeId, address: Address | None) -> None:
         """Do nothing: nodes in one process reach each other by name, members or not."""

@@ -56,6 +56,11 @@ class PeerTable:
         return self._given.get(peer)
 
     @property
+    def given(self) -> frozenset[NodeId]:
+        """Everyone whose address the operator gave."""
+        return frozenset(self._given)
+
+    @property
     def members(self) -> tuple[NodeId, ...]:
         """Everyone who has an address here."""
         known = {**self._given, **self._configured}

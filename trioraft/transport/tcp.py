@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import final
 
 import attrs
@@ -105,6 +105,11 @@ class TcpTransport:
     @property
     def node_id(self) -> NodeId:
         return self._node_id
+
+    @property
+    def given_peers(self) -> Collection[NodeId]:
+        """Whose addresses the operator gave: a new cluster forms once it has heard of all."""
+        return self._table.given
 
     @property
     def address(self) -> Address:

@@ -17,7 +17,7 @@ import enum
 import random
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar, final
 
 import attrs
@@ -27,7 +27,7 @@ import trio.testing
 from ...core.config import Limits
 from ...core.errors import CorruptStorage, DiskFull, InvariantViolation, SnapshotGone, StorageError
 from ...core.events import TraceEvent
-from ...core.messages import Message
+from ...core.messages import Introduction, Message
 from ...core.raft import Raft
 from ...core.ready import SnapshotChunk, Write
 from ...core.types import (
@@ -513,6 +513,11 @@ class Wire:
             )
         raise OSError("the network is gone: the run was cut short")
 
+    @property
+    def given_peers(self) -> Collection[NodeId]:
+        """See `Transport.given_peers`."""
+        return self._inner.given_peers
+
     def send(self, message: Message) -> None:
         """See `Transport.send`."""
         if self._owner.is_fenced:
@@ -541,11 +546,18 @@ class _Receiver:
         self._life = life
         self._recording = world.recording
 
-    def on_message(self, message: Message) -> None:
+    def introduction(self, peer: NodeId) -> Introduction:
+        return self._owner.introduction(peer)
+
+    def on_introduction(self, said: Introduction) -> None:
+        if not self._life.is_fenced:
+            self._owner.on_introduction(said)
+
+    def on_message(self, message: Message, origin: Introduction) -> None:
         if not self._life.is_fenced:
             self._recording.delivered += 1
             self._recording.note("message", message)
-            self._owner.on_message(message)
+            self._owner.on_message(message, origin)
 
     def on_batch_end(self) -> None:
         if not self._life.is_fenced:
