@@ -9,7 +9,7 @@ import pytest
 
 from trioraft.core import reads
 from trioraft.core.config import Timing
-from trioraft.core.messages import RequestReadIndex
+from trioraft.core.messages import AppendEntriesReply, RequestReadIndex
 from trioraft.core.types import Role
 
 from .conversation import THREE, Actor, Conversation
@@ -70,6 +70,24 @@ def test_a_lease_is_not_believed_while_another_leads() -> None:
     talk.talk()
     assert not three.is_now(Role.LEADER)
     assert one.asks_to_read(lease=True) in one.reads
+
+
+def test_a_refusal_of_an_earlier_term_confirms_no_round() -> None:
+    """A message of a leader's earlier term came late: its refusal bears the new term, and the old
+    round. The same node led again, and took it for the answer to a round that it had not begun."""
+    talk = Conversation.of(*THREE)
+    one = talk.elect("1")
+    talk.talk()
+    for _ in range(9):
+        one.beats()
+    late = [message for message in one.outbox if message.receiver == "2"][-1]
+    one.outbox.clear()
+    talk["2"].hears(append("3", 2, to="2"))  # of a leader that is gone again at once
+    talk["2"].outbox.clear()
+    talk["2"].hears(late)
+    (refusal,) = talk["2"].outbox
+    assert isinstance(refusal, AppendEntriesReply)
+    assert (refusal.term, refusal.success, refusal.round) == (2, False, 0)
 
 
 def test_a_leader_keeps_only_so_many_questions_of_its_followers(

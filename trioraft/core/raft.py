@@ -762,7 +762,8 @@ class Raft:
     def _refuse_deposed(self, message: messages.AppendEntries | messages.InstallSnapshot) -> None:
         """A leader of an earlier term learns of ours (paper, figure 2, AppendEntries 1)."""
         if isinstance(message, messages.AppendEntries):
-            self._reply_failure(message, conflict=(0, 0))
+            # A round of its old term: to its later leadership it would answer another (hazard R2).
+            self._reply_failure(msgspec.structs.replace(message, round=0), conflict=(0, 0))
         else:
             self._reply_chunk(message.sender, message.meta, next_offset=0)
 

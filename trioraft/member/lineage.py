@@ -146,8 +146,13 @@ class Lineage:
 
     # -- what others say -------------------------------------------------------------------
 
-    def meet(self, said: Introduction) -> None:
+    def meet(self, said: Introduction, *, is_live: bool) -> None:
         """Another node has said whose disk it is.
+
+        Args:
+            said: what it says.
+            is_live: whether it is there to say so: the handshake of a connection. Otherwise it may
+                be late, and of an earlier opening.
 
         Raises:
             BadMessage: it is of another history, or an older copy of a disk; the reason.
@@ -157,7 +162,9 @@ class Lineage:
             self.has_news = True
         self._check_history(said)
         if said.uuid is not None and said.uuid == self.identity.uuid:
-            self._check_opening(said)
+            self._check_own_opening(said)
+            if not self._remember(said, is_live=is_live):
+                return
         self.met[said.sender] = said
         self._go_on_forming()
 
@@ -175,9 +182,9 @@ class Lineage:
             "node replaced (docs/identity.md)"
         )
 
-    def _check_opening(self, said: Introduction) -> None:
-        """Openings only rise: whoever comes with an earlier one is a copy of what we knew."""
-        own, seen = self.identity, self.identity.remembered.get(said.incarnation)
+    def _check_own_opening(self, said: Introduction) -> None:
+        """Somebody may have seen a later opening of this disk than this one."""
+        own = self.identity
         if said.remembered is not None and own.contradicts(said.remembered):
             self.denied_by.add(said.sender)
             raise BadMessage(
@@ -185,9 +192,15 @@ class Lineage:
                 f"knows of {own.openings} and not of that one: this data directory is an older "
                 "copy, or is used twice; replace the node instead (docs/identity.md)"
             )
-        if seen is not None and (
-            said.opening[0] < seen[0] or (said.opening[0] == seen[0] and said.opening != seen)
-        ):
+
+    def _remember(self, said: Introduction, *, is_live: bool) -> bool:
+        """Openings only rise: whoever comes with an earlier one is late, or a copy. False: it is
+        not the newest that is known of this disk."""
+        own, seen = self.identity, self.identity.remembered.get(said.incarnation)
+        is_older = seen is not None and said.opening != seen and said.opening[0] <= seen[0]
+        if is_older and not is_live:
+            return False
+        if seen is not None and is_older:
             raise BadMessage(
                 f"node {said.sender!r} is there with opening {said.opening[0]} of its disk, and "
                 f"opening {seen[0]} was seen before: its data directory is an older copy, or is "
@@ -196,7 +209,7 @@ class Lineage:
         if seen != said.opening:
             remembered = {**own.remembered, said.incarnation: said.opening}
             self._change(remembered=remembered)
-            self._said.pop(said.sender, None)
+        return True
 
     def admits(self, message: Message, origin: Introduction) -> bool:
         """Whether this message may reach the core. It was met: the histories do not differ."""

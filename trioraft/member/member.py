@@ -119,7 +119,7 @@ class Member:
             self.raft.step(message, now)
             return
         if lineage.met.get(origin.sender) is not origin:
-            self.meet(origin, now)
+            self.meet(origin, now, is_live=False)
         if type(message) is Introduction:
             return
         formed = lineage.identity.formed
@@ -129,8 +129,8 @@ class Member:
             self._on_formed(now)
         self.raft.step(message, now, origin.incarnation)
 
-    def meet(self, said: Introduction, now: float) -> None:
-        """Another node says whose disk it is.
+    def meet(self, said: Introduction, now: float, *, is_live: bool) -> None:
+        """Another node says whose disk it is; see `Lineage.meet`.
 
         Raises:
             BadMessage: it is of another history, or an older copy of a disk.
@@ -138,7 +138,7 @@ class Member:
         if self.lineage is None:
             return
         formed = self.lineage.identity.formed
-        self.lineage.meet(said)
+        self.lineage.meet(said, is_live=is_live)
         self.raft.on_seen(said.sender, SeenDisk(said.incarnation, said.uuid is None), now)
         if self.lineage.identity.formed is not formed:
             self._on_formed(now)

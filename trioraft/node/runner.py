@@ -318,7 +318,7 @@ class NodeRunner:
 
     def on_introduction(self, said: Introduction) -> None:
         """A peer says whose disk it is. Raises BadMessage if nothing is to be exchanged with it."""
-        self._input(lambda member, now: member.meet(said, now))
+        self._input(lambda member, now: member.meet(said, now, is_live=True))
 
     def on_message(self, message: Message, origin: Introduction) -> None:
         """A message arrived. Raises BadMessage if no correct peer sends it."""

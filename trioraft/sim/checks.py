@@ -133,7 +133,7 @@ class Checks(ClusterInvariants):
             match_index, seen = progress.match_index, known.get(peer)
             if seen is None or seen[0] is not progress or match_index > seen[1]:
                 known[peer] = (progress, match_index)
-            elif match_index < seen[1]:
+            elif match_index < seen[1] and not progress.lost_index:
                 raise InvariantViolation(
                     f"{raft.node_id!r}, leader of term {raft.term}, knew that {peer!r} holds "
                     f"entries up to {seen[1]}, and now knows of {match_index} (hazard A4)"
