@@ -430,6 +430,10 @@ class Raft:
         if self._leadership is not None:
             self._change_role(self._resign(self._leadership, reasons.NoRoom()))
 
+    def on_disk_room(self) -> None:
+        """Something other than a Ready was written: there is room again."""
+        self._disk_is_full = False
+
     def stop(self, cause: str, now: float) -> None:
         """Become Dead; nothing follows."""
         if self.role is not Role.DEAD:

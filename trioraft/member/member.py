@@ -293,6 +293,7 @@ class Member:
         lineage = self.lineage
         if lineage is None:
             raise InvariantViolation("an identity was stored for a member that has none")
+        self.raft.on_disk_room()
         formed = lineage.identity.formed
         lineage.on_stored()
         if lineage.identity.formed is not formed:
