@@ -10,6 +10,8 @@ from typing import Any
 import trio
 
 from trioraft import MemoryNetwork, MemoryStorage, Node, Timing, open_node
+from trioraft.core.messages import Introduction
+from trioraft.core.types import NodeId
 from trioraft.testing.cluster import CommandLog
 
 
@@ -24,6 +26,11 @@ def open_single(
     if "transport" not in options:
         options["transport"] = MemoryNetwork(random.Random(0)).transport(node_id)
     return open_node(node_id, voters=voters, **options)
+
+
+def introduction(sender: NodeId, receiver: NodeId, **said: Any) -> Introduction:
+    """What a node with an empty disk says of itself that belongs to no cluster yet."""
+    return Introduction(sender, receiver, 0, said.pop("incarnation", 1), **said)
 
 
 def raft_tasks() -> list[str]:

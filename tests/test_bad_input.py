@@ -8,7 +8,7 @@ import os
 import pytest
 import trio
 
-from tests.support import open_single
+from tests.support import introduction, open_single
 from trioraft import Limits, Node, Role, TcpTransport
 from trioraft.core.messages import RequestVote
 from trioraft.transport.base import ConnectionRejected
@@ -20,7 +20,7 @@ LIMITS = Limits(handshake_timeout_s=0.3, frame_timeout_s=0.3)
 
 def hello(*, cluster_id: str = "trioraft", sender: str = "1", receiver: str = "0") -> bytes:
     """A handshake, with something wrong in it if so wanted."""
-    return encode_hello(cluster_id=cluster_id, sender=sender, receiver=receiver)
+    return encode_hello(cluster_id=cluster_id, introduction=introduction(sender, receiver))
 
 
 VOTE = encode_frame(RequestVote("1", "0", 99, 50, 50))

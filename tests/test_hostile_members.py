@@ -165,7 +165,8 @@ async def test_a_snapshot_and_what_follows_it_bring_the_configuration_back(
         for node_id in ("0", "1", "2"):
             await cluster.nodes[node_id].take_snapshot()
         leader, _ = await cluster.check_single_leader()
-        index = await cluster.nodes[leader].add_learner("3")
+        await cluster.nodes[leader].add_learner("3")
+        named = await cluster.nodes[leader].wait(lambda status: status.configuration.disk_of("3"))
         await cluster.propose(b"b")
         await cluster.check_committed(b"b")
         for node_id in cluster.ids:
@@ -174,7 +175,10 @@ async def test_a_snapshot_and_what_follows_it_bring_the_configuration_back(
             await cluster.restart(node_id)
             status = cluster.nodes[node_id].status
             assert status.configuration.voters == ("0", "1", "2")
-            assert (status.configuration.learners, status.configuration_index) == (("3",), index)
+            assert (status.configuration.learners, status.configuration_index) == (
+                ("3",),
+                named.configuration_index,
+            )
         await cluster.propose(b"after")
         _, after = await cluster.check_committed(b"after")
         await cluster.nodes["3"].wait(lambda status: status.applied_index >= after)

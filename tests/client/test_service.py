@@ -22,7 +22,7 @@ from tests.client.service_support import (
     until,
 )
 from tests.client.support import decoded, ends
-from tests.support import open_single
+from tests.support import introduction, open_single
 from trioraft import (
     Client,
     ConfigError,
@@ -241,7 +241,11 @@ async def _all(items: AsyncIterator[Any]) -> list[Any]:
 @pytest.mark.parametrize(
     ("hello", "refused", "reason"),
     [
-        (PeerHello("trioraft", 1, "trioraft", "1", "0"), "not-a-client", "ports of their own"),
+        (
+            PeerHello("trioraft", 2, "trioraft", "1", "0", introduction("1", "0")),
+            "not-a-client",
+            "ports of their own",
+        ),
         (ClientHello(MAGIC, 99, "trioraft"), "version", "client protocol 99"),
         (ClientHello(MAGIC, PROTOCOL_VERSION, "another"), "cluster", "'another'"),
     ],

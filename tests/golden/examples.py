@@ -51,7 +51,13 @@ from trioraft.transport.codec import decode_message, encode_frame
 from .files import Example
 
 JOINT: Final = Configuration(
-    ("1", "2", "3"), ("1", "2", "9"), ("4",), {"1": ("10.0.0.1", 7000), "4": ("node-4", 7004)}, 6
+    ("1", "2", "3"),
+    ("1", "2", "9"),
+    ("4",),
+    {"1": ("10.0.0.1", 7000), "4": ("node-4", 7004)},
+    6,
+    {"1": 2**61, "2": 5, "3": 6, "9": 7, "4": 8},
+    ("4",),
 )
 ENTRIES: Final = (
     Entry(5, 2, b"command"),
@@ -67,6 +73,9 @@ def _after_length(decode: Callable[[bytes], object]) -> Callable[[bytes], object
 
 # -- members among themselves --------------------------------------------------------------
 
+FOUNDER: Final = messages.Introduction(
+    "1", "2", 0, 2**61, ("1", "2"), {"1": 2**61, "2": 5}, "0a" * 16, True, (3, 99), (2, 77), True
+)
 PEER_MESSAGES: Final[tuple[messages.Message, ...]] = (
     messages.RequestVote("1", "2", 7, 300, 6, True),
     messages.RequestVoteReply("2", "1", 7, True, 12),
@@ -79,22 +88,24 @@ PEER_MESSAGES: Final[tuple[messages.Message, ...]] = (
     messages.TimeoutNow("1", "2", 7),
     messages.RequestReadIndex("2", "1", 7, 2**60 + 1),
     messages.RequestReadIndexReply("1", "2", 7, 2**60 + 1, 299),
+    FOUNDER,
 )
 
 
 def peer_frames() -> Iterable[Example]:
     """The handshake, and each message as a frame."""
-    hello = handshake.PeerHello("trioraft", 1, "blue", "1", "2", ("10.0.0.1", 7000))
+    address = ("10.0.0.1", 7000)
+    hello = handshake.PeerHello(
+        "trioraft", handshake.PROTOCOL_VERSION, "blue", "1", "2", FOUNDER, address
+    )
     yield Example(
         "Hello",
         hello,
-        handshake.encode_hello(
-            cluster_id="blue", sender="1", receiver="2", address=("10.0.0.1", 7000)
-        ),
+        handshake.encode_hello(cluster_id="blue", introduction=FOUNDER, address=address),
         _after_length(handshake.decode_hello),
     )
-    yield Example("HelloReply, welcome", "", handshake.encode_reply())
-    yield Example("HelloReply, refused", "not today", handshake.encode_reply("not today"))
+    yield Example("HelloReply, welcome", FOUNDER, handshake.encode_reply(FOUNDER))
+    yield Example("HelloReply, refused", "not today", handshake.encode_reply(None, "not today"))
     for message in PEER_MESSAGES:
         yield Example(
             type(message).__name__, message, encode_frame(message), _after_length(decode_message)

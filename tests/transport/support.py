@@ -16,11 +16,13 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
+from tests.support import introduction
 from trioraft.core.config import Limits
 from trioraft.core.errors import BadMessage
-from trioraft.core.messages import AppendEntries, Message
-from trioraft.core.types import Entry, NodeId
+from trioraft.core.messages import AppendEntries, Introduction, Message
+from trioraft.core.types import Address, Entry, NodeId
 from trioraft.transport.base import ConnectionRejected, LinkDown, LinkUp, Transport, TransportEvent
+from trioraft.transport.handshake import check_reply, encode_hello
 from trioraft.transport.tcp import TcpTransport
 
 CLUSTER = "test-cluster"
@@ -35,19 +37,32 @@ EventType = TypeVar("EventType", bound=TransportEvent)
 class Recorder:
     """A node that does nothing but remember what its transport told it."""
 
+    node_id: NodeId = "0"
     messages: list[Message] = attrs.Factory(list)
     lost: list[NodeId] = attrs.Factory(list)
     events: list[TransportEvent] = attrs.Factory(list)
+    introduced: list[Introduction] = attrs.Factory(list)
+    origins: list[Introduction] = attrs.Factory(list)
+    """Of each message, what its sender had said of itself."""
     refuses: Callable[[Message], bool] = lambda message: False
     _changed: trio.Event = attrs.Factory(trio.Event)
 
     def on_batch_end(self) -> None:
         pass
 
-    def on_message(self, message: Message) -> None:
+    def introduction(self, peer: NodeId) -> Introduction:
+        return introduction(self.node_id, peer)
+
+    def on_introduction(self, said: Introduction) -> None:
+        if self.refuses(said):
+            raise BadMessage("the owner does not like it")
+        self.introduced.append(said)
+
+    def on_message(self, message: Message, origin: Introduction) -> None:
         if self.refuses(message):
             raise BadMessage("the owner does not like it")
         self.messages.append(message)
+        self.origins.append(origin)
         self._note_change()
 
     def on_peer_lost(self, peer: NodeId) -> None:
@@ -102,6 +117,7 @@ async def running(
 ) -> AsyncIterator[Recorder]:
     """Run a transport for the length of a block."""
     owner = Recorder() if owner is None else owner
+    owner.node_id = transport.node_id
     async with trio.open_nursery() as nursery:
 
         async def run(task_status: trio.TaskStatus[None]) -> None:
@@ -112,6 +128,23 @@ async def running(
         await nursery.start(run)
         yield owner
         nursery.cancel_scope.cancel()
+
+
+def hello_of(
+    sender: NodeId = "1",
+    receiver: NodeId = "0",
+    *,
+    cluster_id: str = CLUSTER,
+    address: Address | None = None,
+) -> bytes:
+    """A dialer's first frame."""
+    said = introduction(sender, receiver)
+    return encode_hello(cluster_id=cluster_id, introduction=said, address=address)
+
+
+def take_reply(payload: bytes | bytearray, sender: NodeId = "0", receiver: NodeId = "1") -> None:
+    """Check that the listener has let this node in."""
+    check_reply(payload, sender=sender, receiver=receiver)
 
 
 def heartbeat(sender: NodeId, receiver: NodeId, number: int = 1) -> AppendEntries:

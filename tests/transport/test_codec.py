@@ -148,7 +148,7 @@ SAMPLES: dict[object, object] = {
 @pytest.mark.parametrize("message_type", get_args(Message))
 def test_every_number_of_every_message_is_checked(message_type: type[msgspec.Struct]) -> None:
     fields = msgspec.structs.fields(message_type)
-    values = {field.name: SAMPLES[field.type] for field in fields}
+    values = {field.name: SAMPLES[field.type] for field in fields if field.type in SAMPLES}
     bad: list[dict[str, object]] = [{field.name: -1} for field in fields if field.type is Count]
     bad += [
         {field.name: msgspec.structs.replace(META, **{number: -1})}

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import introduction
 from trioraft.core.errors import BadMessage
 from trioraft.net.framing import LENGTH_BYTES
 from trioraft.transport.codec import encode_frame
@@ -19,13 +20,13 @@ from trioraft.transport.handshake import (
     check_reply,
     decode_from,
     decode_hello,
-    encode_hello,
     encode_reply,
 )
 
-from .support import heartbeat
+from .support import heartbeat, hello_of, take_reply
 
-GOOD = PeerHello(MAGIC, PROTOCOL_VERSION, "blue", "1", "0")
+SAID = introduction("1", "0")
+GOOD = PeerHello(MAGIC, PROTOCOL_VERSION, "blue", "1", "0", SAID)
 
 
 def check(hello: PeerHello, certified: frozenset[str] | None = None) -> None:
@@ -33,7 +34,7 @@ def check(hello: PeerHello, certified: frozenset[str] | None = None) -> None:
 
 
 def test_a_peer_is_admitted() -> None:
-    frame = encode_hello(cluster_id="blue", sender="1", receiver="0")
+    frame = hello_of("1", "0", cluster_id="blue")
     hello = decode_hello(frame[LENGTH_BYTES:])
     assert hello == GOOD
     check(hello)
@@ -41,13 +42,17 @@ def test_a_peer_is_admitted() -> None:
 
 
 REFUSALS = {
-    "version": ({"version": 9}, "protocol version 9 was offered, this node speaks 1"),
+    "version": ({"version": 9}, "protocol version 9 was offered, this node speaks 2"),
     "cluster": (
         {"cluster_id": "green"},
         "the connection is for cluster 'green', this node belongs to 'blue'",
     ),
     "receiver": ({"receiver": "2"}, "the connection is for node '2', this is node '0'"),
     "itself": ({"sender": "0"}, "the dialer says that it is node '0', which is this node"),
+    "another says who it is": (
+        {"introduction": introduction("2", "0")},
+        "in the handshake from '1' to '0', '2' introduces itself to '0'",
+    ),
     "nobody": (
         {"sender": ""},
         "the dialer calls itself '': a name has 1 to 253 printable characters",
@@ -65,7 +70,7 @@ def test_refusals(change: dict[str, object], reason: str) -> None:
         check(msgspec.structs.replace(GOOD, **change))
     assert str(refusal.value) == reason
     with pytest.raises(BadMessage, match="it refused the connection: ") as told:
-        check_reply(encode_reply(reason)[LENGTH_BYTES:])
+        take_reply(encode_reply(None, reason)[LENGTH_BYTES:])
     assert reason in str(told.value)
 
 
@@ -75,18 +80,18 @@ def test_a_certificate_of_another_name() -> None:
 
 
 def test_who_we_have_not_heard_of_is_let_in() -> None:
-    check(msgspec.structs.replace(GOOD, sender="7"), certified=frozenset({"7"}))
+    hello = hello_of("7", "0", cluster_id="blue")
+    check(decode_hello(hello[LENGTH_BYTES:]), certified=frozenset({"7"}))
 
 
 def test_the_address_is_a_later_addition_that_both_sides_may_lack() -> None:
-    frame = encode_hello(cluster_id="blue", sender="1", receiver="0", address=("127.0.0.1", 4000))
+    frame = hello_of("1", "0", cluster_id="blue", address=("127.0.0.1", 4000))
     assert decode_hello(frame[LENGTH_BYTES:]).address == ("127.0.0.1", 4000)
-    old_dialer = msgspec.msgpack.encode([MAGIC, PROTOCOL_VERSION, "blue", "1", "0"])
-    assert decode_hello(old_dialer) == GOOD
-    old_listener = msgspec.msgpack.decode(frame[LENGTH_BYTES:])[:5]
-    assert old_listener == [MAGIC, PROTOCOL_VERSION, "blue", "1", "0"]
+    dialer = [MAGIC, PROTOCOL_VERSION, "blue", "1", "0", SAID]
+    assert decode_hello(msgspec.msgpack.encode(dialer)) == GOOD
+    assert msgspec.msgpack.decode(frame[LENGTH_BYTES:])[:5] == dialer[:5]
     with pytest.raises(BadMessage, match="not a handshake"):
-        decode_hello(msgspec.msgpack.encode([MAGIC, PROTOCOL_VERSION, "blue", "1", "0", "there"]))
+        decode_hello(msgspec.msgpack.encode([*dialer, "there"]))
 
 
 def test_a_wrong_magic() -> None:
@@ -94,11 +99,21 @@ def test_a_wrong_magic() -> None:
     with pytest.raises(BadMessage, match="begins with 'otherraft', not 'trioraft'"):
         decode_hello(msgspec.msgpack.encode(hello))
     with pytest.raises(BadMessage, match="begins with 'otherraft'"):
-        check_reply(msgspec.msgpack.encode(HelloReply("otherraft", 1)))
+        take_reply(msgspec.msgpack.encode(HelloReply("otherraft", 1)))
 
 
-def test_a_welcome() -> None:
-    check_reply(encode_reply()[LENGTH_BYTES:])
+def test_a_welcome_says_whose_disk_the_listener_is() -> None:
+    said = introduction("0", "1", incarnation=77)
+    payload = encode_reply(said)[LENGTH_BYTES:]
+    assert check_reply(payload, sender="0", receiver="1") == said
+    with pytest.raises(BadMessage, match="'0' introduces itself to '1'"):
+        check_reply(payload, sender="2", receiver="1")
+
+
+@pytest.mark.parametrize("reply", [HelloReply(MAGIC, 9, "", SAID), HelloReply(MAGIC, 2)])
+def test_a_welcome_in_another_version(reply: HelloReply) -> None:
+    with pytest.raises(BadMessage, match="answers in protocol version"):
+        take_reply(msgspec.msgpack.encode(reply))
 
 
 @given(st.binary(max_size=100))
@@ -106,7 +121,7 @@ def test_garbage_is_a_bad_message_and_nothing_else(payload: bytes) -> None:
     with pytest.raises(BadMessage):
         decode_hello(payload)
     with pytest.raises(BadMessage):
-        check_reply(payload)
+        take_reply(payload)
 
 
 def test_a_message_is_no_handshake() -> None:
@@ -120,7 +135,7 @@ def test_a_strangers_text_does_not_spoil_the_log() -> None:
     assert len(str(refusal.value)) < 300
     assert str(refusal.value).isprintable()
     with pytest.raises(BadMessage) as told:
-        check_reply(msgspec.msgpack.encode(HelloReply(MAGIC, 1, "\n\x1b[2J" + "x" * 3000)))
+        take_reply(msgspec.msgpack.encode(HelloReply(MAGIC, 2, "\n\x1b[2J" + "x" * 3000)))
     assert len(str(told.value)) < 600
     assert str(told.value).isprintable()
 

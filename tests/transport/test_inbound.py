@@ -14,6 +14,7 @@ import trio
 import trio.testing
 from trio.testing import MemoryReceiveStream, MemorySendStream, MockClock
 
+from tests.support import introduction
 from trioraft.core.config import Limits
 from trioraft.core.errors import BadMessage
 from trioraft.net.connection import Connection
@@ -25,14 +26,13 @@ from trioraft.transport.handshake import (
     MAGIC,
     PROTOCOL_VERSION,
     PeerHello,
-    check_reply,
-    encode_hello,
 )
 from trioraft.transport.inbound import Inbound
 
-from .support import CLUSTER, Recorder, heartbeat, replication, rounds
+from .support import CLUSTER, Recorder, heartbeat, hello_of, replication, rounds, take_reply
 
-HELLO = encode_hello(cluster_id=CLUSTER, sender="1", receiver="0")
+SAID = introduction("1", "0")
+HELLO = hello_of("1", "0")
 LIMITS = Limits(
     frame_bytes_max=20_000,
     snapshot_chunk_bytes=1000,
@@ -98,7 +98,7 @@ class Listener:
     async def admitted(self) -> MemoryStream:
         stream = self.connect()
         await stream.send_all(HELLO)
-        check_reply((await stream.receive_some())[LENGTH_BYTES:])
+        take_reply((await stream.receive_some())[LENGTH_BYTES:])
         return stream
 
 
@@ -141,24 +141,26 @@ async def test_messages_right_behind_the_handshake_are_read_too(autojump_clock: 
 
 STRANGERS = {
     "another cluster": (
-        encode_hello(cluster_id="green", sender="1", receiver="0"),
+        hello_of("1", "0", cluster_id="green"),
         "the connection is for cluster 'green', this node belongs to 'test-cluster'",
     ),
     "another receiver": (
-        encode_hello(cluster_id=CLUSTER, sender="1", receiver="2"),
+        hello_of("1", "2"),
         "the connection is for node '2', this is node '0'",
     ),
     "ourselves": (
-        encode_hello(cluster_id=CLUSTER, sender="0", receiver="0"),
+        hello_of("0", "0"),
         "the dialer says that it is node '0', which is this node",
     ),
     "one too many": (
-        encode_hello(cluster_id=CLUSTER, sender="9", receiver="0"),
+        hello_of("9", "0"),
         "no room for 9",
     ),
     "another version": (
-        frame_of(msgspec.msgpack.encode(PeerHello(MAGIC, PROTOCOL_VERSION + 1, CLUSTER, "1", "0"))),
-        "protocol version 2 was offered, this node speaks 1",
+        frame_of(
+            msgspec.msgpack.encode(PeerHello(MAGIC, PROTOCOL_VERSION + 1, CLUSTER, "1", "0", SAID))
+        ),
+        "protocol version 3 was offered, this node speaks 2",
     ),
 }
 
@@ -172,7 +174,7 @@ async def test_a_refused_dialer_is_told_why(
         stream = listener.connect()
         await stream.send_all(hello + encode_frame(heartbeat("1", "0")))
         with pytest.raises(BadMessage, match="it refused the connection") as told:
-            check_reply((await stream.receive_some())[LENGTH_BYTES:])
+            take_reply((await stream.receive_some())[LENGTH_BYTES:])
         assert reason in str(told.value)
         assert await stream.receive_some() == b""
         (event,) = listener.owner.all(ConnectionRejected)
@@ -185,7 +187,7 @@ async def test_a_refused_dialer_is_told_why(
 GARBAGE = {
     "a web browser": (b"GET / HTTP/1.1\r\n\r\n", "a frame declares 1195725856 bytes, at most 4096"),
     "another magic": (
-        frame_of(msgspec.msgpack.encode(PeerHello("otherraft", 1, CLUSTER, "1", "0"))),
+        frame_of(msgspec.msgpack.encode(PeerHello("otherraft", 1, CLUSTER, "1", "0", SAID))),
         "begins with 'otherraft', not 'trioraft'",
     ),
     "a message instead": (encode_frame(heartbeat("1", "0")), "the first frame is not a handshake"),
@@ -287,7 +289,7 @@ async def test_a_breach_closes_that_connection_alone(
     async with listening() as listener:
         stream = await listener.admitted()
         other = listener.connect()
-        await other.send_all(encode_hello(cluster_id=CLUSTER, sender="2", receiver="0"))
+        await other.send_all(hello_of("2", "0"))
         await stream.send_all(encode_frame(heartbeat("1", "0", 1)))
         await stream.send_all(data + encode_frame(heartbeat("1", "0", 2)))
         event = await listener.owner.until_rejected()

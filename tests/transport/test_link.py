@@ -18,6 +18,7 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
+from tests.support import introduction
 from trioraft.core.config import Limits
 from trioraft.core.messages import AppendEntries
 from trioraft.net.framing import Deframer, frame_of
@@ -29,6 +30,8 @@ from trioraft.transport.handshake import decode_hello, encode_reply
 from trioraft.transport.link import WRITE_BYTES_MAX, Link, dial
 
 from .support import CLUSTER, PATIENCE_S, Recorder, free_port, heartbeat, open_sockets, replication
+
+WELCOME = encode_reply(introduction("1", "0"))
 
 ADDRESS = ("127.0.0.1", 4000)
 
@@ -54,7 +57,7 @@ class Peer:
         hello = decode_hello(deframer.next_payload() or b"")
         assert (hello.sender, hello.receiver, hello.cluster_id) == ("0", "1", CLUSTER)
         ups = len(self.owner.all(LinkUp))
-        await stream.send_all(encode_reply())
+        await stream.send_all(WELCOME)
         await self.owner.until_up("1", times=ups + 1)
         return stream
 
@@ -350,7 +353,7 @@ async def test_what_waited_for_a_connection_that_was_not_made_is_not_sent_later(
         stream = await peer.next_connection()  # the second attempt
         peer.link.offer(heartbeat("0", "1", 2))
         await stream.receive_some()
-        await stream.send_all(encode_reply())
+        await stream.send_all(WELCOME)
         assert await read_rounds(stream, 1) == [2]
         assert peer.owner.lost == []
 
@@ -373,7 +376,7 @@ async def test_a_peer_that_writes_on_our_connection(monkeypatch: pytest.MonkeyPa
 
 
 STRANGE_ANSWERS = {
-    "a refusal": (encode_reply("not you"), "it refused the connection: not you"),
+    "a refusal": (encode_reply(None, "not you"), "it refused the connection: not you"),
     "no handshake": (frame_of(b"\xc1"), "its answer to the handshake is not one"),
     "a web server": (b"HTTP/1.1 400 Bad Request", "a frame declares 1213486160 bytes"),
     "half an answer": (b"\0\0", "it closed the connection without an answer"),

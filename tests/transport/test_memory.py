@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 from trioraft.core.config import Limits
 from trioraft.core.errors import ConfigError
-from trioraft.core.messages import Message
+from trioraft.core.messages import Introduction, Message
 from trioraft.core.types import NodeId
 from trioraft.transport.base import ConnectionRejected, Listening, MessagesDropped
 from trioraft.transport.memory import MemoryNetwork, NetworkFaults
@@ -30,9 +30,9 @@ class Clocked(Recorder):
 
     arrivals_s: list[float] = attrs.Factory(list)
 
-    def on_message(self, message: Message) -> None:
+    def on_message(self, message: Message, origin: Introduction) -> None:
         self.arrivals_s.append(trio.current_time())
-        super().on_message(message)
+        super().on_message(message, origin)
 
 
 @asynccontextmanager
@@ -214,7 +214,7 @@ async def test_the_end_of_a_node_comes_after_its_last_message(autojump_clock: Mo
         order: list[str] = []
 
         class Ordered(Recorder):
-            def on_message(self, message: Message) -> None:
+            def on_message(self, message: Message, origin: Introduction) -> None:
                 order.append("message")  # noqa: B023 - used within this round only
 
             def on_peer_lost(self, peer: NodeId) -> None:

@@ -18,19 +18,19 @@ from trioraft.testing import no_leaks
 from trioraft.transport import links
 from trioraft.transport.base import AddressUnusable, ConnectionRejected, LinkDown, LinkUp
 from trioraft.transport.codec import encode_frame
-from trioraft.transport.handshake import check_reply, encode_hello
 from trioraft.transport.tcp import TcpTransport
 
 from .support import (
-    CLUSTER,
     LOOPBACK,
     PATIENCE_S,
     all_tasks,
     connected,
     free_port,
     heartbeat,
+    hello_of,
     open_sockets,
     running,
+    take_reply,
 )
 from .test_tls import contexts_for
 
@@ -48,11 +48,9 @@ async def introduce(
     stream: trio.SocketStream, sender: str = "9", address: Address | None = None
 ) -> None:
     """Be admitted as this node."""
-    await stream.send_all(
-        encode_hello(cluster_id=CLUSTER, sender=sender, receiver="0", address=address)
-    )
+    await stream.send_all(hello_of(sender, address=address))
     with trio.fail_after(PATIENCE_S):
-        check_reply((await stream.receive_some())[LENGTH_BYTES:])
+        take_reply((await stream.receive_some())[LENGTH_BYTES:], receiver=sender)
 
 
 async def test_a_node_that_knows_nobody_hears_a_member_and_answers() -> None:

@@ -15,7 +15,6 @@ from trioraft.net.framing import LENGTH_BYTES
 from trioraft.transport import link
 from trioraft.transport.base import AddressUnusable, ConnectionRejected, LinkDown, Listening
 from trioraft.transport.codec import encode_frame
-from trioraft.transport.handshake import check_reply, encode_hello
 from trioraft.transport.link import dial
 from trioraft.transport.tcp import TcpTransport
 
@@ -29,10 +28,12 @@ from .support import (
     connected,
     free_port,
     heartbeat,
+    hello_of,
     linked_pair,
     open_sockets,
     rounds,
     running,
+    take_reply,
 )
 
 EAGER = Limits(reconnect_backoff_s=(0.001, 0.005))
@@ -193,7 +194,7 @@ async def test_running_out_of_descriptors_is_survived(monkeypatch: pytest.Monkey
     transport = TcpTransport("0", LOOPBACK, {})
     async with running(transport) as owner, connected(transport) as stream:
         with trio.fail_after(PATIENCE_S):
-            await stream.send_all(encode_hello(cluster_id=CLUSTER, sender="0", receiver="0"))
+            await stream.send_all(hello_of("0", "0"))
             assert await stream.receive_some() != b""
         await owner.until(lambda r: len(r.all(ConnectionRejected)) >= 2)
         first, second = owner.all(ConnectionRejected)  # once, not for each attempt
@@ -211,7 +212,7 @@ async def test_too_many_connections() -> None:
             assert reason == "there are already 2 incoming connections"
         await owner.until(lambda r: len(r.all(ConnectionRejected)) == 3)  # both are gone by now
         async with connected(transport) as fourth:
-            await fourth.send_all(encode_hello(cluster_id=CLUSTER, sender="9", receiver="0"))
+            await fourth.send_all(hello_of("9", "0"))
             assert await fourth.receive_some() != b""
 
 
@@ -328,8 +329,8 @@ async def test_peers_can_be_added_moved_and_forgotten_while_it_runs() -> None:
 async def test_a_breach_over_a_real_socket() -> None:
     transport = TcpTransport("0", LOOPBACK, {"1": ("127.0.0.1", free_port())})
     async with running(transport, limits=PATIENT) as owner, connected(transport) as stream:
-        await stream.send_all(encode_hello(cluster_id=CLUSTER, sender="1", receiver="0"))
-        check_reply((await stream.receive_some())[LENGTH_BYTES:])
+        await stream.send_all(hello_of("1", "0"))
+        take_reply((await stream.receive_some())[LENGTH_BYTES:])
         await stream.send_all(encode_frame(heartbeat("1", "0")) + b"\xff" * 1000)
         event = await owner.until_rejected()
         host, port = stream.socket.getsockname()

@@ -127,7 +127,7 @@ async def test_ending_in_a_pause() -> None:
 
 async def test_an_error_of_the_owner_ends_it_and_is_not_swallowed() -> None:
     class Broken(Recorder):
-        def on_message(self, message: object) -> None:
+        def on_message(self, message: object, origin: object) -> None:
             raise RuntimeError("a bug")
 
     sockets = open_sockets()
