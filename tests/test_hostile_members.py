@@ -166,7 +166,7 @@ async def test_a_snapshot_and_what_follows_it_bring_the_configuration_back(
             await cluster.nodes[node_id].take_snapshot()
         leader, _ = await cluster.check_single_leader()
         await cluster.nodes[leader].add_learner("3")
-        named = await cluster.nodes[leader].wait(lambda status: status.configuration.disk_of("3"))
+        named = await cluster.nodes[leader].wait(lambda status: "3" in status.configuration.disks)
         await cluster.propose(b"b")
         await cluster.check_committed(b"b")
         for node_id in cluster.ids:
