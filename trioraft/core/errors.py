@@ -111,5 +111,9 @@ class ApplyFailed(RaftError):  # noqa: N818 - what happened
         )
 
 
+class PeerRefused(BadMessage):
+    """Whoever sent this is of another history, or an older copy of a disk: nothing of it counts."""
+
+
 class InvariantViolation(RaftError):  # noqa: N818 - the pinned name
     """A bug in trioraft: a state that must not exist. The node dies loudly; please report it."""

@@ -18,7 +18,7 @@ from .errors import InvariantViolation
 from .log import RaftLog
 from .messages import Message, RequestVote, RequestVoteReply
 from .raft import Raft
-from .types import Entry, LogIndex, NodeId, Role, Term
+from .types import Entry, Incarnation, LogIndex, NodeId, Role, Term
 
 
 def check_node(raft: Raft) -> None:
@@ -164,7 +164,7 @@ class ClusterInvariants:
     _committed_by: dict[LogIndex, Term] = attrs.field(factory=dict)
     """For each committed entry a term not before the one in which it was committed."""
     _last_committed: LogIndex = 0
-    _votes: dict[tuple[NodeId, Term], NodeId] = attrs.field(factory=dict)
+    _votes: dict[tuple[NodeId, Incarnation, Term], NodeId] = attrs.field(factory=dict)
     _entries: dict[tuple[LogIndex, Term], tuple[Entry, Term]] = attrs.field(factory=dict)
     """Every entry that ever stood anywhere, and the term of its predecessor."""
     _seen: dict[NodeId, list[Entry]] = attrs.field(factory=dict)
@@ -202,12 +202,17 @@ class ClusterInvariants:
             candidate = message.receiver
         else:
             return
-        first = self._votes.setdefault((message.sender, message.term), candidate)
+        disk = self.disk_of(message.sender)
+        first = self._votes.setdefault((message.sender, disk, message.term), candidate)
         if first != candidate:
             raise InvariantViolation(
                 f"{message.sender!r} voted for {first!r} and for {candidate!r} in term "
                 f"{message.term}"
             )
+
+    def disk_of(self, node_id: NodeId) -> Incarnation:
+        """Which disk this node has now: a vote is one disk's, and an emptied one is another."""
+        return 0
 
     def on_restart(self, node_id: NodeId) -> None:
         """This node begins a new life: what it had not made durable is gone, by right."""

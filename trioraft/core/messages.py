@@ -192,8 +192,9 @@ class Introduction(msgspec.Struct, frozen=True, array_like=True, tag=12):
     """Whether it knows that all first voters hold the record: only then are votes asked for."""
     opening: tuple[Count, Count] = (0, 0)
     """How often this disk was opened, and the number drawn for this opening."""
-    remembered: tuple[Count, Count] | None = None
-    """The newest opening of the receiver's disk that the sender has seen."""
+    remembered: tuple[Incarnation, Count, Count] | None = None
+    """The receiver's disk as the sender knows it, and its newest opening that the sender has
+    seen."""
     wants_reply: bool = False
 
 

@@ -19,7 +19,7 @@ from typing import Final, final
 
 import msgspec
 
-from ..core.errors import BadMessage
+from ..core.errors import PeerRefused, StorageError
 from ..core.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -100,9 +100,13 @@ class Lineage:
                 own.uuid,
                 own.formed,
                 own.opening,
-                None if met is None else own.remembered.get(met.incarnation),
+                self._remembered(met),
             )
         return msgspec.structs.replace(said, wants_reply=True) if wants_reply else said
+
+    def _remembered(self, met: Introduction | None) -> tuple[Incarnation, int, int] | None:
+        seen = None if met is None else self._durable.remembered.get(met.incarnation)
+        return None if met is None or seen is None else (met.incarnation, *seen)
 
     def begin(self) -> None:
         """Say to those that were named who is here."""
@@ -146,7 +150,7 @@ class Lineage:
 
     # -- what others say -------------------------------------------------------------------
 
-    def meet(self, said: Introduction, *, is_live: bool) -> None:
+    def meet(self, said: Introduction, *, is_live: bool) -> bool:
         """Another node has said whose disk it is.
 
         Args:
@@ -154,8 +158,12 @@ class Lineage:
             is_live: whether it is there to say so: the handshake of a connection. Otherwise it may
                 be late, and of an earlier opening.
 
+        Returns:
+            Whether that is the newest of this node; otherwise nothing of it is heeded.
+
         Raises:
-            BadMessage: it is of another history, or an older copy of a disk; the reason.
+            PeerRefused: it is of another history, or an older copy of a disk; the reason.
+            StorageError: this disk itself is an older copy, as two others say.
         """
         if said.wants_reply:
             self._messages.append(self.introduction(said.sender))
@@ -164,9 +172,13 @@ class Lineage:
         if said.uuid is not None and said.uuid == self.identity.uuid:
             self._check_own_opening(said)
             if not self._remember(said, is_live=is_live):
-                return
+                return False
+        before = self.met.get(said.sender)
+        if before is None or before.incarnation != said.incarnation:
+            self._said.pop(said.sender, None)
         self.met[said.sender] = said
         self._go_on_forming()
+        return True
 
     def _check_history(self, said: Introduction) -> None:
         """One history (R3): whoever belongs to another one is not spoken with."""
@@ -175,7 +187,7 @@ class Lineage:
             return
         came_from = next((a for a in own.ancestors if a.uuid == said.uuid), None)
         hint = "" if came_from is None else f", recovered from it at entry {came_from.index}"
-        raise BadMessage(
+        raise PeerRefused(
             f"node {said.sender!r} belongs to history {said.uuid} of cluster "
             f"{self._cluster_id!r}, node {self._node_id!r} to {own.uuid}{hint}: one of them has a "
             "data directory of another cluster, or of before a recovery; empty it and have the "
@@ -183,32 +195,38 @@ class Lineage:
         )
 
     def _check_own_opening(self, said: Introduction) -> None:
-        """Somebody may have seen a later opening of this disk than this one."""
-        own = self.identity
-        if said.remembered is not None and own.contradicts(said.remembered):
-            self.denied_by.add(said.sender)
-            raise BadMessage(
-                f"node {said.sender!r} has seen opening {said.remembered[0]} of this disk, which "
-                f"knows of {own.openings} and not of that one: this data directory is an older "
-                "copy, or is used twice; replace the node instead (docs/identity.md)"
-            )
+        """Somebody may have seen a later opening of this disk than this one. One peer's word never
+        disables a voter; two are believed (hazard I6)."""
+        own, remembered = self.identity, said.remembered
+        if remembered is None or remembered[0] != own.incarnation:
+            return
+        if not own.contradicts(remembered[1:]):
+            self.denied_by.discard(said.sender)
+            return
+        self.denied_by.add(said.sender)
+        told = (
+            f"{', '.join(sorted(self.denied_by))} saw opening {remembered[1]} of the disk of node "
+            f"{self._node_id!r}, which knows of {own.openings} and not of that one: its data "
+            "directory is an older copy, or is used twice; empty it and have the node replaced "
+            "(docs/identity.md)"
+        )
+        raise StorageError(told) if len(self.denied_by) > 1 else PeerRefused(told)
 
     def _remember(self, said: Introduction, *, is_live: bool) -> bool:
         """Openings only rise: whoever comes with an earlier one is late, or a copy. False: it is
         not the newest that is known of this disk."""
         own, seen = self.identity, self.identity.remembered.get(said.incarnation)
-        is_older = seen is not None and said.opening != seen and said.opening[0] <= seen[0]
-        if is_older and not is_live:
-            return False
-        if seen is not None and is_older:
-            raise BadMessage(
+        if seen == said.opening:
+            return True
+        if seen is not None and said.opening[0] <= seen[0]:
+            if said.opening[0] < seen[0] and not is_live:
+                return False
+            raise PeerRefused(
                 f"node {said.sender!r} is there with opening {said.opening[0]} of its disk, and "
                 f"opening {seen[0]} was seen before: its data directory is an older copy, or is "
-                "used twice; replace the node instead (docs/identity.md)"
+                "used twice; empty it and have the node replaced (docs/identity.md)"
             )
-        if seen != said.opening:
-            remembered = {**own.remembered, said.incarnation: said.opening}
-            self._change(remembered=remembered)
+        self._change(remembered={**own.remembered, said.incarnation: said.opening})
         return True
 
     def admits(self, message: Message, origin: Introduction) -> bool:

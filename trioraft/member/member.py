@@ -118,8 +118,9 @@ class Member:
         if lineage is None or origin is None:
             self.raft.step(message, now)
             return
-        if lineage.met.get(origin.sender) is not origin:
-            self.meet(origin, now, is_live=False)
+        is_known = lineage.met.get(origin.sender) is origin
+        if not is_known and not self.meet(origin, now, is_live=False):
+            return
         if type(message) is Introduction:
             return
         formed = lineage.identity.formed
@@ -129,19 +130,21 @@ class Member:
             self._on_formed(now)
         self.raft.step(message, now, origin.incarnation)
 
-    def meet(self, said: Introduction, now: float, *, is_live: bool) -> None:
+    def meet(self, said: Introduction, now: float, *, is_live: bool) -> bool:
         """Another node says whose disk it is; see `Lineage.meet`.
 
         Raises:
             BadMessage: it is of another history, or an older copy of a disk.
         """
         if self.lineage is None:
-            return
+            return True
         formed = self.lineage.identity.formed
-        self.lineage.meet(said, is_live=is_live)
+        if not self.lineage.meet(said, is_live=is_live):
+            return False
         self.raft.on_seen(said.sender, SeenDisk(said.incarnation, said.uuid is None), now)
         if self.lineage.identity.formed is not formed:
             self._on_formed(now)
+        return True
 
     def on_timeout(self, now: float) -> None:
         """The deadline was reached. Calling it early, or twice, does nothing."""

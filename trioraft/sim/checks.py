@@ -22,7 +22,17 @@ from ..core.messages import (
 )
 from ..core.progress import Progress
 from ..core.raft import Raft
-from ..core.types import Configuration, Entry, EntryKind, HardState, LogIndex, NodeId, Term
+from ..core.types import (
+    Configuration,
+    Entry,
+    EntryKind,
+    HardState,
+    Incarnation,
+    LogIndex,
+    NodeId,
+    Term,
+)
+from ..member.identity import decode_identity
 from ..member.member import Member
 from .disk import Disk
 
@@ -37,6 +47,11 @@ def is_majority(configuration: Configuration, counts: Callable[[NodeId], bool]) 
     )
 
 
+def incarnation_of(disk: Disk) -> Incarnation:
+    """The number of this disk; 0 if none was drawn yet."""
+    return 0 if disk.identity is None else decode_identity(disk.identity).incarnation
+
+
 class Checks(ClusterInvariants):
     """All that is checked while a cluster runs.
 
@@ -49,6 +64,7 @@ class Checks(ClusterInvariants):
         self.commit_index: LogIndex = 0
         """The highest that any node has ever known to be committed."""
         self._disks = disks
+        self._lost_disks: dict[Incarnation, Disk] = {}
         self._executed: dict[int, LogIndex] = {}
         self._states: dict[LogIndex, int] = {}
         self._settled: dict[int, object] = {}
@@ -161,9 +177,13 @@ class Checks(ClusterInvariants):
             )
 
     def _has_voted(self, raft: Raft, configuration: Configuration) -> bool:
-        leader, term = raft.node_id, raft.term
+        leader, term, disk_of = raft.node_id, raft.term, configuration.disk_of
         return is_majority(
-            configuration, lambda node: node == leader or self._votes.get((node, term)) == leader
+            configuration,
+            lambda node: (
+                (node == leader and disk_of(node) == raft.disk)
+                or self._votes.get((node, disk_of(node), term)) == leader
+            ),
         )
 
     def _check_stable_is_durable(self, raft: Raft) -> None:
@@ -214,7 +234,24 @@ class Checks(ClusterInvariants):
             )
 
     def _is_durable(self, index: LogIndex, term: Term, configuration: Configuration) -> bool:
-        return is_majority(configuration, lambda node: self._disks[node].holds(index, term))
+        """On the very disks that the configuration names, those that were lost since too."""
+
+        def holds(node: NodeId) -> bool:
+            named = configuration.disk_of(node)
+            is_here = self.disk_of(node) == named
+            disk = self._disks[node] if is_here else self._lost_disks.get(named)
+            return disk is not None and disk.holds(index, term)
+
+        return is_majority(configuration, holds)
+
+    def disk_of(self, node_id: NodeId) -> Incarnation:
+        """Which disk this node has now."""
+        return incarnation_of(self._disks[node_id])
+
+    def on_disk_lost(self, node_id: NodeId, lost: Disk) -> None:
+        """This node's disk is another from now on: whoever comes back with it begins anew."""
+        self._lost_disks[incarnation_of(lost)] = lost
+        self.on_restart(node_id)
 
     def on_sent(self, message: Message) -> None:
         """A message really leaves: what it promises is durable at its sender (hazards V1, D1)."""
