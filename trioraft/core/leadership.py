@@ -26,7 +26,7 @@ from .messages import AppendEntries, AppendEntriesReply, InstallSnapshotReply, T
 from .progress import Progress, ProgressState
 from .reads import PendingReads
 from .ready import ChunkRequest
-from .reconfiguration import MembershipChange, SeenDisk
+from .reconfiguration import MembershipChange
 from .transfer import Transfer
 from .types import Configuration, Incarnation, LogIndex, NodeId, SnapshotMeta, Term
 
@@ -72,7 +72,7 @@ class Leadership:
     _asked_to_campaign: bool = False
 
     def on_configuration(
-        self, configuration: Configuration, seen: Mapping[NodeId, SeenDisk], now: float
+        self, configuration: Configuration, seen: Mapping[NodeId, Incarnation], now: float
     ) -> None:
         """These are the members: feed the new ones, of whom nothing is known, from the end of the
         log; let those that leave learn it.
@@ -93,7 +93,7 @@ class Leadership:
                     next_index=self.log.last_index + 1, last_contact_s=now, disk=disk
                 )
                 if peer in seen:
-                    self.on_seen(peer, seen[peer].disk)
+                    self.on_seen(peer, seen[peer])
         give_up_s = now + self.timing.election_timeout_s[1]
         for peer in self.progress:
             if peer not in configuration.members:
@@ -109,6 +109,11 @@ class Leadership:
         progress = self.progress.get(peer)
         if progress is not None:
             progress.foreign_disk = 0 if disk == progress.disk or not progress.disk else disk
+
+    @property
+    def sees_foreign_disk(self) -> bool:
+        """Whether any follower is there with another disk than the one named."""
+        return any(progress.foreign_disk for progress in self.progress.values())
 
     def _let_go(self, now: float) -> None:
         """Forget those that have learnt that they are out, and those that could not."""

@@ -49,7 +49,6 @@ from .reconfiguration import (
     Membership,
     MembershipChange,
     Replace,
-    SeenDisk,
     Stage,
     configuration_entry,
     configuration_of,
@@ -148,7 +147,7 @@ class Raft:
         self.removed_index: LogIndex | None = None
         """The index of the committed configuration by which this node was removed, if it was."""
         self._removal = RemovalHints()
-        self.seen: dict[NodeId, SeenDisk] = {}
+        self.seen: dict[NodeId, Incarnation] = {}
         """Which disk is there under each other id, as far as it was told in this life."""
         self.replaces_lost_disks = False
         """Whether this node, while it leads, replaces voters that are there with an empty disk."""
@@ -215,17 +214,17 @@ class Raft:
         if self.role is Role.FOLLOWER and self.leader_id is None:
             self._start_timer()
 
-    def on_seen(self, peer: NodeId, seen: SeenDisk, now: float) -> None:
+    def on_seen(self, peer: NodeId, disk: Incarnation, now: float) -> None:
         """This disk is there under `peer`'s id; call it whenever that is news."""
-        if self.role is Role.DEAD or self.seen.get(peer) == seen:
+        if self.role is Role.DEAD or self.seen.get(peer) == disk:
             return
         self._now = now
-        self.seen[peer] = seen
+        self.seen[peer] = disk
         named = self.configuration.disk_of(peer)
-        if named and named != seen.disk and self.tracing:
-            self._out.trace(events.ForeignDisk(now, peer, named, seen.disk))
+        if named and named != disk and self.tracing:
+            self._out.trace(events.ForeignDisk(now, peer, named, disk))
         if self._leadership is not None:
-            self._leadership.on_seen(peer, seen.disk)
+            self._leadership.on_seen(peer, disk)
             self._name_disks(self._leadership)
 
     def step(self, message: Message, now: float, disk: Incarnation = 0) -> None:
@@ -367,8 +366,10 @@ class Raft:
         if self._leadership.transfer is not None:
             self._leadership.transfer.was_asked = False
             self._advance_transfer(self._leadership)
-        if self.replaces_lost_disks:
-            self._replace_lost_disks(self._leadership)
+        if self._leadership.sees_foreign_disk:
+            self._name_disks(self._leadership)
+            if self.replaces_lost_disks:
+                self._replace_lost_disks(self._leadership)
 
     def on_persisted(self, number: int, now: float) -> None:
         """The Ready of this number, and all before it, are durable."""
@@ -1189,17 +1190,16 @@ class Raft:
         )
 
     def _name_disks(self, leadership: Leadership) -> None:
-        """Learners are named by the disk that they are seen to have; an emptied one too, as they
-        are not counted. That changes no voter, so it is one step."""
-        configuration = self.configuration
+        """Learners are named by the disk that they are seen to have, once nothing is heard of
+        another one. That changes no voter, so it is one step."""
+        configuration, seen = self.configuration, self.seen
         if not configuration.learners or not self._may_reconfigure(leadership):
             return
         disks = {
-            learner: seen.disk
+            learner: seen[learner]
             for learner in configuration.learners
-            if (seen := self.seen.get(learner)) is not None
-            and seen.disk != (named := configuration.disk_of(learner))
-            and (seen.is_empty or not named)
+            if seen.get(learner, 0) not in (0, named := configuration.disk_of(learner))
+            and not (named and leadership.has_heard_lately(learner, self._now))
         }
         if disks:
             named_anew = {**configuration.disks, **disks}
@@ -1220,7 +1220,7 @@ class Raft:
             )
         if node_id not in configuration.voters:
             return  # on its way already: what is left to do is done by whoever leads
-        if seen is None or seen.disk == configuration.disk_of(node_id):
+        if seen in (None, configuration.disk_of(node_id)):
             here = "was not seen with another disk" if seen is None else "is there with its disk"
             raise ConfigError(
                 f"{node_id!r} {here} than the one that the configuration names: there is nothing "
@@ -1233,17 +1233,16 @@ class Raft:
             )
 
     def _replace_lost_disks(self, leadership: Leadership) -> None:
-        """Replace a voter that has been there with an empty disk for an election timeout."""
+        """Replace a voter that has been there with another disk for an election timeout."""
         if leadership.change is not None or not self._may_reconfigure(leadership):
             return
-        for voter in self._other_voters():
-            progress, seen = leadership.progress[voter], self.seen.get(voter)
-            is_lost = progress.foreign_disk and not leadership.has_heard_lately(voter, self._now)
-            if is_lost and seen is not None and seen.is_empty and len(self._other_voters()) > 1:
-                change = leadership.change = MembershipChange.begin(
-                    Replace(voter), self.configuration
-                )
-                self._continue_change(leadership, change)
+        others = self._other_voters()
+        for voter in others if len(others) > 1 else ():
+            is_lost = not leadership.has_heard_lately(voter, self._now)
+            if is_lost and leadership.progress[voter].foreign_disk:
+                begun = MembershipChange.begin(Replace(voter), self.configuration)
+                leadership.change = begun
+                self._continue_change(leadership, begun)
                 return
 
     def _maybe_return(self, leadership: Leadership, node: NodeId) -> None:

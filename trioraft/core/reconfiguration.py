@@ -85,15 +85,6 @@ def problem_with(configuration: Configuration) -> str | None:
     return None
 
 
-@attrs.frozen
-class SeenDisk:
-    """The disk that was last seen under an id, as whoever has it said."""
-
-    disk: Incarnation
-    is_empty: bool
-    """Whether it belonged to no history yet."""
-
-
 class Membership:
     """The configurations from the last snapshot on, oldest first."""
 

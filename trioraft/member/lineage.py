@@ -235,7 +235,10 @@ class Lineage:
         if own.uuid is None:
             if origin.uuid is None or not isinstance(message, FEEDS):
                 return False
-            if isinstance(message, InstallSnapshot) or message.entries:
+            is_taken = isinstance(message, InstallSnapshot) or (
+                message.entries and message.prev_log_index == 0
+            )
+            if is_taken:  # with the first entries, or the snapshot, in one write
                 self._change(uuid=origin.uuid, formed=True)
             return True
         if origin.uuid is None:

@@ -19,7 +19,6 @@ from ..core.events import DiskIsFull
 from ..core.messages import Introduction, Message
 from ..core.raft import Raft
 from ..core.ready import ChunkRequest, Ready, SnapshotChunk, Write
-from ..core.reconfiguration import SeenDisk
 from ..core.types import LogIndex, Recovered, Role, SnapshotMeta, Term
 from .actions import Action, AdmitClients, Apply, Install, Runner, SaveSnapshot
 from .apply_queue import ApplyQueue, WantsSnapshot
@@ -141,7 +140,7 @@ class Member:
         formed = self.lineage.identity.formed
         if not self.lineage.meet(said, is_live=is_live):
             return False
-        self.raft.on_seen(said.sender, SeenDisk(said.incarnation, said.uuid is None), now)
+        self.raft.on_seen(said.sender, said.incarnation, now)
         if self.lineage.identity.formed is not formed:
             self._on_formed(now)
         return True

@@ -8,7 +8,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import lru_cache
 
 from ..core.errors import InvariantViolation
 from ..core.invariants import ClusterInvariants
@@ -49,7 +50,12 @@ def is_majority(configuration: Configuration, counts: Callable[[NodeId], bool]) 
 
 def incarnation_of(disk: Disk) -> Incarnation:
     """The number of this disk; 0 if none was drawn yet."""
-    return 0 if disk.identity is None else decode_identity(disk.identity).incarnation
+    return 0 if disk.identity is None else _incarnation(disk.identity)
+
+
+@lru_cache(maxsize=256)  # it is looked at after every event, and hardly ever another
+def _incarnation(identity: bytes) -> Incarnation:
+    return decode_identity(identity).incarnation
 
 
 class Checks(ClusterInvariants):
@@ -59,7 +65,7 @@ class Checks(ClusterInvariants):
         disks: of all nodes.
     """
 
-    def __init__(self, disks: Mapping[NodeId, Disk]) -> None:
+    def __init__(self, disks: dict[NodeId, Disk]) -> None:
         super().__init__()
         self.commit_index: LogIndex = 0
         """The highest that any node has ever known to be committed."""
@@ -248,9 +254,12 @@ class Checks(ClusterInvariants):
         """Which disk this node has now."""
         return incarnation_of(self._disks[node_id])
 
-    def on_disk_lost(self, node_id: NodeId, lost: Disk) -> None:
+    def on_disk_changed(self, node_id: NodeId, disk: Disk) -> None:
         """This node's disk is another from now on: whoever comes back with it begins anew."""
-        self._lost_disks[incarnation_of(lost)] = lost
+        lost = self._disks[node_id]
+        if incarnation_of(lost) != incarnation_of(disk):
+            self._lost_disks[incarnation_of(lost)] = lost
+        self._disks[node_id] = disk
         self.on_restart(node_id)
 
     def on_sent(self, message: Message) -> None:

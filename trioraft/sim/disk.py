@@ -6,6 +6,7 @@ whatever else is not as it was written is refused (contract of `storage.base`).
 
 from __future__ import annotations
 
+import copy
 import enum
 import random
 import zlib
@@ -126,11 +127,24 @@ class Disk:
         """The next sync fails (EIO): it is not known what became of the write."""
         self.is_rotten = False
         """A bit flipped in the journal: whoever reads it must notice."""
+        self.is_older = False
+        """It is an older copy of what its node had: whoever has it is to be found out."""
+        self.is_foreign = False
+        """It is of another cluster."""
         self._journal: list[bytes] = []
         self._log = _Log()
         self._under_way: _Record | None = None
         self._snapshots: list[tuple[SnapshotMeta, bytes]] = []
         self._receiving: tuple[SnapshotMeta, bytes] | None = None
+
+    def copy(self) -> Disk:
+        """As it is now; what is under way is not in it."""
+        copied = copy.copy(self)
+        copied._journal = list(self._journal)
+        copied._log = attrs.evolve(self._log, entries=list(self._log.entries))
+        copied._snapshots = list(self._snapshots)
+        copied._under_way = None
+        return copied
 
     # -- what is durable now, for the checks -----------------------------------------------
 

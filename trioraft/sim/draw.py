@@ -58,6 +58,10 @@ class Kind(enum.StrEnum):
     SNAPSHOT = "snapshot"
     TRANSFER = "transfer"
     MEMBERSHIP = "membership"
+    EMPTIED = "emptied"
+    OLDER_COPY = "older_copy"
+    FOREIGN_DISK = "foreign_disk"
+    REPLACE = "replace"
 
 
 @attrs.frozen
@@ -103,6 +107,10 @@ HABITS: Final[dict[Kind, Habit]] = {
     Kind.SNAPSHOT: Habit((0.0, 0.0), per_s=3.0),
     Kind.TRANSFER: Habit((0.0, 0.0), per_s=2.0, at_leader=0.9),
     Kind.MEMBERSHIP: Habit((0.0, 0.0), per_s=3.0, at_leader=0.9),
+    Kind.EMPTIED: Habit((0.0, 0.8), per_s=0.7),
+    Kind.OLDER_COPY: Habit((0.2, 2.0), per_s=0.7),
+    Kind.FOREIGN_DISK: Habit((0.0, 0.8), per_s=0.4),
+    Kind.REPLACE: Habit((0.0, 0.0), per_s=2.0, at_leader=0.9),
 }
 
 
@@ -212,6 +220,10 @@ TIER1_ONLY: Final = frozenset(
         Kind.CLOCK_SKEW,  # … and one clock
         Kind.BIT_ROT,  # what a disk gives back is the storage's affair, not the node's
         Kind.SNAPSHOT_ROT,
+        Kind.EMPTIED,
+        Kind.OLDER_COPY,
+        Kind.FOREIGN_DISK,
+        Kind.REPLACE,
     }
 )
 """CLOCK_JUMP moves the clock of all at once: an event loop that stood still (hazard L6)."""
@@ -254,6 +266,8 @@ class Draw:
     """Part of those that may trust the clock, if the timing allows it."""
     clock_rates: tuple[float, float]
     """How fast the nodes' clocks run while nothing is wrong with them."""
+    replaces_lost_disks: bool
+    """Whether leaders replace a voter that is there with an empty disk, unasked."""
     batch_s: float
     """What arrives within so long is handed to the core together; 0: one by one."""
     warmup_commits: int
@@ -329,6 +343,7 @@ def draw(seed: int, nodes: int | None = None) -> Draw:
         clock_rates=(1.0 - drift, 1.0 + drift),
         batch_s=rng.choice((0.0, 0.0, 0.001, 0.004)),
         warmup_commits=rng.randint(5, 20),
+        replaces_lost_disks=rng.random() < 0.7,
     )
 
 

@@ -8,19 +8,30 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from ..core.errors import ConfigError, ConfigurationConflict, NotLeader, TransferFailed
 from ..core.raft import Raft
-from ..core.reconfiguration import AddLearner, Change, ChangeVoters, Remove
-from ..core.types import NodeId
+from ..core.ready import Write
+from ..core.reconfiguration import (
+    AddLearner,
+    Change,
+    ChangeVoters,
+    Remove,
+    Replace,
+    configuration_entry,
+)
+from ..core.types import Configuration, Entry, HardState, Incarnation, NodeId
+from ..member.identity import Identity, decode_identity, encode_identity, new_uuid
 from .agenda import Agenda
+from .checks import incarnation_of, is_majority
 from .clients import ClientPool
-from .disk import Fate
+from .disk import Disk, Fate
 from .draw import EVERYONE, LEADER, Draw, Fault, Kind, links_cut
 from .network import LinkFault, SimulatedNetwork
 from .outcomes import RunRecording
-from .process import Process
+from .process import MakeDisk, Process
 
 MUTED_AFTER_CHANGE: Final = 0.25
 """How often a leader is heard no more once it has begun a change of members."""
@@ -40,7 +51,9 @@ class FaultInjection:
         agenda: Agenda,
         recording: RunRecording,
         draw: Draw,
+        make_disk: MakeDisk,
     ) -> None:
+        self._make_disk = make_disk
         self._processes = processes
         self._pool = pool
         self._network = network
@@ -76,6 +89,10 @@ class FaultInjection:
             Kind.SNAPSHOT: self._take_snapshot,
             Kind.TRANSFER: self._transfer,
             Kind.MEMBERSHIP: self._change_members,
+            Kind.EMPTIED: self._empty,
+            Kind.OLDER_COPY: self._copy,
+            Kind.FOREIGN_DISK: self._bring_foreign_disk,
+            Kind.REPLACE: self._replace,
         }
 
     def inject(self, fault: Fault) -> None:
@@ -210,10 +227,8 @@ class FaultInjection:
     def _rot(self, fault: Fault) -> None:
         """Only so many nodes are lost for ever that any configuration keeps a majority."""
         process = self._victim(fault)
-        lost = [p for p in self._processes.values() if p.disk.is_rotten]
-        may_rot = 2 * (len(lost) + 1) < len(self._draw.voters)
         is_settled = Kind.MEMBERSHIP not in self._draw.intensities
-        if not (may_rot and is_settled and process.disk.rot(fault.rng())):
+        if not (is_settled and self._may_lose(process) and process.disk.rot(fault.rng())):
             return
         self._count(fault.kind)
         process.crash(Fate.SURVIVES, "killed; a bit of its disk has flipped")
@@ -225,6 +240,99 @@ class FaultInjection:
             self._count(fault.kind)
             process.crash(Fate.SURVIVES, "killed; its newest snapshot is damaged")
             self._then(fault.lasts_s, process.start)
+
+    # -- other disks -----------------------------------------------------------------------
+
+    def _may_lose(self, victim: Process) -> bool:
+        """Whether every configuration that may still count keeps a majority of its disks."""
+        return all(
+            is_majority(configuration, partial(self._is_left, victim, configuration))
+            for process in self._processes.values()
+            for configuration in process.effective_configurations()
+        )
+
+    def _is_left(self, victim: Process, configuration: Configuration, node_id: NodeId) -> bool:
+        named = configuration.disk_of(node_id)
+        return node_id != victim.node_id and self._is_whole(node_id, named)
+
+    def _is_whole(self, node_id: NodeId, named: Incarnation) -> bool:
+        process = self._processes[node_id]
+        disk = process.disk
+        is_broken = disk.is_rotten or disk.is_older or disk.is_foreign or process.is_refused
+        return not is_broken and incarnation_of(disk) == named
+
+    def _change_disk(self, process: Process, disk: Disk, why: str, away_s: float) -> None:
+        if disk.is_older or disk.is_foreign:
+            process.setting.odd.add(process.node_id)
+        process.crash(Fate.SURVIVES, f"killed; {why}")
+        process.change_disk(disk)
+        self._then(away_s, process.start)
+
+    def _empty(self, fault: Fault) -> None:
+        process = self._victim(fault)
+        if self._may_lose(process):
+            self._count(fault.kind)
+            self._change_disk(process, self._make_disk(), "its disk was emptied", fault.lasts_s)
+
+    def _copy(self, fault: Fault) -> None:
+        """A copy is made, and comes in the place of its original when that has gone on."""
+        process = self._victim(fault)
+        if process.disk.identity is None:
+            return
+        copied = process.disk.copy()
+        process.crash(Fate.SURVIVES, "killed; its disk was copied")
+        self._then(SPREAD_S, process.start)
+        self._then(SPREAD_S + fault.lasts_s, self._restore_copy, process, copied, fault)
+
+    def _restore_copy(self, process: Process, copied: Disk, fault: Fault) -> None:
+        """Only where it can be found out: all others have seen a later opening of this disk."""
+        own = decode_identity(copied.identity or b"")
+        is_same = incarnation_of(process.disk) == own.incarnation
+        others = [p.disk for p in self._processes.values() if p is not process]
+        known = [decode_identity(disk.identity) for disk in others if disk.identity is not None]
+        is_seen = len(known) == len(others) and all(
+            identity.remembered.get(own.incarnation, (0, 0))[0] > own.openings for identity in known
+        )
+        if is_same and is_seen and len(known) > 1 and self._may_lose(process):
+            copied.is_older = True
+            self._count(fault.kind)
+            self._change_disk(process, copied, "an older copy of its disk is restored", SPREAD_S)
+
+    def _bring_foreign_disk(self, fault: Fault) -> None:
+        process, rng = self._victim(fault), fault.rng()
+        if not self._may_lose(process):
+            return
+        disk = self._make_disk()
+        numbers = {node: 1 + rng.getrandbits(60) for node in self._processes}
+        identity = Identity(
+            numbers[process.node_id], numbers, new_uuid(rng), formed=True, openings=1, nonces=(7,)
+        )
+        term = rng.randint(1, 20)
+        entries = tuple(Entry(index, term, b"foreign") for index in range(2, rng.randint(2, 40)))
+        base = identity.base({})
+        first = configuration_entry(base, 1, term)
+        write = Write(HardState(term, None), (first, *entries), 1, encode_identity(identity))
+        disk.begin(write)
+        disk.sync()
+        disk.is_foreign = True
+        self._count(fault.kind)
+        self._change_disk(process, disk, "it has the disk of another cluster", fault.lasts_s)
+
+    def _replace(self, fault: Fault) -> None:
+        """An operator has a node replaced, whether it needs that or not."""
+        process, rng = self._awake(fault), fault.rng()
+        if process is None:
+            return
+        change = Replace(rng.choice(list(self._processes)))
+
+        def replace(core: Raft, now: float) -> None:
+            try:
+                core.change_members(change, now)
+            except (NotLeader, ConfigurationConflict, ConfigError):
+                return
+            self._count(fault.kind)
+
+        process.ask(replace)
 
     # -- clocks and clients ----------------------------------------------------------------
 

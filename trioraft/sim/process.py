@@ -25,8 +25,10 @@ from ..core.errors import (
     DiskFull,
     InvariantViolation,
     NotLeader,
+    PeerRefused,
     ProposalDropped,
     RaftError,
+    StorageError,
 )
 from ..core.events import TraceEvent
 from ..core.messages import Introduction, Message
@@ -85,6 +87,12 @@ class Setting:
     checks: Checks
     make_core: MakeCore
     sessions_max: int = 64
+    odd: set[NodeId] = attrs.field(factory=set)
+    """Who has, or had, a disk that is an older copy or of another cluster."""
+
+    def is_odd(self, node_id: NodeId) -> bool:
+        """Whether others may refuse this node."""
+        return node_id in self.odd
 
     def bootstrap_of(self, node_id: NodeId) -> Configuration:
         """Who is in the cluster, to a new node: a voter knows, and whoever joins knows nobody."""
@@ -129,7 +137,9 @@ class Process:
         self.life = 0
         self.is_paused = False
         self.is_refused = False
-        """It could not start: its disk is not what it wrote."""
+        """It could not start: its disk is not what it wrote, or not its own."""
+        self.is_healed = False
+        """An operator cares for it: lost disks are replaced."""
         self.on_death: Callable[[Process], None] = lambda _process: None
         self.slow_s = 0.0
         """By how much its disk is slower than usual."""
@@ -208,8 +218,15 @@ class Process:
             admit_clients=self._admit_clients,
             tell=self._tell,
         )
+        raft.replaces_lost_disks = draw.replaces_lost_disks or self.is_healed
         self.member = Member(raft, self.machine, draw.limits, runner, self._lineage)
         self._input(self.member.start, self.now)
+
+    def change_disk(self, disk: Disk) -> None:
+        """It is away, and comes back with this disk."""
+        self._checks.on_disk_changed(self.node_id, disk)
+        self.disk = disk
+        self.is_refused = False
 
     def _identify(self, recovered: Recovered) -> Recovered:
         """Whose disk this is, durable before anybody hears of it."""
@@ -302,7 +319,14 @@ class Process:
             self._recording.remark(f"{self.node_id} dies: {failed}")
             self.crash(Fate.SURVIVES, "a command could not be applied")
             return
-        self._checks.observe(member.raft)
+        except StorageError as error:  # two others say that its disk is an older copy
+            if not self.disk.is_older:
+                raise
+            self.crash(Fate.SURVIVES, str(error))
+            self.is_refused = True
+            return
+        if not self.disk.is_foreign:
+            self._checks.observe(member.raft)
         self._checks.check_waiting(member, self.now)
         self._arm(member)
 
@@ -324,7 +348,13 @@ class Process:
                 self.later(self._batch_s, self._step_all)
 
     def _step(self, message: Message, origin: Introduction) -> None:
-        self._running().receive(message, self.now, origin)
+        try:
+            self._running().receive(message, self.now, origin)
+        except PeerRefused:  # as the handshake of a connection would end
+            is_wrong = self.setting.is_odd(message.sender) or self.setting.is_odd(self.node_id)
+            if not is_wrong:
+                raise
+            self._recording.count("refused")
 
     def _step_all(self) -> None:
         """What arrived meanwhile, as one batch: the member is run once."""
@@ -459,7 +489,8 @@ class Process:
 
     def _send(self, message: Message) -> None:
         self._may_crash()
-        self._checks.on_sent(message)
+        if not self.disk.is_foreign:
+            self._checks.on_sent(message)
         if self._lineage is None:
             raise InvariantViolation(f"{self.node_id!r} speaks before it knows whose disk it has")
         said = self._lineage.introduction(message.receiver)
@@ -581,6 +612,19 @@ class Process:
             if leadership is not None and leadership.change is not None:
                 found.append(leadership.change.goal)  # it will go on to that
         return [configuration for configuration in found if configuration.voters]
+
+    def effective_configurations(self) -> list[Configuration]:
+        """Those by which it may still count: the committed one, and what follows in its log."""
+        core = self.core
+        if core is None:
+            return self.disk.configurations()[-2:]
+        membership, last_index = core.membership, core.log.last_index
+        found = {membership.at(core.log.commit_index).index, membership.current.index}
+        configurations = [membership.at(index) for index in sorted(found | {last_index})]
+        leadership = core.leadership
+        if leadership is not None and leadership.change is not None:
+            configurations.append(leadership.change.goal)
+        return [configuration for configuration in configurations if configuration.voters]
 
     def state(self) -> str:
         """In a few words, for a failure."""

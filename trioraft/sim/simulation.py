@@ -19,7 +19,7 @@ from ..core.messages import Introduction, Message
 from ..core.raft import Raft
 from ..core.types import Configuration, NodeId
 from .agenda import Agenda
-from .checks import Checks, is_majority
+from .checks import Checks, incarnation_of, is_majority
 from .clients import ClientPool, Request, SimulatedClient
 from .disk import Disk, Fate
 from .draw import Draw, draw
@@ -48,6 +48,7 @@ def heal(
     recording: RunRecording,
     draw: Draw,
     rng: random.Random,
+    make_disk: MakeDisk,
 ) -> tuple[tuple[NodeId, ...], bool]:
     """Heal a majority of every configuration that any node may still go by, and break the rest.
 
@@ -65,8 +66,11 @@ def heal(
     network.mend_all((a, b) for a in ids for b in ids if a != b)
     for node_id in ids:
         process = processes[node_id]
+        process.is_healed = True
+        if process.core is not None:
+            process.core.replaces_lost_disks = True
         if node_id in healed:
-            _make_whole(process)
+            _make_whole(process, make_disk)
         else:
             others = [other for other in ids if other != node_id]
             is_steady &= _break(process, network, others, draw, rng)
@@ -83,13 +87,29 @@ def _choose(
     rng.shuffle(candidates)
     chosen: list[NodeId] = []
     for node in candidates:
-        if all(is_majority(configuration, chosen.__contains__) for configuration in configurations):
+        if all(_has_majority(configuration, chosen, processes) for configuration in configurations):
             break
         chosen.append(node)
     return tuple(sorted(chosen))
 
 
-def _make_whole(process: Process) -> None:
+def _has_majority(
+    configuration: Configuration, chosen: list[NodeId], processes: Mapping[NodeId, Process]
+) -> bool:
+    """Of the disks that it names; the bootstrap configuration of a draw names none."""
+
+    def counts(node: NodeId) -> bool:
+        disk, named = processes[node].disk, configuration.disk_of(node)
+        is_own = named in (0, incarnation_of(disk)) and not disk.is_older and not disk.is_foreign
+        return node in chosen and is_own
+
+    return is_majority(configuration, counts)
+
+
+def _make_whole(process: Process, make_disk: MakeDisk) -> None:
+    if process.disk.is_older or process.disk.is_foreign:
+        process.crash(Fate.SURVIVES, "its disk is not its own, and is emptied")
+        process.change_disk(make_disk())
     process.disk.fails_next = False
     process.fuse = process.crash_in_write = None
     process.disk.is_full = False
@@ -186,8 +206,15 @@ class Simulation:
             SimulatedClient(number, self.pool, seed, nodes) for number in range(self.draw.clients)
         ]
         self.injection = FaultInjection(
-            self.processes, self.pool, self.network, self.agenda, self.recording, self.draw
+            self.processes,
+            self.pool,
+            self.network,
+            self.agenda,
+            self.recording,
+            self.draw,
+            make_disk,
         )
+        self._make_disk = make_disk
         self.recovery_s = 0.0
         self._rng = random.Random(f"{seed} simulation")
 
@@ -227,7 +254,9 @@ class Simulation:
     def _recover(self) -> None:
         self.injection.stop()
         self.pool.link_faults.clear()
-        healed, is_steady = heal(self.processes, self.network, self.recording, self.draw, self._rng)
+        healed, is_steady = heal(
+            self.processes, self.network, self.recording, self.draw, self._rng, self._make_disk
+        )
         begun_s = self.agenda.now
         last = SimulatedClient(len(self.clients), self.pool, self.seed, self.draw.nodes)
         last.will(
