@@ -180,6 +180,11 @@ class Lineage:
         self._go_on_forming()
         return True
 
+    def on_peer_lost(self, peer: NodeId) -> None:
+        """While nobody has agreed on anything, whoever goes may come back with another disk."""
+        if self.is_forming and self.identity.record is None:
+            self.met.pop(peer, None)
+
     def _check_history(self, said: Introduction) -> None:
         """One history (R3): whoever belongs to another one is not spoken with."""
         own = self.identity

@@ -19,7 +19,7 @@ from ..core.events import DiskIsFull
 from ..core.messages import Introduction, Message
 from ..core.raft import Raft
 from ..core.ready import ChunkRequest, Ready, SnapshotChunk, Write
-from ..core.types import LogIndex, Recovered, Role, SnapshotMeta, Term
+from ..core.types import LogIndex, NodeId, Recovered, Role, SnapshotMeta, Term
 from .actions import Action, AdmitClients, Apply, Install, Runner, SaveSnapshot
 from .apply_queue import ApplyQueue, WantsSnapshot
 from .lineage import Lineage
@@ -70,7 +70,6 @@ class Member:
         """The term that this member leads, as far as it has acted on that."""
         # Inputs that are the core's own; no action brings about any of them.
         self.on_heartbeat_due: Final = raft.on_heartbeat_due
-        self.on_peer_lost: Final = raft.on_peer_lost
         self.on_woken: Final = raft.on_woken
         self._prepare: Final = machine.prepare_command if isinstance(machine, Preparing) else None
         self._outcome_wait_s: Final = limits.outcome_wait_s or (
@@ -144,6 +143,12 @@ class Member:
         if self.lineage.identity.formed is not formed:
             self._on_formed(now)
         return True
+
+    def on_peer_lost(self, peer: NodeId, now: float) -> None:
+        """A connection with `peer` closed: a hint, never proof."""
+        self.raft.on_peer_lost(peer, now)
+        if self.lineage is not None:
+            self.lineage.on_peer_lost(peer)
 
     def on_timeout(self, now: float) -> None:
         """The deadline was reached. Calling it early, or twice, does nothing."""

@@ -138,6 +138,8 @@ class Process:
         self.is_paused = False
         self.is_refused = False
         """It could not start: its disk is not what it wrote, or not its own."""
+        self.first_voters: tuple[NodeId, ...] | None = None
+        """Whom its operator names as the first voters, if not the same as everybody."""
         self.is_healed = False
         """An operator cares for it: lost disks are replaced."""
         self.on_death: Callable[[Process], None] = lambda _process: None
@@ -230,7 +232,9 @@ class Process:
 
     def _identify(self, recovered: Recovered) -> Recovered:
         """Whose disk this is, durable before anybody hears of it."""
-        voters = self.setting.bootstrap_of(self.node_id).voters
+        voters = self.first_voters
+        if voters is None:
+            voters = self.setting.bootstrap_of(self.node_id).voters
         identity = opened(
             recovered.identity,
             cluster_id=CLUSTER_ID,
@@ -612,6 +616,10 @@ class Process:
             if leadership is not None and leadership.change is not None:
                 found.append(leadership.change.goal)  # it will go on to that
         return [configuration for configuration in found if configuration.voters]
+
+    def problems(self) -> dict[NodeId, str]:
+        """Whom it waits for before it may campaign, and why."""
+        return {} if self._lineage is None else self._lineage.problems()
 
     def effective_configurations(self) -> list[Configuration]:
         """Those by which it may still count: the committed one, and what follows in its log."""
