@@ -74,7 +74,8 @@ def test_a_lease_is_not_believed_while_another_leads() -> None:
 
 def test_a_refusal_of_an_earlier_term_confirms_no_round() -> None:
     """A message of a leader's earlier term came late: its refusal bears the new term, and the old
-    round. The same node led again, and took it for the answer to a round that it had not begun."""
+    round. The same node led again, and took it for the answer to a round that it had not begun
+    (hazard R2)."""
     talk = Conversation.of(*THREE)
     one = talk.elect("1")
     talk.talk()

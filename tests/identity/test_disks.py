@@ -45,6 +45,7 @@ def an_emptied_voter_acknowledges_what_the_leader_holds() -> Disks:
 
 
 def test_an_emptied_voter_counts_for_nothing() -> None:
+    """Hazard I2."""
     disks = an_emptied_voter_acknowledges_what_the_leader_holds()
     assert disks.leader() is None  # it has no quorum, and steps down
     assert disks.sim.checks.commit_index == 5
@@ -66,6 +67,7 @@ def test_with_votes_and_matches_counted_by_id_it_would_count(
 
 
 def test_an_emptied_voter_that_is_replaced_is_one_again() -> None:
+    """Hazard I2."""
     disks = Disks(replaces=True)
     disks.open()
     leader = disks.elect()
@@ -141,6 +143,7 @@ def a_reader_of_old_configurations() -> Disks:
 
 
 def test_an_old_configuration_names_old_disks() -> None:
+    """Hazard I1."""
     disks = a_reader_of_old_configurations()
     assert disks.sim.checks.leaders.keys() == {1} or disks.leader() is not None
     roles = [p.core.role for p in disks.nodes.values() if p.core is not None]
@@ -181,6 +184,7 @@ def another_clusters_directory() -> Disks:
 
 
 def test_the_directory_of_another_cluster_is_refused() -> None:
+    """Hazard I3."""
     disks = another_clusters_directory()
     assert disks.sim.recording.injected["refused"] > 0
 
@@ -218,6 +222,7 @@ def an_older_copy_votes() -> Disks:
 
 
 def test_an_older_copy_is_found_out() -> None:
+    """Hazard I5."""
     disks = an_older_copy_votes()
     assert disks.leader() is None
     assert disks.sim.recording.injected["refused"] > 0
@@ -282,6 +287,7 @@ def a_cluster_forms_twice() -> Disks:
 
 
 def test_a_majority_does_not_form_twice() -> None:
+    """Hazard I4."""
     disks = a_cluster_forms_twice()
     assert disks.leader() is None
     disks.open("1")
