@@ -71,7 +71,7 @@ def test_a_follower_protects_its_leader_a_little_less_than_the_lowest_timeout() 
 
 @pytest.mark.parametrize("name", [field.name for field in attrs.fields(Limits)])
 @pytest.mark.parametrize("bad", [0, -1, NAN, INF, "1", None, True])
-def test_every_limit_refuses_what_is_no_positive_number(name: str, bad: float) -> None:
+def test_every_limit_refuses_what_is_no_positive_number(name: str, bad: float | None) -> None:
     is_range = isinstance(getattr(Limits(), name), tuple)
     given: Any = (bad, 1.0) if is_range else bad
     if (name, bad) == ("outcome_wait_s", None):
