@@ -55,7 +55,7 @@ from ..transport.base import LinkDown, LinkUp, Transport, TransportEvent
 from .event_stream import EventStream, NodeEvent
 from .peers import MemberLinks
 from .proposal import Proposal
-from .storage_calls import StorageCalls
+from .storage_calls import DISK_NUMBERS, StorageCalls
 from .suspension import Suspension
 
 T = TypeVar("T")
@@ -171,7 +171,7 @@ class NodeRunner:
             node_id=self.node_id,
             voters=voters,
             others=others,
-            rng=self._rng,
+            rng=DISK_NUMBERS.get(),
         )
         write = Write(None, (), None, encode_identity(identity))
         await self._calls.write(partial(self._do, write))

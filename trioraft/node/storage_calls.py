@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Protocol, TypeVar, final
@@ -27,6 +28,15 @@ async def _in_a_thread(call: Callable[[], T], /, *, limiter: trio.CapacityLimite
 RUN_BLOCKING: ContextVar[RunBlocking] = ContextVar("trioraft run_blocking", default=_in_a_thread)
 """How the nodes that are opened in this context call a storage that blocks: in worker threads.
 Threads are never twice the same; a simulation puts a disk in virtual time in their place."""
+
+
+DISK_NUMBERS: ContextVar[random.Random] = ContextVar(
+    "trioraft disk_numbers",
+    default=random.SystemRandom(),  # noqa: B039 - it holds no state
+)
+"""Where the nodes that are opened in this context draw the numbers of their disks. Not the `rng` of
+`open_node`: whoever gives that the same seed twice would take two disks for one. A simulation puts
+numbers that can be repeated in its place."""
 
 
 @final

@@ -43,7 +43,7 @@ from ...core.types import (
     Term,
 )
 from ...node.node import Node, open_node
-from ...node.storage_calls import RUN_BLOCKING
+from ...node.storage_calls import DISK_NUMBERS, RUN_BLOCKING
 from ...testing.leaks import LeakError, check_roles, no_leaks
 from ...transport.base import Transport, TransportEvent, TransportOwner
 from ...transport.memory import MemoryNetwork
@@ -662,6 +662,7 @@ class Life:
     async def _live(self) -> None:
         world = self._world
         RUN_BLOCKING.set(self._mount.run_blocking)  # in this life's own context
+        DISK_NUMBERS.set(world.rng("disk", self.name))
         try:
             async with open_node(
                 self.node_id,
