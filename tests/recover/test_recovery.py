@@ -28,11 +28,12 @@ from trioraft.core.errors import ApplyFailed
 from trioraft.core.events import StorageNotice
 from trioraft.core.reconfiguration import Membership
 from trioraft.core.types import Address, Configuration, EntryKind, HardState, Recovered
+from trioraft.member.identity import Ancestor, decode_identity
 from trioraft.storage.log_database import LogDatabase
-from trioraft.storage.recovery import carry_out, find, plan
+from trioraft.storage.recovery import carry_out, find
 from trioraft.testing import CommandLog
 
-from .support import CLUSTER, JOINT, THREE, stopped_node
+from .support import ALONE, CLUSTER, IDENTITY, JOINT, THREE, plan, stopped_node
 
 AT = datetime.datetime(2026, 5, 1, 12, tzinfo=datetime.UTC)
 
@@ -121,9 +122,8 @@ def test_what_is_no_storage_is_refused_and_nothing_is_created(tmp_path: Path, wh
         (["0", "1"], {}, "not among the voters 0, 1"),
         ([], {}, "not among the voters none"),
         (["2", "2"], {}, "names a node twice"),
-        (["2", "9"], {}, "9 is no member of the cluster, which has 0, 1, 2"),
+        (["2", "9", "0"], {}, "0, 9 has no disk yet .* recover node '2' alone"),
         (["2"], {"0": ("h", 1)}, "an address is given for 0"),
-        (["2", "x" * 300], {"x" * 300: ("h", 1)}, "longer than 256 bytes"),
     ],
 )
 def test_voters_that_cannot_be_are_refused(
@@ -143,10 +143,10 @@ def test_a_node_without_a_log_is_no_base(tmp_path: Path) -> None:
 
 def test_addresses_are_kept_and_can_be_given(tmp_path: Path) -> None:
     found = find(stopped_node(tmp_path / "2"))
-    planned = plan(found, ["9", "2"], {"9": ("10.0.0.9", 7)})
-    assert planned.configuration == Configuration(
-        ("2", "9"), addresses={"2": ("10.0.0.3", 7000), "9": ("10.0.0.9", 7)}, index=7
-    )
+    for given, address in (({}, ("10.0.0.3", 7000)), ({"2": ("h", 7)}, ("h", 7))):
+        assert plan(found, ["2"], given).configuration == Configuration(
+            ("2",), addresses={"2": address}, index=7, disks={"2": 102}
+        )
 
 
 # -- writing -----------------------------------------------------------------------------------
@@ -166,8 +166,28 @@ def test_term_and_configuration_are_at_the_end_of_an_unchanged_log(
     assert (forced.index, forced.term) == (found.last_index + 1, 8)
     assert current(recovered) == Configuration(
         ("2",), addresses={"2": ("10.0.0.3", 7000)} if len(configurations) == 1 else {},
-        index=forced.index,
+        index=forced.index, disks={"2": 102},
     )  # fmt: skip
+
+
+def test_it_is_another_history_from_then_on(tmp_path: Path) -> None:
+    directory = stopped_node(tmp_path / "2")
+    carry_out(plan(find(directory), ["2"]), AT)
+    identity = decode_identity(reopened(directory)[0].identity or b"")
+    assert identity.incarnation == 102
+    assert identity.formed
+    assert identity.uuid not in (None, IDENTITY.uuid)
+    assert identity.ancestors == (Ancestor(IDENTITY.uuid or "", 6, 6),)
+
+
+def test_what_opening_a_node_writes_does_not_silence_a_notice(tmp_path: Path) -> None:
+    directory = stopped_node(tmp_path / "2")
+    notice = carry_out(plan(find(directory), ["2"]), AT)
+    storage = SQLiteStorage(directory)
+    storage.open(cluster_id=CLUSTER, node_id="2")
+    storage.append(None, (), None, b"as at each opening")
+    storage.close()
+    assert reopened(directory)[1] == (notice,)
 
 
 def test_a_node_that_ran_meanwhile_is_refused(tmp_path: Path) -> None:
@@ -321,21 +341,6 @@ async def test_a_lone_survivor_leads_with_everything_and_the_cluster_grows_again
         assert not any("forced a configuration" in text for text in listener.notices)
 
 
-async def test_a_voter_that_begins_empty_gets_everything(tmp_path: Path) -> None:
-    directory = stopped_node(tmp_path / "2", commands=3)
-    carry_out(plan(find(directory), ["2", "7"], {"7": ("127.0.0.1", 1)}), AT)
-    network = MemoryNetwork(random.Random(1))
-    opening, machine = _opened(directory, network, "2", ())
-    joining, empty = _opened(tmp_path / "7", network, "7", ())
-    async with opening as node, joining as newcomer:
-        await node.wait(lambda status: status.role is Role.LEADER)
-        await node.propose(b"together")
-        index = node.status.last_index
-        await newcomer.wait(lambda status: status.applied_index >= index)
-    assert empty.commands == machine.commands
-    assert len(empty.commands) == 4
-
-
 # -- an entry that ends every member -----------------------------------------------------------
 
 
@@ -384,7 +389,7 @@ def test_an_entry_is_taken_out_and_no_old_log_can_be_taken_for_this_one(tmp_path
     [
         (3, ["2"], "was applied by node '2'"),
         (7, ["2"], "ends at 6"),
-        (5, ["2", "0"], "only voter"),
+        (5, ["2", "0"], "alone"),
     ],
 )
 def test_an_entry_that_may_be_applied_somewhere_is_not_taken_out(
@@ -407,7 +412,7 @@ async def test_a_cluster_that_an_entry_ended_goes_on(
     tmp_path: Path, autojump_clock: object
 ) -> None:
     """Hazard E1: every member ends at it; one goes on without it, and all others begin empty."""
-    directory = stopped_node(tmp_path / "2", Configuration(("2",)))
+    directory = stopped_node(tmp_path / "2", ALONE)
     network = MemoryNetwork(random.Random(1))
 
     def opened(node_id: str, machine: Any, **options: Any) -> AbstractAsyncContextManager[Node]:

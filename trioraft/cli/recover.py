@@ -10,6 +10,7 @@ Rules of this file:
 from __future__ import annotations
 
 import json
+import random
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,13 +20,14 @@ import typer
 
 from ..core.errors import ConfigError, StorageError
 from ..core.types import Address, Configuration, NodeId
+from ..member.identity import encode_identity, recovered_by_force
 from ..net.addresses import host_port
 from ..storage.recovery import Plan, StoppedNode, carry_out, find, plan
 from .exits import EXIT_FAILURE, EXIT_USAGE
 from .values import parse_name, parse_peer
 
 HELP: Final = """\
-Make a stopped node go on alone, or with new ones, when the others are lost for good.
+Make a stopped node go on alone when the others are lost for good.
 
 Without --voters it shows what the node has, and changes nothing. With --voters it explains what \
 can be lost, asks, and writes the new configuration at the end of the node's log. The whole story \
@@ -55,7 +57,7 @@ def recover(
         typer.Option(
             metavar="ID,ID,…",
             show_default=False,
-            help="All voters that shall be, this node among them. Best is this node alone.",
+            help="Who shall vote: this node alone; the others join when it runs.",
         ),
     ] = None,
     address: Annotated[
@@ -63,7 +65,7 @@ def recover(
         typer.Option(
             metavar="ID=HOST:PORT",
             show_default=False,
-            help="Where a voter is reached, if that is new. May be repeated.",
+            help="Where this node is reached, if that is new.",
         ),
     ] = None,
     skip: Annotated[
@@ -91,7 +93,7 @@ def recover(
         if voters is None or show:
             print(json.dumps(_as_json(found), indent=2) if as_json else _shown(found))
             return
-        planned = plan(found, _voters(voters), _addresses(address or []), skip=skip)
+        planned = _planned(found, _voters(voters), _addresses(address or []), skip)
         _explain(planned)
         if not yes and not _is_confirmed(found):
             _fail("not confirmed: nothing was changed")
@@ -121,6 +123,26 @@ def _addresses(texts: list[str]) -> dict[NodeId, Address]:
             raise ConfigError(f"--address names {name!r} twice")
         addresses[name] = address
     return addresses
+
+
+def _planned(
+    found: StoppedNode, voters: list[NodeId], addresses: dict[NodeId, Address], skip: int | None
+) -> Plan:
+    """What would be written, in the name of a new history."""
+    identity = recovered_by_force(
+        found.stored.recovered.identity,
+        last_index=found.last_index,
+        last_term=found.last_term,
+        rng=random.SystemRandom(),
+    )
+    return plan(
+        found,
+        voters,
+        addresses,
+        disk=identity.incarnation,
+        identity=encode_identity(identity),
+        skip=skip,
+    )
 
 
 def _explain(planned: Plan) -> None:
@@ -229,7 +251,6 @@ def _as_json(found: StoppedNode) -> dict[str, Any]:
 def _warning(plan: Plan) -> str:
     """What the plan is and what it may cost; paragraphs, the last without its end."""
     found, entry = plan.found, plan.entry
-    others = [node for node in plan.configuration.voters if node != found.node_id]
     left_out = [
         node for node in found.configuration.members if node not in plan.configuration.voters
     ]
@@ -253,31 +274,18 @@ def _warning(plan: Plan) -> str:
             "this only if every member ends with ApplyFailed at this entry. If one of "
             "them has applied it, recover that one, without --skip."
         )
-    if others:
-        paragraphs.append(
-            f"Nodes {', '.join(others)} must begin with empty directories: they get everything "
-            f"from node {found.node_id}. Do not start them with what they have now, which may "
-            "contradict this log. Nothing can be committed until a majority of the new voters runs."
-        )
     if left_out:
         paragraphs.append(
             f"Nodes {', '.join(left_out)} must never be started again with their old directories: "
-            "together they could form a second cluster of the same name. To take one back, empty "
-            "its directory and add it as a new node."
+            "this node refuses them from then on, but together they could go on as the cluster "
+            "that was. To take one back, empty its directory and add it as a new node."
         )
     return "\n\n".join(paragraphs)
 
 
 def _done(plan: Plan) -> str:
     """What comes next."""
-    others = [node for node in plan.configuration.voters if node != plan.found.node_id]
-    start = f"Start node {plan.found.node_id}."
-    if others:
-        start = (
-            f"Empty the directories of {', '.join(others)}, and start them and node "
-            f"{plan.found.node_id}."
-        )
     return (
-        f"{start} Then add nodes until the cluster has as many as before: trioraft admin "
-        "add-learner and promote, or node.add_learner and node.change_voters."
+        f"Start node {plan.found.node_id}. Then add nodes until the cluster has as many as before: "
+        "trioraft admin add-learner and promote, or node.add_learner and node.change_voters."
     )

@@ -107,9 +107,34 @@ def uuid_of(cluster_id: str, record: Mapping[NodeId, Incarnation]) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
+def _new_incarnation(rng: random.Random) -> Incarnation:
+    return rng.randint(1, 2**NUMBER_BITS - 1)
+
+
 def new_uuid(rng: random.Random) -> str:
     """Of a history that was recovered by force."""
     return f"{rng.getrandbits(128):032x}"
+
+
+def recovered_by_force(
+    stored: bytes | None, *, last_index: LogIndex, last_term: Term, rng: random.Random
+) -> Identity:
+    """The identity of a disk that goes on alone: of a new history, so that whoever belongs to the
+    one before is refused, whatever it holds.
+
+    Args:
+        stored: what the storage kept.
+        last_index: where the log ended.
+        last_term: that entry's term.
+        rng: where the numbers come from.
+    """
+    identity = Identity(_new_incarnation(rng)) if stored is None else decode_identity(stored)
+    ancestors = identity.ancestors
+    if identity.uuid is not None:
+        ancestors = (*ancestors, Ancestor(identity.uuid, last_index, last_term))
+    return msgspec.structs.replace(
+        identity, uuid=new_uuid(rng), formed=True, remembered={}, ancestors=ancestors
+    )
 
 
 def opened(
@@ -133,9 +158,7 @@ def opened(
 
     A single voter that was given no other address agrees with itself at once.
     """
-    identity = Identity(1 + rng.getrandbits(NUMBER_BITS) % (2**NUMBER_BITS - 1))
-    if stored is not None:
-        identity = decode_identity(stored)
+    identity = Identity(_new_incarnation(rng)) if stored is None else decode_identity(stored)
     nonces = (*identity.nonces, rng.getrandbits(NUMBER_BITS))[-NONCES_KEPT:]
     identity = msgspec.structs.replace(identity, openings=identity.openings + 1, nonces=nonces)
     is_alone = set(voters) == {node_id} and not set(others) - {node_id}

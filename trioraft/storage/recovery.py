@@ -5,8 +5,9 @@ Rules of this file:
 * This is outside of Raft. A majority of the old voters would have to agree, and it is gone: the
   person who asks for it takes its place, and answers for what may be lost.
 * Nothing is changed by looking or planning; looking checks everything as if the node were opened.
-  What is carried out is one atomic append: a new term without a vote, and a configuration at the
-  end of the log. It is done, or it is not.
+  What is carried out is one atomic append: a new term without a vote, another history in the
+  disk's identity, and a configuration of this disk alone at the end of the log. It is done, or it
+  is not.
 * The log keeps what it holds: nothing is cut off, nothing is invented. The node says in its log,
   when it is opened next, that this was done.
 * The one exception is an entry that nobody can apply (`ApplyFailed`), if it is named: an empty one
@@ -30,6 +31,7 @@ from ..core.types import (
     Entry,
     EntryKind,
     HardState,
+    Incarnation,
     LogIndex,
     NodeId,
     Recovered,
@@ -137,6 +139,8 @@ class Plan:
     hard_state: HardState
     entry: Entry
     configuration: Configuration
+    identity: bytes
+    """What the disk says of itself from then on."""
     skipped: Entry | None = None
     """What nobody could apply; an empty entry takes its place."""
 
@@ -174,16 +178,19 @@ def plan(
     voters: Sequence[NodeId],
     addresses: Mapping[NodeId, Address] | None = None,
     *,
+    disk: Incarnation,
+    identity: bytes,
     skip: LogIndex | None = None,
 ) -> Plan:
-    """Decide what to write so that exactly these are the voters; changes nothing.
+    """Decide what to write so that this node goes on alone; changes nothing.
 
     Args:
         found: the node that shall go on.
-        voters: names of all voters that shall be, this node among them.
-        addresses: where they are reached, if that is not in the configuration, or has changed.
-        skip: an entry that ends every member that applies it, to be taken out; then this node is
-            to be the only voter.
+        voters: who shall vote: this node alone, as nobody else has a disk yet that could count.
+        addresses: where it is reached, if that is not in the configuration, or has changed.
+        disk: this node's own, which is the one that counts.
+        identity: what it says of itself, of another history than before.
+        skip: an entry that ends every member that applies it, to be taken out.
 
     Raises:
         ConfigError: with these voters it cannot work.
@@ -200,11 +207,11 @@ def plan(
             f"this is the directory of node {found.node_id!r}, which is not among the voters "
             f"{_names(voters)}: name it too, or nobody who has the log could lead"
         )
-    strangers = [node for node in voters if node not in known.members and node not in given]
-    if strangers:
+    others = sorted(set(voters) - {found.node_id})
+    if others:
         raise ConfigError(
-            f"{_names(strangers)} is no member of the cluster, which has {_names(known.members)}; "
-            "if a new node is meant, say where it is reached: --address ID=HOST:PORT"
+            f"{_names(others)} has no disk yet that could be counted: recover node "
+            f"{found.node_id!r} alone, start it, and let the others join with empty directories"
         )
     unused = sorted(given.keys() - set(voters))
     if unused:
@@ -216,6 +223,7 @@ def plan(
     configuration = Configuration(
         voters=tuple(sorted(voters)),
         addresses={node: where[node] for node in sorted(voters) if node in where},
+        disks={found.node_id: disk},
     )
     term = found.hard_state.term + 1
     entry = configuration_entry(configuration, found.last_index + 1, term)
@@ -223,18 +231,13 @@ def plan(
         placed = configuration_of(entry)
     except BadMessage as error:
         raise ConfigError(f"voters {_names(voters)} cannot be: {error}") from error
-    skipped = None if skip is None else _to_skip(found, skip, voters)
-    return Plan(found, HardState(term), entry, placed, skipped)
+    skipped = None if skip is None else _to_skip(found, skip)
+    return Plan(found, HardState(term), entry, placed, identity, skipped)
 
 
-def _to_skip(found: StoppedNode, index: LogIndex, voters: Sequence[NodeId]) -> Entry:
+def _to_skip(found: StoppedNode, index: LogIndex) -> Entry:
     """The entry to be taken out, if that cannot let replicas differ."""
     recovered = found.stored.recovered
-    if list(voters) != [found.node_id]:
-        raise ConfigError(
-            f"an entry is taken out of one log, and all others begin empty: name node "
-            f"{found.node_id!r} as the only voter, and let the others join when it runs"
-        )
     applied = 0 if recovered.snapshot is None else recovered.snapshot.index
     if index <= max(applied, recovered.base_index):
         raise ConfigError(
@@ -274,7 +277,9 @@ def carry_out(plan: Plan, at: datetime) -> str:
             )
         notice = _notice(plan, at)
         entries = plan.entries
-        storage.append_with_notice(plan.hard_state, entries, entries[0].index, notice)
+        storage.append_with_notice(
+            plan.hard_state, entries, entries[0].index, notice, plan.identity
+        )
     finally:
         storage.close()
     return notice

@@ -225,8 +225,10 @@ class SQLiteStorage:
         identity: bytes | None = None,
     ) -> None:
         """Store atomically and durably; see `Storage.append`. One transaction, one fsync."""
-        # Whoever writes has had its chance to say what a tool did to this log.
-        notices = () if self._use().log.notices else None
+        # Whoever writes has had its chance to say what a tool did to this log. (Each opening writes
+        # the identity before it says anything.)
+        is_of_the_log = hard_state is not None or replace_from is not None
+        notices = () if is_of_the_log and self._use().log.notices else None
         self._append(hard_state, entries, replace_from, identity, notices)
 
     def append_with_notice(
