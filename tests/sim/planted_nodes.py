@@ -42,7 +42,7 @@ async def says_no_goodbye(administration: Administration) -> None:
 def answers_when_proposed(runner: NodeRunner, member: Member, data: bytes) -> Proposal:
     """For `NodeRunner.propose`: a result before anything is applied."""
     proposal = PROPOSE(runner, member, data)
-    proposal.resolve(0)
+    proposal.resolve(1)
     return proposal
 
 
