@@ -383,6 +383,9 @@ class FaultInjection:
         is_muted = rng.random() < MUTED_AFTER_CHANGE
 
         def change_them(core: Raft, now: float) -> None:
+            named = core.configuration.disk_of
+            if not all(self._is_whole(voter, named(voter)) for voter in core.configuration.voters):
+                return  # with a disk that is lost it may leave what nobody can get out of
             try:
                 core.change_members(change, now)
             except (NotLeader, ConfigurationConflict, ConfigError):
