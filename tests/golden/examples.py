@@ -74,7 +74,18 @@ def _after_length(decode: Callable[[bytes], object]) -> Callable[[bytes], object
 # -- members among themselves --------------------------------------------------------------
 
 FOUNDER: Final = messages.Introduction(
-    "1", "2", 0, 2**61, ("1", "2"), {"1": 2**61, "2": 5}, "0a" * 16, True, (3, 99), (5, 2, 77), True
+    "1",
+    "2",
+    0,
+    2**61,
+    ("1", "2"),
+    {"1": 2**61, "2": 5},
+    "0a" * 16,
+    True,
+    (3, 99),
+    (5, 2, 77),
+    True,
+    (97, 98),
 )
 PEER_MESSAGES: Final[tuple[messages.Message, ...]] = (
     messages.RequestVote("1", "2", 7, 300, 6, True),

@@ -325,3 +325,27 @@ def test_an_emptied_first_voter_waits_for_its_replacement() -> None:
     assert core is not None
     assert core.leadership is not None
     assert core.leadership.progress[victim].foreign_disk == disks.nodes[victim].core.disk  # type: ignore[union-attr]
+
+
+def test_an_older_copy_that_was_opened_twice_is_found_out_as_well() -> None:
+    """Its count has passed what others remember by then: found by the simulator (hazard I5)."""
+    disks = Disks()
+    disks.open()
+    leader = disks.elect()
+    disks.put()
+    follower, third = [node for node in disks.nodes if node != leader]
+    copied = disks.copy(follower)
+    disks.stop(follower)
+    disks.open(follower)
+    disks.run(1.0)
+    disks.cut(third)
+    disks.put(3)
+    disks.stop(leader)
+    disks.cut(follower)  # nobody tells it
+    disks.restore(follower, copied)
+    disks.run(0.05)
+    disks.stop(follower)
+    disks.open(follower)
+    disks.mend(third, follower)
+    disks.run(3.0)
+    assert disks.leader() is None

@@ -196,6 +196,9 @@ class Introduction(msgspec.Struct, frozen=True, array_like=True, tag=12):
     """The receiver's disk as the sender knows it, and its newest opening that the sender has
     seen."""
     wants_reply: bool = False
+    nonces: tuple[Count, ...] = ()
+    """The numbers of the openings before the present one, the newest last: whoever remembers one of
+    them sees that this disk has gone on from there, and is no copy that went another way."""
 
 
 Message: TypeAlias = (

@@ -101,6 +101,7 @@ class Lineage:
                 own.formed,
                 own.opening,
                 self._remembered(met),
+                nonces=own.nonces[:-1],
             )
         return msgspec.structs.replace(said, wants_reply=True) if wants_reply else said
 
@@ -231,6 +232,14 @@ class Lineage:
                 f"opening {seen[0]} was seen before: its data directory is an older copy, or is "
                 "used twice; empty it and have the node replaced (docs/identity.md)"
             )
+        if seen is not None:
+            since = said.opening[0] - seen[0]
+            if since <= len(said.nonces) and said.nonces[-since] != seen[1]:
+                raise PeerRefused(
+                    f"node {said.sender!r} is there with a disk that knows nothing of its opening "
+                    f"{seen[0]}, which was seen before: its data directory was an older copy, or "
+                    "is used twice; empty it and have the node replaced (docs/identity.md)"
+                )
         self._change(remembered={**own.remembered, said.incarnation: said.opening})
         return True
 
