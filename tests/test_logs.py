@@ -26,11 +26,14 @@ from trio.testing import MockClock
 
 from trioraft.core.errors import ConfigError
 from trioraft.core.events import (
+    AcknowledgedLost,
     CommitAdvanced,
     ConfigurationChanged,
     DiskIsFull,
     ElectionTimerStarted,
     ElectionWonEvent,
+    ForeignDisk,
+    Forming,
     LogSummary,
     MessageReceived,
     MessageSent,
@@ -218,6 +221,21 @@ GOLDEN: list[tuple[Traced, tuple[str, ...]]] = [
     ),
     (SnapshotInstalled(0.0, 9, 100, "1"), ("snapshot of 100 bytes from 1 installed up to 9",)),
     (StorageNotice(0.0, "a snapshot is damaged"), ("storage: a snapshot is damaged",)),
+    (
+        ForeignDisk(0.0, "1", 7, 8),
+        (
+            "node 1 is there with disk 8, and disk 7 counts: nothing of it is counted until it is "
+            "replaced",
+        ),
+    ),
+    (
+        AcknowledgedLost(0.0, "1", 9),
+        ("node 1 has lost entries up to 9 that it had acknowledged: it is not counted meanwhile",),
+    ),
+    (
+        Forming(0.0, ("1", "2"), ("it was not heard of yet", "no")),
+        ("the cluster is forming: waiting for 1 (it was not heard of yet), 2 (no)",),
+    ),
     (DiskIsFull(0.0), ("disk is full; the write is tried again",)),
     (
         ConfigurationChanged(0.0, Configuration(("0", "3"), ("0", "1"), ("2",), index=7)),
@@ -731,6 +749,9 @@ def test_levels_tell_the_story_at_info() -> None:
         "snapshot_saved": "info",
         "snapshot_installed": "info",
         "disk_is_full": "warning",
+        "acknowledged_lost": "warning",
+        "foreign_disk": "warning",
+        "forming": "warning",
         "storage_notice": "warning",
         "configuration_changed": "info",
         "transfer_started": "info",

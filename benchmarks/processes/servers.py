@@ -108,6 +108,8 @@ class ServerProcesses:
         arguments = ["--id", node_id, "--data", str(directory / node_id), "--create-data"]
         arguments += ["--listen", shown(self.peers[node_id])]
         arguments += ["--client-listen", shown(self.clients[node_id])]
+        if len(self.ids) == 1:
+            arguments.append("--found-alone")
         for peer in self.ids:
             arguments += ["--peer", f"{peer}={shown(self.peers[peer])}"]
             arguments += ["--client-peer", f"{peer}={shown(self.clients[peer])}"]

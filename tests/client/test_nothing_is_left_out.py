@@ -22,6 +22,7 @@ from trioraft.rpc.protocol import (
     ChangeVotersRequest,
     PeerStatus,
     RemoveNode,
+    ReplaceNode,
     ServerStatus,
     TakeSnapshot,
     TransferLeadership,
@@ -43,6 +44,10 @@ STATUS = Status(
     links={"4": True, "5": False},
     is_removed=True,
     change=ChangeProgress("joint", ("1", "6"), ("6",)),
+    waiting_for=("7",),
+    problems={"7": "away"},
+    uuid="8",
+    incarnation=15,
 )
 
 
@@ -129,6 +134,7 @@ REQUESTS: list[tuple[Any, str, tuple[Any, ...], dict[str, Any]]] = [
         {"addresses": {"2": WHERE}, "expected_index": 3},
     ),
     (RemoveNode(1, "2", 3), "remove", ("2",), {"expected_index": 3}),
+    (ReplaceNode(1, "2"), "replace", ("2",), {}),
     (TakeSnapshot(1), "take_snapshot", (), {}),
 ]
 

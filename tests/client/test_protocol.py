@@ -43,6 +43,7 @@ from trioraft.rpc.protocol import (
     Propose,
     Query,
     RemoveNode,
+    ReplaceNode,
     Request,
     Result,
     TakeSnapshot,
@@ -68,6 +69,7 @@ REQUESTS: list[Any] = [
     AddLearnerRequest(5, "3", ("host", 1), 7),
     ChangeVotersRequest(6, ("0", "1"), {"1": ("host", 1)}, 7),
     RemoveNode(7, "1"),
+    ReplaceNode(7, "1"),
     TakeSnapshot(8),
     Watch(9, b"x"),
     WatchStatus(10, 0.5),
@@ -127,7 +129,7 @@ def test_what_is_no_request_is_a_bad_message(payload: bytes) -> None:
 @pytest.mark.parametrize(
     ("payload", "request_id"),
     [
-        (msgspec.msgpack.encode([12, 7, "new"]), 7),
+        (msgspec.msgpack.encode([13, 7, "new"]), 7),
         (msgspec.msgpack.encode([0, 7]), None),  # known, and wrong
         (b"\xc1", None),
     ],

@@ -38,6 +38,7 @@ def sound(directory: Path, **more: Any) -> tuple[Settings, Preflight, Address]:
         "listen": shown(peers_at),
         "client-listen": shown(clients_at),
         "data": str(directory),
+        "found-alone": True,
     }
     problems: list[str] = []
     settings = SettingsReader(gather({**flags, **more}, {}, problems), problems).settings()

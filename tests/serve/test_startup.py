@@ -20,6 +20,7 @@ from trioraft import SQLiteStorage
 from trioraft.cli.serve import command
 from trioraft.cli.serve.preflight import Preflight, clients_tls
 from trioraft.cli.serve.settings import TlsFiles
+from trioraft.member.identity import Identity, encode_identity
 
 
 class Started(Exception):  # noqa: N818 - what would have happened
@@ -139,6 +140,42 @@ def test_what_the_machine_says_is_told_with_all_else(
     assert [line.split()[0] for line in said] == ["--heartbeat", "--data", "--client-listen"]
     complaints(sound | {"create-data": True})
     assert not Path(sound["data"]).exists()
+
+
+# -- founding ------------------------------------------------------------------------------
+
+
+def test_a_cluster_of_one_is_founded_only_if_that_is_said(
+    sound: dict[str, Any], complaints: Complaints
+) -> None:
+    sound["peer"] = []
+    (said,) = complaints(sound)
+    assert said.startswith("node '0' is new and is told of no other nodes: name them with --peer")
+    assert "--found-alone" in said
+    with pytest.raises(Started):
+        command._serve(sound | {"found-alone": True})
+    with pytest.raises(Started):
+        command._serve(sound | {"join": True})
+    (said,) = complaints(sound | {"join": True, "found-alone": True})
+    assert said.startswith("--found-alone and --join contradict each other")
+
+
+@pytest.mark.parametrize("uuid", [None, "ab"])
+def test_later_starts_need_not_say_so(
+    uuid: str | None, sound: dict[str, Any], complaints: Complaints
+) -> None:
+    """A directory that was opened and belongs to no cluster is as good as new."""
+    storage = SQLiteStorage(sound["data"])
+    storage.open(cluster_id="trioraft", node_id="0")
+    storage.append(None, (), None, encode_identity(Identity(5, uuid=uuid)))
+    storage.close()
+    sound["peer"] = []
+    if uuid is None:
+        assert "--found-alone" in complaints(sound)[0]
+        return
+    for more in ({}, {"found-alone": True, "peer": ["1=127.0.0.1:1"]}):
+        with pytest.raises(Started):
+            command._serve(sound | more)
 
 
 # -- certificates --------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-"""`trioraft admin status|transfer|add-learner|promote|remove|snapshot`: each does one thing, and
-says in one line what came of it.
+"""`trioraft admin status|transfer|add-learner|promote|remove|replace|snapshot`: each does one
+thing, and says in one line what came of it.
 """
 
 from __future__ import annotations
@@ -8,9 +8,12 @@ import enum
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any, Final, NoReturn, TypeAlias
 
 import msgspec
+import trio
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +22,8 @@ from rich.text import Text
 from ..core.errors import ConfigError, RaftError
 from ..core.types import Address, NodeId
 from ..net.addresses import host_port
-from ..rpc.protocol import ServerStatus, printable
+from ..rpc.protocol import ServerStatus, StatusNews, printable
+from ..tasks.background import running_beside
 from .connecting import EXITS_HELP, ReachedCluster, SaidNo, latest_leader, parsed, reaching
 from .values import parse_address
 
@@ -38,6 +42,9 @@ def add_to(app_above: typer.Typer) -> None:
     """Add the commands."""
     app_above.add_typer(app, name="admin")
 
+
+PROGRESS_S: Final = 0.5
+"""How often a command that waits says how far things are, at most, in seconds."""
 
 NodeName = Annotated[str, typer.Argument(metavar="ID", help="The node's name.")]
 
@@ -137,6 +144,66 @@ async def remove(cluster: ReachedCluster, node: NodeName) -> None:
     print(f"{node} is no member since index {index}")
 
 
+REPLACE_HELP: Final = """\
+Make a voter that lost its disk a voter again, with the empty one that it has now.
+
+First start it again under its id, with an empty data directory. Then its lost disk loses the \
+vote, and the new one gets the log, and the vote once it has caught up. Whatever crashes \
+meanwhile, the cluster goes on with it: call this again to wait for the rest.
+
+A cluster of two voters always refuses: with one disk its majority is gone. Use trioraft recover \
+on the node that is left.
+"""
+
+
+@app.command(help=REPLACE_HELP)
+@reaching
+async def replace(cluster: ReachedCluster, node: NodeName) -> None:
+    watching = trio.CancelScope()
+    tell = partial(_tell_progress, cluster, node, watching)
+    async with running_beside(tell, stop=watching.cancel, name="admin.progress"):
+        index = await cluster.client.replace(node, timeout_s=cluster.timeout_s)
+    print(f"{node} is a voter with its new disk since index {index}")
+
+
+async def _tell_progress(
+    cluster: ReachedCluster,
+    node: NodeId,
+    scope: trio.CancelScope,
+    *,
+    task_status: trio.TaskStatus[None],
+) -> None:
+    """Say on standard error how far a replacement is, as the leader sees it."""
+    task_status.started()
+    said = None
+    with scope:
+        while True:
+            with suppress(RaftError):
+                async with cluster.client.watch_status(interval_s=PROGRESS_S) as news:
+                    async for item in news:
+                        text = (
+                            _replaced(item.status, node) if isinstance(item, StatusNews) else None
+                        )
+                        if text is not None and text != said:
+                            said = text
+                            print(f"{node} {printable(text)}", file=sys.stderr)
+            await trio.sleep(PROGRESS_S)  # its server left; so would the next one, perhaps
+
+
+def _replaced(status: ServerStatus, node: NodeId) -> str | None:
+    """How far the replacement of this node is; None: it is not under way."""
+    configuration = status.configuration
+    if node in configuration.outgoing and node in configuration.returning:
+        return "loses the vote of its lost disk"
+    if node in configuration.returning:
+        progress = status.progress.get(node)
+        holds = "" if progress is None else f": up to {progress.match_index} of {status.last_index}"
+        return f"gets the log{holds}"
+    if configuration.outgoing and node in configuration.voters:
+        return "gets its vote"
+    return None
+
+
 @app.command()
 @reaching
 async def snapshot(
@@ -183,11 +250,19 @@ async def _check_one(cluster: ReachedCluster, check: Check) -> None:
 def _why_not_ready(status: ServerStatus) -> str | None:
     if status.is_removed:
         return f"node {status.node_id} was removed from the cluster"
+    if status.waiting_for:
+        return _forming(status)
     if status.leader_id is None:
         return f"node {status.node_id} ({status.role}, term {status.term}) knows no leader"
     if status.node_id not in status.configuration.members:
         return f"node {status.node_id} was not added to the cluster yet"
     return None
+
+
+def _forming(status: ServerStatus) -> str:
+    """Whom a new cluster waits for, and why."""
+    why = (f"{peer} ({status.problems.get(peer, 'not met')})" for peer in status.waiting_for)
+    return f"node {status.node_id}: the cluster is forming: waiting for {', '.join(why)}"
 
 
 def _say_no(text: str) -> NoReturn:
@@ -237,7 +312,12 @@ def _print_table(statuses: _Statuses) -> None:
         table.add_row(*(Text(printable(cell)) for cell in row))
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table)
-    known = (status for status in statuses.values() if isinstance(status, ServerStatus))
+    known = [status for status in statuses.values() if isinstance(status, ServerStatus)]
+    for status in known:
+        if status.waiting_for:
+            console.print(
+                printable(_forming(status)), markup=False, highlight=False, soft_wrap=True
+            )
     leader = latest_leader(known)
     if leader is not None:
         for line in _lines_of(leader):

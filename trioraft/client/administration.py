@@ -11,12 +11,13 @@ import msgspec
 
 from ..core.errors import ConfigError, OutcomeUnknown, RaftError
 from ..core.types import Address, LogIndex, NodeId
-from ..rpc.errors import ServerLost
+from ..rpc.errors import DeadlineOutcomeUnknown, ServerLost
 from ..rpc.protocol import (
     AddLearnerRequest,
     ChangeVotersRequest,
     GetStatus,
     RemoveNode,
+    ReplaceNode,
     ServerStatus,
     TakeSnapshot,
     TransferLeadership,
@@ -164,6 +165,44 @@ class ClusterAdministration:
         """Remove a node from the cluster; `Node.remove`. Otherwise as `add_learner`."""
         value = await self._administer(timeout_s, RemoveNode, node_id, expected_index)
         return int(self._decoded(value, int))
+
+    async def replace(self, node_id: NodeId, *, timeout_s: float | None = None) -> LogIndex:
+        """Make a voter whose disk was lost a voter again, with the empty disk that it has now;
+        `Node.replace`. What has begun goes on without us, under whichever leader: so a leader that
+        is lost meanwhile is no error, and the next one is asked.
+
+        Args:
+            node_id: its name; it runs, with an empty data directory.
+            timeout_s: when to give up waiting, in seconds; default: the client's.
+
+        Returns:
+            The index of the configuration by which it is a voter again.
+
+        Raises:
+            ConfigError: there is nothing to replace, or no majority would be left.
+            ConfigurationConflict: another change is under way, or came between.
+            DeadlineExceeded, …: as `call` without a session. What has begun goes on.
+        """
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        give_up_s = anyio.current_time() + timeout_s
+        has_begun = False
+        while True:
+            left_s = give_up_s - anyio.current_time()
+            try:
+                value = await self._administer(left_s, ReplaceNode, node_id)
+                return int(self._decoded(value, int))
+            except DeadlineOutcomeUnknown as error:
+                raise DeadlineOutcomeUnknown(
+                    f"{node_id} is no voter again within {timeout_s:g} s; what has begun goes on "
+                    "by itself: look at the status, or ask for the same again to wait for the rest"
+                ) from error
+            except OutcomeUnknown:
+                has_begun = True
+            except ConfigError:
+                status = await self.status(timeout_s=max(0.0, give_up_s - anyio.current_time()))
+                if not has_begun or node_id not in status.configuration.voters:
+                    raise
+                return status.configuration_index  # nothing is left to do
 
     async def take_snapshot(
         self, at: NodeId | Address | None = None, *, timeout_s: float | None = None

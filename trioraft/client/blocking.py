@@ -202,6 +202,10 @@ class BlockingClient:
             )
         )
 
+    def replace(self, node_id: NodeId, *, timeout_s: float | None = None) -> LogIndex:
+        """`Client.replace`."""
+        return self.run(lambda client: client.replace(node_id, timeout_s=timeout_s))
+
     def take_snapshot(
         self, at: NodeId | Address | None = None, *, timeout_s: float | None = None
     ) -> LogIndex:

@@ -16,7 +16,7 @@ import attrs
 import msgspec
 from anyio.abc import TaskGroup
 
-from ..core.errors import NotLeader, Overloaded, RaftError
+from ..core.errors import NotLeader, Overloaded, RaftError, forming_text
 from ..core.types import Address, NodeId, Role, Term
 from ..net.addresses import host_port, is_loopback
 from ..rpc.errors import ClientClosed, HandshakeRefused, ServerLost
@@ -86,6 +86,7 @@ class Servers:
         self._term_seen: Term = 0
         self._search: anyio.Event | None = None
         self._waiting = 0
+        self._forming = ""
         self._tasks: TaskGroup | None = None
         self.last_problem = "no server was asked yet"
         """Why the last attempt to find a leader, or to reach a server, came to nothing."""
@@ -165,6 +166,7 @@ class Servers:
 
     async def _ask_everyone(self) -> None:
         """One round: take the first one that says that it leads."""
+        self._forming = ""
         with anyio.move_on_after(ROUND_S):
             async with anyio.create_task_group() as round_:
                 for server in list(self._servers.values()):
@@ -175,7 +177,7 @@ class Servers:
             connection = await self._connection(server)
             status = _statuses.decode(await connection.request(GetStatus))
         except (RaftError, msgspec.MsgspecError) as error:
-            self.last_problem = str(error)
+            self.last_problem = self._forming or str(error)
             return
         for node_id, address in status.client_addresses.items():
             self._learn(node_id, address)
@@ -185,7 +187,9 @@ class Servers:
             self._leader = connection
             round_.cancel()
         elif self._leader is None:
-            self.last_problem = "no server says that it leads"
+            if status.waiting_for:  # says more than that one of them cannot be reached
+                self._forming = forming_text(status.waiting_for)
+            self.last_problem = self._forming or "no server says that it leads"
 
     def _connection_to(self, node_id: NodeId) -> ServerConnection | None:
         for server in self._servers.values():

@@ -12,6 +12,13 @@ Rules of this file:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+
+def forming_text(waiting_for: Sequence[str]) -> str:
+    """What keeps a new cluster from answering."""
+    return f"the cluster is forming: waiting for {', '.join(waiting_for)}"
+
 
 class RaftError(Exception):
     """Base class of every error that trioraft raises on purpose."""
@@ -27,13 +34,21 @@ class NotLeader(RaftError):  # noqa: N818 - the pinned name; the field says "not
     Attributes:
         leader_id: the leader this node knows of, or None.
         leader_address: where that leader can be reached, or None.
+        waiting_for: of whom this node has to hear before a new cluster can have a leader.
     """
 
     def __init__(
-        self, leader_id: str | None = None, leader_address: tuple[str, int] | None = None
+        self,
+        leader_id: str | None = None,
+        leader_address: tuple[str, int] | None = None,
+        waiting_for: Sequence[str] = (),
     ) -> None:
         self.leader_id = leader_id
         self.leader_address = leader_address
+        self.waiting_for = tuple(waiting_for)
+        if waiting_for:
+            super().__init__(f"there is no leader yet: {forming_text(waiting_for)}")
+            return
         known = "no leader is known" if leader_id is None else f"the leader is {leader_id!r}"
         super().__init__(f"this node is not the leader; {known}: ask there, or wait for one")
 

@@ -113,6 +113,15 @@ class ConfigurationChanged(TraceEvent):
 
 
 @attrs.frozen
+class Forming(TraceEvent):
+    """A new cluster has formed no leader for an election timeout: of whom this node has to hear."""
+
+    waiting_for: tuple[NodeId, ...]
+    problems: tuple[str, ...]
+    """Why each of them is waited for, in a few words."""
+
+
+@attrs.frozen
 class ForeignDisk(TraceEvent):
     """Under this id another disk is there than the configuration names: nothing of it counts."""
 

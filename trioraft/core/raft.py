@@ -370,6 +370,7 @@ class Raft:
             self._name_disks(self._leadership)
             if self.replaces_lost_disks:
                 self._replace_lost_disks(self._leadership)
+        self._go_on_replacing(self._leadership)
 
     def on_persisted(self, number: int, now: float) -> None:
         """The Ready of this number, and all before it, are durable."""
@@ -1119,7 +1120,7 @@ class Raft:
         self._check_no_conflict(leadership, expected_index)
         self._now = now
         if isinstance(change, Replace):
-            self._check_replaceable(change.node_id)
+            self.check_replaceable(change.node_id)
         begun = MembershipChange.begin(change, self.configuration)
         if begun.has_ended:
             return begun
@@ -1207,7 +1208,7 @@ class Raft:
                 leadership, msgspec.structs.replace(configuration, disks=named_anew)
             )
 
-    def _check_replaceable(self, node_id: NodeId) -> None:
+    def check_replaceable(self, node_id: NodeId) -> None:
         """Check that this voter's disk is another than the one that counts.
 
         Raises:
@@ -1218,18 +1219,27 @@ class Raft:
             raise ConfigError(
                 f"{node_id!r} is no member of the cluster, which has {list(configuration.members)}"
             )
-        if node_id not in configuration.voters:
+        if node_id in configuration.returning:
             return  # on its way already: what is left to do is done by whoever leads
-        if seen in (None, configuration.disk_of(node_id)):
-            here = "was not seen with another disk" if seen is None else "is there with its disk"
+        if node_id not in configuration.voters:
             raise ConfigError(
-                f"{node_id!r} {here} than the one that the configuration names: there is nothing "
-                "to replace; start it with an empty data directory first"
+                f"{node_id!r} is a learner, and no voter whose disk was lost: to give it a vote, "
+                "use change_voters (trioraft admin promote)"
             )
         if len(configuration.voters) <= 2:
             raise ConfigError(
                 f"of the voters {list(configuration.voters)} no majority is left without "
                 f"{node_id!r}: nothing can be decided; use trioraft recover on the one that lives"
+            )
+        if seen is None:
+            raise ConfigError(
+                f"{node_id!r} was not seen since this leader leads, so nobody knows whether its "
+                "disk is another one: start it with an empty data directory first"
+            )
+        if seen == configuration.disk_of(node_id):
+            raise ConfigError(
+                f"{node_id!r} is a voter, and there with the very disk that the configuration "
+                "names: there is nothing to replace, or nothing any more"
             )
 
     def _replace_lost_disks(self, leadership: Leadership) -> None:
@@ -1246,14 +1256,31 @@ class Raft:
                 return
 
     def _maybe_return(self, leadership: Leadership, node: NodeId) -> None:
-        """A learner whose disk was lost holds more than before: make it a voter again, once it
+        """A learner whose disk was lost may hold more than before: make it a voter again, once it
         holds all that is committed."""
         configuration = self.configuration
         has_all = leadership.progress[node].match_index >= self.log.commit_index
         if has_all and configuration.disk_of(node) and self._may_reconfigure(leadership):
             change = ChangeVoters((*configuration.voters, node))
             leadership.change = MembershipChange.begin(change, configuration)
+            leadership.change.is_own = True
             self._begin_catching_up(leadership, leadership.change)
+
+    def _go_on_replacing(self, leadership: Leadership) -> None:
+        """What a replacement waits for may have come without a message of that member: a commit.
+        And one that is gone again keeps nobody from changing the members meanwhile."""
+        change = leadership.change
+        if change is not None:
+            is_gone = not all(
+                leadership.has_heard_lately(node, self._now) for node in change.joining
+            )
+            if change.is_own and is_gone:
+                self.abandon_change(change, self._now)
+            return
+        for node in self.configuration.returning:
+            if leadership.has_heard_lately(node, self._now):
+                self._maybe_return(leadership, node)
+                return
 
     def _begin_catching_up(self, leadership: Leadership, change: MembershipChange) -> None:
         change.begin_catching_up(self.configuration, self.log.last_index, self._now)

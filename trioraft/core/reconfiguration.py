@@ -350,6 +350,8 @@ class MembershipChange:
     stage: Stage = Stage.ADDING
     joining: dict[NodeId, CatchUp] = attrs.field(factory=dict)
     """The future voters that have to catch up first."""
+    is_own: bool = False
+    """Whether the leader began it by itself: nobody waits for it, and nobody gives it up."""
 
     @classmethod
     def begin(cls, change: Change, current: Configuration) -> MembershipChange:

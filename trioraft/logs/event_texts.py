@@ -198,6 +198,14 @@ def _configuration(event: events.ConfigurationChanged, label: Label) -> str:
     return f"configuration {configuration.index}: {', '.join(parts)}"
 
 
+def _forming(event: events.Forming, label: Label) -> str:
+    why = (
+        f"{label(peer)} ({defuse(problem)})"
+        for peer, problem in zip(event.waiting_for, event.problems, strict=True)
+    )
+    return f"the cluster is forming: waiting for {', '.join(why)}"
+
+
 def _given_up(event: events.TransferGivenUp, label: Label) -> str:
     waited_ms = event.waited_s * 1000
     return f"transfer to {label(event.target)} given up after {waited_ms:.0f} ms"
@@ -232,6 +240,15 @@ _TEXTS: Final[Mapping[type[Traced], Callable[[Any, Label], str]]] = {
     events.SnapshotInstalled: lambda event, label: (
         f"snapshot of {event.size_bytes} bytes from {label(event.sender)} installed "
         f"up to {event.index}"
+    ),
+    events.Forming: _forming,
+    events.ForeignDisk: lambda event, label: (
+        f"node {label(event.peer)} is there with disk {event.disk}, and disk {event.named_disk} "
+        "counts: nothing of it is counted until it is replaced"
+    ),
+    events.AcknowledgedLost: lambda event, label: (
+        f"node {label(event.peer)} has lost entries up to {event.acknowledged_index} that it had "
+        "acknowledged: it is not counted meanwhile"
     ),
     events.StorageNotice: lambda event, _: f"storage: {defuse(event.text)}",
     events.DiskIsFull: lambda event, _: "disk is full; the write is tried again",

@@ -11,7 +11,8 @@ import attrs
 
 from ..core.raft import Raft
 from ..core.reasons import Reason, Started
-from ..core.types import Configuration, LogIndex, NodeId, Role, Term
+from ..core.types import Configuration, Incarnation, LogIndex, NodeId, Role, Term
+from .lineage import Lineage
 
 
 @attrs.frozen
@@ -62,6 +63,15 @@ class Status:
     """Whether the node has learnt that it is no member of the cluster any more."""
     change: ChangeProgress | None = None
     """On a leader: the change of members that is under way."""
+    waiting_for: tuple[NodeId, ...] = ()
+    """While a new cluster forms: of whom this node has to hear before it may campaign."""
+    problems: Mapping[NodeId, str] = attrs.field(factory=dict)
+    """Why each of them is waited for, in a few words."""
+    uuid: str | None = None
+    """The history that this node's log belongs to; None: none yet. It is the same on all members,
+    and another one in every other cluster, whatever its name."""
+    incarnation: Incarnation = 0
+    """Which disk this is: drawn when the storage was new."""
 
     @property
     def configuration_index(self) -> LogIndex:
@@ -69,12 +79,13 @@ class Status:
         return self.configuration.index
 
 
-def status_of(raft: Raft, links: Mapping[NodeId, bool]) -> Status:
+def status_of(raft: Raft, links: Mapping[NodeId, bool], lineage: Lineage | None = None) -> Status:
     """What a member is now.
 
     Args:
         raft: its core.
         links: which peers its outgoing connections reach; those of non-members are left out.
+        lineage: whose disk it is.
     """
     members = raft.configuration.members
     return Status(
@@ -91,6 +102,10 @@ def status_of(raft: Raft, links: Mapping[NodeId, bool]) -> Status:
         links={peer: is_up for peer, is_up in links.items() if peer in members},
         is_removed=raft.removed_index is not None,
         change=_change(raft),
+        waiting_for=() if lineage is None else lineage.waiting_for,
+        problems={} if lineage is None or not lineage.is_forming else lineage.problems(),
+        uuid=None if lineage is None else lineage.identity.uuid,
+        incarnation=0 if lineage is None else lineage.identity.incarnation,
     )
 
 

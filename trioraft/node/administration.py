@@ -4,8 +4,8 @@ Rules of this file:
 
 * The core carries a change out; here somebody waits for it. Every wait ends: with the outcome,
   with the leadership, or with the node.
-* Whoever stops waiting for a transfer does not stop it; a change of members is given up as
-  long as no voter has changed.
+* Whoever stops waiting for a transfer, or for a replacement, does not stop it; any other change of
+  members is given up as long as no voter has changed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,15 @@ import trio
 from ..core.errors import ConfigurationConflict, NodeDead, NotLeader, OutcomeUnknown, TransferFailed
 from ..core.leadership import Leadership
 from ..core.raft import Raft
-from ..core.reconfiguration import AddLearner, Change, ChangeVoters, MembershipChange, Stage
-from ..core.types import LogIndex, NodeId
+from ..core.reconfiguration import (
+    AddLearner,
+    Change,
+    ChangeVoters,
+    MembershipChange,
+    Replace,
+    Stage,
+)
+from ..core.types import Configuration, LogIndex, NodeId
 from .runner import NodeRunner
 
 LEAVING_PATIENCE = 3
@@ -105,6 +112,30 @@ class Administration:
             raise self._lost(raft, begun)
         return begun.goal.index
 
+    async def replace(self, node_id: NodeId) -> LogIndex:
+        """See `Node.replace`."""
+        raft = self._raft("nothing was replaced")
+        if not _is_on_its_way(raft.configuration, node_id):
+            raft.check_replaceable(node_id)  # at once: of two voters the leader soon leads no more
+        leadership = await self._ready_to_change(raft)
+        if not _is_on_its_way(raft.configuration, node_id):
+            self._runner.change_members(raft, Replace(node_id), None)
+        while raft.leadership is leadership and not self._runner.is_dead:
+            configuration = raft.configuration
+            if not _is_on_its_way(configuration, node_id):
+                if node_id not in configuration.voters:
+                    raise ConfigurationConflict(
+                        f"{node_id!r} was to be a voter again, and somebody has changed the "
+                        "members meanwhile: look at the status, and decide anew"
+                    )
+                if not configuration.outgoing and configuration.index <= raft.log.commit_index:
+                    return configuration.index
+            await self._runner.status_changed.park()
+        raise OutcomeUnknown(
+            f"leadership was lost, or the node died, while {node_id!r} was being replaced: ask the "
+            "new leader for the same; if it has begun, that goes on from where it stands"
+        )
+
     def _with_addresses(self, change: Change) -> Change:
         """Where a node is reached that joins without an address may be known all the same: by
         the transport's own table, or because the node is connected to us."""
@@ -119,13 +150,20 @@ class Administration:
         return change
 
     async def _ready_to_change(self, raft: Raft) -> Leadership:
-        """Wait until an entry of this leader's own term is committed (hazard M1)."""
+        """Wait until an entry of this leader's own term is committed (hazard M1), and a
+        configuration that it has appended by itself to name a disk."""
         while True:
             self._raft("the members were not changed")
             leadership = raft.leadership
             if leadership is None:
                 raise NotLeader(raft.leader_id, self._runner.address_of(raft.leader_id))
-            if raft.log.term_at(raft.log.commit_index) == raft.term:
+            configuration = raft.configuration
+            names_a_disk = (
+                configuration.index > raft.log.commit_index
+                and leadership.change is None
+                and not configuration.outgoing
+            )
+            if raft.log.term_at(raft.log.commit_index) == raft.term and not names_a_disk:
                 return leadership
             await self._runner.status_changed.park()
 
@@ -145,3 +183,11 @@ class Administration:
         if raft is None or self._runner.is_dead:
             raise NodeDead(f"node {self._runner.node_id!r} is Dead; {what_did_not_happen}")
         return raft
+
+
+def _is_on_its_way(configuration: Configuration, node_id: NodeId) -> bool:
+    """Whether a voter whose disk was lost is none at present, and shall be one again."""
+    is_given_its_vote = configuration.outgoing and node_id not in configuration.outgoing
+    return node_id in configuration.returning or (
+        bool(is_given_its_vote) and node_id in configuration.voters
+    )

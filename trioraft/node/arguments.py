@@ -115,3 +115,8 @@ def check_storage_methods(storage: Storage) -> None:
                 "written for an earlier trioraft. Add it, as trioraft.storage.base.Storage has "
                 "it, and run trioraft.testing.check_storage against it"
             )
+
+
+def is_volatile(storage: Storage) -> bool:
+    """Whether what it holds is gone with its process; one that does not say so keeps it."""
+    return bool(getattr(storage, "is_volatile", False))

@@ -41,6 +41,7 @@ from .arguments import (
     check_storage_methods,
     checked_address,
     checked_ids,
+    is_volatile,
 )
 from .event_stream import EventStream
 from .proposal import Proposal
@@ -74,7 +75,7 @@ class Node:
         if raft is None:
             role = Role.DEAD if self._runner.is_dead else Role.FOLLOWER
             return status_before_start(self.id, role, self._configuration)
-        return status_of(raft, self._runner.links)
+        return status_of(raft, self._runner.links, self._runner.lineage)
 
     async def propose(self, data: bytes) -> Any:
         """Have the cluster agree on a command, apply it, and return its result.
@@ -282,6 +283,41 @@ class Node:
         check_id("node_id", node_id)
         return await self._change(Remove(node_id), expected_index)
 
+    async def replace(self, node_id: NodeId) -> LogIndex:
+        """Make a voter whose disk was lost a voter again, with the empty disk that it has now.
+
+        A voter is an id and a disk; the one that is gone counts for nothing any more, and the new
+        one not yet. So the vote is taken away first (a majority of the others decides), the new
+        disk gets the log as a learner, and is given the vote once it has caught up. A majority of
+        those that are left must be there all the time. Start the node with an empty storage
+        before, under its old id; then call this on the leader.
+
+        What shall be stands in the log: whoever leads goes on with it, whatever crashes. Call it
+        again, on whichever node leads then, to wait for the rest.
+
+        Args:
+            node_id: who has lost its disk.
+
+        Returns:
+            The index of the configuration by which it is a voter with its new disk, once that is
+            committed.
+
+        Raises:
+            NotLeader: this node does not lead.
+            ConfigError: it is no voter; or it was not seen with another disk than the one that
+                counts, so that there is nothing to replace; or no majority would be left to decide
+                it, as always of two voters (docs/lost-quorum.md).
+            ConfigurationConflict: another change is under way, or has come between.
+            OutcomeUnknown: leadership was lost, or the node died, meanwhile; what has begun goes
+                on.
+            NodeDead: the node is Dead.
+
+        Cancelling the wait does not undo it: it goes on.
+        """
+        check_id("node_id", node_id)
+        self._check_leads()
+        return await self._administration.replace(node_id)
+
     async def _change(self, change: Change, expected_index: LogIndex | None) -> LogIndex:
         self._check_leads()
         return await self._administration.change(change, expected_index)
@@ -363,7 +399,8 @@ class Node:
             raise NodeDead(f"node {self.id!r} is Dead; the command was not taken")
         raft = member.raft
         if raft.leadership is None:
-            raise NotLeader(raft.leader_id, runner.address_of(raft.leader_id))
+            waiting_for = () if runner.lineage is None else runner.lineage.waiting_for
+            raise NotLeader(raft.leader_id, runner.address_of(raft.leader_id), waiting_for)
         return member
 
 
@@ -380,6 +417,7 @@ async def open_node(
     limits: Limits | None = None,
     rng: random.Random | None = None,
     logger: EventLogger | None = None,
+    auto_replace: bool | None = None,
 ) -> AsyncIterator[Node]:
     """Open a node and keep it alive for the body of the `async with`.
 
@@ -389,8 +427,9 @@ async def open_node(
 
     Args:
         node_id: this node's name, one of `voters` if there are any.
-        voters: all nodes of a new cluster, this one included; later its log counts. Empty: join
-            a cluster that exists, once its leader has added this node.
+        voters: all nodes of a new cluster, this one included; later its log counts. A new cluster
+            forms once all of them, and all others whose address the transport was given, have met
+            (`status.waiting_for`). Empty: join one that exists, once its leader has added this.
         machine: what committed commands are applied to.
         storage: where term, vote and log survive; one for each node.
         transport: how the others are reached; one for each node.
@@ -399,6 +438,8 @@ async def open_node(
         limits: bounds on memory and messages. Default: `Limits()`.
         rng: source of the randomised timeouts; give a seeded one for repeatable tests.
         logger: a structlog logger, as `trioraft.logs.configure` makes one; None logs nothing.
+        auto_replace: whether this node, while it leads, does by itself what `Node.replace` does,
+            once a voter was there with another disk. None: if its storage `is_volatile`.
 
     Raises:
         ConfigError: an argument cannot work.
@@ -421,6 +462,7 @@ async def open_node(
         storage=storage,
         transport=transport,
         logger=TraceLogger(logger, node_id),
+        auto_replace=is_volatile(storage) if auto_replace is None else auto_replace,
     )
     administration = Administration(runner)
     service = partial(runner.run, Recovered(configuration=configuration))

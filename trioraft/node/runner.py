@@ -16,7 +16,7 @@ import math
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from types import FrameType
 from typing import TypeVar, final
@@ -91,6 +91,7 @@ class NodeRunner:
         storage: Storage,
         transport: Transport,
         logger: TraceLogger,
+        auto_replace: bool,
     ) -> None:
         self.node_id = node_id
         self.name = f"raft[{node_id}]"
@@ -113,7 +114,11 @@ class NodeRunner:
         self._transport = transport
         self._member_links = MemberLinks(transport)
         self._logger = logger
-        self._lineage: Lineage | None = None
+        self._auto_replace = auto_replace
+        self._forming_since_s: float | None = None
+        self._forming_said: Mapping[NodeId, str] = {}
+        self.lineage: Lineage | None = None
+        """Whose disk this is; None until the storage is open."""
         self._streams: list[EventStream] = []
         self._nursery: trio.Nursery | None = None
         self._timer_scope = trio.CancelScope()
@@ -175,7 +180,7 @@ class NodeRunner:
         )
         write = Write(None, (), None, encode_identity(identity))
         await self._calls.write(partial(self._do, write))
-        self._lineage = Lineage(
+        self.lineage = Lineage(
             self.node_id,
             cluster_id=self._cluster_id,
             identity=identity,
@@ -193,6 +198,7 @@ class NodeRunner:
         self, recovered: Recovered, bootstrap: Recovered, task_status: trio.TaskStatus[None]
     ) -> None:
         raft = Raft(self.node_id, recovered, self.timing, self.limits, self._rng)
+        raft.replaces_lost_disks = self._auto_replace
         for notice in (*self._storage.notices, *voters_ignored(raft, bootstrap)):
             self._tell(events.StorageNotice(trio.current_time(), notice))
         if recovered.snapshot is not None:
@@ -206,7 +212,7 @@ class NodeRunner:
             admit_clients=self._admit_clients,
             tell=self._tell,
         )
-        member = Member(raft, self._machine, self.limits, runner, self._lineage)
+        member = Member(raft, self._machine, self.limits, runner, self.lineage)
         name = self.name
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
@@ -264,11 +270,24 @@ class NodeRunner:
             self._heartbeat_scope.deadline = heartbeat
         if member.leading_term != self._leading_term:
             self._change_leader_tasks(member)
+        if self.lineage is not None and self.lineage.is_forming:
+            self._say_whom_it_waits_for(self.lineage, now)
         self._member_links.follow(raft)
         if member.reads.new and raft.leader_id is not None:
             self._work.set()
         if self.status_changed:
             self.status_changed.unpark_all()
+
+    def _say_whom_it_waits_for(self, lineage: Lineage, now: float) -> None:
+        """Once a usual forming would be through, and whenever it is somebody else, or for another
+        reason."""
+        if self._forming_since_s is None:
+            self._forming_since_s = now
+        problems = lineage.problems()
+        is_late = now - self._forming_since_s >= self.timing.election_timeout_s[1]
+        if is_late and problems and problems != self._forming_said:
+            self._forming_said = problems
+            self._tell(events.Forming(now, tuple(problems), tuple(problems.values())))
 
     def _input(self, bring: Callable[[Member, float], object]) -> None:
         """Bring an input, unless the node is Dead, and act on it."""
@@ -312,9 +331,9 @@ class NodeRunner:
 
     def introduction(self, peer: NodeId) -> Introduction:
         """What this node says of itself to that peer."""
-        if self._lineage is None:
+        if self.lineage is None:
             raise InvariantViolation("the transport runs before the storage is open")
-        return self._lineage.introduction(peer)
+        return self.lineage.introduction(peer)
 
     def on_introduction(self, said: Introduction) -> None:
         """A peer says whose disk it is. Raises BadMessage if nothing is to be exchanged with it."""

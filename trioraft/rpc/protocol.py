@@ -88,7 +88,7 @@ class _Tagged(msgspec.Struct, frozen=True, array_like=True):
 
 # -- requests ------------------------------------------------------------------------------
 
-REQUEST_KIND_MAX: Final = 11
+REQUEST_KIND_MAX: Final = 12
 """Largest tag of a request that this release knows."""
 
 
@@ -181,6 +181,13 @@ class Ping(msgspec.Struct, frozen=True, array_like=True, tag=11, gc=False):
     id: RequestId
 
 
+class ReplaceNode(msgspec.Struct, frozen=True, array_like=True, tag=12, gc=False):
+    """`Node.replace`; the answer is the configuration's index."""
+
+    id: RequestId
+    node_id: NodeId
+
+
 Request: TypeAlias = (
     Propose
     | Query
@@ -194,6 +201,7 @@ Request: TypeAlias = (
     | WatchStatus
     | Cancel
     | Ping
+    | ReplaceNode
 )
 
 # -- answers -------------------------------------------------------------------------------
@@ -283,6 +291,14 @@ class ServerStatus(msgspec.Struct, frozen=True):
     """Clients that are connected to this server."""
     links: dict[NodeId, bool] = {}
     """Which of its peers the node's own connections reach."""
+    waiting_for: tuple[NodeId, ...] = ()
+    """While a new cluster forms: of whom this server has to hear first."""
+    problems: dict[NodeId, str] = {}
+    """Why each of them is waited for."""
+    uuid: str | None = None
+    """The history that its log belongs to; None: none yet."""
+    incarnation: Count = 0
+    """Which disk it has."""
 
 
 class RoleNews(msgspec.Struct, frozen=True, tag="role"):

@@ -96,6 +96,7 @@ class ServiceContext:
         fields["role"] = status.role.value
         fields["last_role_change"] = str(status.last_role_change)
         fields["links"] = dict(status.links)
+        fields["problems"] = dict(status.problems)
         fields["progress"] = {
             peer: PeerStatus(**attrs.asdict(progress)) for peer, progress in status.progress.items()
         }

@@ -43,6 +43,7 @@ from ..rpc.protocol import (
     Propose,
     Query,
     RemoveNode,
+    ReplaceNode,
     Request,
     Result,
     RoleNews,
@@ -469,6 +470,8 @@ async def administer(node: Node, request: Any) -> Any:
             return await node.change_voters(ids, addresses=addresses, expected_index=index)
         case RemoveNode(node_id=node_id, expected_index=index):
             return await node.remove(node_id, expected_index=index)
+        case ReplaceNode(node_id=node_id):
+            return await node.replace(node_id)
         case TakeSnapshot():
             return await node.take_snapshot()
     raise ConfigError(f"{type(request).__name__} is no request that changes anything")

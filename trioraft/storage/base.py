@@ -31,7 +31,12 @@ from ..core.types import (
 
 
 class Storage(Protocol):
-    """Where term, vote, log and snapshots survive a crash."""
+    """Where term, vote, log and snapshots survive a crash.
+
+    One whose content is gone with its process may say so by an attribute `is_volatile = True`: then
+    a leader that has such a storage replaces voters that came back with an empty one by itself
+    (`open_node(auto_replace=…)`).
+    """
 
     @property
     def blocking(self) -> bool:

@@ -184,6 +184,17 @@ def read_owner(database: Path) -> Owner:
         return read_meta(connection, database, "owner", Owner)
 
 
+def read_identity(database: Path) -> bytes | None:
+    """What it keeps of whose disk it is, without reading the log.
+
+    Raises:
+        As `read_owner`.
+    """
+    with _reading(database) as connection:
+        _check_format(connection, database)
+        return read_meta(connection, database, "identity", Identity).data
+
+
 @contextmanager
 def _reading(database: Path) -> Iterator[sqlite3.Connection]:
     """A connection that changes no file. It takes no lock; the directory's is held."""

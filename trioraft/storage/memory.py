@@ -50,6 +50,7 @@ class MemoryStorage:
     """
 
     blocking = False
+    is_volatile = True
     notices = ()
 
     def __init__(self) -> None:

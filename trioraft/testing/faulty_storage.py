@@ -49,6 +49,7 @@ class FaultyStorage:
         """
         self.inner = inner
         self.blocking = inner.blocking if blocking is None else blocking
+        self.is_volatile: bool = getattr(inner, "is_volatile", False)
         self.disk_full = False
         """While True, whatever writes raises `DiskFull`."""
         self.delay_s = 0.0

@@ -102,6 +102,12 @@ _PARSED: Final = (
         "once it was added.", _NODE, kind="flag", default="false",
     ),
     Option(
+        "found-alone", values.parse_bool, "",
+        "Found a new cluster of this node alone, which takes others later. Only at its first "
+        "start, never in a unit file: with an emptied directory it would found another one.", _NODE,
+        kind="flag", default="false",
+    ),
+    Option(
         "cluster-id", values.parse_name, "NAME", "Nodes and clients of another name are refused.",
         _NODE, default="trioraft",
     ),

@@ -17,11 +17,13 @@ import attrs
 
 from ...core.errors import RaftError, StorageError
 from ...core.types import Address
+from ...member.identity import decode_identity
 from ...net.addresses import host_port
 from ...net.listening import listen_now
 from ...net.tls import TlsContexts
 from ...storage.directory import Directory
 from ...storage.health import Health
+from ...storage.log_database import read_identity
 from ...transport.tcp import TcpTransport
 from .settings import Settings, TlsFiles
 
@@ -52,6 +54,8 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
     client_tls = None if files is None else clients_tls(files, problems)
     transport = _transport(settings, problems)
     _check_data(settings.data, problems, create=settings.create_data)
+    if len(problems) == before:
+        _check_founding(settings, problems)
     if transport is not None:
         _tried(transport.bind, problems)
     _check_port("client-listen", settings.client_listen, problems)
@@ -211,6 +215,42 @@ def _check_data(path: Path, problems: list[str], *, create: bool) -> None:
         problems.append(f"--data {str(path)!r} cannot be written by this process")
     else:
         _check_storage(path, problems)
+
+
+def _check_founding(settings: Settings, problems: list[str]) -> None:
+    """Whether a new cluster of one node is meant, if it is one: the founder of a cluster that has
+    grown looks the same once its directory was emptied, and would found a second one."""
+    if settings.is_alone is settings.found_alone or _has_history(settings.data, problems):
+        return
+    if settings.is_alone:
+        problems.append(
+            f"node {settings.id!r} is new and is told of no other nodes: name them with --peer, "
+            "say --join if it is to be added to a cluster, or --found-alone if it is to found a "
+            "cluster of its own"
+        )
+        return
+    other = "--join" if settings.join else "--peer"
+    problems.append(
+        f"--found-alone and {other} contradict each other: this node founds a cluster alone, or it "
+        "is one of several; leave one of them out"
+    )
+
+
+def _has_history(path: Path, problems: list[str]) -> bool:
+    """Whether the node belongs to a cluster; True if that cannot be seen, which is a problem."""
+    directory = Directory(path, Health(path))
+    try:
+        if directory.acquire().is_new:
+            directory.release()
+            return False
+        try:
+            stored = read_identity(directory.database)
+            return stored is not None and decode_identity(stored).uuid is not None
+        finally:
+            directory.release()
+    except StorageError as error:
+        problems.append(f"--data {error}")
+        return True
 
 
 def _check_storage(path: Path, problems: list[str]) -> None:

@@ -156,6 +156,7 @@ class Settings:
     data: Path
     create_data: bool
     join: bool
+    found_alone: bool
     cluster_id: str
     advertise: Address | None
     client_advertise: Address | None
@@ -169,6 +170,11 @@ class Settings:
     watch_changes: int
     log_format: Format
     log_level: Level
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether this node was told of no others, and would found a cluster by itself."""
+        return self.voters == (self.id,)
 
     @property
     def voters(self) -> tuple[NodeId, ...]:
