@@ -61,6 +61,18 @@ RUNS: Final = (
         5,
     ),
     LongRun(
+        "reads",
+        "a million reads, where stale ones are likely",
+        ("trioraft", "sim", "--directed", "reads", "--seeds", "0:450", "--jobs", "auto"),
+        4,
+    ),
+    LongRun(
+        "exhaustive",
+        "small state spaces as a whole, and the bugs that show in them",
+        ("tests.exhaustive", "--bugs"),
+        5,
+    ),
+    LongRun(
         "planted",
         "every planted bug is found, and none where there is none",
         (
