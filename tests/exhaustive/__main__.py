@@ -17,11 +17,13 @@ from collections.abc import Sequence
 import attrs
 
 from tests.sim.planted.catalogue import BY_NAME
+from tests.sim.planted.leases import IN_SMALL_SPACES
 
 from .space import Budget, Report, Space
 from .spaces import SPACES, Bounds
 
 STATES_MAX = 4_000_000
+PLANTED = {**BY_NAME, **{bug.name: bug for bug in IN_SMALL_SPACES}}
 
 
 def explored(bounds: Bounds, bug: str | None = None, *, states_max: int = STATES_MAX) -> Report:
@@ -29,7 +31,7 @@ def explored(bounds: Bounds, bug: str | None = None, *, states_max: int = STATES
     space = bounds.make()
     if bug is None:
         return space.explore(states_max=states_max)
-    planted = BY_NAME[bug]
+    planted = PLANTED[bug]
     if planted.patch is None:
         return attrs.evolve(space, make_core=planted.make_core).explore(states_max=states_max)
     with planted.patch.applied():

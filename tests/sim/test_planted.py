@@ -25,10 +25,12 @@ QUICK = (
     "ReadsTooEarly",
     "leaves_results_out",
     "answers_when_proposed",
+    "SleepsWithItsLease",
 )
 VOTES, APPENDS = ("V1", "V2", "V3", "V4", "V6"), ("A1", "A3", "A4", "A5", "A6", "A7", "A8")
 REST = ("D1", "D3", "D5", "M1", "M3", "M4", "M5", "R1", "R2", "S1", "S5", "T1", "L9", "X1")
-WANTED = (*VOTES, *APPENDS, *REST)
+LEASES = ("Q1", "Q2")
+WANTED = (*VOTES, *APPENDS, *REST, *LEASES)
 
 
 def test_every_planted_bug_has_a_name_a_sentence_and_a_place_in_the_docs() -> None:

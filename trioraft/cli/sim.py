@@ -18,10 +18,12 @@ import attrs
 import typer
 
 from ..core.errors import ConfigError
+from ..sim.directed import DIRECTED
 from ..sim.judging import check_history
 from ..sim.outcomes import RunOptions, RunOutcome
 from ..sim.report import FailureReport, Summary, failure_json, failure_lines, raftlog_lines
 from ..sim.shrink import RUNS_MAX, shrink
+from ..sim.simulation import TIER
 from ..sim.spread import differing_elsewhere, over_dask, over_processes
 from ..sim.tiers import run_seed_of
 from ..viz.analysis import analyse_log
@@ -82,6 +84,15 @@ _Nodes: TypeAlias = Annotated[
 _Tier: TypeAlias = Annotated[
     int, typer.Option(min=1, max=2, help="1: many cores. 2: real nodes, in virtual time.")
 ]
+_Directed: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="|".join(DIRECTED),
+        show_default=False,
+        help="Instead of a storm of everything: reads each millisecond, by leases and by asking, "
+        "under faults and clocks that make a stale one likely.",
+    ),
+]
 _Jobs: TypeAlias = Annotated[
     str, typer.Option(metavar="N|auto", help="Processes; auto: one a CPU.")
 ]
@@ -128,6 +139,7 @@ def sim(
     seeds: _Seeds = "0:100",
     nodes: _Nodes = None,
     tier: _Tier = 1,
+    directed: _Directed = None,
     jobs: _Jobs = "auto",
     faults: _Faults = None,
     trace: _Trace = None,
@@ -138,7 +150,12 @@ def sim(
     task = _Task(
         seeds=_seed_range(seeds),
         tier=tier,
-        options=RunOptions(nodes, _fault_numbers(faults), check_history=check_history),
+        options=RunOptions(
+            nodes,
+            _fault_numbers(faults),
+            check_history=check_history,
+            directed=_directed(directed, tier),
+        ),
         jobs=_job_count(jobs),
         dask=dask,
         directory=_directory(trace),
@@ -173,6 +190,13 @@ def _fault_numbers(text: str | None) -> tuple[int, ...] | None:
         return tuple(sorted({int(number) for number in text.split(",")}))
     except ValueError:
         raise _wrong("--faults", f"{text!r} is no list of numbers; give 3,17 or none") from None
+
+
+def _directed(name: str | None, tier: int) -> str | None:
+    if name is not None and (name not in DIRECTED or tier != TIER):
+        names = " or ".join(DIRECTED)
+        raise _wrong("--directed", f"{name!r}: give {names}, in tier {TIER}")
+    return name
 
 
 def _job_count(text: str) -> int:
@@ -256,6 +280,8 @@ def _write_trace(seed: int, task: _Task, options: RunOptions) -> tuple[str, str]
 
 def _command(seed: int, task: _Task, faults: tuple[int, ...] | None) -> str:
     words = [f"trioraft sim --tier {task.tier} --seeds {seed}:{seed + 1} --jobs 1"]
+    if task.options.directed is not None:
+        words.append(f"--directed {task.options.directed}")
     if task.options.nodes is not None:
         words.append(f"--nodes {task.options.nodes}")
     if faults is not None:
@@ -273,6 +299,7 @@ def _write_json(path: Path, task: _Task, summary: Summary, failures: list[Failur
         "tier": task.tier,
         "seeds": [task.seeds.start, task.seeds.stop],
         "nodes": task.options.nodes,
+        "directed": task.options.directed,
         "summary": summary.as_json(),
         "failures": [failure_json(failure) for failure in failures],
     }

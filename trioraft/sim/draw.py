@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -62,6 +62,7 @@ class Kind(enum.StrEnum):
     OLDER_COPY = "older_copy"
     FOREIGN_DISK = "foreign_disk"
     REPLACE = "replace"
+    SUSPEND = "suspend"
 
 
 @attrs.frozen
@@ -166,7 +167,11 @@ def _between(nodes: Sequence[NodeId], side: Collection[NodeId]) -> list[Pair]:
 
 
 def schedule(
-    rng: random.Random, intensities: dict[Kind, float], nodes: tuple[NodeId, ...], storm_s: float
+    rng: random.Random,
+    intensities: dict[Kind, float],
+    nodes: tuple[NodeId, ...],
+    storm_s: float,
+    habits: Mapping[Kind, Habit] = HABITS,
 ) -> tuple[Fault, ...]:
     """Everything that will go wrong, in order.
 
@@ -175,10 +180,10 @@ def schedule(
         intensities: of each kind that is on, from 0 to 1.
         nodes: the victims.
         storm_s: how long it goes on.
+        habits: of each kind.
     """
     drawn = []
-    for kind in Kind:  # in the order of the class: never that of a set
-        habit = HABITS[kind]
+    for kind, habit in habits.items():  # in their order: never that of a set
         intensity = intensities.get(kind, 0.0)
         count = round(habit.per_s * storm_s * intensity * rng.uniform(0.5, 1.5))
         for _ in range(max(1, count) if intensity else 0):
@@ -227,7 +232,9 @@ TIER1_ONLY: Final = frozenset(
     }
 )
 """CLOCK_JUMP moves the clock of all at once: an event loop that stood still (hazard L6)."""
-TIER2_KINDS: Final = tuple(kind for kind in Kind if kind not in TIER1_ONLY)
+STORM_KINDS: Final = tuple(kind for kind in Kind if kind is not Kind.SUSPEND)
+"""To leave out what only directed runs draw: without leases a suspension is a pause."""
+TIER2_KINDS: Final = tuple(kind for kind in STORM_KINDS if kind not in TIER1_ONLY)
 TIER2_SIZES: Final = (1, 2, 3, 3, 3, 3, 4, 5)
 TIER2_STORM_S: Final = (0.5, 4.0)
 
@@ -271,6 +278,10 @@ class Draw:
     batch_s: float
     """What arrives within so long is handed to the core together; 0: one by one."""
     warmup_commits: int
+    timings: Mapping[NodeId, tuple[Timing, ...]] = {}
+    """Of nodes that do not go by `timing`: in their first life, their second, … and again."""
+    probe_s: float = 0.0
+    """Each that many seconds whoever takes itself for the leader is asked to read; 0: never."""
 
     def fate(self, rng: random.Random) -> Fate:
         """What becomes of a write under way at a crash: only what this seed lets happen."""
@@ -286,8 +297,10 @@ class Draw:
         plain: dict[str, Any] = {
             field.name: getattr(self, field.name)
             for field in attrs.fields(Draw)
-            if field.name not in ("timing", "limits", "intensities", "faults")
+            if field.name not in ("timing", "timings", "limits", "intensities", "faults")
         }
+        if self.timings:
+            plain["timings"] = {n: list(map(_changed, lives)) for n, lives in self.timings.items()}
         plain["timing"] = _changed(self.timing)
         plain["limits"] = _changed(self.limits)
         plain["intensities"] = {kind.value: x for kind, x in self.intensities.items()}
@@ -313,7 +326,7 @@ def draw(seed: int, nodes: int | None = None) -> Draw:
     size = rng.choice(SIZES)
     size = size if nodes is None else nodes
     ids = tuple(str(number) for number in range(size))
-    intensities = _draw_intensities(rng, tuple(Kind), seed)
+    intensities = _draw_intensities(rng, STORM_KINDS, seed)
     storm_s = round(rng.uniform(2.0, 12.0), 3)
     voters = _draw_voters(rng, ids, intensities)
     is_instant = rng.random() < 0.2

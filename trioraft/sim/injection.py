@@ -35,6 +35,8 @@ from .process import MakeDisk, Process
 
 MUTED_AFTER_CHANGE: Final = 0.25
 """How often a leader is heard no more once it has begun a change of members."""
+MUTED_WHERE_READS_COUNT: Final = 0.8
+RESTARTED_WHERE_READS_COUNT: Final = 0.5
 MUTED_S: Final = (0.1, 1.5)
 SPREAD_S: Final = 0.01
 """Nodes that all crash do so within this long."""
@@ -93,6 +95,7 @@ class FaultInjection:
             Kind.OLDER_COPY: self._copy,
             Kind.FOREIGN_DISK: self._bring_foreign_disk,
             Kind.REPLACE: self._replace,
+            Kind.SUSPEND: self._suspend,
         }
 
     def inject(self, fault: Fault) -> None:
@@ -153,6 +156,17 @@ class FaultInjection:
             self._count(fault.kind)
             self._network.cut(pairs)
             self._then(fault.lasts_s, self._network.mend, pairs)
+            if self._draw.probe_s:
+                self._restart_somebody(fault)
+
+    def _restart_somebody(self, fault: Fault) -> None:
+        """Where reads are the subject: what was promised to whom is cut off must outlive this."""
+        rng = fault.rng()
+        process = self._processes[rng.choice(self._rest(self._victim(fault).node_id))]
+        if rng.random() < RESTARTED_WHERE_READS_COUNT and process.is_up:
+            self._count(Kind.CRASH)
+            process.crash(Fate.SURVIVES, "killed, and started at once")
+            self._then(rng.uniform(0.0, SPREAD_S), process.start)
 
     def _lose_link(self, fault: Fault) -> None:
         """A connection closes, with nothing else wrong."""
@@ -202,6 +216,17 @@ class FaultInjection:
             return
         self._count(fault.kind)
         process.pause()
+        timers_first = fault.rng().random() < 0.3
+        self._then(fault.lasts_s, lambda: process.resume(timers_first=timers_first))
+
+    def _suspend(self, fault: Fault) -> None:
+        process = self._awake(fault)
+        if process is None:
+            return
+        self._count(fault.kind)
+        process.suspend()
+        if self._draw.probe_s:
+            process.probe(lease=True)  # waits, and is the first thing that it finds on waking
         timers_first = fault.rng().random() < 0.3
         self._then(fault.lasts_s, lambda: process.resume(timers_first=timers_first))
 
@@ -380,7 +405,11 @@ class FaultInjection:
         if process is None:
             return
         change = self._drawn_change(rng)
-        is_muted = rng.random() < MUTED_AFTER_CHANGE
+        if self._draw.probe_s:  # two halves as different as can be, and back to all
+            ids = tuple(self._processes)
+            change = ChangeVoters((process.node_id,) if rng.random() < 0.5 else ids)
+        often = MUTED_WHERE_READS_COUNT if self._draw.probe_s else MUTED_AFTER_CHANGE
+        is_muted = rng.random() < often
 
         def change_them(core: Raft, now: float) -> None:
             named = core.configuration.disk_of

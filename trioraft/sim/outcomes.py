@@ -74,6 +74,8 @@ class RunOptions:
     """Keep every event, for a raftlog. It does not change what happens."""
     check_history: HistoryCheck | None = None
     """Looks at the clients' history in the end."""
+    directed: str | None = None
+    """At what the faults are directed, by the names of `directed`; None: a storm of everything."""
 
     def injects(self, number: int) -> bool:
         """Whether the fault of this number in the schedule is to happen."""

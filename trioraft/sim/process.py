@@ -51,6 +51,7 @@ from ..member.reads import ReadBatch
 from .agenda import Agenda, NodeClock
 from .checks import Checks
 from .clients import Asked, Reply, Request
+from .directed import READ_BY_ASKING, READ_BY_LEASE, timing_of
 from .disk import Disk, Fate
 from .draw import Draw, Kind
 from .machine import Machine
@@ -130,7 +131,8 @@ class Process:
         self.setting = setting
         self.disk = disk
         self.rng = random.Random(f"{setting.seed} node {node_id}")
-        rate = self.rng.uniform(*setting.draw.clock_rates)
+        rates = setting.draw.clock_rates
+        rate = self.rng.choice(rates) if setting.draw.probe_s else self.rng.uniform(*rates)
         self.clock = NodeClock(self.rng.uniform(0.0, 1e6), rate)
         self.member: Member | None = None
         """None: it does not live."""
@@ -152,6 +154,8 @@ class Process:
         self._agenda = setting.agenda
         self._checks = setting.checks
         self._recording = setting.recording
+        self._asleep_since_s: float | None = None
+        self._has_slept = False  # and the member has not been told
         self._wake_s = NEVER
         self._batch_s = setting.draw.batch_s
         self._lineage: Lineage | None = None
@@ -202,8 +206,9 @@ class Process:
         recovered = self._identify(recovered)
         draw = self.setting.draw
         traced = self._recording.traced
+        timing = timing_of(draw, self.node_id, self.life)
         raft = self.setting.make_core(
-            self.node_id, recovered, draw.timing, draw.limits, self.rng, tracing=traced
+            self.node_id, recovered, timing, draw.limits, self.rng, tracing=traced
         )
         self._checks.check_recovered(raft, before, last_index)
         # Every node has another setting, and they must not differ by it (hazard E2).
@@ -262,7 +267,8 @@ class Process:
         if self.member is None:
             return
         self.member = None
-        self.is_paused = False
+        self.is_paused = self._has_slept = False
+        self._asleep_since_s = None
         self.fuse = self.crash_in_write = None
         self._wake_s = NEVER
         self._backlog.clear()
@@ -283,11 +289,21 @@ class Process:
             self.is_paused = True
             self._recording.remark(f"{self.node_id} is paused")
 
+    def suspend(self) -> None:
+        """The machine sleeps: as a pause, but its clock stands still as well."""
+        if self.is_up and not self.is_paused:
+            self.pause()
+            self._asleep_since_s = self._agenda.now
+
     def resume(self, *, timers_first: bool) -> None:
         """Go on, and find everything at once."""
         if not self.is_paused:
             return
         self.is_paused = False
+        if self._asleep_since_s is not None:
+            slept_s = self.now - self.clock.local(self._asleep_since_s)
+            self.clock.jump(-slept_s, self._agenda.now)
+            self._asleep_since_s, self._has_slept, self._wake_s = None, True, NEVER
         self._recording.remark(f"{self.node_id} goes on")
         backlog, self._backlog = self._backlog, []
         self._input(self._catch_up, backlog, timers_first)
@@ -295,11 +311,14 @@ class Process:
     def _catch_up(
         self, backlog: list[tuple[Callable[..., None], tuple[Any, ...]]], timers_first: bool
     ) -> None:
+        is_one_by_one = self._has_slept  # whoever reads first on waking need not know the news
         if timers_first:
             self._on_time()
-            self._running().run(self.now)
+            self._run()
         for action, arguments in backlog:
             action(*arguments)
+            if is_one_by_one:
+                self._run()
         if not timers_first:
             self._on_time()
 
@@ -314,8 +333,7 @@ class Process:
             return
         try:
             action(*arguments)
-            member = self._running()
-            member.run(self.now)
+            member = self._run()
         except _Died as death:
             self.crash(*death.args)
             return
@@ -333,6 +351,15 @@ class Process:
             self._checks.observe(member.raft)
         self._checks.check_waiting(member, self.now)
         self._arm(member)
+
+    def _run(self) -> Member:
+        """As a node does it: it looks whether it slept before it carries anything out."""
+        member = self._running()
+        if self._has_slept:
+            self._has_slept = False
+            member.on_woken(self.now)
+        member.run(self.now)
+        return member
 
     def _running(self) -> Member:
         if self.member is None:
@@ -409,7 +436,7 @@ class Process:
     def _patience(self, asked_s: float) -> Callable[[Asked], bool]:
         """Whether a proposal of this moment, and this life, may not be given up for unknown yet:
         no snapshot covers it, and not all the time is over that a deposed leader waits."""
-        life, timing = self.life, self.setting.draw.timing
+        life, timing = self.life, timing_of(self.setting.draw, self.node_id, self.life)
         wait_s = OUTCOME_WAIT_TIMEOUTS * timing.election_timeout_s[1]
 
         def is_early(asked: Asked) -> bool:
@@ -437,6 +464,14 @@ class Process:
         for request, committed in self._readers.pop(batch, ()):
             self._checks.on_read(self.node_id, batch.index, self.applied_index, committed)
             request.reply(request, Reply(self.machine.registers.get(request.key)))
+
+    def probe(self, *, lease: bool) -> None:
+        """Somebody wants to read here who does not care what: it must not be stale."""
+        how = READ_BY_LEASE if lease else READ_BY_ASKING
+        count = self._recording.count
+        self._input(
+            self._take, Request(0, None, lease=lease, reply=lambda _request, _reply: count(how))
+        )
 
     # -- timers ----------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import attrs
 
 from ..logs.raftlog import RaftlogRun, WallClock, run_name
+from .directed import READ_BY_ASKING, READ_BY_LEASE
 from .draw import Kind
 from .outcomes import RunOutcome
 
@@ -66,6 +67,11 @@ class Summary:
         self.happened.update(outcome.injected.keys())
 
     @property
+    def reads(self) -> int:
+        """Reads of directed runs that were answered."""
+        return self.injected[READ_BY_LEASE] + self.injected[READ_BY_ASKING]
+
+    @property
     def messages_per_s(self) -> float:
         """Delivered messages a second of one core."""
         return self.delivered / self.cpu_s if self.cpu_s else 0.0
@@ -78,6 +84,12 @@ class Summary:
             f"{self.elections} leaders, {self.operations} operations answered; recovery within "
             f"{self.recovery_timeouts_max:.1f} election timeouts"
         )
+        if self.reads:
+            yield (
+                f"{self.reads} reads answered, none of them stale unless a seed says so: "
+                f"{self.injected[READ_BY_LEASE]} that might go by a lease, "
+                f"{self.injected[READ_BY_ASKING]} by asking; {self.cpu_s:.0f} s of one core"
+            )
         yield "faults (seeds in which they were on / in which they happened / times):"
         for kind in Kind:
             name = kind.value

@@ -21,6 +21,7 @@ from ..core.types import Configuration, NodeId
 from .agenda import Agenda
 from .checks import Checks, incarnation_of, is_majority
 from .clients import ClientPool, Request, SimulatedClient
+from .directed import DIRECTED, HAND_OVER_EVERY, hand_over_if_impatient
 from .disk import Disk, Fate
 from .draw import Draw, draw
 from .injection import FaultInjection
@@ -160,6 +161,8 @@ def _is_guarded(draw: Draw) -> bool:
 TIER: Final = 1
 WARMUP_TIMEOUTS_MAX: Final = 200
 """While nothing is wrong so many election timeouts must do for the first commits."""
+PROBES_BY_ASKING: Final = 8
+"""One read of so many goes by a round."""
 LAST_VALUE: Final = -1
 """What the last write writes: nobody else writes it."""
 
@@ -186,7 +189,7 @@ class Simulation:
     ) -> None:
         self.seed = seed
         self.options = options
-        self.draw: Draw = drawn or draw(seed, options.nodes)
+        self.draw: Draw = drawn or _draw_for(seed, options)
         self.agenda = Agenda()
         self.recording = RunRecording(self.agenda, traced=options.traced)
         nodes = self.draw.nodes
@@ -216,6 +219,8 @@ class Simulation:
         )
         self._make_disk = make_disk
         self.recovery_s = 0.0
+        self._is_recovering = False
+        self._rng_of_probes = random.Random(f"{seed} probes")
         self._rng = random.Random(f"{seed} simulation")
 
     # -- the phases ------------------------------------------------------------------------
@@ -241,6 +246,21 @@ class Simulation:
             process.start()
         for client in self.clients:
             client.begin()
+        if self.draw.probe_s:
+            self._probe(0)
+
+    def _probe(self, number: int) -> None:
+        """Whoever takes itself for the leader reads; now and then anybody does, by asking."""
+        by_asking = number % PROBES_BY_ASKING == 0
+        for process in self.processes.values():
+            if process.leads() and not process.is_paused:
+                process.probe(lease=not by_asking)
+                if number % HAND_OVER_EVERY == 0:
+                    process.ask(hand_over_if_impatient)
+        if by_asking:
+            self._rng_of_probes.choice(list(self.processes.values())).probe(lease=False)
+        if not self._is_recovering:
+            self.agenda.after(self.draw.probe_s, self._probe, number + 1)
 
     def _warm_up(self) -> None:
         patience_s = WARMUP_TIMEOUTS_MAX * self.draw.timing.election_timeout_s[1]
@@ -252,6 +272,7 @@ class Simulation:
             )
 
     def _recover(self) -> None:
+        self._is_recovering = True
         self.injection.stop()
         self.pool.link_faults.clear()
         healed, is_steady = heal(
@@ -352,6 +373,12 @@ class Simulation:
             if self.network.is_open(dead.node_id, other.node_id):
                 delay_s = HINT_S * (1.0 + self._rng.random())
                 self.agenda.after(delay_s, other.lose_peer, dead.node_id)
+
+
+def _draw_for(seed: int, options: RunOptions) -> Draw:
+    if options.directed is None:
+        return draw(seed, options.nodes)
+    return DIRECTED[options.directed](seed, options.nodes)
 
 
 def run_seed(

@@ -61,9 +61,12 @@ class Bug:
     make_core: MakeCore = Raft
     make_disk: MakeDisk = Disk
     patch: Patch | None = None
+    directed: str | None = None
+    """The runs that are directed at it; None: storms of everything."""
 
     def run_seed(self, seed: int, options: RunOptions = CHECKED) -> RunOutcome:
         """One seed with the mistake in place."""
+        options = attrs.evolve(options, directed=self.directed)
         if self.patch is None:
             return self._run(seed, options)
         with self.patch.applied():
@@ -76,9 +79,9 @@ class Bug:
         return simulation.run_seed(seed, options, make_core=make_core, make_disk=make_disk)
 
 
-def broken_core(hazard: str, core: type[Raft]) -> Bug:
+def broken_core(hazard: str, core: type[Raft], *, directed: str | None = None) -> Bug:
     """A core that is broken."""
-    return Bug(hazard, core.__name__, _what(core), make_core=core)
+    return Bug(hazard, core.__name__, _what(core), make_core=core, directed=directed)
 
 
 def broken_disk(hazard: str, disk: type[Disk]) -> Bug:
@@ -86,10 +89,18 @@ def broken_disk(hazard: str, disk: type[Disk]) -> Bug:
     return Bug(hazard, disk.__name__, _what(disk), make_disk=disk)
 
 
-def patched(hazard: str, owner: object, name: str, broken: Any, *, tier: int = 1) -> Bug:
+def patched(
+    hazard: str,
+    owner: object,
+    name: str,
+    broken: Any,
+    *,
+    tier: int = 1,
+    directed: str | None = None,
+) -> Bug:
     """A function that is broken."""
     patch = Patch(owner, name, broken)
-    return Bug(hazard, broken.__name__, _what(broken), tier, patch=patch)
+    return Bug(hazard, broken.__name__, _what(broken), tier, patch=patch, directed=directed)
 
 
 def _what(broken: object) -> str:

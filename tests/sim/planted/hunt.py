@@ -63,6 +63,7 @@ def hunt(name: str, *, seeds: range, rated: int) -> Hunt:
         if first is None:
             first, failure = seed, outcome.failure
     sound = SOUND if bug.tier == SOUND.tier else SOUND_NODES
+    sound = attrs.evolve(sound, directed=bug.directed)
     is_sound = is_control or first is None or sound.run_seed(first).failure is None
     caught_by = tuple(kind for kind, _ in kinds.most_common())
     return Hunt(

@@ -99,6 +99,7 @@ def _rows(bugs: Sequence[Bug], by_name: dict[str, Hunt]) -> Iterable[str]:
         if hunt is None:
             continue
         hazard = bug.hazard if bug.tier == 1 else f"{bug.hazard} (tier 2)"
+        hazard += "" if bug.directed is None else f" ({bug.directed})"
         first = "not found" if hunt.first_seed is None else str(hunt.first_seed)
         yield (
             f"| {hazard} | {bug.what} | `{bug.name}` | {caught_by(hunt)} | {first} | "
