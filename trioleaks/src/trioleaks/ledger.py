@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar, final
 
 import attrs
 
-from .probe import Owner, Owners, Ownership
+from .probe import OTHERS, Owner, Owners, Ownership
 from .sites import Origin
 
 _T = TypeVar("_T")
@@ -92,11 +92,13 @@ class Ledger(Generic[_T]):
     def forget(self, owners: Owners) -> None:
         """What these owners have opened is no longer of interest."""
         self._dropped = [each for each in self._dropped if each.owner not in owners]
-        gone = [
-            key for key, each in self._open.items() if each.owner in owners and each.thing is None
-        ]
-        for key in gone:
-            del self._open[key]
+        for key, each in tuple(self._open.items()):
+            if each.owner not in owners and each.owner is not OTHERS:
+                continue
+            if each.thing is None:
+                del self._open[key]
+            elif each.owner is not OTHERS:  # it is open, and that was told
+                self._open[key] = attrs.evolve(each, owner=OTHERS)
 
     def _note_dropped(self, opened: Opened[_T]) -> None:
         if len(self._dropped) < DROPPED_MAX:
