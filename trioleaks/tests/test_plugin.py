@@ -7,6 +7,8 @@ where a leak or a second plugin could disturb this one.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from trioleaks.settings import KIND_WORDS
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.leaks("off")  # the projects that are run here in this process leak
 
+LOAD_SHARE_MAX = 0.1
+"""Of the CPU that pytest itself takes to load; 0.04 when this was written: 13 ms of 300."""
 HEAD = "import os, pytest, socket, trio\nKEPT = []\n"
 SYSTEM_TASK = """
 async def test_leaks():
@@ -137,6 +141,58 @@ def test_the_baseline_lets_old_leaks_be_and_fails_new_ones(pytester: pytest.Pyte
     run(pytester, SYSTEM_TASK + new, *asked).assert_outcomes(passed=3, errors=1)
     Path("old.json").write_text("[]", "utf-8")
     run(pytester, SYSTEM_TASK, *asked).stderr.fnmatch_lines(["*this is no baseline of version 1*"])
+
+
+def test_workers_of_xdist_write_one_baseline_and_know_it(pytester: pytest.Pytester) -> None:
+    pytest.importorskip("xdist", reason="wants pytest-xdist")
+    body = """
+def connect():
+    KEPT.append(socket.socket())
+
+@pytest.mark.parametrize("number", range(4))
+async def test_leaks(number):
+    connect()
+"""
+    pytester.makeini("[pytest]\ntrio_mode = true\nleaks = error\n")
+    pytester.makepyfile(test_project=HEAD + body)
+    asked = ("-n", "2", "--leaks-baseline", "old.json")
+    pytester.runpytest_subprocess(*asked, "--leaks-update").assert_outcomes(passed=4)
+    (entry,) = json.loads(Path("old.json").read_text("utf-8"))["leaks"]
+    assert (entry["kind"], entry["where"]) == ("socket", "test_project.py connect")
+    assert entry["tests"] == [f"test_project.py::test_leaks[{number}]" for number in range(4)]
+    pytester.runpytest_subprocess(*asked).assert_outcomes(passed=4)
+    new = "\nasync def test_new():\n    KEPT.append(socket.socket())\n"
+    pytester.makepyfile(test_project=HEAD + body + new)
+    pytester.runpytest_subprocess(*asked).assert_outcomes(passed=5, errors=1)
+
+
+LOADED = """
+import json, sys, time
+began = time.process_time()
+import pytest
+pytest_s = time.process_time() - began
+before = set(sys.modules)
+import trioleaks.plugin
+{more}
+print(json.dumps([(time.process_time() - began - pytest_s) / pytest_s, *set(sys.modules) - before]))
+"""
+
+
+@pytest.mark.parametrize("more", ["", "import trioraft_pytest.leaks, trioraft_pytest.raftlog"])
+def test_loading_it_is_little_beside_pytest_and_brings_nothing_else(more: str) -> None:
+    if more:
+        pytest.importorskip("trioraft_pytest", reason="wants trioraft's plugins")
+    script = LOADED.format(more=more)
+    shares, modules = [], set()
+    for _ in range(3):
+        said = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        )
+        share, *names = json.loads(said.stdout)
+        shares.append(share)
+        modules |= {name.partition(".")[0] for name in names}
+    assert min(shares) < LOAD_SHARE_MAX
+    assert modules <= {"trioleaks", "trioraft_pytest"}
 
 
 def test_an_update_without_a_baseline_is_refused(pytester: pytest.Pytester) -> None:
@@ -277,6 +333,8 @@ def test_a_time_limits_alarm_is_no_leak(pytester: pytest.Pytester) -> None:
 
 
 STUCK = """
+import trio.testing
+
 async def stuck():
     while True:
         try:
@@ -286,7 +344,7 @@ async def stuck():
 
 async def test_stuck(nursery):
     nursery.start_soon(stuck)
-    await trio.sleep(0.05)
+    await trio.testing.wait_all_tasks_blocked(0)
 
 async def test_after():
     await trio.lowlevel.checkpoint()
@@ -303,7 +361,7 @@ def test_nobody_waits_for_a_task_that_cannot_be_ended(
         body = STUCK.replace("(nursery)", "(anyio_backend)").replace("()", "(anyio_backend)", 2)
         body = body.replace("async def stuck(anyio_backend)", "async def stuck()")
         body = body.replace(
-            "    nursery.start_soon(stuck)\n    await trio.sleep(0.05)",
+            "    nursery.start_soon(stuck)\n    await trio.testing.wait_all_tasks_blocked(0)",
             "    async with trio.open_nursery() as nursery:\n"
             "        nursery.start_soon(stuck)\n"
             "        nursery.cancel_scope.cancel()",
