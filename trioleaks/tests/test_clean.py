@@ -93,6 +93,17 @@ async def test_trios_own_system_tasks_are_never_reported() -> None:
         module["wait"]()  # type: ignore[operator]  # it is the function that was just made
 
 
+async def test_what_keeps_anyios_worker_processes_is_never_reported() -> None:
+    module = {"__name__": "anyio._backends._trio", "trio": trio}
+    code = (
+        "async def keep(): await trio.sleep_forever()\n"
+        "def start(): trio.lowlevel.spawn_system_task(keep)"
+    )
+    exec(code, module)  # noqa: S102
+    async with no_leaks():
+        module["start"]()  # type: ignore[operator]  # it is the function that was just made
+
+
 async def test_a_child_process_that_ended_is_never_reported() -> None:
     async with no_leaks():
         await trio.run_process(["true"])

@@ -94,6 +94,14 @@ def is_users_function(task: Task) -> bool:
     return frame is not None and frame.f_globals.get("__name__") == "trio._threads"
 
 
+def is_anyios(task: Task) -> bool:
+    """Whether this task runs a function of anyio's Trio backend: it keeps the run's pool of worker
+    processes, and closes it when the run ends, as Trio's own system tasks do.
+    """
+    frame = task.coro.cr_frame
+    return frame is not None and frame.f_globals.get("__name__") == "anyio._backends._trio"
+
+
 def runs_callbacks(task: Task) -> bool:
     """Whether this is Trio's task that runs what `run_sync_soon` was given, for whoever asked."""
     frame = task.coro.cr_frame

@@ -131,7 +131,8 @@ class WatchedRun(Instrument):
             return
         is_system = nursery is privates.system_nursery(self.runner)
         origin = self._ownership.origin(sys._getframe(1))
-        if is_system and origin.by_trio and not privates.is_users_function(task):
+        is_own = origin.by_trio and not privates.is_users_function(task)
+        if is_system and (is_own or privates.is_anyios(task)):
             return  # Trio's own: closes an async generator, waits for a child process, …
         self._ownership.started[task] = Started(origin, self._ownership.owner(), is_system)
 

@@ -78,6 +78,9 @@ class Summary:
         checked = sum(1 for each in self._results if each["runs"] and not each["unchecked"])
         line = f"leaks: {checked} Trio tests checked, {len(leaking)} leak"
         terminalreporter.write_line(f"{line}, {len(unchecked)} not checked" if unchecked else line)
+        old = sum(each["old"] for each in self._results)
+        if old:
+            terminalreporter.write_line(f"  let be, for the baseline knows them: {old}")
         for said in (*by_site(leaking), *_reasons(unchecked), *self._said):
             terminalreporter.write_line(said)
 
@@ -105,7 +108,7 @@ def sites(results: Iterable[Told]) -> dict[tuple[str, str], list[str]]:
     return {key: list(tests) for key, tests in ordered}
 
 
-_FRAMEWORKS = ("anyio", "pytest", "_pytest", "pluggy", "hypothesis", "outcome", "sniffio")
+_FRAMEWORKS = ("anyio", "blockbuster", "pytest", "_pytest", "pluggy", "hypothesis", "outcome", "sniffio")
 _TEST_FILE = re.compile(r"^(?:.*/)?(?:test_[^/]*|[^/]*_test|conftest)\.py:")
 
 

@@ -81,7 +81,8 @@ class TaskOwnership(Instrument):
         origin = self.origin(sys._getframe(1))
         nursery = task.parent_nursery
         is_system = nursery is None or nursery.parent_task is self._root
-        if is_system and origin.by_trio and not is_users_function(task):
+        is_own = origin.by_trio and not is_users_function(task)
+        if is_system and (is_own or privates.is_anyios(task)):
             return  # Trio's own: closes an async generator, waits for a child process, …
         (self.started if self.owner() is OURS else self.others)[task] = origin
 
