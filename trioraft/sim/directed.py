@@ -6,6 +6,8 @@ likely is drawn on purpose: clocks at the very ends of what they may do, and nod
 differs, from each other and from one life to the next. A wrong lease is wrong only for the moment
 between its true end and the other leader's first commit, so somebody impatient asks for votes all
 the time, and messages are fast.
+
+`disks`: small clusters whose disks are emptied, copied and exchanged all the time, and replaced.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ NO_LEASES: Final = 0.15
 IMPATIENT: Final = (0.02, 0.03)
 
 _LEADER: Final = 0.8
+_MANAGED: Final = 0.95
 HABITS: Final[Mapping[Kind, Habit]] = {
     Kind.DELAY: Habit((0.05, 0.5), (0.005, 0.08), per_s=1.5, everywhere=0.5),
     Kind.PARTITION: Habit((0.05, 0.5), per_s=3.0, at_leader=_LEADER),
@@ -93,7 +96,78 @@ def draw_reads(seed: int, nodes: int | None = None) -> Draw:
     )
 
 
-DIRECTED: Final[Mapping[str, Callable[[int, int | None], Draw]]] = {READS: draw_reads}
+DISKS: Final = "disks"
+DISK_SIZES: Final = (3, 3, 3, 4, 5)
+DISK_HABITS: Final[Mapping[Kind, Habit]] = {
+    Kind.EMPTIED: Habit((0.0, 0.1), per_s=4.0, at_leader=0.3),
+    Kind.OLDER_COPY: Habit((0.1, 0.6), per_s=2.0, at_leader=0.3),
+    Kind.FOREIGN_DISK: Habit((0.0, 0.1), at_leader=0.3),
+    Kind.REPLACE: Habit((0.0, 0.0), per_s=3.0, at_leader=_MANAGED),
+    Kind.MEMBERSHIP: Habit((0.0, 0.0), per_s=1.5, at_leader=_MANAGED),
+    Kind.TRANSFER: Habit((0.0, 0.0), at_leader=_MANAGED),
+    Kind.PARTITION: Habit((0.05, 0.6), per_s=2.5),
+    Kind.ONE_WAY: Habit((0.05, 0.6), per_s=1.5),
+    Kind.CRASH: Habit((0.0, 0.4), per_s=2.0),
+    Kind.DUPLICATE: Habit((0.1, 1.0), (0.1, 0.5), everywhere=0.8),
+    Kind.DELAY: Habit((0.05, 0.5), (0.005, 0.1), everywhere=0.5),
+}
+
+
+def draw_disks(seed: int, nodes: int | None = None) -> Draw:
+    """What this seed means, where disks are the subject.
+
+    Args:
+        seed: any whole number.
+        nodes: how many there are; None leaves it to the seed.
+    """
+    rng = random.Random(f"trioraft disks {seed}")
+    size = rng.choice(DISK_SIZES) if nodes is None else nodes
+    ids = tuple(str(number) for number in range(size))
+    kinds = [kind for kind in DISK_HABITS if kind is Kind.EMPTIED or rng.random() < ON]
+    intensities = {kind: round(rng.uniform(0.3, 1.0), 3) for kind in kinds}
+    storm_s = round(rng.uniform(3.0, 6.0), 3)
+    low, high = rng.choice(((0.03, 0.06), (0.06, 0.1), (0.1, 0.12)))
+    return Draw(
+        nodes=ids,
+        voters=ids,
+        timing=Timing(
+            election_timeout_s=(low, high),
+            heartbeat_interval_s=low / 3,
+            fast_failover=False,
+            pre_vote=rng.random() < 0.7,
+            check_quorum=rng.random() < 0.7,
+        ),
+        limits=Limits(
+            append_entries_max=rng.choice((1, 3, 64)),
+            snapshot_entries=rng.choice((10, 50, 10_000)),
+            snapshot_tail_entries=5,
+            snapshot_chunk_bytes=200,
+        ),
+        intensities=intensities,
+        faults=schedule(rng, intensities, ids, storm_s, DISK_HABITS),
+        storm_s=storm_s,
+        delay_s=rng.choice(((0.0005, 0.002), (0.001, 0.01))),
+        disk_s=rng.choice(((0.0, 0.0), (0.0001, 0.002), (0.0, 0.02))),
+        apply_s=0.0,
+        hint=0.5,
+        clients=2,
+        keys=1,
+        think_s=0.01,
+        patience_s=0.1,
+        reads=0.3,
+        barrier_reads=0.5,
+        lease_reads=0.0,
+        clock_rates=(1.0, 1.0),
+        replaces_lost_disks=rng.random() < 0.8,
+        batch_s=0.0,
+        warmup_commits=3,
+    )
+
+
+DIRECTED: Final[Mapping[str, Callable[[int, int | None], Draw]]] = {
+    READS: draw_reads,
+    DISKS: draw_disks,
+}
 """What a run may be directed at."""
 
 

@@ -269,8 +269,9 @@ class FaultInjection:
     # -- other disks -----------------------------------------------------------------------
 
     def _may_lose(self, victim: Process) -> bool:
-        """Whether every configuration that may still count keeps a majority of its disks."""
-        return all(
+        """Whether every configuration that may still count keeps a majority of its disks. While an
+        older copy is there no disk may come that has never seen what it was copied from."""
+        return not any(process.disk.is_older for process in self._processes.values()) and all(
             is_majority(configuration, partial(self._is_left, victim, configuration))
             for process in self._processes.values()
             for configuration in process.effective_configurations()

@@ -11,13 +11,13 @@ import msgspec
 
 from trioraft.core.leadership import Leadership
 from trioraft.core.messages import Introduction
-from trioraft.core.progress import Progress
 from trioraft.core.raft import Raft
-from trioraft.core.types import Incarnation, LogIndex, NodeId
+from trioraft.core.types import Incarnation, NodeId
 from trioraft.member import identity
 from trioraft.member.identity import Identity
 from trioraft.member.lineage import Lineage
 from trioraft.sim import process
+from trioraft.sim.directed import DISKS
 
 from .bug import broken_core, patched
 
@@ -64,16 +64,11 @@ def remembers_nobody(lineage: Lineage, said: Introduction, *, is_live: bool) -> 
     return True
 
 
-def counts_what_was_lost(progress: Progress) -> LogIndex:
-    """Hazard I2: a follower that came back with less counts for what it had acknowledged."""
-    return max(progress.match_index, progress.lost_index)
-
-
 BUGS = (
-    broken_core("I1", CountsVotesById),
-    patched("I2", Leadership, "names", feeds_and_counts_by_id),
-    broken_core("I2", NamesALostDiskInOneStep),
-    patched("I2", process, "opened", opened_by_name),
-    patched("I3", Lineage, "_check_history", speaks_with_any_history),
-    patched("I5", Lineage, "_remember", remembers_nobody),
+    broken_core("I1", CountsVotesById, directed=DISKS),
+    patched("I2", Leadership, "names", feeds_and_counts_by_id, directed=DISKS),
+    broken_core("I2", NamesALostDiskInOneStep, directed=DISKS),
+    patched("I2", process, "opened", opened_by_name, directed=DISKS),
+    patched("I3", Lineage, "_check_history", speaks_with_any_history, directed=DISKS),
+    patched("I5", Lineage, "_remember", remembers_nobody, directed=DISKS),
 )
