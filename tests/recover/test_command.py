@@ -14,7 +14,7 @@ from trioraft import SQLiteStorage
 from trioraft.cli import application as cli
 from trioraft.storage.recovery import find
 
-from .support import CLUSTER, JOINT, THREE, stopped_node
+from .support import CLUSTER, DISKS, IDENTITY, JOINT, THREE, stopped_node
 
 
 def run(*args: str, typed: str, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -48,6 +48,9 @@ def test_it_shows_what_the_node_has(
             "2 to 7",
             "up to index 1, term 3, 5 bytes",
             "index 2: voters 2, 3; joint with the outgoing 0, 1, 2; learners 4",
+            IDENTITY.uuid,
+            "102, opening 1",
+            "0 on 100, 1 on 101, 2 on 102",
         ]
     assert fingerprint(directory) == before
 
@@ -73,6 +76,14 @@ def test_it_shows_the_same_as_json(
             "learners": ["4"],
             "is_joint": True,
             "addresses": {},
+        },
+        "identity": {
+            "uuid": IDENTITY.uuid,
+            "formed": True,
+            "incarnation": 102,
+            "openings": 1,
+            "record": DISKS,
+            "ancestors": [],
         },
         "notices": [],
     }

@@ -20,7 +20,12 @@ import typer
 
 from ..core.errors import ConfigError, StorageError
 from ..core.types import Address, Configuration, NodeId
-from ..member.identity import encode_identity, recovered_by_force
+from ..member.identity import (
+    Identity,
+    decode_identity,
+    encode_identity,
+    recovered_by_force,
+)
 from ..net.addresses import host_port
 from ..storage.recovery import Plan, StoppedNode, carry_out, find, plan
 from .exits import EXIT_FAILURE, EXIT_USAGE
@@ -196,11 +201,50 @@ def _shown(found: StoppedNode) -> str:
             else f"up to index {snapshot.index}, term {snapshot.term}, {snapshot.size_bytes} bytes",
         ),
         ("configuration", _in_words(configuration)),
+        *_identity_rows(_identity(found)),
     ]
     for node, address in configuration.addresses.items():
         rows.append(("", f"{node} at {host_port(address)}"))
     rows += [("notice", text) for text in found.stored.notices]
     return "\n".join(f"{name:<{_WIDTH}}{text}".rstrip() for name, text in rows)
+
+
+def _identity(found: StoppedNode) -> Identity | None:
+    stored = found.stored.recovered.identity
+    return None if stored is None else decode_identity(stored)
+
+
+def _identity_rows(identity: Identity | None) -> list[tuple[str, str]]:
+    """Whose disk it is, and of which history."""
+    if identity is None:
+        return [("history", "none")]
+    formed = "" if identity.formed else ", not formed yet"
+    founders = ", ".join(f"{node} on {disk}" for node, disk in (identity.record or {}).items())
+    rows = [
+        ("history", f"{identity.uuid or 'none'}{formed}"),
+        ("disk", f"{identity.incarnation}, opening {identity.openings}"),
+        ("founded by", founders or "others"),
+    ]
+    for ancestor in identity.ancestors:
+        ended = f"index {ancestor.index}, term {ancestor.term}"
+        rows.append(("recovered from", f"{ancestor.uuid}, which ended at {ended}"))
+    return rows
+
+
+def _identity_fields(identity: Identity | None) -> dict[str, Any] | None:
+    if identity is None:
+        return None
+    return {
+        "uuid": identity.uuid,
+        "formed": identity.formed,
+        "incarnation": identity.incarnation,
+        "openings": identity.openings,
+        "record": identity.record,
+        "ancestors": [
+            {"uuid": ancestor.uuid, "index": ancestor.index, "term": ancestor.term}
+            for ancestor in identity.ancestors
+        ],
+    }
 
 
 def _in_words(configuration: Configuration) -> str:
@@ -244,6 +288,7 @@ def _as_json(found: StoppedNode) -> dict[str, Any]:
                 node: host_port(address) for node, address in configuration.addresses.items()
             },
         },
+        "identity": _identity_fields(_identity(found)),
         "notices": list(found.stored.notices),
     }
 

@@ -1214,7 +1214,8 @@ class Raft:
         Raises:
             ConfigError: it is not, or what is left could decide nothing.
         """
-        configuration, seen = self.configuration, self.seen.get(node_id)
+        configuration = self.configuration
+        seen = self.disk if node_id == self.node_id else self.seen.get(node_id)
         if node_id not in configuration.members:
             raise ConfigError(
                 f"{node_id!r} is no member of the cluster, which has {list(configuration.members)}"

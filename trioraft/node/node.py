@@ -421,15 +421,13 @@ async def open_node(
 ) -> AsyncIterator[Node]:
     """Open a node and keep it alive for the body of the `async with`.
 
-    Leaving the body, by an error or a cancellation too, hands the leadership over (milliseconds,
-    at most three election timeouts) and kills the node: when the `async with` is over, no task,
-    thread or socket of it is left. `node.kill()` hands nothing over.
+    Leaving the body, by an error or a cancellation too, hands the leadership over (within three
+    election timeouts) and kills the node: when the `async with` is over, nothing of it is left.
 
     Args:
         node_id: this node's name, one of `voters` if there are any.
-        voters: all nodes of a new cluster, this one included; later its log counts. A new cluster
-            forms once all of them, and all others whose address the transport was given, have met
-            (`status.waiting_for`). Empty: join one that exists, once its leader has added this.
+        voters: all nodes of a new cluster, this one included, which forms once all have met
+            (`status.waiting_for`); later its log counts. Empty: join, once a leader adds this node.
         machine: what committed commands are applied to.
         storage: where term, vote and log survive; one for each node.
         transport: how the others are reached; one for each node.
@@ -437,14 +435,12 @@ async def open_node(
         timing: when nodes lose patience; the same on every node. Default: `Timing()`.
         limits: bounds on memory and messages. Default: `Limits()`.
         rng: source of the randomised timeouts; give a seeded one for repeatable tests.
-        logger: a structlog logger, as `trioraft.logs.configure` makes one; None logs nothing.
-        auto_replace: whether this node, while it leads, does by itself what `Node.replace` does,
-            once a voter was there with another disk. None: if its storage `is_volatile`.
+        logger: a structlog logger, as of `trioraft.logs.configure`; None logs nothing.
+        auto_replace: as leader do `Node.replace` unasked; None: if the storage `is_volatile`.
 
     Raises:
         ConfigError: an argument cannot work.
-        StorageError: the storage is in use, belongs to another node, or fails; one that fails
-            later ends the body too, with this error raised here.
+        StorageError: the storage is in use, belongs to another node, or fails, also later.
         OSError: the transport cannot listen.
         InvariantViolation: a bug in trioraft; the node is Dead.
     """
