@@ -108,7 +108,16 @@ def sites(results: Iterable[Told]) -> dict[tuple[str, str], list[str]]:
     return {key: list(tests) for key, tests in ordered}
 
 
-_FRAMEWORKS = ("anyio", "blockbuster", "pytest", "_pytest", "pluggy", "hypothesis", "outcome", "sniffio")
+_FRAMEWORKS = (
+    "anyio",
+    "blockbuster",
+    "pytest",
+    "_pytest",
+    "pluggy",
+    "hypothesis",
+    "outcome",
+    "sniffio",
+)
 _TEST_FILE = re.compile(r"^(?:.*/)?(?:test_[^/]*|[^/]*_test|conftest)\.py:")
 
 
