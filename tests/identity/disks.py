@@ -101,13 +101,13 @@ class Disks:
         """So many commands are committed by whoever leads."""
         for _ in range(count):
             leader = self.elect()
-            before = self.sim.checks.commit_index
             process = self.nodes[leader]
             process.ask(propose)
-            self.until(partial(self._is_beyond, before))
+            assert process.core is not None
+            self.until(partial(self._has_committed, process.core.log.last_index))
 
-    def _is_beyond(self, index: int) -> bool:
-        return self.sim.checks.commit_index > index
+    def _has_committed(self, index: int) -> bool:
+        return self.sim.checks.commit_index >= index
 
     def cut(self, *nodes: NodeId) -> None:
         """Cut these off from all others, and from each other."""

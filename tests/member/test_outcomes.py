@@ -156,7 +156,7 @@ async def test_e3_a_transfer_that_comes_too_late_leaves_nothing_unknown(
     autojump_clock: MockClock,
 ) -> None:
     """It was given up, commands were taken again, and then the request arrives after all."""
-    async with open_cluster(3, seed=3) as cluster:
+    async with open_cluster(3, seed=1) as cluster:
         leader, term = await cluster.check_single_leader()
         node = cluster.nodes[leader]
         other = next(each for each in cluster.ids if each != leader)

@@ -201,6 +201,7 @@ class Raft:
 
     def form(self, base: Configuration, now: float) -> None:
         """The first voters have agreed which disks they are: from now on this node may campaign.
+        Its election timer runs on: agreeing costs the first election no time.
 
         Args:
             base: their configuration, which stands before the first entry.
@@ -211,8 +212,6 @@ class Raft:
         self._now = now
         self._membership.on_formed(base)
         self._configuration_changed()
-        if self.role is Role.FOLLOWER and self.leader_id is None:
-            self._start_timer()
 
     def on_seen(self, peer: NodeId, disk: Incarnation, now: float) -> None:
         """This disk is there under `peer`'s id; call it whenever that is news."""
