@@ -37,6 +37,7 @@ from trioraft.core.events import (
     LogSummary,
     MessageReceived,
     MessageSent,
+    ResultsDiffer,
     RoleChanged,
     SnapshotInstalled,
     SnapshotSaved,
@@ -59,6 +60,7 @@ from trioraft.core.messages import (
     RequestReadIndexReply,
     RequestVote,
     RequestVoteReply,
+    ResultsCheck,
     TimeoutNow,
 )
 from trioraft.core.reasons import ElectionWon, HigherTerm, NoContact, PreVoteWon, Started, Stopped
@@ -236,6 +238,20 @@ GOLDEN: list[tuple[Traced, tuple[str, ...]]] = [
         Forming(0.0, ("1", "2"), ("it was not heard of yet", "no")),
         ("the cluster is forming: waiting for 1 (it was not heard of yet), 2 (no)",),
     ),
+    (
+        ResultsDiffer(0.0, 16, 0xA, ("0", "1"), {"2": 0xB}, is_agreed=True),
+        (
+            "results up to entry 16 differ: a majority of voters (0, 1) has 0000000a; 2 has "
+            "0000000b, and is told to stop",
+        ),
+    ),
+    (
+        ResultsDiffer(0.0, 16, 0xA, ("0", "1"), {"1": 0xB}, is_agreed=False),
+        (
+            "results up to entry 16 differ: here 0000000a; 1 has 0000000b; no majority of voters "
+            "agrees on one",
+        ),
+    ),
     (DiskIsFull(0.0), ("disk is full; the write is tried again",)),
     (
         ConfigurationChanged(0.0, Configuration(("0", "3"), ("0", "1"), ("2",), index=7)),
@@ -250,6 +266,10 @@ GOLDEN: list[tuple[Traced, tuple[str, ...]]] = [
     (
         received(RequestReadIndexReply("1", "0", 3, 17, 9)),
         ("received RequestReadIndexReply {Term:3 Number:17 ReadIndex:9}",),
+    ),
+    (
+        received(ResultsCheck("1", "0", 3, 16, 10)),
+        ("ResultsCheck: {Term:3 Index:16 Checksum:10}",),
     ),
     (
         MessageSent(0.0, RequestReadIndex("0", "1", 3, 17)),
@@ -752,6 +772,7 @@ def test_levels_tell_the_story_at_info() -> None:
         "acknowledged_lost": "warning",
         "foreign_disk": "warning",
         "forming": "warning",
+        "results_differ": "error",
         "storage_notice": "warning",
         "configuration_changed": "info",
         "transfer_started": "info",

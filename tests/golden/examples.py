@@ -100,6 +100,7 @@ PEER_MESSAGES: Final[tuple[messages.Message, ...]] = (
     messages.RequestReadIndex("2", "1", 7, 2**60 + 1),
     messages.RequestReadIndexReply("1", "2", 7, 2**60 + 1, 299),
     FOUNDER,
+    messages.ResultsCheck("1", "2", 7, 288, 0xDEADBEEF, ("1", "3")),
 )
 
 

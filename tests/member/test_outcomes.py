@@ -173,5 +173,5 @@ async def test_e3_a_transfer_that_comes_too_late_leaves_nothing_unknown(
                 outcomes[0] += 1
             except ProposalDropped:
                 outcomes[1] += 1
-        assert node.status.term > term
+        await node.wait(lambda status: status.term > term)
         assert sum(outcomes) == 20

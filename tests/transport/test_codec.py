@@ -22,7 +22,7 @@ from trioraft.core.messages import (
     RequestVote,
     RequestVoteReply,
 )
-from trioraft.core.types import NUMBER_MAX, Configuration, Count, Entry, SnapshotMeta
+from trioraft.core.types import NUMBER_MAX, Configuration, Count, Entry, NodeId, SnapshotMeta
 from trioraft.net.framing import LENGTH_BYTES, Deframer
 from trioraft.transport.codec import decode_message, encode_frame
 
@@ -141,6 +141,7 @@ SAMPLES: dict[object, object] = {
     bool: True,
     bytes: b"",
     tuple[Entry, ...]: (),
+    tuple[NodeId, ...]: ("0", "1"),
     SnapshotMeta: META,
 }
 

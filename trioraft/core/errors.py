@@ -130,5 +130,10 @@ class PeerRefused(BadMessage):
     """Whoever sent this is of another history, or an older copy of a disk: nothing of it counts."""
 
 
+class ResultsDiverged(RaftError):  # noqa: N818 - what happened
+    """A majority of voters has other results than this node for the same entries. It is Dead: its
+    state is not theirs, and nobody may read from it."""
+
+
 class InvariantViolation(RaftError):  # noqa: N818 - the pinned name
     """A bug in trioraft: a state that must not exist. The node dies loudly; please report it."""

@@ -173,6 +173,20 @@ class SnapshotInstalled(TraceEvent):
 
 
 @attrs.frozen
+class ResultsDiffer(TraceEvent):
+    """Members have computed other results up to this index, and no majority says who is right; or
+    one, which `differing` has alone, is told to stop."""
+
+    index: LogIndex
+    checksum: int
+    """What `voters` have."""
+    voters: tuple[NodeId, ...]
+    differing: dict[NodeId, int]
+    is_agreed: bool
+    """Whether `voters` are a majority."""
+
+
+@attrs.frozen
 class DiskIsFull(TraceEvent):
     """A write found no room and was rolled back; it is tried again."""
 

@@ -201,6 +201,20 @@ class Introduction(msgspec.Struct, frozen=True, array_like=True, tag=12):
     them sees that this disk has gone on from there, and is no copy that went another way."""
 
 
+class ResultsCheck(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    """Do all members compute the same results? The leader asks with a heartbeat now and then; a
+    follower answers; to whoever differs the leader says what a majority of voters has."""
+
+    sender: NodeId
+    receiver: NodeId
+    term: Term
+    index: LogIndex
+    checksum: Count
+    """Of the results up to that index, at the sender; in a verdict, at the voters."""
+    voters: tuple[NodeId, ...] = ()
+    """Not empty: a verdict. All of them, a majority, have this checksum."""
+
+
 Message: TypeAlias = (
     RequestVote
     | RequestVoteReply
@@ -214,4 +228,5 @@ Message: TypeAlias = (
     | RequestReadIndex
     | RequestReadIndexReply
     | Introduction
+    | ResultsCheck
 )

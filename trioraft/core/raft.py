@@ -23,6 +23,7 @@ import attrs
 import msgspec
 
 from . import events, messages, reasons
+from .agreement import Agreement
 from .config import Limits, Timing
 from .election import NEVER, Election, LeaderContact, RemovalHints
 from .errors import (
@@ -33,6 +34,7 @@ from .errors import (
     InvariantViolation,
     NotLeader,
     ProposalDropped,
+    ResultsDiverged,
     TransferFailed,
 )
 from .leadership import Leadership
@@ -152,6 +154,9 @@ class Raft:
         self.replaces_lost_disks = False
         """Whether this node, while it leads, replaces voters that are there with an empty disk."""
 
+        self.agreement: Final = Agreement()
+        """Whether all members compute the same results."""
+
         self._now = NEVER  # as the last input said
         self._timer: Final = ElectionTimer(timing, rng)
         self._contact: Final = LeaderContact()
@@ -262,6 +267,9 @@ class Raft:
                 self._refuse_vote(message)
                 return
             self._adopt_term(message)
+        if isinstance(message, messages.ResultsCheck):
+            self._on_results_check(message, disk)
+            return
         if self._leadership is not None:
             transition = self._step_leader(message, self._leadership, disk)
         elif self._election is not None:
@@ -362,6 +370,7 @@ class Raft:
             self._send(message)
         if self._has_committed_own_term():
             self._leadership.reads.begin_round(self._leadership.round, self.log.commit_index)
+        self._ask_for_results(self._leadership)
         if self._leadership.transfer is not None:
             self._leadership.transfer.was_asked = False
             self._advance_transfer(self._leadership)
@@ -539,6 +548,7 @@ class Raft:
             heartbeat_deadline=self._now + self.timing.heartbeat_interval_s,
         )
         leadership.on_configuration(self.configuration, self.seen, self._now)
+        self.agreement.on_led()
         if self._timer.narrow():
             self._trace_widened()
         self._trace_role(previous, reason)
@@ -1089,6 +1099,96 @@ class Raft:
     def _confirmed(self, number: int, index: LogIndex) -> None:
         if self._open_reads.close(number):
             self._out.reads.append(ConfirmedRead(number, index))
+
+    # -- agreement on results (hazard E4) -------------------------------------------------
+
+    def on_results(self, index: LogIndex, checksum: int) -> None:
+        """The running checksum of the results up to this index, which is a multiple of
+        `agreement.POINTS_EVERY`."""
+        self.agreement.note(index, checksum)
+        asked = self.agreement.asked
+        if asked is not None and asked[1] <= index:
+            self.agreement.asked = None
+            if asked == (self.leader_id, index):
+                self._send_results(asked[0], index, checksum)
+
+    def _ask_for_results(self, leadership: Leadership) -> None:
+        """With some heartbeats, if there is anything new to ask about."""
+        index = self.agreement.next_question()
+        checksum = None if index is None else self.agreement.at(index)
+        if index is not None and checksum is not None:
+            for peer in leadership.progress:
+                self._send_results(peer, index, checksum)
+
+    def _send_results(
+        self, peer: NodeId, index: LogIndex, checksum: int, voters: tuple[NodeId, ...] = ()
+    ) -> None:
+        check = messages.ResultsCheck(self.node_id, peer, self.term, index, checksum, voters)
+        self._send_once_term_is_durable(check)
+
+    def _on_results_check(self, message: messages.ResultsCheck, disk: Incarnation) -> None:
+        agreement = self.agreement
+        if message.term < self.term:
+            return
+        if self._leadership is not None:
+            is_named = self.configuration.disk_of(message.sender) == disk
+            if message.sender in self._leadership.progress and is_named:
+                self._judge_results(message)
+            return
+        ours = agreement.at(message.index)
+        if message.voters:
+            if ours is not None and ours != message.checksum:
+                raise self._diverged(message.index, ours, message.checksum, message.voters)
+        elif ours is not None:
+            self._send_results(message.sender, message.index, ours)
+        elif message.index > self.log.applied_index:
+            agreement.asked = message.sender, message.index
+
+    def _judge_results(self, message: messages.ResultsCheck) -> None:
+        """Paper, section 2: the same commands in the same order give the same results."""
+        agreement, index = self.agreement, message.index
+        if index != agreement.index:
+            return
+        verdict = agreement.answered(
+            self.node_id, message.sender, message.checksum, self.configuration
+        )
+        ours = agreement.at(index)
+        if verdict is None or ours is None:
+            return
+        news = index, verdict.agreed
+        is_news, agreement.told = agreement.told != news, news
+        agreement.differing.update(
+            dict.fromkeys((n for n in verdict.differing if n != self.node_id), index)
+        )
+        if is_news and self.tracing:
+            checksum = ours if verdict.agreed is None else verdict.agreed
+            self._out.trace(
+                events.ResultsDiffer(
+                    self._now,
+                    index,
+                    checksum,
+                    verdict.voters,
+                    verdict.differing,
+                    verdict.agreed is not None,
+                )
+            )
+        if verdict.agreed is None:
+            return
+        if ours != verdict.agreed:
+            raise self._diverged(index, ours, verdict.agreed, verdict.voters)
+        for node in verdict.differing:
+            self._send_results(node, index, verdict.agreed, verdict.voters)
+
+    def _diverged(
+        self, index: LogIndex, ours: int, theirs: int, voters: tuple[NodeId, ...]
+    ) -> ResultsDiverged:
+        return ResultsDiverged(
+            f"up to entry {index} node {self.node_id!r} has results with the checksum {ours:08x}, "
+            f"and a majority of the voters ({', '.join(voters)}) has {theirs:08x}: its state is "
+            "not theirs. Find out which command does not do the same everywhere (a clock, a random "
+            "number, the order of a set, another release); then empty this node's directory and "
+            "let it join anew"
+        )
 
     # -- reconfiguration (paper, section 6) -----------------------------------------------
 

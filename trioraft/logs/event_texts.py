@@ -76,6 +76,7 @@ _SHOWN: Final[Mapping[type[Any], str]] = {
     messages.TimeoutNow: _FIRST,
     messages.RequestReadIndex: "term number",
     messages.RequestReadIndexReply: "term number read_index",
+    messages.ResultsCheck: "term index checksum",
     SnapshotMeta: "index term size_bytes",
 }
 _CANDIDATES: Final = (messages.RequestVote, messages.RequestPreVote)
@@ -251,6 +252,7 @@ _TEXTS: Final[Mapping[type[Traced], Callable[[Any, Label], str]]] = {
         "acknowledged: it is not counted meanwhile"
     ),
     events.StorageNotice: lambda event, _: f"storage: {defuse(event.text)}",
+    events.ResultsDiffer: lambda event, _: _results_differ(event),
     events.DiskIsFull: lambda event, _: "disk is full; the write is tried again",
     Listening: lambda event, _: f"listening at {defuse(event.address)}",
     LinkUp: lambda event, label: f"link to {label(event.peer)} up",
@@ -263,6 +265,19 @@ _TEXTS: Final[Mapping[type[Traced], Callable[[Any, Label], str]]] = {
         f"dropped {event.count} messages to {label(event.peer)}: its queue is full"
     ),
 }
+
+
+def _results_differ(event: events.ResultsDiffer) -> str:
+    voters = ", ".join(map(defuse, event.voters))
+    others = ", ".join(
+        f"{defuse(node)} has {checksum:08x}" for node, checksum in event.differing.items()
+    )
+    if event.is_agreed:
+        what = f"a majority of voters ({voters}) has {event.checksum:08x}; {others}, "
+        what += "and is told to stop"
+    else:
+        what = f"here {event.checksum:08x}; {others}; no majority of voters agrees on one"
+    return f"results up to entry {event.index} differ: {what}"
 
 
 def has_own_text(event_type: type[Traced]) -> bool:

@@ -61,6 +61,7 @@ _LEVELS: Final[Mapping[type[Traced], Level]] = {
     events.TransferGivenUp: "warning",
     events.SnapshotSaved: "info",
     events.SnapshotInstalled: "info",
+    events.ResultsDiffer: "error",
     events.DiskIsFull: "warning",
     events.AcknowledgedLost: "warning",
     events.ForeignDisk: "warning",

@@ -15,12 +15,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from contextvars import Context
+from itertools import chain
 from typing import Any, Final, Protocol, TypeAlias, final
 
 from ..core.config import Limits
 from ..core.errors import ApplyFailed, DiskFull, InvariantViolation
 from ..core.types import Entry, EntryKind, LogIndex, SnapshotMeta
 from .outcomes import Outcomes
+from .results import RunningChecksum, is_point
 from .state_machine import StateMachine, is_result
 
 SENDING_PATIENCE = 4
@@ -53,7 +55,15 @@ class WantsSnapshot(Protocol):
 class ApplyQueue:
     """What waits to be applied, the machine, and when it is time for a snapshot of it."""
 
-    def __init__(self, machine: StateMachine, outcomes: Outcomes, limits: Limits) -> None:
+    def __init__(
+        self,
+        machine: StateMachine,
+        outcomes: Outcomes,
+        limits: Limits,
+        checksum: RunningChecksum,
+    ) -> None:
+        self.checksum: Final = checksum
+        """Of all results."""
         self.applied_index: LogIndex = 0
         self.snapshot_index: LogIndex = 0
         """Of the newest snapshot that is durable here."""
@@ -113,19 +123,29 @@ class ApplyQueue:
                 f"after entry {self.applied_index}"
             )
         apply, outcomes = self._machine.apply, self._outcomes
+        checksum = self.checksum
         take, settle, deposed = outcomes.waiting.pop, outcomes.settle, outcomes.deposed
         for entry in entries:
+            index = entry.index
             if entry.kind != _COMMAND:
                 outcomes.passed(entry)
+                if is_point(index):
+                    checksum.point(index)
                 continue
             value: Any = None
             failure: Exception | None = None
             try:
-                value = Context().run(apply, entry.index, entry.data)
+                value = Context().run(apply, index, entry.data)
             except BaseException as error:  # noqa: BLE001 - judged: a result, or the end
                 failure = self._judged(entry, error)
+            if failure is None:
+                checksum.add(index, value)
+            else:
+                checksum.add_error(index, failure)
+            if is_point(index):
+                checksum.point(index)
             self._bytes_since += len(entry.data)
-            proposed = take(entry.index, None)
+            proposed = take(index, None)
             if proposed is None and deposed:
                 proposed = outcomes.take_deposed(entry)
             if proposed is not None:
@@ -182,8 +202,9 @@ class ApplyQueue:
         """A view of the state as it is now; entries go on being applied while it is written."""
         self.is_saving = True
         self._entries_since = self._bytes_since = 0
+        head = self.checksum.head()
         content = self._machine.snapshot()
-        return (content,) if isinstance(content, bytes) else content
+        return chain((head,), (content,) if isinstance(content, bytes) else content)
 
     def saved(self, index: LogIndex) -> None:
         """The view is durable."""

@@ -25,6 +25,7 @@ from .apply_queue import ApplyQueue, WantsSnapshot
 from .lineage import Lineage
 from .outcomes import Outcomes, Proposed
 from .reads import ReadBatch, Reads
+from .results import RunningChecksum
 from .state_machine import Preparing, StateMachine
 from .write_queue import WriteQueue
 
@@ -47,6 +48,8 @@ class Member:
         runner: how actions are done.
         lineage: whose disk this is, and of which history. None: nobody tells disks apart, as in
             tests of the protocol alone.
+        checksum: of the results up to the snapshot that the machine was restored from, see
+            `results.restore`; None: unknown.
 
     Call `start` once; after inputs, `run`. `deadline`, and the core's `heartbeat_deadline`, say
     when `on_timeout` and `on_heartbeat_due` want to be called.
@@ -59,13 +62,17 @@ class Member:
         limits: Limits,
         runner: Runner,
         lineage: Lineage | None = None,
+        *,
+        checksum: int | None = 0,
     ) -> None:
         self.lineage: Final = lineage
         self.raft: Final = raft
         self.outcomes: Final = Outcomes()
         self.reads: Final = Reads()
         self.writes: Final = WriteQueue()
-        self.applies: Final = ApplyQueue(machine, self.outcomes, limits)
+        self.applies: Final = ApplyQueue(
+            machine, self.outcomes, limits, RunningChecksum(checksum, raft.on_results)
+        )
         self.leading_term: Term | None = None
         """The term that this member leads, as far as it has acted on that."""
         # Inputs that are the core's own; no action brings about any of them.
@@ -233,9 +240,16 @@ class Member:
         applies.is_busy = bool(applies.queue)
         return applies.is_busy
 
-    def on_restored(self, meta: SnapshotMeta) -> None:
-        """The state machine stands where this snapshot does."""
+    def on_restored(self, meta: SnapshotMeta, checksum: int | None = None) -> None:
+        """The state machine stands where this snapshot does.
+
+        Args:
+            meta: of the snapshot.
+            checksum: of the results up to there, as `results.restore` gives it.
+        """
         applies = self.applies
+        applies.checksum.restart(checksum)
+        self.raft.agreement.forget()
         applies.restored(meta)
         self._on_applied(meta.index)
         applies.is_busy = bool(applies.queue)

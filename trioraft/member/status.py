@@ -72,6 +72,9 @@ class Status:
     and another one in every other cluster, whatever its name."""
     incarnation: Incarnation = 0
     """Which disk this is: drawn when the storage was new."""
+    differing: Mapping[NodeId, LogIndex] = attrs.field(factory=dict)
+    """On a leader: whose results were others than its own when it asked last, and up to which
+    entry."""
 
     @property
     def configuration_index(self) -> LogIndex:
@@ -106,6 +109,7 @@ def status_of(raft: Raft, links: Mapping[NodeId, bool], lineage: Lineage | None 
         problems={} if lineage is None or not lineage.is_forming else lineage.problems(),
         uuid=None if lineage is None else lineage.identity.uuid,
         incarnation=0 if lineage is None else lineage.identity.incarnation,
+        differing={} if raft.leadership is None else dict(raft.agreement.differing),
     )
 
 

@@ -47,6 +47,7 @@ from ..member.identity import encode_identity, opened
 from ..member.lineage import Lineage
 from ..member.member import Member, voters_ignored
 from ..member.reads import ReadBatch
+from ..member.results import restore
 from ..member.state_machine import StateMachine
 from ..storage.base import Storage
 from ..tasks.byte_budget import ByteBudget
@@ -201,8 +202,9 @@ class NodeRunner:
         raft.replaces_lost_disks = self._auto_replace
         for notice in (*self._storage.notices, *voters_ignored(raft, bootstrap)):
             self._tell(events.StorageNotice(trio.current_time(), notice))
+        checksum: int | None = 0
         if recovered.snapshot is not None:
-            await self._restore_machine(recovered.snapshot)
+            checksum = await self._restore_machine(recovered.snapshot)
         runner = Runner(
             send=self._transport.send,
             store=self._store,
@@ -212,7 +214,7 @@ class NodeRunner:
             admit_clients=self._admit_clients,
             tell=self._tell,
         )
-        member = Member(raft, self._machine, self.limits, runner, self.lineage)
+        member = Member(raft, self._machine, self.limits, runner, self.lineage, checksum=checksum)
         name = self.name
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
@@ -541,15 +543,15 @@ class NodeRunner:
         while True:
             await self._restore_work.wait()
             while (meta := member.to_restore) is not None:
-                await self._restore_machine(meta)
+                checksum = await self._restore_machine(meta)
                 await trio.lowlevel.checkpoint_if_cancelled()
-                member.on_restored(meta)
+                member.on_restored(meta, checksum)
                 self._work.set()
                 self._act()
 
-    async def _restore_machine(self, meta: SnapshotMeta) -> None:
+    async def _restore_machine(self, meta: SnapshotMeta) -> int | None:
         machine, storage = self._machine, self._storage
-        await self._calls.beside(lambda: machine.restore(storage.read_snapshot(meta)))
+        return await self._calls.beside(lambda: restore(machine, storage.read_snapshot(meta)))
 
     def _save_snapshot(self, save: SaveSnapshot) -> None:
         if self._nursery is not None:

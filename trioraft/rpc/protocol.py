@@ -299,6 +299,8 @@ class ServerStatus(msgspec.Struct, frozen=True):
     """The history that its log belongs to; None: none yet."""
     incarnation: Count = 0
     """Which disk it has."""
+    differing: dict[NodeId, LogIndex] = {}
+    """On a leader: whose results were others than its own, and up to which entry."""
 
 
 class RoleNews(msgspec.Struct, frozen=True, tag="role"):

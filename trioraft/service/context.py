@@ -97,6 +97,7 @@ class ServiceContext:
         fields["last_role_change"] = str(status.last_role_change)
         fields["links"] = dict(status.links)
         fields["problems"] = dict(status.problems)
+        fields["differing"] = dict(status.differing)
         fields["progress"] = {
             peer: PeerStatus(**attrs.asdict(progress)) for peer, progress in status.progress.items()
         }

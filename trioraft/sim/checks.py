@@ -354,6 +354,10 @@ class Checks(ClusterInvariants):
                 f"{node_id!r} applies {entry}, but {committed} is committed (state-machine safety)"
             )
 
+    def on_failed(self, node_id: NodeId, error: Exception) -> None:
+        """A node ended by an error of its own, without a reason (hazards E1, E4)."""
+        raise InvariantViolation(f"{node_id!r} ended, and nothing was wrong with it: {error}")
+
     def on_executed(self, operation: int, index: LogIndex) -> None:
         """A state machine carried out an operation: everywhere at the same place, and once."""
         first = self._executed.setdefault(operation, index)

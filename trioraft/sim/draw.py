@@ -63,6 +63,7 @@ class Kind(enum.StrEnum):
     FOREIGN_DISK = "foreign_disk"
     REPLACE = "replace"
     SUSPEND = "suspend"
+    MACHINE_ERROR = "machine_error"
 
 
 @attrs.frozen
@@ -112,6 +113,7 @@ HABITS: Final[dict[Kind, Habit]] = {
     Kind.OLDER_COPY: Habit((0.2, 2.0), per_s=0.7),
     Kind.FOREIGN_DISK: Habit((0.0, 0.8), per_s=0.4),
     Kind.REPLACE: Habit((0.0, 0.0), per_s=2.0, at_leader=0.9),
+    Kind.MACHINE_ERROR: Habit((0.05, 0.5), per_s=1.5),
 }
 
 
@@ -229,6 +231,7 @@ TIER1_ONLY: Final = frozenset(
         Kind.OLDER_COPY,
         Kind.FOREIGN_DISK,
         Kind.REPLACE,
+        Kind.MACHINE_ERROR,  # a node that ends by itself is a failure there
     }
 )
 """CLOCK_JUMP moves the clock of all at once: an event loop that stood still (hazard L6)."""

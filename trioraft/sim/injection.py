@@ -96,6 +96,7 @@ class FaultInjection:
             Kind.FOREIGN_DISK: self._bring_foreign_disk,
             Kind.REPLACE: self._replace,
             Kind.SUSPEND: self._suspend,
+            Kind.MACHINE_ERROR: self._lack_memory,
         }
 
     def inject(self, fault: Fault) -> None:
@@ -359,6 +360,14 @@ class FaultInjection:
             self._count(fault.kind)
 
         process.ask(replace)
+
+    def _lack_memory(self, fault: Fault) -> None:
+        """The next command that is carried out there finds no memory, half-way."""
+        process = self._living(fault)
+        if process is not None:
+            process.machine.registers.error = MemoryError("no memory (on purpose)")
+            self._then(fault.lasts_s, setattr, process.machine.registers, "error", None)
+            self._then(fault.lasts_s + SPREAD_S, process.start)
 
     # -- clocks and clients ----------------------------------------------------------------
 

@@ -44,6 +44,8 @@ class Registers:
 
     def __init__(self, on_executed: OnExecuted) -> None:
         self.values: dict[int, int] = {}
+        self.error: Exception | None = None
+        """What this machine lacks at the moment: raised in the middle of a command."""
         self._on_executed = on_executed
 
     def get(self, key: int) -> int:
@@ -52,6 +54,12 @@ class Registers:
 
     def apply(self, index: LogIndex, data: bytes) -> Any:
         """Carry out one operation."""
+        result = self._carry_out(index, data)
+        if self.error is not None:
+            raise self.error
+        return result
+
+    def _carry_out(self, index: LogIndex, data: bytes) -> Any:
         operation = _decode(data)
         self._on_executed(operation.number, index)
         key = operation.key

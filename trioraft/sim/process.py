@@ -28,6 +28,7 @@ from ..core.errors import (
     PeerRefused,
     ProposalDropped,
     RaftError,
+    ResultsDiverged,
     StorageError,
 )
 from ..core.events import TraceEvent
@@ -48,6 +49,7 @@ from ..member.identity import encode_identity, opened
 from ..member.lineage import Lineage
 from ..member.member import OUTCOME_WAIT_TIMEOUTS, Member
 from ..member.reads import ReadBatch
+from ..member.results import restore
 from .agenda import Agenda, NodeClock
 from .checks import Checks
 from .clients import Asked, Reply, Request
@@ -214,8 +216,9 @@ class Process:
         # Every node has another setting, and they must not differ by it (hazard E2).
         sessions_max = self.setting.sessions_max + int(self.node_id)
         self.machine = Machine(self._checks.on_executed, sessions_max=sessions_max)
+        checksum: int | None = 0
         if recovered.snapshot is not None:
-            self._restore(recovered.snapshot)
+            checksum = self._restore(recovered.snapshot)
         runner = Runner(
             send=self._send,
             store=self._store,
@@ -226,7 +229,9 @@ class Process:
             tell=self._tell,
         )
         raft.replaces_lost_disks = draw.replaces_lost_disks or self.is_healed
-        self.member = Member(raft, self.machine, draw.limits, runner, self._lineage)
+        self.member = Member(
+            raft, self.machine, draw.limits, runner, self._lineage, checksum=checksum
+        )
         self._input(self.member.start, self.now)
 
     def change_disk(self, disk: Disk) -> None:
@@ -337,9 +342,13 @@ class Process:
         except _Died as death:
             self.crash(*death.args)
             return
-        except ApplyFailed as failed:
+        except (ApplyFailed, ResultsDiverged) as failed:
             self._recording.remark(f"{self.node_id} dies: {failed}")
-            self.crash(Fate.SURVIVES, "a command could not be applied")
+            if isinstance(failed.__cause__, MemoryError):
+                self._recording.count(Kind.MACHINE_ERROR)
+            else:
+                self._checks.on_failed(self.node_id, failed)
+            self.crash(Fate.SURVIVES, type(failed).__name__)
             return
         except StorageError as error:  # two others say that its disk is an older copy
             if not self.disk.is_older:
@@ -590,8 +599,7 @@ class Process:
         member = self._running()
         head = member.applies.head
         if isinstance(head, SnapshotMeta):
-            self._restore(head)
-            member.on_restored(head)
+            member.on_restored(head, self._restore(head))
         else:
             for entry in head or ():
                 self._checks.on_apply(self.node_id, entry)
@@ -599,11 +607,11 @@ class Process:
         if member.applies.queue:
             self.later(self.setting.draw.apply_s, self._apply_next)
 
-    def _restore(self, meta: SnapshotMeta) -> None:
+    def _restore(self, meta: SnapshotMeta) -> int | None:
         content = self.disk.read_snapshot(meta)
         if content is None:
             raise InvariantViolation(f"the snapshot of {meta.index} is to be restored, and gone")
-        self.machine.restore([content])
+        return restore(self.machine, [content])
 
     def _save_snapshot(self, save: SaveSnapshot) -> None:
         """It takes a while, and the view is read only then: entries have gone on being applied."""

@@ -113,6 +113,8 @@ def _make_whole(process: Process, make_disk: MakeDisk) -> None:
         process.change_disk(make_disk())
     process.disk.fails_next = False
     process.fuse = process.crash_in_write = None
+    if process.is_up:
+        process.machine.registers.error = None
     process.disk.is_full = False
     process.slow_s = 0.0
     process.run_clock_at(1.0)

@@ -10,11 +10,16 @@ import msgspec
 from trioraft.core.errors import OutcomeUnknown, ProposalDropped
 from trioraft.core.types import Entry, LogIndex, SnapshotMeta
 from trioraft.machines.sessions import OpenSession, SessionMachine
+from trioraft.member import apply_queue
+from trioraft.member.apply_queue import ApplyQueue
 from trioraft.member.outcomes import Outcomes, Proposed
+from trioraft.member.results import RunningChecksum
+from trioraft.member.state_machine import StateMachine
 
 from .bug import patched
 
 OPEN = SessionMachine._open
+HEAD = RunningChecksum.head
 
 
 def gives_up_with_its_leadership(
@@ -75,7 +80,33 @@ def goes_by_its_own_settings(machine: SessionMachine, index: int, opening: OpenS
     return OPEN(machine, index, own)
 
 
+def takes_any_error_for_a_result(machine: StateMachine, error: BaseException) -> bool:
+    """Hazard E1: whatever a command raises is its result, want of memory too."""
+    return True
+
+
+def skips_what_it_cannot_apply(
+    applies: ApplyQueue, entry: Entry, error: BaseException
+) -> Exception:
+    """Hazard E1: an entry that cannot be applied on this machine counts as applied, and its
+    proposer is told that it failed."""
+    return ProposalDropped("it could not be applied")
+
+
+def begins_again_after_a_snapshot(checksum: RunningChecksum) -> bytes:
+    """Hazard E4: the running checksum is not in the snapshot, and begins anew after it."""
+    return HEAD(RunningChecksum(0, lambda index, value: None))
+
+
+def keeps_its_own_checksum(checksum: RunningChecksum, restored: int | None) -> None:
+    """Hazard E4: the running checksum of a snapshot that is restored is left aside."""
+
+
 BUGS = (
+    patched("E1", apply_queue, "is_result", takes_any_error_for_a_result),
+    patched("E1", ApplyQueue, "_judged", skips_what_it_cannot_apply),
+    patched("E4", RunningChecksum, "head", begins_again_after_a_snapshot),
+    patched("E4", RunningChecksum, "restart", keeps_its_own_checksum),
     patched("E2", SessionMachine, "_open", goes_by_its_own_settings),
     patched("E3", Outcomes, "leadership_lost", gives_up_with_its_leadership),
     patched("E3", Outcomes, "expire", never_gives_up),

@@ -35,6 +35,7 @@ RULES: Final = {
     "on_outcome": "one outcome for each proposal",
     "_check_outcomes": "an outcome is true",
     "check_waiting": "nobody waits for ever",
+    "on_failed": "a node ends only for a reason",
     "fail": "unknown only when it truly is",
     "_tell_once": "one outcome for each proposal",
     "_hear": "a session lasts",

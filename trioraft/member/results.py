@@ -1,0 +1,121 @@
+"""The running checksum of results: equal on all replicas, or something has gone wrong.
+
+* It chains (index, result) of every command, as msgpack with sets and maps sorted; an exception by
+  its type only, and what cannot be encoded by the name of its type. It does not depend on slices.
+* It stands before the content of every snapshot, so that it goes on after one is restored. A
+  snapshot without it (of an earlier release) makes it unknown from there on.
+* So does `OutcomeUnknown` out of `apply`: this node's class is too old to say.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Any, Final, final
+
+import msgspec
+
+from ..core.agreement import POINTS_EVERY
+from ..core.errors import OutcomeUnknown
+from ..core.types import LogIndex
+from .state_machine import StateMachine
+
+_MAGIC: Final = b"trioraft results\n"
+_HEAD_BYTES: Final = len(_MAGIC) + 5
+
+
+def _name_of(value: object) -> str:
+    return type(value).__qualname__
+
+
+@final
+class RunningChecksum:
+    """Of all results up to an index.
+
+    Args:
+        checksum: with which it begins; None: unknown.
+        note: told the checksum at each multiple of `POINTS_EVERY`.
+    """
+
+    def __init__(self, checksum: int | None, note: Callable[[LogIndex, int], None]) -> None:
+        self._checksum = checksum
+        self._note = note
+        self._buffer = bytearray()
+        encoder = msgspec.msgpack.Encoder(enc_hook=_name_of, order="deterministic")
+        self._encode_into = encoder.encode_into
+
+    def add(self, index: LogIndex, value: Any) -> None:
+        """The command at this index returned this."""
+        buffer = self._buffer
+        start = len(buffer)
+        try:
+            self._encode_into((index, value), buffer, start)
+        except Exception:  # noqa: BLE001 - an encoder's, or of code in the value itself
+            del buffer[start:]
+            self._encode_into((index, _name_of(value)), buffer, start)
+
+    def add_error(self, index: LogIndex, error: Exception) -> None:
+        """The command at this index raised this."""
+        if isinstance(error, OutcomeUnknown):
+            self._checksum = None
+        self.add(index, [_name_of(error)])
+
+    def point(self, index: LogIndex) -> None:
+        """All entries up to this multiple of `POINTS_EVERY` were applied."""
+        checksum = self.value
+        if checksum is not None:
+            self._note(index, checksum)
+
+    @property
+    def value(self) -> int | None:
+        """The checksum of all that was added; None: unknown."""
+        if self._checksum is not None:
+            self._checksum = zlib.crc32(self._buffer, self._checksum)
+        self._buffer.clear()
+        return self._checksum
+
+    def restart(self, checksum: int | None) -> None:
+        """A snapshot was restored that has this one."""
+        self._buffer.clear()
+        self._checksum = checksum
+
+    def head(self) -> bytes:
+        """What stands before the content of a snapshot that is taken now."""
+        value = self.value
+        return _MAGIC + (b"\0" if value is None else b"\1") + (value or 0).to_bytes(4, "big")
+
+
+def is_point(index: LogIndex) -> bool:
+    """Whether all members note their checksum here."""
+    return index % POINTS_EVERY == 0
+
+
+def restore(machine: StateMachine, chunks: Iterable[bytes]) -> int | None:
+    """Bring a state machine to where a snapshot stands.
+
+    Args:
+        machine: whose state is replaced.
+        chunks: the content of the snapshot, cut anywhere.
+
+    Returns:
+        The checksum of the results up to there; None: unknown.
+    """
+    pieces = iter(chunks)
+    head, rest = _split(pieces)
+    machine.restore(rest)
+    return head
+
+
+def _split(pieces: Iterator[bytes]) -> tuple[int | None, Iterator[bytes]]:
+    ahead = b""
+    for piece in pieces:
+        ahead += piece
+        if len(ahead) >= _HEAD_BYTES:
+            break
+    if not ahead.startswith(_MAGIC) or len(ahead) < _HEAD_BYTES:
+        return None, chain((ahead,), pieces)
+    is_known = ahead[len(_MAGIC)] == 1
+    checksum = int.from_bytes(ahead[len(_MAGIC) + 1 : _HEAD_BYTES], "big")
+    content = ahead[_HEAD_BYTES:]
+    return (checksum if is_known else None), chain((content,), pieces)
