@@ -349,3 +349,31 @@ def test_an_older_copy_that_was_opened_twice_is_found_out_as_well() -> None:
     disks.mend(third, follower)
     disks.run(3.0)
     assert disks.leader() is None
+
+
+def test_whom_an_empty_disk_met_is_met_again_once_it_has_a_history() -> None:
+    """An emptied node had heard another cluster's node before it was fed: it went on listening to
+    it, and took its term. Found by the simulator (hazard I3; directed at disks, seed 12)."""
+    other = Disks(5, seed=2)
+    other.open()
+    other.elect()
+    other.put(8)
+    other.run(0.5)
+    disks = Disks(5, replaces=True)
+    disks.open()
+    leader = disks.elect()
+    disks.put()
+    foreign, emptied = [node for node in disks.nodes if node != leader][:2]
+    for node in disks.nodes:
+        if node != emptied:
+            disks.sim.network.cut([(node, emptied), (emptied, node)])
+    disks.empty(emptied)
+    disks.give(foreign, other.nodes[foreign].disk.copy())
+    disks.sim.network.mend_all([(foreign, emptied), (emptied, foreign)])
+    disks.run(1.0)  # they meet, and neither has a reason to refuse the other
+    heard = disks.nodes[emptied].lineage
+    assert heard is not None
+    assert foreign in heard.met
+    disks.mend(emptied)
+    disks.until(lambda: heard.identity.uuid is not None)
+    assert foreign not in heard.met

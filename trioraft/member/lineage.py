@@ -347,5 +347,10 @@ class Lineage:
             self._change(formed=True)
 
     def _change(self, **fields: object) -> None:
-        self.identity = msgspec.structs.replace(self.identity, **fields)
+        before = self.identity.uuid
+        self.identity = own = msgspec.structs.replace(self.identity, **fields)
+        if own.uuid != before:  # whom it met without a history of its own, it has to meet again
+            self.met = {
+                peer: said for peer, said in self.met.items() if said.uuid in (None, own.uuid)
+            }
         self.has_news = True

@@ -660,6 +660,11 @@ class Process:
                 found.append(leadership.change.goal)  # it will go on to that
         return [configuration for configuration in found if configuration.voters]
 
+    @property
+    def lineage(self) -> Lineage | None:
+        """Whose disk it has; None before it was ever started."""
+        return self._lineage
+
     def problems(self) -> dict[NodeId, str]:
         """Whom it waits for before it may campaign, and why."""
         return {} if self._lineage is None else self._lineage.problems()
