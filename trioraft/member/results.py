@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Final, final
 
@@ -23,6 +23,15 @@ from .state_machine import StateMachine
 
 _MAGIC: Final = b"trioraft results\n"
 _HEAD_BYTES: Final = len(_MAGIC) + 5
+
+
+_PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
+"""Results that cannot change after they were given."""
+
+
+def _array_head_bytes(count: int) -> int:
+    """How msgpack tells the length of an array."""
+    return 1 if count < 16 else 3 if count < 65_536 else 5
 
 
 def _name_of(value: object) -> str:
@@ -42,18 +51,49 @@ class RunningChecksum:
         self._checksum = checksum
         self._note = note
         self._buffer = bytearray()
+        self._plain: list[Any] = []  # index, result, index, result, … not encoded yet
         encoder = msgspec.msgpack.Encoder(enc_hook=_name_of, order="deterministic")
         self._encode_into = encoder.encode_into
 
     def add(self, index: LogIndex, value: Any) -> None:
         """The command at this index returned this."""
+        if type(value) in _PLAIN:
+            self._plain += (index, value)
+            return
+        self._encode_plain()
         buffer = self._buffer
         start = len(buffer)
-        try:
+        try:  # at once: what changes later is no longer the result
             self._encode_into((index, value), buffer, start)
         except Exception:  # noqa: BLE001 - an encoder's, or of code in the value itself
             del buffer[start:]
             self._encode_into((index, _name_of(value)), buffer, start)
+
+    def _encode_plain(self) -> None:
+        """What cannot change is encoded all at once. How much that is differs from node to node, so
+        the length that msgpack puts in front of it is left out."""
+        plain = self._plain
+        if not plain:
+            return
+        self._plain = []
+        try:
+            self._encode_flat(plain)
+        except Exception:  # noqa: BLE001 - a number or a text that msgpack does not have
+            for pair in zip(plain[::2], plain[1::2], strict=True):
+                try:
+                    self._encode_flat(pair)
+                except Exception:  # noqa: BLE001 - this one
+                    self._encode_flat((pair[0], _name_of(pair[1])))
+
+    def _encode_flat(self, values: Sequence[Any]) -> None:
+        buffer = self._buffer
+        start = len(buffer)
+        try:
+            self._encode_into(values, buffer, start)
+        except Exception:
+            del buffer[start:]
+            raise
+        del buffer[start : start + _array_head_bytes(len(values))]
 
     def add_error(self, index: LogIndex, error: Exception) -> None:
         """The command at this index raised this."""
@@ -70,6 +110,7 @@ class RunningChecksum:
     @property
     def value(self) -> int | None:
         """The checksum of all that was added; None: unknown."""
+        self._encode_plain()
         if self._checksum is not None:
             self._checksum = zlib.crc32(self._buffer, self._checksum)
         self._buffer.clear()
@@ -77,6 +118,7 @@ class RunningChecksum:
 
     def restart(self, checksum: int | None) -> None:
         """A snapshot was restored that has this one."""
+        self._plain.clear()
         self._buffer.clear()
         self._checksum = checksum
 
