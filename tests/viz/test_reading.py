@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from tests.test_logs import GOLDEN
 from tests.viz.script import Script, three_nodes
-from trioraft.core.events import MessageSent, RoleChanged
+from trioraft.core.events import MessageReceived, MessageSent, RoleChanged
+from trioraft.core.messages import RequestReadIndex, ResultsCheck
+from trioraft.core.types import Role
 from trioraft.logs.loggers import Raftlog, configure, log_event
 from trioraft.viz.analysis import analyse_lines, analyse_log
 from trioraft.viz.model import Run
@@ -544,3 +546,14 @@ def test_entries_are_told_from_heartbeats() -> None:
     assert [message.entries_count for message in run.messages] == [0, 9, 1]
     assert [message.family for message in run.messages] == ["heartbeat", "entries", "entries"]
     assert leaders(run) == {1: "0"}  # only a leader sends them
+
+
+def test_a_question_whose_arrival_does_not_say_who_asked_has_arrived() -> None:
+    """A raftlog tells of these without the sender: they were drawn as lost."""
+    written = io.StringIO()
+    log = Raftlog(written)
+    for message in (RequestReadIndex("1", "0", 3, 17), ResultsCheck("1", "0", 3, 64, 5)):
+        log.event("1", MessageSent(1.0, message, 0))
+        log.event("0", MessageReceived(1.1, message, 3, None, Role.LEADER))
+    run = only(written.getvalue().splitlines())
+    assert [message.fate for message in run.messages] == ["delivered", "delivered"]

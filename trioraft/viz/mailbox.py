@@ -30,6 +30,9 @@ LEARNING: Final = 0.2
 Way: TypeAlias = tuple[str, NodeName | None, NodeName | None]
 """Kind, sender, receiver; of replies without the sender, whom their receipts do not tell."""
 
+SENDERS_UNTOLD: Final = frozenset({"RequestReadIndex", "ResultsCheck"})
+"""Requests whose arrival, in a raftlog, does not say who asked."""
+
 
 @attrs.define(eq=False)
 class Draft:
@@ -166,7 +169,8 @@ def _is_cut(draft: Draft, is_cut: Callable[[NodeName, NodeName], bool]) -> bool:
 
 
 def _way(packet: Packet, sender: NodeName | None, receiver: NodeName | None) -> Way:
-    return packet.kind, None if packet.is_reply else sender, receiver
+    is_told = not packet.is_reply and packet.kind not in SENDERS_UNTOLD
+    return packet.kind, sender if is_told else None, receiver
 
 
 def _fits(draft: Draft, packet: Packet) -> bool:

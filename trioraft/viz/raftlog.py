@@ -320,7 +320,7 @@ def _configuration(text: str, _: NodeName) -> facts.Fact | None:
 
 _REQUESTS: Final = (
     *("RequestVote:", "RequestPreVote:", "AppendEntries:", "InstallSnapshot:", "TimeoutNow:"),
-    "RequestReadIndex:",
+    *("RequestReadIndex:", "ResultsCheck:"),
 )
 _remembering = lru_cache(maxsize=TEXTS_REMEMBERED)
 _RULES: Final[Mapping[str, _Rule]] = {
