@@ -46,6 +46,7 @@ STATUS = Status(
     change=ChangeProgress("joint", ("1", "6"), ("6",)),
     waiting_for=("7",),
     problems={"7": "away"},
+    differing={"5": 4},
     uuid="8",
     incarnation=15,
 )

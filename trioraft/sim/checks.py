@@ -244,7 +244,7 @@ class Checks(ClusterInvariants):
 
         def holds(node: NodeId) -> bool:
             named = configuration.disk_of(node)
-            is_here = self.disk_of(node) == named
+            is_here = self.disk_of(node) == named and not self._disks[node].is_older
             disk = self._disks[node] if is_here else self._lost_disks.get(named)
             return disk is not None and disk.holds(index, term)
 
@@ -257,7 +257,7 @@ class Checks(ClusterInvariants):
     def on_disk_changed(self, node_id: NodeId, disk: Disk) -> None:
         """This node's disk is another from now on: whoever comes back with it begins anew."""
         lost = self._disks[node_id]
-        if incarnation_of(lost) != incarnation_of(disk):
+        if not lost.is_older:  # of what an older copy has, nothing counts
             self._lost_disks[incarnation_of(lost)] = lost
         self._disks[node_id] = disk
         self.on_restart(node_id)

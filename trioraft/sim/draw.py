@@ -112,7 +112,7 @@ HABITS: Final[dict[Kind, Habit]] = {
     Kind.EMPTIED: Habit((0.0, 0.8), per_s=0.7),
     Kind.OLDER_COPY: Habit((0.2, 2.0), per_s=0.7),
     Kind.FOREIGN_DISK: Habit((0.0, 0.8), per_s=0.4),
-    Kind.REPLACE: Habit((0.0, 0.0), per_s=2.0, at_leader=0.9),
+    Kind.REPLACE: Habit((0.0, 0.0), per_s=6.0, at_leader=0.95),
     Kind.MACHINE_ERROR: Habit((0.05, 0.5), per_s=1.5),
 }
 
@@ -302,8 +302,7 @@ class Draw:
             for field in attrs.fields(Draw)
             if field.name not in ("timing", "timings", "limits", "intensities", "faults")
         }
-        if self.timings:
-            plain["timings"] = {n: list(map(_changed, lives)) for n, lives in self.timings.items()}
+        plain["timings"] = {n: list(map(_changed, lives)) for n, lives in self.timings.items()}
         plain["timing"] = _changed(self.timing)
         plain["limits"] = _changed(self.limits)
         plain["intensities"] = {kind.value: x for kind, x in self.intensities.items()}

@@ -346,15 +346,19 @@ class FaultInjection:
         self._change_disk(process, disk, "it has the disk of another cluster", fault.lasts_s)
 
     def _replace(self, fault: Fault) -> None:
-        """An operator has a node replaced, whether it needs that or not."""
+        """An operator has a node replaced: one that needs it, or any."""
         process, rng = self._awake(fault), fault.rng()
         if process is None:
             return
-        change = Replace(rng.choice(list(self._processes)))
+        ids = list(self._processes)
 
         def replace(core: Raft, now: float) -> None:
+            named = core.configuration.disk_of
+            lost = [
+                node for node in core.configuration.voters if not self._is_whole(node, named(node))
+            ]
             try:
-                core.change_members(change, now)
+                core.change_members(Replace(rng.choice(lost or ids)), now)
             except (NotLeader, ConfigurationConflict, ConfigError):
                 return
             self._count(fault.kind)
