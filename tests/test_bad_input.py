@@ -49,11 +49,13 @@ async def leads(node: Node) -> None:
 
 @pytest.mark.parametrize("what", BAD)
 async def test_bad_input_costs_its_connection_and_nothing_else(what: str) -> None:
-    # "1" is a peer that the transport knows and the cluster does not need: "0" leads alone.
-    transport = TcpTransport("0", ("127.0.0.1", 0), {"1": ("127.0.0.1", 1)})
+    # "1" is a peer that the transport knows and the cluster does not need: "0" leads alone. It is
+    # told of it only then: a first node waits for everybody whose address it was given.
+    transport = TcpTransport("0", ("127.0.0.1", 0), {})
     host, port = transport.bind()
     async with open_single(transport=transport, limits=LIMITS) as node:
         await leads(node)
+        transport.add_peer("1", ("127.0.0.1", 1))
         term = node.status.term
         async with node.events() as stream:
             connection = await trio.open_tcp_stream(host, port)
