@@ -57,7 +57,7 @@ def test_a_planted_bug_is_found_where_the_docs_say(name: str) -> None:
 
 
 def test_a_bug_that_is_not_found_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--only", "goes_back_to_the_first", "--seeds", "0:1", "--rated", "0"]) == 1
+    assert main(["--only", "both_parts_must_do", "--seeds", "0:1", "--rated", "0"]) == 1
     assert "not found" in capsys.readouterr().out
 
 

@@ -6,7 +6,6 @@ Rules of this file: each breaks one rule of dissertation 6.4 and leaves the rest
 from __future__ import annotations
 
 from trioraft.core.leadership import Leadership
-from trioraft.core.messages import AppendEntries, InstallSnapshot
 from trioraft.core.raft import Raft
 from trioraft.core.ready import Ready
 
@@ -45,20 +44,8 @@ class ReadsWithoutAsking(Raft):
         return super().ready()
 
 
-class EchoesADeposedRound(Raft):
-    """Hazard R2: whoever refuses a deposed leader's message echoes its round: if the same node
-    leads again, that confirms reads that nobody was asked about."""
-
-    def _refuse_deposed(self, message: AppendEntries | InstallSnapshot) -> None:
-        if isinstance(message, AppendEntries):
-            self._reply_failure(message, conflict=(0, 0))
-        else:
-            super()._refuse_deposed(message)
-
-
 BUGS = (
     broken_core("R1", ReadsTooEarly),
     broken_core("R2", CountsReadsAnew),
-    broken_core("R2", EchoesADeposedRound),
     broken_core("R3", ReadsWithoutAsking),
 )
