@@ -126,6 +126,33 @@ def test_a_follower_far_behind_gets_the_snapshot_and_then_the_rest() -> None:
     assert talk["3"].applied_commands() == [b"a", b"b", b"c", b"d"]
 
 
+def test_a_snapshot_that_is_gone_without_a_newer_one_is_not_asked_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was asked for again at once, and again: found by tier 2 of the simulator, seed 562, whose
+    clock stands still while anybody works."""
+    talk = Conversation(*(Actor(n, limits=SHORT_TAIL, timing=NO_PRE_VOTE) for n in THREE))
+    one = talk.elect("1")
+    talk.cut_off("1", "2")
+    one.proposes(b"a", b"b", b"c")
+    talk.talk()
+    one.takes_snapshot()
+    asked: list[int] = []
+
+    def gone(_: object, meta: SnapshotMeta, offset: int, size: int) -> None:
+        asked.append(offset)
+        assert len(asked) < 5
+
+    monkeypatch.setattr(type(one.disk), "read_chunk", gone)
+    talk.heal()
+    one.loses("3")
+    talk.talk()
+    assert asked == [0]
+    one.now += NO_PRE_VOTE.election_timeout_s[1]
+    one.beats()
+    assert asked == [0, 0]
+
+
 @pytest.mark.parametrize("next_offset", [-1, -(2**40), META.size_bytes + 1])
 def test_nobody_asks_for_what_is_not_in_a_snapshot(next_offset: int) -> None:
     """The offset goes to the storage: it must be one."""

@@ -1513,10 +1513,12 @@ class Raft:
             self._send(message)
 
     def on_snapshot_gone(self, request: ChunkRequest) -> None:
-        """The snapshot that was asked for was replaced by a newer one: start over with that."""
-        if self._leadership is not None and self.snapshot is not None:
+        """The snapshot that was asked for was replaced by a newer one: start over with that. If
+        there is no newer one, it is asked for again like any chunk that does not come: at once
+        would be for ever."""
+        if self._leadership is not None and self.snapshot not in (None, request.meta):
             progress = self._leadership.awaiting_chunk(request)
-            if progress is not None:
+            if progress is not None and self.snapshot is not None:
                 progress.on_behind(self.snapshot)
 
     def _on_install_snapshot_reply(
