@@ -17,7 +17,7 @@ Rules of this file:
 from __future__ import annotations
 
 import io
-import pickle
+import pickle  # of cores of this very process, to branch from: nothing of it is ever stored or sent
 import random
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial

@@ -8,7 +8,7 @@ and has to be found there; without it, the whole space is right.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -52,11 +52,11 @@ class Bounds:
     """So many states, the nearest first: it is too large to be looked at as a whole."""
 
 
-def _untimed(budget: Budget, **options: object) -> Callable[[], Space]:
-    return lambda: Space(THREE, PLAIN, budget, **options)  # type: ignore[arg-type]
+def _untimed(budget: Budget, **options: Any) -> Callable[[], Space]:
+    return lambda: Space(THREE, PLAIN, budget, **options)
 
 
-def _leases(budget: Budget, actor: str = "1", **options: object) -> Callable[[], Space]:
+def _leases(budget: Budget, actor: str = "1", **options: Any) -> Callable[[], Space]:
     """Node 1 leads, and its clock is as slow as it may be; node 3 wants to, and the clocks of 2 and
     3 are as fast as they may be."""
     return lambda: Space(
@@ -69,7 +69,7 @@ def _leases(budget: Budget, actor: str = "1", **options: object) -> Callable[[],
         actors=(actor,),
         tick_s=TICK_S,
         rates={"1": 1 - DRIFT, "2": 1 + DRIFT, "3": 1 + DRIFT},
-        **options,  # type: ignore[arg-type]
+        **options,
     )
 
 

@@ -322,9 +322,11 @@ def test_an_emptied_first_voter_waits_for_its_replacement() -> None:
     problems = disks.nodes[victim].problems()
     assert all("of a cluster that exists" in problem for problem in problems.values())
     core = disks.nodes[disks.elect()].core
+    emptied = disks.nodes[victim].core
     assert core is not None
+    assert emptied is not None
     assert core.leadership is not None
-    assert core.leadership.progress[victim].foreign_disk == disks.nodes[victim].core.disk  # type: ignore[union-attr]
+    assert core.leadership.progress[victim].foreign_disk == emptied.disk
 
 
 def test_an_older_copy_that_was_opened_twice_is_found_out_as_well() -> None:

@@ -65,7 +65,7 @@ class Owner(msgspec.Struct, frozen=True, array_like=True):
     node_id: NodeId
 
 
-class Identity(msgspec.Struct, frozen=True, array_like=True):
+class StoredIdentity(msgspec.Struct, frozen=True, array_like=True):
     """What the node keeps of whose disk this is, opaque here. The row is there from the start, so
     that a lost one is noticed."""
 
@@ -164,7 +164,7 @@ def load(database: Path, owner: Owner) -> LoadedLog:
             )
         base = read_meta(connection, database, "base", Base)
         notices = read_meta(connection, database, NOTICES, tuple[str, ...], missing=())
-        identity = read_meta(connection, database, "identity", Identity)
+        identity = read_meta(connection, database, "identity", StoredIdentity)
         # Closed at once: an unfinished statement would keep the connection and its files open.
         with closing(connection.execute(_SELECT, (base.first_record,))) as rows:
             return attrs.evolve(
@@ -192,7 +192,7 @@ def read_identity(database: Path) -> bytes | None:
     """
     with _reading(database) as connection:
         _check_format(connection, database)
-        return read_meta(connection, database, "identity", Identity).data
+        return read_meta(connection, database, "identity", StoredIdentity).data
 
 
 @contextmanager
@@ -263,7 +263,7 @@ def meta_row(key: str, value: object) -> MetaRow:
 
 
 def _identity_rows(identity: bytes | None) -> list[MetaRow]:
-    return [] if identity is None else [meta_row("identity", Identity(identity))]
+    return [] if identity is None else [meta_row("identity", StoredIdentity(identity))]
 
 
 def read_meta(
@@ -386,7 +386,7 @@ def create_database(path: Path, owner: Owner) -> None:
         for key, value in (
             ("format", FORMAT_VERSION),
             ("owner", owner),
-            ("identity", Identity()),
+            ("identity", StoredIdentity()),
             ("base", Base()),
         ):
             connection.execute(_SET_META, meta_row(key, value))
