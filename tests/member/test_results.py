@@ -28,17 +28,7 @@ def test_slices_do_not_matter() -> None:
 
 def test_each_result_and_its_place_matter() -> None:
     others: list[list[Any]] = [
-        [],
-        [1],
-        [2],
-        [1, 2],
-        [2, 1],
-        ["1"],
-        [b"1"],
-        [None],
-        [[1]],
-        [2**70],
-        [-(2**70), 1],
+        *([], [1], [2], [1, 2], [2, 1], ["1"], [b"1"], [None], [[1]], [2**70], [-(2**70), 1])
     ]
     assert len({checksum_of(results, set()) for results in others}) == len(others)
 
