@@ -13,7 +13,7 @@ the time, and messages are fast.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -53,6 +53,18 @@ HABITS: Final[Mapping[Kind, Habit]] = {
 ON: Final = 0.7
 
 
+def _ids(rng: random.Random, sizes: Sequence[int], nodes: int | None) -> tuple[NodeId, ...]:
+    size = rng.choice(sizes) if nodes is None else nodes
+    return tuple(str(number) for number in range(size))
+
+
+def _intensities(
+    rng: random.Random, habits: Mapping[Kind, Habit], *, sure: Kind | None = None
+) -> dict[Kind, float]:
+    kinds = [kind for kind in habits if kind is sure or rng.random() < ON]
+    return {kind: round(rng.uniform(0.3, 1.0), 3) for kind in kinds}
+
+
 def draw_reads(seed: int, nodes: int | None = None) -> Draw:
     """What this seed means, where reads are the subject.
 
@@ -61,10 +73,8 @@ def draw_reads(seed: int, nodes: int | None = None) -> Draw:
         nodes: how many there are; None leaves it to the seed.
     """
     rng = random.Random(f"trioraft reads {seed}")
-    size = rng.choice(SIZES) if nodes is None else nodes
-    ids = tuple(str(number) for number in range(size))
-    kinds = [kind for kind in HABITS if rng.random() < ON]
-    intensities = {kind: round(rng.uniform(0.3, 1.0), 3) for kind in kinds}
+    ids = _ids(rng, SIZES, nodes)
+    intensities = _intensities(rng, HABITS)
     storm_s = round(rng.uniform(3.0, 5.0), 3)
     drift = rng.choice(DRIFTS)
     timings = {node: _lives(rng, drift) for node in ids}
@@ -121,10 +131,8 @@ def draw_disks(seed: int, nodes: int | None = None) -> Draw:
         nodes: how many there are; None leaves it to the seed.
     """
     rng = random.Random(f"trioraft disks {seed}")
-    size = rng.choice(DISK_SIZES) if nodes is None else nodes
-    ids = tuple(str(number) for number in range(size))
-    kinds = [kind for kind in DISK_HABITS if kind is Kind.EMPTIED or rng.random() < ON]
-    intensities = {kind: round(rng.uniform(0.3, 1.0), 3) for kind in kinds}
+    ids = _ids(rng, DISK_SIZES, nodes)
+    intensities = _intensities(rng, DISK_HABITS, sure=Kind.EMPTIED)
     storm_s = round(rng.uniform(3.0, 6.0), 3)
     low, high = rng.choice(((0.03, 0.06), (0.06, 0.1), (0.1, 0.12)))
     return Draw(
