@@ -65,6 +65,7 @@ async def test_the_only_voter_leads(autojump_clock: MockClock) -> None:
     [
         ({"voters": "012"}, "give a list"),
         ({"voters": ("0", "1", "1")}, "twice"),
+        ({"voters": tuple(str(number) for number in range(65))}, "65 nodes; the most is 64"),
         ({"voters": ("1", "2")}, "not one of voters"),
         ({"voters": ("0", "")}, "non-empty"),
         ({"voters": ("0", 5)}, "non-empty"),

@@ -48,6 +48,8 @@ class _Drawing:
                 return st.booleans()
             case msgspec.inspect.BytesType():
                 return st.binary(max_size=20)
+            case msgspec.inspect.StrType(pattern=str(pattern)):
+                return st.from_regex(pattern, fullmatch=True)
             case msgspec.inspect.StrType():
                 return st.text(max_size=6)
             case msgspec.inspect.VarTupleType(item_type=item):

@@ -20,7 +20,8 @@ from tests.support import introduction
 from trioraft.core.config import Limits
 from trioraft.core.errors import BadMessage
 from trioraft.core.messages import AppendEntries, Introduction, Message
-from trioraft.core.types import Address, Entry, NodeId
+from trioraft.core.types import ID_BYTES_MAX, MEMBERS_MAX, NUMBER_MAX, Address, Entry, NodeId
+from trioraft.member.identity import NONCES_KEPT
 from trioraft.transport.base import ConnectionRejected, LinkDown, LinkUp, Transport, TransportEvent
 from trioraft.transport.handshake import check_reply, encode_hello
 from trioraft.transport.tcp import TcpTransport
@@ -29,6 +30,22 @@ CLUSTER = "test-cluster"
 LOOPBACK = ("127.0.0.1", 0)
 PATIENCE_S = 10.0
 """Only reached by a test that fails."""
+
+NAMES = tuple(f"{number:02}" + "é" * (ID_BYTES_MAX // 2 - 1) for number in range(MEMBERS_MAX))
+LONGEST = introduction(
+    NAMES[1],
+    NAMES[0],
+    incarnation=NUMBER_MAX,
+    voters=NAMES,
+    record=dict.fromkeys(NAMES, NUMBER_MAX),
+    uuid="f" * 32,
+    formed=True,
+    opening=(NUMBER_MAX, NUMBER_MAX),
+    remembered=(NUMBER_MAX, NUMBER_MAX, NUMBER_MAX),
+    wants_reply=True,
+    nonces=(NUMBER_MAX,) * NONCES_KEPT,
+)
+"""As many first voters as there may be, with the longest names, opened often."""
 
 EventType = TypeVar("EventType", bound=TransportEvent)
 

@@ -17,6 +17,7 @@ from trioraft.core.messages import (
     AppendEntries,
     AppendEntriesReply,
     Message,
+    OwnIncarnation,
     RequestPreVote,
     RequestPreVoteReply,
     RequestVote,
@@ -138,6 +139,7 @@ def test_numbers_out_of_range(message: Message) -> None:
 SAMPLES: dict[object, object] = {
     str: "1",
     Count: 1,
+    OwnIncarnation: 1,
     bool: True,
     bytes: b"",
     tuple[Entry, ...]: (),

@@ -9,21 +9,26 @@ from hypothesis import strategies as st
 
 from tests.support import introduction
 from trioraft.core.errors import BadMessage
+from trioraft.core.types import ID_BYTES_MAX
+from trioraft.member.identity import NONCES_KEPT
 from trioraft.net.framing import LENGTH_BYTES
 from trioraft.transport.codec import encode_frame
 from trioraft.transport.handshake import (
+    HANDSHAKE_BYTES_MAX,
     MAGIC,
     PROTOCOL_VERSION,
     HelloReply,
     PeerHello,
     check_hello,
     check_reply,
+    check_said_again,
     decode_from,
     decode_hello,
+    encode_hello,
     encode_reply,
 )
 
-from .support import heartbeat, hello_of, take_reply
+from .support import LONGEST, NAMES, heartbeat, hello_of, take_reply
 
 SAID = introduction("1", "0")
 GOOD = PeerHello(MAGIC, PROTOCOL_VERSION, "blue", "1", "0", SAID)
@@ -138,6 +143,51 @@ def test_a_strangers_text_does_not_spoil_the_log() -> None:
         take_reply(msgspec.msgpack.encode(HelloReply(MAGIC, 2, "\n\x1b[2J" + "x" * 3000)))
     assert len(str(told.value)) < 600
     assert str(told.value).isprintable()
+
+
+def test_the_longest_handshake_is_within_its_bound() -> None:
+    """Found with seven voters of long names, who never met; and with five, who parted for ever
+    once they had been restarted often enough."""
+    frame = encode_hello(
+        cluster_id="c" * ID_BYTES_MAX, introduction=LONGEST, address=("h" * 253, 65535)
+    )
+    assert len(frame) <= LENGTH_BYTES + HANDSHAKE_BYTES_MAX
+    assert decode_hello(frame[LENGTH_BYTES:]).introduction == LONGEST
+    reply = encode_reply(LONGEST)
+    assert len(reply) <= LENGTH_BYTES + HANDSHAKE_BYTES_MAX
+    assert check_reply(reply[LENGTH_BYTES:], sender=NAMES[1], receiver=NAMES[0]) == LONGEST
+
+
+MALFORMED: dict[str, dict[str, object]] = {
+    "no disk": {"incarnation": 0},
+    "too many first voters": {"voters": (*NAMES, "one more")},
+    "too large a record": {"record": dict.fromkeys((*NAMES, "one more"), 1)},
+    "too many openings": {"nonces": (1,) * (NONCES_KEPT + 1)},
+    "a long uuid": {"uuid": "f" * 33},
+    "a uuid that is none": {"uuid": "\x1b[2J" + "f" * 28},
+}
+
+
+@pytest.mark.parametrize("said", MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_introduction_is_refused_whenever_it_comes(said: dict[str, object]) -> None:
+    wrong = introduction("1", "0", **said)
+    with pytest.raises(BadMessage, match="not a handshake"):
+        decode_hello(msgspec.msgpack.encode(msgspec.structs.replace(GOOD, introduction=wrong)))
+    with pytest.raises(BadMessage, match="is not one"):
+        take_reply(encode_reply(wrong)[LENGTH_BYTES:], "1", "0")
+    with pytest.raises(BadMessage, match="is not a message"):
+        decode_from("1", "0", encode_frame(wrong)[LENGTH_BYTES:])
+
+
+@pytest.mark.parametrize("name", ["", "\n1 leads", "x" * 254])
+def test_a_name_in_an_introduction_does_not_spoil_the_log(name: str) -> None:
+    for said in (introduction("1", "0", voters=(name,)), introduction("1", "0", record={name: 1})):
+        with pytest.raises(BadMessage, match="a name has 1 to 253 printable characters"):
+            check(msgspec.structs.replace(GOOD, introduction=said))
+        with pytest.raises(BadMessage, match="a name has 1 to 253 printable characters"):
+            take_reply(encode_reply(said)[LENGTH_BYTES:], "1", "0")
+        with pytest.raises(BadMessage, match="a name has 1 to 253 printable characters"):
+            check_said_again(said, SAID)
 
 
 def test_a_message_under_another_name() -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import socket
 
+import msgspec
 import pytest
 import trio
 import trio.testing
 
 from trioraft.core.config import Limits
 from trioraft.core.errors import ConfigError
+from trioraft.core.messages import Introduction
+from trioraft.core.types import NodeId
 from trioraft.net.framing import LENGTH_BYTES
 from trioraft.transport import link
 from trioraft.transport.base import AddressUnusable, ConnectionRejected, LinkDown, Listening
@@ -20,6 +23,7 @@ from trioraft.transport.tcp import TcpTransport
 
 from .support import (
     CLUSTER,
+    LONGEST,
     LOOPBACK,
     PATIENCE_S,
     HangingResolver,
@@ -363,3 +367,17 @@ async def test_a_member_without_an_address_is_told_of_once() -> None:
             zero.send(heartbeat("0", "1"))
     (event,) = owner.all(AddressUnusable)
     assert (event.peer, event.reason.split(":")[0]) == ("1", "no address is known")
+
+
+class LongWinded(Recorder):
+    """Node 0 or 1, which has more to say of itself than usual."""
+
+    def introduction(self, peer: NodeId) -> Introduction:
+        return msgspec.structs.replace(LONGEST, sender=self.node_id, receiver=peer)
+
+
+async def test_the_longest_introductions_pass_both_ways() -> None:
+    zero, one = linked_pair()
+    async with running(zero, LongWinded()) as owner, running(one, LongWinded()):
+        await owner.until_up("1")
+        await owner.until(lambda r: len(r.introduced) == 2)  # as a dialer, and as a listener

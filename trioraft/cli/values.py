@@ -12,8 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeAlias, cast, get_args
 
-from ..core.reconfiguration import ID_BYTES_MAX
-from ..core.types import Address
+from ..core.types import ID_BYTES_MAX, Address
 from ..logs.loggers import Format, Level
 
 PORT_MAX: Final = 65535

@@ -12,11 +12,27 @@ Rules of this file:
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
-from .types import Count, Entry, Incarnation, LogIndex, NodeId, SnapshotMeta, Term
+from .types import (
+    MEMBERS_MAX,
+    NUMBER_MAX,
+    Count,
+    Entry,
+    Incarnation,
+    LogIndex,
+    NodeId,
+    SnapshotMeta,
+    Term,
+)
+
+OwnIncarnation: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=NUMBER_MAX)]
+"""What a node says of its own disk: always a number."""
+
+NONCES_MAX: Final = 64
+"""Most openings of its disk that a node tells the numbers of."""
 
 
 class RequestVote(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -181,12 +197,12 @@ class Introduction(msgspec.Struct, frozen=True, array_like=True, tag=12):
     receiver: NodeId
     term: Term
     """Always 0: no term is looked at before this is known."""
-    incarnation: Incarnation
-    voters: tuple[NodeId, ...] = ()
+    incarnation: OwnIncarnation
+    voters: Annotated[tuple[NodeId, ...], msgspec.Meta(max_length=MEMBERS_MAX)] = ()
     """Whom its operator named as the first voters; none: it joins."""
-    record: dict[NodeId, Incarnation] | None = None
+    record: Annotated[dict[NodeId, Incarnation], msgspec.Meta(max_length=MEMBERS_MAX)] | None = None
     """Which disks the first voters are, as it has written down for good."""
-    uuid: str | None = None
+    uuid: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")] | None = None
     """The history that it belongs to; None: none yet."""
     formed: bool = False
     """Whether it knows that all first voters hold the record: only then are votes asked for."""
@@ -196,7 +212,7 @@ class Introduction(msgspec.Struct, frozen=True, array_like=True, tag=12):
     """The receiver's disk as the sender knows it, and its newest opening that the sender has
     seen."""
     wants_reply: bool = False
-    nonces: tuple[Count, ...] = ()
+    nonces: Annotated[tuple[Count, ...], msgspec.Meta(max_length=NONCES_MAX)] = ()
     """The numbers of the openings before the present one, the newest last: whoever remembers one of
     them sees that this disk has gone on from there, and is no copy that went another way."""
 

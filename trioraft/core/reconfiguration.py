@@ -21,13 +21,18 @@ import attrs
 import msgspec
 
 from .errors import BadMessage, ConfigError
-from .types import Address, Configuration, Entry, EntryKind, Incarnation, LogIndex, NodeId, Term
-
-MEMBERS_MAX: Final = 64
-"""Most nodes in one configuration: it travels in one entry, and each member costs a connection."""
-
-ID_BYTES_MAX: Final = 256
-"""Longest name of a node or a cluster, in UTF-8: it travels in every handshake and message."""
+from .types import (
+    ID_BYTES_MAX,
+    MEMBERS_MAX,
+    Address,
+    Configuration,
+    Entry,
+    EntryKind,
+    Incarnation,
+    LogIndex,
+    NodeId,
+    Term,
+)
 
 T = TypeVar("T")
 _CONFIGURATION: Final = int(EntryKind.CONFIGURATION)  # comparing with an enum costs more

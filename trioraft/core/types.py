@@ -35,6 +35,12 @@ Incarnation: TypeAlias = Count
 """A disk's own number, drawn at random when it is new; 0: none said. A voter is an id *and* a
 disk: one that was emptied is another node, and the old one is gone for ever."""
 
+MEMBERS_MAX: Final = 64
+"""Most nodes in one configuration: it travels in one entry, and each member costs a connection."""
+
+ID_BYTES_MAX: Final = 256
+"""Longest name of a node or a cluster, in UTF-8: it travels in every handshake and message."""
+
 Address: TypeAlias = tuple[str, int]
 """Host and TCP port."""
 

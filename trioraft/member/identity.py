@@ -18,13 +18,14 @@ from typing import Final, TypeAlias
 import msgspec
 
 from ..core.errors import CorruptStorage
+from ..core.messages import NONCES_MAX
 from ..core.types import Address, Configuration, Count, Incarnation, LogIndex, NodeId, Term
 
 Opening: TypeAlias = tuple[Count, Count]
 """One opening of a disk: which one it was, and a number drawn for it alone."""
 
 NUMBER_BITS: Final = 62
-NONCES_KEPT: Final = 64
+NONCES_KEPT: Final = NONCES_MAX
 """Openings of which a disk knows the numbers: who remembers an older one of it is believed."""
 
 

@@ -9,8 +9,7 @@ import inspect
 from collections.abc import Iterable
 
 from ..core.errors import ConfigError
-from ..core.reconfiguration import ID_BYTES_MAX
-from ..core.types import Address, Configuration, NodeId
+from ..core.types import ID_BYTES_MAX, MEMBERS_MAX, Address, Configuration, NodeId
 from ..storage.base import Storage
 from ..transport.base import Transport
 
@@ -46,6 +45,8 @@ def checked_ids(what: str, names: Iterable[NodeId]) -> tuple[NodeId, ...]:
     twice = sorted({name for name in ids if ids.count(name) > 1})
     if twice:
         raise ConfigError(f"{what} names {twice} twice; name each node once")
+    if len(ids) > MEMBERS_MAX:
+        raise ConfigError(f"{what} names {len(ids)} nodes; the most is {MEMBERS_MAX}")
     return ids
 
 

@@ -30,6 +30,9 @@ MAGIC = "trioraft"
 PROTOCOL_VERSION = 2
 """Raised when old and new nodes can no longer read each other's messages."""
 
+HANDSHAKE_BYTES_MAX = 40 * 1024
+"""Largest frame of a handshake: what a node says of itself names all first voters, twice."""
+
 NODE_ID_CHARS_MAX = 253
 """Longest name of a dialer: it is in task names and log lines from here on."""
 
@@ -127,13 +130,8 @@ def check_hello(
         raise BadMessage(
             f"the connection is for node {quoted(hello.receiver)}, this is node {quoted(node_id)}"
         )
-    name = hello.sender
-    if not name.isprintable() or not 0 < len(name) <= NODE_ID_CHARS_MAX:
-        raise BadMessage(
-            f"the dialer calls itself {quoted(name)}: a name has 1 to {NODE_ID_CHARS_MAX} "
-            "printable characters"
-        )
-    if name == node_id:
+    _check_name(hello.sender, "the dialer calls itself")
+    if hello.sender == node_id:
         raise BadMessage(f"the dialer says that it is node {quoted(node_id)}, which is this node")
     if certified is not None:
         check_certificate(hello.sender, certified)
@@ -146,6 +144,28 @@ def _check_introduction(said: Introduction, sender: NodeId, receiver: NodeId) ->
             f"in the handshake from {quoted(sender)} to {quoted(receiver)}, "
             f"{quoted(said.sender)} introduces itself to {quoted(said.receiver)}"
         )
+    for name in (*said.voters, *(said.record or ())):
+        _check_name(name, f"{quoted(sender)} knows a first voter")
+
+
+def _check_name(name: NodeId, who: str) -> None:
+    if not name.isprintable() or not 0 < len(name) <= NODE_ID_CHARS_MAX:
+        raise BadMessage(
+            f"{who} {quoted(name)}: a name has 1 to {NODE_ID_CHARS_MAX} printable characters"
+        )
+
+
+def check_said_again(said: Introduction, before: Introduction) -> Introduction:
+    """What an admitted peer says of itself from now on.
+
+    Raises:
+        BadMessage: it is another disk: a connection belongs to the two that opened it; or it says
+            what no handshake may.
+    """
+    if said.incarnation != before.incarnation:
+        raise BadMessage(f"node {said.sender!r} became another disk within one connection")
+    _check_introduction(said, before.sender, before.receiver)
+    return said
 
 
 def check_certificate(peer: NodeId, certified: frozenset[str]) -> None:

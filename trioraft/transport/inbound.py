@@ -23,7 +23,15 @@ from ..net.connection import BROKEN, Connection, FrameTooSlow
 from ..net.events import ConnectionRejected
 from ..net.handshake import first_frame, in_time
 from .context import TransportContext
-from .handshake import PeerHello, check_hello, decode_from, decode_hello, encode_reply
+from .handshake import (
+    HANDSHAKE_BYTES_MAX,
+    PeerHello,
+    check_hello,
+    check_said_again,
+    decode_from,
+    decode_hello,
+    encode_reply,
+)
 
 
 class Admission(Protocol):
@@ -60,6 +68,7 @@ class Inbound:
 
     async def serve(self, connection: Connection) -> None:
         """Serve one connection to its end, and close it. Raises only what the owner raises."""
+        connection.deframer.frame_bytes_max = HANDSHAKE_BYTES_MAX
         try:
             timeout_s = self._context.limits.handshake_timeout_s
             try:
@@ -144,7 +153,7 @@ class Inbound:
                 while (payload := deframer.next_payload()) is not None:
                     message = decode_from(peer, node_id, payload)
                     if type(message) is Introduction:
-                        origin = _said_again(message, origin)
+                        origin = check_said_again(message, origin)
                     owner.on_message(message, origin)
                     took_frames = True
             finally:
@@ -152,14 +161,3 @@ class Inbound:
                     owner.on_batch_end()
             if not await connection.receive(took_frames=took_frames):
                 return
-
-
-def _said_again(said: Introduction, before: Introduction) -> Introduction:
-    """What the peer says of itself from now on.
-
-    Raises:
-        BadMessage: it is another disk: a connection belongs to the two that opened it.
-    """
-    if said.incarnation != before.incarnation:
-        raise BadMessage(f"node {said.sender!r} became another disk within one connection")
-    return said

@@ -32,7 +32,7 @@ from ..net.sockets import check_not_itself
 from .base import LinkDown, LinkUp, MessagesDropped
 from .codec import encode_frame
 from .context import TransportContext
-from .handshake import check_certificate, check_reply, encode_hello
+from .handshake import HANDSHAKE_BYTES_MAX, check_certificate, check_reply, encode_hello
 
 WRITE_BYTES_MAX = 1024 * 1024
 """Bytes after which a write is not made larger: a blocked write's deadline is for this much."""
@@ -146,6 +146,7 @@ class Link:
         stream = await self._dial()
         timeout_s = self._context.limits.frame_timeout_s
         connection = Connection.over(stream, timeout_s, host_port(self._address))
+        connection.deframer.frame_bytes_max = HANDSHAKE_BYTES_MAX
         try:
             await self._introduce(connection)
             self._note_up()
