@@ -106,6 +106,8 @@ def render(message: Message) -> str:
             tail = "asked"  # its number is drawn
         case messages.RequestReadIndexReply():
             tail = f"index={message.read_index}"
+        case messages.ResultsCheck():
+            tail = f"index={message.index} checksum={message.checksum}"
     return f"{head} {tail}".rstrip()
 
 

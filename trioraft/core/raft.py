@@ -1135,6 +1135,8 @@ class Raft:
             if message.sender in self._leadership.progress and is_named:
                 self._judge_results(message)
             return
+        if message.sender != self.leader_id:
+            return  # else a leader that stepped down took answers for questions, and answered those
         ours = agreement.at(message.index)
         if message.voters:
             if ours is not None and ours != message.checksum:
