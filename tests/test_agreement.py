@@ -107,35 +107,35 @@ def asked(ours: int) -> Agreement:
 def test_e4_only_a_majority_of_voters_is_right() -> None:
     agreement = asked(7)
     assert agreement.answered("0", "1", 7, THREE) is None
-    verdict = agreement.answered("0", "2", 8, THREE)
-    assert verdict is not None
-    assert (verdict.agreed, verdict.voters, verdict.differing) == (7, ("0", "1"), {"2": 8})
+    majority = agreement.answered("0", "2", 8, THREE)
+    assert majority is not None
+    assert (majority.agreed, majority.voters, majority.differing) == (7, ("0", "1"), {"2": 8})
     agreement = asked(7)
-    verdict = agreement.answered("0", "1", 8, THREE)
-    assert verdict is not None
-    assert verdict.agreed is None
-    verdict = agreement.answered("0", "2", 8, THREE)
-    assert verdict is not None
-    assert (verdict.agreed, verdict.voters, verdict.differing) == (8, ("1", "2"), {"0": 7})
+    majority = agreement.answered("0", "1", 8, THREE)
+    assert majority is not None
+    assert majority.agreed is None
+    majority = agreement.answered("0", "2", 8, THREE)
+    assert majority is not None
+    assert (majority.agreed, majority.voters, majority.differing) == (8, ("1", "2"), {"0": 7})
 
 
 def test_a_learner_has_no_say() -> None:
     agreement, configuration = asked(7), Configuration(("0", "1"), learners=("2",))
-    verdict = agreement.answered("0", "2", 8, configuration)
-    assert verdict is not None
-    assert (verdict.agreed, verdict.voters) == (None, ("0",))
-    verdict = agreement.answered("0", "1", 8, configuration)
-    assert verdict is not None
-    assert verdict.agreed is None
+    majority = agreement.answered("0", "2", 8, configuration)
+    assert majority is not None
+    assert (majority.agreed, majority.voters) == (None, ("0",))
+    majority = agreement.answered("0", "1", 8, configuration)
+    assert majority is not None
+    assert majority.agreed is None
 
 
 def test_while_members_change_both_majorities_have_to_agree() -> None:
     agreement = asked(7)
     joint = Configuration(("0", "1", "2"), outgoing=("0", "3", "4"))
     assert agreement.answered("0", "1", 7, joint) is None
-    verdict = agreement.answered("0", "2", 8, joint)
-    assert verdict is not None
-    assert verdict.agreed is None
+    majority = agreement.answered("0", "2", 8, joint)
+    assert majority is not None
+    assert majority.agreed is None
 
 
 # -- clusters --------------------------------------------------------------------------------------

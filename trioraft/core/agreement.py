@@ -27,7 +27,7 @@ CHECK_BEATS: Final = 10
 
 
 @attrs.frozen
-class Verdict:
+class MajorityChecksum:
     """What the answers about one index say so far."""
 
     agreed: int | None
@@ -88,7 +88,7 @@ class Agreement:
 
     def answered(
         self, me: NodeId, peer: NodeId, checksum: int, configuration: Configuration
-    ) -> Verdict | None:
+    ) -> MajorityChecksum | None:
         """A member says its checksum at the index that was asked about; None: all is well."""
         ours = self.at(self.index)
         self._answers[peer] = checksum
@@ -102,13 +102,15 @@ class Agreement:
         for value in set(self._answers.values()):
             votes = {node: has == value for node, has in self._answers.items()}
             if tally(configuration, votes) is Outcome.WON:
-                return self._verdict(value, value, configuration)
-        return self._verdict(None, ours, configuration)
+                return self._majority_checksum(value, value, configuration)
+        return self._majority_checksum(None, ours, configuration)
 
-    def _verdict(self, agreed: int | None, right: int, configuration: Configuration) -> Verdict:
+    def _majority_checksum(
+        self, agreed: int | None, right: int, configuration: Configuration
+    ) -> MajorityChecksum:
         answers = self._answers
         voters = sorted(n for n, has in answers.items() if configuration.is_voter(n))
         if agreed is not None:
             voters = [node for node in voters if answers[node] == agreed]
         differing = {node: has for node, has in sorted(answers.items()) if has != right}
-        return Verdict(agreed, tuple(voters), differing)
+        return MajorityChecksum(agreed, tuple(voters), differing)

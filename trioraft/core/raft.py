@@ -1151,35 +1151,35 @@ class Raft:
         agreement, index = self.agreement, message.index
         if index != agreement.index:
             return
-        verdict = agreement.answered(
+        majority = agreement.answered(
             self.node_id, message.sender, message.checksum, self.configuration
         )
         ours = agreement.at(index)
-        if verdict is None or ours is None:
+        if majority is None or ours is None:
             return
-        news = index, verdict.agreed
+        news = index, majority.agreed
         is_news, agreement.told = agreement.told != news, news
         agreement.differing.update(
-            dict.fromkeys((n for n in verdict.differing if n != self.node_id), index)
+            dict.fromkeys((n for n in majority.differing if n != self.node_id), index)
         )
         if is_news and self.tracing:
-            checksum = ours if verdict.agreed is None else verdict.agreed
+            checksum = ours if majority.agreed is None else majority.agreed
             self._out.trace(
                 events.ResultsDiffer(
                     self._now,
                     index,
                     checksum,
-                    verdict.voters,
-                    verdict.differing,
-                    verdict.agreed is not None,
+                    majority.voters,
+                    majority.differing,
+                    majority.agreed is not None,
                 )
             )
-        if verdict.agreed is None:
+        if majority.agreed is None:
             return
-        if ours != verdict.agreed:
-            raise self._diverged(index, ours, verdict.agreed, verdict.voters)
-        for node in verdict.differing:
-            self._send_results(node, index, verdict.agreed, verdict.voters)
+        if ours != majority.agreed:
+            raise self._diverged(index, ours, majority.agreed, majority.voters)
+        for node in majority.differing:
+            self._send_results(node, index, majority.agreed, majority.voters)
 
     def _diverged(
         self, index: LogIndex, ours: int, theirs: int, voters: tuple[NodeId, ...]

@@ -90,7 +90,7 @@ class RunningChecksum:
         start = len(buffer)
         try:
             self._encode_into(values, buffer, start)
-        except Exception:
+        except Exception:  # what was half written goes; whoever called knows what to write instead
             del buffer[start:]
             raise
         del buffer[start : start + _array_head_bytes(len(values))]
