@@ -11,14 +11,16 @@ import trio
 from trio.testing import MockClock
 
 from tests.member.by_hand import ByHand
-from trioraft import Limits, OutcomeUnknown
+from trioraft import Limits, Node, OutcomeUnknown, Role
 from trioraft.core.agreement import POINTS_EVERY, Agreement
 from trioraft.core.errors import ResultsDiverged
-from trioraft.core.types import Configuration
+from trioraft.core.types import Configuration, LogIndex
 from trioraft.member.results import RunningChecksum, restore
+from trioraft.member.status import Status
 from trioraft.testing.cluster import Cluster, open_cluster
 
 THREE = Configuration(("0", "1", "2"))
+PATIENCE_S = 30
 
 
 def checksum_of(*results: Any, start: int | None = 0) -> int | None:
@@ -173,13 +175,28 @@ async def commands(cluster: Cluster, count: int) -> None:
         await cluster.propose(b"even")
 
 
+async def until_found_out() -> None:
+    """Until the cluster ends with an error of one of its nodes, which cancels this."""
+    with trio.fail_after(PATIENCE_S):
+        await trio.sleep_forever()
+
+
+async def when_compared(leader: Node, index: LogIndex, ids: Iterable[str]) -> Status:
+    """Its status once all have told their checksum at this index or a later one."""
+    raft = leader._runner.raft
+    assert raft is not None
+    agreement, everybody = raft.agreement, set(ids)
+    with trio.fail_after(PATIENCE_S):
+        return await leader.wait(
+            lambda _: agreement.index >= index and agreement._answers.keys() == everybody
+        )
+
+
 async def until_it_stops(size: int, odd: int) -> None:
     async with open_cluster(size, machine=differing(odd), seed=2) as cluster:
         await cluster.propose(b"odd")
-        for _ in range(10):
-            await commands(cluster, POINTS_EVERY)
-            await trio.sleep(1)
-        raise AssertionError("it was not found out")
+        await commands(cluster, POINTS_EVERY)
+        await until_found_out()
 
 
 @pytest.mark.parametrize("odd", [0, 1, 2])
@@ -199,13 +216,13 @@ async def test_where_nobody_is_right_everybody_goes_on_and_it_is_told(
 ) -> None:
     async with open_cluster(3, machine=differing(1, 2), seed=2) as cluster:
         await cluster.propose(b"odd")
-        for _ in range(4):
-            await commands(cluster, POINTS_EVERY)
-            await trio.sleep(1)
         leader, _ = await cluster.check_single_leader()
-        status = cluster.nodes[leader].status
-        assert len(status.differing) == 2
-        assert set(status.differing) == set(cluster.ids) - {leader}
+        others = set(cluster.ids) - {leader}
+        for index in (POINTS_EVERY, 2 * POINTS_EVERY):
+            await commands(cluster, POINTS_EVERY)
+            status = await when_compared(cluster.nodes[leader], index, cluster.ids)
+            assert status.differing.keys() == others
+        assert status.role is Role.LEADER
         assert len(cluster.nodes) == 3
 
 
@@ -220,9 +237,8 @@ async def test_e4_a_difference_goes_with_the_snapshot(autojump_clock: MockClock)
             await cluster.nodes["1"].take_snapshot()
             await cluster.crash("1")
             await cluster.restart("1")
-            for _ in range(10):
-                await commands(cluster, POINTS_EVERY)
-                await trio.sleep(1)
+            await commands(cluster, POINTS_EVERY)
+            await until_found_out()
 
     with pytest.raises(ResultsDiverged):
         await until_it_stops()
@@ -231,11 +247,8 @@ async def test_e4_a_difference_goes_with_the_snapshot(autojump_clock: MockClock)
 async def test_equal_replicas_say_nothing(autojump_clock: MockClock) -> None:
     async with open_cluster(3, machine=differing(), seed=2) as cluster:
         await cluster.propose(b"odd")
-        for _ in range(4):
-            await commands(cluster, POINTS_EVERY)
-            await trio.sleep(1)
         leader, _ = await cluster.check_single_leader()
-        assert cluster.nodes[leader].status.differing == {}
-        raft = cluster.nodes[leader]._runner.raft
-        assert raft is not None
-        assert raft.agreement._answers.keys() == set(cluster.ids)
+        for index in (POINTS_EVERY, 2 * POINTS_EVERY):
+            await commands(cluster, POINTS_EVERY)
+            status = await when_compared(cluster.nodes[leader], index, cluster.ids)
+            assert status.differing == {}

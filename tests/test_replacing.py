@@ -24,10 +24,13 @@ from trioraft import (
     Role,
     open_node,
 )
+from trioraft.core.events import Forming
+from trioraft.core.raft import Raft
 from trioraft.member.status import Status
 from trioraft.testing import CommandLog
 
 THREE = ("0", "1", "2")
+PATIENCE_S = 30
 
 
 @attrs.define
@@ -41,6 +44,8 @@ class Lives:
     machines: dict[str, CommandLog] = attrs.field(factory=dict)
     disks: dict[str, MemoryStorage] = attrs.field(factory=dict)
     gone: dict[str, trio.Event] = attrs.field(factory=dict)
+    news: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
+    """Whoever waits here is woken when the status of any node changes."""
 
     async def open(self, *ids: str, voters: tuple[str, ...] = THREE) -> None:
         for node_id in ids:
@@ -64,8 +69,13 @@ class Lives:
             self.nodes[node_id] = node
             task_status.started()
             with pytest.raises(Exception, match="Dead"):
-                await node.wait(lambda _: False)
+                await node.wait(self._tell)
         gone.set()
+
+    def _tell(self, _: Status) -> bool:
+        """Never what is waited for: each change of a status is news."""
+        self.news.unpark_all()
+        return False
 
     async def kill(self, node_id: str) -> None:
         self.nodes[node_id].kill()
@@ -79,12 +89,20 @@ class Lives:
 
     async def leader(self, has: Callable[[Status], object] = lambda _: True) -> Node:
         """Whoever leads, once that is so of its status too."""
-        while True:  # who will lead is not known: there is nothing to wait on
-            for node in self.nodes.values():
-                status = node.status
-                if status.role is Role.LEADER and status.commit_index and has(status):
-                    return node
-            await trio.sleep(0.01)
+        with trio.fail_after(PATIENCE_S):
+            while True:
+                for node in self.nodes.values():
+                    status = node.status
+                    if status.role is Role.LEADER and status.commit_index and has(status):
+                        return node
+                await self.news.park()
+
+    async def met(self, node_id: str) -> Node:
+        """Whoever leads, once it knows which disk this node has now."""
+        leader, disk = await self.leader(), the_disk(self.nodes[node_id])
+        with trio.fail_after(PATIENCE_S):
+            await leader.wait(lambda _: raft_of(leader).seen.get(node_id) == disk)
+        return leader
 
     async def others(self) -> list[str]:
         leader = await self.leader()
@@ -100,7 +118,7 @@ class Lives:
                     if "nothing any more" not in str(error):
                         raise  # otherwise it went on by itself, and is through
                 return
-            await trio.sleep(0.01)
+            await self.news.park()
 
 
 @asynccontextmanager
@@ -123,6 +141,13 @@ async def holds_all(lives: Lives, node_id: str) -> None:
     assert lives.machines[node_id].commands == lives.machines[leader.id].commands
 
 
+def is_away(leader: Node, node_id: str) -> bool:
+    """Whether the leader has heard nothing of this node for an election timeout."""
+    leadership = raft_of(leader).leadership
+    assert leadership is not None
+    return not leadership.has_heard_lately(node_id, trio.current_time())
+
+
 def is_bound(status: Status, lost: Node | int, node_id: str) -> bool:
     configuration = status.configuration
     return (
@@ -136,6 +161,12 @@ def the_disk(node: Node) -> int:
     return node.status.incarnation
 
 
+def raft_of(node: Node) -> Raft:
+    raft = node._runner.raft
+    assert raft is not None
+    return raft
+
+
 @pytest.mark.parametrize("voters", [THREE, ()])
 async def test_a_voter_with_an_empty_disk_is_a_voter_again(
     voters: tuple[str, ...], autojump_clock: MockClock
@@ -144,9 +175,10 @@ async def test_a_voter_with_an_empty_disk_is_a_voter_again(
         lost, other = await lives.others()
         before = the_disk(lives.nodes[lost])
         await lives.empty(lost, voters)
+        leader = await lives.met(lost)
+        # Nothing is to happen: by itself, it would be a voter again within a second.
         await trio.sleep(2)
-        leader = await lives.leader()
-        assert leader.status.configuration.disk_of(lost) == before  # not by itself
+        assert leader.status.configuration.disk_of(lost) == before
         index = await leader.replace(lost)
         status = leader.status
         assert is_bound(status, before, lost)
@@ -174,8 +206,7 @@ async def test_a_leader_that_crashes_at_any_step_is_followed_by_one_that_goes_on
         lost, _ = await lives.others()
         before = the_disk(lives.nodes[lost])
         await lives.empty(lost)
-        leader = await lives.leader()
-        await trio.sleep(0.5)
+        leader = await lives.met(lost)
         lives.nursery.start_soon(partial(lives.replace, lost))
         await leader.wait(lambda status: at(status.configuration, lost))
         await lives.kill(leader.id)
@@ -191,8 +222,7 @@ async def test_whoever_stops_waiting_does_not_undo_it(autojump_clock: MockClock)
         lost, _ = await lives.others()
         before = the_disk(lives.nodes[lost])
         await lives.empty(lost)
-        leader = await lives.leader()
-        await trio.sleep(0.5)
+        leader = await lives.met(lost)
         with trio.move_on_after(0.001):
             await leader.replace(lost)
         assert leader.status.configuration.returning == (lost,)
@@ -204,8 +234,7 @@ async def test_two_that_ask_wait_for_the_same(autojump_clock: MockClock) -> None
     async with three_nodes() as lives:
         lost, _ = await lives.others()
         await lives.empty(lost)
-        leader = await lives.leader()
-        await trio.sleep(0.5)
+        leader = await lives.met(lost)
         found: list[int] = []
 
         async def ask() -> None:
@@ -223,12 +252,12 @@ async def test_a_disk_that_is_lost_again_meanwhile_is_replaced_by_the_next(
     async with three_nodes() as lives:
         lost, _ = await lives.others()
         await lives.empty(lost)
-        leader = await lives.leader()
-        await trio.sleep(0.5)
+        leader = await lives.met(lost)
         lives.nursery.start_soon(partial(lives.replace, lost))
         await leader.wait(lambda status: lost in status.configuration.learners)
         await lives.kill(lost)
-        await trio.sleep(2)
+        with trio.fail_after(PATIENCE_S):
+            await leader.wait(lambda status: status.change is None and is_away(leader, lost))
         with pytest.raises(ConfigError, match="no member"):
             await leader.remove("9")  # it is away, and keeps nobody from changing the members
         del lives.disks[lost]
@@ -261,7 +290,7 @@ async def test_what_cannot_be_replaced_is_refused_with_the_reason(
             await leader.replace("3")
         await leader.change_voters([leader.id, lost])
         await lives.empty(lost)
-        await trio.sleep(0.1)
+        await lives.met(lost)
         with pytest.raises(ConfigError, match="use trioraft recover"):
             await leader.replace(lost)
 
@@ -271,7 +300,7 @@ async def test_another_change_that_is_under_way_comes_first(autojump_clock: Mock
         leader = await lives.leader()
         lost, _ = await lives.others()
         await lives.empty(lost)
-        await trio.sleep(0.5)
+        await lives.met(lost)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(leader.change_voters, [*THREE, "7"])  # who never comes
             await trio.testing.wait_all_tasks_blocked()
@@ -303,7 +332,11 @@ async def test_who_waits_while_a_cluster_forms_says_for_whom(autojump_clock: Moc
     async with trio.open_nursery() as nursery:
         lives = Lives(MemoryNetwork(random.Random(1)), nursery, False)
         await lives.open("0", "1")
-        await trio.sleep(1)
+        with trio.fail_after(PATIENCE_S):
+            async with lives.nodes["0"].events() as stream:
+                async for event in stream:  # once an election timeout has passed
+                    if isinstance(event, Forming):
+                        break
         status = lives.nodes["0"].status
         assert (status.waiting_for, status.uuid) == (("2",), None)
         reasons: Mapping[str, str] = status.problems
