@@ -11,6 +11,7 @@ from trioraft.core.config import Limits, Timing
 from trioraft.core.raft import Raft
 from trioraft.core.types import Configuration, LogIndex, Recovered, Term
 from trioraft.member.actions import Action, Runner, StorageStep
+from trioraft.member.lineage import Lineage
 from trioraft.member.member import Member
 
 
@@ -62,7 +63,12 @@ class Asked:
 class ByHand:
     """One member of a cluster of these voters; it is the first of them."""
 
-    def __init__(self, voters: tuple[str, ...] = ("1",), limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        voters: tuple[str, ...] = ("1",),
+        limits: Limits | None = None,
+        lineage: Lineage | None = None,
+    ) -> None:
         self.now = 0.0
         self.machine = Noted()
         self.actions: list[Action] = []
@@ -83,7 +89,7 @@ class ByHand:
             admit_clients=note,
             tell=note,
         )
-        self.member = Member(raft, self.machine, limits, runner)
+        self.member = Member(raft, self.machine, limits, runner, lineage)
         self.member.start(self.now)
 
     def _store(self, step: StorageStep) -> None:

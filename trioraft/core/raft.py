@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Final
 
 import attrs
@@ -230,6 +230,14 @@ class Raft:
         if self._leadership is not None:
             self._leadership.on_seen(peer, disk)
             self._name_disks(self._leadership)
+
+    def forget_strangers(self, known: Container[NodeId]) -> None:
+        """Forget the disks of all that are neither members nor `known`: when one of them speaks
+        again, that is news (see `on_seen`)."""
+        members = self.configuration.members
+        self.seen = {
+            peer: disk for peer, disk in self.seen.items() if peer in members or peer in known
+        }
 
     def step(self, message: Message, now: float, disk: Incarnation = 0) -> None:
         """Handle one message from a peer.

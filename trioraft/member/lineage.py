@@ -33,6 +33,10 @@ from .identity import Identity, encode_identity, uuid_of
 
 FEEDS: Final = (AppendEntries, InstallSnapshot)
 """What a node that belongs to no history yet takes."""
+REMEMBERED_MAX: Final = 1024
+"""Most disks of which openings are remembered: all of them are stored anew for each."""
+MET_MAX: Final = 256
+"""Most nodes of which it is known what they said; whoever is forgotten is met again."""
 ANSWERS: Final = (AppendEntriesReply, InstallSnapshotReply)
 """What is taken from such a node."""
 
@@ -77,6 +81,9 @@ class Lineage:
         self._handed: Identity | None = None
         self._messages: list[Introduction] = []
         self._said: dict[NodeId, Introduction] = {}
+        self._disagreeing: dict[NodeId, Introduction] = {}  # they hold another record
+        self._asked: set[NodeId] = set()  # they have not answered yet
+        self._away: set[NodeId] = set()  # they went, or did not answer: they may have formed since
 
     @property
     def base(self) -> Configuration:
@@ -89,6 +96,8 @@ class Lineage:
         """What this node says of itself to that one: what is durable."""
         said = self._said.get(peer)
         if said is None:
+            if len(self._said) >= MET_MAX:
+                self._said.clear()
             own, met = self._durable, self.met.get(peer)
             said = self._said[peer] = Introduction(
                 self._node_id,
@@ -119,9 +128,16 @@ class Lineage:
         self.has_news = self.has_news or bool(peers)
 
     def ask_again(self) -> None:
-        """Messages may be lost: ask those that are waited for once more."""
-        if self.is_forming:
+        """Messages may be lost: ask those that are waited for once more; all, where somebody has
+        written a record: whoever is silent may have formed since."""
+        if not self.is_forming:
+            return
+        if self.identity.record is None and not any(said.record for said in self.met.values()):
             self.ask(self.waiting_for)
+            return
+        self._away |= self._asked
+        self._asked = set(self._others)
+        self.ask(self._others)
 
     def take_messages(self) -> list[Introduction]:
         """What is to be sent."""
@@ -169,6 +185,8 @@ class Lineage:
         if said.wants_reply:
             self._messages.append(self.introduction(said.sender))
             self.has_news = True
+        self._asked.discard(said.sender)
+        self._away.discard(said.sender)
         self._check_history(said)
         if said.uuid is not None and said.uuid == self.identity.uuid:
             self._check_own_opening(said)
@@ -178,12 +196,26 @@ class Lineage:
         if before is None or before.incarnation != said.incarnation:
             self._said.pop(said.sender, None)
         self.met[said.sender] = said
+        self._disagreeing.pop(said.sender, None)
+        self._forget_strangers()
         self._go_on_forming()
         return True
 
+    def _forget_strangers(self) -> None:
+        """Anybody may come, under any name: those who came first are forgotten first."""
+        if len(self.met) > MET_MAX:
+            needed = {*self._others, *(self.identity.record or ()), next(reversed(self.met))}
+            first = next((peer for peer in self.met if peer not in needed), None)
+            if first is not None:
+                del self.met[first]
+
     def on_peer_lost(self, peer: NodeId) -> None:
         """While nobody has agreed on anything, whoever goes may come back with another disk."""
-        if self.is_forming and self.identity.record is None:
+        if not self.is_forming:
+            return
+        if peer in self._others:
+            self._away.add(peer)
+        if self.identity.record is None:
             self.met.pop(peer, None)
 
     def _check_history(self, said: Introduction) -> None:
@@ -191,6 +223,15 @@ class Lineage:
         own = self.identity
         if said.uuid is None or own.uuid is None or said.uuid == own.uuid:
             return
+        if not own.formed and not said.formed:
+            if said.sender in self._others:
+                self._disagreeing[said.sender] = said
+            raise PeerRefused(
+                f"node {said.sender!r} and node {self._node_id!r} have agreed with different disks "
+                "on who the first voters are: one was emptied while the cluster formed; their "
+                "status says what to do (docs/identity.md)"
+            )
+        self._disagreeing.pop(said.sender, None)
         came_from = next((a for a in own.ancestors if a.uuid == said.uuid), None)
         hint = "" if came_from is None else f", recovered from it at entry {came_from.index}"
         raise PeerRefused(
@@ -240,7 +281,14 @@ class Lineage:
                     f"{seen[0]}, which was seen before: its data directory was an older copy, or "
                     "is used twice; empty it and have the node replaced (docs/identity.md)"
                 )
-        self._change(remembered={**own.remembered, said.incarnation: said.opening})
+        remembered = dict(own.remembered)
+        remembered.pop(said.incarnation, None)  # whoever was opened last is forgotten last
+        remembered[said.incarnation] = said.opening
+        if len(remembered) > REMEMBERED_MAX:
+            there = {said.incarnation, *(met.incarnation for met in self.met.values())}
+            gone = (disk for disk in remembered if disk not in there)
+            del remembered[next(gone, next(iter(remembered)))]
+        self._change(remembered=remembered)
         return True
 
     def admits(self, message: Message, origin: Introduction) -> bool:
@@ -306,7 +354,8 @@ class Lineage:
         expected = self._would_be()
         if expected is None or said.record == expected:
             return ""
-        return "it has agreed with other disks than those that are there now; empty it too"
+        what = "it has agreed with other disks than those that are there now"
+        return f"{what}; {self._remedy(self._voters)}"
 
     def _would_be(self) -> dict[NodeId, Incarnation] | None:
         """The record, as those that are there would write it."""
@@ -325,9 +374,31 @@ class Lineage:
 
     def _why_not_holding(self, peer: NodeId, record: dict[NodeId, Incarnation]) -> str:
         said = self.met.get(peer)
+        if peer in self._disagreeing:
+            return f"it has agreed with other disks; {self._remedy(record)}"
         if said is not None and said.incarnation != record[peer]:
-            return "its disk was emptied while the cluster formed; nothing was committed: empty all"
+            return f"its disk was emptied while the cluster formed; {self._remedy(record)}"
         return "it has not confirmed which disks the first voters are"
+
+    def _remedy(self, voters: Collection[NodeId]) -> str:
+        """What is to be done about disks that differ. Whoever has formed may have committed
+        something: nobody is told to empty disks before it is known of all that they have not, and
+        that none of them can."""
+        unknown = [
+            peer
+            for peer in sorted(set(voters) - {self._node_id})
+            if peer in self._away or not (peer in self.met or peer in self._disagreeing)
+        ]
+        if unknown:
+            return f"empty nothing before {', '.join(unknown)} said whether the cluster has formed"
+        own = self.identity.incarnation
+        known = (*self.met.values(), *self._disagreeing.values())
+        may_form = any(
+            said.formed or (said.record and said.record.get(self._node_id) != own) for said in known
+        )
+        if may_form:
+            return "it may form without this disk: its own status says what to do"
+        return "none of these disks holds anything: empty all"
 
     def _go_on_forming(self) -> None:
         own = self.identity

@@ -22,7 +22,7 @@ from ..core.ready import ChunkRequest, Ready, SnapshotChunk, Write
 from ..core.types import LogIndex, NodeId, Recovered, Role, SnapshotMeta, Term
 from .actions import Action, AdmitClients, Apply, Install, Runner, SaveSnapshot
 from .apply_queue import ApplyQueue, WantsSnapshot
-from .lineage import Lineage
+from .lineage import MET_MAX, Lineage
 from .outcomes import Outcomes, Proposed
 from .reads import ReadBatch, Reads
 from .results import RunningChecksum
@@ -147,6 +147,8 @@ class Member:
         if not self.lineage.meet(said, is_live=is_live):
             return False
         self.raft.on_seen(said.sender, said.incarnation, now)
+        if len(self.raft.seen) > 2 * MET_MAX:  # of all that were met it stays known
+            self.raft.forget_strangers(self.lineage.met)
         if self.lineage.identity.formed is not formed:
             self._on_formed(now)
         return True
