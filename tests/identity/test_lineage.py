@@ -99,8 +99,8 @@ def test_first_voters_that_agreed_on_different_disks_say_so() -> None:
 
 
 def test_nobody_is_told_to_empty_disks_while_somebody_may_have_formed() -> None:
-    """Hazard I4. Found by reading: "1" had formed with a disk that is gone, and committed; "0" missed that,
-    met the new disk of "2" alone, and said that nothing was committed."""
+    """Hazard I4. Found by reading: "1" had formed with a disk that is gone, and committed; "0"
+    missed that, met the new disk of "2" alone, and said that nothing was committed."""
     voters = ("0", "1", "2")
     zero = lineage_of("0", *voters)
     one, two = (introduction(n, "0", incarnation=10 + int(n), voters=voters) for n in "12")
