@@ -7,10 +7,10 @@ from __future__ import annotations
 import enum
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Annotated, Any, Final, NoReturn, TypeAlias
+from typing import Annotated, Any, Final, NoReturn, TypeAlias, TypeVar
 
 import msgspec
 import trio
@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..core.errors import ConfigError, RaftError
-from ..core.types import Address, NodeId
+from ..core.errors import ConfigError, ConfigurationConflict, RaftError
+from ..core.types import Address, LogIndex, NodeId
 from ..net.addresses import host_port
 from ..rpc.protocol import ServerStatus, StatusNews, printable
 from ..tasks.background import running_beside
@@ -45,6 +45,10 @@ def add_to(app_above: typer.Typer) -> None:
 
 PROGRESS_S: Final = 0.5
 """How often a command that waits says how far things are, at most, in seconds."""
+AGAIN_S: Final = 0.05
+"""After what time a change that met another entry is tried once more."""
+
+T = TypeVar("T")
 
 NodeName = Annotated[str, typer.Argument(metavar="ID", help="The node's name.")]
 
@@ -109,7 +113,11 @@ async def add_learner(
 ) -> None:
     """Add a node that gets the log and does not vote. Start it with `serve --join`."""
     address = None if peers_at is None else parsed(parse_address, peers_at, "HOST:PORT")
-    index = await cluster.client.add_learner(node, address)
+
+    async def add(_: ServerStatus) -> LogIndex:
+        return await cluster.client.add_learner(node, address)
+
+    index = await _changed(cluster, add)
     print(f"{node} is a learner since index {index}")
 
 
@@ -117,31 +125,63 @@ async def add_learner(
 @reaching
 async def promote(cluster: ReachedCluster, node: NodeName) -> None:
     """Make a learner a voter, once it has caught up."""
-    leader = await cluster.client.status()
-    configuration = leader.configuration
-    if node in configuration.voters:
-        print(f"{node} is a voter already")
-        return
-    if node not in configuration.learners:
-        raise ConfigError(
-            f"{node!r} is no learner (voters: {_names(configuration.voters)}; learners: "
-            f"{_names(configuration.learners)}): add it first, with trioraft admin add-learner"
+
+    async def give_vote(leader: ServerStatus) -> LogIndex | None:
+        configuration = leader.configuration
+        if node in configuration.voters:
+            return None
+        if node not in configuration.learners:
+            raise ConfigError(
+                f"{node!r} is no learner (voters: {_names(configuration.voters)}; learners: "
+                f"{_names(configuration.learners)}): add it first, with trioraft admin add-learner"
+            )
+        return await cluster.client.change_voters(
+            [*configuration.voters, node], expected_index=leader.configuration_index
         )
-    index = await cluster.client.change_voters(
-        [*configuration.voters, node], expected_index=leader.configuration_index
-    )
-    print(f"{node} is a voter since index {index}")
+
+    index = await _changed(cluster, give_vote)
+    since = "already" if index is None else f"since index {index}"
+    print(f"{node} is a voter {since}")
 
 
 @app.command()
 @reaching
 async def remove(cluster: ReachedCluster, node: NodeName) -> None:
     """Take a node out of the cluster, whether it votes or not."""
-    leader = await cluster.client.status()
-    if node not in leader.configuration.members:
-        raise ConfigError(f"{node!r} is no member: {_names(leader.configuration.members)} are")
-    index = await cluster.client.remove(node, expected_index=leader.configuration_index)
+
+    async def take_out(leader: ServerStatus) -> LogIndex:
+        if node not in leader.configuration.members:
+            raise ConfigError(f"{node!r} is no member: {_names(leader.configuration.members)} are")
+        return await cluster.client.remove(node, expected_index=leader.configuration_index)
+
+    index = await _changed(cluster, take_out)
     print(f"{node} is no member since index {index}")
+
+
+async def _changed(cluster: ReachedCluster, change: Callable[[ServerStatus], Awaitable[T]]) -> T:
+    """Change the members as they are now, once more where the leader has come between only to name
+    a learner's disk: that changes nobody's part, and is done in a moment."""
+    give_up_s = trio.current_time() + cluster.timeout_s
+    looked_at = await cluster.client.status()
+    while True:
+        try:
+            return await change(looked_at)
+        except ConfigurationConflict:
+            now = await cluster.client.status()
+            if not _only_names_disks(looked_at, now) or trio.current_time() >= give_up_s:
+                raise
+            looked_at = now
+        await trio.sleep(AGAIN_S)
+
+
+def _only_names_disks(before: ServerStatus, now: ServerStatus) -> bool:
+    """Whether the configuration was being written, and what was has the same members."""
+    old, new = before.configuration, now.configuration
+    return (
+        now.change is None
+        and (before.commit_index < before.configuration_index != 0 or old.disks != new.disks)
+        and (old.voters, old.outgoing, old.learners) == (new.voters, new.outgoing, new.learners)
+    )
 
 
 REPLACE_HELP: Final = """\
