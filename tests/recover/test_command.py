@@ -175,7 +175,7 @@ def test_what_cannot_be_recovered_is_refused_in_one_line(
     storage.close()
     assert {
         "runs": "in use by",
-        "damaged": "Do not delete the directory",
+        "damaged": "Set the directory aside",
         "is none": "no storage of trioraft",
     }[trouble] in err
     assert err.count("\n") == 1

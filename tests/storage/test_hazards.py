@@ -124,7 +124,9 @@ def test_v7_a_corrupt_vote_is_noticed(tmp_path: Path) -> None:
     position = database.read_bytes().rindex(b"the node we voted for")
     for offset in (0, 20, -2):  # the vote, and the term before it
         flip(database, position + offset)
-        with pytest.raises(CorruptStorage, match=r"does not match its CRC-32.* may vote twice"):
+        with pytest.raises(
+            CorruptStorage, match=r"does not match its CRC-32.* trioraft admin replace"
+        ):
             open_storage(tmp_path)
         flip(database, position + offset)
     recovered = content(tmp_path)

@@ -123,7 +123,7 @@ def test_the_error_names_file_record_and_entries(closed: Path, tmp_path: Path) -
     with pytest.raises(
         CorruptStorage,
         match=r"log\.sqlite3: record \d+ \(entries 262 to 262 .* does not match its CRC-32.* "
-        r"Nothing was changed\. Do not delete",
+        r"Nothing was changed\. Do not restore",
     ):
         open_storage(tmp_path / "d")
 

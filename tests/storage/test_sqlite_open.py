@@ -180,13 +180,13 @@ def test_a_changed_identity_is_refused(tmp_path: Path, statement: str) -> None:
     with sqlite3.connect(tmp_path / DATABASE) as connection:
         connection.execute(statement)
     connection.close()
-    refused(tmp_path, CorruptStorage, "the meta record 'identity'", "Do not delete")
+    refused(tmp_path, CorruptStorage, "the meta record 'identity'", "Set the directory aside")
 
 
 def test_a_file_that_is_not_sqlite_is_refused(tmp_path: Path) -> None:
     filled(tmp_path).close()
     (tmp_path / DATABASE).write_bytes(b"not a database\n" * 5000)
-    refused(tmp_path, CorruptStorage, "is not an SQLite database", "vote twice")
+    refused(tmp_path, CorruptStorage, "is not an SQLite database", "trioraft admin replace ID")
 
 
 @pytest.mark.parametrize(
@@ -228,14 +228,15 @@ def test_a_cut_database_is_noticed_after_a_crash(tmp_path: Path) -> None:
 def test_a_missing_database_is_not_a_new_node(tmp_path: Path) -> None:
     filled(tmp_path).close()
     (tmp_path / DATABASE).unlink()
-    refused(tmp_path, CorruptStorage, "is gone", "vote twice")
+    refused(tmp_path, CorruptStorage, "is gone", "trioraft admin replace ID")
 
 
 def test_a_missing_write_ahead_log_is_noticed(tmp_path: Path) -> None:
     storage = filled(tmp_path / "a")
     copy = crashed_copy(storage, tmp_path / "b")
     os.rename(copy / WRITE_AHEAD_LOG, tmp_path / "kept")
-    refused(copy, CorruptStorage, WRITE_AHEAD_LOG, "missing or cut")
+    refused(copy, CorruptStorage, WRITE_AHEAD_LOG, "missing or cut", "Bring it back")
+    refused(copy, CorruptStorage, "start the node with an empty one", "trioraft admin replace ID")
     refused(copy, CorruptStorage, "missing or cut")  # and again: the evidence stays
     os.rename(tmp_path / "kept", copy / WRITE_AHEAD_LOG)
     storage.close()
@@ -249,7 +250,7 @@ def test_v7_a_missing_hard_state_is_noticed(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / DATABASE) as connection:
         connection.execute("DELETE FROM records")
     connection.close()
-    refused(tmp_path, CorruptStorage, "term and vote are lost", "vote twice")
+    refused(tmp_path, CorruptStorage, "term and vote are lost", "trioraft admin replace ID")
 
 
 @pytest.mark.parametrize("number", [1, 2, 4, 5])

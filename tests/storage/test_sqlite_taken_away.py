@@ -115,6 +115,7 @@ def test_d7_a_write_into_files_that_were_taken_away_is_not_acknowledged(
     assert f"{path / DATABASE}" in message
     assert "removed, moved or replaced while this node had it open" in message
     assert "bring back what was there" in message
+    assert "trioraft admin replace ID" in message
     with pytest.raises(StorageError, match="failed earlier"):  # and so is everything after it
         storage.append(None, entries(6, 1), 6)
 

@@ -34,18 +34,19 @@ _NOTE_BYTES = 256
 _NOT_FOREIGN = frozenset({LOCK, BEING_CREATED, f"{BEING_CREATED}-journal", SCRATCH, "lost+found"})
 """What may lie in a directory that is still new: creation was interrupted, or it is a volume."""
 
-KEEP_AND_REJOIN = (
-    "Nothing was changed. Do not delete the directory to start as new: a node that forgot its vote "
-    "may vote twice. Remove the node from the cluster, then let it join again with an empty "
-    "directory; the others send it the log"
+KEEP_AND_REPLACE = (
+    "Nothing was changed. Do not restore it from an older copy, which has forgotten what it "
+    "acknowledged. Set the directory aside, start the node with an empty one, and give the new "
+    "disk its vote: trioraft admin replace ID, once the node runs. The others send it the log; if "
+    "no majority is left without it, see docs/lost-quorum.md"
 )
 """What to do about a damaged log."""
 
 BRING_BACK = (
     "What was written since may be lost at the next start, so nothing more is acknowledged and no "
     "file is touched. Find out what removes, moves or unmounts it; bring back what was there, all "
-    "files of one moment, and start the node again. If that cannot be had, take it for a node that "
-    "lost its disk: remove it from the cluster, then let it join again with an empty directory"
+    "files of one moment, and start the node again. If that cannot be had, its disk is lost: start "
+    "the node with an empty directory, then call trioraft admin replace ID"
 )
 """What to do when files were taken away from under an open storage."""
 
@@ -237,7 +238,7 @@ class Directory:
         if note is not None:
             raise CorruptStorage(
                 f"{self.database} is gone: the lock file beside it says that there was a storage. "
-                f"Bring the file back. {KEEP_AND_REJOIN}"
+                f"Bring the file back. {KEEP_AND_REPLACE}"
             )
         self._refuse_foreign_beside_lock(names)
         return DirectoryState(True, False)
@@ -247,7 +248,7 @@ class Directory:
             some = ", ".join(sorted(names - _NOT_FOREIGN)[:5])
             raise CorruptStorage(
                 f"{self.database} is gone, but there is still: {some}. Bring the database back, or "
-                f"give an empty directory. {KEEP_AND_REJOIN}"
+                f"give an empty directory. {KEEP_AND_REPLACE}"
             )
 
 

@@ -31,7 +31,7 @@ import msgspec
 
 from ..core.errors import CorruptStorage, DiskFull, StorageError
 from ..core.types import Entry, HardState, LogIndex, NodeId, Term
-from .directory import BEING_CREATED, KEEP_AND_REJOIN, sync_directory, sync_file
+from .directory import BEING_CREATED, KEEP_AND_REPLACE, sync_directory, sync_file
 from .health import DISK_TROUBLE, Health, describe
 from .records import PAGE_BYTES, RECORD_BYTES_MAX, Row, StoredWrite, damaged, from_row, to_rows
 
@@ -160,7 +160,7 @@ def load(database: Path, owner: Owner) -> LoadedLog:
         findings = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
         if findings != ["ok"]:
             raise CorruptStorage(
-                f"{database} is damaged: {'; '.join(map(str, findings))}. {KEEP_AND_REJOIN}"
+                f"{database} is damaged: {'; '.join(map(str, findings))}. {KEEP_AND_REPLACE}"
             )
         base = read_meta(connection, database, "base", Base)
         notices = read_meta(connection, database, NOTICES, tuple[str, ...], missing=())
@@ -209,7 +209,7 @@ def _reading(database: Path) -> Iterator[sqlite3.Connection]:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM):
             raise StorageError(f"{database} cannot be read: {describe(error)}") from error
-        raise CorruptStorage(f"{database}: {describe(error)}. {KEEP_AND_REJOIN}") from error
+        raise CorruptStorage(f"{database}: {describe(error)}. {KEEP_AND_REPLACE}") from error
 
 
 def _check_settings(connection: sqlite3.Connection, database: Path) -> None:
@@ -222,7 +222,7 @@ def _check_settings(connection: sqlite3.Connection, database: Path) -> None:
         raise CorruptStorage(
             f"{database} is not a database of trioraft, or its description is damaged: page size, "
             f"auto_vacuum, encoding {settings}, tables {[row[0] for row in rows]}. "
-            f"{KEEP_AND_REJOIN}"
+            f"{KEEP_AND_REPLACE}"
         )
 
 
@@ -299,7 +299,8 @@ def read_meta(
             except msgspec.DecodeError:
                 pass  # the same error as a wrong checksum, below
     raise CorruptStorage(
-        f"{database}: the meta record {key!r} is missing or not what was written. {KEEP_AND_REJOIN}"
+        f"{database}: the meta record {key!r} is missing or not what was written. "
+        f"{KEEP_AND_REPLACE}"
     )
 
 
@@ -331,12 +332,12 @@ def _replay(rows: Iterable[Row], database: Path, base: Base) -> LoadedLog:
     if hard_state is None:
         raise CorruptStorage(
             f"{file}: there is no record from number {base.first_record} on, so term and vote are "
-            f"lost. {KEEP_AND_REJOIN}"
+            f"lost. {KEEP_AND_REPLACE}"
         )
     if last_index != base_index + len(entries):
         raise CorruptStorage(
             f"{file}: the log begins after entry {base_index} and ends at {last_index}, but has "
-            f"{len(entries)} entries. {KEEP_AND_REJOIN}"
+            f"{len(entries)} entries. {KEEP_AND_REPLACE}"
         )
     return LoadedLog(hard_state, base, entries, ends)
 
@@ -624,7 +625,7 @@ class LogDatabase:
                 (number,),
             ).fetchone()
         if row is None:
-            raise CorruptStorage(f"{self._path}: record {number} is gone. {KEEP_AND_REJOIN}")
+            raise CorruptStorage(f"{self._path}: record {number} is gone. {KEEP_AND_REPLACE}")
         record = from_row(row, str(self._path), index)
         return record.entries[index - record.entries[0].index].term
 

@@ -21,7 +21,7 @@ import msgspec
 
 from ..core.errors import CorruptStorage
 from ..core.types import Entry, HardState, LogIndex
-from .directory import KEEP_AND_REJOIN
+from .directory import KEEP_AND_REPLACE
 
 PAGE_BYTES = 8192
 """The database's page. Measured: 4096 copies more pages, 32768 writes more for one entry."""
@@ -124,5 +124,5 @@ def damaged(file: str, row: Row, previous_index: LogIndex, what: str) -> Corrupt
     return CorruptStorage(
         f"{file}: record {row[0]} (entries {first_index} to {last_index} by its columns; the "
         f"record before it ends at {previous_index}) {what}: it was changed after it was "
-        f"written, by a failing disk or by hand. {KEEP_AND_REJOIN}"
+        f"written, by a failing disk or by hand. {KEEP_AND_REPLACE}"
     )

@@ -34,7 +34,7 @@ from ..core.types import (
     Term,
 )
 from . import refusals
-from .directory import KEEP_AND_REJOIN, Directory, DirectoryState
+from .directory import KEEP_AND_REPLACE, Directory, DirectoryState
 from .forks import tell_when_forked
 from .health import DISK_TROUBLE, Health
 from .log_database import LoadedLog, LogDatabase, Owner, create_database, load
@@ -398,13 +398,13 @@ def match_snapshot(
         raise CorruptStorage(
             f"{snapshots.directory}: the log begins after entry {base.index} (term {base.term}) "
             f"and needs a snapshot up to there, but {here} that can be read"
-            f"{''.join(f'; {problem}' for problem in problems)}. {KEEP_AND_REJOIN}"
+            f"{''.join(f'; {problem}' for problem in problems)}. {KEEP_AND_REPLACE}"
         )
     if newest.index > loaded.last_index or loaded.term_at(newest.index) != newest.term:
         raise CorruptStorage(
             f"{snapshots.directory}: the newest snapshot is of entries up to {newest.index} (term "
             f"{newest.term}), but the log goes from {base.index} (term {base.term}) to "
             f"{loaded.last_index} and does not hold that entry: they are not of the same time. "
-            f"{KEEP_AND_REJOIN}"
+            f"{KEEP_AND_REPLACE}"
         )
     return newest, False, tuple(problems)

@@ -22,7 +22,7 @@ from pathlib import Path
 import attrs
 
 from ..core.errors import CorruptStorage
-from .directory import KEEP_AND_REJOIN
+from .directory import KEEP_AND_REPLACE
 from .records import PAGE_BYTES
 
 _DATABASE_HEADER_BYTES = 100
@@ -66,14 +66,14 @@ def check_database_files(database: Path, write_ahead_log: Path, *, was_left_open
     if was_left_open and not frames.has_frames:
         raise CorruptStorage(
             f"{write_ahead_log} is missing or cut, but the storage was not closed when it was last "
-            f"used, so the newest writes are in that file. Bring it back. {KEEP_AND_REJOIN}"
+            f"used, so the newest writes are in that file. Bring it back. {KEEP_AND_REPLACE}"
         )
     size_bytes = database.stat().st_size
     with database.open("rb") as file:
         header = file.read(_DATABASE_HEADER_BYTES)
     if len(header) < _DATABASE_HEADER_BYTES:
         raise CorruptStorage(
-            f"{database} is {size_bytes} bytes long: it was cut. {KEEP_AND_REJOIN}"
+            f"{database} is {size_bytes} bytes long: it was cut. {KEEP_AND_REPLACE}"
         )
     if 1 in frames.pages and frames.database_pages is not None:
         # A crash while page 1 was being copied from the write-ahead log is no damage.
@@ -86,7 +86,7 @@ def check_database_files(database: Path, write_ahead_log: Path, *, was_left_open
     if missing > 0:
         raise CorruptStorage(
             f"{database} is {size_bytes} bytes long and should be {page_count * PAGE_BYTES}: it "
-            f"was cut ({missing} pages are missing). {KEEP_AND_REJOIN}"
+            f"was cut ({missing} pages are missing). {KEEP_AND_REPLACE}"
         )
 
 
@@ -94,19 +94,19 @@ def _page_count(database: Path, header: bytes) -> int:
     if not header.startswith(_DATABASE_MAGIC):
         raise CorruptStorage(
             f"{database} is not an SQLite database: it begins with {header[:16]!r}. "
-            f"{KEEP_AND_REJOIN}"
+            f"{KEEP_AND_REPLACE}"
         )
     if header[16:24] != _SETTINGS:
         raise CorruptStorage(
             f"{database}: the header is damaged, or another program made this database: page size "
-            f"and format are {header[16:24].hex()} instead of {_SETTINGS.hex()}. {KEEP_AND_REJOIN}"
+            f"and format are {header[16:24].hex()} instead of {_SETTINGS.hex()}. {KEEP_AND_REPLACE}"
         )
     changes, count = struct.unpack_from(">2I", header, 24)
     valid_for = struct.unpack_from(">I", header, 92)[0]
     if changes != valid_for:
         raise CorruptStorage(
             f"{database}: the header contradicts itself (change counter {changes}, and "
-            f"{valid_for} where it is repeated). {KEEP_AND_REJOIN}"
+            f"{valid_for} where it is repeated). {KEEP_AND_REPLACE}"
         )
     return int(count)
 
@@ -125,7 +125,7 @@ def _read_write_ahead_log(path: Path) -> WholeFrames:
     if magic & ~1 != _WAL_MAGIC or sums != (sum_0, sum_1):
         raise CorruptStorage(
             f"{path}: the header is damaged, so SQLite would ignore the newest writes. "
-            f"{KEEP_AND_REJOIN}"
+            f"{KEEP_AND_REPLACE}"
         )
     frame_bytes = _FRAME_HEADER.size + page_bytes
     whole = True
@@ -156,7 +156,7 @@ def _read_write_ahead_log(path: Path) -> WholeFrames:
                 raise CorruptStorage(
                     f"{path}: the frame at byte {first_bad} is damaged, and transactions that "
                     "were committed after it are still there: SQLite would cut off all of them. "
-                    f"{KEEP_AND_REJOIN}"
+                    f"{KEEP_AND_REPLACE}"
                 )
             lost_commit = bool(commits)
     return WholeFrames(True, frozenset(pages), database_pages)
