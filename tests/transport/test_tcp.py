@@ -369,6 +369,23 @@ async def test_a_member_without_an_address_is_told_of_once() -> None:
     assert (event.peer, event.reason.split(":")[0]) == ("1", "no address is known")
 
 
+@pytest.mark.parametrize("says", ["it itself", "the configuration"])
+async def test_a_member_that_has_moved_is_found(says: str) -> None:
+    """Found by a case after rqlite #818: one member came back at another address, which the others
+    were told, and heard; they went on dialling the one that they had been started with."""
+    zero = TcpTransport("0", LOOPBACK, {"1": ("127.0.0.1", free_port())})
+    one = TcpTransport("1", LOOPBACK, {"0": zero.bind()} if says == "it itself" else {})
+    if says == "the configuration":
+        zero.set_peer("1", one.bind())
+    async with running(zero, limits=EAGER) as owner:
+        for lives in (1, 2):
+            async with running(one, limits=EAGER) as moved:
+                await owner.until_up("1", times=lives)
+                assert "cannot connect to" in owner.all(LinkDown)[0].reason
+                zero.send(heartbeat("0", "1", lives))
+                await moved.until_rounds([lives])
+
+
 class LongWinded(Recorder):
     """Node 0 or 1, which has more to say of itself than usual."""
 

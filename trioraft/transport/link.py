@@ -16,7 +16,7 @@ import math
 import os
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeAlias, final
 
 import trio
@@ -65,15 +65,25 @@ class Link:
         address: where that is.
         is_answer: whether it is there only because the peer has connected to us. Then it does not
             tell where we are: two non-members that answered each other would never part.
+        elsewhere: where it may be as well, asked at each attempt: these are tried in turn once
+            the address did not lead to it (it has moved), and the one that does is kept to.
     """
 
     def __init__(
-        self, context: TransportContext, peer: NodeId, address: Address, *, is_answer: bool = False
+        self,
+        context: TransportContext,
+        peer: NodeId,
+        address: Address,
+        *,
+        is_answer: bool = False,
+        elsewhere: Callable[[], Iterable[Address]] = tuple,
     ) -> None:
         self.is_answer = is_answer  # may change; counts when it connects
         self._context = context
         self._peer = peer
         self._address = address
+        self._elsewhere = elsewhere
+        self._in_vain = 0  # attempts that did not reach it: they choose the address
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0  # the queue's, and those of the write under way
         self._writing = 0  # messages in the write under way
@@ -121,7 +131,7 @@ class Link:
 
     def peer_is_back(self) -> None:
         """The peer has just connected to us: if this link is pausing, try again now."""
-        self._failures = 0
+        self._failures = self._in_vain = 0
         self._peer_back.set()
 
     def close(self) -> None:
@@ -143,9 +153,11 @@ class Link:
 
     async def _connect_and_carry(self) -> None:
         """Make a connection and use it up. Always raises `_Down`, unless cancelled."""
-        stream = await self._dial()
+        known = tuple(dict.fromkeys((self._address, *self._elsewhere())))
+        address = known[self._in_vain % len(known)]
+        stream = await self._dial(address, self._attempts // len(known))
         timeout_s = self._context.limits.frame_timeout_s
-        connection = Connection.over(stream, timeout_s, host_port(self._address))
+        connection = Connection.over(stream, timeout_s, host_port(address))
         connection.deframer.frame_bytes_max = HANDSHAKE_BYTES_MAX
         try:
             await self._introduce(connection)
@@ -154,12 +166,12 @@ class Link:
         finally:
             connection.hang_up()
 
-    async def _dial(self) -> trio.SocketStream:
+    async def _dial(self, address: Address, attempt: int) -> trio.SocketStream:
         timeout_s = self._context.limits.connect_timeout_s
-        where = host_port(self._address)
+        where = host_port(address)
         with trio.move_on_after(timeout_s):
             try:
-                return await dial(self._address, self._attempts)
+                return await dial(address, attempt)
             except (OSError, ValueError) as error:  # ValueError: no resolver would take that name
                 refused = isinstance(error, ConnectionRefusedError)
                 raise _Down(
@@ -274,6 +286,7 @@ class Link:
         self._queue.clear()
         self._queued_bytes = 0
         self._writing = 0
+        self._in_vain += not down.was_up
         told = self._told_reasons
         if down.reason not in told and len(told) < REASONS_TOLD_MAX:
             told.add(down.reason)

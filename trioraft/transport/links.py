@@ -5,6 +5,8 @@ Rules of this file:
 * A non-member is who connects to us without being in our table: to a node that joins everyone is
   one, and a node that was removed comes as one and is told so. Whether it has anything to say is
   for the core to judge; the handshake has checked only who it is.
+* A member that is not at its address is looked for where the configuration says that it is, and
+  where it says itself while it is connected to us: it may have moved.
 * A non-member is answered over a link to the address that it told in its handshake. That link
   lives as long as its connection to us, or until it is a member; nothing is kept of one that has
   gone.
@@ -15,6 +17,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import final
 
 import trio
@@ -74,13 +77,25 @@ class Links:
             del self.by_peer[peer]
             link.close()
         if address is not None:
-            link = self.by_peer[peer] = Link(self._context, peer, address, is_answer=is_answer)
+            link = self.by_peer[peer] = Link(
+                self._context,
+                peer,
+                address,
+                is_answer=is_answer,
+                elsewhere=partial(self._others_of, peer),
+            )
             name = f"raft[{self._context.node_id}].link[{peer}]"
             self._nursery.start_soon(link.run, name=name)
 
     def address_of(self, peer: NodeId) -> Address | None:
         """Where this member or non-member can be reached, if it is known."""
         return self._table.member_address(peer) or self._callers.get(peer)
+
+    def _others_of(self, peer: NodeId) -> list[Address]:
+        """Where a peer may be that is not where it should be: it has moved, or the entry that says
+        so is not committed yet, which may take its answer."""
+        found = (self._table.configured_address(peer), self._callers.get(peer))
+        return [address for address in found if address is not None]
 
     def note_unreachable(self, peer: NodeId) -> None:
         """There is something to say to this peer, and no address for it: tell so once."""

@@ -2,8 +2,9 @@
 
 Rules of this file:
 
-* The operator wins: a node that was restarted with new `peers` is not sent back to the old ones by
-  an old entry of its log. The configuration fills in what was not given.
+* The operator comes first: a node that was restarted with new `peers` is not sent back to the old
+  ones by an old entry of its log. The configuration fills in what was not given, and what does not
+  lead to the peer (see `links`).
 * Who left the cluster has no address here, not even the operator's, until it is a member again.
 * Values only: links and connections follow from the table, and are others' business.
 """
@@ -50,6 +51,10 @@ class PeerTable:
         if peer in self._departed:
             return None
         return self._given.get(peer) or self._configured.get(peer)
+
+    def configured_address(self, peer: NodeId) -> Address | None:
+        """What the configuration says of a member, whatever the operator gave."""
+        return self._configured.get(peer)
 
     def given_address(self, peer: NodeId) -> Address | None:
         """What the operator gave, also of a peer that has left: it may be taken in again."""
