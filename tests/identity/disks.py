@@ -6,15 +6,20 @@ Rules of this file: nothing goes wrong by chance; what happens, a test says.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 
 import attrs
 
 from trioraft.core.config import Limits, Timing
+from trioraft.core.errors import ConfigError, ConfigurationConflict, NotLeader
 from trioraft.core.raft import Raft
-from trioraft.core.reconfiguration import ChangeVoters
-from trioraft.core.types import NodeId
+from trioraft.core.ready import Write
+from trioraft.core.reconfiguration import Change, ChangeVoters, configuration_entry
+from trioraft.core.types import Configuration, HardState, NodeId
+from trioraft.member.identity import encode_identity, recovered_by_force
 from trioraft.sim.disk import Disk, Fate
 from trioraft.sim.draw import Draw, draw
 from trioraft.sim.outcomes import RunOptions
@@ -33,6 +38,7 @@ class Disks:
         voters: whom each of them is told to be the first voters; None: all.
         replaces: whether leaders replace lost disks unasked.
         seed: of the numbers that disks draw.
+        limits: of every node.
     """
 
     def __init__(
@@ -42,6 +48,7 @@ class Disks:
         voters: dict[NodeId, tuple[NodeId, ...]] | None = None,
         replaces: bool = False,
         seed: int = 1,
+        limits: Limits | None = None,
     ) -> None:
         ids = tuple(str(number) for number in range(size))
         drawn: Draw = attrs.evolve(
@@ -49,7 +56,7 @@ class Disks:
             nodes=ids,
             voters=ids,
             timing=TIMING,
-            limits=Limits(),
+            limits=limits or Limits(),
             intensities={},
             faults=(),
             delay_s=(0.001, 0.002),
@@ -90,9 +97,13 @@ class Disks:
         newest = max(leading, key=lambda p: p.core.term if p.core else 0, default=None)
         return None if newest is None else newest.node_id
 
+    def is_led(self) -> bool:
+        """Whether anybody leads."""
+        return self.leader() is not None
+
     def elect(self) -> NodeId:
         """Wait for a leader."""
-        self.until(lambda: self.leader() is not None)
+        self.until(self.is_led)
         leader = self.leader()
         assert leader is not None
         return leader
@@ -131,6 +142,28 @@ class Disks:
         self.stop(node).change_disk(Disk())
         self.open(node)
 
+    def recover(self, node: NodeId) -> None:
+        """It stops, and `trioraft recover` makes it the only voter, in a history of its own."""
+        disk = self.stop(node).disk
+        before = disk.recover(Configuration(()))
+        last = before.entries[-1]
+        identity = recovered_by_force(
+            before.identity, last_index=last.index, last_term=last.term, rng=random.Random(1)
+        )
+        alone = Configuration((node,), disks={node: identity.incarnation})
+        term = before.hard_state.term + 1
+        entry = configuration_entry(alone, last.index + 1, term)
+        write = Write(HardState(term), (entry,), entry.index, encode_identity(identity))
+        disk.begin(write)
+        disk.sync()
+        self.sim.checks._begun.add(term)  # by an operator
+
+    def change(self, change: Change) -> None:
+        """Ask whoever leads, if it can be done now."""
+        leader = self.leader()
+        if leader is not None:
+            self.nodes[leader].ask(partial(_change, change))
+
     def copy(self, node: NodeId) -> Disk:
         """A copy of its disk as it is now."""
         return self.nodes[node].disk.copy()
@@ -156,6 +189,11 @@ def propose(core: Raft, now: float) -> None:
     """A command, if this node leads."""
     if core.leadership is not None:
         core.propose(b"", now)
+
+
+def _change(change: Change, core: Raft, now: float) -> None:
+    with suppress(NotLeader, ConfigurationConflict, ConfigError):
+        core.change_members(change, now)
 
 
 def shrink_to_itself(core: Raft, now: float) -> None:

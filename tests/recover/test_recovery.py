@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import random
-import shutil
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
@@ -29,7 +28,6 @@ from trioraft.core.events import StorageNotice
 from trioraft.core.reconfiguration import Membership
 from trioraft.core.types import Address, Configuration, EntryKind, HardState, Recovered
 from trioraft.member.identity import Ancestor, decode_identity
-from trioraft.storage.log_database import LogDatabase
 from trioraft.storage.recovery import carry_out, find
 from trioraft.testing import CommandLog
 
@@ -202,36 +200,6 @@ def test_a_node_that_ran_meanwhile_is_refused(tmp_path: Path) -> None:
     recovered, notices = reopened(directory)
     assert recovered.hard_state == HardState(9, None)
     assert not notices
-
-
-@pytest.mark.parametrize("point", ["before", "after"])
-def test_a_crash_leaves_all_of_it_or_nothing(
-    tmp_path: Path, point: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The process is gone right before, or right after, the one transaction."""
-    directory = stopped_node(tmp_path / "2")
-    planned = plan(find(directory), ["2"])
-    before = reopened(directory)[0]
-    copy = tmp_path / "crashed"
-    write = LogDatabase._append_many
-
-    def crash(self: LogDatabase, *args: Any) -> None:
-        if point == "after":
-            write(self, *args)
-        shutil.copytree(directory, copy)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(LogDatabase, "_append_many", crash)
-    with pytest.raises(KeyboardInterrupt):
-        carry_out(planned, AT)
-    monkeypatch.undo()
-    recovered, notices = reopened(copy)
-    if point == "before":
-        assert (recovered, notices) == (before, ())
-    else:
-        assert current(recovered).voters == ("2",)
-        assert recovered.hard_state == HardState(8, None)
-        assert len(notices) == 1
 
 
 def test_every_recovery_is_told_until_a_node_has_written(tmp_path: Path) -> None:
