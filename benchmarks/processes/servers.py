@@ -95,9 +95,13 @@ class ServerProcesses:
         with free_ports(2 * size) as ports:
             self.peers = dict(zip(self.ids, ports[:size], strict=True))
             self.clients = dict(zip(self.ids, ports[size:], strict=True))
+        self.arguments = {
+            node_id: [*self._arguments(node_id, directory), *options] for node_id in self.ids
+        }
+        """Of `trioraft serve`, for each."""
         self.servers = {
             node_id: ServerProcess(
-                [*self._arguments(node_id, directory), *options],
+                self.arguments[node_id],
                 directory / f"{node_id}.log",
                 name=f"server {node_id}",
             )
