@@ -22,7 +22,7 @@ import msgspec
 
 from ..core.errors import ConfigError, OutcomeUnknown, Overloaded, RaftError, SessionExpired
 from ..core.types import Count, LogIndex
-from ..member.state_machine import StateMachine, is_local, is_result, prepare_command
+from ..member.state_machine import StateMachine, is_local, is_result, preparation_of
 from .chunks import ChunkReader, framed
 from .nesting import check_nesting, check_result_nesting, result_too_deep
 
@@ -301,6 +301,7 @@ class SessionMachine:
     ) -> None:
         self.machine = machine
         """The inner state machine."""
+        self._prepare_inside = preparation_of(machine)
         self._results: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(result_type)
         self._error_types = {error_type.__qualname__: error_type for error_type in error_types}
         self._settings: Bounds = (sessions_max, results_max, results_bytes_max)
@@ -341,8 +342,8 @@ class SessionMachine:
         """
         check_nesting(data[1:])
         envelope = decode_envelope(data)
-        if isinstance(envelope, PlainCommand | SessionCommand):
-            prepare_command(self.machine, envelope.data)
+        if self._prepare_inside is not None and isinstance(envelope, PlainCommand | SessionCommand):
+            self._prepare_inside(envelope.data)
         elif isinstance(envelope, OpenSession):
             opening = OpenSession(envelope.client_id, self._settings)
             return ENVELOPE_VERSION + _ENCODER.encode(opening)

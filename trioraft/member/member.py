@@ -26,7 +26,7 @@ from .lineage import MET_MAX, Lineage
 from .outcomes import Outcomes, Proposed
 from .reads import ReadBatch, Reads
 from .results import RunningChecksum
-from .state_machine import Preparing, StateMachine
+from .state_machine import StateMachine, preparation_of
 from .write_queue import WriteQueue
 
 OUTCOME_WAIT_TIMEOUTS: Final = 10
@@ -78,7 +78,7 @@ class Member:
         # Inputs that are the core's own; no action brings about any of them.
         self.on_heartbeat_due: Final = raft.on_heartbeat_due
         self.on_woken: Final = raft.on_woken
-        self._prepare: Final = machine.prepare_command if isinstance(machine, Preparing) else None
+        self._prepare: Final = preparation_of(machine)
         self._outcome_wait_s: Final = limits.outcome_wait_s or (
             OUTCOME_WAIT_TIMEOUTS * raft.timing.election_timeout_s[1]
         )

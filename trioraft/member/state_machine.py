@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol, runtime_checkable
 
 from ..core.errors import InvariantViolation
@@ -65,13 +65,12 @@ class Preparing(Protocol):
         """
 
 
-def prepare_command(machine: StateMachine, data: bytes) -> bytes:
-    """The command as it shall stand in the log; most machines take it as it is.
+def preparation_of(machine: StateMachine) -> Callable[[bytes], bytes] | None:
+    """Its `prepare_command`; None: it takes commands as they are.
 
-    Raises:
-        RaftError: the machine refuses it.
+    To be asked once, not for each command: a look at a protocol takes longer than some of them.
     """
-    return machine.prepare_command(data) if isinstance(machine, Preparing) else data
+    return machine.prepare_command if isinstance(machine, Preparing) else None
 
 
 @runtime_checkable
