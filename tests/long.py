@@ -61,6 +61,12 @@ RUNS: Final = (
         5,
     ),
     LongRun(
+        "fresh",
+        "as many seeds of both tiers that nobody has tried yet",
+        ("tests.fresh_seeds",),
+        15,
+    ),
+    LongRun(
         "reads",
         "a million reads, where stale ones are likely",
         ("trioraft", "sim", "--directed", "reads", "--seeds", "0:450", "--jobs", "auto"),
@@ -86,6 +92,12 @@ RUNS: Final = (
         "every scenario, 1,000 seeds, under the leak check",
         ("tests.many_seeds", "--seeds", "0:1000", "--jobs", JOBS),
         30,
+    ),
+    LongRun(
+        "thorough",
+        "ten times as many random cases of log, storage and hostile messages",
+        ("tests.thorough",),
+        12,
     ),
     LongRun("kill-nine", "200 rounds of SIGKILL under load", ("tests.kill_nine",), 15),
     LongRun(

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 
+from tests.thorough import tries
+
 quietly = settings(
     deadline=None,
     derandomize=True,
     database=None,
-    max_examples=300,
+    max_examples=tries(100),
     suppress_health_check=[HealthCheck.too_slow],
 )

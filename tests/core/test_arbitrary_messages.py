@@ -13,6 +13,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.thorough import tries
 from trioraft.core import messages
 from trioraft.core.config import Limits, Timing
 from trioraft.core.errors import BadMessage, NotLeader
@@ -134,7 +135,7 @@ def own_input(one: Actor, step: str) -> None:
 
 
 @given(scripts, st.booleans(), st.booleans(), st.sampled_from([("1",), ("1", "2", "3")]))
-@settings(quietly, max_examples=600)
+@settings(quietly, max_examples=tries(200))
 def test_a_core_survives_whatever_it_is_told(
     script: list[Message | str], pre_vote: bool, disk_waits: bool, voters: tuple[str, ...]
 ) -> None:
@@ -150,7 +151,7 @@ def test_a_core_survives_whatever_it_is_told(
 
 
 @given(scripts, st.booleans())
-@settings(quietly, max_examples=400)
+@settings(quietly, max_examples=tries(150))
 def test_a_leader_survives_whatever_it_is_told(
     script: list[Message | str], disk_waits: bool
 ) -> None:

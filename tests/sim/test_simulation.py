@@ -104,7 +104,7 @@ def test_every_option_is_printed() -> None:
     [
         pytest.param(ForgetsItsVote, "hazard V1", 0, id="the vote is not stored"),
         pytest.param(PromisesTooSoon, "durable are", 0, id="promises leave too soon"),
-        pytest.param(ReadsWithoutAsking, "a stale read", 12, id="reads are not confirmed"),
+        pytest.param(ReadsWithoutAsking, "a stale read", 17, id="reads are not confirmed"),
         pytest.param(StaysDown, "healed", 0, id="nobody campaigns"),
         pytest.param(ProtectsNoLeader, "rose from", 158, id="deaf nodes depose leaders"),
     ],

@@ -153,7 +153,7 @@ def first_failure(seeds: range) -> RunOutcome | None:
         (NodeRunner, "_lead", planted.leaves_a_task_behind, "system task", 0),
         (Administration, "transfer_before_leaving", planted.says_no_goodbye, "", 0),
         (NodeRunner, "propose", planted.answers_when_proposed, "and not executed", 0),
-        (Reads, "ask", reads_without_a_round, "a stale read", 0),
+        (Reads, "ask", reads_without_a_round, "a stale read", 15),
         (Member, "_take", planted.promises_too_soon, "hazard", 0),
         (NodeRunner, "kill", planted.stays_when_killed, "is not gone", 0),
         (NodeRunner, "_until_there_is_room", planted.goes_on_after_eio, "", 9),

@@ -18,6 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.thorough import tries
 from trioraft import Configuration, Entry, MemoryStorage, StorageError
 from trioraft.core.types import HardState, Recovered, SnapshotMeta
 from trioraft.storage import log_database
@@ -238,11 +239,11 @@ def run(machine: type[StorageModel], examples: int, steps: int) -> None:
 
 
 def test_memory_storage_is_its_model() -> None:
-    run(StorageModel, 60, 40)
+    run(StorageModel, tries(20), 40)
 
 
 def test_sqlite_storage_is_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
     # Small bounds, so that copying the write-ahead log and sweeping in slices happen often.
     monkeypatch.setattr(log_database, "WAL_BYTES_MAX", 60_000)
     monkeypatch.setattr(log_database, "SWEEP_RECORDS_MAX", 2)
-    run(SQLiteModel, 20, 30)
+    run(SQLiteModel, tries(7), 30)

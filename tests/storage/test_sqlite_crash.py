@@ -14,13 +14,14 @@ from pathlib import Path
 import attrs
 
 from benchmarks.processes import Process, python
+from tests.thorough import tries
 from trioraft import Configuration, Entry
 from trioraft.core.types import HardState
 from trioraft.storage.sqlite import SQLiteStorage
 
 from .crash_workload import entry, identity
 
-ROUNDS = 20
+ROUNDS = tries(6)
 
 
 @attrs.define

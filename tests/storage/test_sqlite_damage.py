@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.thorough import tries
 from trioraft import CorruptStorage, Entry
 from trioraft.core.types import Recovered
 from trioraft.storage import wal_check
@@ -31,7 +32,7 @@ from .support import (
     snapshot,
 )
 
-FLIPS = 500
+FLIPS = tries(100)
 
 
 @pytest.fixture
