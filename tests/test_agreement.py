@@ -15,6 +15,8 @@ from trioraft import Limits, Node, OutcomeUnknown, Role
 from trioraft.core.agreement import POINTS_EVERY, Agreement
 from trioraft.core.errors import ResultsDiverged
 from trioraft.core.types import Configuration, LogIndex
+from trioraft.machines.sessions import SessionMachine, encode_plain
+from trioraft.member import results
 from trioraft.member.results import RunningChecksum, restore
 from trioraft.member.status import Status
 from trioraft.testing.cluster import Cluster, open_cluster
@@ -242,6 +244,57 @@ async def test_e4_a_difference_goes_with_the_snapshot(autojump_clock: MockClock)
 
     with pytest.raises(ResultsDiverged):
         await until_it_stops()
+
+
+class HidesIt(Differs):
+    """Its results are those of the others, whatever it holds."""
+
+    def apply(self, index: int, data: bytes) -> Any:
+        super().apply(index, data)
+        self.count += self.is_odd and data == b"odd"
+        return None
+
+
+class Canonical(HidesIt):
+    """Equal ones give equal snapshots."""
+
+    has_canonical_snapshots = True
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "in a SessionMachine"])
+async def test_e4_contents_are_compared_where_snapshots_are_canonical(
+    wrapped: bool, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "CONTENTS_EVERY", 2 * POINTS_EVERY)
+    Differs.made = 0
+
+    def machine() -> Any:
+        inner = Canonical([1])
+        return SessionMachine(inner) if wrapped else inner
+
+    async def until_it_stops() -> None:
+        async with open_cluster(3, machine=machine, seed=2) as cluster:
+            envelope = encode_plain if wrapped else bytes
+            await cluster.propose(envelope(b"odd"))
+            for _ in range(2 * POINTS_EVERY):
+                await cluster.propose(envelope(b"even"))
+            await until_found_out()
+
+    with pytest.raises(ResultsDiverged, match="node '1' has results with the checksum"):
+        await until_it_stops()
+
+
+async def test_contents_are_left_alone_where_snapshots_are_not_canonical(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "CONTENTS_EVERY", POINTS_EVERY)
+    Differs.made = 0
+    async with open_cluster(3, machine=lambda: HidesIt([1]), seed=2) as cluster:
+        await cluster.propose(b"odd")
+        leader, _ = await cluster.check_single_leader()
+        await commands(cluster, POINTS_EVERY)
+        status = await when_compared(cluster.nodes[leader], POINTS_EVERY, cluster.ids)
+        assert status.differing == {}
 
 
 async def test_equal_replicas_say_nothing(autojump_clock: MockClock) -> None:

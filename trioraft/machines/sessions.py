@@ -22,7 +22,13 @@ import msgspec
 
 from ..core.errors import ConfigError, OutcomeUnknown, Overloaded, RaftError, SessionExpired
 from ..core.types import Count, LogIndex
-from ..member.state_machine import StateMachine, is_local, is_result, preparation_of
+from ..member.state_machine import (
+    StateMachine,
+    has_canonical_snapshots,
+    is_local,
+    is_result,
+    preparation_of,
+)
 from .chunks import ChunkReader, framed
 from .nesting import check_nesting, check_result_nesting, result_too_deep
 
@@ -301,6 +307,8 @@ class SessionMachine:
     ) -> None:
         self.machine = machine
         """The inner state machine."""
+        self.has_canonical_snapshots = has_canonical_snapshots(machine)
+        """As the inner machine says; the table of sessions is the same everywhere."""
         self._prepare_inside = preparation_of(machine)
         self._results: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(result_type)
         self._error_types = {error_type.__qualname__: error_type for error_type in error_types}

@@ -26,7 +26,7 @@ from .lineage import MET_MAX, Lineage
 from .outcomes import Outcomes, Proposed
 from .reads import ReadBatch, Reads
 from .results import RunningChecksum
-from .state_machine import StateMachine, preparation_of
+from .state_machine import StateMachine, has_canonical_snapshots, preparation_of
 from .write_queue import WriteQueue
 
 OUTCOME_WAIT_TIMEOUTS: Final = 10
@@ -71,7 +71,14 @@ class Member:
         self.reads: Final = Reads()
         self.writes: Final = WriteQueue()
         self.applies: Final = ApplyQueue(
-            machine, self.outcomes, limits, RunningChecksum(checksum, raft.on_results)
+            machine,
+            self.outcomes,
+            limits,
+            RunningChecksum(
+                checksum,
+                raft.on_results,
+                machine.snapshot if has_canonical_snapshots(machine) else None,
+            ),
         )
         self.leading_term: Term | None = None
         """The term that this member leads, as far as it has acted on that."""

@@ -4,6 +4,7 @@
   its type only, and what cannot be encoded by the name of its type. It does not depend on slices.
 * It stands before the content of every snapshot, so that it goes on after one is restored. A
   snapshot without it (of an earlier release) makes it unknown from there on.
+* A machine whose snapshots are canonical has its whole state chained in now and then, too.
 * So does `OutcomeUnknown` out of `apply`: this node's class is too old to say.
 """
 
@@ -21,6 +22,9 @@ from ..core.errors import OutcomeUnknown
 from ..core.types import LogIndex
 from .state_machine import StateMachine
 
+CONTENTS_EVERY: Final = 4096
+"""At each index that is a multiple of this (and so of `POINTS_EVERY`), where there is a command or
+not, the content of a canonical machine is chained in."""
 _MAGIC: Final = b"trioraft results\n"
 _HEAD_BYTES: Final = len(_MAGIC) + 5
 
@@ -45,11 +49,18 @@ class RunningChecksum:
     Args:
         checksum: with which it begins; None: unknown.
         note: told the checksum at each multiple of `POINTS_EVERY`.
+        contents: the state as bytes, the same for equal states; None: it cannot be compared.
     """
 
-    def __init__(self, checksum: int | None, note: Callable[[LogIndex, int], None]) -> None:
+    def __init__(
+        self,
+        checksum: int | None,
+        note: Callable[[LogIndex, int], None],
+        contents: Callable[[], bytes | Iterable[bytes]] | None = None,
+    ) -> None:
         self._checksum = checksum
         self._note = note
+        self._contents = contents
         self._buffer = bytearray()
         self._plain: list[Any] = []  # index, result, index, result, … not encoded yet
         encoder = msgspec.msgpack.Encoder(enc_hook=_name_of, order="deterministic")
@@ -104,6 +115,11 @@ class RunningChecksum:
     def point(self, index: LogIndex) -> None:
         """All entries up to this multiple of `POINTS_EVERY` were applied."""
         checksum = self.value
+        if checksum is not None and self._contents is not None and index % CONTENTS_EVERY == 0:
+            content = self._contents()
+            for chunk in (content,) if isinstance(content, bytes) else content:
+                checksum = zlib.crc32(chunk, checksum)
+            self._checksum = checksum
         if checksum is not None:
             self._note(index, checksum)
 

@@ -14,6 +14,10 @@ class StateMachine(Protocol):
 
     It may also have an attribute `error_types`, a tuple of all exceptions that `apply` raises on
     purpose: then any other is taken for a fault of the machine it runs on, and ends the node.
+
+    And `has_canonical_snapshots = True`, if equal states always give equal bytes (no set, nothing
+    in the order in which it came, no clock): then nodes compare their whole states now and then,
+    not only results (hazard E4). It costs a `snapshot()` every `results.CONTENTS_EVERY` entries.
     """
 
     def apply(self, index: LogIndex, data: bytes) -> Any:
@@ -71,6 +75,11 @@ def preparation_of(machine: StateMachine) -> Callable[[bytes], bytes] | None:
     To be asked once, not for each command: a look at a protocol takes longer than some of them.
     """
     return machine.prepare_command if isinstance(machine, Preparing) else None
+
+
+def has_canonical_snapshots(machine: StateMachine) -> bool:
+    """Whether it says that equal states give equal snapshots."""
+    return getattr(machine, "has_canonical_snapshots", False) is True
 
 
 @runtime_checkable
