@@ -7,16 +7,20 @@ must name the values that the story was told with.
 from __future__ import annotations
 
 import io
+import random
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from tests.scenarios import elections
 from tests.scenarios.elections import Scenario
 from tests.viz.script import Script, three_nodes
-from trioraft.logs.loggers import Raftlog, use_sink
-from trioraft.testing.cluster import open_cluster
+from trioraft import MemoryNetwork, MemoryStorage, Node, open_node
+from trioraft.logs.loggers import EventLogger, Raftlog, configure, sink_logger, use_sink
+from trioraft.testing.cluster import CommandLog, open_cluster
 from trioraft.viz.analysis import analyse_lines
 from trioraft.viz.findings import EXPLANATIONS
 from trioraft.viz.model import FINDING_KINDS
@@ -281,6 +285,85 @@ def test_a_short_time_without_a_leader_is_normal() -> None:
     script.say(300, 0, "becomes Dead")
     script.timer(900, 2, 290, 1)
     assert script.findings("no-leader") == []
+
+
+# --- a cluster that forms ---------------------------------------------------------------------
+
+
+async def forms(logger: EventLogger, late_s: float) -> None:
+    """Two nodes wait for a third, and lead on for a moment."""
+    network = MemoryNetwork(random.Random(1))
+
+    def opened(node_id: str) -> AbstractAsyncContextManager[Node]:
+        return open_node(
+            node_id,
+            voters=("0", "1", "2"),
+            machine=CommandLog(),
+            storage=MemoryStorage(),
+            transport=network.transport(node_id),
+            rng=random.Random(node_id),
+            logger=logger,
+        )
+
+    async with AsyncExitStack() as nodes:
+        first = await nodes.enter_async_context(opened("0"))
+        await nodes.enter_async_context(opened("1"))
+        await trio.sleep(late_s)
+        await nodes.enter_async_context(opened("2"))
+        await first.wait(lambda status: status.leader_id is not None)
+        await trio.sleep(0.3)
+
+
+@pytest.mark.parametrize("logs", ["raftlog", "json"])
+async def test_waiting_for_the_first_voters_is_no_election_problem(
+    logs: str, autojump_clock: MockClock
+) -> None:
+    stream = io.StringIO()
+    written = Raftlog(stream)
+    logger = sink_logger(written) if logs == "raftlog" else configure("json", stream=stream)
+    await forms(logger, 5.0)
+    (run,) = analyse_lines(stream.getvalue().splitlines(), "story.log")
+    (finding,) = run.findings
+    assert (finding.kind, finding.severity, finding.start_s) == ("no-leader", "info", 0.0)
+    assert finding.end_s == pytest.approx(5.1, abs=0.2)
+    assert "voters have met, and it waited for " in finding.detail
+    assert finding.detail.endswith("2.")
+
+
+def forming(script: Script, until_ms: float) -> None:
+    """Its first node waits for another one."""
+    script.follower(0, 0, 0)
+    for at_ms in range(0, int(until_ms), 200):
+        script.timer(at_ms, 0, 200, 0)
+    script.say(300, 0, "the cluster is forming: waiting for 1 (it was not heard of yet)")
+    script.timer(until_ms, 0, 200, 0)
+
+
+def test_a_cluster_that_never_forms_has_no_election_problem() -> None:
+    script = Script()
+    forming(script, 5000)
+    (finding,) = script.findings("no-leader")
+    assert finding.severity == "info"
+    assert "it waited for 1." in finding.detail
+
+
+def test_what_comes_after_forming_is_one() -> None:
+    script = Script()
+    forming(script, 2000)
+    script.candidate(2200, 0, 1)
+    script.timer(5000, 0, 200, 1)
+    found = script.findings("no-leader")
+    assert sorted(finding.severity for finding in found) == ["error", "info"]
+    assert max(finding.start_s for finding in found) == pytest.approx(2.2)
+
+
+def test_an_emptied_node_of_a_cluster_that_exists_does_not_excuse_the_others() -> None:
+    script = Script()
+    script.follower(0, 1, 5)
+    script.follower(0, 2, 5)
+    forming(script, 5000)
+    severities = {finding.severity for finding in script.findings("no-leader")}
+    assert severities == {"error"}
 
 
 # --- heartbeats and timers --------------------------------------------------------------------

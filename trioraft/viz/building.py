@@ -16,6 +16,7 @@ from .model import (
     BrokenLine,
     CommitPoint,
     Fate,
+    FormingPoint,
     LogEntry,
     Mark,
     MarkKind,
@@ -229,6 +230,7 @@ class RunBuilder:
         self._marks: list[Mark] = []
         self._configured: dict[NodeName, facts.Configured] = {}
         self._members: list[MembersPoint] = []
+        self._forming: list[FormingPoint] = []
         self._has_goroutines = False
         self._end_s = 0.0
         self._settled_s = 0.0  # what was sent before has arrived, or never will
@@ -292,6 +294,7 @@ class RunBuilder:
             marks=tuple(self._marks),
             leaks=tuple(self.leaks),
             configurations=tuple(self._members),
+            forming=tuple(self._forming),
         )
 
     # -- messages --------------------------------------------------------------------------
@@ -456,6 +459,9 @@ class RunBuilder:
         self._members.append(MembersPoint(at_s, members, index))
         self._mark(Mark("configuration", at_s, (), self._entries[index].text, index))
 
+    def _on_forming(self, _: _Node, fact: facts.Forming, at_s: float, index: int) -> None:
+        self._forming.append(FormingPoint(at_s, fact.waiting_for, index))
+
     def _on_transfer(
         self, who: _Node, fact: facts.TransferStarted, at_s: float, index: int
     ) -> None:
@@ -526,6 +532,7 @@ _RULES: Final[Mapping[type[Any], Callable[[RunBuilder, _Node, Any, float, int], 
     facts.Appeared: RunBuilder._on_appearance,
     facts.LinkChanged: RunBuilder._on_link,
     facts.Configured: RunBuilder._on_configuration,
+    facts.Forming: RunBuilder._on_forming,
     facts.TransferStarted: RunBuilder._on_transfer,
 }
 """What a node's facts do to the run."""

@@ -11,7 +11,17 @@ from typing import Final, final
 
 import attrs
 
-from .model import Durations, Mark, Members, Message, NodeName, NodeTrace, RoleSpan, Run, Statistics
+from .model import (
+    Durations,
+    Mark,
+    Members,
+    Message,
+    NodeName,
+    NodeTrace,
+    RoleSpan,
+    Run,
+    Statistics,
+)
 
 
 @final
@@ -84,6 +94,10 @@ def _without(
         if way in left:
             left.remove(way)
     return tuple(left)
+
+
+IDLE_ROLES: Final = ("Follower", "Dead")
+"""Those of a node that has not campaigned yet."""
 
 
 @attrs.frozen
@@ -179,6 +193,15 @@ class ClusterView:
                 since_s = max(start_s, epoch.start_s)
             has = now_has
         return since_s if has else None
+
+    def formed_s(self) -> float:
+        """Until when a new cluster waited for its first voters to meet, before which nobody may be
+        elected; 0 if it did not."""
+        spans = [span for node in self.run.nodes for span in node.roles]
+        begun = (span.start_s for span in spans if span.term or span.role not in IDLE_ROLES)
+        end_s = min(begun, default=self.run.duration_s)
+        has_waited = any(point.at_s <= end_s for point in self.run.forming)
+        return end_s if has_waited else 0.0
 
     def services(self) -> list[LeaderService]:
         """When somebody really led, in order."""

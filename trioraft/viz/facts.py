@@ -130,6 +130,13 @@ class Configured:
 
 
 @attrs.frozen
+class Forming:
+    """The node belongs to a new cluster, and has to hear of these before anybody is elected."""
+
+    waiting_for: tuple[NodeName, ...]
+
+
+@attrs.frozen
 class TransferStarted:
     """The leader transfers its leadership to this peer."""
 
@@ -149,5 +156,6 @@ Fact: TypeAlias = (
     | LinkChanged
     | Named
     | Configured
+    | Forming
     | TransferStarted
 )

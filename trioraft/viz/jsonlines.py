@@ -203,6 +203,11 @@ def _configuration_changed(fields: _Fields) -> facts.Fact | None:
     return facts.Configured(index, Members(*groups))
 
 
+def _forming(fields: _Fields) -> facts.Fact | None:
+    names = fields.get("waiting_for")
+    return facts.Forming(tuple(map(str, names))) if isinstance(names, list) else None
+
+
 def _given(value: _T | None, fact: Callable[[_T], facts.Fact]) -> facts.Fact | None:
     return None if value is None else fact(value)
 
@@ -222,5 +227,6 @@ _RULES: Final[Mapping[str, Callable[[_Fields], facts.Fact | None]]] = {
     "link_down": _link,
     "listening": lambda _: facts.Appeared(),
     "configuration_changed": _configuration_changed,
+    "forming": _forming,
     "transfer_started": lambda fields: _given(_text(fields, "target"), facts.TransferStarted),
 }

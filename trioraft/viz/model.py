@@ -140,6 +140,15 @@ class MembersPoint:
 
 
 @attrs.frozen
+class FormingPoint:
+    """A node of a new cluster says here for whom it waits."""
+
+    at_s: float
+    waiting_for: tuple[NodeName, ...]
+    entry: int
+
+
+@attrs.frozen
 class CommitPoint:
     """From here on the node knows the log to be committed up to this index."""
 
@@ -330,6 +339,8 @@ class Run:
     configurations: tuple[MembersPoint, ...] = ()
     """Changes of the members, in order; before the first, all that write and did not join later
     are voters."""
+    forming: tuple[FormingPoint, ...] = ()
+    """Who waited for whom before a new cluster had formed, in order."""
 
     @property
     def node_names(self) -> tuple[NodeName, ...]:

@@ -155,6 +155,8 @@ _DONE_TO = re.compile(
 _CRASHES = re.compile(r"([\w.-]+) crashes\b")
 _CONFIGURATION = re.compile(r"configuration (\d+):(.*)")
 _MEMBERS = re.compile(r"(voters|outgoing|learners)((?: [\w.-]+)+)")
+_FORMING = re.compile(r"the cluster is forming: waiting for (.+)")
+_WAITED_FOR = re.compile(r"(?:^|\), )([\w.-]+) \(")
 _TRANSFERS = re.compile(r"hands leadership over to ([\w.-]+)")
 _UNITS: Final[Mapping[str, float]] = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
 _MARKS: Final[Mapping[str, MarkKind]] = {
@@ -348,6 +350,9 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "link": _matching(_LINK, lambda match, _: facts.LinkChanged(match[1], match[2] == "up")),
     "listening": lambda _, __: facts.Appeared(),
     "configuration": _configuration,
+    "the": _matching(
+        _FORMING, lambda match, _: facts.Forming(tuple(_WAITED_FOR.findall(match[1])))
+    ),
     "hands": _matching(_TRANSFERS, lambda match, _: facts.TransferStarted(match[1])),
     **dict.fromkeys(_REQUESTS, _request),
 }

@@ -219,16 +219,36 @@ def no_leader(cluster: ClusterView) -> Iterator[Finding]:
     if not any(node.timers for node in run.nodes) and not run.terms:
         return  # these nodes do not elect
     limit_s = leaderless_limit_s(run)
+    formed_s = cluster.formed_s()
+    if formed_s >= limit_s:
+        yield _was_forming(cluster, formed_s)
     services = cluster.services()
     if services:
-        gaps = [(0.0, services[0].start_s)]
+        gaps = [(formed_s, services[0].start_s)]
         gaps.append((max(service.end_s for service in services), run.duration_s))
     else:
-        gaps = [(0.0, run.duration_s)]
+        gaps = [(formed_s, run.duration_s)]
     for start_s, end_s in gaps:
         if end_s - start_s < limit_s:
             continue
         yield from _nobody_led(cluster, start_s, end_s, limit_s, ever=bool(services))
+
+
+def _was_forming(cluster: ClusterView, end_s: float) -> Finding:
+    said = [point for point in cluster.run.forming if point.at_s <= end_s]
+    missing = sorted({peer for point in said for peer in point.waiting_for})
+    return finding(
+        cluster.run,
+        "no-leader",
+        "info",
+        terms=[],
+        nodes=cluster.names,
+        start_s=0.0,
+        end_s=end_s,
+        detail=f"Nobody could be elected for {ms(end_s)}: a new cluster forms once all its first "
+        f"voters have met, and it waited for {', '.join(missing)}.",
+        entries=[point.entry for point in said],
+    )
 
 
 def _nobody_led(
