@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from tests.support import descriptors, open_single, raft_tasks
-from trioraft import MemoryStorage, Role, TcpTransport, Timing, open_node
+from trioraft import MemoryStorage, Role, StorageError, TcpTransport, Timing, open_node
 from trioraft.core.events import RoleChanged
 from trioraft.testing.cluster import Cluster, CommandLog, open_cluster
 
@@ -98,6 +99,49 @@ async def test_leaving_at_any_step_of_the_start_leaves_nothing(steps: int) -> No
         nursery.cancel_scope.cancel()
     assert raft_tasks() == []
     assert descriptors() == before
+
+
+async def test_an_error_is_not_lost_where_it_is_cancelled_from_outside(
+    autojump_clock: MockClock,
+) -> None:
+    """Found by a case after trio #1457: the body's own error was gone, without a word."""
+
+    async def body() -> None:
+        with trio.CancelScope() as scope:
+            async with open_single():
+                scope.cancel()
+                raise KeyError("of the body")
+
+    with pytest.raises(KeyError, match="of the body"):
+        await body()
+
+
+async def test_a_disk_that_fails_is_not_lost_either(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scope = trio.CancelScope()
+
+    def fail(*_: object) -> None:
+        scope.cancel()
+        raise StorageError("the disk is gone")
+
+    async def body() -> None:
+        with scope:
+            async with open_single() as node:
+                await node.wait(lambda status: status.leader_id is not None)
+                monkeypatch.setattr(MemoryStorage, "append", fail)
+                await node.propose(b"x")
+
+    with pytest.raises(StorageError, match="gone"):
+        await body()
+
+
+async def test_a_cancellation_alone_stays_one(autojump_clock: MockClock) -> None:
+    with trio.CancelScope() as scope:
+        async with open_single():
+            scope.cancel()
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
 
 
 async def test_a_port_in_use_is_one_clear_error() -> None:

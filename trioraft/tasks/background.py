@@ -5,7 +5,7 @@ Rules of this file:
 * Errors arrive as themselves. A plain nursery would wrap every error in a group, its own user's
   included, and a context manager that yields inside a nursery that it cancels would let the body
   die silently. Here the body's error is raised as it is, and a service that fails ends the body
-  with *its* error.
+  with *its* error; neither is lost where both are cancelled from outside in that moment.
 * A service with something to do before it stops outlives a cancellation from outside until then.
 * When the `async with` is over, the service is gone.
 """
@@ -48,28 +48,32 @@ async def running_beside(
     """
     guarded = _Guarded(service, trio.CancelScope(shield=before_stop is not None))
     body_error: BaseException | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(guarded.run, name=name)
-        try:
-            await guarded.begun.wait()
-            with guarded.body_scope:
-                if guarded.failure is None:
-                    try:
-                        yield
-                    except trio.Cancelled:
-                        raise
-                    except BaseException as error:  # noqa: BLE001 - raised again below, ungrouped
-                        body_error = error
-        finally:
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(guarded.run, name=name)
             try:
-                if before_stop is not None:
-                    with trio.CancelScope(shield=True):
-                        await before_stop()
-            except Exception as error:  # noqa: BLE001 - raised again below, ungrouped
-                body_error = body_error or error
+                await guarded.begun.wait()
+                with guarded.body_scope:
+                    if guarded.failure is None:
+                        try:
+                            yield
+                        except trio.Cancelled:
+                            raise
+                        except BaseException as error:  # noqa: BLE001 - raised again below, ungrouped
+                            body_error = error
             finally:
-                stop()
-                guarded.service_scope.shield = False
+                try:
+                    if before_stop is not None:
+                        with trio.CancelScope(shield=True):
+                            await before_stop()
+                except Exception as error:  # noqa: BLE001 - raised again below, ungrouped
+                    body_error = body_error or error
+                finally:
+                    stop()
+                    guarded.service_scope.shield = False
+    except BaseException as error:
+        if _uncancelled(error) is not None or (guarded.failure or body_error) is None:
+            raise  # otherwise there is an error to be told, as from any code that is cancelled
     if guarded.failure is not None:
         if guarded.failure.__cause__ is None and body_error is not None:
             raise guarded.failure from body_error
@@ -93,8 +97,11 @@ class _Guarded:
         try:
             with self.service_scope:
                 await self._service(task_status=self)
-        except Exception as error:  # noqa: BLE001 - raised again in the user's own task
-            self.failure = _root_cause(error)
+        except BaseException as error:  # raised again: here, or in the user's own task
+            failure = _uncancelled(error)
+            if not isinstance(failure, Exception):
+                raise
+            self.failure = _root_cause(failure)
             self.body_scope.cancel()
         finally:
             self.begun.set()
@@ -102,6 +109,13 @@ class _Guarded:
     def started(self, _value: None = None) -> None:
         """The service is ready: let the body begin."""
         self.begun.set()
+
+
+def _uncancelled(error: BaseException) -> BaseException | None:
+    """What there is beside cancellations, if anything."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[1]
+    return None if isinstance(error, trio.Cancelled) else error
 
 
 def _root_cause(error: Exception) -> Exception:
