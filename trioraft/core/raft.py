@@ -1196,8 +1196,8 @@ class Raft:
             f"up to entry {index} node {self.node_id!r} has results with the checksum {ours:08x}, "
             f"and a majority of the voters ({', '.join(voters)}) has {theirs:08x}: its state is "
             "not theirs. Find out which command does not do the same everywhere (a clock, a random "
-            "number, the order of a set, another release); then empty this node's directory and "
-            "let it join anew"
+            "number, the order of a set, another release); then empty this node's directory, start "
+            "it, and have it replaced (trioraft admin replace)"
         )
 
     # -- reconfiguration (paper, section 6) -----------------------------------------------
