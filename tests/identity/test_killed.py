@@ -6,6 +6,7 @@ is applied); there is one run for each of them, as long as there are more.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,6 +16,7 @@ from trioraft.core.errors import InvariantViolation
 from trioraft.core.raft import Raft
 from trioraft.core.reconfiguration import AddLearner, ChangeVoters, Membership, Replace
 from trioraft.core.types import Configuration, NodeId, Role
+from trioraft.sim.disk import Disk
 
 from .disks import Disks
 
@@ -68,6 +70,64 @@ def test_a_cluster_forms_once_whoever_crashes_when(with_all: bool) -> None:
         assert len({identity.uuid for identity in identities}) == 1
         assert all(identity.formed for identity in identities)
     assert step > 10
+
+
+def advice(disks: Disks) -> dict[NodeId, str]:
+    """What those that still form say."""
+    said = {}
+    for node, process in disks.nodes.items():
+        lineage = process.lineage
+        if lineage is not None and lineage.is_forming:
+            said[node] = "; ".join(lineage.problems().values())
+    return said
+
+
+def emptied_at(step: int, emptied: NodeId, away: NodeId | None) -> Disks | None:
+    """A disk is emptied before this action of its node, and another node cut off. None: a cluster
+    has formed, and elected, before that."""
+    disks = Disks()
+    disks.open()
+    process = disks.nodes[emptied]
+    process.setting.odd.update(disks.nodes)  # they may refuse one another
+    process.fuse = step
+    disks.until(lambda: not process.is_up or disks.is_led())
+    if process.is_up:
+        return None
+    if away is not None:
+        disks.cut(away)
+    process.change_disk(Disk())
+    disks.open(emptied)
+    disks.run(3.0)
+    return disks
+
+
+@pytest.mark.parametrize("away", [None, "1"], ids=["all are there", "one is cut off"])
+@pytest.mark.parametrize("emptied", ["0", "2"])
+def test_nobody_is_told_to_empty_what_may_hold_something(emptied: NodeId, away: str | None) -> None:
+    """Hazard I4. Either the cluster has formed, and goes on, or all are told to begin anew, which
+    works; whoever is not there is waited for."""
+    outcomes = set()
+    for step in each_step():
+        disks = emptied_at(step, emptied, away)
+        if disks is None:
+            break
+        if away is not None:
+            assert not any("empty all" in text for text in advice(disks).values())
+            disks.mend(away)
+            disks.run(3.0)
+        lineages = [process.lineage for process in disks.nodes.values() if process.lineage]
+        has_formed = any(lineage.identity.formed for lineage in lineages)
+        said = advice(disks)
+        is_told = any("empty all" in text for text in said.values())
+        assert has_formed is not is_told, said
+        outcomes.add(is_told)
+        if is_told:
+            assert all(re.search("empty all|its own status", text) for text in said.values()), said
+            for node in disks.nodes:
+                disks.empty(node)
+        disks.elect()
+        disks.put()
+    assert outcomes == {False, True}
 
 
 CRASHES = pytest.mark.parametrize(
