@@ -88,7 +88,7 @@ class Process:
         self.code: int | None = None
         """Its exit code, once it is buried."""
         self._errors: IO[bytes] = (
-            tempfile.TemporaryFile() if errors is None else errors.open("a+b")  # noqa: SIM115
+            tempfile.TemporaryFile() if errors is None else errors.open("a+b")  # noqa: SIM115 - till `close`
         )
         variables = dict(os.environ if environment is None else environment)
         paths = (str(ROOT), variables.get("PYTHONPATH"))
