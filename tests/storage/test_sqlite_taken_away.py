@@ -76,6 +76,19 @@ def write_ahead_log_replaced(path: Path) -> None:
     (path / "copy").replace(path / WRITE_AHEAD_LOG)
 
 
+def database_emptied(path: Path) -> None:
+    """As by `> log.sqlite3`, or by what turns over logs."""
+    os.truncate(path / DATABASE, 0)
+
+
+def write_ahead_log_emptied(path: Path) -> None:
+    os.truncate(path / WRITE_AHEAD_LOG, 0)
+
+
+def write_ahead_log_cut(path: Path) -> None:
+    os.truncate(path / WRITE_AHEAD_LOG, (path / WRITE_AHEAD_LOG).stat().st_size - 1)
+
+
 WAYS = (
     removed,
     moved,
@@ -86,6 +99,9 @@ WAYS = (
     database_replaced,
     write_ahead_log_removed,
     write_ahead_log_replaced,
+    database_emptied,
+    write_ahead_log_emptied,
+    write_ahead_log_cut,
 )
 
 
@@ -113,7 +129,7 @@ def test_d7_a_write_into_files_that_were_taken_away_is_not_acknowledged(
         storage.append(None, entries(6, 1), 6)
     message = str(caught.value)
     assert f"{path / DATABASE}" in message
-    assert "removed, moved or replaced while this node had it open" in message
+    assert "removed, moved, replaced or cut while this node had it open" in message
     assert "bring back what was there" in message
     assert "trioraft admin replace ID" in message
     with pytest.raises(StorageError, match="failed earlier"):  # and so is everything after it

@@ -8,7 +8,8 @@ Rules of this file:
 * The lock file also notes whether its last holder closed the storage. If not, SQLite's
   write-ahead log must still be there; without it, acknowledged writes would be gone in silence.
 * The note has always the same length: rewriting it needs no room.
-* Whoever writes looks afterwards whether the files are still those in this directory (hazard D7).
+* Whoever writes looks afterwards whether the files are still those in this directory, and before
+  whether anybody has cut them: SQLite would write on behind the hole (hazard D7).
 """
 
 from __future__ import annotations
@@ -89,6 +90,17 @@ def is_named(path: Path, descriptor: int) -> bool:
         return False
 
 
+@attrs.define
+class _HeldFile:
+    """One that is open, and has to stay where and what it is."""
+
+    path: str
+    file: tuple[int, int]
+    """Device and inode."""
+    size_bytes: int
+    """It never shrinks as long as the storage is open."""
+
+
 @attrs.frozen
 class DirectoryState:
     """What a directory said when it was taken."""
@@ -109,7 +121,7 @@ class Directory:
         self.write_ahead_log = path / WRITE_AHEAD_LOG
         self._health = health
         self._lock: int | None = None
-        self._files: tuple[tuple[str, tuple[int, int]], ...] = ()  # path, device and inode
+        self._files: tuple[_HeldFile, ...] = ()  # the one that is written to comes last
         self.is_lost = False
         """What stands under the names of this directory is not what is open."""
 
@@ -155,31 +167,46 @@ class Directory:
             StorageError: they are not.
         """
         with self._health.watching("looking at the database"):
-            paths = (self.database, self.write_ahead_log)
-            self._files = tuple((str(path), _file_of(os.stat(path))) for path in paths)
+            found = [(str(path), os.stat(path)) for path in (self.database, self.write_ahead_log)]
+            self._files = tuple(_HeldFile(path, _file_of(s), s.st_size) for path, s in found)
 
     def check(self) -> None:
-        """Refuse to go on with files that were removed, moved, replaced or unmounted: writes to
-        them succeed, and are gone at the next start (hazard D7). Two system calls, 1 to 2 % of a
+        """Refuse to go on with files that were removed, moved, replaced, cut or unmounted: writes
+        to them succeed, and are gone at the next start (hazard D7). Two system calls, 1 to 2 % of a
         durable write; names are what the next start will look for, so names are looked at.
 
         Raises:
             StorageError: what is written is not in this directory any more; final.
         """
-        for path, file in self._files:
-            try:
-                found = _file_of(os.stat(path))
-            except OSError as error:
-                what = "is gone" if isinstance(error, FileNotFoundError) else describe(error)
-                raise self._lost(path, what) from error
-            if found != file:
-                raise self._lost(path, "is another file now")
+        for held in self._files:
+            self._check(held)
 
-    def _lost(self, path: str, what: str) -> StorageError:
+    def check_before_write(self) -> None:
+        """As `check`, of the file that is written to: once that has been written behind the place
+        where it was cut, it does not look cut any more.
+
+        Raises:
+            StorageError: it was taken away or cut; final.
+        """
+        self._check(self._files[-1])
+
+    def _check(self, held: _HeldFile) -> None:
+        try:
+            found = os.stat(held.path)
+        except OSError as error:
+            what = "is gone" if isinstance(error, FileNotFoundError) else describe(error)
+            raise self._lost(held, what) from error
+        if _file_of(found) != held.file:
+            raise self._lost(held, "is another file now")
+        if found.st_size < held.size_bytes:
+            raise self._lost(held, f"has {found.st_size} bytes, and had {held.size_bytes}")
+        held.size_bytes = found.st_size
+
+    def _lost(self, held: _HeldFile, what: str) -> StorageError:
         self.is_lost = True
         return self._health.fail(
-            f"{path} {what}: it was removed, moved or replaced while this node had it open. "
-            f"{BRING_BACK}"
+            f"{held.path} {what}: it was removed, moved, replaced or cut while this node had it "
+            f"open. {BRING_BACK}"
         )
 
     def release(self) -> None:

@@ -261,6 +261,7 @@ class SQLiteStorage:
         refusals.check_append(
             entries, replace_from, log.base.index, log.last_index, opened.snapshots.newest_index
         )
+        opened.directory.check_before_write()
         log.append(hard_state, entries, replace_from, identity, notices=notices)
         opened.note()
         opened.directory.check()
