@@ -147,7 +147,8 @@ def run(suite: Suite, source: Path, python: Path, folder: Path, *, leaks: bool) 
     stem = f"{suite.name}.{'leaks' if leaks else 'plain'}"
     report = folder / f"{stem}.xml"
     report.unlink(missing_ok=True)
-    options = ["--leaks=error", f"--leaks-json={folder / suite.name}.json"] if leaks else []
+    told = f"--leaks-json={folder / suite.name}.json"
+    options = ["--leaks=error", told] if leaks else ["-p", "no:trioleaks"]
     command = [
         *(str(python), "-m", "pytest", *suite.tests.split(), "-q", "-p", "no:cacheprovider"),
         *("-W", "default", "--tb=short", f"--junitxml={report}", *suite.options, *options),

@@ -19,6 +19,7 @@ import attrs
 import pytest
 import trio
 import trio.testing
+from trioleaks.taps import tapped_of
 
 from trioleaks import Leak, LeakError, LeakKind, no_leaks
 
@@ -581,7 +582,8 @@ def test_scopes_overlap_and_everything_is_put_back() -> None:
     )
 
     def listeners() -> list[object]:
-        return [getattr(owner.__dict__[name], "listeners", ()) for owner, name in watched]
+        tapped = [tapped_of(owner.__dict__[name]) for owner, name in watched]
+        return [() if each is None else each.listeners for each in tapped]
 
     before = listeners()
     hooks: list[object] = []

@@ -52,7 +52,7 @@ class ChannelProbe:
         found = []
         for end in ends:
             state = None if end.state is None else end.state()
-            if end.owner not in owners or end.origin.by_trio or state is None:
+            if end.maker.owner not in owners or end.maker.origin.by_trio or state is None:
                 continue
             now = state.statistics()
             others = now.open_receive_channels if _is_send(end) else now.open_send_channels
@@ -78,8 +78,8 @@ def _leak(end: Opened[Any], now: Any, waiting: int) -> Leak:
     return Leak(
         LeakKind.CHANNEL,
         f"memory {side} channel",
-        end.origin.text,
+        end.maker.origin.text,
         detail=f"{how} while its {other} end is open; "
         f"items in it: {now.current_buffer_used}, {who}",
-        through=end.origin.through_text,
+        through=end.maker.origin.through_text,
     )

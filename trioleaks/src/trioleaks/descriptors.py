@@ -20,58 +20,51 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, final
 
-import attrs
-
 from . import privates
 from .ledger import Ledger, Opened
-from .probe import Left, Owner, Owners, Ownership
+from .probe import Left, Maker, Owner, Owners, Ownership
 from .report import Leak, LeakKind
-from .sites import Origin
+from .sites import UNKNOWN, Origin
 from .taps import Audit, Tap
 
-Identity: TypeAlias = tuple[int, int, int]
+Identity: TypeAlias = tuple[int, ...]
+"""Inode and device."""
 
-_STANDARD_MAX = 2  # the standard streams are pytest's, which puts them elsewhere while tests run
+# The standard streams are pytest's, which puts them elsewhere while tests run.
+_STANDARD = frozenset("012")
 PATHS_MAX = 1_000  # opened files of which the place is remembered, the newest
 
 # Python opens these by itself, when it first needs them, and keeps them.
 _KEPT_BY_PYTHON = frozenset({"/dev/urandom", "/dev/random"})
 
+_IMPORTS = "importlib._bootstrap_external"
+
 # Functions that return one number, or a pair of them.
 _MAKERS = ("pipe", "pipe2", "openpty", "memfd_create", "eventfd", "dup", "pidfd_open")
-
-
-@final
-@attrs.frozen
-class _Made:
-    """Who made a descriptor, and where."""
-
-    origin: Origin
-    owner: Owner
 
 
 def list_descriptors() -> dict[int, Identity]:
     """Every open descriptor of this process, and what it refers to. Empty where unknown."""
     found: dict[int, Identity] = {}
     for number in _numbers():
-        identity = _identity(number)
-        if identity is not None:
-            found[number] = identity
+        try:
+            found[number] = os.fstat(number)[1:3]
+        except OSError:  # closed by now, like the listing's own descriptor
+            continue
     return found
 
 
 def _identity(number: int) -> Identity | None:
     try:
-        status = os.fstat(number)
-    except OSError:  # closed by now, like the listing's own descriptor
+        return os.fstat(number)[1:3]
+    except OSError:
         return None
-    return status.st_dev, status.st_ino, stat.S_IFMT(status.st_mode)
 
 
 def _numbers() -> list[int]:
     for folder in ("/proc/self/fd", "/dev/fd"):
         try:
-            return [number for name in os.listdir(folder) if (number := int(name)) > _STANDARD_MAX]
+            return [int(name) for name in os.listdir(folder) if name not in _STANDARD]
         except OSError:
             continue
     return []
@@ -85,8 +78,8 @@ class DescriptorProbe:
         self._ownership = ownership
         self._sockets: Ledger[socket.socket] = Ledger(ownership)
         self._before: dict[Owner, dict[int, Identity]] = {}
-        self._made: dict[tuple[int, Identity], _Made] = {}
-        self._paths: dict[str, _Made] = {}
+        self._made: dict[tuple[int, Identity], Maker] = {}
+        self._paths: dict[str, Maker] = {}
 
     def taps(self) -> Iterable[Tap | Audit]:
         """Sockets, opened files, and what makes descriptors of other kinds."""
@@ -123,32 +116,34 @@ class DescriptorProbe:
         for number, identity in list_descriptors().items():
             if before.get(number) != identity and (number, identity) not in self._made:
                 place = self._maker_of(number, identity, {})
-                origin = Origin(None, by_trio=False) if place is None else place.origin
-                self._made[number, identity] = _Made(origin, owner)
+                origin = UNKNOWN if place is None else place.origin
+                self._made[number, identity] = Maker(origin, owner)
 
     def forget(self, owners: Owners) -> None:
         """See `Probe`."""
         for owner in owners:
             self._before.pop(owner, None)
         self._sockets.forget(owners)
-        now = list_descriptors()
-        self._made = {
-            key: made
-            for key, made in self._made.items()
-            if made.owner not in owners or now.get(key[0]) == key[1]
-        }
+        theirs = [key for key, made in self._made.items() if made.owner in owners]
+        now = list_descriptors() if theirs else {}
+        for key in theirs:
+            if now.get(key[0]) != key[1]:
+                del self._made[key]
 
     # Hearing of it
 
     def _hear_open(self, args: tuple[Any, ...]) -> None:
         if not isinstance(args[0], str | bytes | os.PathLike):
             return  # a number: nothing new is opened
+        caller = sys._getframe(2)
+        if caller.f_globals.get("__name__") == _IMPORTS:
+            return  # closed at once, and a test may import hundreds
         path = os.fsdecode(args[0])
         if len(self._paths) >= PATHS_MAX:
             del self._paths[next(iter(self._paths))]
         # As it was given: nothing blocking is called in the midst of somebody's open().
         self._paths.pop(path, None)
-        self._paths[path] = self._maker()
+        self._paths[path] = self._ownership.maker(caller)
 
     def _around_make(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
@@ -163,7 +158,7 @@ class DescriptorProbe:
         number: int = self._sockets.around_close(call, made)
         identity = _identity(number)
         if opened is not None and identity is not None:
-            self._made[number, identity] = _Made(opened.origin, opened.owner)
+            self._made[number, identity] = opened.maker
         return number
 
     def _around_selector(
@@ -175,31 +170,32 @@ class DescriptorProbe:
             self._note_made((selector,))
 
     def _note_made(self, made: Iterable[Any]) -> None:
-        maker = self._maker()
+        maker = self._ownership.maker(sys._getframe(2))
         for each in made:
             number = each if isinstance(each, int) else each.fileno()
             identity = _identity(number)
             if identity is not None:
                 self._made[number, identity] = maker
 
-    def _maker(self) -> _Made:
-        return _Made(self._ownership.origin(sys._getframe(2)), self._ownership.owner())
-
     # Looking
 
     def left(self, owners: Owners) -> list[Left]:
         """What is open now and was not before, and the sockets that were dropped open."""
+        now = list_descriptors()
+        befores = [before for each in owners if (before := self._before.get(each)) is not None]
+        is_new = len(befores) < len(owners) or any(before != now for before in befores)
         known: dict[int, Opened[socket.socket]] = {}
         dropped: list[Left] = []
         for opened in self._sockets.all():
             thing = opened.thing
             if thing is not None:
                 known[thing.fileno()] = opened
-            elif opened.owner in owners:
+            elif opened.maker.owner in owners:
                 dropped.append(Left(_dropped(opened), ("socket", opened.number)))
-        befores = [before for each in owners if (before := self._before.get(each)) is not None]
         found = []
-        for number, identity in list_descriptors().items():
+        for number, identity in now.items() if is_new else ():
+            if self._is_ancient(number, identity):
+                continue
             maker = self._maker_of(number, identity, known)
             # Known to be theirs, it was there before only if it was before its own maker began: a
             # test finds what a fixture of its module has opened.
@@ -214,18 +210,23 @@ class DescriptorProbe:
                 found.append(Left(leak, ("descriptor", number, identity), thing))
         return found + dropped
 
+    def _is_ancient(self, number: int, identity: Identity) -> bool:
+        """Whether it was there before any owner began: most are, and no more is asked of them."""
+        befores = self._before.values()
+        return bool(befores) and all(before.get(number) == identity for before in befores)
+
     def _maker_of(
         self, number: int, identity: Identity, known: dict[int, Opened[socket.socket]]
-    ) -> _Made | None:
+    ) -> Maker | None:
         opened = known.get(number)
         if opened is not None:
-            return _Made(opened.origin, opened.owner)
+            return opened.maker
         made = self._made.get((number, identity))
         if made is not None:
             return made
         target = _target(number).removesuffix(" (deleted)")
         made = self._paths.get(target)
-        if made is None:
+        if made is None and os.path.isabs(target):  # else it is no file: `pipe:[7]`, …
             for path, each in self._paths.items():
                 if path.endswith(os.path.basename(target)) and os.path.realpath(path) == target:
                     made = each
@@ -239,9 +240,9 @@ def _dropped(opened: Opened[socket.socket]) -> Leak:
     return Leak(
         LeakKind.SOCKET,
         "socket",
-        opened.origin.text,
+        opened.maker.origin.text,
         detail="dropped without being closed: the garbage collector closed it",
-        through=opened.origin.through_text,
+        through=opened.maker.origin.through_text,
     )
 
 

@@ -10,21 +10,9 @@ import sys
 from collections.abc import Iterable
 from typing import Any, final
 
-import attrs
-
-from .probe import Left, Owner, Owners, Ownership
+from .probe import Left, Maker, Owner, Owners, Ownership
 from .report import Leak, LeakKind
-from .sites import Origin
 from .taps import Audit
-
-
-@final
-@attrs.frozen
-class _Made:
-    """Who made a directory, and where."""
-
-    origin: Origin
-    owner: Owner
 
 
 @final
@@ -33,7 +21,7 @@ class DirectoryProbe:
 
     def __init__(self, ownership: Ownership) -> None:
         self._ownership = ownership
-        self._made: dict[str, _Made] = {}
+        self._made: dict[str, Maker] = {}
 
     def taps(self) -> Iterable[Audit]:
         """`tempfile.mkdtemp`, which `TemporaryDirectory` calls too."""
@@ -48,7 +36,7 @@ class DirectoryProbe:
 
     def _hear(self, args: tuple[Any, ...]) -> None:
         path = os.fsdecode(args[0])
-        self._made[path] = _Made(self._ownership.origin(sys._getframe(1)), self._ownership.owner())
+        self._made[path] = self._ownership.maker(sys._getframe(1))
 
     def left(self, owners: Owners) -> list[Left]:
         """Directories of these owners that are there."""

@@ -13,12 +13,10 @@ import sys
 import weakref
 from collections.abc import AsyncGenerator, Iterable
 from types import AsyncGeneratorType
-from typing import Any, TypeAlias, final
-
-import attrs
+from typing import Any, NamedTuple, TypeAlias, final
 
 from . import privates
-from .probe import Left, Owner, Owners, Ownership
+from .probe import Left, Maker, Owner, Owners, Ownership
 from .report import Leak, LeakKind
 from .sites import Origin, describe_frames
 from .taps import Tap
@@ -28,14 +26,11 @@ _Generator: TypeAlias = AsyncGeneratorType[Any, Any]
 ABANDONED_MAX = 1_000  # generators left to the garbage collector, of which no more are kept
 
 
-@final
-@attrs.frozen
-class _Begun:
+class _Begun(NamedTuple):
     """A generator that was iterated for the first time."""
 
     ref: weakref.ref[_Generator]
-    origin: Origin
-    owner: Owner
+    maker: Maker
     run: int
     """The identity of the run's runner."""
 
@@ -59,11 +54,11 @@ class AsyncGeneratorProbe:
 
     def forget(self, owners: Owners) -> None:
         """See `Probe`."""
-        self._abandoned = [each for each in self._abandoned if each[0].owner not in owners]
+        self._abandoned = [each for each in self._abandoned if each[0].maker.owner not in owners]
         self._begun = {
             key: each
             for key, each in self._begun.items()
-            if each.owner not in owners and each.ref() is not None
+            if each.maker.owner not in owners and each.ref() is not None
         }
 
     def began(self, generator: _Generator) -> None:
@@ -72,14 +67,11 @@ class AsyncGeneratorProbe:
             return  # a guest run's host has generators of its own
         if sys._getframe(2).f_code.co_name == "firstiter":
             return  # another library's hook stands before ours, and finishes its own
-        origin = self._ownership.origin(sys._getframe(1))
-        if origin.by_trio and not origin.is_project:
+        maker = self._ownership.maker(sys._getframe(1))
+        if maker.origin.by_trio and not maker.origin.is_project:
             return
         self._begun[id(generator)] = _Begun(
-            weakref.ref(generator),
-            origin,
-            self._ownership.owner(),
-            id(privates.current_runner()),
+            weakref.ref(generator), maker, id(privates.current_runner())
         )
         if len(self._begun) > self._prune_at:
             self._begun = {key: seen for key, seen in self._begun.items() if seen.ref() is not None}
@@ -90,7 +82,7 @@ class AsyncGeneratorProbe:
         seen = self._begun.pop(id(generator), None)
         if seen is not None and len(self._abandoned) < ABANDONED_MAX:
             detail = "never finished: left to the garbage collector"
-            leak = _generator_leak(generator, seen.origin, detail)
+            leak = _generator_leak(generator, seen.maker.origin, detail)
             key = ("abandoned generator", len(self._abandoned), id(generator))
             self._abandoned.append((seen, Left(leak, key)))
 
@@ -99,18 +91,18 @@ class AsyncGeneratorProbe:
         run = id(privates.current_runner())
         alive = [
             Left(
-                _generator_leak(generator, seen.origin, "never finished"),
+                _generator_leak(generator, seen.maker.origin, "never finished"),
                 ("generator", id(generator)),
                 generator,
             )
             for seen in tuple(self._begun.values())
-            if seen.owner in owners
+            if seen.maker.owner in owners
             and seen.run == run
             and (generator := seen.ref()) is not None
             and generator.ag_frame is not None
         ]
         abandoned = [
-            left for seen, left in self._abandoned if seen.owner in owners and seen.run == run
+            left for seen, left in self._abandoned if seen.maker.owner in owners and seen.run == run
         ]
         return abandoned + alive
 

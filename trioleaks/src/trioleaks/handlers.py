@@ -16,14 +16,15 @@ from collections.abc import Callable, Iterable
 from typing import Any, final
 
 from . import privates
-from .probe import Left, Owner, Owners, Ownership
+from .probe import Left, Maker, Owner, Owners, Ownership
 from .report import Leak, LeakKind
-from .sites import Origin, short_path
+from .sites import UNKNOWN, Origin, short_path
 from .taps import Tap
 
 # `signal.getsignal` makes enum members of what it returns, at ten times the price: it is the same
 # function of the extension module, which other Pythons may not have.
 _getsignal: Any = getattr(sys.modules.get("_signal"), "getsignal", signal.getsignal)
+_UNKNOWN = Maker(UNKNOWN, None)
 _SIGNALS = tuple(sorted(int(number) for number in signal.valid_signals()))
 
 
@@ -38,7 +39,7 @@ class HandlerProbe:
     def __init__(self, ownership: Ownership) -> None:
         self._ownership = ownership
         self._before: dict[Owner, tuple[object, ...]] = {}
-        self._set: dict[int, tuple[Origin, Owner]] = {}
+        self._set: dict[int, Maker] = {}
 
     def taps(self) -> Iterable[Tap]:
         """`signal.signal`, which Trio calls too."""
@@ -60,8 +61,7 @@ class HandlerProbe:
         if ends or privates.is_trios_handler(handler):
             self._set.pop(int(number), None)  # every run does so as it begins, and as it ends
             return former
-        origin = self._ownership.origin(sys._getframe(1))
-        self._set[int(number)] = (origin, self._ownership.owner())
+        self._set[int(number)] = self._ownership.maker(sys._getframe(1))
         return former
 
     def left(self, owners: Owners) -> list[Left]:
@@ -73,7 +73,7 @@ class HandlerProbe:
         found = []
         for index, number in enumerate(_SIGNALS):
             handler = now[index]
-            origin, owner = self._set.get(number, (Origin(None, by_trio=False), None))
+            origin, owner = self._set.get(number, _UNKNOWN)
             asked = befores if owner not in self._before else [self._before[owner]]
             if any(before[index] == handler for before in asked):
                 continue
@@ -89,7 +89,7 @@ def _is_pytests(origin: Origin) -> bool:
     """Whether a plugin of pytest did it, and no line of the project's."""
     if origin.site is None or origin.is_project:
         return False
-    return short_path(origin.site.code.co_filename).startswith(("pytest", "_pytest"))
+    return short_path(origin.site[0].co_filename).startswith(("pytest", "_pytest"))
 
 
 def _leak(number: int, handler: object, origin: Origin) -> Leak:

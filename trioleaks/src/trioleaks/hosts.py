@@ -12,11 +12,9 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
-import attrs
-
-from .probe import Left, Owner, Owners, Ownership
+from .probe import Left, Maker, Owner, Owners, Ownership
 from .report import Leak, LeakKind
 from .sites import Origin, describe_frames
 from .taps import Tap
@@ -25,14 +23,11 @@ if TYPE_CHECKING:
     import asyncio
 
 
-@final
-@attrs.frozen
-class _Created:
+class _Created(NamedTuple):
     """A task that somebody has asked a loop for."""
 
     ref: weakref.ref[asyncio.Task[Any]]
-    origin: Origin
-    owner: Owner
+    maker: Maker
 
 
 @final
@@ -57,7 +52,7 @@ class AsyncioTaskProbe:
         self._created = {
             key: each
             for key, each in self._created.items()
-            if each.owner not in owners and each.ref() is not None
+            if each.maker.owner not in owners and each.ref() is not None
         }
 
     def _around_create(
@@ -73,17 +68,16 @@ class AsyncioTaskProbe:
         task.add_done_callback(ended)
         self._created[key] = _Created(
             weakref.ref(task, ended),
-            self._ownership.origin(sys._getframe(1)),
-            self._ownership.owner(),
+            self._ownership.maker(sys._getframe(1)),
         )
         return task
 
     def left(self, owners: Owners) -> list[Left]:
         """Tasks that go on, and that nobody has cancelled."""
         return [
-            Left(_leak(task, each.origin), ("asyncio task", id(task)), task)
+            Left(_leak(task, each.maker.origin), ("asyncio task", id(task)), task)
             for each in tuple(self._created.values())
-            if each.owner in owners
+            if each.maker.owner in owners
             and (task := each.ref()) is not None
             and not task.done()
             and not task.cancelling()

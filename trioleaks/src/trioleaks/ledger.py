@@ -11,27 +11,21 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, final
+from typing import Any, Generic, NamedTuple, TypeVar, final
 
-import attrs
-
-from .probe import OTHERS, Owner, Owners, Ownership
-from .sites import Origin
+from .probe import OTHERS, Maker, Owners, Ownership
 
 _T = TypeVar("_T")
 
 DROPPED_MAX = 1_000  # things dropped without being closed, of which no more are remembered
 
 
-@final
-@attrs.frozen
-class Opened(Generic[_T]):
+class Opened(NamedTuple, Generic[_T]):
     """A thing that was opened and not yet closed."""
 
     ref: weakref.ref[Any]
     kind: type
-    origin: Origin
-    owner: Owner
+    maker: Maker
     number: int
     """Counts what was opened: the same for the same thing."""
     state: weakref.ref[Any] | None = None
@@ -68,8 +62,7 @@ class Ledger(Generic[_T]):
         self._open[id(thing)] = Opened(
             weakref.ref(thing),
             type(thing),
-            self._ownership.origin(sys._getframe(1)),
-            self._ownership.owner(),
+            self._ownership.maker(sys._getframe(1)),
             self._count,
             None if self._state_of is None else weakref.ref(self._state_of(thing)),
         )
@@ -91,14 +84,15 @@ class Ledger(Generic[_T]):
 
     def forget(self, owners: Owners) -> None:
         """What these owners have opened is no longer of interest."""
-        self._dropped = [each for each in self._dropped if each.owner not in owners]
+        self._dropped = [each for each in self._dropped if each.maker.owner not in owners]
         for key, each in tuple(self._open.items()):
-            if each.owner not in owners and each.owner is not OTHERS:
+            owner = each.maker.owner
+            if owner not in owners and owner is not OTHERS:
                 continue
             if each.thing is None:
                 del self._open[key]
-            elif each.owner is not OTHERS:  # it is open, and that was told
-                self._open[key] = attrs.evolve(each, owner=OTHERS)
+            elif owner is not OTHERS:  # it is open, and that was told
+                self._open[key] = each._replace(maker=Maker(each.maker.origin, OTHERS))
 
     def _note_dropped(self, opened: Opened[_T]) -> None:
         if len(self._dropped) < DROPPED_MAX:

@@ -12,29 +12,24 @@ import gc
 import sys
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
-import attrs
 import trio
 from trio.lowlevel import Task
 
 from . import privates
-from .probe import Left, Owner, Owners, Ownership
+from .probe import Left, Maker, Owner, Owners, Ownership
 from .report import Leak, LeakKind
-from .sites import Origin
 from .taps import Tap
 
 _PRUNE_AT = 100  # limiters, beyond which those that are gone are looked for
 
 
-@final
-@attrs.frozen
-class _Asked:
+class _Asked(NamedTuple):
     """Somebody asked for a token."""
 
     borrower: weakref.ref[Any] | object
-    origin: Origin
-    owner: Owner
+    maker: Maker
 
 
 @final
@@ -65,8 +60,7 @@ class LimiterProbe:
                 self._asked[id(limiter)] = (weakref.ref(limiter), borrowers)
             borrowers[id(borrower)] = _Asked(
                 borrower if not isinstance(borrower, Task) else weakref.ref(borrower),
-                self._ownership.origin(sys._getframe(1)),
-                self._ownership.owner(),
+                self._ownership.maker(sys._getframe(1)),
             )
         return call(limiter, borrower)  # may raise WouldBlock: then it is given the token later
 
@@ -86,15 +80,15 @@ class LimiterProbe:
             statistics = limiter.statistics()
             for borrower in statistics.borrowers:
                 by = asked.get(id(borrower))
-                if by is None or by.owner not in owners or _lives_elsewhere(borrower):
+                if by is None or by.maker.owner not in owners or _lives_elsewhere(borrower):
                     continue
                 name = borrower.name if isinstance(borrower, Task) else repr(borrower)
                 leak = Leak(
                     LeakKind.LIMITER,
                     f"token of a CapacityLimiter({statistics.total_tokens})",
-                    by.origin.text,
+                    by.maker.origin.text,
                     detail=f"held by {name}, and never given back",
-                    through=by.origin.through_text,
+                    through=by.maker.origin.through_text,
                 )
                 found.append(Left(leak, ("token", id(limiter), id(borrower)), limiter))
         return found
@@ -102,7 +96,7 @@ class LimiterProbe:
     def forget(self, owners: Owners) -> None:
         """See `Probe`."""
         for _ref, asked in tuple(self._asked.values()):
-            for key in [key for key, each in asked.items() if each.owner in owners]:
+            for key in [key for key, each in asked.items() if each.maker.owner in owners]:
                 del asked[key]
 
 

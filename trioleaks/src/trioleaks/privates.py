@@ -137,6 +137,12 @@ def current_runner() -> Any:
     return getattr(_run.GLOBAL_RUN_CONTEXT, "runner", None)
 
 
+def current_task() -> Task | None:
+    """The task that runs now, in this thread: Trio's own question raises where there is none."""
+    found: Task | None = getattr(_run.GLOBAL_RUN_CONTEXT, "task", None)
+    return found
+
+
 def in_task() -> bool:
     """Whether a task runs now, in this thread: Trio 0.27 has no public question for it."""
     return hasattr(_run.GLOBAL_RUN_CONTEXT, "task")

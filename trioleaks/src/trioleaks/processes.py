@@ -14,26 +14,22 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
-import attrs
-
-from .probe import OTHERS, Left, Owner, Owners, Ownership
+from .probe import OTHERS, Left, Maker, Owner, Owners, Ownership
 from .report import Leak, LeakKind
-from .sites import Origin
+from .sites import UNKNOWN
 from .taps import Tap
 
+_TASKS = "/proc/self/task"  # the threads; the kernel lists the children of each
 ARGUMENTS_CHARS_MAX = 120  # of a command line that a report shows
 
 
-@final
-@attrs.frozen
-class _Child:
+class _Child(NamedTuple):
     """A child process that was seen to start."""
 
     arguments: str
-    origin: Origin
-    owner: Owner
+    maker: Maker
 
 
 @final
@@ -71,7 +67,7 @@ class ProcessProbe:
             before = self._before.get(owner, frozenset())
         for pid in list_children():
             if pid not in before and pid not in self._children:
-                self._children[pid] = _Child(_command_line(pid), Origin(None, by_trio=False), owner)
+                self._children[pid] = _Child(_command_line(pid), Maker(UNKNOWN, owner))
 
     def forget(self, owners: Owners) -> None:
         """See `Probe`."""
@@ -103,8 +99,7 @@ class ProcessProbe:
         return pid
 
     def _note(self, pid: int, arguments: str) -> None:
-        origin = self._ownership.origin(sys._getframe(2))
-        self._children[pid] = _Child(arguments, origin, self._ownership.owner())
+        self._children[pid] = _Child(arguments, self._ownership.maker(sys._getframe(2)))
 
     def let_go(self) -> None:
         """Have multiprocessing drop the children that have ended and were waited for.
@@ -123,19 +118,19 @@ class ProcessProbe:
         helpers = _multiprocessings()
         for pid in list_children():
             child = self._children.get(pid)
-            asked = befores if child is None else [self._before.get(child.owner, frozenset())]
+            asked = befores if child is None else [self._before.get(child.maker.owner, frozenset())]
             if pid in helpers or any(pid in before for before in asked):
                 continue
             if child is None:
-                child = _Child(_command_line(pid), Origin(None, by_trio=False), _anybody(owners))
+                child = _Child(_command_line(pid), Maker(UNKNOWN, _anybody(owners)))
             state = _state(pid)
-            if child.owner in owners and state is not None:
+            if child.maker.owner in owners and state is not None:
                 leak = Leak(
                     LeakKind.PROCESS,
                     child.arguments,
-                    child.origin.text,
+                    child.maker.origin.text,
                     detail=f"process {pid} {state}",
-                    through=child.origin.through_text,
+                    through=child.maker.origin.through_text,
                 )
                 found.append(Left(leak, ("process", pid)))
         return found
@@ -161,13 +156,28 @@ def list_children() -> list[int]:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return []
+    found: set[int] = set()
+    listed = 0
     try:
-        found = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
+        threads = os.listdir(_TASKS)
     except OSError:
-        found = []
-    if found:
-        return sorted({int(pid) for pids in found for pid in pids})
-    return _search_children()
+        threads = []
+    for thread in threads:
+        try:
+            found.update(map(int, _read(f"{_TASKS}/{thread}/children").split()))
+            listed += 1
+        except OSError:  # it has just ended, or the kernel lists no children
+            continue
+    return sorted(found) if listed else _search_children()
+
+
+def _read(path: str) -> bytes:
+    """A file of the kernel's, without the layers that `open` puts on it."""
+    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(number, 1 << 20)
+    finally:
+        os.close(number)
 
 
 def _search_children() -> list[int]:

@@ -30,6 +30,10 @@ from .threads import ThreadProbe
 
 FIRST_PAUSE_S = 0.001  # each pause is twice the one before
 
+_YOUNG, _ALL = 1, 2
+"""Generations of the garbage collector. What a test has just left is young; to search all objects
+takes longer than many a test."""
+
 BY_GARBAGE = frozenset(
     (
         LeakKind.FILE,
@@ -114,7 +118,7 @@ class Recorder:
         owners: Owners,
         is_meant: Callable[[Left], bool],
         grace_s: float,
-        let_go: Callable[[list[Left]], Collection[object]] = lambda _: (),
+        let_go: Callable[[list[Left]], Collection[object] | None] = lambda _: None,
     ) -> list[Left]:
         """What these owners left of the kinds that live in the process, after the grace.
 
@@ -123,7 +127,7 @@ class Recorder:
             is_meant: whether such a thing may stay, so that it is not waited for.
             grace_s: how long, in seconds, threads may take to end. Blocks for as long at most.
             let_go: drops the caller's own references to what is left, and returns the keys of
-                what is told all the same if it goes with them.
+                what is told all the same if it goes with them; None if there are none.
         """
         left = list(self._look(owners, is_meant))
         if not left:
@@ -137,12 +141,29 @@ class Recorder:
             pause_s *= 2
             left = list(self._look(owners, is_meant))
         if any(each.leak.kind in BY_GARBAGE for each in left):
-            forgotten = let_go(left)
             self.processes.let_go()
-            gc.collect()
-            kept = keys(self._look(owners, is_meant))
-            left = [each for each in left if each.key in kept or each.key in forgotten]
+        for generation in (_YOUNG, _ALL):
+            left = self._collected(left, owners, is_meant, generation)
+        if any(each.leak.kind in BY_GARBAGE for each in left):
+            forgotten = let_go(left)
+            if forgotten is not None:
+                left = self._collected(left, owners, is_meant, _ALL, forgotten)
         return left
+
+    def _collected(
+        self,
+        left: list[Left],
+        owners: Owners,
+        is_meant: Callable[[Left], bool],
+        generation: int,
+        told: Collection[object] = (),
+    ) -> list[Left]:
+        """What is still there when garbage was collected, if it may be garbage; and `told`."""
+        if not any(each.leak.kind in BY_GARBAGE for each in left):
+            return left
+        gc.collect(generation)
+        kept = {*keys(self._look(owners, is_meant)), *told}
+        return [each for each in left if each.key in kept or each.leak.kind not in BY_GARBAGE]
 
     def look(self, owners: Owners) -> list[Left]:
         """What these owners have now, of all kinds but tasks; waits for nothing."""

@@ -16,33 +16,28 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
-import attrs
-import trio
 from trio.abc import Instrument
 from trio.lowlevel import Task
 
 from . import privates
 from .generators import AsyncGeneratorHooks
-from .probe import OTHERS, Job, Left, Owner, Owners
+from .probe import OTHERS, Job, Left, Maker, Owner, Owners
 from .recorder import Recorder
 from .sites import Origin, find_origin
 from .taps import Listening, Tap
 from .tasks import task_leak
 
 
-@final
-@attrs.frozen
-class Started:
+class Started(NamedTuple):
     """A task that somebody has started."""
 
-    origin: Origin
-    owner: Owner
+    maker: Maker
     is_system: bool
 
 
-_TRIOS = Origin(None, by_trio=True)
+_TRIOS = Maker(Origin(None, by_trio=True), OTHERS)
 
 
 @final
@@ -61,40 +56,24 @@ class TurnOwnership:
         self.owner_of_thread: Callable[[threading.Thread], Owner | None] = lambda _: None
         self._main_thread = threading.main_thread().ident
 
-    def owner(self) -> Owner:
+    def maker(self, frame: FrameType) -> Maker:
         """See `Ownership`."""
         thread_id = threading.get_ident()
         if thread_id in self.beginning:
-            return OTHERS
-        try:
-            started = self.started.get(trio.lowlevel.current_task())
-        except RuntimeError:
-            started = None
-        if started is not None:
-            return started.owner
-        job = self.jobs.get(thread_id)
-        if job is not None:
-            return job.owner
-        if thread_id == self._main_thread:
-            return self.turn
-        owner = self.owner_of_thread(threading.current_thread())
-        return OTHERS if owner is None else owner
-
-    def origin(self, frame: FrameType) -> Origin:
-        """See `Ownership`."""
-        if threading.get_ident() in self.beginning:
             return _TRIOS  # a run makes ten things of its own, under the whole stack of a test
         found = find_origin(frame)
-        if found.is_project:
-            return found
-        try:
-            started = self.started.get(trio.lowlevel.current_task())
-        except RuntimeError:
-            started = None
+        task = privates.current_task()
+        started = None if task is None else self.started.get(task)
         if started is not None:
-            return found.beneath(started.origin)
-        job = self.jobs.get(threading.get_ident())
-        return found if job is None else found.beneath(job.origin)
+            doer = started.maker
+        elif thread_id in self.jobs:
+            doer = self.jobs[thread_id].maker
+        elif thread_id == self._main_thread:
+            return Maker(found, self.turn)
+        else:
+            owner = self.owner_of_thread(threading.current_thread())
+            return Maker(found, OTHERS if owner is None else owner)
+        return Maker(found if found.is_project else found.beneath(doer.origin), doer.owner)
 
 
 @final
@@ -104,15 +83,13 @@ class WatchedRun(Instrument):
     def __init__(
         self,
         runner: Any,
-        owner: Owner,
-        origin: Origin,
+        maker: Maker,
         ownership: TurnOwnership,
         on_main_end: Callable[[WatchedRun], None],
         tell_host: Callable[[Callable[[], object]], object] | None,
     ) -> None:
         self.runner = runner
-        self.owner = owner
-        self.origin = origin
+        self.maker = maker
         self.is_over = False
         self.tell_host = tell_host
         """Has a guest run's host call something, from any thread."""
@@ -127,14 +104,17 @@ class WatchedRun(Instrument):
         if privates.main_task(self.runner) is None:  # the first task, or the main task
             self._main = task if nursery is not None else None
             return
-        if nursery is None or privates.is_trios_own(self.runner, task):
+        if nursery is None:
             return
         is_system = nursery is privates.system_nursery(self.runner)
-        origin = self._ownership.origin(sys._getframe(1))
-        is_own = origin.by_trio and not privates.is_users_function(task)
-        if is_system and (is_own or privates.is_anyios(task)):
-            return  # Trio's own: closes an async generator, waits for a child process, …
-        self._ownership.started[task] = Started(origin, self._ownership.owner(), is_system)
+        if is_system and privates.is_trios_own(self.runner, task):
+            return
+        maker = self._ownership.maker(sys._getframe(1))
+        if is_system:
+            is_own = maker.origin.by_trio and not privates.is_users_function(task)
+            if is_own or privates.is_anyios(task):
+                return  # Trio's own: closes an async generator, waits for a child process, …
+        self._ownership.started[task] = Started(maker, is_system)
 
     def task_exited(self, task: Task) -> None:
         """Trio calls this when a task has ended."""
@@ -147,18 +127,18 @@ class WatchedRun(Instrument):
     def system_tasks(self, owners: Owners) -> list[Left]:
         """System tasks of these owners that live and that nobody has cancelled."""
         return [
-            Left(task_leak(task, started.origin, is_system=True), ("task", id(task)), task)
+            Left(task_leak(task, started.maker.origin, is_system=True), ("task", id(task)), task)
             for task in tuple(privates.tasks_of(self.runner))
             if (started := self._ownership.started.get(task)) is not None
             and started.is_system
-            and started.owner in owners
+            and started.maker.owner in owners
             and not privates.is_cancelled(task)
         ]
 
     def origin_of(self, task: Task) -> Origin:
         """Where a task of this run was started."""
         started = self._ownership.started.get(task)
-        return self.origin if started is None else started.origin
+        return self.maker.origin if started is None else started.maker.origin
 
     def is_system(self, task: Task) -> bool:
         """Whether a task of this run is a system task."""
@@ -209,8 +189,7 @@ class Runs:
             self._ownership.beginning.discard(thread_id)
         run = WatchedRun(
             runner,
-            self._ownership.owner(),
-            self._ownership.origin(frame),
+            self._ownership.maker(frame),
             self._ownership,
             self._on_main_end,
             privates.host_of(frame),

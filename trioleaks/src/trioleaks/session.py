@@ -20,7 +20,6 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, TypeAlias, final
 
 import attrs
-import pluggy
 import pytest
 import trio
 
@@ -113,12 +112,11 @@ class LeakSession:
 
     # The session
 
-    @pytest.hookimpl(hookwrapper=True)
-    def pytest_runtestloop(self) -> Generator[None, object, None]:
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
         """Listen while tests run."""
         if self._unknown:
-            yield
-            return
+            return (yield)
         with ExitStack() as stack:
             self._recorder.start()
             stack.callback(self._recorder.stop)
@@ -126,10 +124,10 @@ class LeakSession:
             stack.callback(self._runs.stop)
             self._stuck.start()
             stack.callback(self._stuck.stop)
-            yield
+            return (yield)
 
-    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, None]:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """It is this test's turn."""
         settings = self._wanted.get(item, Settings())
         checks = [
@@ -144,30 +142,31 @@ class LeakSession:
                     self._noted.add(node)
                     self._recorder.note(node)
         self._ownership.turn = item
-        yield
-        self._ownership.turn = item.session
-        self._turn = None
+        try:
+            return (yield)
+        finally:
+            self._ownership.turn = item.session
+            self._turn = None
 
-    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
-    ) -> Generator[None, object, None]:
+    ) -> Generator[None, object, object]:
         """What a fixture of a wider scope makes is its scope's."""
         if request.scope == "function" or self._unknown:
-            yield
-            return
+            return (yield)
         node = request.node
         descriptors, children = list_descriptors(), frozenset(list_children())
         before, self._ownership.turn = self._ownership.turn, node
         try:
-            yield
+            return (yield)
         finally:
             self._ownership.turn = before
-        self._recorder.descriptors.claim(node, descriptors)
-        self._recorder.processes.claim(node, children)
-        if self._turn is not None:
-            self._recorder.handlers.note(self._turn.item)
-        self._holders.add(fixturedef, node)
+            self._recorder.descriptors.claim(node, descriptors)
+            self._recorder.processes.claim(node, children)
+            if self._turn is not None:
+                self._recorder.handlers.note(self._turn.item)
+            self._holders.add(fixturedef, node)
 
     @pytest.hookimpl
     def pytest_fixture_post_finalizer(self, fixturedef: pytest.FixtureDef[Any]) -> None:
@@ -187,7 +186,7 @@ class LeakSession:
         turn = self._turn
         if turn is None or turn.settings.mode == "off":
             return
-        owners = {turn.item, run.owner}
+        owners = {turn.item, run.maker.owner}
         found = [
             *run.system_tasks(owners),
             *self._recorder.left_of_run(owners, is_over=True),
@@ -216,32 +215,46 @@ class LeakSession:
 
     # The test's call
 
-    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
-    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, pluggy.Result[None], None]:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """See what its Trio runs have left."""
+        __tracebackhide__ = True
         turn = self._turn
         if turn is None or turn.settings.mode == "off" or self._unknown:
-            yield
-            return
+            return (yield)
         turn.runs += sum(1 for run in self._runs.live() if run.is_in_main_thread)
+        result: object = None
+        error: BaseException | None = None
         with self._strictly_checked(turn):
-            outcome = yield
-        error = outcome.exception
+            try:
+                result = yield
+            except BaseException as raised:  # noqa: BLE001 - it is raised again, or told
+                error = raised
+        try:
+            error = self._error_of_call(turn, item, error)
+            if error is not None:
+                raise error
+            return result
+        finally:
+            del error  # its traceback keeps this frame
+
+    def _error_of_call(
+        self, turn: _Turn, item: pytest.Item, error: BaseException | None
+    ) -> BaseException | None:
+        """What a test's call raises, once it is known what its runs have left."""
         if error is None and not turn.runs and _looks_like_trio(item):
             turn.unchecked = "no Trio run was seen, though they look like Trio tests"
         if error is not None and not _is_about_leaks(error):
             turn.unchecked = turn.unchecked or _why_not(error)
         leaks = _with_more(self._stuck_of(turn) + _leaks_in(error), self._taken(turn))
         if not leaks:
-            return
+            return error
         turn.told += leaks
-        if error is None or _is_about_leaks(error):
-            if turn.settings.mode == "error":
-                outcome.force_exception(LeakError(leaks).with_traceback(None))
-            elif error is not None:
-                outcome.force_result(None)  # `warn`: the test is as good as it was
-        elif not isinstance(error, LeakError):
+        if error is not None and not _is_about_leaks(error):
             error.add_note(render(tuple(leaks)))
+            return error
+        # `warn`: the test is as good as it was.
+        return LeakError(leaks) if turn.settings.mode == "error" else None
 
     def _stuck_of(self, turn: _Turn) -> list[Leak]:
         stuck, turn.stuck = turn.stuck, []
@@ -306,15 +319,33 @@ class LeakSession:
 
     # Its tear-down
 
-    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(
         self, item: pytest.Item, nextitem: pytest.Item | None
-    ) -> Generator[None, pluggy.Result[None], None]:
+    ) -> Generator[None, object, object]:
         """See what is left when the fixtures, and the scopes that end here, are torn down."""
-        outcome = yield
+        __tracebackhide__ = True
+        result: object = None
+        error: BaseException | None = None
+        try:
+            result = yield
+        except BaseException as raised:  # noqa: BLE001 - it is raised again, or told
+            error = raised
+        try:
+            error = self._error_of_teardown(item, nextitem, error)
+            if error is not None:
+                raise error
+            return result
+        finally:
+            del error  # its traceback keeps this frame
+
+    def _error_of_teardown(
+        self, item: pytest.Item, nextitem: pytest.Item | None, error: BaseException | None
+    ) -> BaseException | None:
+        """What a test's tear-down raises, once it is known what it has left."""
         turn = self._turn
         if turn is None or self._unknown:
-            return
+            return error
         staying = set() if nextitem is None else set(nextitem.listchain())
         ended = [node for node in item.listchain() if node not in staying]
         leaks = self._stuck_of(turn)
@@ -322,13 +353,12 @@ class LeakSession:
         self._recorder.forget([node for node in ended if node not in self._waiting_nodes()])
         self._noted.difference_update(ended)
         if not leaks:
-            return
+            return error
         turn.told += leaks
-        if outcome.exception is not None and not _is_about_leaks(outcome.exception):
-            outcome.exception.add_note(render(tuple(leaks), heading=_AFTER_CLEANUP))
-        elif turn.settings.mode == "error":
-            error = LeakError(leaks, heading=_AFTER_CLEANUP)
-            outcome.force_exception(error.with_traceback(None))
+        if error is not None and not _is_about_leaks(error):
+            error.add_note(render(tuple(leaks), heading=_AFTER_CLEANUP))
+            return error
+        return LeakError(leaks, heading=_AFTER_CLEANUP) if turn.settings.mode == "error" else error
 
     def _waiting_nodes(self) -> set[object]:
         """Tests of which something is looked at again when a wider scope ends."""
@@ -356,7 +386,7 @@ class LeakSession:
         leaks = [each.leak for each in found] + self._due(ended)
         return [leak for leak in leaks if not self._is_old(turn, leak)]
 
-    def _let_go(self, turn: _Turn, found: list[Left]) -> set[object]:
+    def _let_go(self, turn: _Turn, found: list[Left]) -> set[object] | None:
         """Drop what only pytest's record of the fixtures' values keeps, and nobody else does.
 
         Files and sockets that a fixture has left open are told of all the same: they are meant to
@@ -364,7 +394,7 @@ class LeakSession:
         """
         values = getattr(turn.item, "funcargs", None)
         if not values:
-            return set()
+            return None
         forgotten = holders.held_by([values], found)
         values.clear()  # pytest drops it as soon as this hook has returned
         return forgotten
@@ -375,13 +405,13 @@ class LeakSession:
             if not run.is_in_main_thread:
                 continue  # its thread is a leak, and is told
             found += run.system_tasks(owners)
-            if run.owner in owners:
+            if run.maker.owner in owners:
                 leak = Leak(
                     LeakKind.RUN,
                     "guest run of Trio",
-                    run.origin.text,
+                    run.maker.origin.text,
                     detail="its host has stopped before the run has ended",
-                    through=run.origin.through_text,
+                    through=run.maker.origin.through_text,
                 )
                 found.append(Left(leak, ("run", id(run))))
         if found:
@@ -410,10 +440,10 @@ class LeakSession:
 
     # Its reports
 
-    @pytest.hookimpl(hookwrapper=True)
+    @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, pluggy.Result[pytest.TestReport], None]:
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Show a leak report as it is: a traceback through Trio's run loop would bury it, and to
         render one costs more than the test.
         """
@@ -421,15 +451,15 @@ class LeakSession:
         if call.excinfo is not None and isinstance(call.excinfo.value, LeakError):
             option.tbstyle = "value"
         try:
-            outcome = yield
+            report = yield
         finally:
             option.tbstyle = style
-        report = outcome.get_result()
         turn = self._turn
         if call.when == "teardown" and turn is not None:
             told = self._told(turn)
             if told is not None:
                 vars(report)["trioleaks"] = told
+        return report
 
     def _told(self, turn: _Turn) -> baseline.Told | None:
         """What the summary is to know of this test; None: nothing, it has no part in Trio."""

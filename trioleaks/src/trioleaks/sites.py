@@ -3,7 +3,7 @@
 Rules of this file:
 
 * Finding an origin is cheap, for it happens at every spawn: it walks frames and keeps a code
-  object and a line number; text is made only for a report.
+  object and the place in it; the line's number, and text, are made only for a report.
 * Trio, the standard library and the leak check are never the place. An installed library is, if
   nothing of the project stands above it; else it is what the project went through.
 * No frame is kept: a frame would keep its variables alive, and hide the leak it should show.
@@ -11,53 +11,49 @@ Rules of this file:
 
 from __future__ import annotations
 
-import enum
 import os
-import sysconfig
 import threading
 from collections.abc import Iterable
 from types import CodeType, FrameType
-
-import attrs
+from typing import Final, NamedTuple, TypeAlias
 
 _GO_BETWEENS = ("trio._core.", "trio._channel", "trio._util", "trioleaks.", "outcome")
 """What stands between a call and what it does: not even Trio's own doing."""
-_RUN_LOOP = ("trio._core._run", "unrolled_run")
-_OUT_OF_LOOP = "trio._core._run"
 
+# Whose code a frame runs.
+_GO_BETWEEN: Final = 0
+_END: Final = 1
+"""Has a function above which nothing is the project's doing: see `_ENDS`."""
+_TRIO: Final = 2
+_STDLIB: Final = 3
+_LIBRARY: Final = 4
+_PROJECT: Final = 5
 
-class _Code(enum.Enum):
-    """Whose code a frame runs."""
+_ENDS = {
+    "trio._core._run": "unrolled_run",  # Trio's loop: above it stands who began the run
+    "_pytest.runner": "call_and_report",  # above it stand forty frames of pytest, at every run
+}
+"""By module, the function at which a walk ends."""
+_END_NAMES = frozenset(_ENDS.values())
 
-    GO_BETWEEN = enum.auto()
-    TRIO = enum.auto()
-    STDLIB = enum.auto()
-    LIBRARY = enum.auto()
-    PROJECT = enum.auto()
-
-
-def _stdlib_folders() -> tuple[str, ...]:
-    paths = sysconfig.get_paths()
-    return tuple({os.path.join(paths[name], "") for name in ("stdlib", "platstdlib")})
-
-
-_STDLIB = _stdlib_folders()
+_STDLIB_FOLDER = os.path.join(os.path.dirname(threading.__file__), "")
 _PACKAGES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
-@attrs.frozen
-class Site:
-    """A line of code: the function's code object and the line number."""
-
-    code: CodeType
-    line: int
-
-    def __str__(self) -> str:
-        return f"{short_path(self.code.co_filename)}:{self.line} in {self.code.co_qualname}"
+Site: TypeAlias = tuple[CodeType, int]
+"""A place in the code: a function's code object and the instruction, as `frame.f_lasti` counts."""
 
 
-@attrs.frozen
-class Origin:
+def _text(site: Site) -> str:
+    code, instruction = site
+    line = next(
+        (line for start, end, line in code.co_lines() if line and start <= instruction < end),
+        code.co_firstlineno,
+    )
+    return f"{short_path(code.co_filename)}:{line} in {code.co_qualname}"
+
+
+class Origin(NamedTuple):
     """Who did something.
 
     Attributes:
@@ -76,12 +72,12 @@ class Origin:
     @property
     def text(self) -> str | None:
         """As a report says it: "file:line in function", or None."""
-        return None if self.site is None else str(self.site)
+        return None if self.site is None else _text(self.site)
 
     @property
     def through_text(self) -> str | None:
         """The library's line, likewise."""
-        return None if self.through is None else str(self.through)
+        return None if self.through is None else _text(self.through)
 
     def beneath(self, above: Origin) -> Origin:
         """This origin, seen from a task that was started at `above`."""
@@ -90,48 +86,55 @@ class Origin:
         return Origin(above.site, self.by_trio, self.site or above.through, above.is_project)
 
 
-class _Classes(dict[tuple[str, str], _Code]):
-    """Whose code it is, by module and file: asked once each."""
-
-    def __missing__(self, key: tuple[str, str]) -> _Code:
-        code = self[key] = _classify(*key)
-        return code
+UNKNOWN = Origin(None, by_trio=False)
+"""Nobody saw who did it."""
 
 
-def _classify(module: str, path: str) -> _Code:
+def _classify(module: str, path: str) -> int:
+    if module in _ENDS:
+        return _END
     if module == "" or module.startswith(_GO_BETWEENS) or module == "trioleaks":
-        return _Code.GO_BETWEEN  # what attrs has made has no module name at all
+        return _GO_BETWEEN  # what attrs has made has no module name at all
     if is_trio(module):
-        return _Code.TRIO
+        return _TRIO
     if any(marker in path for marker in _PACKAGES):
-        return _Code.LIBRARY
-    if path.startswith(("<frozen", *_STDLIB)):
-        return _Code.STDLIB
-    return _Code.PROJECT
+        return _LIBRARY
+    if path.startswith(("<frozen", _STDLIB_FOLDER)):
+        return _STDLIB
+    return _PROJECT
 
 
-_CLASSES = _Classes()
+_BY_MODULE: dict[str, int] = {}
+"""Whose code is in a module: asked once. To ask a frame for its code, and with it for the file,
+is an audit event, which costs more than all the rest of a step up the stack."""
+
+
+def _whose(frame: FrameType, module: str) -> int:
+    path = frame.f_globals.get("__file__") or frame.f_code.co_filename
+    found = _BY_MODULE[module] = _classify(module, path)
+    return found
 
 
 def find_origin(frame: FrameType | None) -> Origin:
-    """Walk from `frame` up to the project's code, or to Trio's run loop, whichever comes first."""
+    """Walk from `frame` up to the project's code, or to where the walk ends (`_ENDS`)."""
     by_trio: bool | None = None
     library: Site | None = None
     while frame is not None:
         module: str = frame.f_globals.get("__name__", "")
-        code = frame.f_code
-        found = _CLASSES[module, code.co_filename]
-        if found is _Code.PROJECT:
-            return Origin(Site(code, frame.f_lineno), by_trio is True, library, is_project=True)
-        if found is _Code.GO_BETWEEN:
-            if code.co_name == "unrolled_run" and module == _OUT_OF_LOOP:
+        found = _BY_MODULE.get(module)
+        if found is None:
+            found = _whose(frame, module)
+        if found == _PROJECT:
+            return Origin((frame.f_code, frame.f_lasti), by_trio is True, library, True)
+        if found == _END:
+            if frame.f_code.co_name in _END_NAMES:
                 break
-        elif found is _Code.TRIO:
+        elif found == _TRIO:
             by_trio = True if by_trio is None else by_trio
-        elif found is _Code.LIBRARY:
+        elif found == _LIBRARY:
             by_trio = False if by_trio is None else by_trio
             if library is None:
-                library = Site(code, frame.f_lineno)
+                library = (frame.f_code, frame.f_lasti)
         frame = frame.f_back
     return Origin(library, by_trio is not False)
 
@@ -183,7 +186,4 @@ def short_path(path: str) -> str:
     here = os.getcwd() + os.sep
     if path.startswith(here):
         return path[len(here) :]
-    for folder in _STDLIB:
-        if path.startswith(folder):
-            return path[len(folder) :]
-    return path
+    return path.removeprefix(_STDLIB_FOLDER)

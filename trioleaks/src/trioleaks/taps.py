@@ -16,10 +16,8 @@ import functools
 import sys
 import threading
 from collections.abc import Callable
-from types import MethodType, ModuleType
-from typing import Any, Concatenate, TypeAlias, final
-
-import attrs
+from types import ModuleType
+from typing import Any, Concatenate, NamedTuple, TypeAlias, final
 
 Around: TypeAlias = Callable[Concatenate[Callable[..., Any], ...], Any]
 """`around(call, *args, **kwargs)`: does its part and returns `call(*args, **kwargs)`."""
@@ -30,18 +28,15 @@ Hearer: TypeAlias = Callable[[tuple[Any, ...]], None]
 _CHANGING = threading.Lock()
 
 
-class _Tap:
-    """A function in whose place it stands, and those who listen to its calls."""
+class _Tapped:
+    """A function that is listened to, who listens, and what stands in its place meanwhile."""
 
     def __init__(self, original: Callable[..., Any]) -> None:
         self.original = original
-        self.__wrapped__ = original
         self.listeners: tuple[Around, ...] = ()
+        self.stand_in: Any = _TypeStandIn(self) if isinstance(original, type) else _stand_in(self)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.original, name)  # its name, its documentation, …
-
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+    def call(self, *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
         call = self.original
         for listener in self.listeners:
@@ -49,38 +44,60 @@ class _Tap:
         return call(*args, **kwargs)
 
 
+def _stand_in(tapped: _Tapped) -> Callable[..., Any]:
+    """A plain function: the interpreter binds and calls nothing faster."""
+    original = tapped.original
+
+    @functools.wraps(original)
+    def stand_in(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        listeners = tapped.listeners
+        if len(listeners) == 1:
+            return listeners[0](original, *args, **kwargs)
+        return tapped.call(*args, **kwargs)
+
+    vars(stand_in)[_TAPPED] = tapped
+    return stand_in
+
+
 @final
-class _MethodTap(_Tap):
-    """The same for a method, which wants its instance."""
-
-    def __get__(self, instance: object, owner: type | None = None) -> Any:
-        return self if instance is None else MethodType(self, instance)
-
-
-@final
-class _TypeTap(_Tap):
+class _TypeStandIn:
     """The same for a class of which the module's name is used to make instances."""
 
+    def __init__(self, tapped: _Tapped) -> None:
+        vars(self)[_TAPPED] = tapped
+        self._tapped = tapped
+        self.__wrapped__ = tapped.original
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tapped.original, name)  # its name, its documentation, …
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        return self._tapped.call(*args, **kwargs)
+
     def __instancecheck__(self, instance: object) -> bool:
-        original: Any = self.original
+        original: Any = self._tapped.original
         return isinstance(instance, original)
 
     def __or__(self, other: Any) -> Any:
-        return self.original | other
+        return self._tapped.original | other
 
     def __ror__(self, other: Any) -> Any:
-        return other | self.original
+        return other | self._tapped.original
 
 
-def _tap_for(owner: type | ModuleType, current: Any) -> _Tap:
-    if isinstance(owner, type):
-        return _MethodTap(current)
-    return _TypeTap(current) if isinstance(current, type) else _Tap(current)
+_TAPPED = "_trioleaks_tapped"
+"""Where a stand-in says what it stands for."""
 
 
-@final
-@attrs.frozen
-class Tap:
+def tapped_of(current: Any) -> _Tapped | None:
+    """What this stands for, if it is a stand-in."""
+    found: Any = getattr(current, "__dict__", {}).get(_TAPPED)
+    return found if isinstance(found, _Tapped) and found.stand_in is current else None
+
+
+class Tap(NamedTuple):
     """What to listen to: a method of a class, or a function of a module."""
 
     owner: type | ModuleType
@@ -101,29 +118,30 @@ class Tap:
                     f"{_called(self.owner)} has no {self.name}; trioleaks/privates.py is where "
                     "to teach it"
                 )
-            if not isinstance(current, _Tap):
-                current = _tap_for(self.owner, current)
-                setattr(self.owner, self.name, current)
-            current.listeners = (*current.listeners, self.around)
-        return Listening(self)
+            tapped = tapped_of(current)
+            if tapped is None:
+                tapped = _Tapped(current)
+                setattr(self.owner, self.name, tapped.stand_in)
+            tapped.listeners = (*tapped.listeners, self.around)
+        return Listening(self, tapped)
 
 
-@final
-@attrs.frozen
-class Listening:
+class Listening(NamedTuple):
     """What `Tap.listen` started; `stop()` ends it."""
 
     tap: Tap
+    tapped: _Tapped
 
     def stop(self) -> None:
         """Take the listener out, and the tap with the last one. Call it once."""
-        owner, name = self.tap.owner, self.tap.name
+        (owner, name, around), tapped = self.tap, self.tapped
         with _CHANGING:
-            tap = owner.__dict__[name]
             # A listener is compared by equality: a bound method is a new object at each mention.
-            tap.listeners = tuple(each for each in tap.listeners if each != self.tap.around)
-            if not tap.listeners:
-                setattr(owner, name, tap.original)
+            tapped.listeners = tuple(each for each in tapped.listeners if each != around)
+            # Somebody may have put another in its place meanwhile, and put it back later: without
+            # listeners it only calls the original.
+            if not tapped.listeners and owner.__dict__[name] is tapped.stand_in:
+                setattr(owner, name, tapped.original)
 
 
 def _module(owner: type | ModuleType) -> str:
@@ -134,40 +152,23 @@ def _called(owner: type | ModuleType) -> str:
     return owner.__name__ if isinstance(owner, ModuleType) else owner.__qualname__
 
 
-@final
-class _AuditHook:
-    """The process's one hook, and who hears which event."""
+_HEARERS: dict[str, tuple[Hearer, ...]] = {}
+"""Who hears which audit event."""
 
-    def __init__(self) -> None:
-        self._hearers: dict[str, tuple[Hearer, ...]] = {}
-        self._is_added = False
 
-    def __call__(self, event: str, args: tuple[Any, ...]) -> None:
-        for hearer in self._hearers.get(event, ()):
+def _hook(event: str, args: tuple[Any, ...]) -> None:
+    # Each `id()`, and each look at a frame's code, is an event.
+    if event in _HEARERS:
+        for hearer in _HEARERS.get(event, ()):
             hearer(args)
 
-    def add(self, event: str, hearer: Hearer) -> None:
-        with _CHANGING:
-            if not self._is_added:
-                self._is_added = True
-                sys.addaudithook(self)
-            self._hearers[event] = (*self._hearers.get(event, ()), hearer)
 
-    def remove(self, event: str, hearer: Hearer) -> None:
-        with _CHANGING:
-            left = tuple(each for each in self._hearers[event] if each != hearer)
-            if left:
-                self._hearers[event] = left
-            else:
-                del self._hearers[event]
+@functools.cache
+def _add_hook() -> None:
+    sys.addaudithook(_hook)
 
 
-_AUDIT = _AuditHook()
-
-
-@final
-@attrs.frozen
-class Audit:
+class Audit(NamedTuple):
     """An audit event to hear of, from `listen()` until `stop()`."""
 
     event: str
@@ -175,9 +176,16 @@ class Audit:
 
     def listen(self) -> Audit:
         """Have the hearer told of each such event, in the thread and the stack of its cause."""
-        _AUDIT.add(self.event, self.hearer)
+        with _CHANGING:
+            _add_hook()
+            _HEARERS[self.event] = (*_HEARERS.get(self.event, ()), self.hearer)
         return self
 
     def stop(self) -> None:
         """Tell it no more. Call it once."""
-        _AUDIT.remove(self.event, self.hearer)
+        with _CHANGING:
+            left = tuple(each for each in _HEARERS[self.event] if each != self.hearer)
+            if left:
+                _HEARERS[self.event] = left
+            else:
+                del _HEARERS[self.event]

@@ -31,7 +31,7 @@ from trio.lowlevel import Task
 from . import privates
 from .allowed import Allowed
 from .privates import is_cancelled, is_users_function, runs_callbacks
-from .probe import OTHERS, OURS, Job, Owner
+from .probe import OTHERS, OURS, Job, Maker
 from .report import Leak, LeakKind
 from .sites import Origin, describe_frames, find_origin
 
@@ -78,53 +78,41 @@ class TaskOwnership(Instrument):
 
     def task_spawned(self, task: Task) -> None:
         """Trio calls this in the spawning task, with the whole stack of the spawn in place."""
-        origin = self.origin(sys._getframe(1))
+        origin, owner = self.maker(sys._getframe(1))
         nursery = task.parent_nursery
         is_system = nursery is None or nursery.parent_task is self._root
         is_own = origin.by_trio and not is_users_function(task)
         if is_system and (is_own or privates.is_anyios(task)):
             return  # Trio's own: closes an async generator, waits for a child process, …
-        (self.started if self.owner() is OURS else self.others)[task] = origin
+        (self.started if owner is OURS else self.others)[task] = origin
 
     def task_exited(self, task: Task) -> None:
         """Trio calls this when a task has ended."""
         self.started.pop(task, None)
         self.others.pop(task, None)
 
-    def owner(self) -> Owner:
-        """`OURS` if the code that runs right now, in whichever thread, is the watched task's."""
-        return OURS if self._is_ours() else OTHERS
-
-    def _is_ours(self) -> bool:
-        try:
-            task = trio.lowlevel.current_task()
-        except RuntimeError:  # a thread, or a callback of the run loop
-            thread_id = threading.get_ident()
-            job = self.jobs.get(thread_id)
-            if job is not None:
-                return job.owner is OURS
-            if thread_id == self._run_thread:
-                # Between the turns of a guest run its host's code runs, which is not ours.
-                return not privates.is_guest(self._runner)
-            return threading.current_thread() not in self._threads_before
-        return task is self._watched or task in self.started or task in self._agents
-
-    def origin(self, frame: FrameType) -> Origin:
-        """Where in the user's code the current call comes from.
+    def maker(self, frame: FrameType) -> Maker:
+        """`OURS` if the code that runs right now, in whichever thread, is the watched task's.
 
         A task that runs nothing but libraries' code (`open_tcp_stream` starts some) has no line
         of the project's: then it is the line that started the task, or the thread's job.
         """
         found = find_origin(frame)
-        if found.is_project:
-            return found
-        try:
-            task = trio.lowlevel.current_task()
-        except RuntimeError:
-            job = self.jobs.get(threading.get_ident())
-            return found if job is None else found.beneath(job.origin)
-        started = self.started.get(task) or self.others.get(task)
-        return found if started is None else found.beneath(started)
+        thread_id = threading.get_ident()
+        task = privates.current_task()
+        if task is not None:
+            is_ours = task is self._watched or task in self.started or task in self._agents
+            above = self.started.get(task) or self.others.get(task)
+        elif thread_id in self.jobs:
+            job = self.jobs[thread_id]
+            is_ours, above = job.maker.owner is OURS, job.maker.origin
+        elif thread_id == self._run_thread:
+            # Between the turns of a guest run its host's code runs, which is not ours.
+            is_ours, above = not privates.is_guest(self._runner), None
+        else:
+            is_ours, above = threading.current_thread() not in self._threads_before, None
+        origin = found if found.is_project or above is None else found.beneath(above)
+        return Maker(origin, OURS if is_ours else OTHERS)
 
     def is_allowed(self, task: Task, allowed: Allowed) -> bool:
         """Whether this task, or one of ours above it, may stay."""

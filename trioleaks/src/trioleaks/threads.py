@@ -16,9 +16,9 @@ from types import FrameType
 from typing import Any, TypeVar, final
 
 from . import privates
-from .probe import Job, Left, Owner, Owners, Ownership
+from .probe import Job, Left, Maker, Owner, Owners, Ownership
 from .report import Leak, LeakKind
-from .sites import Origin, describe_thread
+from .sites import UNKNOWN, describe_thread
 from .taps import Tap
 
 _T = TypeVar("_T")
@@ -31,7 +31,7 @@ class ThreadProbe:
     def __init__(self, ownership: Ownership) -> None:
         self._ownership = ownership
         self._before: dict[Owner, weakref.WeakSet[threading.Thread]] = {}
-        self._started: weakref.WeakKeyDictionary[threading.Thread, tuple[Origin, Owner]]
+        self._started: weakref.WeakKeyDictionary[threading.Thread, Maker]
         self._started = weakref.WeakKeyDictionary()
         self._workers: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self._jobs: set[Job] = set()
@@ -49,7 +49,7 @@ class ThreadProbe:
         """See `Probe`."""
         for owner in owners:
             self._before.pop(owner, None)
-        self._jobs = {job for job in self._jobs if job.owner not in owners}
+        self._jobs = {job for job in self._jobs if job.maker.owner not in owners}
 
     def claim(self, owner: Owner) -> None:
         """Threads that are new and that nobody saw start are this owner's."""
@@ -57,12 +57,12 @@ class ThreadProbe:
         if before is not None:
             for thread in threading.enumerate():
                 if thread not in before and thread not in self._workers:
-                    self._started.setdefault(thread, (Origin(None, by_trio=False), owner))
+                    self._started.setdefault(thread, Maker(UNKNOWN, owner))
 
     def owner_of(self, thread: threading.Thread) -> Owner | None:
         """Whose this thread is, if it was seen to start."""
         started = self._started.get(thread)
-        return None if started is None else started[1]
+        return None if started is None else started.owner
 
     def _around_start(self, call: Callable[..., Any], thread: threading.Thread) -> None:
         __tracebackhide__ = True
@@ -70,7 +70,7 @@ class ThreadProbe:
         if _is_worker(frame):
             self._workers.add(thread)
         else:
-            self._started[thread] = (self._ownership.origin(frame), self._ownership.owner())
+            self._started[thread] = self._ownership.maker(frame)
         call(thread)
 
     def _around_job(
@@ -83,10 +83,10 @@ class ThreadProbe:
     ) -> None:
         """`fn` tells when it begins and ends."""
         __tracebackhide__ = True
-        origin = self._ownership.origin(sys._getframe(1))
+        maker = self._ownership.maker(sys._getframe(1))
         named = kw.get("name") or (rest[1] if len(rest) > 1 else None)
         name = named or f"worker thread for {getattr(fn, '__qualname__', fn)}"
-        job = Job(name, origin, self._ownership.owner())
+        job = Job(name, maker)
         self._jobs.add(job)
         call(cache, self._reporting(job, fn), *rest, **kw)
 
@@ -106,7 +106,7 @@ class ThreadProbe:
 
     def left(self, owners: Owners) -> list[Left]:
         """What runs now."""
-        jobs = [job for job in tuple(self._jobs) if job.owner in owners]
+        jobs = [job for job in tuple(self._jobs) if job.maker.owner in owners]
         threads = [each for each in threading.enumerate() if self._is_owned(each, owners)]
         if not jobs and not threads:
             return []
@@ -122,14 +122,15 @@ class ThreadProbe:
         ]
 
     def _is_owned(self, thread: threading.Thread, owners: Owners) -> bool:
-        if thread in self._workers:
+        known = [before for owner in owners if (before := self._before.get(owner)) is not None]
+        was_there = [thread in before for before in known]
+        if (known and all(was_there)) or thread in self._workers:
             return False
         started = self._started.get(thread)
         if started is not None:
-            return started[1] in owners
+            return started.owner in owners
         # Nobody saw it start, in ways that are not listened to: it is theirs if it is new.
-        known = [before for owner in owners if (before := self._before.get(owner)) is not None]
-        return bool(known) and not any(thread in before for before in known)
+        return bool(known) and not any(was_there)
 
 
 def _is_worker(frame: FrameType | None) -> bool:
@@ -146,21 +147,21 @@ def _job_leak(job: Job, stacks: dict[int, FrameType]) -> Leak:
     return Leak(
         kind=LeakKind.THREAD,
         name=job.name,
-        spawned_at=job.origin.text,
+        spawned_at=job.maker.origin.text,
         await_chain=() if job.thread is None else describe_thread(stacks.get(job.thread)),
         detail="a worker thread still runs this",
-        through=job.origin.through_text,
+        through=job.maker.origin.through_text,
     )
 
 
 def _thread_leak(
-    thread: threading.Thread, started: tuple[Origin, Owner] | None, stacks: dict[int, FrameType]
+    thread: threading.Thread, started: Maker | None, stacks: dict[int, FrameType]
 ) -> Leak:
     return Leak(
         kind=LeakKind.THREAD,
         name=thread.name,
-        spawned_at=None if started is None else started[0].text,
+        spawned_at=None if started is None else started.origin.text,
         await_chain=() if thread.ident is None else describe_thread(stacks.get(thread.ident)),
         detail=f"still alive{', a daemon' if thread.daemon else ''}",
-        through=None if started is None else started[0].through_text,
+        through=None if started is None else started.origin.through_text,
     )

@@ -135,7 +135,7 @@ class _Watched(Instrument):
 
     def task_spawned(self, task: Task) -> None:
         """Trio calls this in the spawning task."""
-        self._tasks[task] = self._ownership.origin(sys._getframe(1))
+        self._tasks[task] = self._ownership.maker(sys._getframe(1)).origin
 
     def task_exited(self, task: Task) -> None:
         """Trio calls this when a task has ended."""
