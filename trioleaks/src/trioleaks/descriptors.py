@@ -17,7 +17,7 @@ import selectors
 import socket
 import stat
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeAlias, final
 
 from . import privates
@@ -233,7 +233,10 @@ class DescriptorProbe:
         return made
 
     def _is_reported(self, number: int) -> bool:
-        return _target(number) not in _KEPT_BY_PYTHON and number not in _multiprocessings()
+        if _target(number) in _KEPT_BY_PYTHON or number in _multiprocessings():
+            return False
+        managers = _managers()
+        return not managers or _peer(number) not in managers
 
 
 def _dropped(opened: Opened[socket.socket]) -> Leak:
@@ -328,6 +331,31 @@ def _address(probe: Any, which: str) -> str:
     if isinstance(address, bytes):
         address = address.decode(errors="replace")
     return str(address) or "(unnamed)"
+
+
+def _managers() -> Collection[object]:
+    """The addresses of multiprocessing's managers whose proxies were used here.
+
+    It keeps a connection to each in every thread that has used one, for as long as that thread is
+    there: Trio's worker threads idle for a while, and are used again.
+    """
+    module: Any = sys.modules.get("multiprocessing.managers")
+    found: Collection[object] = getattr(getattr(module, "BaseProxy", None), "_address_to_local", ())
+    return found
+
+
+def _peer(number: int) -> object:
+    """The address at the other end, or None."""
+    try:
+        copy = socket.SocketType(fileno=socket.dup(number))
+    except OSError:
+        return None
+    try:
+        return copy.getpeername()
+    except OSError:
+        return None
+    finally:
+        copy.close()
 
 
 def _multiprocessings() -> set[int]:

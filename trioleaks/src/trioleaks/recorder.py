@@ -28,7 +28,9 @@ from .processes import ProcessProbe
 from .report import LeakKind
 from .threads import ThreadProbe
 
-FIRST_PAUSE_S = 0.001  # each pause is twice the one before
+FIRST_PAUSE_S = 0.001  # each pause is twice the one before, up to the longest
+PAUSE_S_MAX = 0.05
+STILL_LOOKS = 4  # at which a thread was found in one place, and so waits
 
 _YOUNG, _ALL = 1, 2
 """Generations of the garbage collector. What a test has just left is young; to search all objects
@@ -129,17 +131,7 @@ class Recorder:
             let_go: drops the caller's own references to what is left, and returns the keys of
                 what is told all the same if it goes with them; None if there are none.
         """
-        left = list(self._look(owners, is_meant))
-        if not left:
-            return left
-        # The pauses are counted, and not the time: where the machine stands still, so do threads.
-        remaining_s, pause_s = grace_s, FIRST_PAUSE_S
-        while remaining_s > 0 and any(each.leak.kind is LeakKind.THREAD for each in left):
-            # A thread cannot be awaited here: a job is no thread, and both may hold other things.
-            time.sleep(min(pause_s, remaining_s))  # noqa: TID251 - no task runs here: it is over
-            remaining_s -= pause_s
-            pause_s *= 2
-            left = list(self._look(owners, is_meant))
+        left = self._after_grace(owners, is_meant, grace_s)
         if any(each.leak.kind in BY_GARBAGE for each in left):
             self.processes.let_go()
         for generation in (_YOUNG, _ALL):
@@ -148,6 +140,30 @@ class Recorder:
             forgotten = let_go(left)
             if forgotten is not None:
                 left = self._collected(left, owners, is_meant, _ALL, forgotten)
+        return left
+
+    def _after_grace(
+        self, owners: Owners, is_meant: Callable[[Left], bool], grace_s: float
+    ) -> list[Left]:
+        """What is left when threads had the time to end.
+
+        A thread that gets on has the grace in pauses, however long the machine makes them: where
+        it stands still, so do threads. One that waits in one place at look after look is not
+        ending, and has the grace in real time: a sleep of a second must not depend on the load.
+        """
+        left = list(self._look(owners, is_meant))
+        remaining_s, pause_s = grace_s, FIRST_PAUSE_S
+        until, still, places = time.monotonic() + grace_s, 0, _places(left)
+        while remaining_s > 0 and places:
+            if still >= STILL_LOOKS and time.monotonic() >= until:
+                break
+            # A thread cannot be awaited here: a job is no thread, and both may hold other things.
+            time.sleep(min(pause_s, remaining_s))  # noqa: TID251 - no task runs here: it is over
+            remaining_s -= pause_s
+            pause_s = min(2 * pause_s, PAUSE_S_MAX)
+            left = list(self._look(owners, is_meant))
+            before, places = places, _places(left)
+            still = still + 1 if places == before else 0
         return left
 
     def _collected(
@@ -174,6 +190,11 @@ class Recorder:
             for each in probe.left(owners):
                 if not is_meant(each):
                     yield each
+
+
+def _places(left: Iterable[Left]) -> dict[object, tuple[str, ...]]:
+    """The threads among these, and where each is."""
+    return {each.key: each.leak.await_chain for each in left if each.leak.kind is LeakKind.THREAD}
 
 
 def keys(found: Iterable[Left]) -> set[object]:

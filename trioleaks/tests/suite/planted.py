@@ -421,6 +421,17 @@ def pipes_of_multiprocessing():
     return multiprocessing.Pipe(duplex=False)  # they close with the last reference
 
 
+@pytest.fixture(scope="module")
+def manager():
+    with multiprocessing.get_context("fork").Manager() as found:
+        yield found
+
+
+async def test_twin_proxy_in_a_worker_thread(manager):
+    # The idle thread keeps the connection for the next who uses a proxy in it.
+    assert not await trio.to_thread.run_sync(manager.Event().is_set)
+
+
 async def test_twin_multiprocessing():
     process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(0,))
     process.start()
