@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent.parent
 TIMEOUT_S = 600
 _REGISTERED = "PLUGIN registered: <module 'trioleaks.plugin'"
 PROJECT = """
+import sys
 import trio
 
 async def test_leaks():
@@ -29,6 +30,10 @@ async def test_leaks():
 
 async def test_is_clean():
     await trio.lowlevel.checkpoint()
+
+def test_its_modules_are_not_read_by_pytests_slow_loader():
+    modules = [sys.modules[f"trioleaks.{name}"] for name in ("session", "settings")]
+    assert {type(each.__loader__).__name__ for each in modules} == {"SourceFileLoader"}
 """
 
 
@@ -94,5 +99,5 @@ def test_the_plugin_is_there_once_and_works(environment: Environment, which: lis
     said = environment.run_tests(*(getattr(environment, name) for name in which))
     registered = [line for line in said.splitlines() if line.startswith(_REGISTERED)]
     assert len(registered) == 1, said
-    assert "1 failed, 1 passed" in said
+    assert "1 failed, 2 passed" in said
     assert "system task: ticker" in said
