@@ -99,6 +99,49 @@ def test_e3_an_index_that_is_used_again_is_another_command() -> None:
     assert types([first, again]) == [[ProposalDropped], [int]]
 
 
+def elected(one: ByHand) -> None:
+    """By member 3; nothing is run after the last vote."""
+    one.times_out()
+    raft = one.member.raft
+    one.member.receive(RequestPreVoteReply("3", "1", raft.term, raft.term + 1, True), one.now)
+    one.run()
+    one.member.receive(RequestVoteReply("3", "1", raft.term, True), one.now)
+
+
+def test_e3_what_an_entry_of_an_earlier_term_replaced_is_dropped() -> None:
+    """Found by the simulator (seed 3140): the next leader's log had entries of a term before that
+    of the proposal in its place, and the first entry of its own term behind it."""
+    one, _ = deposed()
+    hears(one, prev=(1, 1), entries=())
+    elected(one)
+    one.run()
+    one.member.go_on()
+    (asked,) = one.propose(b"a")
+    one.run()
+    assert (asked.index, asked.term) == (3, 3)
+    older = [Entry(2, 2, b"", NOOP), Entry(3, 2, b"b"), Entry(4, 4, b"", NOOP)]
+    one.member.receive(AppendEntries("2", "1", 4, 1, 1, tuple(older), 3), one.now)
+    one.applied()
+    assert types([asked]) == [[ProposalDropped]]
+    assert one.member.deadline == one.member.raft.deadline
+
+
+def test_e3_a_leadership_that_came_and_went_between_two_runs_is_noticed() -> None:
+    """Found by the simulator (seed 6958): the vote, a command and the next leader's first entry all
+    lay there when a node that had been paused went on."""
+    one, _ = deposed()
+    elected(one)
+    (asked,) = one.propose(b"a")
+    assert (asked.index, asked.term) == (3, 3)
+    one.member.receive(AppendEntries("2", "1", 4, 1, 1, (Entry(2, 4, b"", NOOP),), 1), one.now)
+    one.run()
+    assert one.member.leading_term is None
+    assert types([asked]) == [[]]
+    one.member.receive(AppendEntries("2", "1", 4, 2, 4, (), 2), one.now)
+    one.applied()
+    assert types([asked]) == [[ProposalDropped]]
+
+
 def test_e3_after_a_while_nobody_waits_any_more() -> None:
     one, asked = deposed(b"a")
     wait_s = OUTCOME_WAIT_TIMEOUTS * one.member.raft.timing.election_timeout_s[1]

@@ -146,8 +146,8 @@ class ApplyQueue:
                 checksum.point(index)
             self._bytes_since += len(entry.data)
             proposed = take(index, None)
-            if proposed is None and deposed:
-                proposed = outcomes.take_deposed(entry)
+            if deposed:
+                proposed = outcomes.take_deposed(entry) or proposed
             if proposed is not None:
                 settle(proposed, entry, value, failure)
         self._entries_since += len(entries)

@@ -82,6 +82,7 @@ class Member:
         )
         self.leading_term: Term | None = None
         """The term that this member leads, as far as it has acted on that."""
+        self._waiting_term: Term | None = None  # in which those that wait were proposed
         # Inputs that are the core's own; no action brings about any of them.
         self.on_heartbeat_due: Final = raft.on_heartbeat_due
         self.on_woken: Final = raft.on_woken
@@ -184,8 +185,11 @@ class Member:
         raft = self.raft
         if self._prepare is not None:
             data = self._prepare(data)
-        index = raft.propose(data, now)
-        proposed.index, proposed.term = index, raft.term
+        index, term = raft.propose(data, now), raft.term
+        if term != self._waiting_term:
+            self._leadership_lost(now)
+            self._waiting_term = term
+        proposed.index, proposed.term = index, term
         self.outcomes.waiting[index] = proposed
 
     def want_snapshot(self, wanted: WantsSnapshot) -> None:
@@ -346,6 +350,8 @@ class Member:
         if lineage is not None and lineage.has_news:
             self._say_who_is_here(lineage)
         leading_term = raft.term if raft.role is Role.LEADER else None
+        if self._waiting_term is not None and self._waiting_term != leading_term:
+            self._leadership_lost(now)
         if leading_term != self.leading_term:
             self._leadership_changed(leading_term, now)
             return True
@@ -364,10 +370,14 @@ class Member:
             self._go_on_writing(now)
         return bool(self._actions) or self._has_news
 
+    def _leadership_lost(self, now: float) -> None:
+        """The one in which those that wait were proposed: it may have come and gone between two
+        runs, unseen."""
+        self._waiting_term = None
+        deadline_s = now + self._outcome_wait_s
+        self.outcomes.leadership_lost(self.raft.log.commit_index, deadline_s)
+
     def _leadership_changed(self, leading_term: Term | None, now: float) -> None:
-        if self.leading_term is not None:
-            deadline_s = now + self._outcome_wait_s
-            self.outcomes.leadership_lost(self.raft.log.commit_index, deadline_s)
         self.leading_term = leading_term
         if leading_term is not None and not self._is_admitting:
             self._is_admitting = True

@@ -8,6 +8,7 @@ deposed waits, as a follower, for what becomes of its entries: most are committe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, final
 
 from ..core.errors import OutcomeUnknown, ProposalDropped
@@ -44,14 +45,16 @@ class Outcomes:
     def __init__(self) -> None:
         self.waiting: dict[LogIndex, Proposed] = {}
         """By the index at which each stands in the log: of this leadership, or committed."""
-        self.deposed: dict[tuple[LogIndex, Term], tuple[Proposed, float]] = {}
+        self.deposed: dict[LogIndex, dict[Term, tuple[Proposed, float]]] = {}
         """Those of leaderships that were lost before they were committed, with the time at which
-        nobody waits for them any more; by index and term, the oldest leadership first."""
+        nobody waits for them any more; the oldest leadership first."""
 
     @property
     def deadline_s(self) -> float | None:
         """When `expire` wants to be called; None: nobody waits for that."""
-        return next((deadline_s for _, deadline_s in self.deposed.values()), None)
+        for by_term in self.deposed.values():
+            return next(deadline_s for _, deadline_s in by_term.values())
+        return None
 
     @property
     def are_open(self) -> bool:
@@ -68,9 +71,15 @@ class Outcomes:
             proposed.reject(error)
 
     def take_deposed(self, entry: Entry) -> Proposed | None:
-        """The proposal of a lost leadership that this very entry is, if there is one."""
-        found = self.deposed.pop((entry.index, entry.term), None)
-        return None if found is None else found[0]
+        """The proposal of a lost leadership that this very entry is, if there is one. All others
+        that were to stand in its place are dropped, of later terms, too."""
+        by_term = self.deposed.pop(entry.index, None)
+        if by_term is None:
+            return None
+        found, _ = by_term.pop(entry.term, (None, 0.0))
+        for proposed, _ in by_term.values():
+            proposed.fail(_dropped(proposed, entry.term))
+        return found
 
     def passed(self, entry: Entry) -> None:
         """An entry of the protocol's own was committed. A term begins with one: what was proposed
@@ -79,26 +88,36 @@ class Outcomes:
         if proposed is not None:
             proposed.fail(_dropped(proposed, entry.term))
         if self.deposed:
+            self.take_deposed(entry)
             self._drop_deposed(entry.index, entry.term)
 
     def _drop_deposed(self, index: LogIndex, term: Term) -> None:
         """An entry with this place is committed: terms only rise along a log."""
-        gone = [
-            place
-            for place in self.deposed
-            if (place[0] >= index and place[1] < term) or (place[0] <= index and place[1] > term)
-        ]
-        for place in gone:
-            proposed, _ = self.deposed.pop(place)
+        for proposed in self._pop_deposed(
+            lambda it, _: (
+                (it.index >= index and it.term < term) or (it.index <= index and it.term > term)
+            )
+        ):
             proposed.fail(_dropped(proposed, term))
+
+    def _pop_deposed(self, is_meant: Callable[[Proposed, float], bool]) -> list[Proposed]:
+        """By proposal and deadline."""
+        found: list[Proposed] = []
+        for index, by_term in [*self.deposed.items()]:
+            for term, (proposed, deadline_s) in [*by_term.items()]:
+                if is_meant(proposed, deadline_s):
+                    found.append(proposed)
+                    del by_term[term]
+            if not by_term:
+                del self.deposed[index]
+        return found
 
     def covered(self, meta: SnapshotMeta) -> None:
         """A snapshot took the place of the entries up to its index: their results are not known
         here, though they may well be applied."""
         self._drop_deposed(meta.index, meta.term)
         covered = [self.waiting.pop(index) for index in [*self.waiting] if index <= meta.index]
-        places = [place for place in self.deposed if place[0] <= meta.index]
-        covered += [self.deposed.pop(place)[0] for place in places]
+        covered += self._pop_deposed(lambda proposed, _: proposed.index <= meta.index)
         for proposed in covered:
             proposed.fail(
                 OutcomeUnknown(
@@ -120,20 +139,17 @@ class Outcomes:
             if proposed.is_repeatable:
                 proposed.fail(_unknown(proposed, "; it may be sent again to the new leader"))
             else:
-                self.deposed[index, proposed.term] = proposed, deadline_s
+                self.deposed.setdefault(index, {})[proposed.term] = proposed, deadline_s
 
     def expire(self, now: float) -> None:
         """Nobody has told in time what became of these."""
-        overdue = [place for place, (_, deadline_s) in self.deposed.items() if deadline_s <= now]
-        for place in overdue:
-            proposed, _ = self.deposed.pop(place)
+        for proposed in self._pop_deposed(lambda _, deadline_s: deadline_s <= now):
             proposed.fail(_unknown(proposed, ", nor has anything in Limits.outcome_wait_s since"))
 
     def member_died(self) -> None:
         """Nobody here will ever know more."""
-        lost = [*self.waiting.values(), *(proposed for proposed, _ in self.deposed.values())]
+        lost = [*self.waiting.values(), *self._pop_deposed(lambda proposed, deadline_s: True)]
         self.waiting.clear()  # the very object: a slice may be in the middle of being applied
-        self.deposed.clear()
         for proposed in lost:
             proposed.fail(
                 OutcomeUnknown(

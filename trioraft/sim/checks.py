@@ -414,13 +414,14 @@ class Checks(ClusterInvariants):
         """Nobody waits for what is applied already, or for what its member cannot commit any more
         (hazard X3)."""
         outcomes = member.outcomes
-        for (index, term), (_, deadline_s) in outcomes.deposed.items():
-            if index <= member.applies.applied_index or deadline_s <= now:
-                raise InvariantViolation(
-                    f"{member.raft.node_id!r} has applied {member.applies.applied_index}, it is "
-                    f"{now:.3f} s there, and the proposal at {index} of term {term}, which is "
-                    f"waited for until {deadline_s:.3f} s, has no outcome (hazard E3)"
-                )
+        for index, by_term in outcomes.deposed.items():
+            for term, (_, deadline_s) in by_term.items():
+                if index <= member.applies.applied_index or deadline_s <= now:
+                    raise InvariantViolation(
+                        f"{member.raft.node_id!r} has applied {member.applies.applied_index}, it "
+                        f"is {now:.3f} s there, and the proposal at {index} of term {term}, which "
+                        f"is waited for until {deadline_s:.3f} s, has no outcome (hazard E3)"
+                    )
         waiting = outcomes.waiting
         if not waiting:
             return
