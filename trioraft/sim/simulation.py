@@ -295,8 +295,11 @@ class Simulation:
                 f"of {', '.join(healed)}, which are healed, nobody has served the last write and "
                 f"read within {RECOVERY_TIMEOUTS_MAX} election timeouts: {self._states()}"
             )
+        for client in self.clients:
+            client.retire()  # where lines are narrow they ask for more than is ever caught up with
         goal = self.checks.commit_index
-        until_s += goal * transfer_s(self.draw)
+        longest = max(p.core.log.last_index for p in self.processes.values() if p.core is not None)
+        until_s += longest * transfer_s(self.draw)
         if not self.agenda.run(until_s, lambda: self._have_applied(healed, goal)):
             raise NotAliveError(
                 f"of {', '.join(healed)}, which are healed, not all have applied entry {goal} "
@@ -313,8 +316,6 @@ class Simulation:
 
     def _check_steady(self, healed: Sequence[NodeId], timeout_s: float) -> None:
         """Whoever is deaf, mute, or was taken out, disturbs nobody (dissertation 6.2, 9.6)."""
-        for client in self.clients:
-            client.retire()  # what they asked for would be half of the work of a whole run
         before = self._term(healed)
         self.agenda.run(self.agenda.now + STEADY_TIMEOUTS * timeout_s, lambda: False)
         after = self._term(healed)
