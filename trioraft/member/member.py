@@ -76,7 +76,7 @@ class Member:
             limits,
             RunningChecksum(
                 checksum,
-                raft.on_results,
+                self._on_results,
                 machine.snapshot if has_canonical_snapshots(machine) else None,
             ),
         )
@@ -305,6 +305,11 @@ class Member:
 
     # -- actions ---------------------------------------------------------------------------
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether `run` would do nothing: no input, and nothing that was done, asks for more."""
+        return not (self._actions or self._has_news or self._must_save)
+
     def run(self, now: float) -> None:
         """Carry out all that the inputs so far ask for, and all that this brings about."""
         if self._is_running:
@@ -421,6 +426,10 @@ class Member:
         if not self.applies.is_busy:
             self.applies.is_busy = True
             self._actions.append(_APPLY)
+
+    def _on_results(self, index: LogIndex, checksum: int) -> None:
+        self._has_news = True
+        self.raft.on_results(index, checksum)
 
     def _on_applied(self, index: LogIndex) -> None:
         self.raft.on_applied(index)

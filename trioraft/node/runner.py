@@ -128,6 +128,7 @@ class NodeRunner:
         self._leading_term: Term | None = None
         self._work = Wakeup()
         self._batch_s = 0.0
+        self._is_asked = False  # a caller brought something since the driver last came round
         self._admits = False  # clients of a new leader are being let in
         self._step: StorageStep | None = None  # for the storage task
         self._storage_work = Wakeup()
@@ -276,7 +277,7 @@ class NodeRunner:
             self._say_whom_it_waits_for(self.lineage, now)
         self._member_links.follow(raft)
         if member.reads.new and raft.leader_id is not None:
-            self._work.set()
+            self._ask()
         if self.status_changed:
             self.status_changed.unpark_all()
 
@@ -321,13 +322,28 @@ class NodeRunner:
                 if self.member is not None:
                     self.member.go_on()
             has_applied = self._apply_slice()
-            self._act()
-            if not has_applied and self._apply_slice():  # what was committed just now
+            if not has_applied or self._is_asked:
+                self._is_asked = False
                 self._act()
+                has_applied = not has_applied and self._apply_slice()  # it was committed just now
+            if has_applied:
+                self._follow_applied()
+
+    def _follow_applied(self) -> None:
+        """Act on what the state machine has done; mostly that brings about nothing."""
+        if self.member is not None and not self.member.is_settled:
+            self._act()
+        elif self.status_changed:
+            self.status_changed.unpark_all()
+
+    def _ask(self) -> None:
+        """A caller has brought something."""
+        self._is_asked = True
+        self._work.set()
 
     def _admit_clients(self, _: AdmitClients) -> None:
         self._admits = True
-        self._work.set()
+        self._ask()
 
     # -- the transport's owner -------------------------------------------------------------
 
@@ -380,9 +396,9 @@ class NodeRunner:
 
     def propose(self, member: Member, data: bytes) -> Proposal:
         """Put a command into the leader's log; its place in the budget is taken already."""
-        if not self._work.is_set:
+        if not self._is_asked:
             self._batch_s = trio.current_time()  # one look at the clock for the whole batch
-            self._work.set()
+            self._ask()
         proposal = Proposal(len(data), self.budget)
         try:
             member.propose(data, proposal, self._batch_s)
@@ -401,7 +417,7 @@ class NodeRunner:
     def transfer(self, raft: Raft, to: NodeId | None, patience_s: float) -> Transfer:
         """Begin to transfer the leadership."""
         transfer = raft.transfer(to, trio.current_time(), patience_s=patience_s)
-        self._work.set()
+        self._ask()
         return transfer
 
     def change_members(
@@ -409,7 +425,7 @@ class NodeRunner:
     ) -> MembershipChange:
         """Begin to change the members."""
         begun = raft.change_members(change, trio.current_time(), expected_index=expected_index)
-        self._work.set()
+        self._ask()
         return begun
 
     def address_of(self, peer: NodeId | None) -> Address | None:
@@ -421,7 +437,7 @@ class NodeRunner:
         member = self.member
         if self.is_dead or member is None:
             raise NodeDead(f"node {self.node_id!r} is Dead; nothing can be read here any more")
-        self._work.set()
+        self._ask()
         batch = member.reads.join(lease=lease)
         known, lot = self._readers.get(lease, (None, self.status_changed))
         if known is not batch:
@@ -450,7 +466,7 @@ class NodeRunner:
             raise NodeDead(f"node {self.node_id!r} is Dead; no snapshot was taken")
         wanted = _WantedSnapshot()
         member.want_snapshot(wanted)
-        self._work.set()
+        self._ask()
         try:
             await wanted.done.wait()
         finally:
