@@ -15,7 +15,12 @@ from trioraft import Limits, Node, OutcomeUnknown, Role
 from trioraft.core.agreement import POINTS_EVERY, Agreement
 from trioraft.core.errors import ResultsDiverged
 from trioraft.core.types import Configuration, LogIndex
-from trioraft.machines.sessions import SessionMachine, encode_plain
+from trioraft.machines.sessions import (
+    SessionMachine,
+    encode_command,
+    encode_open,
+    encode_plain,
+)
 from trioraft.member import results
 from trioraft.member.results import RunningChecksum, restore
 from trioraft.member.status import Status
@@ -282,6 +287,29 @@ async def test_e4_contents_are_compared_where_snapshots_are_canonical(
 
     with pytest.raises(ResultsDiverged, match="node '1' has results with the checksum"):
         await until_it_stops()
+
+
+class Mumbles(Canonical):
+    """Raises what every replica words in its own way; that is no difference."""
+
+    def apply(self, index: int, data: bytes) -> Any:
+        super().apply(index, data)
+        raise ValueError(f"said by number {self.number}")
+
+
+async def test_texts_that_a_session_keeps_are_not_compared(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "CONTENTS_EVERY", POINTS_EVERY)
+    Differs.made = 0
+    async with open_cluster(3, machine=lambda: SessionMachine(Mumbles([])), seed=2) as cluster:
+        session = await cluster.propose(encode_open(bytes(16)))
+        leader, _ = await cluster.check_single_leader()
+        for sequence in range(1, POINTS_EVERY + 1):
+            with pytest.raises(ValueError, match="said by number"):
+                await cluster.propose(encode_command(session, sequence, b"even"))
+        status = await when_compared(cluster.nodes[leader], POINTS_EVERY, cluster.ids)
+        assert status.differing == {}
 
 
 async def test_contents_are_left_alone_where_snapshots_are_not_canonical(

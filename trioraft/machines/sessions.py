@@ -24,7 +24,7 @@ from ..core.errors import ConfigError, OutcomeUnknown, Overloaded, RaftError, Se
 from ..core.types import Count, LogIndex
 from ..member.state_machine import (
     StateMachine,
-    has_canonical_snapshots,
+    contents_of,
     is_local,
     is_result,
     preparation_of,
@@ -307,8 +307,8 @@ class SessionMachine:
     ) -> None:
         self.machine = machine
         """The inner state machine."""
-        self.has_canonical_snapshots = has_canonical_snapshots(machine)
-        """As the inner machine says; the table of sessions is the same everywhere."""
+        self.canonical_contents = contents_of(machine)
+        """Of the inner machine. The table is not: the texts of exceptions may differ."""
         self._prepare_inside = preparation_of(machine)
         self._results: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(result_type)
         self._error_types = {error_type.__qualname__: error_type for error_type in error_types}

@@ -26,7 +26,7 @@ from .lineage import MET_MAX, Lineage
 from .outcomes import Outcomes, Proposed
 from .reads import ReadBatch, Reads
 from .results import RunningChecksum
-from .state_machine import StateMachine, has_canonical_snapshots, preparation_of
+from .state_machine import StateMachine, contents_of, preparation_of
 from .write_queue import WriteQueue
 
 OUTCOME_WAIT_TIMEOUTS: Final = 10
@@ -77,7 +77,7 @@ class Member:
             RunningChecksum(
                 checksum,
                 self._on_results,
-                machine.snapshot if has_canonical_snapshots(machine) else None,
+                contents_of(machine),
             ),
         )
         self.leading_term: Term | None = None

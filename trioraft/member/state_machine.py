@@ -77,9 +77,12 @@ def preparation_of(machine: StateMachine) -> Callable[[bytes], bytes] | None:
     return machine.prepare_command if isinstance(machine, Preparing) else None
 
 
-def has_canonical_snapshots(machine: StateMachine) -> bool:
-    """Whether it says that equal states give equal snapshots."""
-    return getattr(machine, "has_canonical_snapshots", False) is True
+def contents_of(machine: StateMachine) -> Callable[[], bytes | Iterable[bytes]] | None:
+    """What gives its content as bytes that are equal for equal states: its snapshot, if it says so;
+    of a machine around another one, what that one says (`canonical_contents`)."""
+    if getattr(machine, "has_canonical_snapshots", False) is True:
+        return machine.snapshot
+    return getattr(machine, "canonical_contents", None)
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ from trioraft.core.types import Entry, LogIndex, SnapshotMeta
 from trioraft.machines.sessions import OpenSession, SessionMachine
 from trioraft.member import apply_queue
 from trioraft.member.apply_queue import ApplyQueue
+from trioraft.member.member import Member
 from trioraft.member.outcomes import Outcomes, Proposed
 from trioraft.member.results import RunningChecksum
 from trioraft.member.state_machine import StateMachine
@@ -20,6 +21,7 @@ from .bug import patched
 
 OPEN = SessionMachine._open
 HEAD = RunningChecksum.head
+LOST = Member._leadership_lost
 
 
 def gives_up_with_its_leadership(
@@ -36,42 +38,54 @@ def never_gives_up(outcomes: Outcomes, now: float) -> None:
 
 def tells_the_overdue_dropped(outcomes: Outcomes, now: float) -> None:
     """Hazard E3: what nobody has told of in time is taken for dropped."""
-    for place, (proposed, deadline_s) in [*outcomes.deposed.items()]:
-        if deadline_s <= now:
-            del outcomes.deposed[place]
-            proposed.fail(ProposalDropped("nobody has told of it"))
+    for proposed in outcomes._pop_deposed(lambda _, deadline_s: deadline_s <= now):
+        proposed.fail(ProposalDropped("nobody has told of it"))
 
 
 def looks_at_the_index_alone(outcomes: Outcomes, entry: Entry) -> Proposed | None:
     """Hazard E3: a deposed leader takes whatever is committed at the index of its entry for that
     entry."""
-    place = next((place for place in outcomes.deposed if place[0] == entry.index), None)
-    if place is None:
-        return None
-    proposed, _ = outcomes.deposed.pop(place)
-    proposed.resolve(0)
+    for proposed, _ in outcomes.deposed.pop(entry.index, {}).values():
+        proposed.resolve(0)
     return None
 
 
 def forgets_the_term(outcomes: Outcomes, index: LogIndex, term: int) -> None:
     """Hazard E3: when the first entry of a term is committed, all that was proposed behind it is
     taken for replaced, in whatever term."""
-    for place in [place for place in outcomes.deposed if place[0] >= index]:
-        outcomes.deposed.pop(place)[0].fail(ProposalDropped("another term has begun"))
+    for proposed in outcomes._pop_deposed(lambda proposed, _: proposed.index >= index):
+        proposed.fail(ProposalDropped("another term has begun"))
 
 
 def tells_it_again(outcomes: Outcomes, entry: Entry) -> Proposed | None:
     """Hazard E3: what a deposed leader has told is not forgotten, and told once more."""
-    found = outcomes.deposed.get((entry.index, entry.term))
+    found = outcomes.deposed.get(entry.index, {}).get(entry.term)
     return None if found is None else found[0]
+
+
+def goes_by_the_index_of_what_is_committed(outcomes: Outcomes, entry: Entry) -> Proposed | None:
+    """Hazard E3: another entry is committed in the place of a proposal, of an earlier term, and it
+    waits on."""
+    by_term = outcomes.deposed.get(entry.index, {})
+    found, _ = by_term.pop(entry.term, (None, 0.0))
+    if not by_term:
+        outcomes.deposed.pop(entry.index, None)
+    return found
+
+
+def overlooks_a_short_leadership(member: Member, now: float) -> None:
+    """Hazard E3: what was proposed in a leadership that came and went between two runs waits on."""
+    if member.leading_term is not None:
+        LOST(member, now)
+    member._waiting_term = None
 
 
 def takes_a_snapshot_for_a_drop(outcomes: Outcomes, meta: SnapshotMeta) -> None:
     """Hazard E3: what a snapshot covers is taken for dropped."""
     for index in [index for index in outcomes.waiting if index <= meta.index]:
         outcomes.waiting.pop(index).fail(ProposalDropped("a snapshot covers it"))
-    for place in [place for place in outcomes.deposed if place[0] <= meta.index]:
-        outcomes.deposed.pop(place)[0].fail(ProposalDropped("a snapshot covers it"))
+    for proposed in outcomes._pop_deposed(lambda proposed, _: proposed.index <= meta.index):
+        proposed.fail(ProposalDropped("a snapshot covers it"))
 
 
 def goes_by_its_own_settings(machine: SessionMachine, index: int, opening: OpenSession) -> int:
