@@ -1,6 +1,6 @@
 """Digests of simulated runs: whether the code still does exactly what it did.
 
-    python -m tests.sim.digests                             # both tiers, seeds 0 … 99
+    python -m tests.sim.digests                             # both tiers, seeds 0 … 999
     python -m tests.sim.digests --tier 1 --seeds 0:100 --jobs 2
     python -m tests.sim.digests --update                    # write them anew, all of them
 
@@ -31,7 +31,7 @@ from trioraft.sim.spread import over_processes
 from trioraft.sim.tiers import TIERS
 
 PATH: Final = Path(__file__).parent.parent / "golden" / "digests"
-SEEDS: Final = range(100)
+SEEDS: Final = range(1000)
 """Those in the file, of each tier."""
 DIGITS: Final = 16
 """Of each digest's 32: enough to tell two runs apart."""

@@ -18,11 +18,12 @@ from contextvars import Context
 from itertools import chain
 from typing import Any, Final, Protocol, TypeAlias, final
 
+from ..core.agreement import POINTS_EVERY
 from ..core.config import Limits
 from ..core.errors import ApplyFailed, DiskFull, InvariantViolation
 from ..core.types import Entry, EntryKind, LogIndex, SnapshotMeta
 from .outcomes import Outcomes
-from .results import RunningChecksum, is_point
+from .results import PLAIN, RunningChecksum
 from .state_machine import StateMachine, is_result
 
 SENDING_PATIENCE = 4
@@ -124,12 +125,13 @@ class ApplyQueue:
             )
         apply, outcomes = self._machine.apply, self._outcomes
         checksum = self.checksum
+        plain = checksum.plain  # most results go there from here: a call for each is not nothing
         take, settle, deposed = outcomes.waiting.pop, outcomes.settle, outcomes.deposed
         for entry in entries:
             index = entry.index
             if entry.kind != _COMMAND:
                 outcomes.passed(entry)
-                if is_point(index):
+                if not index % POINTS_EVERY:
                     checksum.point(index)
                 continue
             value: Any = None
@@ -138,11 +140,13 @@ class ApplyQueue:
                 value = Context().run(apply, index, entry.data)
             except BaseException as error:  # noqa: BLE001 - judged: a result, or the end
                 failure = self._judged(entry, error)
-            if failure is None:
-                checksum.add(index, value)
-            else:
+            if failure is not None:
                 checksum.add_error(index, failure)
-            if is_point(index):
+            elif type(value) in PLAIN:
+                plain += (index, value)
+            else:
+                checksum.add(index, value)
+            if not index % POINTS_EVERY:
                 checksum.point(index)
             self._bytes_since += len(entry.data)
             proposed = take(index, None)

@@ -17,7 +17,6 @@ from typing import Any, Final, final
 
 import msgspec
 
-from ..core.agreement import POINTS_EVERY
 from ..core.errors import OutcomeUnknown
 from ..core.types import LogIndex
 from .state_machine import StateMachine
@@ -29,8 +28,8 @@ _MAGIC: Final = b"trioraft results\n"
 _HEAD_BYTES: Final = len(_MAGIC) + 5
 
 
-_PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
-"""Results that cannot change after they were given."""
+PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
+"""Types of results that cannot change after they were given."""
 
 
 def _array_head_bytes(count: int) -> int:
@@ -62,14 +61,15 @@ class RunningChecksum:
         self._note = note
         self._contents = contents
         self._buffer = bytearray()
-        self._plain: list[Any] = []  # index, result, index, result, … not encoded yet
+        self.plain: Final[list[Any]] = []
+        """Index, result, index, result, … of those that cannot change, not encoded yet."""
         encoder = msgspec.msgpack.Encoder(enc_hook=_name_of, order="deterministic")
         self._encode_into = encoder.encode_into
 
     def add(self, index: LogIndex, value: Any) -> None:
         """The command at this index returned this."""
-        if type(value) in _PLAIN:
-            self._plain += (index, value)
+        if type(value) in PLAIN:
+            self.plain.extend((index, value))
             return
         self._encode_plain()
         buffer = self._buffer
@@ -83,10 +83,10 @@ class RunningChecksum:
     def _encode_plain(self) -> None:
         """What cannot change is encoded all at once. How much that is differs from node to node, so
         the length that msgpack puts in front of it is left out."""
-        plain = self._plain
-        if not plain:
+        if not self.plain:
             return
-        self._plain = []
+        plain = [*self.plain]
+        self.plain.clear()
         try:
             self._encode_flat(plain)
         except Exception:  # noqa: BLE001 - a number or a text that msgpack does not have
@@ -134,7 +134,7 @@ class RunningChecksum:
 
     def restart(self, checksum: int | None) -> None:
         """A snapshot was restored that has this one."""
-        self._plain.clear()
+        self.plain.clear()
         self._buffer.clear()
         self._checksum = checksum
 
@@ -142,11 +142,6 @@ class RunningChecksum:
         """What stands before the content of a snapshot that is taken now."""
         value = self.value
         return _MAGIC + (b"\0" if value is None else b"\1") + (value or 0).to_bytes(4, "big")
-
-
-def is_point(index: LogIndex) -> bool:
-    """Whether all members note their checksum here."""
-    return index % POINTS_EVERY == 0
 
 
 def restore(machine: StateMachine, chunks: Iterable[bytes]) -> int | None:
