@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 import socket
 
+from trioleaks.descriptors import _peer, list_descriptors
 from trioleaks.holders import CACHE, Holders
 from trioleaks.probe import Left
 
@@ -26,3 +28,13 @@ def test_what_functools_caches_is_known_and_nothing_else() -> None:
         things = {"first": first, "second": second, "third": third}
         left = [Left(Leak(LeakKind.SOCKET, name), name, thing) for name, thing in things.items()]
         assert Holders().holding(left) == {"first": CACHE, "second": CACHE}
+
+
+def test_to_ask_for_a_peer_opens_nothing() -> None:
+    ends = os.pipe()
+    with socket.socket() as unconnected:
+        before = list_descriptors()
+        assert [_peer(number) for number in (*ends, unconnected.fileno())] == [None] * 3
+        assert list_descriptors() == before
+    for end in ends:
+        os.close(end)

@@ -345,17 +345,17 @@ def _managers() -> Collection[object]:
 
 
 def _peer(number: int) -> object:
-    """The address at the other end, or None."""
+    """The address at the other end, or None. Makes no descriptor of its own."""
     try:
-        copy = socket.SocketType(fileno=socket.dup(number))
-    except OSError:
+        borrowed = socket.SocketType(fileno=number)
+    except OSError:  # it is no socket
         return None
     try:
-        return copy.getpeername()
+        return borrowed.getpeername()
     except OSError:
         return None
     finally:
-        copy.close()
+        borrowed.detach()
 
 
 def _multiprocessings() -> set[int]:

@@ -432,6 +432,11 @@ async def test_twin_proxy_in_a_worker_thread(manager):
     assert not await trio.to_thread.run_sync(manager.Event().is_set)
 
 
+async def test_twin_looked_at_beside_a_proxy(manager, pipes_of_multiprocessing):
+    manager.Event().is_set()  # what is looked at while there are proxies is not opened again
+    assert len(pipes_of_multiprocessing) == 2
+
+
 async def test_twin_multiprocessing():
     process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(0,))
     process.start()
