@@ -9,7 +9,7 @@ import pytest
 from tests.sim import digests
 from trioraft.sim.tiers import TIERS
 
-SOME = {1: (0, 4, 37, 99), 2: (0, 5, 98)}
+SOME = {1: (0, 4, 37, 999), 2: (0, 5, 998)}
 """By tier."""
 
 
@@ -52,5 +52,5 @@ def test_the_first_seed_that_differs_is_named(
 
 
 def test_a_seed_that_is_not_there_is_not_right(capsys: pytest.CaptureFixture[str]) -> None:
-    assert digests.main(["--tier", "1", "--seeds", "98:101", "--jobs", "1"]) == 1
-    assert "has digests of seeds 0:100, not of 98:101" in capsys.readouterr().out
+    assert digests.main(["--tier", "1", "--seeds", "998:1001", "--jobs", "1"]) == 1
+    assert "has digests of seeds 0:1000, not of 998:1001" in capsys.readouterr().out
