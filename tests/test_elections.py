@@ -12,7 +12,7 @@ from tests.many_seeds import MODES, Mode
 from tests.scenarios.elections import SCENARIOS
 from trioraft.testing.cluster import open_cluster
 
-SEEDS = range(5)
+SEEDS = range(3)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

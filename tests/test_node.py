@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from tests.support import open_single, raft_tasks
+from tests.thorough import tries
 from trioraft import (
     ConfigError,
     MemoryNetwork,
@@ -385,7 +386,7 @@ def test_a_heartbeat_of_3_s_is_refused() -> None:
 
 async def test_timeouts_below_the_round_trip_heal(autojump_clock: MockClock) -> None:
     timing = Timing(election_timeout_s=(0.005, 0.010), heartbeat_interval_s=0.0025)
-    for seed in range(100):
+    for seed in range(tries(20)):
         async with open_cluster(3, timing=timing, seed=seed, delay_s=(0.001, 0.005)) as cluster:
             await cluster.check_single_leader(timeout_s=2)
 

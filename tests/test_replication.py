@@ -12,7 +12,7 @@ from tests.many_seeds import MODES, Mode
 from tests.scenarios.replication import SCENARIOS
 from trioraft.testing.cluster import open_cluster
 
-SEEDS = range(3)
+SEEDS = range(2)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

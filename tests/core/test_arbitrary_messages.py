@@ -135,7 +135,7 @@ def own_input(one: Actor, step: str) -> None:
 
 
 @given(scripts, st.booleans(), st.booleans(), st.sampled_from([("1",), ("1", "2", "3")]))
-@settings(quietly, max_examples=tries(200))
+@settings(quietly, max_examples=tries(100))
 def test_a_core_survives_whatever_it_is_told(
     script: list[Message | str], pre_vote: bool, disk_waits: bool, voters: tuple[str, ...]
 ) -> None:
@@ -151,7 +151,7 @@ def test_a_core_survives_whatever_it_is_told(
 
 
 @given(scripts, st.booleans())
-@settings(quietly, max_examples=tries(150))
+@settings(quietly, max_examples=tries(80))
 def test_a_leader_survives_whatever_it_is_told(
     script: list[Message | str], disk_waits: bool
 ) -> None:
