@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, Final, final
 
@@ -60,51 +60,43 @@ class RunningChecksum:
         self._checksum = checksum
         self._note = note
         self._contents = contents
-        self._buffer = bytearray()
         self.plain: Final[list[Any]] = []
         """Index, result, index, result, … of those that cannot change, not encoded yet."""
         encoder = msgspec.msgpack.Encoder(enc_hook=_name_of, order="deterministic")
-        self._encode_into = encoder.encode_into
+        self._encode = encoder.encode
 
     def add(self, index: LogIndex, value: Any) -> None:
         """The command at this index returned this."""
         if type(value) in PLAIN:
             self.plain.extend((index, value))
             return
-        self._encode_plain()
-        buffer = self._buffer
-        start = len(buffer)
+        self._chain_plain()
         try:  # at once: what changes later is no longer the result
-            self._encode_into((index, value), buffer, start)
+            encoded = self._encode((index, value))
         except Exception:  # noqa: BLE001 - an encoder's, or of code in the value itself
-            del buffer[start:]
-            self._encode_into((index, _name_of(value)), buffer, start)
+            encoded = self._encode((index, _name_of(value)))
+        self._chain(encoded)
 
-    def _encode_plain(self) -> None:
+    def _chain(self, encoded: bytes) -> None:
+        if self._checksum is not None:
+            self._checksum = zlib.crc32(encoded, self._checksum)
+
+    def _chain_plain(self) -> None:
         """What cannot change is encoded all at once. How much that is differs from node to node, so
         the length that msgpack puts in front of it is left out."""
-        if not self.plain:
+        plain = self.plain
+        if not plain:
             return
-        plain = [*self.plain]
-        self.plain.clear()
         try:
-            self._encode_flat(plain)
+            self._chain(self._encode(plain)[_array_head_bytes(len(plain)) :])
         except Exception:  # noqa: BLE001 - a number or a text that msgpack does not have
             for pair in zip(plain[::2], plain[1::2], strict=True):
                 try:
-                    self._encode_flat(pair)
+                    encoded = self._encode(pair)
                 except Exception:  # noqa: BLE001 - this one
-                    self._encode_flat((pair[0], _name_of(pair[1])))
-
-    def _encode_flat(self, values: Sequence[Any]) -> None:
-        buffer = self._buffer
-        start = len(buffer)
-        try:
-            self._encode_into(values, buffer, start)
-        except Exception:  # what was half written goes; whoever called knows what to write instead
-            del buffer[start:]
-            raise
-        del buffer[start : start + _array_head_bytes(len(values))]
+                    encoded = self._encode((pair[0], _name_of(pair[1])))
+                self._chain(encoded[_array_head_bytes(2) :])
+        plain.clear()
 
     def add_error(self, index: LogIndex, error: Exception) -> None:
         """The command at this index raised this."""
@@ -126,16 +118,12 @@ class RunningChecksum:
     @property
     def value(self) -> int | None:
         """The checksum of all that was added; None: unknown."""
-        self._encode_plain()
-        if self._checksum is not None:
-            self._checksum = zlib.crc32(self._buffer, self._checksum)
-        self._buffer.clear()
+        self._chain_plain()
         return self._checksum
 
     def restart(self, checksum: int | None) -> None:
         """A snapshot was restored that has this one."""
         self.plain.clear()
-        self._buffer.clear()
         self._checksum = checksum
 
     def head(self) -> bytes:
