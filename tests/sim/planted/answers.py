@@ -12,7 +12,6 @@ from trioraft.core.types import Entry, LogIndex, SnapshotMeta
 from trioraft.machines.sessions import OpenSession, SessionMachine
 from trioraft.member import apply_queue
 from trioraft.member.apply_queue import ApplyQueue
-from trioraft.member.member import Member
 from trioraft.member.outcomes import Outcomes, Proposed
 from trioraft.member.results import RunningChecksum
 from trioraft.member.state_machine import StateMachine
@@ -21,7 +20,6 @@ from .bug import patched
 
 OPEN = SessionMachine._open
 HEAD = RunningChecksum.head
-LOST = Member._leadership_lost
 
 
 def gives_up_with_its_leadership(
@@ -61,23 +59,6 @@ def tells_it_again(outcomes: Outcomes, entry: Entry) -> Proposed | None:
     """Hazard E3: what a deposed leader has told is not forgotten, and told once more."""
     found = outcomes.deposed.get(entry.index, {}).get(entry.term)
     return None if found is None else found[0]
-
-
-def goes_by_the_index_of_what_is_committed(outcomes: Outcomes, entry: Entry) -> Proposed | None:
-    """Hazard E3: another entry is committed in the place of a proposal, of an earlier term, and it
-    waits on."""
-    by_term = outcomes.deposed.get(entry.index, {})
-    found, _ = by_term.pop(entry.term, (None, 0.0))
-    if not by_term:
-        outcomes.deposed.pop(entry.index, None)
-    return found
-
-
-def overlooks_a_short_leadership(member: Member, now: float) -> None:
-    """Hazard E3: what was proposed in a leadership that came and went between two runs waits on."""
-    if member.leading_term is not None:
-        LOST(member, now)
-    member._waiting_term = None
 
 
 def takes_a_snapshot_for_a_drop(outcomes: Outcomes, meta: SnapshotMeta) -> None:
