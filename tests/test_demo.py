@@ -52,7 +52,8 @@ DURATION = r"\d+(\.\d)? ms"
 
 def environment(**more: str) -> dict[str, str]:
     inherited = {key: value for key, value in os.environ.items() if key not in ("LINES", "COLUMNS")}
-    return inherited | {"NO_COLOR": "1", "PYTHONWARNINGS": "error::ResourceWarning"} | more
+    ours = {"NO_COLOR": "1", "PYTHONUTF8": "1", "PYTHONWARNINGS": "error::ResourceWarning"}
+    return inherited | ours | more
 
 
 def command(*arguments: str) -> list[str]:
@@ -65,7 +66,7 @@ def run_demo(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         cwd=cwd,
         env=environment(),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=TIMEOUT_S,
         check=False,
     )
@@ -91,7 +92,7 @@ def run_code(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedProce
         cwd=cwd,
         env=environment(),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=TIMEOUT_S,
         check=False,
     )
@@ -323,7 +324,7 @@ def test_a_closed_standard_output_is_no_reason_to_fail(tmp_path: Path) -> None:
         cwd=tmp_path,
         env=environment(),
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         timeout=TIMEOUT_S,
         check=False,
     )
