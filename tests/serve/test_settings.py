@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from trioraft.cli.serve.options import OPTIONS
+from trioraft.cli.serve.run import open_log
 from trioraft.cli.serve.settings import Settings, SettingsReader, gather
+from trioraft.logs import RepeatFilter, configure
 
 SOUND: dict[str, Any] = {
     "id": "0",
@@ -306,3 +308,20 @@ def test_the_documentation_lists_every_option(name: str) -> None:
     assert f"`{option.variable}`" in rows[0]
     if option.default is not None and option.kind == "one":
         assert f"`{option.default}`" in rows[0]
+
+
+@pytest.mark.parametrize(
+    ("log_format", "log_level", "is_spared"),
+    [
+        ("json", "info", True),
+        ("console", "warning", True),
+        ("raftlog", "info", False),
+        ("json", "debug", False),
+    ],
+)
+async def test_a_log_for_people_is_spared_repeats(
+    log_format: str, log_level: str, is_spared: bool
+) -> None:
+    logger = configure("json")
+    async with open_log(sound(log_format=log_format, log_level=log_level), logger) as log:
+        assert isinstance(log, RepeatFilter) == is_spared

@@ -14,3 +14,4 @@ from .loggers import flatten_trace as flatten_trace
 from .loggers import open_raftlog as open_raftlog
 from .loggers import sink_logger as sink_logger
 from .loggers import use_sink as use_sink
+from .repeats import RepeatFilter as RepeatFilter

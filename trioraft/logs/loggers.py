@@ -46,6 +46,8 @@ Format: TypeAlias = Literal["json", "console", "raftlog"]
 Level: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
 """Least level that is written."""
 
+HIGHEST_LEVEL: Final = logging.WARNING
+"""Who does not write this writes no event, but for results that differ."""
 NOTE_LINES_MAX: Final = 200
 """Lines of one note that are written; of a longer one, the last lines."""
 
@@ -111,6 +113,15 @@ def _resolved(logger: EventLogger | None) -> EventLogger | None:
     return logger if bind is None else cast("EventLogger", bind())
 
 
+def is_enabled(logger: EventLogger, level: int) -> bool:
+    """Whether the logger writes what is logged at this level; True if it cannot say."""
+    for name in ("is_enabled_for", "isEnabledFor"):
+        # Asked of the class: some loggers answer to any name, by logging it.
+        if hasattr(type(logger), name):
+            return bool(getattr(logger, name)(level))
+    return True
+
+
 @final
 @attrs.frozen
 class TraceLogger:
@@ -133,13 +144,7 @@ class TraceLogger:
 
         True for a logger that cannot say (one without `is_enabled_for` or `isEnabledFor`).
         """
-        if self._logger is None:
-            return False
-        for name in ("is_enabled_for", "isEnabledFor"):
-            # Asked of the class: some loggers answer to any name, by logging it.
-            if hasattr(type(self._logger), name):
-                return bool(getattr(self._logger, name)(logging.WARNING))  # the highest we use
-        return True
+        return self._logger is not None and is_enabled(self._logger, HIGHEST_LEVEL)
 
     def event(self, event: Traced) -> None:
         """Log the event; nothing happens if nobody listens. See `log_event`."""
@@ -226,11 +231,20 @@ def flatten_trace(_logger: Any, _method: str, event_dict: _EventDict) -> _EventD
 
 
 def describe_trace(_logger: Any, _method: str, event_dict: _EventDict) -> _EventDict:
-    """structlog processor: `trace` becomes the sentence a person reads, as the event's text."""
+    """structlog processor: `trace` becomes the sentence a person reads, as the event's text, with
+    how often it was repeated, if it was."""
     trace = event_dict.pop("trace", None)
     if trace is not None:
         event_dict["event"] = " ".join(describe(trace))
+        if (repeats := event_dict.pop("repeats", None)) is not None:
+            event_dict["event"] += (
+                f" ({repeats} more in the last {_span(event_dict.pop('over_s'))})"
+            )
     return event_dict
+
+
+def _span(seconds: float) -> str:
+    return "minute" if round(seconds) == 60 else f"{seconds:g} s"
 
 
 def _plain(value: object) -> object:

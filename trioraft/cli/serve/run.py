@@ -18,6 +18,7 @@ from ...core.types import NodeId, Role
 from ...kv import ERROR_TYPES, KvMachine
 from ...kv.commands import Result
 from ...logs.loggers import EventLogger
+from ...logs.repeats import RepeatFilter
 from ...machines.sessions import SessionMachine
 from ...net.addresses import host_port
 from ...node.node import Node, open_node
@@ -53,7 +54,10 @@ async def run_server(settings: Settings, ready: Preflight, logger: EventLogger) 
     is_serving = False
     async with running_beside(signals.run, stop=signals.stop, name="serve.signals"):
         try:
-            async with _opened(settings, ready, logger) as (node, service):
+            async with (
+                open_log(settings, logger) as log,
+                _opened(settings, ready, log) as (node, service),
+            ):
                 is_serving = True
                 _say(settings.id, _ready_line(settings, service))
                 await signals.first.wait()
@@ -65,6 +69,18 @@ async def run_server(settings: Settings, ready: Preflight, logger: EventLogger) 
             if is_serving:
                 raise
             raise NotStarted(str(error)) from error
+
+
+@asynccontextmanager
+async def open_log(settings: Settings, logger: EventLogger) -> AsyncIterator[EventLogger]:
+    """A log that people keep is spared repeats. A raftlog is for programs, which want every event,
+    and `debug` is for who wants everything."""
+    if settings.log_format == "raftlog" or settings.log_level == "debug":
+        yield logger
+        return
+    repeats = RepeatFilter(logger)
+    async with running_beside(repeats.run, stop=repeats.stop, name="serve.log"):
+        yield repeats
 
 
 @asynccontextmanager
