@@ -77,6 +77,28 @@ def test_modes(pytester: pytest.Pytester, mode: str, args: tuple[str, ...], fail
     assert ("leak the system task" in result.stdout.str().replace("leaks", "leak")) is is_told
 
 
+def test_one_line_says_what_leaks_and_where(pytester: pytest.Pytester) -> None:
+    body = """
+async def test_leaks():
+    KEPT.append(socket.socket())
+    KEPT.append(socket.socket())
+"""
+    said = run(pytester, body).stdout
+    said.fnmatch_lines(["ERROR test_project.py::test_leaks - leaks the socket of test_proj*"])
+    said.no_fnmatch_line("*All traceback entries are hidden*")
+    said = run(pytester, body, "-vv").stdout  # as long as it is
+    said.fnmatch_lines(["* leaks the socket of test_project.py:5 in test_leaks, and 1 more"])
+    said = run(pytester, SYSTEM_TASK, "--tb=line").stdout  # a place that editors can open
+    place = "test_project.py:5"
+    said.fnmatch_lines([f"{place}: leaks the system task of {place} in test_leaks"])
+
+
+@pytest.mark.parametrize(("mode", "is_told"), [("error", True), ("off", False)])
+def test_that_nothing_ran_trio_is_told(pytester: pytest.Pytester, mode: str, is_told: bool) -> None:
+    said = run(pytester, "def test_plain(): pass", mode=mode).stdout.str()
+    assert ("leaks: no test ran Trio, so none was checked" in said) is is_told
+
+
 def test_a_mode_that_does_not_exist_is_refused(pytester: pytest.Pytester) -> None:
     result = run(pytester, SYSTEM_TASK, mode="loud")
     assert result.ret == pytest.ExitCode.USAGE_ERROR

@@ -448,12 +448,15 @@ class LeakSession:
         render one costs more than the test.
         """
         option, style = item.config.option, item.config.option.tbstyle
-        if call.excinfo is not None and isinstance(call.excinfo.value, LeakError):
+        error = None if call.excinfo is None else call.excinfo.value
+        if isinstance(error, LeakError):
             option.tbstyle = "value"
         try:
             report = yield
         finally:
             option.tbstyle = style
+        if isinstance(error, LeakError):
+            _shorten(report.longrepr, error.leaks)
         turn = self._turn
         if call.when == "teardown" and turn is not None:
             told = self._told(turn)
@@ -485,6 +488,20 @@ class LeakSession:
 
 
 _STRICT_GRACE_S = 0.1
+
+
+def _shorten(shown: Any, leaks: tuple[Leak, ...]) -> None:
+    """Have pytest's short summary, `--tb=line` and JUnit's XML say what leaks, and where."""
+    crash, traceback = getattr(shown, "reprcrash", None), getattr(shown, "reprtraceback", None)
+    if traceback is not None:
+        traceback.extraline = None  # it advises how to see the frames of pytest that were hidden
+    if crash is not None and leaks:
+        place = leaks[0].spawned_at
+        more = f", and {len(leaks) - 1} more" if len(leaks) > 1 else ""
+        crash.message = f"leaks the {leaks[0].kind} of {place or leaks[0].name}{more}"
+        path, _, line = (place or "").partition(" in ")[0].rpartition(":")
+        if path:
+            crash.path, crash.lineno = path, int(line)
 
 
 def _as_told(leak: Leak) -> baseline.Told:

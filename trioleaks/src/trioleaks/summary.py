@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from . import baseline
+from . import baseline, settings
 from .baseline import Told
 
 NAMED_MAX = 20
@@ -35,6 +35,7 @@ class Summary:
         self._config = config
         self._results: list[Told] = []
         self._said: list[str] = []
+        self._is_asked = settings.of_config(config).mode != "off"
         self._is_worker = hasattr(config, "workerinput")
         wants_baseline = config.getoption("--leaks-baseline") or config.getini("leaks_baseline")
         if config.getoption("--leaks-update") and not wants_baseline:
@@ -69,7 +70,9 @@ class Summary:
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Tell what was checked, what leaks and what could not be checked."""
-        if not self._results:
+        if not self._results and not self._said:
+            if self._is_asked and not self._config.option.collectonly:
+                terminalreporter.write_line("leaks: no test ran Trio, so none was checked")
             return
         leaking = [each for each in self._results if each["leaks"]]
         unchecked = [each for each in self._results if each["unchecked"]]
