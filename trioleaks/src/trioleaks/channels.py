@@ -62,6 +62,10 @@ class ChannelProbe:
                 found.append(Left(_leak(end, now, waiting), ("channel", end.number), end.thing))
         return found
 
+    def prune(self) -> None:
+        """See `Probe`."""
+        self._ends.prune()
+
     def forget(self, owners: Owners) -> None:
         """See `Probe`."""
         self._ends.forget(owners)

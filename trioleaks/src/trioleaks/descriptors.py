@@ -124,9 +124,15 @@ class DescriptorProbe:
         for owner in owners:
             self._before.pop(owner, None)
         self._sockets.forget(owners)
-        theirs = [key for key, made in self._made.items() if made.owner in owners]
-        now = list_descriptors() if theirs else {}
-        for key in theirs:
+        self._prune([key for key, made in self._made.items() if made.owner in owners])
+
+    def prune(self) -> None:
+        """See `Probe`."""
+        self._prune(list(self._made))
+
+    def _prune(self, made: list[tuple[int, Identity]]) -> None:
+        now = list_descriptors() if made else {}
+        for key in made:
             if now.get(key[0]) != key[1]:
                 del self._made[key]
 
@@ -192,6 +198,7 @@ class DescriptorProbe:
                 known[thing.fileno()] = opened
             elif opened.maker.owner in owners:
                 dropped.append(Left(_dropped(opened), ("socket", opened.number)))
+        kept = _multiprocessings() if is_new else set()
         found = []
         for number, identity in now.items() if is_new else ():
             if self._is_ancient(number, identity):
@@ -202,9 +209,7 @@ class DescriptorProbe:
             asked = befores if maker is None else [self._before.get(maker.owner, {})]
             if any(before.get(number) == identity for before in asked):
                 continue
-            if (maker is None and self._is_reported(number)) or (
-                maker is not None and maker.owner in owners and self._is_reported(number)
-            ):
+            if (maker is None or maker.owner in owners) and self._is_reported(number, kept):
                 thing = known[number].thing if number in known else None
                 leak = _as_leak(number, None if maker is None else maker.origin)
                 found.append(Left(leak, ("descriptor", number, identity), thing))
@@ -232,8 +237,8 @@ class DescriptorProbe:
                     made = each
         return made
 
-    def _is_reported(self, number: int) -> bool:
-        if _target(number) in _KEPT_BY_PYTHON or number in _multiprocessings():
+    def _is_reported(self, number: int, kept: set[int]) -> bool:
+        if number in kept or _target(number) in _KEPT_BY_PYTHON:
             return False
         managers = _managers()
         return not managers or _peer(number) not in managers

@@ -34,6 +34,10 @@ class DirectoryProbe:
         """See `Probe`."""
         self._made = {path: made for path, made in self._made.items() if made.owner not in owners}
 
+    def prune(self) -> None:
+        """See `Probe`."""
+        self._made = {path: made for path, made in self._made.items() if os.path.isdir(path)}
+
     def _hear(self, args: tuple[Any, ...]) -> None:
         path = os.fsdecode(args[0])
         self._made[path] = self._ownership.maker(sys._getframe(1))

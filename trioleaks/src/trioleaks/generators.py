@@ -61,6 +61,9 @@ class AsyncGeneratorProbe:
             if each.maker.owner not in owners and each.ref() is not None
         }
 
+    def prune(self) -> None:
+        """Nothing: what is gone is kept only so far (`ABANDONED_MAX`)."""
+
     def began(self, generator: _Generator) -> None:
         """The interpreter iterates this generator for the first time."""
         if not privates.in_task():

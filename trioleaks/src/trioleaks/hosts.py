@@ -55,6 +55,9 @@ class AsyncioTaskProbe:
             if each.maker.owner not in owners and each.ref() is not None
         }
 
+    def prune(self) -> None:
+        """Nothing: what has ended is not kept."""
+
     def _around_create(
         self, call: Callable[..., asyncio.Task[Any]], *args: Any, **kwargs: Any
     ) -> asyncio.Task[Any]:

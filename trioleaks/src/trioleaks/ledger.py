@@ -94,6 +94,19 @@ class Ledger(Generic[_T]):
             elif owner is not OTHERS:  # it is open, and that was told
                 self._open[key] = each._replace(maker=Maker(each.maker.origin, OTHERS))
 
+    def prune(self) -> None:
+        """What was dropped, with all that it shared with others, is nobody's business any more."""
+        self._dropped = [each for each in self._dropped if not _is_gone(each)]
+        self._open = {
+            key: each
+            for key, each in self._open.items()
+            if each.thing is not None or not _is_gone(each)
+        }
+
     def _note_dropped(self, opened: Opened[_T]) -> None:
         if len(self._dropped) < DROPPED_MAX:
             self._dropped.append(opened)
+
+
+def _is_gone(dropped: Opened[Any]) -> bool:
+    return dropped.state is not None and dropped.state() is None

@@ -66,12 +66,13 @@ class LimiterProbe:
 
     def left(self, owners: Owners) -> list[Left]:
         """Tokens that are held and will not be given back: their task has ended, or forgot."""
-        if not self._find(owners):
+        if not self.held(owners):
             return []
         gc.collect()  # a limiter that only a caught error's traceback keeps is gone by then
-        return self._find(owners)
+        return self.held(owners)
 
-    def _find(self, owners: Owners) -> list[Left]:
+    def held(self, owners: Owners) -> list[Left]:
+        """The same, with those of limiters that are garbage."""
         found = []
         for ref, asked in tuple(self._asked.values()):
             limiter = ref()
@@ -92,6 +93,17 @@ class LimiterProbe:
                 )
                 found.append(Left(leak, ("token", id(limiter), id(borrower)), limiter))
         return found
+
+    def prune(self) -> None:
+        """See `Probe`."""
+        self._asked = {key: each for key, each in self._asked.items() if each[0]() is not None}
+        for ref, asked in self._asked.values():
+            limiter = ref()
+            if limiter is None or limiter.statistics().tasks_waiting:
+                continue  # who waits is no borrower yet, and may become one
+            borrowers = {id(each) for each in limiter.statistics().borrowers}
+            for key in asked.keys() - borrowers:
+                del asked[key]
 
     def forget(self, owners: Owners) -> None:
         """See `Probe`."""

@@ -82,3 +82,6 @@ class Probe(Protocol):
 
     def forget(self, owners: Owners) -> None:
         """These owners are done; what they left was told."""
+
+    def prune(self) -> None:
+        """Keep nothing of what is gone: these owners are never done, in a program that runs on."""

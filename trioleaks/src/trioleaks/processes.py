@@ -73,6 +73,10 @@ class ProcessProbe:
         """See `Probe`."""
         for owner in owners:
             self._before.pop(owner, None)
+        self.prune()
+
+    def prune(self) -> None:
+        """See `Probe`."""
         if self._children:
             living = set(list_children())
             self._children = {pid: each for pid, each in self._children.items() if pid in living}

@@ -102,6 +102,11 @@ class Recorder:
         for probe in (*self._of_process, *self._of_run):
             probe.forget(owners)
 
+    def prune(self) -> None:
+        """Keep nothing of what is gone."""
+        for probe in (*self._of_process, *self._of_run):
+            probe.prune()
+
     def left_of_run(self, owners: Owners, *, is_over: bool = False) -> list[Left]:
         """What these owners left of the kinds that live in a Trio run; ask in that run's thread.
 
@@ -182,8 +187,13 @@ class Recorder:
         return [each for each in left if each.key in kept or each.leak.kind not in BY_GARBAGE]
 
     def look(self, owners: Owners) -> list[Left]:
-        """What these owners have now, of all kinds but tasks; waits for nothing."""
-        return [each for probe in (*self._of_process, *self._of_run) for each in probe.left(owners)]
+        """What these owners have now, of all kinds but tasks; waits for nothing, and does not have
+        garbage collected, which would take long in a program that runs.
+        """
+        probes = (*self._of_process, self.channels, self.generators)
+        return [each for probe in probes for each in probe.left(owners)] + self.limiters.held(
+            owners
+        )
 
     def _look(self, owners: Owners, is_meant: Callable[[Left], bool]) -> Iterator[Left]:
         for probe in self._of_process:

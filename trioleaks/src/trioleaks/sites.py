@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from types import CodeType, FrameType
 from typing import Final, NamedTuple, TypeAlias
 
+from trio.lowlevel import Task
+
 _GO_BETWEENS = ("trio._core.", "trio._channel", "trio._util", "trioleaks.", "outcome")
 """What stands between a call and what it does: not even Trio's own doing."""
 
@@ -137,6 +139,19 @@ def find_origin(frame: FrameType | None) -> Origin:
                 library = (frame.f_code, frame.f_lasti)
         frame = frame.f_back
     return Origin(library, by_trio is not False)
+
+
+def find_origin_of_task(task: Task | None) -> Origin:
+    """The project's innermost function that a task runs, or the one that waits for it.
+
+    For tasks that nobody saw start: the place is the function's first line.
+    """
+    while task is not None:
+        for frame, _ in reversed(list(task.iter_await_frames())):
+            if _whose(frame, frame.f_globals.get("__name__", "")) == _PROJECT:
+                return Origin((frame.f_code, 0), by_trio=False, is_project=True)
+        task = None if task.parent_nursery is None else task.parent_nursery.parent_task
+    return UNKNOWN
 
 
 def is_trio(module: str) -> bool:

@@ -51,6 +51,9 @@ class ThreadProbe:
             self._before.pop(owner, None)
         self._jobs = {job for job in self._jobs if job.maker.owner not in owners}
 
+    def prune(self) -> None:
+        """Nothing: what has ended is not kept."""
+
     def claim(self, owner: Owner) -> None:
         """Threads that are new and that nobody saw start are this owner's."""
         before = self._before.get(owner)
