@@ -138,3 +138,70 @@ def test_limits_refuse_chunks_that_no_peer_would_accept() -> None:
 def test_a_config_error_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="widening_max"):
         Timing(widening_max=-3)
+
+
+# -- which timing for which line -----------------------------------------------------------------
+
+
+def test_a_short_good_line_has_the_defaults() -> None:
+    assert Timing.for_round_trip(0) == Timing()
+    assert Timing.for_round_trip(0.010, loss=0.001, write_s=0.020) == Timing()
+
+
+@pytest.mark.parametrize("round_trip_s", [0.05, 0.1, 0.4, 0.6, 3.0])
+def test_four_round_trips_fit_into_the_timeout_for_a_long_line(round_trip_s: float) -> None:
+    timing = Timing.for_round_trip(round_trip_s)
+    low_s, high_s = timing.election_timeout_s
+    assert low_s == pytest.approx(4 * round_trip_s)
+    assert high_s - low_s >= round_trip_s, "or candidates that start together split the votes"
+    assert timing.heartbeat_interval_s == pytest.approx(round_trip_s)
+    assert timing.fast_failover_spread_s >= round_trip_s
+    assert timing.round_trip_s_max == pytest.approx(round_trip_s)
+
+
+def test_a_slow_disk_counts_as_a_long_line_does() -> None:
+    slow_disk, long_line = Timing.for_round_trip(0, write_s=0.35), Timing.for_round_trip(0.35)
+    assert slow_disk.election_timeout_s == long_line.election_timeout_s
+    assert slow_disk.heartbeat_interval_s == Timing().heartbeat_interval_s
+
+
+@pytest.mark.parametrize(
+    ("loss", "retransmissions"), [(0.001, 0), (0.01, 1), (0.05, 2), (0.1, 2), (0.3, 5)]
+)
+def test_a_timeout_outlives_what_a_kernel_waits_to_send_again(
+    loss: float, retransmissions: int
+) -> None:
+    """It waits for 200 ms at least, and then twice as long each time."""
+    low_s, _ = Timing.for_round_trip(0, loss=loss).election_timeout_s
+    assert low_s == pytest.approx(0.150 + 0.2 * (2**retransmissions - 1))
+
+
+def test_on_a_long_line_a_kernel_waits_longer_to_send_again() -> None:
+    long, short = (Timing.for_round_trip(line_s, loss=0.01) for line_s in (0.1, 0.0))
+    assert long.election_timeout_s[0] == pytest.approx(0.4 + 0.3)
+    assert short.election_timeout_s[0] == pytest.approx(0.150 + 0.2)
+
+
+def test_everything_about_a_line_may_be_bad_at_once() -> None:
+    timing = Timing.for_round_trip(0.6, loss=0.3, write_s=0.5)
+    assert timing.heartbeat_interval_s * 3 <= timing.election_timeout_s[0]
+    assert attrs.evolve(timing, fast_failover=False).election_timeout_s == timing.election_timeout_s
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"round_trip_s": -0.1}, r"round_trip_s is -0\.1: give a finite time in seconds, from 0"),
+        ({"round_trip_s": NAN}, "round_trip_s is nan: give"),
+        ({"round_trip_s": "0.1"}, "round_trip_s is '0.1': give"),
+        ({"round_trip_s": 0.1, "write_s": INF}, "write_s is inf: give"),
+        ({"round_trip_s": 0.1, "loss": -0.1}, r"loss is -0\.1: give the fraction"),
+        ({"round_trip_s": 0.1, "loss": 10}, r"loss is 10: .*from 0 to below 0\.5"),
+        ({"round_trip_s": 0.1, "loss": 0.5}, r"no timing suits a line that loses more"),
+        ({"round_trip_s": 0.1, "loss": NAN}, "loss is nan: give"),
+    ],
+    ids=repr,
+)
+def test_a_line_that_cannot_be_is_refused(given: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Timing.for_round_trip(**given)

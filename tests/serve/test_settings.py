@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trioraft.cli.serve.options import OPTIONS
-from trioraft.cli.serve.run import open_log
+from trioraft.cli.serve.run import open_log, suited_lines
 from trioraft.cli.serve.settings import Settings, SettingsReader, gather
 from trioraft.logs import RepeatFilter, configure
 
@@ -325,3 +325,11 @@ async def test_a_log_for_people_is_spared_repeats(
     logger = configure("json")
     async with open_log(sound(log_format=log_format, log_level=log_level), logger) as log:
         assert isinstance(log, RepeatFilter) == is_spared
+
+
+def test_it_says_for_which_lines_its_timing_is_good() -> None:
+    said = suited_lines(sound(election_timeout="400ms-800ms", heartbeat="100ms").timing)
+    assert said == (
+        "election timeouts of 400-800 ms suit round trips of up to 100 ms, where nothing is lost"
+    )
+    assert "150-300 ms suit round trips of up to 37 ms" in suited_lines(sound().timing)

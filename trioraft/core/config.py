@@ -7,6 +7,7 @@ cannot work is refused with both values and the rule it breaks.
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import attrs
 
@@ -14,6 +15,21 @@ from .errors import ConfigError
 
 HEARTBEATS_PER_TIMEOUT_MIN = 2
 """A follower must be able to lose one heartbeat and still hear the next before it times out."""
+
+
+ROUND_TRIPS_PER_TIMEOUT: Final = 4
+"""So many answers, durable writes included, fit into the lower election timeout that is chosen for
+a line: a pre-vote, a vote, the first heartbeat of whoever won, and one to spare."""
+HEARTBEATS_PER_TIMEOUT: Final = 3
+"""As in the defaults."""
+RETRANSMIT_S: Final = 0.2
+"""How long a kernel waits for an acknowledgement, beyond a round trip, before it sends again; and
+then twice as long, each time (RFC 6298; Linux has at least this)."""
+STALL_CHANCE_MAX: Final = 0.002
+"""How likely it may be that one segment is lost so often in a row that an election timeout is over:
+one impatient follower disturbs nobody, and a majority seldom is impatient at the same moment."""
+LOSS_MAX: Final = 0.5
+"""From here on no connection carries anything worth waiting for."""
 
 
 @attrs.frozen
@@ -52,6 +68,59 @@ class Timing:
     follower it promises that. *If a clock breaks this bound, such a read may be stale.* Needs
     fast_failover=False, since a follower that lost a connection stops protecting its leader. None:
     no leases, and no promise."""
+
+    @classmethod
+    def for_round_trip(
+        cls, round_trip_s: float, *, loss: float = 0.0, write_s: float = 0.0
+    ) -> Timing:
+        """What to choose for a line, or a disk, that the defaults do not suit.
+
+        The lower election timeout holds four round trips, each with a durable write, and what a
+        kernel waits before it has sent a lost segment again often enough; the upper one is twice
+        that. Heartbeats leave about once a round trip. Nothing becomes shorter than its default:
+        with a round trip below 37 ms, no loss and a fast disk, these are the defaults.
+
+        Example::
+
+            Timing.for_round_trip(0.400)                    # (1.6, 3.2), heartbeats each 0.4 s
+            Timing.for_round_trip(0.001, loss=0.1)          # (0.753, 1.506), each 0.05 s
+            attrs.evolve(Timing.for_round_trip(0.1), fast_failover=False)
+
+        Args:
+            round_trip_s: between the two members that are farthest from each other, in seconds.
+            loss: of how many packets, as a fraction (0.1: every tenth) of those of one direction.
+            write_s: how long a durable write of the slowest disk takes, in seconds.
+
+        Raises:
+            ConfigError: a time is negative or not finite, or so much is lost that no connection
+                holds.
+        """
+        for name, value in (("round_trip_s", round_trip_s), ("write_s", write_s)):
+            if value != 0 and not _is_positive(value):
+                raise ConfigError(f"{name} is {value!r}: give a finite time in seconds, from 0")
+        if not (loss == 0 or _is_positive(loss)) or loss >= LOSS_MAX:
+            raise ConfigError(
+                f"loss is {loss!r}: give the fraction of packets that are lost, from 0 to below "
+                f"{LOSS_MAX:g}; no timing suits a line that loses more"
+            )
+        usual = cls()
+        answer_s = round_trip_s + write_s
+        stall_s = _longest_stall_s(round_trip_s, loss)
+        low_s = _to_ms(
+            max(usual.election_timeout_s[0], ROUND_TRIPS_PER_TIMEOUT * answer_s) + stall_s
+        )
+        heartbeat_s = max(usual.heartbeat_interval_s, round_trip_s)
+        return cls(
+            election_timeout_s=(low_s, 2 * low_s),
+            heartbeat_interval_s=_to_ms(min(heartbeat_s, low_s / HEARTBEATS_PER_TIMEOUT)),
+            fast_failover_spread_s=max(usual.fast_failover_spread_s, _to_ms(round_trip_s)),
+        )
+
+    @property
+    def round_trip_s_max(self) -> float:
+        """The longest round trip, with a durable write, that this suits, in seconds, if nothing is
+        lost. See `for_round_trip`."""
+        return self.election_timeout_s[0] / ROUND_TRIPS_PER_TIMEOUT
 
     @property
     def promise_s(self) -> float:
@@ -218,6 +287,22 @@ class Limits:
                 raise ConfigError(f"Limits.{name} is {value!r}: give two positive numbers")
         elif not (_is_positive(value) or (default is None and value is None)):
             raise ConfigError(f"Limits.{name} is {value!r}: give a positive number")
+
+
+def _longest_stall_s(round_trip_s: float, loss: float) -> float:
+    """How long a connection says nothing while what was lost is sent again: so often in a row that
+    more is unlikely enough."""
+    waits_s, stall_s, chance = round_trip_s + RETRANSMIT_S, 0.0, loss
+    while chance > STALL_CHANCE_MAX:
+        stall_s += waits_s
+        waits_s *= 2
+        chance *= loss
+    return stall_s
+
+
+def _to_ms(seconds: float) -> float:
+    """In whole milliseconds, not less."""
+    return math.ceil(round(seconds * 1000, 6)) / 1000
 
 
 def _is_positive(value: object) -> bool:

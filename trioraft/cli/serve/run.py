@@ -13,6 +13,7 @@ from typing import Final
 import attrs
 import trio
 
+from ...core.config import Timing
 from ...core.errors import InvariantViolation, RaftError
 from ...core.types import NodeId, Role
 from ...kv import ERROR_TYPES, KvMachine
@@ -59,6 +60,7 @@ async def run_server(settings: Settings, ready: Preflight, logger: EventLogger) 
                 _opened(settings, ready, log) as (node, service),
             ):
                 is_serving = True
+                log.info(f"its {suited_lines(settings.timing)}", node=settings.id)
                 _say(settings.id, _ready_line(settings, service))
                 await signals.first.wait()
                 _say(settings.id, f"leaving after {signals.name}")
@@ -118,6 +120,15 @@ async def _opened(
         ) as service,
     ):
         yield node, service
+
+
+def suited_lines(timing: Timing) -> str:
+    """For which lines this timing is good, in words; docs/networks.md has others."""
+    low_s, high_s = timing.election_timeout_s
+    return (
+        f"election timeouts of {low_s * 1000:.0f}-{high_s * 1000:.0f} ms suit round trips of up to "
+        f"{int(timing.round_trip_s_max * 1000)} ms, where nothing is lost"
+    )
 
 
 async def _transfer_leadership(node: Node) -> None:
