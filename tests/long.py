@@ -107,6 +107,12 @@ RUNS: Final = (
         12,
     ),
     LongRun(
+        "network",
+        "every fault of a network, in namespaces; etcd beside it where it is installed",
+        ("tests.network_nemesis", "--markdown"),
+        25,
+    ),
+    LongRun(
         "odd",
         "the parts of the suite that look around them, in odd environments",
         ("tests.odd_environments",),

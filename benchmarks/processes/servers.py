@@ -30,9 +30,10 @@ class ServerProcess:
         log: Path,
         name: str = "the server",
         environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.name = name
-        self._command = python("trioraft", "serve", *arguments)
+        self._command = (*prefix, *python("trioraft", "serve", *arguments))
         self._environment = dict(environment or {})
         self._log = log
         self._process: Process | None = None

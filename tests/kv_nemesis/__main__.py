@@ -19,6 +19,7 @@ import trio
 from benchmarks.processes import ServerProcess, ServerProcesses
 from tests.kv_nemesis.clients import CALL_TIMEOUT_S, Caller, Record, check_log
 from trioraft.client.client import Client
+from trioraft.core.types import Address
 from trioraft.kv import ERROR_TYPES, KvClient
 from trioraft.testing import KeyValue, check_linearizable, save_history
 
@@ -115,13 +116,17 @@ async def run(seconds: float, clients: int, seed: int, servers: ServerProcesses)
             nursery.start_soon(caller.run, servers.addresses, stop)
         await nemesis.run(seconds)
         stop.set()
-    await _check_logs(servers, record)
+    if record.late:
+        raise AssertionError("\n".join(record.late))
+    await check_logs(servers.addresses, record)
     return Outcome(record, nemesis.faults)
 
 
-async def _check_logs(servers: ServerProcesses, record: Record) -> None:
-    """The last write and the last reads must succeed."""
-    async with Client(servers.addresses, timeout_s=LAST_CALLS_S, error_types=ERROR_TYPES) as client:
+async def check_logs(addresses: list[Address], record: Record, *, insecure: bool = False) -> None:
+    """The last write and the last reads must succeed; every client's log must be as it was told."""
+    async with Client(
+        addresses, timeout_s=LAST_CALLS_S, error_types=ERROR_TYPES, insecure=insecure
+    ) as client:
         kv = KvClient(client)
         await kv.put("the end", "")
         for name in record.appended:
@@ -129,7 +134,11 @@ async def _check_logs(servers: ServerProcesses, record: Record) -> None:
 
 
 def check_history(record: Record, keep_in: Path) -> None:
-    """What the clients saw is linearizable; if not, the history is kept."""
+    """What the clients saw is linearizable; if not, the history is kept.
+
+    Raises:
+        AssertionError: it is not; the message says why, and where the history is.
+    """
     result = check_linearizable(record.history, KeyValue(), CHECK_S)
     if not result:
         path = keep_in / "kv-nemesis-history.jsonl"

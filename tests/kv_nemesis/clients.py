@@ -45,51 +45,71 @@ class Record:
     """Woken at each acknowledgement."""
     longest_s: float = 0.0
     calls: int = 0
+    written_s: list[float] = attrs.field(factory=list)
+    """When writes were acknowledged, by Trio's clock."""
+    late: list[str] = attrs.field(factory=list)
+    """Calls that outlived their deadline."""
 
 
 class Caller:
-    """One client."""
+    """One client.
 
-    def __init__(self, name: str, record: Record, rng: random.Random) -> None:
+    Args:
+        name: of its session.
+        record: where all clients write what they are told.
+        rng: what it does, and when.
+        think_s: its longest pause between two calls, usually.
+    """
+
+    def __init__(
+        self, name: str, record: Record, rng: random.Random, *, think_s: float = THINK_S
+    ) -> None:
         self.name = name
         self._record = record
         self._rng = rng
+        self._think_s = think_s
         self._number = 0
         record.appended[name] = []
         record.uncertain[name] = set()
 
-    async def run(self, addresses: list[Address], stop: trio.Event) -> None:
+    async def run(self, addresses: list[Address], stop: trio.Event, insecure: bool = False) -> None:
         """Call until told to stop."""
         async with Client(
-            addresses, timeout_s=CALL_TIMEOUT_S, error_types=ERROR_TYPES, rng=self._rng
+            addresses,
+            timeout_s=CALL_TIMEOUT_S,
+            error_types=ERROR_TYPES,
+            rng=self._rng,
+            insecure=insecure,
         ) as client:
             kv = KvClient(client)
             while not stop.is_set():
                 await self._call_once(kv)
                 is_absent = self._rng.random() < ABSENT_CHANCE
-                await trio.sleep(self._rng.uniform(0, ABSENT_S if is_absent else THINK_S))
+                await trio.sleep(self._rng.uniform(0, ABSENT_S if is_absent else self._think_s))
 
     async def _call_once(self, kv: KvClient) -> None:
         record, begun_s = self._record, trio.current_time()
         record.calls += 1
         try:
             if self._rng.random() < 0.25:
-                await self._append_to_own_log(kv)
+                has_written = await self._append_to_own_log(kv)
             else:
-                await self._do_anything(kv)
+                has_written = await self._do_anything(kv)
         except RaftError as error:
             record.errors[type(error).__name__] += 1
         else:
             record.acknowledged += 1
+            if has_written:
+                record.written_s.append(trio.current_time())
             record.progress.unpark_all()
         took_s = trio.current_time() - begun_s
         record.longest_s = max(record.longest_s, took_s)
         if took_s > CALL_TIMEOUT_S + SLACK_S:
-            raise AssertionError(
+            record.late.append(
                 f"client {self.name}: a call took {took_s:.2f} s, its deadline is {CALL_TIMEOUT_S}"
             )
 
-    async def _append_to_own_log(self, kv: KvClient) -> None:
+    async def _append_to_own_log(self, kv: KvClient) -> bool:
         self._number += 1
         word = f"{self.name}.{self._number}"
         try:
@@ -98,8 +118,10 @@ class Caller:
             self._record.uncertain[self.name].add(word)
             raise
         self._record.appended[self.name].append(word)
+        return True
 
-    async def _do_anything(self, kv: KvClient) -> None:
+    async def _do_anything(self, kv: KvClient) -> bool:
+        """Returns whether it was a write."""
         record, rng = self._record, self._rng
         self._number += 1
         key = f"{len(record.history) // (KEYS * KEY_CALLS)}/{rng.randrange(KEYS)}"
@@ -109,7 +131,8 @@ class Caller:
             with record.history.operation(self.name, KeyValue.Get(key)) as operation:
                 found = await kv.get(key)
                 operation.ok(None if found is None else found.decode())
-        elif choice < 0.60:
+            return False
+        if choice < 0.60:
             with record.history.operation(self.name, KeyValue.Append(key, word)) as operation:
                 await kv.append(key, word)
                 operation.ok()
@@ -126,6 +149,7 @@ class Caller:
             with record.history.operation(self.name, KeyValue.Delete(key)) as operation:
                 await kv.delete(key)
                 operation.ok()
+        return True
 
 
 def check_log(name: str, record: Record, log: str) -> None:
