@@ -69,6 +69,7 @@ class Caller:
         self._rng = rng
         self._think_s = think_s
         self._number = 0
+        self._begun_s = 0.0
         record.appended[name] = []
         record.uncertain[name] = set()
 
@@ -88,8 +89,9 @@ class Caller:
                 await trio.sleep(self._rng.uniform(0, ABSENT_S if is_absent else self._think_s))
 
     async def _call_once(self, kv: KvClient) -> None:
-        record, begun_s = self._record, trio.current_time()
+        record = self._record
         record.calls += 1
+        self._begun_s = trio.current_time()
         try:
             if self._rng.random() < 0.25:
                 has_written = await self._append_to_own_log(kv)
@@ -102,7 +104,12 @@ class Caller:
             if has_written:
                 record.written_s.append(trio.current_time())
             record.progress.unpark_all()
-        took_s = trio.current_time() - begun_s
+        self._on_ended()
+
+    def _on_ended(self) -> None:
+        """A call has ended, and the next one, if there is one, begins: each has a deadline."""
+        record, now_s = self._record, trio.current_time()
+        took_s, self._begun_s = now_s - self._begun_s, now_s
         record.longest_s = max(record.longest_s, took_s)
         if took_s > CALL_TIMEOUT_S + SLACK_S:
             record.late.append(
@@ -142,6 +149,7 @@ class Caller:
                 operation.ok()
         elif choice < 0.95:
             expected = (await kv.get(key) or b"").decode() or None
+            self._on_ended()
             call = KeyValue.CompareAndSet(key, expected, word)
             with record.history.operation(self.name, call) as operation:
                 operation.ok((await kv.cas(key, expected, word)).swapped)
