@@ -15,7 +15,7 @@ import trio
 from trio.testing import MockClock
 
 from trioraft import MemoryNetwork, MemoryStorage, Timing, open_node
-from trioraft.core.events import LogSummary, RoleChanged, SnapshotSaved
+from trioraft.core.events import Forming, LogSummary, RoleChanged, SnapshotSaved
 from trioraft.core.reasons import ElectionWon, HigherTerm, NoWinner
 from trioraft.core.types import Role
 from trioraft.logs import RepeatFilter, TraceLogger, configure
@@ -149,6 +149,8 @@ async def test_what_differs_repeats_nothing(autojump_clock: MockClock) -> None:
         LinkDown(at_s, "1", "refused"),
         LinkDown(at_s, "1", "timed out"),
         LinkDown(at_s, "2", "refused"),
+        Forming(at_s, ("1",), ("refused",)),
+        Forming(at_s, ("1",), ("of another cluster",)),
         SnapshotSaved(at_s, 10, 100, 5),
         SnapshotSaved(at_s, 20, 100, 15),
     )

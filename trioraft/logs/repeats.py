@@ -46,7 +46,6 @@ def _role(event: events.RoleChanged) -> Hashable:
 _SAME: Final[Mapping[type[Traced], Callable[[Any], Hashable]]] = {
     events.RoleChanged: _role,
     events.TimeoutsWidened: lambda event: event.factor,
-    events.Forming: lambda event: event.waiting_for,
     events.ForeignDisk: lambda event: (event.peer, event.disk),
     events.AcknowledgedLost: lambda event: event.peer,
     events.TransferStarted: lambda event: event.target,
