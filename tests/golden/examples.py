@@ -42,7 +42,7 @@ from trioraft.machines.sessions import (
     encode_open,
     encode_plain,
 )
-from trioraft.net.framing import LENGTH_BYTES
+from trioraft.net.framing import LENGTH_BYTES, Deframer, piece_length
 from trioraft.rpc import protocol
 from trioraft.storage.snapshot_files import read_header
 from trioraft.transport import handshake
@@ -87,6 +87,7 @@ FOUNDER: Final = messages.Introduction(
     True,
     (97, 98),
 )
+CHUNK: Final = messages.InstallSnapshot("1", "2", 7, META, 65_536, b"content", 11)
 PEER_MESSAGES: Final[tuple[messages.Message, ...]] = (
     messages.RequestVote("1", "2", 7, 300, 6, True),
     messages.RequestVoteReply("2", "1", 7, True, 12),
@@ -94,7 +95,7 @@ PEER_MESSAGES: Final[tuple[messages.Message, ...]] = (
     messages.RequestPreVoteReply("2", "1", 7, 8, False, 12),
     messages.AppendEntries("1", "2", 7, 4, 2, ENTRIES, 3, 11),
     messages.AppendEntriesReply("2", "1", 7, False, 0, 300, 250, 6, 11),
-    messages.InstallSnapshot("1", "2", 7, META, 65_536, b"content", 11),
+    CHUNK,
     messages.InstallSnapshotReply("2", "1", 7, META, 65_543, True, 11),
     messages.TimeoutNow("1", "2", 7),
     messages.RequestReadIndex("2", "1", 7, 2**60 + 1),
@@ -122,6 +123,24 @@ def peer_frames() -> Iterable[Example]:
         yield Example(
             type(message).__name__, message, encode_frame(message), _after_length(decode_message)
         )
+    yield Example("in two pieces", CHUNK, _in_pieces(encode_frame(CHUNK)), _joined)
+
+
+def _in_pieces(frame: bytes) -> bytes:
+    first, last = frame[LENGTH_BYTES:40], frame[40:]
+    return (
+        piece_length(len(first), is_last=False)
+        + first
+        + piece_length(len(last), is_last=True)
+        + last
+    )
+
+
+def _joined(data: bytes) -> object:
+    deframer = Deframer(1000)
+    deframer.takes_pieces = True
+    deframer.feed(data)
+    return decode_message(deframer.next_payload() or b"")
 
 
 # -- clients and servers -------------------------------------------------------------------

@@ -18,17 +18,21 @@ from trio.testing import MockClock, memory_stream_pair
 from trioraft.client.connection import connect_over
 from trioraft.core.errors import BadMessage
 from trioraft.net.connection import Connection, FrameTooSlow
-from trioraft.net.framing import frame_of
+from trioraft.net.framing import frame_of, piece_length
 from trioraft.net.handshake import first_frame, in_time
 from trioraft.net.sockets import check_not_itself, give_up_sending, keep_alive
 
 FRAME = frame_of(b"abc")
+PIECE = piece_length(2, is_last=False) + b"ab"
+LAST_PIECE = piece_length(1, is_last=True) + b"c"
 TIMEOUT_S = 10.0
 
 
 def connection_pair() -> tuple[Connection, trio.abc.Stream]:
     ours, theirs = memory_stream_pair()
-    return Connection(ours, "memory", lambda: None), theirs
+    connection = Connection(ours, "memory", lambda: None)
+    connection.deframer.takes_pieces = True
+    return connection, theirs
 
 
 async def payloads(connection: Connection, *, work_s: float = 0.0) -> list[bytes]:
@@ -59,6 +63,8 @@ PIECES = {
     "whole frames, seldom": ([FRAME, FRAME], 1000.0, 2),
     "a frame just in time": ([FRAME[:1], FRAME[1:]], 9.9, 1),
     "each has its own time": ([FRAME[:4], FRAME[4:] + FRAME[:4], FRAME[4:]], 9.0, 2),
+    "each piece has its own time": ([PIECE, LAST_PIECE], 9.0, 1),
+    "a frame between pieces": ([PIECE, FRAME, LAST_PIECE], 9.0, 2),
     "cut in the length": ([FRAME + FRAME[:2], FRAME[2:4], FRAME[4:]], 4.0, 2),
 }
 
@@ -78,6 +84,17 @@ async def test_more_bytes_do_not_extend_the_time(autojump_clock: MockClock) -> N
     pieces = [FRAME] + [FRAME[at : at + 1] for at in range(len(FRAME))]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send_slowly, theirs, pieces, 4.0)
+        with pytest.raises(FrameTooSlow, match="a frame took longer than 10 s"):
+            await payloads(connection)
+        assert trio.current_time() == pytest.approx(4.0 + TIMEOUT_S, abs=0.1)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("begun", [PIECE, PIECE + LAST_PIECE[:2]], ids=["at all", "whole"])
+async def test_a_piece_that_does_not_come_in_time(autojump_clock: MockClock, begun: bytes) -> None:
+    connection, theirs = connection_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send_slowly, theirs, [PIECE, begun, b"", b""], 4.0)
         with pytest.raises(FrameTooSlow, match="a frame took longer than 10 s"):
             await payloads(connection)
         assert trio.current_time() == pytest.approx(4.0 + TIMEOUT_S, abs=0.1)

@@ -18,7 +18,7 @@ from tests.support import introduction
 from trioraft.core.config import Limits
 from trioraft.core.errors import BadMessage
 from trioraft.net.connection import Connection
-from trioraft.net.framing import LENGTH_BYTES, frame_of
+from trioraft.net.framing import LENGTH_BYTES, frame_of, piece_length
 from trioraft.transport.base import ConnectionRejected
 from trioraft.transport.codec import encode_frame
 from trioraft.transport.context import TransportContext
@@ -273,6 +273,13 @@ async def test_each_frame_has_a_deadline_of_its_own(autojump_clock: MockClock) -
         assert listener.owner.events == []
 
 
+_LONG = encode_frame(replication("1", "0", 1000))[LENGTH_BYTES:]
+
+
+def _piece(data: bytes, *, is_last: bool = False) -> bytes:
+    return piece_length(len(data), is_last=is_last) + data
+
+
 BREACHES = {
     "another sender": (
         encode_frame(heartbeat("2", "0")),
@@ -282,6 +289,15 @@ BREACHES = {
     "too large": (b"\x7f\0\0\0", "a frame declares 2130706432 bytes, at most 20000"),
     "garbage": (frame_of(b"\xc1\xc1\xc1"), "is not a message"),
     "a second handshake": (HELLO, "is not a message"),
+    "pieces without end": (
+        (piece_length(1000, is_last=False) + bytes(1000)) * 30,
+        "the pieces of a frame amount to 21000 bytes, at most 20000",
+    ),
+    "pieces of two frames": (
+        _piece(_LONG[:50]) + _piece(_LONG[:70]) + _piece(_LONG[50:], is_last=True),
+        "is not a message",
+    ),
+    "an empty piece": (_piece(b""), "a piece of a frame is empty"),
 }
 
 
@@ -304,6 +320,26 @@ async def test_a_breach_closes_that_connection_alone(
         assert rounds(listener.owner.messages) == [1, 3]
         assert listener.owner.lost == []  # the peer was thrown out, not lost
         assert listener.open_connections == 1
+
+
+async def test_a_message_in_pieces_and_a_heartbeat_between_them(
+    autojump_clock: MockClock,
+) -> None:
+    async with listening() as listener:
+        stream = await listener.admitted()
+        await stream.send_all(_piece(_LONG[:50]) + encode_frame(heartbeat("1", "0", 5)))
+        await listener.owner.until_count(1)
+        await stream.send_all(_piece(_LONG[50:], is_last=True))
+        await listener.owner.until_rounds([5, 1])
+
+
+async def test_no_pieces_before_it_is_known_who_is_there(autojump_clock: MockClock) -> None:
+    async with listening() as listener:
+        stream = listener.connect()
+        hello = hello_of("1", "0")[LENGTH_BYTES:]
+        await stream.send_all(_piece(hello[:10]) + _piece(hello[10:], is_last=True))
+        event = await listener.owner.until_rejected()
+        assert "a frame declares 2147483658 bytes" in event.reason
 
 
 async def test_the_owner_may_refuse_a_message(autojump_clock: MockClock) -> None:

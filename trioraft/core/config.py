@@ -193,8 +193,8 @@ class Timing:
             )
 
 
-FRAME_BYTES_LIMIT = 2**32 - 1
-"""What the four bytes of a frame's length can say."""
+FRAME_BYTES_LIMIT = 2**30 - 1
+"""What the four bytes of a frame's length can say, beside two marks."""
 
 
 @attrs.frozen
@@ -260,8 +260,8 @@ class Limits:
             )
         if self.frame_bytes_max > FRAME_BYTES_LIMIT:
             raise ConfigError(
-                f"Limits.frame_bytes_max is {self.frame_bytes_max}: the length of a frame has four "
-                f"bytes; give at most {FRAME_BYTES_LIMIT}"
+                f"Limits.frame_bytes_max is {self.frame_bytes_max}: the length of a frame has 30 "
+                f"bits; give at most {FRAME_BYTES_LIMIT}"
             )
         if 2 * self.snapshot_chunk_bytes > self.frame_bytes_max:
             raise ConfigError(

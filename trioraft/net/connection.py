@@ -4,7 +4,8 @@ Rules of this file:
 
 * A connection is closed by `hang_up`, which is synchronous: the descriptor is gone at once, with
   no TLS close_notify to wait for, also when the task around it was cancelled.
-* No wait on a connection is without a deadline, but the one for the next frame's first byte.
+* No wait on a connection is without a deadline, but the one for the next frame's first byte. A
+  frame in pieces has it for each piece: over a narrow line it takes as long as it takes.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class Connection:
     """The host in that address; empty if it is not known, or does not matter."""
     _frame_timeout_s: float = math.inf
     _patience: trio.CancelScope = attrs.Factory(trio.CancelScope)
+    _pieces: int = 0
+    """Of the deframer, when its bytes were last waited for."""
 
     @classmethod
     def over(cls, stream: trio.SocketStream, silence_s: float, remote: str = "") -> Connection:
@@ -106,8 +109,8 @@ class Connection:
         """Hold frames that `receive` waits for to a deadline, for the length of a block.
 
         Args:
-            frame_timeout_s: how long a frame may take from its first byte to its last, in seconds;
-                more bytes do not extend it.
+            frame_timeout_s: how long a frame, or a piece of one, may take from its first byte to
+                its last, in seconds; more bytes do not extend it.
 
         Raises:
             FrameTooSlow: a frame is half there, and its time is up.
@@ -138,14 +141,15 @@ class Connection:
         Raises:
             trio.BrokenResourceError, trio.ClosedResourceError: the connection broke.
         """
-        patience = self._patience
-        if not self.deframer.pending:
+        patience, deframer = self._patience, self.deframer
+        if not deframer.pending:
             if patience.deadline != math.inf:
                 patience.deadline = math.inf
-        elif took_frames or patience.deadline == math.inf:
+        elif took_frames or patience.deadline == math.inf or deframer.pieces != self._pieces:
             patience.deadline = trio.current_time() + self._frame_timeout_s
+            self._pieces = deframer.pieces
         data = await self.stream.receive_some(RECEIVE_BYTES_MAX)
         if not data:
             return False
-        self.deframer.feed(data)
+        deframer.feed(data)
         return True

@@ -3,6 +3,9 @@
 Rules of this file:
 
 * A frame is four bytes of big-endian length, then that many bytes of msgpack.
+* Where both sides take pieces, a large frame may come as several: the highest bit of a length says
+  "a piece", the next one "the last". Whole frames may stand between the pieces, so that what is
+  urgent need not wait; pieces of a second frame may not.
 * A declared length is compared with its bound before anything is allocated for it, and a buffer
   grows only by bytes that have really arrived.
 * No byte is copied more than a constant number of times, however the stream is cut up.
@@ -16,6 +19,14 @@ from ..core.errors import BadMessage
 
 LENGTH_BYTES: Final = 4
 """Size of the length that opens a frame."""
+
+PIECE: Final = 1 << 31
+"""In a length: a piece of a frame."""
+
+LAST_PIECE: Final = 1 << 30
+"""In a piece's length: no more follow."""
+
+_PIECE_BYTES: Final = LAST_PIECE - 1
 
 FIRST_FRAME_BYTES_MAX: Final = 4096
 """Largest frame before it is known who is there."""
@@ -34,6 +45,12 @@ def frame_of(payload: bytes) -> bytes:
     return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
 
 
+def piece_length(size_bytes: int, *, is_last: bool) -> bytes:
+    """What stands before a piece of so many bytes."""
+    flags = PIECE | LAST_PIECE if is_last else PIECE
+    return (flags | size_bytes).to_bytes(LENGTH_BYTES, "big")
+
+
 @final
 class Deframer:
     """Cuts a byte stream into payloads: `feed` it what arrived, then take `next_payload`s.
@@ -45,18 +62,23 @@ class Deframer:
 
     def __init__(self, frame_bytes_max: int) -> None:
         self.frame_bytes_max = frame_bytes_max
+        self.takes_pieces = False
+        """Whether a frame may come in pieces; may be changed as well."""
+        self.pieces = 0
+        """How many have come."""
+        self._collected: bytearray | None = None  # of the frame that comes in pieces
         self._buffer: bytes | bytearray = b""
         self._at = 0  # everything before this offset was taken
 
     @property
     def pending(self) -> bool:
         """Whether a frame has begun that `next_payload` could not return yet."""
-        return len(self._buffer) > self._at
+        return len(self._buffer) > self._at or self._collected is not None
 
     def feed(self, data: bytes | bytearray) -> None:
         """Add what arrived. Take `next_payload` until it is None before feeding again: that is
         where a frame that is too large is noticed before it is collected."""
-        if not self.pending:
+        if len(self._buffer) == self._at:
             self._buffer = data  # the common case: whole frames, not copied
         else:
             if isinstance(self._buffer, bytes):
@@ -70,16 +92,29 @@ class Deframer:
         """Return the next whole payload, or None until more was fed.
 
         Raises:
-            BadMessage: the frame declares more bytes than are accepted.
+            BadMessage: the frame declares more bytes than are accepted, or is a piece that nobody
+                may send.
         """
-        start = self._at + LENGTH_BYTES
-        if len(self._buffer) < start:
-            return None
-        size = int.from_bytes(self._buffer[self._at : start], "big")
-        if size > self.frame_bytes_max:
-            raise BadMessage(
-                f"a frame declares {size} bytes, at most {self.frame_bytes_max} are accepted"
-            )
+        while True:
+            start = self._at + LENGTH_BYTES
+            if len(self._buffer) < start:
+                return None
+            size = int.from_bytes(self._buffer[self._at : start], "big")
+            if size <= self.frame_bytes_max:
+                return self._take(start, size)
+            if not (size & PIECE and self.takes_pieces):
+                raise BadMessage(
+                    f"a frame declares {size} bytes, at most {self.frame_bytes_max} are accepted"
+                )
+            self._check_piece(size & _PIECE_BYTES)
+            piece = self._take(start, size & _PIECE_BYTES)
+            if piece is None:
+                return None
+            payload = self._collect(piece, is_last=bool(size & LAST_PIECE))
+            if payload is not None:
+                return payload
+
+    def _take(self, start: int, size: int) -> bytes | bytearray | None:
         end = start + size
         if len(self._buffer) < end:
             return None
@@ -88,4 +123,24 @@ class Deframer:
             self._buffer, self._at = b"", 0  # an idle connection keeps no large buffer
         else:
             self._at = end
+        return payload
+
+    def _check_piece(self, size: int) -> None:
+        if not size:
+            raise BadMessage("a piece of a frame is empty")
+        whole = size + len(self._collected or b"")
+        if whole > self.frame_bytes_max:
+            raise BadMessage(
+                f"the pieces of a frame amount to {whole} bytes, at most {self.frame_bytes_max} "
+                "are accepted"
+            )
+
+    def _collect(self, piece: bytes | bytearray, *, is_last: bool) -> bytearray | None:
+        self.pieces += 1
+        if self._collected is None:
+            self._collected = bytearray()
+        self._collected += piece
+        if not is_last:
+            return None
+        payload, self._collected = self._collected, None
         return payload

@@ -64,7 +64,7 @@ class ServiceLimits:
         if self.frame_bytes_max > FRAME_BYTES_LIMIT:
             raise ConfigError(
                 f"ServiceLimits.frame_bytes_max is {self.frame_bytes_max}: the length of a frame "
-                f"has four bytes; give at most {FRAME_BYTES_LIMIT}"
+                f"has 30 bits; give at most {FRAME_BYTES_LIMIT}"
             )
 
 

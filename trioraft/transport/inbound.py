@@ -114,6 +114,7 @@ class Inbound:
         peer = hello.sender
         trio.lowlevel.current_task().name = f"raft[{self._context.node_id}].inbound[{peer}]"
         connection.deframer.frame_bytes_max = self._context.limits.frame_bytes_max
+        connection.deframer.takes_pieces = True
         reading = trio.CancelScope()
         try:
             self._take_over(hello, connection.remote_host, reading)
