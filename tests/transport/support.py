@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from tests.support import introduction
-from trioraft.core.config import Limits
+from trioraft.core.config import Limits, Timing
 from trioraft.core.errors import BadMessage
 from trioraft.core.messages import AppendEntries, Introduction, Message
 from trioraft.core.types import ID_BYTES_MAX, MEMBERS_MAX, NUMBER_MAX, Address, Entry, NodeId
@@ -55,6 +55,7 @@ class Recorder:
     """A node that does nothing but remember what its transport told it."""
 
     node_id: NodeId = "0"
+    timing: Timing = attrs.Factory(Timing)
     messages: list[Message] = attrs.Factory(list)
     lost: list[NodeId] = attrs.Factory(list)
     events: list[TransportEvent] = attrs.Factory(list)

@@ -10,7 +10,22 @@ import contextlib
 import errno
 import socket
 import struct
-from typing import Any, Protocol
+import sys
+from typing import Any, Final, Protocol
+
+import trio
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # not everywhere
+    _CAN_LOOK = False
+else:
+    _CAN_LOOK = sys.platform == "linux"  # elsewhere the question means other things
+
+_TCP_INFO_BYTES: Final = 152
+_TCP_INFO_MIN_RTT: Final = 148
+"""Where `tcpi_min_rtt` stands in Linux' `struct tcp_info`, which only ever grew at its end."""
 
 
 class HasOptions(Protocol):
@@ -44,6 +59,49 @@ def _set(sock: HasOptions, level: int, name: str, value: int) -> None:
     if option is not None:
         with contextlib.suppress(OSError):
             sock.setsockopt(level, option, value)
+
+
+def socket_under(stream: trio.abc.Stream) -> trio.socket.SocketType | None:
+    """The socket that carries a stream, with or without TLS; None if it is none."""
+    if isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    return stream.socket if isinstance(stream, trio.SocketStream) else None
+
+
+def segment_bytes(sock: trio.socket.SocketType | None) -> int | None:
+    """How much one segment of this TCP connection carries; None where the kernel does not say, or
+    does not say what it holds either."""
+    if sock is None or not _CAN_LOOK:
+        return None
+    try:
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+    except OSError:
+        return None
+
+
+def held_bytes(sock: trio.socket.SocketType | None) -> int | None:
+    """What the kernel has not sent yet, or the peer not acknowledged; None: it does not say."""
+    if sock is None or not _CAN_LOOK:
+        return None
+    try:
+        answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+    except OSError:
+        return None
+    return int.from_bytes(answer, sys.byteorder)
+
+
+def shortest_round_trip_s(sock: trio.socket.SocketType | None) -> float:
+    """To the peer and back, as short as the kernel has seen it lately; 0.0: it does not say."""
+    if sock is None or not _CAN_LOOK:
+        return 0.0
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    except OSError:
+        return 0.0
+    if len(info) < _TCP_INFO_BYTES:
+        return 0.0
+    micros = int.from_bytes(info[_TCP_INFO_MIN_RTT:], sys.byteorder)
+    return 0.0 if micros == 0xFFFFFFFF else micros / 1e6
 
 
 def check_not_itself(sock: Any) -> None:

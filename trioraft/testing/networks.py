@@ -15,7 +15,7 @@ from typing import Literal, Protocol, final
 
 import trio
 
-from ..core.config import Limits
+from ..core.config import Limits, Timing
 from ..core.errors import ConfigError
 from ..core.messages import Introduction, Message
 from ..core.types import Address, NodeId
@@ -136,6 +136,10 @@ class _CuttableOwner:
         self._owner = owner
         self._cuts = cuts
         self._node_id = node_id
+
+    @property
+    def timing(self) -> Timing:
+        return self._owner.timing
 
     def introduction(self, peer: NodeId) -> Introduction:
         return self._owner.introduction(peer)

@@ -17,7 +17,7 @@ from typing import Protocol
 import attrs
 import trio
 
-from ..core.config import Limits
+from ..core.config import Limits, Timing
 from ..core.messages import Introduction, Message
 from ..core.types import Address, NodeId
 from ..net.events import ConnectionRejected as ConnectionRejected
@@ -65,6 +65,10 @@ class MessagesDropped(TransportEvent):
 
 class TransportOwner(Protocol):
     """The node, as its transport sees it. None of these may block."""
+
+    @property
+    def timing(self) -> Timing:
+        """When nodes lose patience: a transport judges its connections by it."""
 
     def introduction(self, peer: NodeId) -> Introduction:
         """What this node says of itself to that peer: it opens each connection, both ways."""

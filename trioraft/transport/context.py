@@ -7,7 +7,7 @@ from typing import final
 
 import attrs
 
-from ..core.config import Limits
+from ..core.config import Limits, Timing
 from ..core.types import Address, NodeId
 from ..net.events import TransportEvent
 from ..net.tls import TlsContexts
@@ -25,6 +25,8 @@ class TransportContext:
     limits: Limits
     tls: TlsContexts | None
     rng: random.Random
+    timing: Timing = attrs.Factory(Timing)
+    """When the nodes of this cluster lose patience."""
     advertised: Address | None = None
     """Where others can reach us; a wildcard host means the host at which they see us."""
 

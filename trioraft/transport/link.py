@@ -5,17 +5,13 @@ Rules of this file:
 * A link only writes; a reader stands by to notice the end, since the peer never writes back.
 * The queue belongs to a connection, or to the attempt to make one. When that fails, what waited
   is discarded: Raft repeats what still matters, and old messages are only in the way.
-* The queue is bounded by messages and by bytes, those in the hands of the kernel call included.
-* Everything queued leaves in one write, as soon as the scheduler comes round. A message that finds
-  the link idle is given to the kernel at once, which spares it a turn of the scheduler.
+* What leaves first, and how much of it, `outgoing`, `drain` and `writing` decide.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import socket
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeAlias, final
 
@@ -32,10 +28,14 @@ from ..net.sockets import check_not_itself
 from .base import LinkDown, LinkUp, MessagesDropped
 from .codec import encode_frame
 from .context import TransportContext
+from .drain import Drain
 from .handshake import HANDSHAKE_BYTES_MAX, check_certificate, check_reply, encode_hello
+from .outgoing import Outgoing
+from .writing import Writer
 
-WRITE_BYTES_MAX = 1024 * 1024
-"""Bytes after which a write is not made larger: a blocked write's deadline is for this much."""
+ROUND_PER_HEARTBEAT = 1 / 4
+"""What a line is to drain at once takes it so much of a heartbeat interval: the links of one node
+may share it, and their heartbeats wait behind all that is on its way."""
 
 REASONS_TOLD_MAX = 8
 """Different reasons told in one outage: a peer that makes up new ones does not fill the log."""
@@ -84,13 +84,12 @@ class Link:
         self._address = address
         self._elsewhere = elsewhere
         self._in_vain = 0  # attempts that did not reach it: they choose the address
-        self._queue: deque[bytes] = deque()
-        self._queued_bytes = 0  # the queue's, and those of the write under way
-        self._writing = 0  # messages in the write under way
+        self._round_s = context.timing.heartbeat_interval_s * ROUND_PER_HEARTBEAT
+        self._drain = Drain(self._round_s)
+        self._outgoing = Outgoing(context.limits)
+        self._writer: Writer | None = None  # of the connection, while there is one
         self._accepting = False
         self._dropped = 0  # in the present episode of a full queue
-        self._news = trio.Event()  # something was queued
-        self._idle_fd: int | None = None  # of a plain socket, while nothing waits to be written
         self._peer_back = trio.Event()
         self._attempts = 0
         self._failures = 0  # in a row
@@ -108,26 +107,22 @@ class Link:
         if not self._accepting:
             return
         frame = encode_frame(message)
-        limits = self._context.limits
-        waiting = len(self._queue) + self._writing
-        if waiting and (  # one message alone always fits: else a small bound would stop it for ever
-            waiting >= limits.link_queue_messages_max
-            or self._queued_bytes + len(frame) > limits.link_queue_bytes_max
-        ):
+        outgoing, writer = self._outgoing, self._writer
+        is_too_large = len(frame) - LENGTH_BYTES > self._context.limits.frame_bytes_max
+        if is_too_large or not outgoing.has_room_for(frame):  # too large: the peer would hang up
             self._dropped += 1
             return
-        if len(frame) - LENGTH_BYTES > limits.frame_bytes_max:
-            self._dropped += 1  # the peer would close the connection over it
+        if self._dropped:
+            self._tell_dropped()  # there is room again
+        left = 0 if writer is None else writer.write_at_once(frame)
+        if left == len(frame):
             return
-        if self._idle_fd is not None:
-            frame = _rest_after_write(self._idle_fd, frame)
-            if not frame:
-                self._tell_dropped()
-                return
-            self._idle_fd = None  # from here on in order, behind what is left
-        self._queue.append(frame)
-        self._queued_bytes += len(frame)
-        self._news.set()
+        if left:
+            outgoing.put_rest(frame, left)
+        else:
+            outgoing.put(message, frame)
+        if writer is not None:
+            writer.wake()
 
     def peer_is_back(self) -> None:
         """The peer has just connected to us: if this link is pausing, try again now."""
@@ -234,42 +229,11 @@ class Link:
         return "it sent data on a connection that is ours to write" if data else "it closed"
 
     async def _write(self, stream: trio.abc.Stream) -> str:
-        timeout_s = self._context.limits.frame_timeout_s
-        fd = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else None
-        while True:
-            if not self._queue:
-                self._news = trio.Event()
-                self._idle_fd = fd
-                try:
-                    await self._news.wait()
-                finally:
-                    self._idle_fd = None
-            data = self._take()
-            with trio.move_on_after(timeout_s) as patience:
-                try:
-                    await stream.send_all(data)
-                except BROKEN as error:
-                    return f"connection lost: {sentence_of(error)}"
-            if patience.cancelled_caught:
-                return f"it took no data for {timeout_s:g} s"
-            self._queued_bytes -= len(data)
-            self._writing = 0
-
-    def _take(self) -> bytes:
-        """Take what is queued, up to `WRITE_BYTES_MAX` but at least one frame."""
-        self._tell_dropped()  # there is room again
-        queue = self._queue
-        if self._queued_bytes <= WRITE_BYTES_MAX or len(queue) == 1:
-            frames = list(queue)
-            queue.clear()
-        else:
-            frames = [queue.popleft()]
-            size = len(frames[0])
-            while queue and size + len(queue[0]) <= WRITE_BYTES_MAX:
-                size += len(queue[0])
-                frames.append(queue.popleft())
-        self._writing = len(frames)
-        return frames[0] if len(frames) == 1 else b"".join(frames)
+        self._writer = Writer(stream, self._outgoing, self._drain, self._round_s)
+        try:
+            return await self._writer.run(self._context.limits.frame_timeout_s)
+        finally:
+            self._writer = None
 
     # -- beginnings and ends -------------------------------------------------------------------
 
@@ -283,9 +247,7 @@ class Link:
         """Discard the queue and tell the owner: each reason once, however often it recurs."""
         self._accepting = False
         self._tell_dropped()
-        self._queue.clear()
-        self._queued_bytes = 0
-        self._writing = 0
+        self._outgoing = Outgoing(self._context.limits)
         self._in_vain += not down.was_up
         told = self._told_reasons
         if down.reason not in told and len(told) < REASONS_TOLD_MAX:
@@ -318,15 +280,6 @@ class Link:
         at once, again and again, is a failure like any other."""
         up_s, self._up_s = self._up_s, math.inf
         return trio.current_time() - up_s >= enough_s
-
-
-def _rest_after_write(fd: int, frame: bytes) -> bytes:
-    """Give the kernel what it takes at once; return the rest. A broken connection takes nothing
-    here, and is noticed by whoever waits on it."""
-    try:
-        return frame[os.write(fd, frame) :]
-    except OSError:
-        return frame
 
 
 async def dial(address: Address, attempt: int) -> trio.SocketStream:

@@ -20,7 +20,7 @@ from typing import final
 import attrs
 import trio
 
-from ..core.config import Limits
+from ..core.config import Limits, Timing
 from ..core.errors import ConfigError, InvariantViolation
 from ..core.messages import Message
 from ..core.types import Address, NodeId
@@ -220,8 +220,9 @@ class TcpTransport:
             if self._bound is None:
                 self._keep(await listen(self._listen, self._cannot_listen))
             where = self._reachable_at()
+            timing = getattr(owner, "timing", Timing())  # owners of others may not have it yet
             context = TransportContext(
-                self._node_id, cluster_id, owner, limits, self._tls, self._rng, where
+                self._node_id, cluster_id, owner, limits, self._tls, self._rng, timing, where
             )
             async with trio.open_nursery() as nursery:
                 links = Links(context, nursery, self._table, self._rules)

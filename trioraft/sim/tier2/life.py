@@ -24,7 +24,7 @@ import attrs
 import trio
 import trio.testing
 
-from ...core.config import Limits
+from ...core.config import Limits, Timing
 from ...core.errors import CorruptStorage, DiskFull, InvariantViolation, SnapshotGone, StorageError
 from ...core.events import TraceEvent
 from ...core.messages import Introduction, Message
@@ -545,6 +545,10 @@ class _Receiver:
         self._owner = owner
         self._life = life
         self._recording = world.recording
+
+    @property
+    def timing(self) -> Timing:
+        return self._owner.timing
 
     def introduction(self, peer: NodeId) -> Introduction:
         return self._owner.introduction(peer)

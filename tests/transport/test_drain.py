@@ -1,0 +1,189 @@
+"""How much a line is given: played against lines whose rate and length are known.
+
+Rules of this file: no sockets and no clock. A line takes bytes at a rate, one after the other for
+all that share it, and acknowledges them a round trip after they have left.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import attrs
+import pytest
+
+from trioraft.transport.drain import IDLE_S, LENGTH_S, Drain
+
+SEGMENT = 1448
+TARGET_S = 0.0125
+LOOK_S = 0.003
+
+
+@attrs.define
+class Line:
+    """A narrow place that several connections share."""
+
+    rate: float
+    """Bytes in a second."""
+    round_trip_s: float = 0.0
+    free_s: float = 0.0
+    """When what waits before it will have passed."""
+    longest_wait_s: float = 0.0
+
+    def send(self, now: float, size_bytes: int) -> float:
+        """Return when these bytes are acknowledged."""
+        self.longest_wait_s = max(self.longest_wait_s, self.free_s - now)
+        self.free_s = max(self.free_s, now) + size_bytes / self.rate
+        return self.free_s + self.round_trip_s
+
+
+@attrs.define
+class Sender:
+    """A connection that has more to send than it may."""
+
+    line: Line
+    knows_round_trip: bool = True
+    drain: Drain = attrs.Factory(lambda: Drain(TARGET_S))
+    on_its_way: deque[tuple[float, int]] = attrs.Factory(deque)
+    held_bytes: int = 0
+    sent_bytes: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.drain.open(SEGMENT)
+
+    def come_round(self, now: float, wanted_bytes: int = 10**9) -> None:
+        while self.on_its_way and self.on_its_way[0][0] <= now:
+            self.held_bytes -= self.on_its_way.popleft()[1]
+        known_s = self.line.round_trip_s if self.knows_round_trip else 0.0
+        room = self.drain.look(now, self.held_bytes, known_s)
+        size = min(room, wanted_bytes)
+        if size <= 0:
+            return
+        for start in range(0, size, SEGMENT):
+            part = min(SEGMENT, size - start)
+            self.on_its_way.append((self.line.send(now, part), part))
+        self.sent_bytes += size
+        self.held_bytes += size
+        self.drain.on_written(size, now, fills=size < wanted_bytes)
+
+
+def play(*senders: Sender, from_s: float = 0.0, for_s: float = 20.0) -> None:
+    """Let them send for so long, and then measure the rest of the time anew."""
+    now, end_s = from_s, from_s + for_s
+    while now < end_s:
+        for sender in senders:
+            sender.come_round(now)
+        now += LOOK_S
+
+
+def settled(*senders: Sender, from_s: float = 0.0) -> float:
+    """Let them find their rate; then return which part of the line they use, all together."""
+    play(*senders, from_s=from_s)
+    line = senders[0].line
+    line.longest_wait_s = 0.0
+    before = sum(sender.sent_bytes for sender in senders)
+    play(*senders, from_s=from_s + 20.0)
+    sent = sum(sender.sent_bytes for sender in senders) - before
+    return sent / (line.rate * 20.0)
+
+
+MBIT = 125_000.0
+
+
+@pytest.mark.parametrize("mbit", [1, 4, 10, 100])
+@pytest.mark.parametrize("round_trip_s", [0.0002, 0.02, 0.2])
+def test_a_line_is_used_and_nobody_waits_before_it(mbit: float, round_trip_s: float) -> None:
+    line = Line(mbit * MBIT, round_trip_s)
+    assert settled(Sender(line)) > 0.8
+    assert line.longest_wait_s <= 2 * TARGET_S + 4 * SEGMENT / line.rate
+
+
+@pytest.mark.parametrize("mbit", [1, 4, 10, 100])
+def test_p2_four_links_share_a_line(mbit: float) -> None:
+    line = Line(mbit * MBIT, 0.001)
+    senders = [Sender(line) for _ in range(4)]
+    assert settled(*senders) > 0.9
+    assert line.longest_wait_s <= 4 * TARGET_S + 8 * SEGMENT / line.rate
+    shares = [sender.sent_bytes for sender in senders]
+    assert max(shares) < 5 * min(shares)
+
+
+def test_where_the_kernel_knows_no_round_trip() -> None:
+    line = Line(10 * MBIT, 0.4)
+    assert settled(Sender(line, knows_round_trip=False)) > 0.5
+
+
+def test_the_first_burst_is_small() -> None:
+    sender = Sender(Line(1 * MBIT))
+    sender.come_round(0.0)
+    assert sender.sent_bytes == 4 * SEGMENT
+
+
+def test_a_line_that_becomes_narrow() -> None:
+    line = Line(100 * MBIT, 0.001)
+    sender = Sender(line)
+    assert settled(sender) > 0.9
+    line.rate = 1 * MBIT
+    now = max(line.free_s, 40.0)
+    assert settled(sender, from_s=now) > 0.9
+    assert line.longest_wait_s <= TARGET_S + 4 * SEGMENT / line.rate
+
+
+def test_a_line_that_becomes_wide() -> None:
+    line = Line(1 * MBIT, 0.001)
+    sender = Sender(line)
+    assert settled(sender) > 0.9
+    line.rate = 100 * MBIT
+    assert settled(sender, from_s=40.0) > 0.9
+
+
+def test_a_line_that_becomes_long_without_the_kernels_noticing() -> None:
+    line = Line(10 * MBIT, 0.4)
+    sender = Sender(line, knows_round_trip=False)
+    play(sender, for_s=LENGTH_S)
+    assert sender.sent_bytes > line.rate * LENGTH_S / 2
+
+
+def test_what_was_learnt_of_a_fast_line_is_forgotten() -> None:
+    sender = Sender(Line(100 * MBIT, 0.0001))
+    play(sender, for_s=1.0)
+    assert sender.drain.window_bytes > 100_000
+    sender.drain.look(1.0 + IDLE_S - 1, 0, 0.0001)
+    assert sender.drain.window_bytes > 100_000
+    sender.drain.look(1.0 + IDLE_S + 1, 0, 0.0001)
+    assert sender.drain.window_bytes == 4 * SEGMENT
+
+
+def test_what_was_learnt_of_a_narrow_line_is_kept_for_the_next_connection() -> None:
+    sender = Sender(Line(1 * MBIT))
+    play(sender)
+    window = sender.drain.window_bytes
+    assert window < 4 * SEGMENT
+    sender.drain.open(SEGMENT)
+    sender.drain.look(20.0 + 10 * IDLE_S, 0, 0.0)
+    assert sender.drain.window_bytes == window
+
+
+def test_traffic_that_was_never_held_up_teaches_nothing() -> None:
+    sender = Sender(Line(1000 * MBIT))
+    for at in range(1000):
+        sender.come_round(at * LOOK_S, wanted_bytes=500)
+    assert sender.drain.window_bytes == 4 * SEGMENT
+
+
+def test_a_look_that_came_late_says_nothing() -> None:
+    """Nobody looked for a while: when a round ended is not known, so nothing shrinks."""
+    drain = Drain(TARGET_S)
+    drain.open(SEGMENT)
+    drain.look(0.0, 0, 0.001)
+    drain.on_written(4 * SEGMENT, 0.0, fills=True)
+    drain.look(3.0, 0, 0.001)
+    assert drain.window_bytes == 4 * SEGMENT
+
+
+def test_one_segment_that_nobody_acknowledges_yet_counts_as_drained() -> None:
+    drain = Drain(TARGET_S)
+    drain.open(SEGMENT)
+    drain.look(0.0, 0, 0.001)
+    drain.on_written(4 * SEGMENT, 0.0, fills=True)
+    assert drain.look(0.002, SEGMENT, 0.001) > 4 * SEGMENT
+    assert drain.look(0.003, 100 * SEGMENT, 0.001) == 0

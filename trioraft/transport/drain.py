@@ -1,0 +1,174 @@
+"""How much a connection may hold: about what its line drains in a part of a heartbeat interval.
+
+A kernel takes whatever fits into its buffers, seconds of a narrow line, and the router before that
+line holds as much again, for all that cross it. A heartbeat that is behind all this comes too late
+(hazard P2). So bulk is handed out in rounds: as much as the line has shown that it drains in time,
+and then no more until that has happened.
+
+Rules of this file:
+
+* Values only: who asks knows the time, and what the kernel holds.
+* What is held may be one segment more than the window: a receiver leaves the last one
+  unacknowledged for a while, from which there is nothing to learn.
+* A window grows only where it has held something up, and only by what drained in time for certain;
+  it shrinks only by what was seen to take longer.
+"""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+FIRST_SEGMENTS: Final = 4
+"""The window of a line of which nothing is known, in segments."""
+
+GROWTH_MAX: Final = 4.0
+"""How many times larger a window becomes after one round, at most."""
+
+GROWTH: Final = 1.25
+"""How many times larger at least, where a larger one has been too much before."""
+
+IDLE_S: Final = 10.0
+"""What was learnt of a fast line is believed for so long, in seconds."""
+
+LENGTH_S: Final = 60.0
+"""How long a line was seen to be is believed for so long, in seconds."""
+
+PACE: Final = 1.5
+"""How much faster than one window in a round trip it leaves over a long line."""
+
+MUCH_LONGER_ROUNDS: Final = 4
+"""A line that has become longer by less than so many rounds is not looked at again."""
+
+LEAST_ROUNDS: Final = 20
+"""If the least that may be on its way takes as long as so many rounds, the line must be long."""
+
+WINDOW_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Beyond that the kernel's own buffers are the bound."""
+
+NEVER: Final = float("-inf")
+
+
+@final
+class Drain:
+    """How fast one line takes what is sent, from connection to connection.
+
+    Args:
+        target_s: how long a round may take, beside the time to the peer and back, in seconds.
+    """
+
+    def __init__(self, target_s: float) -> None:
+        self.window_bytes = 0
+        """What a round may be large, and what may be held, but for a segment."""
+        self._target_s = target_s
+        self._is_new = True  # nothing was too much for it yet
+        self._segment_bytes = 0
+        self._written = 0
+        self._held = 0  # as of the last look
+        self._looked_s = NEVER
+        self._round: tuple[int, int, float] | None = None
+        """From so much drained to so much; when it began."""
+        self._stood_still_s = NEVER  # the last look at which nothing of the round had drained
+        self._filled_s = NEVER  # when the window last held something up
+        self._length_s = 0.0  # there and back, as seen here
+        self._length_until_s = NEVER
+        self._paced_bytes = 0.0  # of a long line: what may leave by now
+
+    def open(self, segment_bytes: int) -> None:
+        """There is a new connection over this line; nothing is on its way."""
+        if segment_bytes != self._segment_bytes:
+            self._segment_bytes = segment_bytes
+            self.window_bytes = FIRST_SEGMENTS * segment_bytes
+        self._written = self._held = 0
+        self._looked_s = NEVER
+        self._round = None
+
+    def on_written(self, size_bytes: int, now: float, *, fills: bool) -> None:
+        """The kernel has taken this.
+
+        Args:
+            size_bytes: how much.
+            now: the time.
+            fills: whether it was all that there was room for, and more waits.
+        """
+        self._written += size_bytes
+        self._paced_bytes -= size_bytes
+        if fills:
+            self._filled_s = now
+            if self._round is None:
+                held = max(0, self._held + size_bytes - self._segment_bytes)
+                self._round = (self._written - held, self._written, now)
+                self._stood_still_s = now
+
+    def look(self, now: float, held_bytes: int, round_trip_s: float) -> int:
+        """Return how many bytes may be handed out now; 0 if it would be hardly any.
+
+        Args:
+            now: the time.
+            held_bytes: what the kernel has not sent yet, or the peer not acknowledged.
+            round_trip_s: to the peer and back, as short as the kernel has seen it; 0: unknown.
+        """
+        self._held = held_bytes
+        held_bytes = max(0, held_bytes - self._segment_bytes)
+        drained_bytes = self._written - held_bytes
+        if now < self._length_until_s:
+            round_trip_s = max(round_trip_s, self._length_s)
+        if self._round is not None:
+            start_bytes, end_bytes, began_s = self._round
+            if drained_bytes <= start_bytes:
+                self._stood_still_s = now
+            if drained_bytes >= end_bytes:
+                self._round = None
+                at_least_s = max(0.0, self._looked_s - began_s)
+                self._learn(began_s, now, at_least_s, round_trip_s)
+        first_bytes = FIRST_SEGMENTS * self._segment_bytes
+        if self.window_bytes > first_bytes and now - self._filled_s > IDLE_S:
+            self.window_bytes = first_bytes
+            self._is_new = True
+        room_bytes = self.window_bytes - held_bytes
+        if round_trip_s > self._target_s:
+            room_bytes = min(room_bytes, self._paced(now, round_trip_s))
+        else:
+            self._paced_bytes = 0.0
+        self._looked_s = now
+        least_bytes = min(self._segment_bytes, self.window_bytes)
+        return room_bytes if room_bytes >= least_bytes else 0
+
+    def _paced(self, now: float, round_trip_s: float) -> int:
+        """What may leave of a window that takes longer than a round to be acknowledged: it is
+        spread over that time, or all of it would wait before the narrowest place at once."""
+        rate = PACE * self.window_bytes / round_trip_s
+        most_bytes = max(FIRST_SEGMENTS * self._segment_bytes, rate * self._target_s)
+        passed_s = min(now - self._looked_s, self._target_s)
+        self._paced_bytes = min(self._paced_bytes + rate * passed_s, most_bytes)
+        return int(self._paced_bytes)
+
+    def _learn(self, began_s: float, now: float, at_least_s: float, round_trip_s: float) -> None:
+        """A round is over. Nobody looked at the very moment: it took something between."""
+        at_most_s = now - began_s
+        limit_s = round_trip_s + self._target_s
+        if at_most_s <= round_trip_s + self._target_s / 2:
+            most, least = (GROWTH_MAX, 2.0) if self._is_new else (2.0, GROWTH)
+            factor = max(least, min(most, limit_s / max(at_most_s, 1e-9)))
+        elif at_most_s <= limit_s:
+            factor = limit_s / at_most_s
+        elif at_least_s <= limit_s or self._is_long(began_s, now, at_least_s, limit_s):
+            return
+        else:
+            factor = max(0.5, limit_s / at_least_s)
+            self._is_new = False
+        window_bytes = min(int(self.window_bytes * factor), WINDOW_BYTES_MAX)
+        self.window_bytes = max(self._segment_bytes, window_bytes)
+
+    def _is_long(self, began_s: float, now: float, at_least_s: float, limit_s: float) -> bool:
+        """Whether a round took longer than it should because the line is long, not narrow: then
+        nothing comes for a while, and everything at once. (The kernel knows the shortest time of
+        some minutes, and the line may lead elsewhere since.)"""
+        if at_least_s < limit_s + MUCH_LONGER_ROUNDS * self._target_s:
+            return False  # the other links of this node may do that, or nothing is lost by it
+        if self.window_bytes >= 3 * self._segment_bytes:
+            if now - self._stood_still_s > self._target_s:
+                return False
+        elif self.window_bytes > self._segment_bytes or at_least_s < LEAST_ROUNDS * self._target_s:
+            return False
+        self._length_s, self._length_until_s = now - began_s, now + LENGTH_S
+        return True
