@@ -744,6 +744,7 @@ def test_json_of_messages_is_nested_and_holds_no_command() -> None:
         "entries": {"count": 121, "first_index": 5, "last_index": 125, "data_bytes": 121 * 5994},
         "leader_commit": 4,
         "round": 0,
+        "round_trip_ms": 0,
     }
     assert empty["message"]["entries"]["count"] == 0
 

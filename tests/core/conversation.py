@@ -325,8 +325,7 @@ class Actor:
         raise AssertionError(f"a snapshot of {save.index} is taken, and no test asked for it")
 
     def _send_chunk(self, request: ChunkRequest) -> None:
-        size = self.limits.snapshot_chunk_bytes
-        data = self.disk.read_chunk(request.meta, request.offset, size)
+        data = self.disk.read_chunk(request.meta, request.offset, request.size_bytes)
         if data is None:
             self.member.on_snapshot_gone(request)
         else:

@@ -57,10 +57,12 @@ def append(
 
 
 def matched(
-    sender: NodeId, term: Term, match: LogIndex, *, to: NodeId = "1"
+    sender: NodeId, term: Term, match: LogIndex, *, to: NodeId = "1", number: int = 0
 ) -> messages.AppendEntriesReply:
-    """`sender` holds everything up to `match`."""
-    return messages.AppendEntriesReply(sender, to, term, success=True, match_index=match)
+    """`sender` holds everything up to `match`, and answers the round of this number."""
+    return messages.AppendEntriesReply(
+        sender, to, term, success=True, match_index=match, round=number
+    )
 
 
 def rejected(

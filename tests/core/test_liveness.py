@@ -380,7 +380,9 @@ def test_a_lost_message_is_found_out_by_the_next_heartbeats() -> None:
         2->1 AppendEntriesReply term=1 match=1
         1->2 AppendEntries term=1 prev=(1,1) entries=[] commit=2
         2->1 AppendEntriesReply term=1 match=1
+        1->2 AppendEntries term=1 prev=(1,1) entries=[] commit=2
         1->2 AppendEntries term=1 prev=(1,2) entries=[] commit=2
+        2->1 AppendEntriesReply term=1 match=1
         2->1 AppendEntriesReply term=1 rejected=2 conflict=(0,2)
         1->2 AppendEntries term=1 prev=(1,1) entries=[1] commit=2
         2->1 AppendEntriesReply term=1 match=2

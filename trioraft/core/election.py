@@ -76,6 +76,8 @@ class LeaderContact:
     """The leader whose connection closed, until another role or leader comes of it."""
     fast_failover_attempt: int = 0
     """The number of the next election since the leader's connection closed; 0: it did not."""
+    tries: int = 0
+    """Elections begun here since a leader was heard, or its connection closed."""
 
     def on_heard(self, now: float, promise_s: float) -> None:
         """The leader of this term speaks, and is promised its place for so long."""
@@ -83,13 +85,14 @@ class LeaderContact:
         if promise_s:
             self.promised_until_s = max(self.promised_until_s, now + promise_s)
         self.lost_leader = None
-        self.fast_failover_attempt = 0
+        self.fast_failover_attempt = self.tries = 0
 
     def on_lost(self, leader_id: NodeId) -> None:
         """The connection with the leader closed: protect it no longer, and hurry."""
         self.heard_s = NEVER
         self.lost_leader = leader_id
         self.fast_failover_attempt = 1
+        self.tries = 0
 
     def on_follower(self, *, knows_leader: bool) -> None:
         """The node follows, perhaps anew: whoever led before is history."""
@@ -101,11 +104,6 @@ class LeaderContact:
     def has_promised(self, now: float) -> bool:
         """Whether a leader may still rely on nobody else's being elected."""
         return now < self.promised_until_s
-
-    @property
-    def is_first_attempt(self) -> bool:
-        """Whether the first election since the leader's connection closed is under way."""
-        return self.fast_failover_attempt == 2  # the number of the next one
 
     def protects(
         self, leader_id: NodeId | None, candidate: NodeId, now: float, timing: Timing

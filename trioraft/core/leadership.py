@@ -4,8 +4,9 @@ Rules of this file:
 
 * One AppendEntries per follower carries whatever was proposed since the last one: messages are
   built lazily, when the caller asks for what to do, never in `propose`.
-* A heartbeat carries what the follower is known to hold, so it cannot be refused; when no
-  answer has come for a whole interval it probes the tail instead, and finds what was lost.
+* A heartbeat carries what the follower is known to hold, so it cannot be refused, and may overtake
+  entries. Where nothing comes of what was sent, an empty message that follows the last of it finds
+  out what was lost; it must not overtake what it asks about.
 * A lease is what a quorum has promised, each counted from when the round left that it answers: an
   answer says how old it is only by its round (hazards Q1, Q2).
 """
@@ -23,12 +24,14 @@ from .config import Limits, Timing
 from .errors import InvariantViolation
 from .log import RaftLog
 from .messages import AppendEntries, AppendEntriesReply, InstallSnapshotReply, TimeoutNow
+from .pace import Pace, smoothed
 from .progress import Progress, ProgressState
 from .reads import PendingReads
 from .ready import ChunkRequest
 from .reconfiguration import MembershipChange
 from .transfer import Transfer
 from .types import Configuration, Incarnation, LogIndex, NodeId, SnapshotMeta, Term
+from .window import Window
 
 COMMIT_NOTICE_DELAY_S: Final = 0.002
 """How long a new commit index waits for entries to travel with before it gets a heartbeat of its
@@ -46,8 +49,10 @@ class Leadership:
     log: RaftLog
     timing: Timing
     limits: Limits
-    quorum_timeout_s: float
-    """How long without a quorum's answer this leader goes on."""
+    pace: Pace
+    """How long answers take, as this leader measures it by its rounds."""
+    usual_patience_s: float
+    """How long without a quorum's answer this leader goes on where answers are quick."""
     disk: Incarnation
     """This node's own disk: it counts for itself only if the configuration names it."""
     heartbeat_deadline: float
@@ -65,10 +70,11 @@ class Leadership:
     reads: PendingReads = attrs.field(factory=PendingReads)
     departing: dict[NodeId, tuple[LogIndex, float]] = attrs.field(factory=dict)
     """Members that were taken out and shall learn it: by which entry, and how long we try."""
+    _other_voters: list[NodeId] = attrs.field(factory=list)
     _is_named: bool = True
     """Whether the configuration names our own disk."""
     _rounds_left_s: deque[float] = attrs.field(factory=lambda: deque(maxlen=ROUNDS_KEPT))
-    """When the last rounds left, up to `round`; kept only for leases."""
+    """When the last rounds left, up to `round`."""
     _asked_to_campaign: bool = False
 
     def on_configuration(
@@ -83,6 +89,11 @@ class Leadership:
             now: the time.
         """
         self._is_named = configuration.disk_of(self.node_id) == self.disk
+        self._other_voters = [
+            peer
+            for peer in configuration.members
+            if peer != self.node_id and configuration.is_voter(peer)
+        ]
         for peer in configuration.members:
             disk = configuration.disk_of(peer)
             if self.departing.pop(peer, None) is not None:
@@ -90,7 +101,10 @@ class Leadership:
             known = self.progress.get(peer)
             if peer != self.node_id and (known is None or known.disk != disk):
                 self.progress[peer] = Progress(
-                    next_index=self.log.last_index + 1, last_contact_s=now, disk=disk
+                    next_index=self.log.last_index + 1,
+                    last_contact_s=now,
+                    window=Window(self.limits.inflight_bytes_max),
+                    disk=disk,
                 )
                 if peer in seen:
                     self.on_seen(peer, seen[peer])
@@ -124,28 +138,31 @@ class Leadership:
     # -- what leaves -----------------------------------------------------------------------
 
     def heartbeats(self, now: float) -> Iterator[AppendEntries]:
-        """One empty AppendEntries per follower: a new round."""
+        """One empty AppendEntries per follower, or two: a new round."""
         self.round += 1
         is_regular = now >= self.heartbeat_deadline  # otherwise it brings a commit index, or asks
         if is_regular:
             self.heartbeat_deadline = now + self.timing.heartbeat_interval_s
+            self._measure()
             if self.departing:
                 self._let_go(now)
         self.commit_notice_deadline = None
-        if self.timing.lease_clock_drift_max is not None:
-            self._rounds_left_s.append(now)
+        self._rounds_left_s.append(now)
         for peer, progress in self.progress.items():
-            if not progress.foreign_disk:
-                yield self._heartbeat(peer, progress, is_regular=is_regular)
+            if progress.foreign_disk:
+                continue
+            if progress.state is ProgressState.PROBE:
+                yield self._heartbeat(peer, progress, progress.next_index - 1)
+                continue
+            yield self._heartbeat(peer, progress, progress.match_index)
+            if is_regular and progress.must_ask(
+                now,
+                max(self.timing.heartbeat_interval_s / 4, 2 * progress.round_trip_s),
+                self.timing.election_timeout_s[1] * self.pace.stretch,
+            ):
+                yield self._heartbeat(peer, progress, progress.next_index - 1)
 
-    def _heartbeat(self, peer: NodeId, progress: Progress, *, is_regular: bool) -> AppendEntries:
-        stalled = is_regular and progress.match_index == progress.match_at_heartbeat
-        if is_regular:
-            progress.match_at_heartbeat = progress.match_index
-        if progress.state is ProgressState.PROBE or stalled:
-            prev_index = progress.next_index - 1
-        else:
-            prev_index = progress.match_index
+    def _heartbeat(self, peer: NodeId, progress: Progress, prev_index: LogIndex) -> AppendEntries:
         if self.log.term_at(prev_index) is None:
             prev_index = 0  # compacted away: be heard all the same; the snapshot does the rest
         return self._message(peer, progress, prev_index, last=prev_index)
@@ -162,10 +179,11 @@ class Leadership:
         if self.commit_notice_deadline is None and self.progress:
             self.commit_notice_deadline = now + COMMIT_NOTICE_DELAY_S
 
-    def appends(self, snapshot: SnapshotMeta | None) -> Iterator[AppendEntries]:
+    def appends(self, snapshot: SnapshotMeta | None, now: float) -> Iterator[AppendEntries]:
         """Whatever each follower lacks, as far as its window goes.
 
         Args:
+            now: the time.
             snapshot: the newest one here, for a follower that lacks what is compacted away.
         """
         last_index = self.log.last_index
@@ -183,10 +201,10 @@ class Leadership:
                 last = self.log.last_within(
                     first,
                     entries_max=self.limits.append_entries_max,
-                    bytes_max=self.limits.append_bytes_max,
+                    bytes_max=min(self.limits.append_bytes_max, progress.window.size_bytes),
                 )
                 message = self._message(peer, progress, first - 1, last)
-                progress.on_sent(last, self.log.size_bytes(first, last))
+                progress.on_sent(last, self.log.size_bytes(first, last), now)
                 yield message
         if self.commit_notice_deadline is not None and self._all_know_commit():
             self.commit_notice_deadline = None
@@ -208,16 +226,20 @@ class Leadership:
             entries=self.log.entries(prev_index + 1, last) if last > prev_index else (),
             leader_commit=self.log.commit_index,
             round=self.round,
+            round_trip_ms=int(self.pace.round_trip_s * 1000),
         )
 
     def chunk_requests(self, now: float) -> Iterator[ChunkRequest]:
         """The chunks that followers in need of a snapshot are to get next; a chunk that is not
-        answered within an election timeout is asked for again."""
-        patience_s = self.timing.election_timeout_s[1]
+        answered within an election timeout, or within a multiple of what the last one took, is
+        asked for again."""
+        patience_s = self.timing.election_timeout_s[1] + 2 * self.pace.round_trip_s
+        bytes_max = self.limits.snapshot_chunk_bytes
         for peer, progress in self.progress.items():
             if progress.snapshot is not None and progress.wants_chunk(now, patience_s):
-                progress.chunk_asked_s = now
-                yield ChunkRequest(peer, progress.snapshot, progress.snapshot_offset)
+                progress.on_chunk_asked(now)
+                size_bytes = min(bytes_max, progress.window.size_bytes)
+                yield ChunkRequest(peer, progress.snapshot, progress.snapshot_offset, size_bytes)
 
     def awaiting_chunk(self, request: ChunkRequest) -> Progress | None:
         """The follower that wants this very chunk next; None if the request is stale."""
@@ -233,10 +255,10 @@ class Leadership:
 
     # -- what comes back -------------------------------------------------------------------
 
-    def on_success(self, message: AppendEntriesReply) -> bool:
+    def on_success(self, message: AppendEntriesReply, now: float) -> bool:
         """A follower matches up to `match_index`. True if it is news."""
         progress = self.progress[message.sender]
-        is_news = progress.on_matched(message.match_index)
+        is_news = progress.on_matched(message.match_index, now)
         if is_news:
             progress.matched_round = self.round
         return is_news
@@ -262,15 +284,15 @@ class Leadership:
         progress.on_rejected(max(1, min(hint, message.rejected_index)))
         return None
 
-    def on_chunk_stored(self, reply: InstallSnapshotReply) -> bool:
+    def on_chunk_stored(self, reply: InstallSnapshotReply, now: float) -> bool:
         """A follower holds part of a snapshot, or has installed it. True if its match is news."""
         progress = self.progress[reply.sender]
         if reply.installed:
-            is_news = progress.on_matched(reply.meta.index)
+            is_news = progress.on_matched(reply.meta.index, now)
             if is_news:
                 progress.matched_round = self.round
             return is_news
-        progress.on_chunk_stored(reply.meta, reply.next_offset)
+        progress.on_chunk_stored(reply.meta, reply.next_offset, now)
         return False
 
     def on_contact(self, peer: NodeId, now: float) -> None:
@@ -300,17 +322,32 @@ class Leadership:
         progress.last_contact_s = now
         if reply.round > progress.answered_round:
             progress.answered_round = reply.round
+            left_s = self._left_s(reply.round)
+            if left_s is not None:
+                progress.round_trip_s = smoothed(progress.round_trip_s, now - left_s)
         self._note_promise(progress, reply)
 
+    def _left_s(self, number: int) -> float | None:
+        """When the round of this number left, if that is still known."""
+        age = self.round - number
+        return self._rounds_left_s[-1 - age] if 0 <= age < len(self._rounds_left_s) else None
+
     def _note_promise(self, progress: Progress, reply: AppendEntriesReply) -> None:
-        drift, age = self.timing.lease_clock_drift_max, self.round - reply.round
-        if drift is None or not 0 <= age < len(self._rounds_left_s):
+        drift, left_s = self.timing.lease_clock_drift_max, self._left_s(reply.round)
+        if drift is None or left_s is None:
             return
         # The follower heard the round after it left, and promised from then on. A clock that runs
         # slow makes the same promise longer here: what is left of it is that much less.
-        left_s = self._rounds_left_s[-1 - age]
         until_s = left_s + reply.promise_ms / 1000 * (1 - drift)
         progress.promised_until_s = max(progress.promised_until_s, until_s)
+
+    def _measure(self) -> None:
+        """How long as many voters take to answer as, without this leader, elect the next one."""
+        voters = [self.progress[node] for node in self._other_voters]
+        measured = sorted(voter.round_trip_s for voter in voters if voter.round_trip_s)
+        half = (len(voters) + 1) // 2
+        if measured and len(measured) >= half:  # a quorum with this leader
+            self.pace.round_trip_s = measured[min(half, len(measured) - 1)]
 
     def confirmed_round(self, configuration: Configuration) -> int:
         """The last heartbeat round that a quorum has answered: this leader led when it left."""
@@ -362,7 +399,13 @@ class Leadership:
     def quorum_deadline(self, configuration: Configuration, now: float) -> float:
         """When this leader must have stepped down unless someone answers (dissertation 6.2)."""
         heard_s = quorum.agreed(configuration, lambda node: self._contact_s(node, now))
-        return heard_s + self.quorum_timeout_s
+        return heard_s + self.patience_s
+
+    @property
+    def patience_s(self) -> float:
+        """How long this leader waits for a quorum, and for its disk: for as long as it was elected
+        with, until answers are seen to come sooner (dissertation 6.2)."""
+        return self.usual_patience_s * self.pace.stretch
 
     def _contact_s(self, node_id: NodeId, now: float) -> float:
         if node_id == self.node_id:

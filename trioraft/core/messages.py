@@ -98,6 +98,9 @@ class AppendEntries(msgspec.Struct, frozen=True, array_like=True, tag=5):
     leader_commit: LogIndex
     round: Count = 0
     """Which heartbeat round of this leader's term this is; the reply echoes it."""
+    round_trip_ms: Count = 0
+    """How long a quorum takes to answer, as the leader has measured it: who may have to elect the
+    next one is patient enough for that. 0: below a millisecond, or not known yet."""
 
 
 class AppendEntriesReply(msgspec.Struct, frozen=True, array_like=True, tag=6):

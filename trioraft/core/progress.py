@@ -6,6 +6,8 @@ Rules of this file:
 * `next_index` > `match_index`, always (hazard A6).
 * PROBE sends one message and waits; REPLICATE sends ahead, within a window of messages and bytes;
   SNAPSHOT sends one chunk at a time, and entries only when the snapshot is installed.
+* What is on its way is not sent again because its answer takes long: it is asked about first, and
+  less often each time.
 """
 
 from __future__ import annotations
@@ -17,6 +19,12 @@ import attrs
 
 from .config import Limits
 from .types import Incarnation, LogIndex, SnapshotMeta
+from .window import Window
+
+ANSWERS_PER_CHUNK = 4
+"""A chunk is asked for again after so many times what the last answer took."""
+ASKED_AGAIN_DOUBLINGS_MAX = 3
+"""How often that pause is doubled."""
 
 
 class ProgressState(enum.Enum):
@@ -37,18 +45,26 @@ class Progress:
     next_index: LogIndex
     last_contact_s: float
     """When this follower last answered, on the caller's clock."""
+    window: Window
     match_index: LogIndex = 0
     state: ProgressState = ProgressState.PROBE
     probe_sent: bool = False
     """PROBE: the one message is on its way."""
     answered_round: int = 0
     """The last heartbeat round of this term that the follower has answered."""
+    round_trip_s: float = 0.0
+    """From a round's leaving to this follower's answer, as lately measured; 0: not yet."""
     promised_until_s: float = float("-inf")
     """Until then the follower lets nobody else lead, by the leader's clock."""
     sent_commit_index: LogIndex = 0
     """The commit index that this follower was last told."""
     match_at_heartbeat: LogIndex = -1
-    """match_index when the last heartbeat left: no progress since means something may be lost."""
+    """match_index when a heartbeat last saw it, or asked: no progress since means something may be
+    lost."""
+    quiet_since_s: float = float("-inf")
+    """Since when it is `match_at_heartbeat`, or when it was asked about what is missing."""
+    quiet_patience_s: float = 0.0
+    """After so long without progress it is asked (again)."""
     snapshot: SnapshotMeta | None = None
     """SNAPSHOT: which one is being sent."""
     snapshot_offset: int = 0
@@ -63,9 +79,14 @@ class Progress:
     """It has lost entries up to here that it had acknowledged: until it holds them again it counts
     for nothing. 0: it has lost none."""
     chunk_asked_s: float | None = None
-    """SNAPSHOT: when the chunk at `snapshot_offset` was asked for; None: not yet."""
-    _inflight: deque[tuple[LogIndex, int]] = attrs.field(factory=deque)
-    """(last index, bytes) of each AppendEntries on its way."""
+    """SNAPSHOT: when the chunk at `snapshot_offset` was asked for last; None: not yet."""
+    chunks_unanswered: int = 0
+    """SNAPSHOT: how often a chunk was asked for in vain, since one was answered at once."""
+    chunk_is_repeated: bool = False
+    """SNAPSHOT: the chunk at `snapshot_offset` was asked for more than once, so its answer does not
+    tell how long answers take."""
+    _inflight: deque[tuple[LogIndex, int, float]] = attrs.field(factory=deque)
+    """(last index, bytes, when it left) of each AppendEntries on its way."""
     _inflight_bytes: int = 0
 
     def has_room(self, limits: Limits) -> bool:
@@ -74,19 +95,19 @@ class Progress:
             return self.state is ProgressState.PROBE and not self.probe_sent
         return (
             len(self._inflight) < limits.inflight_messages_max
-            and self._inflight_bytes < limits.inflight_bytes_max
+            and self._inflight_bytes < self.window.size_bytes
         )
 
-    def on_sent(self, last_index: LogIndex, size_bytes: int) -> None:
+    def on_sent(self, last_index: LogIndex, size_bytes: int, now: float) -> None:
         """An AppendEntries with entries up to `last_index` was built."""
         if self.state is ProgressState.PROBE:
             self.probe_sent = True
             return
         self.next_index = last_index + 1
-        self._inflight.append((last_index, size_bytes))
+        self._inflight.append((last_index, size_bytes, now))
         self._inflight_bytes += size_bytes
 
-    def on_matched(self, match_index: LogIndex) -> bool:
+    def on_matched(self, match_index: LogIndex, now: float) -> bool:
         """The follower holds everything up to `match_index`. True if that is news."""
         if (self.state is ProgressState.PROBE and match_index >= self.match_index) or (
             self.snapshot is not None and match_index >= self.snapshot.index
@@ -97,9 +118,37 @@ class Progress:
         if advanced:
             self.match_index = match_index
         self.next_index = max(self.next_index, self.match_index + 1)
-        while self._inflight and self._inflight[0][0] <= self.match_index:
-            self._inflight_bytes -= self._inflight.popleft()[1]
+        if self._inflight and self._inflight[0][0] <= self.match_index:
+            self._arrived(now)
         return advanced
+
+    def _arrived(self, now: float) -> None:
+        used_bytes, answered_bytes, left_s = self._inflight_bytes, 0, now
+        while self._inflight and self._inflight[0][0] <= self.match_index:
+            _, size_bytes, left_s = self._inflight.popleft()
+            answered_bytes += size_bytes
+        self._inflight_bytes -= answered_bytes
+        self.window.on_answered(now - left_s, used_bytes, answered_bytes)
+
+    def must_ask(self, now: float, patience_s: float, patience_max_s: float) -> bool:
+        """Whether what is on its way may be lost: call it with each regular heartbeat. Then the
+        follower is asked what it holds, less often each time.
+
+        Args:
+            now: the time.
+            patience_s: how long an answer may take at first.
+            patience_max_s: and at last.
+        """
+        if self.match_index != self.match_at_heartbeat or self.next_index == self.match_index + 1:
+            self.match_at_heartbeat = self.match_index
+            self.quiet_since_s, self.quiet_patience_s = now, patience_s
+            return False
+        left_s = self._inflight[0][2] if self._inflight else self.quiet_since_s
+        if now - left_s < patience_s or now - self.quiet_since_s < self.quiet_patience_s:
+            return False
+        self.quiet_since_s = now
+        self.quiet_patience_s = min(2 * self.quiet_patience_s, patience_max_s)
+        return True
 
     def is_stale_rejection(self, rejected_index: LogIndex) -> bool:
         """Whether a rejection answers a question that is no longer open (hazard A6)."""
@@ -137,16 +186,38 @@ class Progress:
         self.next_index = snapshot.index + 1
 
     def wants_chunk(self, now: float, patience_s: float) -> bool:
-        """Whether the chunk at `snapshot_offset` should be sent (again) now."""
+        """Whether the chunk at `snapshot_offset` should be sent (again) now.
+
+        Args:
+            now: the time.
+            patience_s: how long an answer may take at least.
+        """
         if self.state is not ProgressState.SNAPSHOT:
             return False
-        return self.chunk_asked_s is None or now - self.chunk_asked_s >= patience_s
+        if self.chunk_asked_s is None:
+            return True
+        patience_s = max(patience_s, ANSWERS_PER_CHUNK * self.window.answer_s)
+        doublings = min(self.chunks_unanswered, ASKED_AGAIN_DOUBLINGS_MAX)
+        return now - self.chunk_asked_s >= patience_s * (1 << doublings)
 
-    def on_chunk_stored(self, snapshot: SnapshotMeta, next_offset: int) -> None:
-        """The follower holds this much of the snapshot; a reply about another one is stale."""
-        if self.snapshot == snapshot:
-            self.snapshot_offset = next_offset
-            self.chunk_asked_s = None
+    def on_chunk_asked(self, now: float) -> None:
+        """The chunk at `snapshot_offset` is about to be sent."""
+        self.chunk_is_repeated = self.chunk_asked_s is not None
+        self.chunks_unanswered += self.chunk_is_repeated
+        self.chunk_asked_s = now
+
+    def on_chunk_stored(self, snapshot: SnapshotMeta, next_offset: int, now: float) -> None:
+        """The follower holds this much of the snapshot; a reply about another one is stale, and one
+        about what it was known to hold says nothing new."""
+        if self.snapshot != snapshot or next_offset == self.snapshot_offset:
+            return
+        answered_bytes = next_offset - self.snapshot_offset
+        if self.chunk_asked_s is not None and not self.chunk_is_repeated and answered_bytes > 0:
+            self.window.on_answered(now - self.chunk_asked_s, answered_bytes, answered_bytes)
+            self.chunks_unanswered = 0
+        self.snapshot_offset = next_offset
+        self.chunk_asked_s = None
+        self.chunk_is_repeated = False
 
     def on_link_lost(self) -> None:
         """What was on its way is lost: start again after the last known match."""
@@ -159,5 +230,7 @@ class Progress:
         self.snapshot = None
         self.snapshot_offset = 0
         self.chunk_asked_s = None
+        self.chunks_unanswered = 0
+        self.chunk_is_repeated = False
         self._inflight.clear()
         self._inflight_bytes = 0

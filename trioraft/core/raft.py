@@ -41,6 +41,7 @@ from .leadership import Leadership
 from .log import RaftLog
 from .messages import Message
 from .outbox import Outbox
+from .pace import Pace
 from .quorum import Outcome, tally
 from .reads import ConfirmedRead, OpenReads, ReadRequest
 from .ready import ChunkRequest, Ready, SnapshotChunk
@@ -159,6 +160,7 @@ class Raft:
 
         self._now = NEVER  # as the last input said
         self._timer: Final = ElectionTimer(timing, rng)
+        self._pace: Final = Pace(timing)
         self._contact: Final = LeaderContact()
         self._open_reads: Final = OpenReads(rng, timing.election_timeout_s[0])
         self._out: Final = Outbox(recovered.hard_state)
@@ -394,7 +396,10 @@ class Raft:
             return
         self._now = now
         self._disk_is_full = False
+        handed_s = self._out.oldest_write_s
         vote_term = self._out.on_persisted(number, self.log)
+        if handed_s is not None:
+            self._pace.on_written(now - handed_s)
         if self._leadership is not None:
             self._change_role(self._maybe_commit(self._leadership))
         elif self._election is not None and vote_term == self._election.term == self.term:
@@ -427,7 +432,7 @@ class Raft:
         is_news = peer == self.leader_id and peer != self._contact.lost_leader
         if self.role is Role.FOLLOWER and is_news and hint_applies:
             self._contact.on_lost(peer)
-            self._timer.hurry(now, len(self._other_voters()))
+            self._timer.hurry(now, len(self._other_voters()), vote_s=self._pace.vote_s)
 
     def on_woken(self, now: float) -> None:
         """The machine was suspended until a moment ago, and its clock may have stood still: no
@@ -505,6 +510,7 @@ class Raft:
         previous = self._enter(Role.PRE_CANDIDATE)
         self.leader_id = None  # hazard L4
         self._contact.lost_leader = None
+        self._contact.tries += 1
         election = self._election = Election(term=self.term + 1, started_s=self._now)
         self._trace_role(previous, reason)
         self._start_election_timer()
@@ -543,6 +549,8 @@ class Raft:
     def _become_leader(self, reason: Reason) -> Transition | None:
         previous = self._enter(Role.LEADER)
         self.leader_id = self.node_id
+        if self._election is not None:
+            self._pace.on_elected(self._now - self._election.started_s)
         self._election = None
         self._contact.fast_failover_attempt = 0
         leadership = self._leadership = Leadership(
@@ -551,7 +559,8 @@ class Raft:
             log=self.log,
             timing=self.timing,
             limits=self.limits,
-            quorum_timeout_s=self._timer.timeout_s / self._timer.factor,
+            pace=self._pace,
+            usual_patience_s=self._timer.usual_s,
             disk=self.disk,
             heartbeat_deadline=self._now + self.timing.heartbeat_interval_s,
         )
@@ -588,7 +597,10 @@ class Raft:
         self._become_follower(message.term, None, reason)
 
     def _start_timer(self) -> None:
-        timeout_s = self._timer.start(self._now)
+        """Whoever hears its leader waits for the next heartbeat; whoever knows of none, for votes:
+        its own, or those of the one that it has just voted for."""
+        stretch = self._pace.stretch if self.leader_id is None else 1.0
+        timeout_s = self._timer.start(self._now, stretch)
         if self.tracing:
             self._out.trace(events.ElectionTimerStarted(self._now, timeout_s, self.term))
 
@@ -602,7 +614,7 @@ class Raft:
         if not self._membership.may_vote_since(self.node_id, self.disk, commit_index):
             return False
         waits_since_s = self._out.oldest_write_s
-        patience_s = self.timing.election_timeout_s[1]
+        patience_s = self.timing.election_timeout_s[1] * self._pace.stretch
         is_stalled = waits_since_s is not None and self._now - waits_since_s >= patience_s
         return not self._disk_is_full and not is_stalled
 
@@ -626,7 +638,7 @@ class Raft:
         self._start_timer()
         attempt = self._contact.fast_failover_attempt
         if attempt:
-            self._timer.hurry(self._now, len(self._other_voters()), attempt)
+            self._timer.hurry(self._now, len(self._other_voters()), attempt, self._pace.vote_s)
             self._contact.fast_failover_attempt += 1
 
     def _on_timeout_now(self, request: messages.TimeoutNow) -> Transition | None:
@@ -691,13 +703,16 @@ class Raft:
         )
 
     def _goes_first(self, request: messages.RequestPreVote) -> bool:
-        """Two followers that lost their leader in the same moment would both win the pre-vote,
-        and split the votes: there the greater id goes first. Only in the first round after the
-        loss: a node that cannot win must not keep others from it."""
+        """Two followers that lose patience within a message's way of each other would both win the
+        pre-vote, and split the votes: there the greater id goes first. Only in the first round
+        since a leader was there, and only while its answers may be on their way: a node that cannot
+        win must not keep others from it."""
+        answers_until_s = max(1.5 * self._pace.round_trip_s, self.timing.election_timeout_s[0])
         return (
             self.role is Role.PRE_CANDIDATE
-            and self._contact.is_first_attempt
+            and self._contact.tries == 1
             and self._election is not None
+            and self._now - self._election.started_s < answers_until_s
             and self._election.term == request.next_term
             and self.node_id > request.sender
             and (self.log.last_term, self.log.last_index)
@@ -804,6 +819,7 @@ class Raft:
             self._promised_ms = longest_ms  # stored before any answer leaves (hazard Q3)
         if self._timer.narrow():
             self._trace_widened()
+        if self._timer.is_stretched:
             self._start_timer()
         else:
             self._timer.restart(self._now)
@@ -811,6 +827,7 @@ class Raft:
     def _on_append_entries(self, message: messages.AppendEntries) -> None:
         """Paper, figure 2, AppendEntries."""
         self._hear_leader(message)
+        self._pace.on_told(message.round_trip_ms)
         covered = message.prev_log_index + len(message.entries)
         if message.prev_log_index < self.log.base_index:
             message = self._after_base(message)
@@ -944,7 +961,7 @@ class Raft:
             if acknowledged is not None and self.tracing:
                 lost = events.AcknowledgedLost(self._now, reply.sender, acknowledged)
                 self._out.trace(lost)
-        elif leadership.on_success(reply):
+        elif leadership.on_success(reply, self._now):
             return self._on_matched(leadership, reply.sender)
         elif leadership.change is not None:
             self._on_joining_heard(leadership, reply.sender)
@@ -971,7 +988,7 @@ class Raft:
             self._timer.hurry_to(leadership.transfer.deadline_s)
         if not self.timing.check_quorum:
             return None
-        patience_s = leadership.quorum_timeout_s
+        patience_s = leadership.patience_s
         quorum_deadline = leadership.quorum_deadline(self.configuration, self._now)
         waits_since_s = self._out.oldest_write_s
         disk_deadline = NEVER_DUE
@@ -1547,7 +1564,7 @@ class Raft:
                 f"{reply.meta.size_bytes} bytes"
             )
         leadership.on_contact(reply.sender, self._now)
-        if leadership.on_chunk_stored(reply):
+        if leadership.on_chunk_stored(reply, self._now):
             return self._on_matched(leadership, reply.sender)
         return None
 
@@ -1674,7 +1691,7 @@ class Raft:
         leadership = self._leadership
         if leadership is not None:
             self._begin_read_round(leadership)
-            for message in leadership.appends(self.snapshot):
+            for message in leadership.appends(self.snapshot, self._now):
                 self._send(message)
             self._out.chunk_requests.extend(leadership.chunk_requests(self._now))
         vote_term = self.term if self.voted_for == self.node_id else None

@@ -33,6 +33,8 @@ class ChunkRequest:
     receiver: NodeId
     meta: SnapshotMeta
     offset: int
+    size_bytes: int
+    """At most so much of it."""
 
 
 @attrs.frozen

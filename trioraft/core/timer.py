@@ -7,6 +7,8 @@ Rules of this file:
   `Timing.widening_max`; the first leader narrows it again. Without it, timeouts below the round
   trip never elect anyone. Silence widens nothing: nobody is disturbed, and a healed cluster
   should be quick.
+* Who waits for votes waits for as long as votes are known to take (`Pace`); who hears its leader
+  goes by the range as it is set, for heartbeats need no answer.
 """
 
 from __future__ import annotations
@@ -18,27 +20,43 @@ from .config import Timing
 
 HURRY_DOUBLINGS_MAX: Final = 16
 """By then the usual timeout comes first; a node that is cut off for hours must not overflow."""
+FIRST_DRAW_VOTES: Final = 0.25
+"""Who hurries first draws over this part of what a vote takes, at least: a little apart is enough,
+since of two that ask at the same time the greater id goes first."""
+RETRY_VOTES: Final = 1.6
+"""An election that began in a hurry is given so many times what a vote takes, at least."""
 
 
 class ElectionTimer:
     """One deadline that moves. It never acts: the caller asks whether it is due."""
 
-    __slots__ = ("_rng", "_timing", "deadline", "factor", "timeout_s")
+    __slots__ = ("_rng", "_timing", "deadline", "factor", "is_stretched", "timeout_s", "usual_s")
 
     def __init__(self, timing: Timing, rng: random.Random) -> None:
         self._timing = timing
         self._rng = rng
         self.factor = 1
-        """By how much the range is stretched now."""
+        """By how much elections that nobody won have widened the range."""
+        self.is_stretched = False
+        """Whether the timeout drawn last is longer than the range says."""
+        self.usual_s = 0.0
+        """What it would be unstretched, in seconds."""
         self.timeout_s = 0.0
         """The timeout drawn last, in seconds."""
         self.deadline: float | None = None
         """When the timer is due, on the caller's clock; None while it does not run."""
 
-    def start(self, now: float) -> float:
-        """Draw a new timeout and run from `now`; returns the timeout in seconds."""
-        low, high = self._timing.election_timeout_s
-        self.timeout_s = self._rng.uniform(low, high) * self.factor
+    def start(self, now: float, stretch: float = 1.0) -> float:
+        """Draw a new timeout and run from `now`; returns the timeout in seconds.
+
+        Args:
+            now: the time.
+            stretch: by how much the range has to be longer at least.
+        """
+        factor = max(self.factor, stretch)
+        self.is_stretched = factor > 1
+        self.usual_s = self._rng.uniform(*self._timing.election_timeout_s)
+        self.timeout_s = self.usual_s * factor
         self.deadline = now + self.timeout_s
         return self.timeout_s
 
@@ -46,7 +64,7 @@ class ElectionTimer:
         """The leader was heard: run the same timeout again from `now`."""
         self.deadline = now + self.timeout_s
 
-    def hurry(self, now: float, rivals: int, attempt: int = 0) -> None:
+    def hurry(self, now: float, rivals: int, attempt: int = 0, vote_s: float = 0.0) -> None:
         """The leader seems gone: be due soon, if not earlier anyway.
 
         Args:
@@ -56,11 +74,14 @@ class ElectionTimer:
             attempt: 0 draws the first start within `fast_failover_spread_s`, so that one follower
                 is ahead of the others; from 1 on, a (pre-)election that began so is given time to
                 end, twice as much with each attempt.
+            vote_s: how long a vote is known to take.
         """
         spread_s = self._timing.fast_failover_spread_s * max(1.0, rivals / 2)
         if attempt == 0:
+            spread_s = max(spread_s, FIRST_DRAW_VOTES * vote_s)
             patience_s = self._rng.uniform(0.0, spread_s)
         else:
+            spread_s = max(spread_s, RETRY_VOTES * vote_s)
             doublings = min(attempt - 1, HURRY_DOUBLINGS_MAX)
             patience_s = self._rng.uniform(spread_s, 2 * spread_s) * 2**doublings
         if self.deadline is not None:

@@ -628,15 +628,13 @@ class NodeRunner:
 
     async def _send_snapshots(self, member: Member) -> None:
         """Read the chunks that followers in need of a snapshot are to get, one at a time."""
-        storage, limits = self._storage, self.limits
+        storage = self._storage
         while True:
             while self._chunk_requests:
                 request = self._chunk_requests.popleft()
 
                 def read(request: ChunkRequest = request) -> bytes:
-                    return storage.read_chunk(
-                        request.meta, request.offset, limits.snapshot_chunk_bytes
-                    )
+                    return storage.read_chunk(request.meta, request.offset, request.size_bytes)
 
                 try:
                     data = await self._calls.beside(read)

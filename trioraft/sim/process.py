@@ -639,9 +639,9 @@ class Process:
         if content is None:
             member.on_snapshot_gone(request)
             return
-        size = self.setting.draw.limits.snapshot_chunk_bytes
         self._recording.count("chunk_sent")
-        member.on_chunk_read(request, content[request.offset : request.offset + size], self.now)
+        end = request.offset + request.size_bytes
+        member.on_chunk_read(request, content[request.offset : end], self.now)
 
     # -- what it is ------------------------------------------------------------------------
 

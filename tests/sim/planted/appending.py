@@ -54,9 +54,9 @@ def lets_commit_go_back(log: RaftLog, index: LogIndex) -> bool:
     return has_moved
 
 
-def lets_match_go_back(progress: Progress, match_index: LogIndex) -> bool:
+def lets_match_go_back(progress: Progress, match_index: LogIndex, now: float) -> bool:
     """Hazard A4: what a follower is known to hold is whatever it said last."""
-    has_advanced = ON_MATCHED(progress, match_index)
+    has_advanced = ON_MATCHED(progress, match_index, now)
     if progress.state is not ProgressState.SNAPSHOT:
         progress.match_index = match_index
     return has_advanced
@@ -66,7 +66,8 @@ def takes_a_hint_for_a_match(leadership: Leadership, message: messages.AppendEnt
     """Hazard A5: where a follower wants to be asked next is taken for what it holds."""
     if message.conflict_index:
         hint = min(message.conflict_index, leadership.log.last_index)
-        leadership.progress[message.sender].on_matched(hint)
+        progress = leadership.progress[message.sender]
+        progress.on_matched(hint, progress.last_contact_s)
     else:
         ON_FAILURE(leadership, message)
 
