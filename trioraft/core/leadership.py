@@ -108,7 +108,7 @@ class Leadership:
                 )
                 if peer in seen:
                     self.on_seen(peer, seen[peer])
-        give_up_s = now + self.timing.election_timeout_s[1]
+        give_up_s = now + self.pace.timeout_s
         for peer in self.progress:
             if peer not in configuration.members:
                 self.departing.setdefault(peer, (configuration.index, give_up_s))
@@ -158,7 +158,7 @@ class Leadership:
             if is_regular and progress.must_ask(
                 now,
                 max(self.timing.heartbeat_interval_s / 4, 2 * progress.round_trip_s),
-                self.timing.election_timeout_s[1] * self.pace.stretch,
+                self.pace.timeout_s,
             ):
                 yield self._heartbeat(peer, progress, progress.next_index - 1)
 
@@ -233,7 +233,7 @@ class Leadership:
         """The chunks that followers in need of a snapshot are to get next; a chunk that is not
         answered within an election timeout, or within a multiple of what the last one took, is
         asked for again."""
-        patience_s = self.timing.election_timeout_s[1] + 2 * self.pace.round_trip_s
+        patience_s = self.pace.timeout_s
         bytes_max = self.limits.snapshot_chunk_bytes
         for peer, progress in self.progress.items():
             if progress.snapshot is not None and progress.wants_chunk(now, patience_s):
@@ -394,7 +394,7 @@ class Leadership:
 
     def has_heard_lately(self, peer: NodeId, now: float) -> bool:
         """Whether this follower answered within an election timeout."""
-        return now - self.progress[peer].last_contact_s <= self.timing.election_timeout_s[1]
+        return now - self.progress[peer].last_contact_s <= self.pace.timeout_s
 
     def quorum_deadline(self, configuration: Configuration, now: float) -> float:
         """When this leader must have stepped down unless someone answers (dissertation 6.2)."""

@@ -3,8 +3,8 @@
 Rules of this file:
 
 * Patience that is shorter than an answer takes deposes every leader (hazard P1; paper, section 5.6:
-  broadcast time ≪ election timeout). Nobody has to guess how long that is: each leader sees it, by its
-  heartbeat rounds, and tells it to those that may have to elect the next one.
+  broadcast time ≪ election timeout). Nobody has to guess how long that is: each leader sees it by
+  its heartbeat rounds, and tells it to those that may have to elect the next one.
 * It stretches patience, never shortens it, and never beyond `Timing.widening_max`.
 * No safety rests on it: not a lease, not a promise, not a vote.
 """
@@ -56,6 +56,11 @@ class Pace:
         """By how much timeouts have to be longer than they are set, from 1."""
         asked = ANSWERS_PER_TIMEOUT * self.vote_s / self.timing.election_timeout_s[0]
         return max(1.0, min(asked, self.timing.widening_max))
+
+    @property
+    def timeout_s(self) -> float:
+        """The upper election timeout, or longer if answers take longer."""
+        return self.timing.election_timeout_s[1] * self.stretch
 
 
 def smoothed(before_s: float, measured_s: float) -> float:

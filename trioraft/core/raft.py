@@ -160,7 +160,8 @@ class Raft:
 
         self._now = NEVER  # as the last input said
         self._timer: Final = ElectionTimer(timing, rng)
-        self._pace: Final = Pace(timing)
+        self.pace: Final = Pace(timing)
+        """How long answers take."""
         self._contact: Final = LeaderContact()
         self._open_reads: Final = OpenReads(rng, timing.election_timeout_s[0])
         self._out: Final = Outbox(recovered.hard_state)
@@ -399,7 +400,7 @@ class Raft:
         handed_s = self._out.oldest_write_s
         vote_term = self._out.on_persisted(number, self.log)
         if handed_s is not None:
-            self._pace.on_written(now - handed_s)
+            self.pace.on_written(now - handed_s)
         if self._leadership is not None:
             self._change_role(self._maybe_commit(self._leadership))
         elif self._election is not None and vote_term == self._election.term == self.term:
@@ -432,7 +433,7 @@ class Raft:
         is_news = peer == self.leader_id and peer != self._contact.lost_leader
         if self.role is Role.FOLLOWER and is_news and hint_applies:
             self._contact.on_lost(peer)
-            self._timer.hurry(now, len(self._other_voters()), vote_s=self._pace.vote_s)
+            self._timer.hurry(now, len(self._other_voters()), vote_s=self.pace.vote_s)
 
     def on_woken(self, now: float) -> None:
         """The machine was suspended until a moment ago, and its clock may have stood still: no
@@ -550,7 +551,7 @@ class Raft:
         previous = self._enter(Role.LEADER)
         self.leader_id = self.node_id
         if self._election is not None:
-            self._pace.on_elected(self._now - self._election.started_s)
+            self.pace.on_elected(self._now - self._election.started_s)
         self._election = None
         self._contact.fast_failover_attempt = 0
         leadership = self._leadership = Leadership(
@@ -559,7 +560,7 @@ class Raft:
             log=self.log,
             timing=self.timing,
             limits=self.limits,
-            pace=self._pace,
+            pace=self.pace,
             usual_patience_s=self._timer.usual_s,
             disk=self.disk,
             heartbeat_deadline=self._now + self.timing.heartbeat_interval_s,
@@ -599,7 +600,7 @@ class Raft:
     def _start_timer(self) -> None:
         """Whoever hears its leader waits for the next heartbeat; whoever knows of none, for votes:
         its own, or those of the one that it has just voted for."""
-        stretch = self._pace.stretch if self.leader_id is None else 1.0
+        stretch = self.pace.stretch if self.leader_id is None else 1.0
         timeout_s = self._timer.start(self._now, stretch)
         if self.tracing:
             self._out.trace(events.ElectionTimerStarted(self._now, timeout_s, self.term))
@@ -614,7 +615,7 @@ class Raft:
         if not self._membership.may_vote_since(self.node_id, self.disk, commit_index):
             return False
         waits_since_s = self._out.oldest_write_s
-        patience_s = self.timing.election_timeout_s[1] * self._pace.stretch
+        patience_s = self.pace.timeout_s
         is_stalled = waits_since_s is not None and self._now - waits_since_s >= patience_s
         return not self._disk_is_full and not is_stalled
 
@@ -638,7 +639,7 @@ class Raft:
         self._start_timer()
         attempt = self._contact.fast_failover_attempt
         if attempt:
-            self._timer.hurry(self._now, len(self._other_voters()), attempt, self._pace.vote_s)
+            self._timer.hurry(self._now, len(self._other_voters()), attempt, self.pace.vote_s)
             self._contact.fast_failover_attempt += 1
 
     def _on_timeout_now(self, request: messages.TimeoutNow) -> Transition | None:
@@ -707,7 +708,7 @@ class Raft:
         pre-vote, and split the votes: there the greater id goes first. Only in the first round
         since a leader was there, and only while its answers may be on their way: a node that cannot
         win must not keep others from it."""
-        answers_until_s = max(1.5 * self._pace.round_trip_s, self.timing.election_timeout_s[0])
+        answers_until_s = max(1.5 * self.pace.round_trip_s, self.timing.election_timeout_s[0])
         return (
             self.role is Role.PRE_CANDIDATE
             and self._contact.tries == 1
@@ -827,7 +828,7 @@ class Raft:
     def _on_append_entries(self, message: messages.AppendEntries) -> None:
         """Paper, figure 2, AppendEntries."""
         self._hear_leader(message)
-        self._pace.on_told(message.round_trip_ms)
+        self.pace.on_told(message.round_trip_ms)
         covered = message.prev_log_index + len(message.entries)
         if message.prev_log_index < self.log.base_index:
             message = self._after_base(message)
@@ -1425,7 +1426,7 @@ class Raft:
             leadership.progress[node].match_index,
             self.log.last_index,
             self._now,
-            self.timing.election_timeout_s[0],
+            self.timing.election_timeout_s[0] * self.pace.stretch,
         )
         # While the leadership is being transferred nothing is appended: whoever takes over could
         # not be elected with a shorter log.

@@ -49,9 +49,9 @@ class Administration:
         if raft.leadership is not None and to == raft.node_id:
             await trio.lowlevel.checkpoint()
             return raft.node_id
-        patience_s = raft.timing.election_timeout_s[1] if timeout_s is None else timeout_s
+        patience_s = raft.pace.timeout_s if timeout_s is None else timeout_s
         transfer = runner.transfer(raft, to, patience_s)
-        with trio.move_on_after(patience_s + raft.timing.election_timeout_s[1]):
+        with trio.move_on_after(patience_s + raft.pace.timeout_s):
             while not transfer.has_failed and raft.leader_id in (None, raft.node_id):
                 if runner.is_dead:
                     raise NodeDead(
@@ -80,7 +80,7 @@ class Administration:
         if member is None:
             return
         raft = member.raft
-        timeout_s = raft.timing.election_timeout_s[1]
+        timeout_s = raft.pace.timeout_s
         with trio.move_on_after(LEAVING_PATIENCE * timeout_s, shield=True):
             while raft.leadership is not None and not runner.is_dead:
                 if runner.is_transferring:

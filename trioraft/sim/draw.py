@@ -40,6 +40,8 @@ class Kind(enum.StrEnum):
     ONE_WAY = "one_way"
     BRIDGE = "bridge"
     RING = "ring"
+    NARROW = "narrow"
+    DEAD_LINKS = "dead_links"
     LINK_LOST = "link_lost"
     CRASH = "crash"
     CRASH_MID_READY = "crash_mid_ready"
@@ -62,6 +64,7 @@ class Kind(enum.StrEnum):
     OLDER_COPY = "older_copy"
     FOREIGN_DISK = "foreign_disk"
     REPLACE = "replace"
+    RECOVER = "recover"
     SUSPEND = "suspend"
     MACHINE_ERROR = "machine_error"
 
@@ -91,6 +94,8 @@ HABITS: Final[dict[Kind, Habit]] = {
     Kind.ONE_WAY: Habit((0.1, 2.0), per_s=1.5),
     Kind.BRIDGE: Habit((0.1, 2.0)),
     Kind.RING: Habit((0.1, 2.0)),
+    Kind.NARROW: Habit((0.3, 3.0), (1_000.0, 30_000.0), everywhere=0.6),
+    Kind.DEAD_LINKS: Habit((0.0, 0.0), per_s=1.5, everywhere=0.3),
     Kind.LINK_LOST: Habit((0.0, 0.0), per_s=3.0),
     Kind.CRASH: Habit((0.0, 0.8), per_s=2.0),
     Kind.CRASH_MID_READY: Habit((0.0, 0.4), (0.0, 12.0), per_s=3.0),
@@ -113,6 +118,7 @@ HABITS: Final[dict[Kind, Habit]] = {
     Kind.OLDER_COPY: Habit((0.2, 2.0), per_s=0.7),
     Kind.FOREIGN_DISK: Habit((0.0, 0.8), per_s=0.4),
     Kind.REPLACE: Habit((0.0, 0.0), per_s=6.0, at_leader=0.95),
+    Kind.RECOVER: Habit((0.0, 0.5), per_s=0.4, at_leader=0.3),
     Kind.MACHINE_ERROR: Habit((0.05, 0.5), per_s=1.5),
 }
 
@@ -217,11 +223,15 @@ SIZES: Final = (1, 2, 3, 3, 3, 4, 5, 5, 5, 7)
 ON: Final = 0.45
 """How likely a kind of fault is to be on."""
 CLOCK_FAULTS: Final = frozenset({Kind.CLOCK_SKEW, Kind.CLOCK_JUMP})
+FAR: Final = 0.1
+"""How often a round trip, or a write, is longer than the longest election timeout."""
 LEASE_DRIFT: Final = 0.1
 """How far clocks may part where reads trust them."""
 
 TIER1_ONLY: Final = frozenset(
     {
+        Kind.NARROW,
+        Kind.DEAD_LINKS,
         Kind.LINK_LOST,  # a memory network has no connections that could end by themselves
         Kind.PAUSE,  # all nodes share one thread; see CLOCK_JUMP
         Kind.CLOCK_SKEW,  # … and one clock
@@ -231,6 +241,7 @@ TIER1_ONLY: Final = frozenset(
         Kind.OLDER_COPY,
         Kind.FOREIGN_DISK,
         Kind.REPLACE,
+        Kind.RECOVER,
         Kind.MACHINE_ERROR,  # a node that ends by itself is a failure there
     }
 )
@@ -286,6 +297,16 @@ class Draw:
     probe_s: float = 0.0
     """Each that many seconds whoever takes itself for the leader is asked to read; 0: never."""
 
+    @property
+    def vote_s(self) -> float:
+        """How long a vote takes where nothing is wrong: to all and back, written on both sides."""
+        return 2 * self.delay_s[1] + 2 * self.disk_s[1]
+
+    @property
+    def timeout_s(self) -> float:
+        """The longest election timeout, where answers take longer than that: two of those."""
+        return max(self.timing.election_timeout_s[1], 2 * self.vote_s)
+
     def fate(self, rng: random.Random) -> Fate:
         """What becomes of a write under way at a crash: only what this seed lets happen."""
         fates = [Fate.SURVIVES]
@@ -336,6 +357,17 @@ def draw(seed: int, nodes: int | None = None) -> Draw:
     if not intensities.keys() & CLOCK_FAULTS and rng.random() < 0.4:
         timing = _with_leases(timing)
     drift = timing.lease_clock_drift_max or 0.0
+    delay_s = rng.choice(((0.001, 0.001), (0.0005, 0.005), (0.001, 0.015)))
+    disk_s = (0.0, 0.0) if is_instant else rng.choice(((0.0001, 0.002), (0.0, 0.02)))
+    patience_s = rng.choice((0.1, 0.4))
+    if rng.random() < FAR:
+        high = timing.election_timeout_s[1]
+        is_far = rng.random() < 0.6
+        if is_far:
+            delay_s = (0.5 * high, 0.8 * high)
+        if not is_far or rng.random() < 0.3:
+            disk_s = (0.6 * high, 1.1 * high)
+        patience_s = 20 * high
     return Draw(
         nodes=ids,
         voters=voters,
@@ -344,14 +376,14 @@ def draw(seed: int, nodes: int | None = None) -> Draw:
         intensities=intensities,
         faults=schedule(rng, intensities, ids, storm_s),
         storm_s=storm_s,
-        delay_s=rng.choice(((0.001, 0.001), (0.0005, 0.005), (0.001, 0.015))),
-        disk_s=(0.0, 0.0) if is_instant else rng.choice(((0.0001, 0.002), (0.0, 0.02))),
+        delay_s=delay_s,
+        disk_s=disk_s,
         apply_s=rng.choice((0.0, 0.0, 0.0005, 0.01)),
         hint=rng.choice((0.0, 0.5, 1.0)),
         clients=rng.randint(2, 5),
         keys=rng.randint(1, 3),
         think_s=rng.choice((0.005, 0.02, 0.05)),
-        patience_s=rng.choice((0.1, 0.4)),
+        patience_s=patience_s,
         reads=rng.uniform(0.1, 0.6),
         barrier_reads=rng.choice((0.0, 0.5, 1.0)),
         lease_reads=rng.uniform(0.3, 1.0) if drift else 0.0,

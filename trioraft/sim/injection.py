@@ -23,7 +23,13 @@ from ..core.reconfiguration import (
     configuration_entry,
 )
 from ..core.types import Configuration, Entry, HardState, Incarnation, NodeId
-from ..member.identity import Identity, decode_identity, encode_identity, new_uuid
+from ..member.identity import (
+    Identity,
+    decode_identity,
+    encode_identity,
+    new_uuid,
+    recovered_by_force,
+)
 from .agenda import Agenda
 from .checks import incarnation_of, is_majority
 from .clients import ClientPool
@@ -73,6 +79,8 @@ class FaultInjection:
             Kind.ONE_WAY: self._cut_links,
             Kind.BRIDGE: self._cut_links,
             Kind.RING: self._cut_links,
+            Kind.NARROW: begin,
+            Kind.DEAD_LINKS: self._let_links_die,
             Kind.LINK_LOST: self._lose_link,
             Kind.CRASH: self._crash,
             Kind.CRASH_MID_READY: self._light_fuse,
@@ -95,6 +103,7 @@ class FaultInjection:
             Kind.OLDER_COPY: self._copy,
             Kind.FOREIGN_DISK: self._bring_foreign_disk,
             Kind.REPLACE: self._replace,
+            Kind.RECOVER: self._recover,
             Kind.SUSPEND: self._suspend,
             Kind.MACHINE_ERROR: self._lack_memory,
         }
@@ -179,6 +188,15 @@ class FaultInjection:
         peer = fault.rng().choice(self._rest(process.node_id) or others)
         process.lose_peer(peer)
         self._processes[peer].lose_peer(process.node_id)
+
+    def _let_links_die(self, fault: Fault) -> None:
+        """A firewall forgets the connections of a node, or of all, and drops what comes of them."""
+        ids = list(self._processes)
+        victim = fault.victim if fault.victim == EVERYONE else self._victim(fault).node_id
+        pairs = [(a, b) for a in ids for b in ids if a != b and victim in (EVERYONE, a, b)]
+        if pairs:
+            self._count(fault.kind)
+            self._network.let_die(pairs)
 
     # -- processes -------------------------------------------------------------------------
 
@@ -344,6 +362,28 @@ class FaultInjection:
         disk.is_foreign = True
         self._count(fault.kind)
         self._change_disk(process, disk, "it has the disk of another cluster", fault.lasts_s)
+
+    def _recover(self, fault: Fault) -> None:
+        """Somebody recovers a node by force though the others live: it goes on alone, in a history
+        of its own, and neither side may take anything from the other. (No client is sent there.)"""
+        process, rng = self._victim(fault), fault.rng()
+        disk = process.disk.copy()
+        if disk.identity is None or not decode_identity(disk.identity).formed:
+            return
+        if disk.is_rotten or disk.is_older or disk.is_foreign or not self._may_lose(process):
+            return
+        before = disk.recover(Configuration(()))
+        last = before.base_index + len(before.entries)
+        last_term = before.entries[-1].term if before.entries else before.base_term
+        identity = recovered_by_force(disk.identity, last_index=last, last_term=last_term, rng=rng)
+        alone = Configuration((process.node_id,), disks={process.node_id: identity.incarnation})
+        term = before.hard_state.term + 1
+        entry = configuration_entry(alone, last + 1, term)
+        disk.begin(Write(HardState(term), (entry,), entry.index, encode_identity(identity)))
+        disk.sync()
+        disk.is_foreign = True
+        self._count(fault.kind)
+        self._change_disk(process, disk, "it is recovered by force", fault.lasts_s)
 
     def _replace(self, fault: Fault) -> None:
         """An operator has a node replaced: one that needs it, or any."""

@@ -3,6 +3,10 @@
 * Without faults a link keeps the order and loses nothing, as TCP does. What goes wrong is a cut
   (how many faults hold a link cut is counted) or a fault that lasts from one moment to another.
 * Each link and each fault draws from its own chance: what happens on one changes no other.
+* On a narrow line entries and snapshots wait for each other, and what is small goes first, but for
+  the question whether they have come (as `transport.link` does it).
+* A connection may be dead without a sign. A new one is made once nothing came of it for an election
+  timeout, and at once by whoever campaigns (as `transport.links` does it).
 """
 
 from __future__ import annotations
@@ -13,7 +17,14 @@ from typing import Final
 
 import attrs
 
-from ..core.messages import Introduction, Message
+from ..core.messages import (
+    AppendEntries,
+    InstallSnapshot,
+    Introduction,
+    Message,
+    RequestPreVote,
+    RequestVote,
+)
 from ..core.types import NodeId
 from .agenda import Agenda
 from .draw import EVERYONE, Kind, Pair
@@ -24,6 +35,11 @@ GHOST_FACTOR_MAX: Final = 100.0
 GHOST_MAX_S: Final = 1.5
 """Half of them come as late as this: in another life of their receiver, or under another leader."""
 OVERTAKEN_FACTOR_MAX: Final = 20.0
+HEAD_BYTES: Final = 60
+"""Of a message, without what it carries."""
+ENTRY_BYTES: Final = 20
+QUEUE_S: Final = 20.0
+"""What would wait longer for its turn on a narrow line is dropped: queues are bounded."""
 
 
 @attrs.define(eq=False)
@@ -46,6 +62,13 @@ class _Link:
     rng: random.Random
     cuts: int = 0
     last_arrival_s: float = 0.0
+    drained_s: float = 0.0
+    """When a narrow line will have let through all that was sent."""
+    bulk_arrival_s: float = 0.0
+    """When the last of what is large arrives."""
+    is_dead: bool = False
+    """Its connection carries nothing any more, and nobody was told."""
+    doubted_since_s: float | None = None
 
 
 class SimulatedNetwork:
@@ -59,7 +82,10 @@ class SimulatedNetwork:
         nodes: Iterable[NodeId],
         delay_s: tuple[float, float],
         deliver: Callable[[Message, Introduction], None],
+        *,
+        patience_s: float,
     ) -> None:
+        self._patience_s = patience_s  # of links that nobody answers over
         self._agenda = agenda
         self._recording = recording
         self._deliver = deliver
@@ -78,6 +104,10 @@ class SimulatedNetwork:
             return
         now = self._agenda.now
         delay_s = self._delay_s + link.rng.random() * self._spread_s
+        if link.is_dead:
+            if not self._connects_anew(message, link, pair):
+                return
+            delay_s += 3 * (self._delay_s + self._spread_s)  # to be heard of, and let in
         if not self.link_faults:
             arrival_s = max(now + delay_s, link.last_arrival_s)
             link.last_arrival_s = arrival_s
@@ -97,6 +127,19 @@ class SimulatedNetwork:
             if fault.kind is Kind.DELAY:
                 delay_s += rng.random() * level
                 count(Kind.DELAY)
+            elif fault.kind is Kind.NARROW:
+                size = _bulk_bytes(message)
+                if size:
+                    link.drained_s = max(now, link.drained_s) + size / level
+                    if link.drained_s - now > QUEUE_S:
+                        return
+                    link.bulk_arrival_s = max(link.bulk_arrival_s, link.drained_s + delay_s)
+                    delay_s = link.bulk_arrival_s - now
+                    is_ordered = False
+                    count(Kind.NARROW)
+                elif _asks_after_bulk(message):
+                    delay_s = max(delay_s, link.bulk_arrival_s - now)
+                    is_ordered = False
             elif rng.random() >= level:
                 continue
             elif fault.kind is Kind.DROP:
@@ -116,6 +159,26 @@ class SimulatedNetwork:
             arrival_s = max(arrival_s, link.last_arrival_s)
             link.last_arrival_s = arrival_s
         self._agenda.at(arrival_s, self._deliver, message, origin)
+
+    # -- dead connections ------------------------------------------------------------------
+
+    def let_die(self, pairs: Iterable[Pair]) -> None:
+        """These connections carry nothing any more; a new one would."""
+        pairs = tuple(pairs)
+        self._say("Dead", pairs)
+        for pair in pairs:
+            self._links[pair].is_dead, self._links[pair].doubted_since_s = True, None
+
+    def _connects_anew(self, message: Message, link: _Link, pair: Pair) -> bool:
+        """Whether this message goes over a connection that was made beside the dead one."""
+        now = self._agenda.now
+        if link.doubted_since_s is None:
+            link.doubted_since_s = now
+        is_campaign = isinstance(message, RequestVote | RequestPreVote)
+        if not is_campaign and now - link.doubted_since_s < self._patience_s:
+            return False
+        link.is_dead = self._links[pair[1], pair[0]].is_dead = False  # it sees that one comes
+        return True
 
     # -- cuts ------------------------------------------------------------------------------
 
@@ -139,6 +202,7 @@ class SimulatedNetwork:
         self._recording.remark("Heal")
         for pair in pairs:
             self._links[pair].cuts = 0
+            self._links[pair].is_dead = False
 
     def _say(self, verb: str, pairs: Iterable[Pair]) -> None:
         """In words that `trioraft viz` reads."""
@@ -149,3 +213,19 @@ class SimulatedNetwork:
     def is_open(self, sender: NodeId, receiver: NodeId) -> bool:
         """Whether anything gets through."""
         return not self._links[sender, receiver].cuts
+
+
+def _bulk_bytes(message: Message) -> int:
+    """The size of what is large: entries, and parts of a snapshot; 0 of anything else."""
+    match message:
+        case AppendEntries() if message.entries:
+            return HEAD_BYTES + sum(ENTRY_BYTES + len(entry.data) for entry in message.entries)
+        case InstallSnapshot():
+            return HEAD_BYTES + len(message.data)
+        case _:
+            return 0
+
+
+def _asks_after_bulk(message: Message) -> bool:
+    """Whether it may be the question what has come of the entries that were sent before it."""
+    return isinstance(message, AppendEntries) and message.prev_log_index > message.leader_commit

@@ -77,6 +77,10 @@ class MakeCore(Protocol):
         """A node's core, not started."""
 
 
+def _nobody_cares(*_: object) -> None:
+    """What is carried out in another history is checked against nothing."""
+
+
 @attrs.define(eq=False)
 class Setting:
     """What all nodes of one simulated cluster share. What may differ between two implementations
@@ -215,7 +219,10 @@ class Process:
         self._checks.check_recovered(raft, before, last_index)
         # Every node has another setting, and they must not differ by it (hazard E2).
         sessions_max = self.setting.sessions_max + int(self.node_id)
-        self.machine = Machine(self._checks.on_executed, sessions_max=sessions_max)
+        is_ours = not self.disk.is_foreign
+        self.machine = Machine(
+            self._checks.on_executed if is_ours else _nobody_cares, sessions_max=sessions_max
+        )
         checksum: int | None = 0
         if recovered.snapshot is not None:
             checksum = self._restore(recovered.snapshot)
@@ -425,8 +432,9 @@ class Process:
     # -- clients ---------------------------------------------------------------------------
 
     def take(self, request: Request) -> None:
-        """A client asks for something."""
-        self._input(self._take, request)
+        """A client asks for something; nobody asks a node that was recovered by force."""
+        if not self.disk.is_foreign:
+            self._input(self._take, request)
 
     def _take(self, request: Request) -> None:
         self._recording.note("request", self.node_id, request.operation)
@@ -601,7 +609,7 @@ class Process:
         if isinstance(head, SnapshotMeta):
             member.on_restored(head, self._restore(head))
         else:
-            for entry in head or ():
+            for entry in () if head is None or self.disk.is_foreign else head:
                 self._checks.on_apply(self.node_id, entry)
             member.apply_next()
         if member.applies.queue:
@@ -621,7 +629,8 @@ class Process:
         self._may_crash()
         member = self._running()
         content = b"".join(save.chunks)
-        self._checks.on_state(self.node_id, save.index, zlib.crc32(content))
+        if not self.disk.is_foreign:
+            self._checks.on_state(self.node_id, save.index, zlib.crc32(content))
         if self.disk.is_full:
             member.on_snapshot_unsaved(DiskFull("no room (on purpose)"), self.now)
             return

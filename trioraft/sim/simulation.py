@@ -64,6 +64,7 @@ def heal(
     recording.remark(f"{', '.join(healed)} are healed, and nobody else")
     network.link_faults.clear()
     ids, is_steady = list(processes), draw.timing.election_timeout_s[0] >= STEADY_TIMEOUT_MIN_S
+    is_steady &= draw.timeout_s == draw.timing.election_timeout_s[1]
     network.mend_all((a, b) for a in ids for b in ids if a != b)
     for node_id in ids:
         process = processes[node_id]
@@ -198,7 +199,13 @@ class Simulation:
         disks = {node: make_disk() for node in nodes}
         self.checks = Checks(disks)
         self.network = SimulatedNetwork(
-            self.agenda, self.recording, seed, nodes, self.draw.delay_s, self._deliver
+            self.agenda,
+            self.recording,
+            seed,
+            nodes,
+            self.draw.delay_s,
+            self._deliver,
+            patience_s=self.draw.timing.election_timeout_s[0],
         )
         setting = Setting(
             seed, self.draw, self.agenda, self.recording, self.network, self.checks, make_core
@@ -265,7 +272,7 @@ class Simulation:
             self.agenda.after(self.draw.probe_s, self._probe, number + 1)
 
     def _warm_up(self) -> None:
-        patience_s = WARMUP_TIMEOUTS_MAX * self.draw.timing.election_timeout_s[1]
+        patience_s = WARMUP_TIMEOUTS_MAX * self.draw.timeout_s
         wanted = self.draw.warmup_commits
         checks = self.checks
         if not self.agenda.run(patience_s, lambda: checks.commit_index >= wanted):
@@ -288,7 +295,7 @@ class Simulation:
         )
         last.retire()
         last.begin()
-        timeout_s = self.draw.timing.election_timeout_s[1]
+        timeout_s = self.draw.timeout_s
         until_s = begun_s + RECOVERY_TIMEOUTS_MAX * timeout_s
         if not self.agenda.run(until_s, lambda: last.is_idle):
             raise NotAliveError(

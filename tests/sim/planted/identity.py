@@ -16,7 +16,7 @@ from trioraft.core.types import Incarnation, NodeId
 from trioraft.member import identity
 from trioraft.member.identity import Identity
 from trioraft.member.lineage import Lineage
-from trioraft.sim import process
+from trioraft.sim import injection, process
 from trioraft.sim.directed import DISKS
 
 from .bug import broken_core, patched
@@ -59,6 +59,13 @@ def speaks_with_any_history(lineage: Lineage, said: Introduction) -> None:
     """Hazard I3: whoever bears the cluster's name is spoken with."""
 
 
+def recovers_the_same_history(stored: bytes | None, **given: Any) -> Identity:
+    """Hazard I3: a node that is recovered by force keeps the uuid of the history that it leaves."""
+    new = identity.recovered_by_force(stored, **given)
+    before = None if stored is None else identity.decode_identity(stored).uuid
+    return msgspec.structs.replace(new, uuid=before or new.uuid)
+
+
 def remembers_nobody(lineage: Lineage, said: Introduction, *, is_live: bool) -> bool:
     """Hazard I5: nobody remembers which opening of a disk was there, so an older copy is heeded."""
     return True
@@ -70,5 +77,6 @@ BUGS = (
     broken_core("I2", NamesALostDiskInOneStep, directed=DISKS),
     patched("I2", process, "opened", opened_by_name, directed=DISKS),
     patched("I3", Lineage, "_check_history", speaks_with_any_history, directed=DISKS),
+    patched("I3", injection, "recovered_by_force", recovers_the_same_history, directed=DISKS),
     patched("I5", Lineage, "_remember", remembers_nobody, directed=DISKS),
 )

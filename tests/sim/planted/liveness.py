@@ -81,10 +81,23 @@ class RefusesAfterATransfer(Raft):
         return super().propose(data, now)
 
 
+class IsAsImpatientAsItIsSet(Raft):
+    """Hazard P1: nodes go by their settings, however long answers take."""
+
+    def _start_timer(self) -> None:
+        self.pace.round_trip_s = self.pace.write_s = 0.0
+        super()._start_timer()
+
+    def _watch_leadership(self, leadership: Leadership) -> Transition | None:
+        self.pace.round_trip_s = self.pace.write_s = 0.0
+        return super()._watch_leadership(leadership)
+
+
 BUGS = (
     broken_core("L2", StaysDown),
     broken_core("L3", ProtectsNoLeader),
     broken_core("L4", RemembersItsLeader),
     broken_core("L7", LeadsOnWithoutADisk),
     broken_core("T1", RefusesAfterATransfer),
+    broken_core("P1", IsAsImpatientAsItIsSet),
 )
