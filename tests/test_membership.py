@@ -8,11 +8,12 @@ from functools import partial
 
 import attrs
 import pytest
+import trio
 from trio.testing import MockClock
 
 from tests.many_seeds import MODES, Mode
 from tests.scenarios.membership import SCENARIOS
-from trioraft import Timing
+from trioraft import NotMember, Timing
 from trioraft.testing.cluster import Cluster, open_cluster
 
 SEEDS = range(2)
@@ -35,3 +36,31 @@ def patient(size: int, *, timing: Timing | None = None) -> AbstractAsyncContextM
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_over_tcp_and_sqlite(name: str) -> None:
     await SCENARIOS[name](patient)
+
+
+async def test_whoever_reads_at_a_node_that_was_removed_is_told_so(
+    autojump_clock: MockClock,
+) -> None:
+    """It was away meanwhile, and waits for a leader that will never speak to it (hazard P5)."""
+    async with open_cluster(3, seed=1) as cluster:
+        await cluster.check_single_leader()
+        address = await cluster.join("3")
+        leader, _ = await cluster.check_single_leader()
+        await cluster.nodes[leader].add_learner("3", address)
+        cluster.disconnect("3")
+        await cluster.nodes[leader].remove("3")
+        learner = cluster.nodes["3"]
+        async with trio.open_nursery() as nursery:
+
+            async def read() -> None:
+                with pytest.raises(
+                    NotMember, match=r"node '3' was removed .* ask one of the members"
+                ):
+                    await learner.read_barrier()
+
+            nursery.start_soon(read)
+            await trio.sleep(2.0)
+            cluster.reconnect("3")
+        assert learner.status.is_removed
+        with pytest.raises(NotMember):
+            await learner.read_barrier()

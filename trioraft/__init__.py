@@ -28,6 +28,7 @@ from .core.errors import DiskFull as DiskFull
 from .core.errors import InvariantViolation as InvariantViolation
 from .core.errors import NodeDead as NodeDead
 from .core.errors import NotLeader as NotLeader
+from .core.errors import NotMember as NotMember
 from .core.errors import OutcomeUnknown as OutcomeUnknown
 from .core.errors import Overloaded as Overloaded
 from .core.errors import ProposalDropped as ProposalDropped

@@ -149,6 +149,7 @@ class Actor:
         self.rng = random.Random(f"{seed}/{node_id}")
         self.disk = Disk(HardState(term, voted_for), list(log))
         self.disk_waits = False
+        self.saves_by_itself = False  # snapshots; otherwise a test takes them
         self.checks: Checks = checks or ClusterInvariants()
         self.tracing = tracing
         self.now = now
@@ -183,7 +184,7 @@ class Actor:
             send=self._say,
             store=self._store,
             apply=self._apply,
-            save_snapshot=self._never,
+            save_snapshot=self._save,
             read_chunk=self._send_chunk,
             admit_clients=lambda _: self.member.go_on(),
             tell=self.events.append,
@@ -264,6 +265,7 @@ class Actor:
         term = log.term_at(index) or 0
         configuration = self.raft.membership.at(index)
         meta = self.disk.save_snapshot(index, term, configuration, self.applied)
+        self.member.applies.saved(index)
         self.does(lambda: self.raft.on_snapshot_saved(meta, self.now))
 
     def does(self, action: Callable[[], object]) -> None:
@@ -321,8 +323,11 @@ class Actor:
                 self.applied_index = entry.index
             member.apply_next()
 
-    def _never(self, save: SaveSnapshot) -> None:
-        raise AssertionError(f"a snapshot of {save.index} is taken, and no test asked for it")
+    def _save(self, save: SaveSnapshot) -> None:
+        if not self.saves_by_itself:
+            raise AssertionError(f"a snapshot of {save.index} is taken, and no test asked for it")
+        meta = self.disk.save_snapshot(save.index, save.term, save.configuration, self.applied)
+        self.member.on_snapshot_saved(meta, self.now)
 
     def _send_chunk(self, request: ChunkRequest) -> None:
         data = self.disk.read_chunk(request.meta, request.offset, request.size_bytes)

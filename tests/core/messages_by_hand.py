@@ -106,7 +106,10 @@ def chunk_stored(
     next_offset: int,
     *,
     installed: bool = False,
+    is_damaged: bool = False,
     to: NodeId = "1",
 ) -> messages.InstallSnapshotReply:
     """`sender` holds so much of it."""
-    return messages.InstallSnapshotReply(sender, to, term, meta, next_offset, installed)
+    return messages.InstallSnapshotReply(
+        sender, to, term, meta, next_offset, installed, is_damaged=is_damaged
+    )

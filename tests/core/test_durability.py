@@ -9,13 +9,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioraft.core.config import Timing
+from trioraft.core import reasons
+from trioraft.core.config import Limits, Timing
 from trioraft.core.ready import Ready, join_writes
-from trioraft.core.types import Entry, HardState
+from trioraft.core.types import Entry, HardState, Role
 
 from .conversation import Actor, entries_of, text
 from .disk import Disk
-from .messages_by_hand import append, vote
+from .messages_by_hand import append, matched, vote
 from .properties import quietly
 
 
@@ -180,3 +181,54 @@ def test_joined_writes_leave_the_disk_as_single_ones_do(readies: list[Ready], at
             if write is not None:
                 disk.write(write)
     assert joined == one_by_one
+
+
+# -- whose fault a write's waiting is ------------------------------------------------------------
+
+
+def leader_that_compacts() -> Actor:
+    """Node "1" leads, and a write of its waits while its storage compacts the log."""
+    limits = Limits(snapshot_tail_entries=1)
+    one = Actor(
+        "1", term=1, log=entries_of(1, 1, 1, 1), timing=Timing(pre_vote=False), limits=limits
+    )
+    one.times_out()
+    one.hears(vote("2", 2), matched("2", 2, 5), matched("3", 2, 5))
+    one.takes_snapshot()
+    one.disk_waits = True
+    one.proposes(b"a")
+    one.persist()
+    one.hears(matched("2", 2, 6), matched("3", 2, 6))
+    one.takes_snapshot()
+    one.proposes(b"b")
+    return one
+
+
+def leads_on(one: Actor, for_s: float) -> bool:
+    """Whether it still leads then; its followers answer all the while."""
+    until_s = one.now + for_s
+    while one.is_now(Role.LEADER) and one.now < until_s:
+        one.beats()
+        one.hears(matched("2", 2, 6), matched("3", 2, 6))
+        one.does(lambda: one.raft.on_timeout(one.now))
+    return one.is_now(Role.LEADER)
+
+
+def test_p6_compaction_is_no_stalled_disk() -> None:
+    one = leader_that_compacts()
+    assert one.unwritten
+    assert leads_on(one, for_s=1.0)
+
+
+def test_a_write_that_has_its_turn_and_does_not_end_is_one() -> None:
+    one = leader_that_compacts()
+    assert leads_on(one, for_s=1.0)
+    one.persist(1)  # the compaction; now it is the write's turn
+    assert one.unwritten
+    assert not leads_on(one, for_s=1.0)
+    assert isinstance(one.raft.last_reason, reasons.DiskStalled)
+
+
+def test_a_disk_that_hangs_in_a_compaction_is_one_in_the_end() -> None:
+    one = leader_that_compacts()
+    assert not leads_on(one, for_s=10.0)

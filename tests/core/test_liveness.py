@@ -127,6 +127,17 @@ def test_l3_granting_a_pre_vote_is_no_contact_with_a_leader() -> None:
     assert one.raft.deadline == deadline
 
 
+def test_a_late_refusal_of_an_earlier_question_does_not_outweigh_the_answer_to_this_one() -> None:
+    """The first was refused by somebody who still heard the leader; that comes back only when the
+    second is under way, about the same term. On long lines it cost a whole timeout."""
+    one = Actor("1", ("1", "2", "3"))
+    one.times_out()
+    one.times_out()
+    one.says()
+    one.hears(pre_vote("2", 0, 1, granted=False), pre_vote("2", 0, 1))
+    assert one.is_now(Role.CANDIDATE)
+
+
 # -- L4, L5, L6: when a follower lets go of its leader -----------------------------------------
 
 

@@ -297,6 +297,60 @@ def test_a_node_that_was_away_when_it_was_removed_is_told_by_whom_it_asks() -> N
     assert talk["1"].is_now(Role.LEADER)
 
 
+def a_learner_was_away() -> Conversation:
+    """4 was taken out while nobody reached it; it is back, and has no reason to campaign."""
+    talk = led_by_1(joining=("4",))
+    talk["1"].changes(AddLearner("4"))
+    settle(talk)
+    talk.cut_off("4")
+    talk["1"].changes(Remove("4"))
+    settle(talk, beats=12)
+    talk.heal()
+    talk["4"].outbox.clear()
+    return talk
+
+
+def test_p5_a_learner_that_was_away_when_it_was_removed_learns_it() -> None:
+    talk = a_learner_was_away()
+    four = talk["4"]
+    assert four.raft.leader_id == "1"
+    four.times_out()
+    assert four.raft.leader_id is None
+    talk.talk()
+    assert four.raft.removed_index == talk["1"].raft.configuration.index
+    four.outbox.clear()
+    four.times_out()
+    assert four.says() == ""  # it asks no more
+    assert talk["1"].is_now(Role.LEADER)
+    assert talk["1"].raft.term == 1
+
+
+def test_p5_it_learns_it_from_a_read_too_and_gets_no_index_to_wait_for() -> None:
+    talk = a_learner_was_away()
+    four = talk["4"]
+    number = four.asks_to_read()
+    settle(talk)
+    assert number not in four.reads
+    assert four.raft.removed_index == talk["1"].raft.configuration.index
+
+
+def test_p5_a_learner_whose_leader_is_gone_names_it_no_more_and_follows_the_next() -> None:
+    talk = led_by_1(joining=("4",))
+    talk["1"].changes(AddLearner("4"))
+    settle(talk)
+    talk.cut_off("1")
+    talk["1"].outbox.clear()
+    four = talk["4"]
+    four.times_out()
+    assert (four.raft.leader_id, four.is_now(Role.FOLLOWER)) == (None, True)
+    talk.talk()
+    assert four.raft.removed_index is None
+    talk["2"].now = four.now
+    talk.elect("2")
+    settle(talk)
+    assert four.raft.leader_id == "2"
+
+
 def test_a_node_that_knows_the_configuration_without_it_is_told_that_it_is_committed() -> None:
     talk = led_by_1()
     talk["1"].changes(Remove("3"))

@@ -6,12 +6,18 @@ machine that was restored from it can be compared with one that applied them.
 
 from __future__ import annotations
 
+import itertools
+
+import attrs
 import msgspec
 import pytest
 
+from trioraft.core import events
 from trioraft.core.config import Limits, Timing
 from trioraft.core.errors import BadMessage
-from trioraft.core.messages import AppendEntries
+from trioraft.core.events import TraceEvent
+from trioraft.core.leadership import TRANSFER_TIMEOUTS
+from trioraft.core.messages import AppendEntries, InstallSnapshot, InstallSnapshotReply
 from trioraft.core.progress import ProgressState
 from trioraft.core.types import Role, SnapshotMeta
 
@@ -151,6 +157,134 @@ def test_a_snapshot_that_is_gone_without_a_newer_one_is_not_asked_for_for_ever(
     one.now += NO_PRE_VOTE.election_timeout_s[1]
     one.beats()
     assert asked == [0, 0]
+
+
+EVERY = 8
+IN_CHUNKS = attrs.evolve(SHORT_TAIL, snapshot_chunk_bytes=10, snapshot_entries=EVERY)
+
+
+def three_is_behind(limits: Limits = SHORT_TAIL) -> Conversation:
+    """1 leads, and has compacted what 3 lacks, which hears it from now on."""
+    talk = Conversation(*(Actor(n, limits=limits, timing=NO_PRE_VOTE) for n in THREE))
+    one = talk.elect("1")
+    talk.cut_off("1", "2")
+    for commands in ((b"a", b"b"), (b"c",)):
+        one.proposes(*commands)
+        talk.talk()
+        one.takes_snapshot()
+    talk.heal()
+    talk.transcript()
+    for actor in talk.actors.values():
+        actor.saves_by_itself = True
+    return talk
+
+
+def told(actor: Actor, kind: type[TraceEvent]) -> int:
+    """How many events of this kind there were."""
+    return sum(isinstance(event, kind) for event in actor.events)
+
+
+def test_p4_a_rotten_snapshot_is_noticed_before_it_is_sent_and_another_is_taken() -> None:
+    talk = three_is_behind()
+    one, three = talk["1"], talk["3"]
+    meta, content = one.disk.snapshots[-1]
+    one.disk.snapshots[-1] = (meta, bytes([content[0] ^ 1]) + content[1:])
+    one.loses("3")
+    talk.talk()
+    assert "InstallSnapshot " not in talk.transcript()
+    assert told(one, events.SnapshotRotten) == 1
+    for _ in range(3):  # an entry that it does not cover, its snapshot, and that is sent
+        one.beats()
+        talk.talk()
+    assert one.disk.snapshots[-1][0].index > meta.index
+    assert three.raft.log.commit_index == one.raft.log.commit_index
+    assert three.applied_commands() == [b"a", b"b", b"c"]
+    assert told(three, events.SnapshotInstalled) == 1
+
+
+def test_p4_what_comes_damaged_is_told_on_both_sides_and_sent_less_and_less_often() -> None:
+    talk = three_is_behind()
+    one = talk["1"]
+    one.loses("3")
+    sent_s = []
+    for _ in range(200):
+        said = list(one.outbox)
+        one.outbox.clear()
+        for message in said:
+            if isinstance(message, InstallSnapshot):
+                sent_s.append(one.now)
+                one.hears(chunk_stored("3", 1, message.meta, 0, is_damaged=True))
+        one.hears(matched("2", 1, one.raft.log.last_index))
+        one.beats()
+    gaps = [round(after - before, 3) for before, after in itertools.pairwise(sent_s)]
+    assert gaps == sorted(gaps)
+    assert gaps[-1] > 1.0
+    assert told(one, events.SnapshotDamaged) == len(sent_s)
+    assert told(one, events.SnapshotRotten) == 0
+
+
+def test_p4_the_follower_says_that_what_came_is_damaged() -> None:
+    one = Actor("1")
+    wrong = bytes([FIVE_ENTRIES[0] ^ 1]) + FIVE_ENTRIES[1:]
+    one.hears(chunk("2", 1, META, 0, wrong[:HALF]), chunk("2", 1, META, HALF, wrong[HALF:]))
+    replies = [m for m in one.outbox if isinstance(m, InstallSnapshotReply)]
+    assert [(reply.next_offset, reply.is_damaged) for reply in replies] == [
+        (HALF, False),
+        (0, True),
+    ]
+    assert told(one, events.SnapshotDamaged) == 1
+
+
+def test_a_transfer_that_a_restart_has_lost_is_not_called_damaged() -> None:
+    one = Actor("1")
+    one.hears(chunk("2", 1, META, HALF, FIVE_ENTRIES[HALF:]))
+    replies = [m for m in one.outbox if isinstance(m, InstallSnapshotReply)]
+    assert [(reply.next_offset, reply.is_damaged) for reply in replies] == [(0, False)]
+
+
+def test_p3_what_is_being_sent_is_not_pushed_out_by_newer_snapshots() -> None:
+    """A storage keeps two: one newer one may come, and no third, until the transfer has ended or
+    nothing more of it was stored for long."""
+    talk = three_is_behind(IN_CHUNKS)
+    one = talk["1"]
+    one.loses("3")
+    talk.talk(2)  # the first chunk is there, and the next is on its way
+    sent = one.disk.snapshots[-1][0]
+    talk.cut_off("1", "2")
+    for _ in range(3 * EVERY):
+        one.proposes(b"x")
+        talk.talk()
+    kept = [meta for meta, _ in one.disk.snapshots]
+    assert kept[0] == sent
+    assert kept[1].index <= sent.index + EVERY
+    assert one.raft.log.base_index <= sent.index
+    talk.heal()
+    for _ in range(40):
+        one.beats()
+        talk.talk()
+    assert talk["3"].raft.log.commit_index == one.raft.log.commit_index
+    assert told(talk["3"], events.SnapshotInstalled) == 1
+    assert one.disk.snapshots[0][0] == sent  # until there is something to apply
+    one.proposes(b"y")
+    talk.talk()
+    assert one.disk.snapshots[0][0] == kept[1]
+
+
+def test_p3_a_transfer_that_does_not_move_is_given_up() -> None:
+    talk = three_is_behind(IN_CHUNKS)
+    one = talk["1"]
+    one.loses("3")
+    talk.talk(2)
+    sent = one.disk.snapshots[-1][0]
+    talk.cut_off("1", "2")
+    given_up_s = one.now + TRANSFER_TIMEOUTS * NO_PRE_VOTE.election_timeout_s[1]
+    while one.now < given_up_s:
+        one.beats()
+        one.proposes(b"x")
+        talk.talk()
+    one.proposes(b"x")
+    talk.talk()
+    assert sent not in [meta for meta, _ in one.disk.snapshots]
 
 
 @pytest.mark.parametrize("next_offset", [-1, -(2**40), META.size_bytes + 1])

@@ -28,6 +28,8 @@ class Election:
     term: Term
     """The term in which votes are asked for; for a pre-vote, the one that would follow."""
     started_s: float
+    is_forecast: bool = False
+    """Whether pre-votes are asked for: they promise nothing, and are asked for again."""
     votes: dict[NodeId, bool] = attrs.field(factory=dict)
     anyone_answered: bool = False
     """Whether any peer was heard meanwhile: then time, not the network, was too short."""
@@ -35,7 +37,10 @@ class Election:
     def record(
         self, voter: NodeId, configuration: Configuration, *, granted: bool
     ) -> quorum.Outcome:
-        """Note one answer, the first of each voter; how the election stands with it."""
+        """Note one answer, the first of each voter; how the election stands with it. Of pre-votes a
+        refusal may answer an earlier question about the same term: a later grant counts."""
+        if granted and self.is_forecast:
+            self.votes[voter] = True
         self.votes.setdefault(voter, granted)
         return quorum.tally(configuration, self.votes)
 

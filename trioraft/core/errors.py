@@ -53,6 +53,18 @@ class NotLeader(RaftError):  # noqa: N818 - the pinned name; the field says "not
         super().__init__(f"this node is not the leader; {known}: ask there, or wait for one")
 
 
+class NotMember(NotLeader):
+    """This node was removed from the cluster, so it gets no more entries: what is asked of it here
+    it could not answer, however long it waited. Ask one of the members."""
+
+    def __init__(self, node_id: str, removed_index: int) -> None:
+        super().__init__()
+        self.args = (
+            f"node {node_id!r} was removed from the cluster (configuration {removed_index}) and "
+            "gets no more of its log: ask one of the members; or add it again",
+        )
+
+
 class ProposalDropped(RaftError):  # noqa: N818 - the pinned name
     """The command certainly is not in the log and never will be: it is safe to propose again."""
 

@@ -173,6 +173,26 @@ class SnapshotInstalled(TraceEvent):
 
 
 @attrs.frozen
+class SnapshotDamaged(TraceEvent):
+    """All of a snapshot has come, and it is not what its checksum says: it was thrown away. Told by
+    the follower that got it, and by the leader that hears of it."""
+
+    index: LogIndex
+    size_bytes: int
+    sender: NodeId
+    receiver: NodeId
+
+
+@attrs.frozen
+class SnapshotRotten(TraceEvent):
+    """What this node has stored as its newest snapshot is not what its checksum says: nobody is
+    sent it, and another is taken."""
+
+    index: LogIndex
+    size_bytes: int
+
+
+@attrs.frozen
 class ResultsDiffer(TraceEvent):
     """Members have computed other results up to this index, and no majority says who is right; or
     one, which `differing` has alone, is told to stop."""

@@ -36,6 +36,8 @@ from .window import Window
 COMMIT_NOTICE_DELAY_S: Final = 0.002
 """How long a new commit index waits for entries to travel with before it gets a heartbeat of its
 own. Under load it costs no message at all; an idle follower applies 2 ms later."""
+TRANSFER_TIMEOUTS: Final = 100
+"""After so many election timeouts without a chunk stored the transfer of a snapshot is given up."""
 ROUNDS_KEPT: Final = 1024
 """Of so many rounds it is known when they left; an answer to an older one extends no lease."""
 
@@ -195,7 +197,7 @@ class Leadership:
                     raise InvariantViolation(
                         f"the log begins at {self.log.first_index}, but there is no snapshot"
                     )
-                progress.on_behind(snapshot)
+                progress.on_behind(snapshot, now)
             while progress.next_index <= last_index and progress.has_room(self.limits):
                 first = progress.next_index
                 last = self.log.last_within(
@@ -229,13 +231,20 @@ class Leadership:
             round_trip_ms=int(self.pace.round_trip_s * 1000),
         )
 
-    def chunk_requests(self, now: float) -> Iterator[ChunkRequest]:
+    def chunk_requests(self, now: float, rotten: SnapshotMeta | None) -> Iterator[ChunkRequest]:
         """The chunks that followers in need of a snapshot are to get next; a chunk that is not
         answered within an election timeout, or within a multiple of what the last one took, is
-        asked for again."""
+        asked for again.
+
+        Args:
+            now: the time.
+            rotten: a snapshot that nobody is sent.
+        """
         patience_s = self.pace.timeout_s
         bytes_max = self.limits.snapshot_chunk_bytes
         for peer, progress in self.progress.items():
+            if progress.snapshot in (None, rotten):
+                continue
             if progress.snapshot is not None and progress.wants_chunk(now, patience_s):
                 progress.on_chunk_asked(now)
                 size_bytes = min(bytes_max, progress.window.size_bytes)
@@ -248,10 +257,18 @@ class Leadership:
             return None
         return progress if progress.snapshot_offset == request.offset else None
 
-    @property
-    def is_sending_snapshot(self) -> bool:
-        """Whether any follower is getting a snapshot."""
-        return any(progress.snapshot is not None for progress in self.progress.values())
+    def oldest_sent_snapshot(self, now: float) -> LogIndex | None:
+        """The oldest snapshot that a follower is being sent, unless that was given up: it has not
+        stored any more of it for `TRANSFER_TIMEOUTS` (hazard P3)."""
+        patience_s = TRANSFER_TIMEOUTS * self.pace.timeout_s
+        return min(
+            (
+                progress.snapshot.index
+                for progress in self.progress.values()
+                if progress.snapshot is not None and now - progress.moved_s < patience_s
+            ),
+            default=None,
+        )
 
     # -- what comes back -------------------------------------------------------------------
 

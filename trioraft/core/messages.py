@@ -159,6 +159,8 @@ class InstallSnapshotReply(msgspec.Struct, frozen=True, array_like=True, tag=8):
     """The follower's log stands at or beyond the snapshot now."""
     round: Count = 0
     """Echo of the request."""
+    is_damaged: bool = False
+    """All of it came, and it is not what its checksum says: it was thrown away."""
 
 
 class TimeoutNow(msgspec.Struct, frozen=True, array_like=True, tag=9):
@@ -189,6 +191,9 @@ class RequestReadIndexReply(msgspec.Struct, frozen=True, array_like=True, tag=11
     number: Count
     """Echo of the request."""
     read_index: LogIndex
+    removed_index: LogIndex = 0
+    """The committed configuration that does not have the receiver, which gets nothing more: it
+    could not read, however long it waited. 0: it is a member."""
     """Everything that was committed when the request arrived stands at or before this index."""
 
 

@@ -11,6 +11,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from .events import TraceEvent
 from .log import RaftLog
@@ -19,11 +20,15 @@ from .reads import ConfirmedRead
 from .ready import ChunkRequest, Ready, SnapshotChunk
 from .types import Entry, HardState, LogIndex, SnapshotMeta, Term
 
+TURN_TIMEOUTS: Final = 8
+"""For so many election timeouts a write may wait for other work of its own disk."""
+
 
 class Outbox:
     """Collects effects between two calls of `Raft.ready`."""
 
     __slots__ = (
+        "_begun",
         "_durable_number",
         "_events",
         "_hard_state_number",
@@ -55,6 +60,7 @@ class Outbox:
         # Writes under way: (number, last index of the log then, did it carry a vote for us, when
         # it was handed out).
         self._writes: deque[tuple[int, LogIndex, Term | None, float]] = deque()
+        self._begun: tuple[int, float] | None = None  # the last Ready of the write under way; since
         self._messages: list[Message] = []
         self._messages_after_persist: list[Message] = []
         self._events: list[TraceEvent] = []
@@ -92,9 +98,23 @@ class Outbox:
         return self.install is not None or self._durable_number < self._install_number
 
     @property
-    def oldest_write_s(self) -> float | None:
-        """When the oldest write that is not durable yet was handed out."""
-        return self._writes[0][3] if self._writes else None
+    def begun_s(self) -> float | None:
+        """Since when the disk is busy with a write."""
+        return None if self._begun is None else self._begun[1]
+
+    def on_write_begun(self, number: int, now: float) -> None:
+        """The disk is busy with the writes of this Ready, and of all before it."""
+        self._begun = number, now
+
+    def stalled_s(self, patience_s: float) -> float:
+        """When the disk has to be taken for stalled, unless it finishes a write before; never, if
+        none waits. One that has not had its turn yet waits for something else, for a while."""
+        if not self._writes:
+            return float("inf")
+        number, _, _, handed_s = self._writes[0]
+        if self._begun is not None and number <= self._begun[0]:
+            return self._begun[1] + patience_s
+        return handed_s + TURN_TIMEOUTS * patience_s
 
     def on_persisted(self, number: int, log: RaftLog) -> Term | None:
         """All Readys up to this number are durable: mark the log as far as they vouch for it.
@@ -103,6 +123,8 @@ class Outbox:
             The term of our own vote, if what is durable now holds one.
         """
         self._durable_number = max(self._durable_number, number)
+        if self._begun is not None and self._begun[0] <= number:
+            self._begun = None
         vote_term: Term | None = None
         while self._writes and self._writes[0][0] <= number:
             _, last_index, vote_term, _ = self._writes.popleft()

@@ -13,6 +13,7 @@ Rules of this file:
 from __future__ import annotations
 
 import enum
+import zlib
 from collections import deque
 
 import attrs
@@ -82,6 +83,10 @@ class Progress:
     """SNAPSHOT: when the chunk at `snapshot_offset` was asked for last; None: not yet."""
     chunks_unanswered: int = 0
     """SNAPSHOT: how often a chunk was asked for in vain, since one was answered at once."""
+    sent_checksum: tuple[int, int] = (0, 0)
+    """SNAPSHOT: of the first so many bytes that were sent, in one go from the start: this."""
+    moved_s: float = float("-inf")
+    """SNAPSHOT: when it was begun, or when the follower has last stored more of it."""
     chunk_is_repeated: bool = False
     """SNAPSHOT: the chunk at `snapshot_offset` was asked for more than once, so its answer does not
     tell how long answers take."""
@@ -179,11 +184,31 @@ class Progress:
         """How far it counts towards a commit."""
         return self.match_index if self.match_index >= self.lost_index else 0
 
-    def on_behind(self, snapshot: SnapshotMeta) -> None:
+    def on_behind(self, snapshot: SnapshotMeta, now: float) -> None:
         """The follower lacks what is compacted away: send it this snapshot."""
         self._become(ProgressState.SNAPSHOT)
         self.snapshot = snapshot
         self.next_index = snapshot.index + 1
+        self.moved_s = now
+
+    def is_as_stored(self, offset: int, data: bytes) -> bool:
+        """Call it with each chunk before it is sent. False: all of the snapshot is read by now, and
+        it is not what its checksum says. (Where a transfer goes on that another leader has begun,
+        only the next pass can tell.)"""
+        checked_bytes, checksum = self.sent_checksum
+        if offset == 0:
+            checked_bytes, checksum = 0, 0
+        if offset == checked_bytes:
+            checked_bytes, checksum = offset + len(data), zlib.crc32(data, checksum)
+            self.sent_checksum = checked_bytes, checksum
+        meta = self.snapshot
+        return meta is None or checked_bytes < meta.size_bytes or checksum == meta.checksum
+
+    def on_damaged(self, now: float) -> None:
+        """All of it came damaged: again, from the start, and less soon each time."""
+        self.snapshot_offset = 0
+        self.chunk_asked_s = now
+        self.chunks_unanswered += 1
 
     def wants_chunk(self, now: float, patience_s: float) -> bool:
         """Whether the chunk at `snapshot_offset` should be sent (again) now.
@@ -215,6 +240,8 @@ class Progress:
         if self.chunk_asked_s is not None and not self.chunk_is_repeated and answered_bytes > 0:
             self.window.on_answered(now - self.chunk_asked_s, answered_bytes, answered_bytes)
             self.chunks_unanswered = 0
+        if answered_bytes > 0:
+            self.moved_s = now
         self.snapshot_offset = next_offset
         self.chunk_asked_s = None
         self.chunk_is_repeated = False
@@ -232,5 +259,6 @@ class Progress:
         self.chunk_asked_s = None
         self.chunks_unanswered = 0
         self.chunk_is_repeated = False
+        self.sent_checksum = (0, 0)
         self._inflight.clear()
         self._inflight_bytes = 0

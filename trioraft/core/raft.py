@@ -138,6 +138,8 @@ class Raft:
         self.voted_for: NodeId | None = recovered.hard_state.voted_for  # in this very term
         self.log: Final = _recovered_log(recovered)
         self.snapshot: SnapshotMeta | None = recovered.snapshot
+        self.rotten: SnapshotMeta | None = None
+        """This node's newest snapshot, if it is stored damaged: another is to be taken."""
 
         self.role = Role.FOLLOWER
         self.last_reason: Reason = reasons.Started()
@@ -169,6 +171,7 @@ class Raft:
         self._inherited_until_s = NEVER  # what an earlier life may have promised ends then
         self._applying_index = self.log.applied_index  # handed out: applied_index <= it <= commit
         self._chunk_under_way = False  # handed to the storage, and not answered yet
+        self._received: tuple[SnapshotMeta, int] | None = None  # from where more was wanted last
         self._disk_is_full = False
 
     # -- what the caller may look at ------------------------------------------------------
@@ -177,6 +180,11 @@ class Raft:
     def deadline(self) -> float | None:
         """When `on_timeout` wants to be called; None when there is nothing to wait for."""
         return self._timer.deadline
+
+    @property
+    def now(self) -> float:
+        """The time, as the last input said."""
+        return self._now
 
     @property
     def heartbeat_deadline(self) -> float | None:
@@ -304,7 +312,9 @@ class Raft:
                 self._on_request_read_index_reply(message)
             case messages.RequestVoteReply() | messages.RequestPreVoteReply():
                 self._note_stale(message)
-                self._is_told_removed(message, disk)  # late, and true all the same
+                # Late, and true all the same; or what a learner has asked.
+                if self._is_told_removed(message, disk):
+                    self._trace_role(Role.FOLLOWER, reasons.Removed(message.removed_index))
             case _:
                 self._note_stale(message)
         return None
@@ -364,6 +374,10 @@ class Raft:
         if self._leadership is not None:
             self._change_role(self._watch_leadership(self._leadership))
         elif not self._may_campaign() or self._contact.has_promised(now):
+            if self.leader_id is not None:  # it is not there, whoever comes next (hazard P5)
+                silent = reasons.NoContact(now - self._contact.heard_s)
+                self._change_role(Transition(Role.FOLLOWER, silent))
+            self._ask_whether_removed()
             self._start_timer()
         else:
             reason = self._why_campaign()
@@ -382,6 +396,7 @@ class Raft:
         if self._has_committed_own_term():
             self._leadership.reads.begin_round(self._leadership.round, self.log.commit_index)
         self._ask_for_results(self._leadership)
+        self._make_room_for_another_snapshot(self._leadership)
         if self._leadership.transfer is not None:
             self._leadership.transfer.was_asked = False
             self._advance_transfer(self._leadership)
@@ -391,16 +406,22 @@ class Raft:
                 self._replace_lost_disks(self._leadership)
         self._go_on_replacing(self._leadership)
 
+    def on_write_begun(self, number: int, now: float) -> None:
+        """The write of this Ready, and of all before it, has its turn at the disk now. What it
+        waited for before (a compaction, a snapshot to be installed) was no fault of the disk (hazard
+        P6)."""
+        self._out.on_write_begun(number, now)
+
     def on_persisted(self, number: int, now: float) -> None:
         """The Ready of this number, and all before it, are durable."""
         if self.role is Role.DEAD:
             return
         self._now = now
         self._disk_is_full = False
-        handed_s = self._out.oldest_write_s
+        begun_s = self._out.begun_s
         vote_term = self._out.on_persisted(number, self.log)
-        if handed_s is not None:
-            self.pace.on_written(now - handed_s)
+        if begun_s is not None:
+            self.pace.on_written(now - begun_s)
         if self._leadership is not None:
             self._change_role(self._maybe_commit(self._leadership))
         elif self._election is not None and vote_term == self._election.term == self.term:
@@ -512,20 +533,32 @@ class Raft:
         self.leader_id = None  # hazard L4
         self._contact.lost_leader = None
         self._contact.tries += 1
-        election = self._election = Election(term=self.term + 1, started_s=self._now)
+        election = self._election = Election(
+            term=self.term + 1, started_s=self._now, is_forecast=True
+        )
         self._trace_role(previous, reason)
         self._start_election_timer()
         for peer in self._other_voters():
-            request = messages.RequestPreVote(
-                sender=self.node_id,
-                receiver=peer,
-                term=self.term,
-                next_term=election.term,
-                last_log_index=self.log.last_index,
-                last_log_term=self.log.last_term,
-            )
-            self._send(request)
+            self._send(self._pre_vote_request(peer))
         return self._record_vote(election, self.node_id, self.disk, granted=True)
+
+    def _ask_whether_removed(self) -> None:
+        """A learner has no reason to campaign, and so would never hear that it was removed while it
+        was away (hazard P5): it asks what a voter would ask."""
+        is_learner = self.node_id in self.configuration.learners
+        if is_learner and self.leader_id is None and self.removed_index is None:
+            for peer in self._other_voters():
+                self._send(self._pre_vote_request(peer))
+
+    def _pre_vote_request(self, peer: NodeId) -> messages.RequestPreVote:
+        return messages.RequestPreVote(
+            sender=self.node_id,
+            receiver=peer,
+            term=self.term,
+            next_term=self.term + 1,
+            last_log_index=self.log.last_index,
+            last_log_term=self.log.last_term,
+        )
 
     def _become_candidate(self, reason: Reason) -> None:
         previous = self._enter(Role.CANDIDATE)
@@ -614,9 +647,7 @@ class Raft:
         commit_index = self.log.commit_index
         if not self._membership.may_vote_since(self.node_id, self.disk, commit_index):
             return False
-        waits_since_s = self._out.oldest_write_s
-        patience_s = self.pace.timeout_s
-        is_stalled = waits_since_s is not None and self._now - waits_since_s >= patience_s
+        is_stalled = self._now >= self._out.stalled_s(self.pace.timeout_s)
         return not self._disk_is_full and not is_stalled
 
     def _why_campaign(self) -> Reason:
@@ -991,10 +1022,9 @@ class Raft:
             return None
         patience_s = leadership.patience_s
         quorum_deadline = leadership.quorum_deadline(self.configuration, self._now)
-        waits_since_s = self._out.oldest_write_s
         disk_deadline = NEVER_DUE
-        if waits_since_s is not None and self._other_voters():  # somebody else could lead
-            disk_deadline = waits_since_s + patience_s
+        if self._other_voters():  # somebody else could lead
+            disk_deadline = self._out.stalled_s(patience_s)
         if quorum_deadline <= self._now:
             silent_s = self._now - quorum_deadline + patience_s
             return Transition(Role.FOLLOWER, reasons.QuorumLost(silent_s))
@@ -1112,15 +1142,26 @@ class Raft:
             if request.origin == self.node_id:
                 self._confirmed(request.number, index)
             else:
+                removed_index = self._removed_by(request.origin)
                 self._send_once_term_is_durable(
                     messages.RequestReadIndexReply(
-                        self.node_id, request.origin, self.term, request.number, index
+                        self.node_id,
+                        request.origin,
+                        self.term,
+                        request.number,
+                        index,
+                        removed_index,
                     )
                 )
 
     def _on_request_read_index_reply(self, reply: messages.RequestReadIndexReply) -> None:
-        """Good whatever its term: a quorum confirmed its sender after the read was asked for."""
-        self._confirmed(reply.number, reply.read_index)
+        """Good whatever its term: a quorum confirmed its sender after the read was asked for. That
+        quorum is believed, too, that this node was removed while it was away: it will hear no
+        leader any more (hazard P5)."""
+        if reply.removed_index > self.configuration.index:
+            self._note_removed(reply.removed_index)
+        else:
+            self._confirmed(reply.number, reply.read_index)
 
     def _confirmed(self, number: int, index: LogIndex) -> None:
         if self._open_reads.close(number):
@@ -1461,8 +1502,9 @@ class Raft:
         """This follower goes on as one, and campaigns no longer (hazard L8)."""
         if self.removed_index is None:
             self.removed_index = index
-            self._contact.on_follower(knows_leader=True)
-            self._trace_role(Role.FOLLOWER, reasons.Removed(index))
+            if self.role is Role.FOLLOWER:
+                self._contact.on_follower(knows_leader=True)
+                self._trace_role(Role.FOLLOWER, reasons.Removed(index))
 
     # -- leadership transfer (dissertation 3.10) ------------------------------------------
 
@@ -1534,7 +1576,15 @@ class Raft:
     def send_chunk(self, request: ChunkRequest, data: bytes, now: float) -> None:
         """The content that `Ready.chunk_requests` asked for; stale requests are dropped."""
         self._now = now
-        if self._leadership is not None and self._leadership.awaiting_chunk(request) is not None:
+        if self._leadership is None or request.meta == self.rotten:
+            return
+        progress = self._leadership.awaiting_chunk(request)
+        if progress is not None and not progress.is_as_stored(request.offset, data):
+            self.rotten = request.meta  # (hazard P4)
+            if self.tracing:
+                meta = request.meta
+                self._out.trace(events.SnapshotRotten(now, meta.index, meta.size_bytes))
+        elif progress is not None:
             message = messages.InstallSnapshot(
                 self.node_id, request.receiver, self.term, request.meta, request.offset, data
             )
@@ -1547,7 +1597,13 @@ class Raft:
         if self._leadership is not None and self.snapshot not in (None, request.meta):
             progress = self._leadership.awaiting_chunk(request)
             if progress is not None and self.snapshot is not None:
-                progress.on_behind(self.snapshot)
+                progress.on_behind(self.snapshot, self._now)
+
+    def _make_room_for_another_snapshot(self, leadership: Leadership) -> None:
+        """There is none without an entry that the rotten one does not cover."""
+        is_end = self.rotten is not None and self.log.last_index == self.rotten.index
+        if is_end and leadership.transfer is None:
+            self.log.append_one(Entry(self.log.last_index + 1, self.term, b"", EntryKind.NOOP))
 
     def _on_install_snapshot_reply(
         self, reply: messages.InstallSnapshotReply, leadership: Leadership, disk: Incarnation
@@ -1565,6 +1621,11 @@ class Raft:
                 f"{reply.meta.size_bytes} bytes"
             )
         leadership.on_contact(reply.sender, self._now)
+        progress = leadership.progress[reply.sender]
+        if reply.is_damaged and progress.snapshot == reply.meta:
+            progress.on_damaged(self._now)
+            self._trace_damaged(reply.meta, self.node_id, reply.sender)
+            return None
         if leadership.on_chunk_stored(reply, self._now):
             return self._on_matched(leadership, reply.sender)
         return None
@@ -1613,6 +1674,9 @@ class Raft:
         """A chunk of `Ready.chunks` was given to the storage, which wants more from
         `next_offset`; all of the snapshot is there if that is its size."""
         self._chunk_under_way = False
+        has_come = chunk.offset == 0 or self._received == (chunk.meta, chunk.offset)
+        is_all = 0 < chunk.meta.size_bytes == chunk.offset + len(chunk.data)
+        self._received = (chunk.meta, next_offset)
         if self.role is not Role.FOLLOWER or chunk.sender != self.leader_id:
             return  # its sender leads no more; the transfer may be resumed by whoever does
         self._now = now
@@ -1621,6 +1685,9 @@ class Raft:
             self._reply_installed(chunk.sender, meta)
         elif next_offset == meta.size_bytes:
             self._install(meta, chunk.sender)
+        elif is_all and has_come and next_offset == 0:  # (hazard P4)
+            self._trace_damaged(meta, chunk.sender, self.node_id)
+            self._reply_chunk(chunk.sender, meta, 0, is_damaged=True)
         else:
             self._reply_chunk(chunk.sender, meta, next_offset)
 
@@ -1634,6 +1701,7 @@ class Raft:
         self._out.install = meta  # in the order of all other writes (hazard S1)
         self._applying_index = meta.index  # what it stands for is not applied again (hazard S1)
         self.snapshot = meta
+        self.rotten = None
         if self.tracing:
             installed = events.SnapshotInstalled(self._now, meta.index, meta.size_bytes, sender)
             self._out.trace(installed)
@@ -1650,8 +1718,12 @@ class Raft:
         else:
             self._send_after_persist(reply)
 
-    def _reply_chunk(self, sender: NodeId, meta: SnapshotMeta, next_offset: int) -> None:
-        reply = messages.InstallSnapshotReply(self.node_id, sender, self.term, meta, next_offset)
+    def _reply_chunk(
+        self, sender: NodeId, meta: SnapshotMeta, next_offset: int, *, is_damaged: bool = False
+    ) -> None:
+        reply = messages.InstallSnapshotReply(
+            self.node_id, sender, self.term, meta, next_offset, is_damaged=is_damaged
+        )
         self._send_once_term_is_durable(reply)
 
     # -- snapshots: of this node (paper, section 7) ---------------------------------------
@@ -1672,6 +1744,11 @@ class Raft:
             return
         self._now = now
         self.snapshot = meta
+        if self._leadership is not None and self.rotten is not None:
+            for progress in self._leadership.progress.values():
+                if progress.snapshot == self.rotten:
+                    progress.on_behind(meta, now)
+        self.rotten = None
         base = meta.index - self.limits.snapshot_tail_entries
         if keep_after is not None:
             base = min(base, keep_after)
@@ -1694,7 +1771,7 @@ class Raft:
             self._begin_read_round(leadership)
             for message in leadership.appends(self.snapshot, self._now):
                 self._send(message)
-            self._out.chunk_requests.extend(leadership.chunk_requests(self._now))
+            self._out.chunk_requests.extend(leadership.chunk_requests(self._now, self.rotten))
         vote_term = self.term if self.voted_for == self.node_id else None
         committed = self._take_committed()
         return self._out.take(self.log, self.hard_state, vote_term, committed, self._now)
@@ -1746,6 +1823,12 @@ class Raft:
                 events.RoleChanged(
                     self._now, self.role, previous, self.term, self.log.summary(), reason
                 )
+            )
+
+    def _trace_damaged(self, meta: SnapshotMeta, sender: NodeId, receiver: NodeId) -> None:
+        if self.tracing:
+            self._out.trace(
+                events.SnapshotDamaged(self._now, meta.index, meta.size_bytes, sender, receiver)
             )
 
     def _trace_widened(self) -> None:

@@ -242,6 +242,14 @@ _TEXTS: Final[Mapping[type[Traced], Callable[[Any, Label], str]]] = {
         f"snapshot of {event.size_bytes} bytes from {label(event.sender)} installed "
         f"up to {event.index}"
     ),
+    events.SnapshotDamaged: lambda event, label: (
+        f"snapshot of {event.size_bytes} bytes up to {event.index} came to {label(event.receiver)} "
+        f"from {label(event.sender)} damaged: its checksum is wrong; it is sent again"
+    ),
+    events.SnapshotRotten: lambda event, _: (
+        f"the stored snapshot of {event.size_bytes} bytes up to {event.index} is damaged: its "
+        "checksum is wrong; nobody is sent it, and another is taken. Check this disk"
+    ),
     events.Forming: _forming,
     events.ForeignDisk: lambda event, label: (
         f"node {label(event.peer)} is there with disk {event.disk}, and disk {event.named_disk} "

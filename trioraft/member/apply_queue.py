@@ -26,10 +26,6 @@ from .outcomes import Outcomes
 from .results import PLAIN, RunningChecksum
 from .state_machine import StateMachine, is_result
 
-SENDING_PATIENCE = 4
-"""How many times as many entries are let pass while a snapshot is being sent. Newer snapshots
-replace the one that is on its way, and a slow transfer would start over for ever (hazard S4)."""
-
 CAUSE_CHARS_MAX = 500
 """What is told of the message of an exception that ends the node."""
 
@@ -72,6 +68,8 @@ class ApplyQueue:
         """Whether the runner was asked to apply, and has not come to the end."""
         self.is_saving = False
         """Whether a snapshot is being written."""
+        self.is_distrusted = False
+        """Whether the newest one is damaged."""
         self.has_failed = False
         """A command ended half-way: the state is nobody's, and is neither saved nor applied to."""
         self._machine = machine
@@ -183,23 +181,19 @@ class ApplyQueue:
 
     # -- snapshots of our own --------------------------------------------------------------
 
-    def should_save(self, *, is_sending: bool) -> bool:
-        """Whether it is time for a snapshot.
-
-        Args:
-            is_sending: whether a follower is being sent one from here.
-        """
+    def should_save(self) -> bool:
+        """Whether it is time for a snapshot."""
         is_restoring = bool(self.queue) and isinstance(self.queue[0], SnapshotMeta)
         if self.is_saving or is_restoring or self.applied_index <= self.snapshot_index:
             return False
         if self.has_failed:
             return False
-        if self._wanted:
-            return True
-        patience, limits = SENDING_PATIENCE if is_sending else 1, self._limits
+        limits = self._limits
         return (
-            self._entries_since >= patience * limits.snapshot_entries
-            or self._bytes_since >= patience * limits.snapshot_bytes
+            self.is_distrusted
+            or bool(self._wanted)
+            or self._entries_since >= limits.snapshot_entries
+            or self._bytes_since >= limits.snapshot_bytes
         )
 
     def begin_save(self) -> Iterable[bytes]:
@@ -213,6 +207,8 @@ class ApplyQueue:
     def saved(self, index: LogIndex) -> None:
         """The view is durable."""
         self.is_saving = False
+        if index > self.snapshot_index:
+            self.is_distrusted = False
         self.snapshot_index = max(self.snapshot_index, index)
         self._tell_wanted()
 

@@ -271,6 +271,8 @@ class Member:
         """Part of a snapshot that a follower is to get."""
         self._has_news = True
         self.raft.send_chunk(request, data, now)
+        if self.raft.rotten is not None:
+            self.applies.is_distrusted = self._must_save = True
 
     def on_snapshot_gone(self, request: ChunkRequest) -> None:
         """The snapshot that a follower was getting was replaced by a newer one."""
@@ -366,6 +368,8 @@ class Member:
         if self._must_save:
             self._must_save = False
             self._maybe_save()
+        if raft.removed_index is not None and self.reads:
+            self.reads.removed(raft)
         if self.reads.new and raft.leader_id is not None:
             self.reads.ask(raft, now)
         ready = raft.ready()
@@ -411,7 +415,10 @@ class Member:
         writes = self.writes
         while True:
             if writes.steps:
-                self._actions.append(writes.steps[0])
+                step = writes.steps[0]
+                if isinstance(step, Write) and writes.group:
+                    self.raft.on_write_begun(writes.group[-1].number, now)
+                self._actions.append(step)
                 return
             if writes.group:
                 group = writes.end_group()
@@ -436,9 +443,10 @@ class Member:
         self.reads.on_applied(index)
 
     def _maybe_save(self) -> None:
-        leadership = self.raft.leadership
-        is_sending = leadership is not None and leadership.is_sending_snapshot
-        if not self.applies.should_save(is_sending=is_sending):
+        if not self.applies.should_save():
+            return
+        if self._would_push_out_what_is_sent():
+            self._must_save = self.applies.is_wanted  # when the transfer has ended
             return
         index = self.applies.applied_index
         term = self.raft.log.term_at(index)
@@ -447,6 +455,16 @@ class Member:
         configuration = self.raft.membership.at(index)
         chunks = self.applies.begin_save()
         self._actions.append(SaveSnapshot(index, term, configuration, chunks))
+
+    def _would_push_out_what_is_sent(self) -> bool:
+        """A snapshot that a follower is being sent stays, and so does the log after it, until the
+        transfer ends or is given up: a storage keeps two, so one newer one may be taken meanwhile
+        (hazards S4, P3)."""
+        leadership = self.raft.leadership
+        if leadership is None or self.applies.is_distrusted:
+            return False
+        sent_index = leadership.oldest_sent_snapshot(self.raft.now)
+        return sent_index is not None and sent_index < self.applies.snapshot_index
 
 
 def voters_ignored(core: Raft, bootstrap: Recovered) -> Iterator[str]:

@@ -25,7 +25,7 @@ def _nobody() -> None:
 class ReadBatch:
     """Callers that share one read."""
 
-    __slots__ = ("index", "is_over", "lease", "number", "wake")
+    __slots__ = ("index", "is_over", "is_refused", "lease", "number", "wake")
 
     def __init__(self, *, lease: bool) -> None:
         self.lease = lease
@@ -36,7 +36,9 @@ class ReadBatch:
         self.index: LogIndex | None = None
         """How far the state machine must have applied; None: not known yet."""
         self.is_over = False
-        """What is applied here answers the read; or the member died, if there is no index."""
+        """What is applied here answers the read; without an index, nothing here ever will."""
+        self.is_refused = False
+        """The member was removed from the cluster."""
 
     def end(self) -> None:
         """Nothing more to wait for."""
@@ -96,11 +98,24 @@ class Reads:
         while self._ripening and self._ripening[0][0] <= applied_index:
             heapq.heappop(self._ripening)[2].end()
 
+    def __len__(self) -> int:
+        return len(self.new) + len(self._asked) + len(self._ripening)
+
+    def removed(self, raft: Raft) -> None:
+        """The member was removed: what is committed from then on never comes here (hazard P5)."""
+        for number in self._asked:
+            raft.forget_read(number)
+        self._end_all(is_refused=True)
+
     def member_died(self) -> None:
         """Nothing can be read any more."""
+        self._end_all(is_refused=False)
+
+    def _end_all(self, *, is_refused: bool) -> None:
         ripening = [batch for _, _, batch in self._ripening]
         for batch in [*self.new.values(), *self._asked.values(), *ripening]:
             batch.index = None
+            batch.is_refused = is_refused
             batch.end()
         self.new.clear()
         self._asked.clear()

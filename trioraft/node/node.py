@@ -165,6 +165,7 @@ class Node:
 
         Raises:
             NodeDead: the node is Dead, or died meanwhile.
+            NotMember: the node was removed from the cluster, so it would wait for ever.
             ConfigError: `lease` without `Timing.lease_clock_drift_max`.
 
         Cancelling the wait disturbs nobody.

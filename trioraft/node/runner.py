@@ -26,7 +26,14 @@ import trio
 
 from ..core import events
 from ..core.config import Limits, Timing
-from ..core.errors import ConfigError, DiskFull, InvariantViolation, NodeDead, SnapshotGone
+from ..core.errors import (
+    ConfigError,
+    DiskFull,
+    InvariantViolation,
+    NodeDead,
+    NotMember,
+    SnapshotGone,
+)
 from ..core.messages import Introduction, Message
 from ..core.raft import Raft
 from ..core.ready import ChunkRequest, SnapshotChunk, Write
@@ -450,6 +457,8 @@ class NodeRunner:
             if not lot:
                 member.leave_reads(batch)
             raise
+        if batch.is_refused:
+            raise NotMember(self.node_id, member.raft.removed_index or 0)
         if batch.index is None:
             raise NodeDead(f"node {self.node_id!r} is Dead; nothing can be read here any more")
         return batch.index

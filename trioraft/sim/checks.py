@@ -133,6 +133,8 @@ class Checks(ClusterInvariants):
         current = raft.configuration
         if self._configurations.get(raft.node_id, current).index == current.index:
             return
+        if log.term_at(current.index) != raft.term:
+            return  # an earlier leader's, which came in one batch with what made this one lead
         previous = raft.membership.before(current)
         is_first = current.index == log.first_index == 1
         if previous.index > commit_index or not (

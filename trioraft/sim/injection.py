@@ -330,7 +330,11 @@ class FaultInjection:
         self._then(SPREAD_S + fault.lasts_s, self._restore_copy, process, copied, fault)
 
     def _restore_copy(self, process: Process, copied: Disk, fault: Fault) -> None:
-        """Only where it can be found out: all others have seen a later opening of this disk."""
+        """Only where it can be found out: all others have seen a later opening of this disk, and it
+        is of a time when its node did not decide alone."""
+        newest = copied.configurations()[-1:]
+        if any(is_majority(c, lambda node: node == process.node_id) for c in newest):
+            return
         own = decode_identity(copied.identity or b"")
         is_same = incarnation_of(process.disk) == own.incarnation
         others = [p.disk for p in self._processes.values() if p is not process]

@@ -479,6 +479,9 @@ class Process:
 
     def _answer(self, batch: ReadBatch) -> None:
         for request, committed in self._readers.pop(batch, ()):
+            if batch.is_refused:
+                request.reply(request, Reply(is_refused=True))
+                continue
             self._checks.on_read(self.node_id, batch.index, self.applied_index, committed)
             request.reply(request, Reply(self.machine.registers.get(request.key)))
 
