@@ -408,8 +408,8 @@ class Raft:
 
     def on_write_begun(self, number: int, now: float) -> None:
         """The write of this Ready, and of all before it, has its turn at the disk now. What it
-        waited for before (a compaction, a snapshot to be installed) was no fault of the disk (hazard
-        P6)."""
+        waited for before (a compaction, a snapshot to be installed) was no fault of the disk
+        (hazard P6)."""
         self._out.on_write_begun(number, now)
 
     def on_persisted(self, number: int, now: float) -> None:
