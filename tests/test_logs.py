@@ -39,7 +39,9 @@ from trioraft.core.events import (
     MessageSent,
     ResultsDiffer,
     RoleChanged,
+    SnapshotDamaged,
     SnapshotInstalled,
+    SnapshotRotten,
     SnapshotSaved,
     StaleReply,
     StorageNotice,
@@ -250,6 +252,20 @@ GOLDEN: list[tuple[Traced, tuple[str, ...]]] = [
         (
             "results up to entry 16 differ: here 0000000a; 1 has 0000000b; no majority of voters "
             "agrees on one",
+        ),
+    ),
+    (
+        SnapshotDamaged(0.0, 9, 500, "0", "1"),
+        (
+            "snapshot of 500 bytes up to 9 came to 1 from 0 damaged: its checksum is wrong; it is "
+            "sent again",
+        ),
+    ),
+    (
+        SnapshotRotten(0.0, 9, 500),
+        (
+            "the stored snapshot of 500 bytes up to 9 is damaged: its checksum is wrong; nobody is "
+            "sent it, and another is taken. Check this disk",
         ),
     ),
     (DiskIsFull(0.0), ("disk is full; the write is tried again",)),
@@ -774,6 +790,8 @@ def test_levels_tell_the_story_at_info() -> None:
         "foreign_disk": "warning",
         "forming": "warning",
         "results_differ": "error",
+        "snapshot_damaged": "warning",
+        "snapshot_rotten": "error",
         "storage_notice": "warning",
         "configuration_changed": "info",
         "transfer_started": "info",

@@ -47,6 +47,7 @@ async def test_whoever_reads_at_a_node_that_was_removed_is_told_so(
         address = await cluster.join("3")
         leader, _ = await cluster.check_single_leader()
         await cluster.nodes[leader].add_learner("3", address)
+        await cluster.nodes["3"].wait(lambda status: "3" in status.configuration.learners)
         cluster.disconnect("3")
         await cluster.nodes[leader].remove("3")
         learner = cluster.nodes["3"]

@@ -197,3 +197,14 @@ def test_a_vote_is_two_writes_and_a_round_trip() -> None:
     pace.on_written(0.1)
     pace.on_told(200)
     assert pace.vote_s == pytest.approx(0.4)
+
+
+def test_one_measurement_out_of_all_proportion_counts_for_little() -> None:
+    """The process stood still; a disk that became slow is believed after a few writes."""
+    pace = Pace(Timing())
+    pace.on_written(0.001)
+    pace.on_written(10.0)
+    assert pace.write_s < 0.02
+    for _ in range(12):
+        pace.on_written(0.35)
+    assert pace.write_s > 0.3

@@ -106,6 +106,10 @@ class Outbox:
         """The disk is busy with the writes of this Ready, and of all before it."""
         self._begun = number, now
 
+    def on_disk_full(self) -> None:
+        """How long the write takes now says nothing of the disk."""
+        self._begun = None
+
     def stalled_s(self, patience_s: float) -> float:
         """When the disk has to be taken for stalled, unless it finishes a write before; never, if
         none waits. One that has not had its turn yet waits for something else, for a while."""

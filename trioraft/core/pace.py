@@ -19,6 +19,9 @@ from .config import Timing
 
 ANSWERS_PER_TIMEOUT: Final = 2.0
 """So many answers fit into the lower election timeout at least: one may be late, or lost."""
+OUTLIER_FACTOR: Final = 4.0
+OUTLIER_S: Final = 0.05
+"""No single measurement is believed to be more than so many times what is known, and that."""
 _GAIN: Final = 0.25
 """How much the newest of several measurements counts."""
 
@@ -64,7 +67,9 @@ class Pace:
 
 
 def smoothed(before_s: float, measured_s: float) -> float:
-    """What is known with one measurement more; 0 before the first."""
+    """What is known with one measurement more; 0 before the first. One that is out of proportion
+    (the process stood still meanwhile) counts for little; several do not."""
     if not before_s:
         return measured_s
-    return before_s + (measured_s - before_s) * _GAIN
+    believed_s = min(measured_s, OUTLIER_FACTOR * before_s + OUTLIER_S)
+    return before_s + (believed_s - before_s) * _GAIN

@@ -22,7 +22,7 @@ from typing import Final
 import attrs
 import msgspec
 
-from . import events, messages, reasons
+from . import events, messages, quorum, reasons
 from .agreement import Agreement
 from .config import Limits, Timing
 from .election import NEVER, Election, LeaderContact, RemovalHints
@@ -470,6 +470,7 @@ class Raft:
             return
         self._now = now
         self._disk_is_full = True
+        self._out.on_disk_full()
         if self.tracing:
             self._out.trace(events.DiskIsFull(now))
         if self._leadership is not None:
@@ -1412,13 +1413,16 @@ class Raft:
             )
 
     def _replace_lost_disks(self, leadership: Leadership) -> None:
-        """Replace a voter that has been there with another disk for an election timeout."""
+        """Replace a voter that has been there with another disk for an election timeout, as long as
+        those that are heard can decide without it: else nobody could undo it, if it was a late word
+        of a disk that is long replaced."""
         if leadership.change is not None or not self._may_reconfigure(leadership):
             return
         others = self._other_voters()
-        for voter in others if len(others) > 1 else ():
-            is_lost = not leadership.has_heard_lately(voter, self._now)
-            if is_lost and leadership.progress[voter].foreign_disk:
+        heard = {voter for voter in others if leadership.has_heard_lately(voter, self._now)}
+        can_decide = 1 + len(heard) >= quorum.majority(len(others))  # of those without one of them
+        for voter in others if len(others) > 1 and can_decide else ():
+            if voter not in heard and leadership.progress[voter].foreign_disk:
                 begun = MembershipChange.begin(Replace(voter), self.configuration)
                 leadership.change = begun
                 self._continue_change(leadership, begun)

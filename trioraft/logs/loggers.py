@@ -63,6 +63,8 @@ _LEVELS: Final[Mapping[type[Traced], Level]] = {
     events.TransferGivenUp: "warning",
     events.SnapshotSaved: "info",
     events.SnapshotInstalled: "info",
+    events.SnapshotDamaged: "warning",
+    events.SnapshotRotten: "error",
     events.ResultsDiffer: "error",
     events.DiskIsFull: "warning",
     events.AcknowledgedLost: "warning",

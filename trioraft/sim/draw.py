@@ -304,8 +304,9 @@ class Draw:
 
     @property
     def timeout_s(self) -> float:
-        """The longest election timeout, where answers take longer than that: two of those."""
-        return max(self.timing.election_timeout_s[1], 2 * self.vote_s)
+        """The longest election timeout, as far as it is stretched where answers take long."""
+        low, high = self.timing.election_timeout_s
+        return high * max(1.0, min(2 * self.vote_s / low, self.timing.widening_max))
 
     def fate(self, rng: random.Random) -> Fate:
         """What becomes of a write under way at a crash: only what this seed lets happen."""

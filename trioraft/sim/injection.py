@@ -132,7 +132,8 @@ class FaultInjection:
 
     def _victim(self, fault: Fault) -> Process:
         if fault.victim == LEADER:
-            leaders = [p for p in self._processes.values() if p.leads()]
+            processes = self._processes.values()
+            leaders = [p for p in processes if p.leads() and not p.disk.is_foreign]
             if leaders:
                 return max(leaders, key=_term)
             return fault.rng().choice(list(self._processes.values()))
@@ -143,9 +144,12 @@ class FaultInjection:
         return process if process.is_up else None
 
     def _awake(self, fault: Fault) -> Process | None:
-        """What an operator asks for is done at once, or not at all."""
+        """What an operator asks for is done at once, or not at all; nobody is joined to a node that
+        was recovered by force."""
         process = self._living(fault)
-        return None if process is None or process.is_paused else process
+        if process is None or process.is_paused or process.disk.is_foreign:
+            return None
+        return process
 
     def _rest(self, node_id: NodeId) -> list[NodeId]:
         return [other for other in self._processes if other != node_id]

@@ -399,7 +399,13 @@ class Process:
             self._running().receive(message, self.now, origin)
         except PeerRefused:  # as the handshake of a connection would end
             is_wrong = self.setting.is_odd(message.sender) or self.setting.is_odd(self.node_id)
-            if not is_wrong:
+            own = None if self._lineage is None else self._lineage.identity
+            if own is not None and not own.formed:
+                # By late words of disks that are gone it has agreed on a record with nobody:
+                # whoever cares for it empties it.
+                self.setting.odd.add(self.node_id)
+                self.disk.is_foreign = True
+            elif not is_wrong and origin.formed:
                 raise
             self._recording.count("refused")
 

@@ -763,7 +763,11 @@ class Life:
         self._wire.break_down()
 
     def _leaving_s(self) -> float:
-        return LEAVING_TIMEOUTS * self._world.draw.timing.election_timeout_s[1]
+        """Who leaves waits for answers, and these may take long: as patience is stretched."""
+        draw = self._world.draw
+        if draw.intensities.keys() & {Kind.SLOW_DISK, Kind.DISK_FULL, Kind.CLOCK_JUMP}:
+            return LEAVING_TIMEOUTS * draw.timing.widening_max * draw.timing.election_timeout_s[1]
+        return LEAVING_TIMEOUTS * draw.timeout_s
 
     def on_disk_failed(self) -> None:
         """EIO: from here on the node must be on its way out, and loudly."""

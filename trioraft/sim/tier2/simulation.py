@@ -133,7 +133,7 @@ class NodeSimulation:
     async def _warm_up(self) -> None:
         world = self.world
         wanted = world.draw.warmup_commits
-        patience_s = WARMUP_TIMEOUTS_MAX * world.draw.timing.election_timeout_s[1]
+        patience_s = WARMUP_TIMEOUTS_MAX * world.draw.timeout_s
         with trio.move_on_after(patience_s) as patience:
             await world.until(lambda: world.checks.commit_index >= wanted)
         if patience.cancelled_caught:
@@ -146,7 +146,7 @@ class NodeSimulation:
         world.recording.note("heal")
         world.recording.remark("all is healed")
         self.injection.heal()
-        timeout_s = world.draw.timing.election_timeout_s[1]
+        timeout_s = world.draw.timeout_s
         begun_s = trio.current_time()
         last = NodeClient(world.draw.clients, self.pool)
         step = "brought all nodes back"
