@@ -47,6 +47,7 @@ from trioraft.core.events import (
     StorageNotice,
     TermOutOfDate,
     TimeoutsWidened,
+    TimingTooShort,
     TraceEvent,
     TransferGivenUp,
     TransferStarted,
@@ -137,6 +138,14 @@ GOLDEN: list[tuple[Traced, tuple[str, ...]]] = [
     ),
     (became(Role.DEAD, Stopped()), ("becomes Dead", "... because killed")),
     (ElectionWonEvent(0.0, 1, 2), ("wins election with 2 votes",)),
+    (
+        TimingTooShort(0.0, 0.4, 0.002, (0.15, 0.3)),
+        (
+            "a round trip takes 400 ms and a durable write 2 ms: too long for election timeouts of "
+            "150-300 ms. Give every member --election-timeout 1608ms-3216ms --heartbeat 400ms, or "
+            "Timing.for_round_trip(0.400, write_s=0.002)",
+        ),
+    ),
     (
         MessageSent(0.0, VOTE),
         ("sending RequestVote to 2: {Term:1 CandidateId:0 LastLogIndex:0 LastLogTerm:0}",),
@@ -792,6 +801,7 @@ def test_levels_tell_the_story_at_info() -> None:
         "results_differ": "error",
         "snapshot_damaged": "warning",
         "snapshot_rotten": "error",
+        "timing_too_short": "warning",
         "storage_notice": "warning",
         "configuration_changed": "info",
         "transfer_started": "info",

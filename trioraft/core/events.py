@@ -219,6 +219,19 @@ class StorageNotice(TraceEvent):
 
 
 @attrs.frozen
+class TimingTooShort(TraceEvent):
+    """Answers take longer than this leader's timing was made for. Patience is stretched, as far as
+    that goes; another timing would be better."""
+
+    round_trip_s: float
+    """To a quorum and back, as measured."""
+    write_s: float
+    """A durable write of this node."""
+    election_timeout_s: tuple[float, float]
+    """What is in force."""
+
+
+@attrs.frozen
 class TimeoutsWidened(TraceEvent):
     """An election nobody won stretched the timeout range by this factor (1 = back to normal)."""
 

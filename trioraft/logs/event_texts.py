@@ -19,6 +19,7 @@ import attrs
 import msgspec
 
 from ..core import events, messages
+from ..core.config import Timing
 from ..core.types import Entry, NodeId, Role, SnapshotMeta
 from ..transport.base import (
     AddressUnusable,
@@ -207,6 +208,20 @@ def _forming(event: events.Forming, label: Label) -> str:
     return f"the cluster is forming: waiting for {', '.join(why)}"
 
 
+def _too_short(event: events.TimingTooShort, _: Label) -> str:
+    low_s, high_s = event.election_timeout_s
+    better = Timing.for_round_trip(event.round_trip_s, write_s=event.write_s)
+    better_low_s, better_high_s = better.election_timeout_s
+    return (
+        f"a round trip takes {event.round_trip_s * 1000:.0f} ms and a durable write "
+        f"{event.write_s * 1000:.0f} ms: too long for election timeouts of "
+        f"{low_s * 1000:.0f}-{high_s * 1000:.0f} ms. Give every member "
+        f"--election-timeout {better_low_s * 1000:.0f}ms-{better_high_s * 1000:.0f}ms "
+        f"--heartbeat {better.heartbeat_interval_s * 1000:.0f}ms, or "
+        f"Timing.for_round_trip({event.round_trip_s:.3f}, write_s={event.write_s:.3f})"
+    )
+
+
 def _given_up(event: events.TransferGivenUp, label: Label) -> str:
     waited_ms = event.waited_s * 1000
     return f"transfer to {label(event.target)} given up after {waited_ms:.0f} ms"
@@ -231,6 +246,7 @@ _TEXTS: Final[Mapping[type[Traced], Callable[[Any, Label], str]]] = {
     events.StaleReply: lambda event, _: f"while waiting for reply, state = {event.role.value}",
     events.CommitAdvanced: lambda event, _: f"commit index advances to {event.commit_index}",
     events.TimeoutsWidened: _widened,
+    events.TimingTooShort: _too_short,
     events.ConfigurationChanged: _configuration,
     events.TransferStarted: lambda event, label: f"hands leadership over to {label(event.target)}",
     events.TransferGivenUp: _given_up,

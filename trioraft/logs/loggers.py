@@ -58,6 +58,7 @@ _LEVELS: Final[Mapping[type[Traced], Level]] = {
     events.RoleChanged: "info",
     events.ElectionWonEvent: "info",
     events.TimeoutsWidened: "info",
+    events.TimingTooShort: "warning",
     events.ConfigurationChanged: "info",
     events.TransferStarted: "info",
     events.TransferGivenUp: "warning",

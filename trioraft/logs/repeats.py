@@ -46,6 +46,7 @@ def _role(event: events.RoleChanged) -> Hashable:
 _SAME: Final[Mapping[type[Traced], Callable[[Any], Hashable]]] = {
     events.RoleChanged: _role,
     events.TimeoutsWidened: lambda event: event.factor,
+    events.TimingTooShort: lambda event: event.election_timeout_s,
     events.ForeignDisk: lambda event: (event.peer, event.disk),
     events.AcknowledgedLost: lambda event: event.peer,
     events.TransferStarted: lambda event: event.target,

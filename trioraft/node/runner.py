@@ -35,6 +35,7 @@ from ..core.errors import (
     SnapshotGone,
 )
 from ..core.messages import Introduction, Message
+from ..core.pace import Pace
 from ..core.raft import Raft
 from ..core.ready import ChunkRequest, SnapshotChunk, Write
 from ..core.reconfiguration import Change, MembershipChange
@@ -71,6 +72,10 @@ T = TypeVar("T")
 DRAIN_PASSES = 3
 """Scheduler passes that pending input gets before a due timer is believed (hazard L6): one in
 which Trio notices it, one in which its reader runs, one for a reader that was not ready."""
+
+TOO_SHORT_HEARTBEATS = 20
+"""So many heartbeats in a row find the timing too short for what is measured before it is told: by
+then the measurement has settled, and is no hiccup."""
 
 STACK_FRAMES_MIN = 500
 """Room in the stack that commands have at least."""
@@ -624,12 +629,20 @@ class NodeRunner:
                 )
 
     async def _beat(self, member: Member) -> None:
+        too_short = 0
         while True:
             with trio.CancelScope(deadline=_or_never(member.raft.heartbeat_deadline)) as scope:
                 self._heartbeat_scope = scope
                 await trio.sleep_forever()
             member.on_heartbeat_due(trio.current_time())
             self._act()
+            too_short = too_short + 1 if member.raft.pace.stretch > 1 else 0
+            if too_short == TOO_SHORT_HEARTBEATS:
+                self._tell_of_pace(member.raft.pace)
+
+    def _tell_of_pace(self, pace: Pace) -> None:
+        now, timeout_s = trio.current_time(), self.timing.election_timeout_s
+        self._tell(events.TimingTooShort(now, pace.round_trip_s, pace.write_s, timeout_s))
 
     def _read_chunk(self, request: ChunkRequest) -> None:
         self._chunk_requests.append(request)
