@@ -223,3 +223,25 @@ def test_a_quorum_that_says_so_is_believed() -> None:
     for peer in ("2", "3"):
         one.hears(RequestPreVoteReply(peer, "1", 1, 2, False, removed_index=7), DISKS[peer])
     assert one.raft.removed_index == 7
+
+
+@pytest.mark.parametrize("is_2_there", [True, False], ids=["2 answers", "2 is silent"])
+def test_nobody_is_replaced_unasked_whom_the_rest_could_not_do_without(is_2_there: bool) -> None:
+    """A late word of a disk that is long replaced (a duplicate), and
+    a healthy voter that cannot be heard: without it, and without one that is really gone, nobody
+    could decide anything any more."""
+    one = One(timing=Timing(pre_vote=False, check_quorum=False))
+    one.raft.replaces_lost_disks = True
+    one.times_out()
+    one.votes("2", 22)
+    one.acknowledges("2", 1, 22)
+    one.acknowledges("3", 1, 33)
+    one.raft.on_seen("3", OTHER, one.now)
+    for _ in range(20):
+        one.now += TIMING.heartbeat_interval_s
+        one.raft.on_heartbeat_due(one.now)
+        one.settle()
+        if is_2_there:
+            one.acknowledges("2", 1, 22)
+    is_replaced = "3" in one.raft.configuration.outgoing
+    assert is_replaced is is_2_there
