@@ -20,6 +20,7 @@ from types import SimpleNamespace
 import pytest
 
 from trioraft import StorageError
+from trioraft.storage.directory import LOCK
 from trioraft.storage.sqlite import SQLiteStorage
 
 from .support import (
@@ -284,6 +285,28 @@ def test_d8_a_fork_does_not_keep_the_lock(tmp_path: Path) -> None:
     assert content(tmp_path / "data") is not None
     os.close(writing)
     os.waitpid(child, 0)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="looks at /proc")
+def test_d8_a_child_that_has_not_run_yet_does_not_keep_the_lock_either(tmp_path: Path) -> None:
+    """Between the fork and the child's first moment it holds what its parent held, as this copy of
+    the descriptor does."""
+    storage, _ = open_storage(tmp_path / "data")
+    lock = str(tmp_path / "data" / LOCK)
+    held = next(fd for fd in map(int, os.listdir("/proc/self/fd")) if _target(fd) == lock)
+    copied = os.dup(held)
+    try:
+        storage.close()
+        assert content(tmp_path / "data") is not None
+    finally:
+        os.close(copied)
+
+
+def _target(descriptor: int) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:  # it was that of the listing
+        return ""
 
 
 # -- a file system that became read-only ---------------------------------------------------------

@@ -113,7 +113,7 @@ DISK_HABITS: Final[Mapping[Kind, Habit]] = {
     Kind.OLDER_COPY: Habit((0.1, 0.6), per_s=2.0, at_leader=0.3),
     Kind.FOREIGN_DISK: Habit((0.0, 0.1), at_leader=0.3),
     Kind.REPLACE: Habit((0.0, 0.0), per_s=3.0, at_leader=_MANAGED),
-    Kind.RECOVER: Habit((0.0, 0.1), per_s=0.7, at_leader=0.3),
+    Kind.RECOVER: Habit((0.0, 0.1), per_s=0.3, at_leader=0.3),
     Kind.MEMBERSHIP: Habit((0.0, 0.0), per_s=1.5, at_leader=_MANAGED),
     Kind.TRANSFER: Habit((0.0, 0.0), at_leader=_MANAGED),
     Kind.PARTITION: Habit((0.05, 0.6), per_s=2.5),

@@ -44,6 +44,8 @@ MUTED_AFTER_CHANGE: Final = 0.25
 MUTED_WHERE_READS_COUNT: Final = 0.8
 RESTARTED_WHERE_READS_COUNT: Final = 0.5
 MUTED_S: Final = (0.1, 1.5)
+RECOVERED_S: Final = (0.05, 0.6)
+"""How long a node that was recovered by force beside the others goes on alone."""
 SPREAD_S: Final = 0.01
 """Nodes that all crash do so within this long."""
 
@@ -392,6 +394,14 @@ class FaultInjection:
         disk.is_foreign = True
         self._count(fault.kind)
         self._change_disk(process, disk, "it is recovered by force", fault.lasts_s)
+        self._then(
+            fault.lasts_s + rng.uniform(*RECOVERED_S), self._give_up_recovered, process, disk
+        )
+
+    def _give_up_recovered(self, process: Process, disk: Disk) -> None:
+        """Whoever did it has seen that the others live, and lets the node join them again."""
+        if process.disk is disk:
+            self._change_disk(process, self._make_disk(), "it is emptied, to join again", SPREAD_S)
 
     def _replace(self, fault: Fault) -> None:
         """An operator has a node replaced: one that needs it, or any."""

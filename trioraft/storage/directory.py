@@ -121,6 +121,7 @@ class Directory:
         self.write_ahead_log = path / WRITE_AHEAD_LOG
         self._health = health
         self._lock: int | None = None
+        self._locked_by = 0  # the process that did
         self._files: tuple[_HeldFile, ...] = ()  # the one that is written to comes last
         self.is_lost = False
         """What stands under the names of this directory is not what is open."""
@@ -148,7 +149,7 @@ class Directory:
         except BaseException:
             os.close(descriptor)
             raise
-        self._lock = descriptor
+        self._lock, self._locked_by = descriptor, os.getpid()
         return state
 
     def note(self, state: Literal["open", "closed"]) -> None:
@@ -212,8 +213,13 @@ class Directory:
     def release(self) -> None:
         """Unlock. Idempotent."""
         descriptor, self._lock = self._lock, None
-        if descriptor is not None:
-            os.close(descriptor)
+        if descriptor is None:
+            return
+        if os.getpid() == self._locked_by:
+            # A child that was forked a moment ago may hold the same lock still; closing would leave
+            # it until that child has run (hazard D8).
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
 
     def _make(self) -> None:
         if self.path.exists():
