@@ -343,11 +343,14 @@ class FaultInjection:
             return
         own = decode_identity(copied.identity or b"")
         is_same = incarnation_of(process.disk) == own.incarnation
-        others = [p.disk for p in self._processes.values() if p is not process]
-        known = [decode_identity(disk.identity) for disk in others if disk.identity is not None]
+        others = [p for p in self._processes.values() if p is not process]
+        identities = [p.disk.identity for p in others]
+        known = [decode_identity(stored) for stored in identities if stored is not None]
         is_seen = len(known) == len(others) and all(
             identity.remembered.get(own.incarnation, (0, 0))[0] > own.openings for identity in known
         )
+        if not any(identity.remembered for identity in known):  # who should, does not (hazard I5)
+            is_seen = all(p.met_openings.get(own.incarnation, 0) > own.openings for p in others)
         if is_same and is_seen and len(known) > 1 and self._may_lose(process):
             copied.is_older = True
             self._count(fault.kind)

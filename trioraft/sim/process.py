@@ -35,7 +35,7 @@ from ..core.events import TraceEvent
 from ..core.messages import Introduction, Message
 from ..core.raft import Raft
 from ..core.ready import ChunkRequest, SnapshotChunk, Write
-from ..core.types import Configuration, LogIndex, NodeId, Recovered, Role, SnapshotMeta
+from ..core.types import Configuration, Incarnation, LogIndex, NodeId, Recovered, Role, SnapshotMeta
 from ..member.actions import (
     AdmitClients,
     Apply,
@@ -165,6 +165,8 @@ class Process:
         self._wake_s = NEVER
         self._batch_s = setting.draw.batch_s
         self._lineage: Lineage | None = None
+        self.met_openings: dict[Incarnation, int] = {}
+        """The latest opening of each disk that spoke to it, in whatever life."""
         self._inbox: list[tuple[Message, Introduction]] = []
         self._backlog: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._readers: dict[ReadBatch, list[tuple[Request, LogIndex]]] = {}
@@ -395,6 +397,9 @@ class Process:
                 self.later(self._batch_s, self._step_all)
 
     def _step(self, message: Message, origin: Introduction) -> None:
+        number = origin.opening[0]
+        if number > self.met_openings.get(origin.incarnation, 0):
+            self.met_openings[origin.incarnation] = number
         try:
             self._running().receive(message, self.now, origin)
         except PeerRefused:  # as the handshake of a connection would end
