@@ -405,12 +405,12 @@ class Process:
         except PeerRefused:  # as the handshake of a connection would end
             is_wrong = self.setting.is_odd(message.sender) or self.setting.is_odd(self.node_id)
             own = None if self._lineage is None else self._lineage.identity
-            if own is not None and not own.formed:
+            if own is not None and not own.formed and origin.formed:
                 # By late words of disks that are gone it has agreed on a record with nobody:
                 # whoever cares for it empties it.
                 self.setting.odd.add(self.node_id)
                 self.disk.is_foreign = True
-            elif not is_wrong and origin.formed:
+            elif not is_wrong:
                 raise
             self._recording.count("refused")
 
