@@ -87,6 +87,7 @@ from trioraft.transport.base import (
     AddressUnusable,
     ConnectionRejected,
     LinkDown,
+    LinkReplaced,
     LinkUp,
     Listening,
     MessagesDropped,
@@ -315,6 +316,7 @@ GOLDEN: list[tuple[Traced, tuple[str, ...]]] = [
         ),
     ),
     (LinkUp(0.0, "1"), ("link to 1 up",)),
+    (LinkReplaced(0.0, "1"), ("link to 1 goes on over another connection: it was silent",)),
     (LinkDown(0.0, "1", "refused"), ("link to 1 down: refused",)),
     (
         ConnectionRejected(0.0, "127.0.0.1:9", None, "not a handshake"),
@@ -789,6 +791,7 @@ def test_levels_tell_the_story_at_info() -> None:
         "timeouts_widened": "info",
         "link_up": "info",
         "link_down": "info",
+        "link_replaced": "info",
         "address_unusable": "warning",
         "connection_rejected": "warning",
         "messages_dropped": "warning",

@@ -27,7 +27,7 @@ from trioraft.transport.handshake import (
     PROTOCOL_VERSION,
     PeerHello,
 )
-from trioraft.transport.inbound import Inbound
+from trioraft.transport.inbound import CONNECTIONS_MAX, Inbound
 
 from .support import CLUSTER, Recorder, heartbeat, hello_of, replication, rounds, take_reply
 
@@ -63,6 +63,9 @@ class Doors:
     def on_arrival(self, peer: str, told: tuple[str, int] | None, remote_host: str) -> None:
         self.news.append(f"+{peer}")
         self.told.append(told)
+
+    def on_doubt(self, peer: str) -> None:
+        self.news.append(f"?{peer}")
 
     def on_departure(self, peer: str) -> None:
         self.news.append(f"-{peer}")
@@ -365,19 +368,75 @@ async def test_the_end_of_a_connection_is_told_once(autojump_clock: MockClock) -
         assert listener.open_connections == 0
 
 
-async def test_a_new_connection_replaces_the_old_one(autojump_clock: MockClock) -> None:
+async def test_a_connection_that_is_spoken_over_replaces_the_old_one(
+    autojump_clock: MockClock,
+) -> None:
     async with listening() as listener:
         old = await listener.admitted()
         new = await listener.admitted()
-        assert await old.receive_some() == b""
+        await old.send_all(encode_frame(heartbeat("1", "0", 4)))  # it may still arrive
+        await listener.owner.until_rounds([4])
         await new.send_all(encode_frame(heartbeat("1", "0", 5)))
-        await listener.owner.until(lambda r: rounds(r.messages) == [5])
-        assert listener.owner.lost == ["1"]
-        assert listener.doors.news == ["+1", "+1"]  # it has not left in between
+        await listener.owner.until_rounds([4, 5])
+        assert await old.receive_some() == b""
+        assert listener.owner.lost == []  # nor does anybody campaign for that
+        assert listener.doors.news == ["+1", "?1", "+1"]
         assert listener.open_connections == 1
         await new.aclose()
-        await listener.owner.until_lost("1", 2)
-        assert listener.doors.news == ["+1", "+1", "-1"]
+        await listener.owner.until_lost("1", 1)
+        assert listener.doors.news == ["+1", "?1", "+1", "-1"]
+        assert listener.owner.lost == ["1"]
+
+
+async def test_an_empty_frame_is_word_enough(autojump_clock: MockClock) -> None:
+    async with listening() as listener:
+        old = await listener.admitted()
+        new = await listener.admitted()
+        await new.send_all(frame_of(b""))
+        assert await old.receive_some() == b""
+        await new.send_all(encode_frame(heartbeat("1", "0", 5)))
+        await listener.owner.until_rounds([5])
+        assert listener.owner.events == []
+
+
+async def test_a_connection_beside_another_that_nobody_wanted(autojump_clock: MockClock) -> None:
+    async with listening() as listener:
+        old = await listener.admitted()
+        new = await listener.admitted()
+        await new.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        await old.send_all(encode_frame(heartbeat("1", "0", 5)))
+        await listener.owner.until_rounds([5])
+        assert listener.owner.lost == []
+        await old.aclose()
+        await listener.owner.until_lost("1", 1)
+        assert listener.doors.news == ["+1", "?1", "+1", "-1"]
+
+
+async def test_the_old_connection_may_end_before_a_word_over_the_new_one(
+    autojump_clock: MockClock,
+) -> None:
+    async with listening() as listener:
+        old = await listener.admitted()
+        new = await listener.admitted()
+        await old.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert listener.owner.lost == []
+        await new.aclose()
+        await listener.owner.until_lost("1", 1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert listener.owner.lost == ["1"]
+
+
+async def test_the_connections_of_one_peer_are_bounded(autojump_clock: MockClock) -> None:
+    async with listening() as listener:
+        streams = [await listener.admitted() for _ in range(CONNECTIONS_MAX + 1)]
+        assert await streams[0].receive_some() == b""
+        assert listener.open_connections == CONNECTIONS_MAX
+        assert listener.owner.lost == []
+        listener.inbound.disconnect("1")
+        await listener.owner.until_lost("1", 1)
+        assert listener.open_connections == 0
 
 
 async def test_a_dialer_for_whom_the_room_is_gone_once_it_is_welcome(

@@ -51,15 +51,20 @@ class Peer:
             return await self.streams.receive()
 
     async def admit(self) -> trio.SocketStream:
+        """Take the next connection and welcome it: the link is up."""
+        ups = len(self.owner.all(LinkUp))
+        stream = await self.welcome()
+        await self.owner.until_up("1", times=ups + 1)
+        return stream
+
+    async def welcome(self) -> trio.SocketStream:
         """Take the next connection and welcome it."""
         stream = await self.next_connection()
         deframer = Deframer(1000)
         deframer.feed(bytes(await stream.receive_some()))
         hello = decode_hello(deframer.next_payload() or b"")
         assert (hello.sender, hello.receiver, hello.cluster_id) == ("0", "1", CLUSTER)
-        ups = len(self.owner.all(LinkUp))
         await stream.send_all(WELCOME)
-        await self.owner.until_up("1", times=ups + 1)
         return stream
 
 

@@ -355,6 +355,7 @@ async def test_tasks_have_names() -> None:
                 "raft[0].listener",
                 "raft[0].link[1]",
                 "raft[0].link[1].reader",
+                "raft[0].link[1].doubt",
                 "raft[0].inbound[1]",
                 f"raft[0].inbound[{host}:{port}]",
             }

@@ -25,6 +25,7 @@ from ..transport.base import (
     AddressUnusable,
     ConnectionRejected,
     LinkDown,
+    LinkReplaced,
     LinkUp,
     Listening,
     MessagesDropped,
@@ -280,6 +281,9 @@ _TEXTS: Final[Mapping[type[Traced], Callable[[Any, Label], str]]] = {
     events.DiskIsFull: lambda event, _: "disk is full; the write is tried again",
     Listening: lambda event, _: f"listening at {defuse(event.address)}",
     LinkUp: lambda event, label: f"link to {label(event.peer)} up",
+    LinkReplaced: lambda event, label: (
+        f"link to {label(event.peer)} goes on over another connection: it was silent"
+    ),
     LinkDown: lambda event, label: f"link to {label(event.peer)} down: {defuse(event.reason)}",
     AddressUnusable: lambda event, label: (
         f"node {label(event.peer)} cannot be reached: {defuse(event.reason)}"

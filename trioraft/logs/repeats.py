@@ -24,6 +24,7 @@ from ..transport.base import (
     AddressUnusable,
     ConnectionRejected,
     LinkDown,
+    LinkReplaced,
     LinkUp,
     MessagesDropped,
 )
@@ -52,6 +53,7 @@ _SAME: Final[Mapping[type[Traced], Callable[[Any], Hashable]]] = {
     events.TransferStarted: lambda event: event.target,
     events.TransferGivenUp: lambda event: event.target,
     events.ResultsDiffer: lambda event: (event.voters, tuple(event.differing)),
+    LinkReplaced: lambda event: event.peer,
     LinkUp: lambda event: event.peer,
     LinkDown: lambda event: (event.peer, event.reason),
     AddressUnusable: lambda event: (event.peer, event.reason),

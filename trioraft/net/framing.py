@@ -5,7 +5,8 @@ Rules of this file:
 * A frame is four bytes of big-endian length, then that many bytes of msgpack.
 * Where both sides take pieces, a large frame may come as several: the highest bit of a length says
   "a piece", the next one "the last". Whole frames may stand between the pieces, so that what is
-  urgent need not wait; pieces of a second frame may not.
+  urgent need not wait; pieces of a second frame may not. An empty frame then says nothing but that
+  this connection is in use.
 * A declared length is compared with its bound before anything is allocated for it, and a buffer
   grows only by bytes that have really arrived.
 * No byte is copied more than a constant number of times, however the stream is cut up.
@@ -101,6 +102,9 @@ class Deframer:
                 return None
             size = int.from_bytes(self._buffer[self._at : start], "big")
             if size <= self.frame_bytes_max:
+                if not size and self.takes_pieces:
+                    self._take(start, 0)
+                    continue
                 return self._take(start, size)
             if not (size & PIECE and self.takes_pieces):
                 raise BadMessage(

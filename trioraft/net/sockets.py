@@ -13,6 +13,7 @@ import struct
 import sys
 from typing import Any, Final, Protocol
 
+import attrs
 import trio
 
 try:
@@ -24,8 +25,12 @@ else:
     _CAN_LOOK = sys.platform == "linux"  # elsewhere the question means other things
 
 _TCP_INFO_BYTES: Final = 152
-_TCP_INFO_MIN_RTT: Final = 148
-"""Where `tcpi_min_rtt` stands in Linux' `struct tcp_info`, which only ever grew at its end."""
+_LAST_ACK_RECV_AT: Final = 56
+_RTT_AT: Final = 68
+_BYTES_ACKED_AT: Final = 120
+_MIN_RTT_AT: Final = 148
+"""Where `tcpi_last_ack_recv` (ms), `tcpi_rtt` (µs), `tcpi_bytes_acked` and `tcpi_min_rtt` (µs)
+stand in Linux' `struct tcp_info`, which only ever grew at its end."""
 
 
 class HasOptions(Protocol):
@@ -92,16 +97,50 @@ def held_bytes(sock: trio.socket.SocketType | None) -> int | None:
 
 def shortest_round_trip_s(sock: trio.socket.SocketType | None) -> float:
     """To the peer and back, as short as the kernel has seen it lately; 0.0: it does not say."""
+    info = _tcp_info(sock)
+    micros = 0 if info is None else _field(info, _MIN_RTT_AT)
+    return 0.0 if micros == 0xFFFFFFFF else micros / 1e6
+
+
+@attrs.frozen
+class Acknowledged:
+    """What the kernel says of the other side of a connection."""
+
+    written_bytes: int
+    """What it was given to send so far."""
+    acknowledged_bytes: int
+    """What the peer's kernel has of that."""
+    heard_s: float
+    """How long ago that was heard, whatever it said, in seconds."""
+
+
+def acknowledged(sock: trio.socket.SocketType | None) -> Acknowledged | None:
+    """How far the peer's kernel has got; None where ours does not say."""
+    info, held = _tcp_info(sock), held_bytes(sock)
+    if info is None or held is None:
+        return None
+    acked = _field(info, _BYTES_ACKED_AT, 8)
+    return Acknowledged(acked + held, acked, _field(info, _LAST_ACK_RECV_AT) / 1e3)
+
+
+def round_trip_s(sock: trio.socket.SocketType | None) -> float:
+    """To the peer and back, as usual lately; 0.0: the kernel does not say."""
+    info = _tcp_info(sock)
+    return 0.0 if info is None else _field(info, _RTT_AT) / 1e6
+
+
+def _tcp_info(sock: trio.socket.SocketType | None) -> bytes | None:
     if sock is None or not _CAN_LOOK:
-        return 0.0
+        return None
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
     except OSError:
-        return 0.0
-    if len(info) < _TCP_INFO_BYTES:
-        return 0.0
-    micros = int.from_bytes(info[_TCP_INFO_MIN_RTT:], sys.byteorder)
-    return 0.0 if micros == 0xFFFFFFFF else micros / 1e6
+        return None
+    return info if len(info) == _TCP_INFO_BYTES else None
+
+
+def _field(info: bytes, at: int, size_bytes: int = 4) -> int:
+    return int.from_bytes(info[at : at + size_bytes], sys.byteorder)
 
 
 def check_not_itself(sock: Any) -> None:

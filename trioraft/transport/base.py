@@ -47,6 +47,13 @@ class LinkDown(TransportEvent):
 
 
 @attrs.frozen
+class LinkReplaced(TransportEvent):
+    """The outgoing connection to this peer was silent; another one has taken its place."""
+
+    peer: NodeId
+
+
+@attrs.frozen
 class AddressUnusable(TransportEvent):
     """This peer cannot be reached at the address that the configuration, or it itself, told."""
 

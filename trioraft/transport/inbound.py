@@ -6,13 +6,15 @@ Rules of this file:
 * Nothing is passed on before the handshake has succeeded, and then only messages that bear the
   handshake's sender and this node's id.
 * Who is let in, and what follows from it, the `Admission` decides; it need not be a member.
-* A peer has one connection to us. A newer one replaces the older, whose other end is gone.
+* A peer speaks over one connection to us. It may open another beside one that it does not trust;
+  all are read until it says something over the new one, which replaces the older ones. That is no
+  loss: a peer is lost when its last connection ends.
 * What comes over a connection costs its sender that connection, and nobody else anything.
 """
 
 from __future__ import annotations
 
-from typing import Protocol, final
+from typing import Final, Protocol, final
 
 import trio
 
@@ -44,12 +46,19 @@ class Admission(Protocol):
             BadMessage: the reason, which it will be told.
         """
 
+    def on_doubt(self, peer: NodeId) -> None:
+        """This peer is about to connect beside an earlier connection of its own."""
+
     def on_arrival(self, peer: NodeId, told: Address | None, remote_host: str) -> None:
         """This peer has connected, perhaps in place of an earlier connection of its own; it told
         where it wants to be answered, if at all; this is the host that we see (empty: unknown)."""
 
     def on_departure(self, peer: NodeId) -> None:
         """The last connection of this peer has ended."""
+
+
+CONNECTIONS_MAX: Final = 4
+"""Connections of one peer at a time; the oldest gives way to a further one."""
 
 
 @final
@@ -64,7 +73,7 @@ class Inbound:
     def __init__(self, context: TransportContext, admission: Admission) -> None:
         self._context = context
         self._admission = admission
-        self._readings: dict[NodeId, trio.CancelScope] = {}  # of admitted connections
+        self._readings: dict[NodeId, list[trio.CancelScope]] = {}  # the newest last
 
     async def serve(self, connection: Connection) -> None:
         """Serve one connection to its end, and close it. Raises only what the owner raises."""
@@ -82,8 +91,8 @@ class Inbound:
 
     def disconnect(self, peer: NodeId) -> None:
         """Close this peer's connection, if it has one."""
-        if peer in self._readings:
-            self._readings[peer].cancel()
+        for reading in self._readings.get(peer, ()):
+            reading.cancel()
 
     def reject(self, remote: str, peer: NodeId | None, reason: str) -> None:
         """Tell why a connection is closed."""
@@ -117,9 +126,9 @@ class Inbound:
         connection.deframer.takes_pieces = True
         reading = trio.CancelScope()
         try:
-            self._take_over(hello, connection.remote_host, reading)
+            self._take_in(hello, connection.remote_host, reading)
             with reading, connection.reading(self._context.limits.frame_timeout_s):
-                await self._read(peer, connection, hello.introduction)
+                await self._read(peer, connection, hello.introduction, reading)
         except FrameTooSlow as error:
             self.reject(connection.remote, peer, str(error))
         except BadMessage as error:
@@ -128,26 +137,54 @@ class Inbound:
         except BROKEN:
             pass  # reset: the same as its end
         finally:
-            if self._readings.get(peer) is reading:
-                del self._readings[peer]
-                self._admission.on_departure(peer)
-        self._context.owner.on_peer_lost(peer)
+            is_last = self._drop(peer, reading)
+        if is_last:
+            self._context.owner.on_peer_lost(peer)
 
-    def _take_over(self, hello: PeerHello, remote_host: str, reading: trio.CancelScope) -> None:
-        """Let a connection take the place of the peer's earlier one.
+    def _drop(self, peer: NodeId, reading: trio.CancelScope) -> bool:
+        """A connection has ended. Return whether its peer is gone with it."""
+        readings = self._readings.get(peer, [])
+        if reading not in readings:
+            return False
+        readings.remove(reading)
+        if readings:
+            return False
+        del self._readings[peer]
+        self._admission.on_departure(peer)
+        return True
+
+    def _take_in(self, hello: PeerHello, remote_host: str, reading: trio.CancelScope) -> None:
+        """Let a connection be read, beside the peer's earlier ones.
 
         Raises:
             BadMessage: others have come while our welcome was on its way, and now it is full.
         """
-        self._admission.check_room(hello.sender)
-        self.disconnect(hello.sender)
-        self._readings[hello.sender] = reading
-        self._admission.on_arrival(hello.sender, hello.address, remote_host)
+        peer = hello.sender
+        self._admission.check_room(peer)
+        readings = self._readings.setdefault(peer, [])
+        if readings:
+            self._admission.on_doubt(peer)
+        if len(readings) >= CONNECTIONS_MAX:
+            readings.pop(0).cancel()
+        readings.append(reading)
+        self._admission.on_arrival(peer, hello.address, remote_host)
 
-    async def _read(self, peer: NodeId, connection: Connection, origin: Introduction) -> None:
+    def _replace(self, peer: NodeId, reading: trio.CancelScope) -> None:
+        """The peer speaks over this connection: the older ones are given up."""
+        readings = self._readings.get(peer, [])
+        if reading in readings:
+            while readings[0] is not reading:
+                readings.pop(0).cancel()
+
+    async def _read(
+        self, peer: NodeId, connection: Connection, origin: Introduction, reading: trio.CancelScope
+    ) -> None:
         deframer = connection.deframer
         node_id = self._context.node_id
         owner = self._context.owner
+        has_spoken = deframer.pending  # right behind its handshake
+        if has_spoken:
+            self._replace(peer, reading)
         while True:
             took_frames = False
             try:
@@ -162,3 +199,6 @@ class Inbound:
                     owner.on_batch_end()
             if not await connection.receive(took_frames=took_frames):
                 return
+            if not has_spoken:
+                has_spoken = True
+                self._replace(peer, reading)

@@ -1,4 +1,5 @@
-"""The outgoing side: one connection to one peer, made again whenever it ends.
+"""The outgoing side: a connection to one peer, made again whenever it ends, and beside one that is
+silent.
 
 Rules of this file:
 
@@ -6,32 +7,45 @@ Rules of this file:
 * The queue belongs to a connection, or to the attempt to make one. When that fails, what waited
   is discarded: Raft repeats what still matters, and old messages are only in the way.
 * What leaves first, and how much of it, `outgoing`, `drain` and `writing` decide.
+* A link is judged by Raft's timing. Where what was written is not acknowledged in a part of an
+  election timeout, the connection is in doubt: another one is made beside it, and takes its place
+  if it answers first. That is no loss: what waits goes over the new one, and what a campaign has
+  said meanwhile goes again.
+* An attempt that takes longer than an election may gets another one beside it.
 """
 
 from __future__ import annotations
 
 import math
 import socket
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeAlias, final
+from typing import Final, TypeAlias, final
 
 import trio
 
-from ..core.errors import BadMessage
-from ..core.messages import Message
+from ..core.errors import BadMessage, InvariantViolation
+from ..core.messages import (
+    Message,
+    RequestPreVote,
+    RequestPreVoteReply,
+    RequestVote,
+    RequestVoteReply,
+    TimeoutNow,
+)
 from ..core.types import Address, NodeId
 from ..net.addresses import host_port, numeric_host
 from ..net.connection import BROKEN, Connection
-from ..net.framing import LENGTH_BYTES
+from ..net.framing import LENGTH_BYTES, frame_of
 from ..net.sentences import sentence_of
-from ..net.sockets import check_not_itself
-from .base import LinkDown, LinkUp, MessagesDropped
+from ..net.sockets import Acknowledged, acknowledged, check_not_itself, round_trip_s, socket_under
+from .base import LinkDown, LinkReplaced, LinkUp, MessagesDropped
 from .codec import encode_frame
 from .context import TransportContext
 from .drain import Drain
 from .handshake import HANDSHAKE_BYTES_MAX, check_certificate, check_reply, encode_hello
 from .outgoing import Outgoing
-from .writing import Writer
+from .writing import LOOK_FIRST_S, Writer
 
 ROUND_PER_HEARTBEAT = 1 / 4
 """What a line is to drain at once takes it so much of a heartbeat interval: the links of one node
@@ -40,9 +54,32 @@ may share it, and their heartbeats wait behind all that is on its way."""
 REASONS_TOLD_MAX = 8
 """Different reasons told in one outage: a peer that makes up new ones does not fill the log."""
 
+DOUBT_PER_TIMEOUT: Final = 1 / 2
+"""After so much of the lower election timeout without an acknowledgement, and two round trips, a
+connection is in doubt: there is time left to make another before anybody has to be elected."""
+
+LOOKS_IN_DOUBT: Final = 4
+"""How often it is looked at again in such a time while another one is being made."""
+
+ATTEMPTS_MAX: Final = 8
+"""Attempts to reach a peer that may be under way at the same time."""
+
+IN_USE: Final = frame_of(b"")
+"""Opens a connection that takes the place of another."""
+
+CAMPAIGN: Final = (RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply, TimeoutNow)
+"""What is said again over a connection that takes another's place: nobody else would repeat it
+before the next election timeout."""
+
+CAMPAIGN_KEPT: Final = 8
+"""So many of them, the newest."""
+
 _DOUBLINGS_MAX = 30
 
-_Carrier: TypeAlias = Callable[[trio.abc.Stream], Awaitable[str]]
+_Ending: TypeAlias = str | Connection
+"""Why a connection ended, or which one takes its place."""
+
+_Carrier: TypeAlias = Callable[[trio.abc.Stream], Awaitable[_Ending]]
 
 
 class _Down(Exception):  # noqa: N818 - an ending, not an error: every connection has one
@@ -88,6 +125,14 @@ class Link:
         self._drain = Drain(self._round_s)
         self._outgoing = Outgoing(context.limits)
         self._writer: Writer | None = None  # of the connection, while there is one
+        low_s, self._attempt_s = context.timing.election_timeout_s
+        self._doubt_s = low_s * DOUBT_PER_TIMEOUT
+        self._campaign: deque[tuple[float, bytes]] = deque(maxlen=CAMPAIGN_KEPT)  # when, and what
+        self._wrote = trio.Event()  # something was written that the kernel has to say of
+        self._hint = trio.Event()
+        self._is_hinted = False  # the peer does not trust its connection to us
+        self._doubted_s = math.inf  # since when the connection has been in doubt
+        self._next_attempt = trio.CancelScope()  # the wait for it
         self._accepting = False
         self._dropped = 0  # in the present episode of a full queue
         self._peer_back = trio.Event()
@@ -114,6 +159,10 @@ class Link:
             return
         if self._dropped:
             self._tell_dropped()  # there is room again
+        if isinstance(message, CAMPAIGN):
+            self._campaign.append((trio.current_time(), frame))
+        if not self._wrote.is_set():
+            self._wrote.set()
         left = 0 if writer is None else writer.write_at_once(frame)
         if left == len(frame):
             return
@@ -128,6 +177,19 @@ class Link:
         """The peer has just connected to us: if this link is pausing, try again now."""
         self._failures = self._in_vain = 0
         self._peer_back.set()
+        self._next_attempt.cancel()
+
+    def peer_doubts(self) -> None:
+        """The peer has made a connection to us beside one that it had: ours may be as dead. One
+        that was made since is not meant."""
+        writer = self._writer
+        if writer is None:
+            return
+        old_enough_s = self._attempt_s + 4 * writer.round_trip_s
+        if trio.current_time() - self._up_s > old_enough_s:
+            self._is_hinted = True
+            self._wrote.set()
+            self._hint.set()
 
     def close(self) -> None:
         """End `run`. Idempotent."""
@@ -147,19 +209,74 @@ class Link:
     # -- one connection -----------------------------------------------------------------------
 
     async def _connect_and_carry(self) -> None:
-        """Make a connection and use it up. Always raises `_Down`, unless cancelled."""
+        """Make a connection and use it up, and those that take its place. Always raises `_Down`,
+        unless cancelled."""
+        connection = await self._reach()
+        self._note_up()
+        while True:
+            try:
+                ending = await self._carry(connection)
+            finally:
+                connection.hang_up()
+            if isinstance(ending, str):
+                raise _Down(ending, was_up=True)
+            connection = ending
+            self._take_over()
+
+    async def _reach(self) -> Connection:
+        """A connection that the peer has answered. The first attempt that ends decides; another one
+        begins beside it whenever that takes too long, or the peer is seen to be there.
+
+        Raises:
+            _Down: the attempt failed.
+        """
+        give, take = trio.open_memory_channel[Connection | _Down](ATTEMPTS_MAX)
+
+        async def attempt(others: int) -> None:
+            try:
+                give.send_nowait(await self._attempt(others))
+            except _Down as down:
+                give.send_nowait(down)
+
+        result: Connection | _Down | None = None
+        is_over = False
+        try:
+            async with trio.open_nursery() as nursery:
+                pause_s = self._attempt_s
+                for others in range(ATTEMPTS_MAX):
+                    nursery.start_soon(attempt, others)
+                    wait_s = pause_s if others + 1 < ATTEMPTS_MAX else math.inf
+                    with trio.move_on_after(wait_s) as self._next_attempt:
+                        result = await take.receive()
+                        break
+                    pause_s = 2 * self._attempt_s
+                nursery.cancel_scope.cancel()
+            is_over = True
+        finally:
+            late = [] if is_over else [result]
+            while take.statistics().current_buffer_used:
+                late.append(take.receive_nowait())
+            take.close()
+            _hang_up(late)
+        if isinstance(result, Connection):
+            return result
+        raise result or InvariantViolation("nobody waited for the last attempt")
+
+    async def _attempt(self, others: int) -> Connection:
+        """Try once, beside so many others that have not failed yet."""
         known = tuple(dict.fromkeys((self._address, *self._elsewhere())))
-        address = known[self._in_vain % len(known)]
-        stream = await self._dial(address, self._attempts // len(known))
+        address = known[(self._in_vain + others) % len(known)]
+        number, self._attempts = self._attempts, self._attempts + 1
+        stream = await self._dial(address, number // len(known))
         timeout_s = self._context.limits.frame_timeout_s
         connection = Connection.over(stream, timeout_s, host_port(address))
         connection.deframer.frame_bytes_max = HANDSHAKE_BYTES_MAX
         try:
             await self._introduce(connection)
-            self._note_up()
-            await self._carry(connection.stream)
-        finally:
+        except BaseException:
             connection.hang_up()
+            raise
+        return connection
 
     async def _dial(self, address: Address, attempt: int) -> trio.SocketStream:
         timeout_s = self._context.limits.connect_timeout_s
@@ -172,8 +289,6 @@ class Link:
                 raise _Down(
                     f"cannot connect to {where}: {sentence_of(error)}", refused=refused
                 ) from error
-            finally:
-                self._attempts += 1
         raise _Down(f"cannot connect to {where}: no answer within {timeout_s:g} s")
 
     async def _introduce(self, connection: Connection) -> None:
@@ -207,19 +322,34 @@ class Link:
         said = check_reply(payload, sender=self._peer, receiver=context.node_id)
         context.owner.on_introduction(said)
 
-    async def _carry(self, stream: trio.abc.Stream) -> None:
-        """Write until the connection ends, which either the writer or the reader notices."""
-        endings: list[str] = []
-        async with trio.open_nursery() as nursery:
+    async def _carry(self, connection: Connection) -> _Ending:
+        """Write until the connection ends, which the writer or the reader notices, or until another
+        one takes its place."""
+        endings: list[_Ending] = []
+        stream = connection.stream
+        self._writer = Writer(stream, self._outgoing, self._drain, self._round_s)
+        is_over = False
+        try:
+            async with trio.open_nursery() as nursery:
 
-            async def note_ending_of(carrier: _Carrier) -> None:
-                endings.append(await carrier(stream))
-                nursery.cancel_scope.cancel()
+                async def note_ending_of(carrier: _Carrier) -> None:
+                    endings.append(await carrier(stream))
+                    nursery.cancel_scope.cancel()
 
-            name = f"raft[{self._context.node_id}].link[{self._peer}].reader"
-            nursery.start_soon(note_ending_of, self._await_end, name=name)
-            await note_ending_of(self._write)
-        raise _Down(endings[0], was_up=True)
+                name = f"raft[{self._context.node_id}].link[{self._peer}]"
+                nursery.start_soon(note_ending_of, self._await_end, name=f"{name}.reader")
+                nursery.start_soon(note_ending_of, self._await_successor, name=f"{name}.doubt")
+                await note_ending_of(self._write)
+            is_over = True
+        finally:
+            self._writer = None
+            _hang_up(endings[1:] if is_over else endings)
+        return endings[0]
+
+    async def _write(self, stream: trio.abc.Stream) -> str:
+        if self._writer is None:
+            raise InvariantViolation("there is no writer")
+        return await self._writer.run(self._context.limits.frame_timeout_s)
 
     async def _await_end(self, stream: trio.abc.Stream) -> str:
         try:
@@ -228,12 +358,101 @@ class Link:
             return f"connection lost: {sentence_of(error)}"
         return "it sent data on a connection that is ours to write" if data else "it closed"
 
-    async def _write(self, stream: trio.abc.Stream) -> str:
-        self._writer = Writer(stream, self._outgoing, self._drain, self._round_s)
+    # -- a connection in doubt -----------------------------------------------------------------
+
+    async def _await_successor(self, stream: trio.abc.Stream) -> _Ending:
+        """Watch a connection, and return another one once it has to take its place; or why there is
+        none."""
+        sock = socket_under(stream)
+        while True:
+            before = await self._until_in_doubt(sock)
+            self._doubted_s = trio.current_time()
+            try:
+                successor = await self._beside(sock, before)
+            except _Down as down:
+                return down.reason
+            finally:
+                self._is_hinted = False
+            if successor is not None:
+                return successor
+
+    async def _until_in_doubt(self, sock: trio.socket.SocketType | None) -> Acknowledged | None:
+        """Wait until something that was written has not been acknowledged in time, or the peer says
+        that something is wrong. Return how far the peer had got."""
+        now: Acknowledged | None = None
+        while True:
+            if now is None or now.acknowledged_bytes >= now.written_bytes:
+                await self._wrote.wait()
+                self._wrote = trio.Event()
+            at_first = now = acknowledged(sock)
+            began_s = trio.current_time()
+            while not self._is_hinted and at_first is not None and now is not None:
+                silent_s = min(now.heard_s, trio.current_time() - began_s)
+                left_s = self._patience_s(sock) - silent_s
+                if left_s < LOOK_FIRST_S:  # a clock may round
+                    return now
+                self._hint = trio.Event()
+                with trio.move_on_after(left_s):
+                    await self._hint.wait()
+                now = acknowledged(sock)
+                if now is None or now.acknowledged_bytes >= at_first.written_bytes:
+                    break
+            if self._is_hinted:
+                return now
+
+    def _patience_s(self, sock: trio.socket.SocketType | None) -> float:
+        return self._doubt_s + 2 * round_trip_s(sock)
+
+    async def _beside(
+        self, sock: trio.socket.SocketType | None, before: Acknowledged | None
+    ) -> Connection | None:
+        """Make a connection beside one that is in doubt. None: the peer was heard over that one.
+
+        Raises:
+            _Down: nobody is there any more.
+        """
+        found: Connection | None = None
+        down: _Down | None = None
+        is_over = False
         try:
-            return await self._writer.run(self._context.limits.frame_timeout_s)
+            async with trio.open_nursery() as nursery:
+
+                async def watch() -> None:
+                    while not _has_got_on(sock, before):  # noqa: ASYNC110 - no event tells of it
+                        await trio.sleep(self._patience_s(sock) / LOOKS_IN_DOUBT)
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(watch)
+                while found is None:
+                    self._peer_back = trio.Event()
+                    try:
+                        found = await self._reach()
+                    except _Down as failed:
+                        if failed.refused:
+                            down = failed
+                            break
+                        with trio.move_on_after(
+                            self._attempt_s * self._context.rng.uniform(0.5, 1.0)
+                        ):
+                            await self._peer_back.wait()
+                nursery.cancel_scope.cancel()
+            is_over = True
         finally:
-            self._writer = None
+            if not is_over:
+                _hang_up([found])
+        if down is not None:
+            raise down
+        return found
+
+    def _take_over(self) -> None:
+        """Go on over another connection: what waits, and what a campaign has said since the last
+        one fell silent."""
+        self._up_s = now = trio.current_time()
+        self._outgoing.on_other_connection()
+        silent_since_s = self._doubted_s - self._attempt_s
+        again = [frame for said_s, frame in self._campaign if said_s >= silent_since_s]
+        self._outgoing.put_first([IN_USE, *again])
+        self._context.tell(LinkReplaced(now, self._peer))
 
     # -- beginnings and ends -------------------------------------------------------------------
 
@@ -280,6 +499,20 @@ class Link:
         at once, again and again, is a failure like any other."""
         up_s, self._up_s = self._up_s, math.inf
         return trio.current_time() - up_s >= enough_s
+
+
+def _has_got_on(sock: trio.socket.SocketType | None, before: Acknowledged | None) -> bool:
+    """Whether the peer's kernel has acknowledged more than before."""
+    now = None if before is None else acknowledged(sock)
+    if now is None or before is None:
+        return False
+    return now.acknowledged_bytes > before.acknowledged_bytes
+
+
+def _hang_up(endings: Iterable[object]) -> None:
+    for ending in endings:
+        if isinstance(ending, Connection):
+            ending.hang_up()
 
 
 async def dial(address: Address, attempt: int) -> trio.SocketStream:

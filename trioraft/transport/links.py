@@ -131,6 +131,12 @@ class Links:
         if link is not None:
             link.peer_is_back()
 
+    def on_doubt(self, peer: NodeId) -> None:
+        """A peer has connected beside a connection that it had."""
+        link = self.by_peer.get(peer)
+        if link is not None:
+            link.peer_doubts()
+
     def on_departure(self, peer: NodeId) -> None:
         """A peer's last connection has ended, or what it told is not to be used any more."""
         self._callers.pop(peer, None)

@@ -45,6 +45,7 @@ class Outgoing:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._rest = b""  # of a frame that the kernel has taken in part
         self._urgent: deque[bytes] = deque()
         self._bulk: deque[tuple[bytes, LogIndex | None]] = deque()
         self._cut_bytes = 0  # of the first bulk frame: so much has left in pieces
@@ -54,7 +55,7 @@ class Outgoing:
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
-        return bool(self._urgent or self._bulk)
+        return bool(self._rest or self._urgent or self._bulk)
 
     @property
     def waiting_bytes(self) -> int:
@@ -69,7 +70,7 @@ class Outgoing:
     @property
     def is_urgent(self) -> bool:
         """Whether anything waits that does not ask for room."""
-        return bool(self._urgent)
+        return bool(self._rest or self._urgent)
 
     def has_room_for(self, frame: bytes) -> bool:
         """Whether this may wait too. One message alone always may: else a small bound would stop
@@ -93,9 +94,27 @@ class Outgoing:
 
     def put_rest(self, frame: bytes, left: int) -> None:
         """Let the rest of a frame leave before all else; the kernel has `left` bytes of it."""
-        self._urgent.append(frame[left:])
+        self._rest = frame[left:]
         self._messages += 1
         self._bytes += len(frame) - left
+
+    def put_first(self, frames: list[bytes]) -> None:
+        """Let urgent frames leave before all others."""
+        self._urgent.extendleft(reversed(frames))
+        self._messages += len(frames)
+        self._bytes += sum(map(len, frames))
+
+    def on_other_connection(self) -> None:
+        """What waits leaves over another connection from now on: a frame that has left in part
+        begins again, if all of it is still here."""
+        self.on_left()
+        if self._rest:
+            self._messages -= 1
+            self._bytes -= len(self._rest)
+            self._rest = b""
+        if self._cut_bytes:
+            self._cut_bytes = 0
+            self._bytes = sum(map(len, self._urgent)) + sum(len(frame) for frame, _ in self._bulk)
 
     def _asks_about_waiting(self, message: AppendEntries) -> bool:
         asked = message.prev_log_index
@@ -107,6 +126,9 @@ class Outgoing:
         taken: list[bytes | memoryview] = []
         size = messages = 0
         urgent, bulk = self._urgent, self._bulk
+        if self._rest:
+            taken.append(self._rest)
+            size, messages, self._rest = len(self._rest), 1, b""
         while urgent and (not size or size + len(urgent[0]) <= WRITE_BYTES_MAX):
             frame = urgent.popleft()
             taken.append(frame)

@@ -19,7 +19,13 @@ import trio
 
 from ..net.connection import BROKEN
 from ..net.sentences import sentence_of
-from ..net.sockets import held_bytes, segment_bytes, shortest_round_trip_s, socket_under
+from ..net.sockets import (
+    held_bytes,
+    round_trip_s,
+    segment_bytes,
+    shortest_round_trip_s,
+    socket_under,
+)
 from .drain import Drain
 from .outgoing import WRITE_BYTES_MAX, Outgoing
 
@@ -55,6 +61,11 @@ class Writer:
         self._credit = 0  # bytes that may leave without another look
         self._unnoted = 0  # bytes that have left since the last one
         self._news = trio.Event()
+
+    @property
+    def round_trip_s(self) -> float:
+        """To the peer and back, as usual lately; 0.0: the kernel does not say."""
+        return round_trip_s(self._socket)
 
     def write_at_once(self, frame: bytes) -> int:
         """Give the kernel what it takes without waiting, if nothing is before this frame. A broken
@@ -142,9 +153,9 @@ class Writer:
         if held is None:
             self._credit = WRITE_BYTES_MAX
         else:
-            round_trip_s = shortest_round_trip_s(self._socket)
+            shortest_s = shortest_round_trip_s(self._socket)
             self._note_written(0, fills=False)
-            self._credit = self._drain.look(trio.current_time(), held, round_trip_s)
+            self._credit = self._drain.look(trio.current_time(), held, shortest_s)
         return self._credit
 
     def _note_written(self, size_bytes: int, *, fills: bool) -> None:

@@ -1,0 +1,349 @@
+"""A link whose connection is silent: another one beside it, and what becomes of both.
+
+Rules of this file: virtual time. The peer is the test, as in `test_link`; what the kernel says of a
+connection the test says too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import attrs
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from trioraft.core.messages import AppendEntries, Message, RequestPreVote, RequestVote
+from trioraft.net.framing import Deframer
+from trioraft.net.sockets import Acknowledged
+from trioraft.transport import link as link_module
+from trioraft.transport import writing
+from trioraft.transport.base import LinkDown, LinkReplaced, LinkUp
+from trioraft.transport.codec import decode_message
+from trioraft.transport.link import ATTEMPTS_MAX, CAMPAIGN_KEPT, IN_USE
+
+from .support import heartbeat, replication, rounds
+from .test_link import Peer, linked
+
+LOW_S, HIGH_S = 0.150, 0.300
+DOUBT_S = LOW_S / 2
+ALL_HEARD = Acknowledged(1000, 1000, 0.0)
+
+
+@attrs.define
+class Kernel:
+    """What it says of all connections."""
+
+    silent_since_s: float | None = None
+    acknowledged_bytes: int = 0
+    round_trip_s: float = 0.0
+
+    def fall_silent(self) -> None:
+        self.silent_since_s = trio.current_time()
+
+    def acknowledge(self) -> None:
+        """Some of it arrives, but not all."""
+        self.acknowledged_bytes += 1
+        self.silent_since_s = trio.current_time()
+
+    def says(self, sock: object) -> Acknowledged:
+        if self.silent_since_s is None:
+            return ALL_HEARD
+        heard_s = trio.current_time() - self.silent_since_s
+        return Acknowledged(1000, self.acknowledged_bytes, heard_s)
+
+
+@asynccontextmanager
+async def watched(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Peer, Kernel]]:
+    kernel = Kernel()
+    monkeypatch.setattr(link_module, "acknowledged", kernel.says)
+    for module in (link_module, writing):
+        monkeypatch.setattr(module, "round_trip_s", lambda sock: kernel.round_trip_s)
+    async with linked(monkeypatch) as peer:
+        yield peer, kernel
+
+
+async def replaced(peer: Peer, kernel: Kernel) -> trio.SocketStream:
+    """Answer the next connection, and wait until it has taken the place of the silent one."""
+    new = await peer.welcome()
+    kernel.silent_since_s = None
+    await peer.owner.until(lambda r: bool(r.all(LinkReplaced)))
+    return new
+
+
+async def read(stream: trio.SocketStream, count: int) -> list[Message]:
+    """Read so many messages."""
+    deframer = Deframer(10_000_000)
+    deframer.takes_pieces = True
+    found: list[Message] = []
+    while len(found) < count:
+        data = bytes(await stream.receive_some())
+        assert data, f"it closed after {found}"
+        deframer.feed(data)
+        while (payload := deframer.next_payload()) is not None:
+            found.append(decode_message(payload))
+    return found
+
+
+def pre_vote(term: int) -> RequestPreVote:
+    return RequestPreVote("0", "1", term, term + 1, 5, 1)
+
+
+async def test_another_connection_takes_the_place_of_a_silent_one(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with watched(monkeypatch) as (peer, kernel):
+        old = await peer.admit()
+        kernel.fall_silent()
+        peer.link.offer(heartbeat("0", "1", 1))
+        said_s = trio.current_time()
+        new = await peer.welcome()
+        assert peer.dials[1] - said_s == pytest.approx(DOUBT_S, abs=0.001)
+        assert (await new.receive_some(4)) == IN_USE
+        kernel.silent_since_s = None
+        peer.link.offer(heartbeat("0", "1", 2))
+        assert rounds(await read(new, 1)) == [2]
+        assert rounds(await read(old, 1)) == [1]
+        assert await old.receive_some() == b""
+        assert peer.owner.lost == []
+        kinds = [type(event) for event in peer.owner.events]
+        assert kinds == [LinkUp, LinkReplaced]
+
+
+async def test_what_waits_goes_over_the_new_connection(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with watched(monkeypatch) as (peer, kernel):
+        await peer.admit()
+        kernel.fall_silent()
+        for number in range(3):
+            peer.link.offer(replication("0", "1", 600_000, number))  # more than the kernel takes
+        new = await replaced(peer, kernel)
+        found = rounds(await read(new, 2))
+        assert found == [1, 2]  # the first was under way
+
+
+async def test_a_campaign_is_said_again(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with watched(monkeypatch) as (peer, kernel):
+        await peer.admit()
+        peer.link.offer(pre_vote(1))
+        await trio.sleep(10)
+        kernel.fall_silent()
+        vote = RequestVote("0", "1", 9, 5, 1)
+        for message in (pre_vote(7), heartbeat("0", "1", 1), vote):
+            peer.link.offer(message)
+        new = await replaced(peer, kernel)
+        peer.link.offer(heartbeat("0", "1", 2))
+        assert await read(new, 3) == [pre_vote(7), vote, heartbeat("0", "1", 2)]
+
+
+async def test_no_more_of_a_campaign_is_kept_than_one_needs(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with watched(monkeypatch) as (peer, kernel):
+        await peer.admit()
+        kernel.fall_silent()
+        for term in range(1, 100):
+            peer.link.offer(pre_vote(term))
+        new = await replaced(peer, kernel)
+        terms = [message.term for message in await read(new, CAMPAIGN_KEPT)]
+        assert terms == list(range(100 - CAMPAIGN_KEPT, 100))
+
+
+async def test_a_connection_that_is_heard_after_all_stays(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """As over a line that loses one packet of ten."""
+    async with watched(monkeypatch) as (peer, kernel):
+        old = await peer.admit()
+        kernel.fall_silent()
+        peer.link.offer(heartbeat("0", "1", 1))
+        new = await peer.next_connection()  # it is never answered
+        kernel.acknowledge()
+        assert await new.receive_some()  # the handshake
+        assert await new.receive_some() == b""
+        kernel.silent_since_s = None
+        peer.link.offer(heartbeat("0", "1", 2))
+        assert rounds(await read(old, 2)) == [1, 2]
+        assert peer.owner.all(LinkReplaced) == []
+        assert peer.owner.lost == []
+
+
+@pytest.mark.parametrize("every_s", [0.03, 0.07])
+async def test_slow_progress_is_no_silence(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, every_s: float
+) -> None:
+    async with watched(monkeypatch) as (peer, kernel):
+        await peer.admit()
+        kernel.fall_silent()
+        peer.link.offer(heartbeat("0", "1", 1))
+        for _ in range(100):
+            await trio.sleep(every_s)
+            kernel.acknowledge()
+        assert len(peer.dials) == 1
+
+
+async def test_where_nothing_was_said_nothing_is_missed(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with watched(monkeypatch) as (peer, kernel):
+        await peer.admit()
+        kernel.fall_silent()
+        await trio.sleep(100)
+        assert len(peer.dials) == 1
+
+
+async def test_a_long_line_has_its_time(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with watched(monkeypatch) as (peer, kernel):
+        await peer.admit()
+        kernel.round_trip_s = 0.4
+        kernel.fall_silent()
+        peer.link.offer(heartbeat("0", "1", 1))
+        said_s = trio.current_time()
+        await peer.next_connection()
+        assert peer.dials[1] - said_s == pytest.approx(DOUBT_S + 0.8, abs=0.001)
+
+
+async def test_nobody_is_there_any_more(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """The peer died, and a firewall kept that from us: the refusal is the news."""
+    async with watched(monkeypatch) as (peer, kernel):
+        await peer.admit()
+        kernel.fall_silent()
+
+        async def refuse(address: object, attempt: int) -> trio.SocketStream:
+            await trio.lowlevel.checkpoint()
+            raise ConnectionRefusedError(111, "nobody there")
+
+        monkeypatch.setattr(link_module, "dial", refuse)
+        peer.link.offer(heartbeat("0", "1", 1))
+        await peer.owner.until_lost("1", 1)
+        assert "Connection refused" in await peer.owner.until_down("1")
+
+
+async def test_a_peer_that_doubts_its_connection_makes_us_doubt_ours(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with watched(monkeypatch) as (peer, _):
+        old = await peer.admit()
+        await trio.sleep(10)
+        doubted_s = trio.current_time()
+        peer.link.peer_doubts()
+        new = await peer.welcome()
+        assert peer.dials[1] == doubted_s
+        assert await new.receive_some(4) == IN_USE
+        assert await old.receive_some() == b""
+        peer.link.peer_doubts()  # that one was made since
+        await trio.sleep(10)
+        assert len(peer.dials) == 2
+
+
+async def test_two_nodes_do_not_doubt_each_other_for_ever(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """Over a long line the one's new connection comes when the other's is no longer quite new."""
+    async with watched(monkeypatch) as (peer, kernel):
+        kernel.round_trip_s = 0.4
+        await peer.admit()
+        await trio.sleep(10)
+        peer.link.peer_doubts()
+        await peer.welcome()
+        await trio.sleep(4 * kernel.round_trip_s)
+        peer.link.peer_doubts()
+        await trio.sleep(10)
+        assert len(peer.dials) == 2
+
+
+async def test_an_attempt_that_hangs_gets_others_beside_it(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    begun: list[float] = []
+    async with linked(monkeypatch) as peer:
+        dial_test = link_module.dial
+
+        async def hang(address: tuple[str, int], attempt: int) -> trio.SocketStream:
+            begun.append(trio.current_time())
+            if len(begun) == 3:
+                return await dial_test(address, attempt)
+            await trio.sleep_forever()
+            raise AssertionError("unreachable")
+
+        monkeypatch.setattr(link_module, "dial", hang)
+        await peer.admit()
+        pauses_s = [later - begun[0] for later in begun]
+        assert pauses_s == pytest.approx([0.0, HIGH_S, 3 * HIGH_S])
+        assert peer.owner.all(LinkDown) == []
+
+
+async def test_attempts_beside_each_other_are_bounded_and_end_together(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    under_way: list[int] = []
+    most: list[int] = []
+
+    async def hang(address: tuple[str, int], attempt: int) -> trio.SocketStream:
+        under_way.append(attempt)
+        most.append(len(under_way))
+        try:
+            await trio.sleep_forever()
+        finally:
+            under_way.remove(attempt)
+        raise AssertionError("unreachable")
+
+    async with linked(monkeypatch) as peer:
+        monkeypatch.setattr(link_module, "dial", hang)
+        await peer.owner.until_down("1")
+        await trio.sleep(100)
+        peer.link.close()
+        await trio.testing.wait_all_tasks_blocked()
+        assert under_way == []
+    assert max(most) == ATTEMPTS_MAX
+
+
+async def test_the_peers_return_begins_an_attempt_at_once(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    begun: list[float] = []
+
+    async def hang(address: tuple[str, int], attempt: int) -> trio.SocketStream:
+        begun.append(trio.current_time())
+        await trio.sleep_forever()
+        raise AssertionError("unreachable")
+
+    async with linked(monkeypatch) as peer:
+        monkeypatch.setattr(link_module, "dial", hang)
+        await trio.sleep(0.1)
+        peer.link.peer_is_back()
+        await trio.sleep(0.05)
+        assert [later - begun[0] for later in begun] == pytest.approx([0.0, 0.1])
+
+
+async def test_a_link_that_is_closed_while_it_doubts_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    for wait_s in (DOUBT_S / 2, DOUBT_S, 2 * DOUBT_S):
+        async with watched(monkeypatch) as (peer, kernel):  # it counts the sockets
+            await peer.admit()
+            kernel.fall_silent()
+            peer.link.offer(heartbeat("0", "1", 1))
+            await trio.sleep(wait_s)
+            peer.link.close()
+
+
+def test_a_frame_that_has_left_in_part_begins_again() -> None:
+    from .test_outgoing import Line, entries
+
+    line = Line(entries(5, 10_000), entries(6))
+    line.leave(4000)
+    line.outgoing.put_rest(b"0123456789", 4)
+    line.outgoing.on_other_connection()
+    line.deframer = Deframer(10**9)
+    assert line.leave_all() == [entries(5, 10_000), entries(6)]
+    assert isinstance(line.arrived[0], AppendEntries)
