@@ -291,7 +291,10 @@ async def test_what_is_gone_is_not_kept(tmp_path: Path) -> None:
     recorder.note("the program")
     recorder.start()
     hooks = AsyncGeneratorHooks.listen(recorder.generators)
+    # While it lives, each of our looks opens a file for each thread.
+    child = subprocess.Popen(["sleep", "1000"])  # noqa: ASYNC220 - not a task's: it is only there
     try:
+        await five_worker_threads()
         before = kept(recorder)
         for number in range(50):
             for end in os.pipe():
@@ -306,8 +309,22 @@ async def test_what_is_gone_is_not_kept(tmp_path: Path) -> None:
         recorder.prune()
         assert kept(recorder) - before <= 2  # the worker thread that idles, and its limiter
     finally:
+        child.kill()
+        child.wait()
         hooks.stop(recorder.generators)
         recorder.stop()
+
+
+async def five_worker_threads() -> None:
+    """Have at least five of Trio's worker threads idle in this process."""
+    meet = threading.Barrier(5)
+
+    async def work() -> None:
+        await trio.to_thread.run_sync(meet.wait, None)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(work)
 
 
 def kept(thing: object) -> int:

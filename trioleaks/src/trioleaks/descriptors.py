@@ -37,7 +37,9 @@ PATHS_MAX = 1_000  # opened files of which the place is remembered, the newest
 # Python opens these by itself, when it first needs them, and keeps them.
 _KEPT_BY_PYTHON = frozenset({"/dev/urandom", "/dev/random"})
 
-_IMPORTS = "importlib._bootstrap_external"
+# Both close at once what they open: a test may import hundreds of modules, and a look for children
+# opens a file for each thread.
+_CLOSE_AT_ONCE = frozenset(("importlib._bootstrap_external", f"{__package__}.processes"))
 
 # Functions that return one number, or a pair of them.
 _MAKERS = ("pipe", "pipe2", "openpty", "memfd_create", "eventfd", "dup", "pidfd_open")
@@ -142,8 +144,8 @@ class DescriptorProbe:
         if not isinstance(args[0], str | bytes | os.PathLike):
             return  # a number: nothing new is opened
         caller = sys._getframe(2)
-        if caller.f_globals.get("__name__") == _IMPORTS:
-            return  # closed at once, and a test may import hundreds
+        if caller.f_globals.get("__name__") in _CLOSE_AT_ONCE:
+            return
         path = os.fsdecode(args[0])
         if len(self._paths) >= PATHS_MAX:
             del self._paths[next(iter(self._paths))]

@@ -13,7 +13,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from .probe import OTHERS, Left, Maker, Owner, Owners, Ownership
@@ -202,7 +201,7 @@ def _search_children() -> list[int]:
 def _stat(pid: int) -> list[str]:
     """State, parent, … of a process, as the kernel gives them; empty if it is gone."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_bytes().decode(errors="replace")
+        text = _read(f"/proc/{pid}/stat").decode(errors="replace")
     except OSError:
         return []
     return text.rpartition(")")[2].split()
@@ -222,7 +221,7 @@ def _state(pid: int) -> str | None:
 
 def _command_line(pid: int) -> str:
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        words = _read(f"/proc/{pid}/cmdline").split(b"\0")
     except OSError:
         words = []
     return _as_text([word for word in words if word]) or f"process {pid}"
