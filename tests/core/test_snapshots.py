@@ -270,6 +270,24 @@ def test_p3_what_is_being_sent_is_not_pushed_out_by_newer_snapshots() -> None:
     assert one.disk.snapshots[0][0] == kept[1]
 
 
+def test_p3_the_log_after_what_is_being_sent_stays_though_its_snapshot_is_gone() -> None:
+    """Whoever drives the core may keep one snapshot: what follows the transfer is kept here."""
+    talk = three_is_behind(IN_CHUNKS)
+    one = talk["1"]
+    one.saves_by_itself = False
+    one.loses("3")
+    talk.talk(2)
+    sent = one.disk.snapshots[-1][0]
+    talk.cut_off("3")
+    for _ in range(EVERY - 1):
+        one.proposes(b"x")
+        talk.talk()
+        one.takes_snapshot()
+    assert one.raft.snapshot is not None
+    assert one.raft.snapshot.index > sent.index + SHORT_TAIL.snapshot_tail_entries
+    assert one.raft.log.base_index <= sent.index
+
+
 def test_p3_a_transfer_that_does_not_move_is_given_up() -> None:
     talk = three_is_behind(IN_CHUNKS)
     one = talk["1"]

@@ -11,7 +11,7 @@ from trioraft.core.config import Limits, Timing
 from trioraft.core.window import FIRST_BYTES, LEAST_BYTES, QUEUE_S, Window
 
 from .conversation import Actor
-from .messages_by_hand import matched, vote
+from .messages_by_hand import matched, rejected, vote
 
 KB = 1024
 MB = 1024 * KB
@@ -94,6 +94,40 @@ def test_what_is_on_its_way_is_not_sent_again_but_asked_about_less_and_less_ofte
     gaps = [round(after - before, 3) for before, after in itertools.pairwise(asked_s)]
     assert gaps == sorted(gaps)
     assert gaps[-1] >= Timing().election_timeout_s[1]
+
+
+def test_a_heartbeat_that_overtakes_the_first_entries_does_not_send_them_twice() -> None:
+    """The follower answers it: the logs agree, and the entries are still on their way."""
+    one = Actor("1", timing=Timing(pre_vote=False))
+    one.times_out()
+    one.hears(vote("2", 1))
+    one.proposes(b"waits for the first answer")
+    assert sum("entries=[1" in line for line in to_2(one)) == 1
+    one.beats()
+    one.hears(matched("2", 1, 0, number=1))
+    assert [line.split(" ", 2)[2] for line in to_2(one) if "entries=[1]" in line] == [
+        "term=1 prev=(1,1) entries=[1] commit=0"
+    ]  # the second entry, and not the first again
+    one.hears(matched("2", 1, 1), matched("2", 1, 2))
+    one.proposes(b"x")
+    assert [line.split(" ", 2)[2] for line in to_2(one) if "entries=[1]" in line] == [
+        "term=1 prev=(1,2) entries=[1] commit=2"
+    ]
+
+
+def test_first_entries_that_were_lost_behind_such_a_heartbeat_are_asked_about() -> None:
+    one = Actor("1", timing=Timing(pre_vote=False))
+    one.times_out()
+    one.hears(vote("2", 1))
+    one.beats()
+    one.hears(matched("2", 1, 0, number=1), matched("3", 1, 0, number=1))
+    one.says()
+    patience_s = one.now + 4 * Timing().heartbeat_interval_s
+    while not any("prev=(1,1) entries=[]" in line for line in to_2(one)):
+        assert one.now < patience_s
+        one.beats()
+    one.hears(rejected("2", 1, 1))
+    assert sum("prev=(0,0) entries=[1]" in line for line in to_2(one)) == 1
 
 
 def leader() -> Actor:

@@ -107,8 +107,8 @@ class Progress:
         """An AppendEntries with entries up to `last_index` was built."""
         if self.state is ProgressState.PROBE:
             self.probe_sent = True
-            return
-        self.next_index = last_index + 1
+        else:
+            self.next_index = last_index + 1
         self._inflight.append((last_index, size_bytes, now))
         self._inflight_bytes += size_bytes
 
@@ -117,8 +117,7 @@ class Progress:
         if (self.state is ProgressState.PROBE and match_index >= self.match_index) or (
             self.snapshot is not None and match_index >= self.snapshot.index
         ):
-            self._become(ProgressState.REPLICATE)
-            self.next_index = match_index + 1
+            self._replicate_after(match_index)
         advanced = match_index > self.match_index
         if advanced:
             self.match_index = match_index
@@ -126,6 +125,16 @@ class Progress:
         if self._inflight and self._inflight[0][0] <= self.match_index:
             self._arrived(now)
         return advanced
+
+    def _replicate_after(self, match_index: LogIndex) -> None:
+        """The logs agree up to here. A heartbeat's answer may say so before the entries that follow
+        have arrived: what is on its way there is not sent again."""
+        follows = self.state is ProgressState.PROBE and match_index >= self.next_index - 1
+        under_way = tuple(self._inflight) if follows else ()
+        self._become(ProgressState.REPLICATE)
+        self.next_index = match_index + 1
+        for last_index, size_bytes, left_s in under_way:
+            self.on_sent(last_index, size_bytes, left_s)
 
     def _arrived(self, now: float) -> None:
         used_bytes, answered_bytes, left_s = self._inflight_bytes, 0, now

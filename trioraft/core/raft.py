@@ -1756,6 +1756,9 @@ class Raft:
         base = meta.index - self.limits.snapshot_tail_entries
         if keep_after is not None:
             base = min(base, keep_after)
+        if self._leadership is not None:  # what follows a snapshot that is being sent (hazard P3)
+            sent_index = self._leadership.oldest_sent_snapshot(now)
+            base = base if sent_index is None else min(base, sent_index)
         if base > self.log.base_index:
             self.log.compact(base)
             self._out.compact = (self.log.base_index, self.log.base_term)
