@@ -161,6 +161,25 @@ def test_a_request_of_an_earlier_term_moves_nobody() -> None:
     assert talk["3"].raft.term == talk["2"].raft.term
 
 
+def test_t2_a_request_that_was_given_up_moves_nobody_however_late_it_comes() -> None:
+    """Commands are taken again by then, and would be in doubt."""
+    talk = led_by_1()
+    one, two = talk["1"], talk["2"]
+    one.hands_over("2", patience_s=0.1)
+    late = next(message for message in one.outbox if isinstance(message, TimeoutNow))
+    talk.cut_off("2")
+    talk.talk()
+    one.times_out()
+    talk.heal()
+    one.beats()
+    talk.talk()
+    two.hears(late)
+    assert two.is_now(Role.FOLLOWER)
+    one.hands_over("2")
+    talk.talk()
+    assert two.is_now(Role.LEADER)
+
+
 def test_a_learner_takes_nothing_over() -> None:
     """Hazard M7."""
     learner = Actor("9", ())

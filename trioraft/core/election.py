@@ -77,6 +77,8 @@ class LeaderContact:
     promised_until_s: float = NEVER
     """Until then nobody gets a vote, not even this node, unless a leader asks for it: a leader, of
     whatever term, was told so, perhaps by an earlier life of this node (hazards Q1, Q3)."""
+    heard_round: tuple[Term, int] = (0, 0)
+    """The latest term in which a leader was heard, and the latest of its rounds."""
     lost_leader: NodeId | None = None
     """The leader whose connection closed, until another role or leader comes of it."""
     fast_failover_attempt: int = 0
@@ -84,9 +86,10 @@ class LeaderContact:
     tries: int = 0
     """Elections begun here since a leader was heard, or its connection closed."""
 
-    def on_heard(self, now: float, promise_s: float) -> None:
+    def on_heard(self, now: float, promise_s: float, heard_round: tuple[Term, int]) -> None:
         """The leader of this term speaks, and is promised its place for so long."""
         self.heard_s = now
+        self.heard_round = max(self.heard_round, heard_round)
         if promise_s:
             self.promised_until_s = max(self.promised_until_s, now + promise_s)
         self.lost_leader = None

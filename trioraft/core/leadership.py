@@ -398,7 +398,7 @@ class Leadership:
         """The request to take over. However late it arrives, it may depose this leader before its
         lease ends: there is none any more."""
         self._asked_to_campaign = True
-        return TimeoutNow(self.node_id, target, self.term)
+        return TimeoutNow(self.node_id, target, self.term, self.round + 1)
 
     def successor(self, configuration: Configuration, now: float) -> NodeId | None:
         """The voter that can take over soonest: of those heard lately, the one that holds most."""

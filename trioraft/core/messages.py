@@ -169,6 +169,9 @@ class TimeoutNow(msgspec.Struct, frozen=True, array_like=True, tag=9):
     sender: NodeId
     receiver: NodeId
     term: Term
+    next_round: Count = 0
+    """The sender's next heartbeat round: it asks again in each, for as long as it means it. Whoever
+    has heard that one ignores this request (hazard T2). 0: not known."""
 
 
 class RequestReadIndex(msgspec.Struct, frozen=True, array_like=True, tag=10):

@@ -677,7 +677,10 @@ class Raft:
     def _on_timeout_now(self, request: messages.TimeoutNow) -> Transition | None:
         """The leader asks for it: no need for a pre-vote (dissertation 3.10)."""
         may_ask = request.term == self.term and self.leader_id in (None, request.sender)
-        if may_ask and self._may_campaign():
+        # One that comes late may have been given up, and commands are taken again (hazard T2).
+        heard_term, heard_round = self._contact.heard_round
+        is_late = request.term == heard_term and 0 < request.next_round <= heard_round
+        if may_ask and not is_late and self._may_campaign():
             return Transition(Role.CANDIDATE, reasons.TransferFrom(request.sender))
         return None
 
@@ -846,7 +849,8 @@ class Raft:
                 f"{self.leader_id!r} leads"
             )
         self.leader_id = message.sender
-        self._contact.on_heard(self._now, self.timing.promise_s)
+        heard_round = (message.term, message.round)
+        self._contact.on_heard(self._now, self.timing.promise_s, heard_round)
         longest_ms = math.ceil(self.timing.promise_s * 1000)
         if longest_ms > self._promised_ms or self._now >= self._inherited_until_s:
             self._promised_ms = longest_ms  # stored before any answer leaves (hazard Q3)
