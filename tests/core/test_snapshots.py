@@ -7,6 +7,7 @@ machine that was restored from it can be compared with one that applied them.
 from __future__ import annotations
 
 import itertools
+from collections import deque
 
 import attrs
 import msgspec
@@ -268,6 +269,45 @@ def test_p3_what_is_being_sent_is_not_pushed_out_by_newer_snapshots() -> None:
     one.proposes(b"y")
     talk.talk()
     assert one.disk.snapshots[0][0] == kept[1]
+
+
+def test_p3_a_transfer_goes_on_where_it_was_though_its_connection_closes_all_the_time() -> None:
+    talk = three_is_behind(IN_CHUNKS)
+    one, three = talk["1"], talk["3"]
+    one.loses("3")
+    talk.talk(2)
+    sent = one.disk.snapshots[-1][0]
+    for _ in range(6 * EVERY):
+        one.proposes(b"x")  # there would be a newer snapshot after a few
+        talk.talk(2)
+        one.loses("3")
+        one.outbox = deque(m for m in one.outbox if m.receiver != "3")
+        one.beats()
+        talk.talk(4)
+    assert told(three, events.SnapshotInstalled) == 1
+    first = [line for line in talk.transcript().splitlines() if "InstallSnapshot " in line]
+    assert sum("offset=0 " in line for line in first) == 1
+    assert sum("offset=" in line for line in first) < 2 * sent.size_bytes / 10
+    assert three.raft.log.commit_index > sent.index
+
+
+def test_p3_nothing_of_a_snapshot_is_sent_into_a_connection_that_closed() -> None:
+    talk = three_is_behind(IN_CHUNKS)
+    one = talk["1"]
+    one.loses("3")
+    talk.talk(2)
+    one.loses("3")
+    one.outbox.clear()  # it was lost with the connection
+    talk.cut_off("3")
+    talk.transcript()
+    for _ in range(20):
+        one.beats()
+        talk.talk()
+    assert "InstallSnapshot " not in talk.transcript()
+    talk.heal()
+    one.beats()
+    talk.talk()
+    assert told(talk["3"], events.SnapshotInstalled) == 1
 
 
 def test_p3_the_log_after_what_is_being_sent_stays_though_its_snapshot_is_gone() -> None:

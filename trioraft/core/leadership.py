@@ -314,7 +314,7 @@ class Leadership:
 
     def on_contact(self, peer: NodeId, now: float) -> None:
         """A follower answered in this term."""
-        self.progress[peer].last_contact_s = now
+        self.progress[peer].on_contact(now)
 
     # -- what follows ----------------------------------------------------------------------
 
@@ -336,7 +336,7 @@ class Leadership:
     def on_answered(self, reply: AppendEntriesReply, now: float) -> None:
         """A follower answered in this term."""
         progress = self.progress[reply.sender]
-        progress.last_contact_s = now
+        progress.on_contact(now)
         if reply.round > progress.answered_round:
             progress.answered_round = reply.round
             left_s = self._left_s(reply.round)

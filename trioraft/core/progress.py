@@ -90,6 +90,8 @@ class Progress:
     chunk_is_repeated: bool = False
     """SNAPSHOT: the chunk at `snapshot_offset` was asked for more than once, so its answer does not
     tell how long answers take."""
+    is_cut_off: bool = False
+    """SNAPSHOT: its connection closed, and it was not heard since: no chunk would reach it."""
     _inflight: deque[tuple[LogIndex, int, float]] = attrs.field(factory=deque)
     """(last index, bytes, when it left) of each AppendEntries on its way."""
     _inflight_bytes: int = 0
@@ -226,7 +228,7 @@ class Progress:
             now: the time.
             patience_s: how long an answer may take at least.
         """
-        if self.state is not ProgressState.SNAPSHOT:
+        if self.state is not ProgressState.SNAPSHOT or self.is_cut_off:
             return False
         if self.chunk_asked_s is None:
             return True
@@ -255,8 +257,19 @@ class Progress:
         self.chunk_asked_s = None
         self.chunk_is_repeated = False
 
+    def on_contact(self, now: float) -> None:
+        """It has answered."""
+        self.last_contact_s = now
+        if self.is_cut_off:
+            self.is_cut_off = False
+            self.chunk_asked_s = None
+
     def on_link_lost(self) -> None:
-        """What was on its way is lost: start again after the last known match."""
+        """What was on its way is lost: start again after the last known match. A snapshot goes on
+        where it was, as soon as the follower is heard again (hazard P3)."""
+        if self.state is ProgressState.SNAPSHOT:
+            self.is_cut_off = True
+            return
         self._become(ProgressState.PROBE)
         self.next_index = self.match_index + 1
 
@@ -268,6 +281,7 @@ class Progress:
         self.chunk_asked_s = None
         self.chunks_unanswered = 0
         self.chunk_is_repeated = False
+        self.is_cut_off = False
         self.sent_checksum = (0, 0)
         self._inflight.clear()
         self._inflight_bytes = 0
