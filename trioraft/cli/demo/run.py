@@ -98,7 +98,7 @@ async def run_demo(*, nodes: int, seed: int, view: DemoView, log: DemoLog) -> Re
     board = Board(
         map(str, range(nodes)), step_names(nodes), on_note=view.on_note, on_step=view.on_step
     )
-    story = Story(board, seed=seed, pace=view.pace, logger=log.logger)
+    story = Story(board, seed=seed, tempo=view.tempo, logger=log.logger)
     interruption = _Interruption()
     leaks: tuple[Leak, ...] = ()
     leak_report = ""

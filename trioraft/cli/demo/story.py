@@ -42,7 +42,7 @@ class DemoError(RaftError):
 
 @final
 @attrs.frozen
-class Pace:
+class Tempo:
     """How long things stay to be read, in seconds."""
 
     announce_s: float
@@ -70,7 +70,7 @@ class Story:
     Args:
         board: what the story tells is told there.
         seed: of the randomised timeouts.
-        pace: for the reader's eyes.
+        tempo: for the reader's eyes.
         logger: what the nodes and the story log to.
         timing: the nodes'; the defaults of the library are what the texts speak of.
     """
@@ -80,14 +80,14 @@ class Story:
         board: Board,
         *,
         seed: int,
-        pace: Pace,
+        tempo: Tempo,
         logger: EventLogger,
         timing: Timing | None = None,
     ) -> None:
         self._board = board
         self._ids = tuple(board.rows)
         self._seed = seed
-        self._pace = pace
+        self._tempo = tempo
         self._logger = logger
         self._timing = timing or Timing()
         self._nodes: dict[NodeId, Node] = {}
@@ -302,11 +302,11 @@ class Story:
 
     async def _announce(self, name: str, text: str) -> Step:
         step = self._board.begin(name, text)
-        await trio.sleep(self._pace.announce_s)  # for the reader's eyes only
+        await trio.sleep(self._tempo.announce_s)  # for the reader's eyes only
         return step
 
     async def _linger(self) -> None:
-        await trio.sleep(self._pace.linger_s)  # for the reader's eyes only
+        await trio.sleep(self._tempo.linger_s)  # for the reader's eyes only
 
     def _listening(self) -> str:
         return f"{'each ' if len(self._ids) > 1 else ''}on a loopback port of its own"

@@ -24,9 +24,9 @@ from ...core.config import Timing
 from ...core.types import Role
 from ...tasks.background import running_beside
 from .board import Board, BoardRow, Note, Step, StepState
-from .story import Pace
+from .story import Tempo
 
-PLAIN_PACE: Final = Pace(announce_s=0.0, linger_s=0.2)
+PLAIN_TEMPO: Final = Tempo(announce_s=0.0, linger_s=0.2)
 """Nobody watches a pipe: only long enough that a few heartbeats are seen."""
 GATHER_S: Final = 0.5
 """How old a line is when it is written, in seconds: what a stalled process has to tell comes late,
@@ -37,7 +37,7 @@ class DemoView(Protocol):
     """Shows the demo while it runs."""
 
     @property
-    def pace(self) -> Pace:
+    def tempo(self) -> Tempo:
         """How long this view needs things to stay."""
 
     def on_step(self, step: Step) -> None:
@@ -61,8 +61,8 @@ class PlainView:
         self._started_s = 0.0
 
     @property
-    def pace(self) -> Pace:
-        return PLAIN_PACE
+    def tempo(self) -> Tempo:
+        return PLAIN_TEMPO
 
     def on_step(self, step: Step) -> None:
         self._add(trio.current_time(), f"{step.name}: {step.text}")
@@ -112,7 +112,7 @@ class PlainView:
 
 FRAME_S: Final = 0.1
 """Time between two frames."""
-LIVE_PACE: Final = Pace(announce_s=0.7, linger_s=0.8)
+LIVE_TEMPO: Final = Tempo(announce_s=0.7, linger_s=0.8)
 """Two lines can be read in the time from a step's announcement to the next."""
 EVENTS_MAX: Final = 8
 """Most events that are shown, however high the terminal is."""
@@ -182,8 +182,8 @@ class LiveView:
         self._is_unicode = console.encoding.startswith("utf")
 
     @property
-    def pace(self) -> Pace:
-        return LIVE_PACE
+    def tempo(self) -> Tempo:
+        return LIVE_TEMPO
 
     def on_step(self, step: Step) -> None:
         """The next frame shows it."""
