@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import pytest
 
+from trioraft.core import events
 from trioraft.core.config import Timing
 from trioraft.core.errors import BadMessage
 from trioraft.core.messages import Message
-from trioraft.core.types import Role
+from trioraft.core.types import TERM_MAX, Role
 
 from .conversation import Actor, entries_of, terms_of
 from .messages_by_hand import append, matched, request_vote, vote
@@ -122,3 +123,44 @@ def test_an_acknowledgement_beyond_the_log_is_refused() -> None:
     one.times_out()
     one.hears(vote("2", 1))
     refuse(one, matched("2", 1, 5), r"acknowledges entry 5, but the log of its leader ends at 1")
+
+
+# -- terms that no elections explain ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(append("2", 2**62), id="entries"),
+        pytest.param(request_vote("2", TERM_MAX + 1, transfer=True), id="a request for a vote"),
+        pytest.param(vote("2", TERM_MAX + 1, granted=False), id="an answer"),
+    ],
+)
+@pytest.mark.parametrize("leads", [False, True])
+def test_g2_no_term_is_believed_that_leaves_none_for_later(message: Message, leads: bool) -> None:
+    one = Actor("1", timing=NO_PRE_VOTE)
+    if leads:
+        one.times_out()
+        one.hears(vote("2", 1))
+    refuse(one, message, rf"none after {TERM_MAX} is believed")
+
+
+def test_a_jump_of_the_term_is_told_and_gone_along_with() -> None:
+    one = Actor("1", term=7, timing=NO_PRE_VOTE)
+    one.hears(append("2", TERM_MAX))
+    told = [event for event in one.events if isinstance(event, events.TermJumped)]
+    assert [(event.sender, event.previous, event.term) for event in told] == [("2", 7, TERM_MAX)]
+    two = Actor("2", term=TERM_MAX, timing=NO_PRE_VOTE)
+    one.times_out()
+    asked = request_vote("1", TERM_MAX + 1, to="2")
+    two.hears(asked)  # who stands there already believes the next one
+    one.hears(vote("2", TERM_MAX + 1))
+    assert two.raft.voted_for == "1"
+    assert one.is_now(Role.LEADER)
+
+
+@pytest.mark.parametrize("term", [0, 10])
+def test_an_empty_node_or_a_few_elections_are_no_jump(term: int) -> None:
+    one = Actor("1", term=term)
+    one.hears(append("2", 10 + 2**20))
+    assert not any(isinstance(event, events.TermJumped) for event in one.events)

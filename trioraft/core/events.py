@@ -232,6 +232,16 @@ class TimingTooShort(TraceEvent):
 
 
 @attrs.frozen
+class TermJumped(TraceEvent):
+    """A peer brought a term so much later that elections hardly explain it. It is gone along
+    with: what is committed stays."""
+
+    sender: NodeId
+    previous: Term
+    term: Term
+
+
+@attrs.frozen
 class TimeoutsWidened(TraceEvent):
     """An election nobody won stretched the timeout range by this factor (1 = back to normal)."""
 

@@ -61,6 +61,7 @@ from .reconfiguration import (
 from .timer import ElectionTimer
 from .transfer import Transfer
 from .types import (
+    TERM_MAX,
     Configuration,
     Entry,
     EntryKind,
@@ -77,6 +78,8 @@ from .types import (
 OF_LEADER: Final = (messages.AppendEntries, messages.InstallSnapshot)
 _CONFIGURATION: Final = int(EntryKind.CONFIGURATION)  # comparing with an enum costs more
 NEVER_DUE: Final = float("inf")
+TERM_JUMP_MAX: Final = 2**20
+"""More terms than any node would have campaigned in within a day."""
 HINT_TIMEOUTS: Final = 10
 """For how many of the longest election timeouts a node that one peer calls removed is quiet."""
 
@@ -282,6 +285,12 @@ class Raft:
                 return
             self._check_leader(message)  # before its term: bad input changes nothing at all
         if message.term > self.term:
+            jumps = message.term - self.term > TERM_JUMP_MAX
+            if jumps and message.term > TERM_MAX:
+                raise BadMessage(
+                    f"{message.sender!r} says that the term is {message.term}: none after "
+                    f"{TERM_MAX} is believed"
+                )
             if isinstance(message, messages.RequestVote) and self._protects_leader(message):
                 self._refuse_vote(message)
                 return
@@ -625,6 +634,9 @@ class Raft:
     def _adopt_term(self, message: Message) -> None:
         if self.tracing:
             self._out.trace(events.TermOutOfDate(self._now, message))
+            if self.term and message.term - self.term > TERM_JUMP_MAX:
+                jumped = events.TermJumped(self._now, message.sender, self.term, message.term)
+                self._out.trace(jumped)
         reason: Reason = reasons.HigherTerm(message.term, message.sender)
         is_transfer = isinstance(message, messages.RequestVote) and message.leadership_transfer
         if self._leadership is not None and is_transfer:

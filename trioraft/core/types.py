@@ -28,6 +28,11 @@ Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=NUMBER_MAX)]
 Term: TypeAlias = Count
 """Raft's logical clock (paper, section 5.1)."""
 
+TERM_MAX: Final = 2**48
+"""No peer is believed a later term, unless elections lead there: at one a millisecond that would
+take nine thousand years. One that said the last number there is would leave none for the next
+(hazard G2)."""
+
 LogIndex: TypeAlias = Count
 """A position in the log, from 1; 0 stands before the first entry."""
 

@@ -248,6 +248,10 @@ _TEXTS: Final[Mapping[type[Traced], Callable[[Any, Label], str]]] = {
     events.CommitAdvanced: lambda event, _: f"commit index advances to {event.commit_index}",
     events.TimeoutsWidened: _widened,
     events.TimingTooShort: _too_short,
+    events.TermJumped: lambda event, label: (
+        f"{label(event.sender)} says that the term is {event.term}, {event.term - event.previous} "
+        "later than ours: elections hardly explain that. Look at that node"
+    ),
     events.ConfigurationChanged: _configuration,
     events.TransferStarted: lambda event, label: f"hands leadership over to {label(event.target)}",
     events.TransferGivenUp: _given_up,

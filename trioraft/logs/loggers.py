@@ -60,6 +60,7 @@ _LEVELS: Final[Mapping[type[Traced], Level]] = {
     events.ElectionWonEvent: "info",
     events.TimeoutsWidened: "info",
     events.TimingTooShort: "warning",
+    events.TermJumped: "warning",
     events.ConfigurationChanged: "info",
     events.TransferStarted: "info",
     events.TransferGivenUp: "warning",

@@ -48,6 +48,7 @@ _SAME: Final[Mapping[type[Traced], Callable[[Any], Hashable]]] = {
     events.RoleChanged: _role,
     events.TimeoutsWidened: lambda event: event.factor,
     events.TimingTooShort: lambda event: event.election_timeout_s,
+    events.TermJumped: lambda event: event.sender,
     events.ForeignDisk: lambda event: (event.peer, event.disk),
     events.AcknowledgedLost: lambda event: event.peer,
     events.TransferStarted: lambda event: event.target,
