@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -59,6 +59,7 @@ class MemoryByteStream(ByteStream):
     ) -> None:
         self._send = send
         self._receive = receive
+        self.is_closed = False
 
     async def send(self, item: bytes) -> None:
         await self._send.send(item)
@@ -73,6 +74,7 @@ class MemoryByteStream(ByteStream):
         self.close_now()
 
     def close_now(self) -> None:
+        self.is_closed = True
         self._send.close()
         self._receive.close()
 
@@ -115,14 +117,23 @@ class FakeServer:
     handler: Handler | None = None
     """Answers proposals and whatever has no answer of its own; None: sessions of an echo."""
     is_down: bool = False
-    is_paused: bool = False
-    """It reads, and says nothing."""
+    thawed: trio.Event | None = None
+    """There while it is frozen: the connections stand, and it does nothing."""
+    is_unreachable: bool = False
+    """What is sent to connect to it is lost."""
+    round_trip_s: float = 0.0
+    """How long all that it says is on its way, in seconds."""
     welcome: Welcome | None = None
     client_addresses: dict[str, Address] = attrs.field(factory=dict)
     requests: list[Request] = attrs.field(factory=list)
     hellos: list[ClientHello] = attrs.field(factory=list)
     streams: list[MemoryByteStream] = attrs.field(factory=list)
+    forgotten: list[MemoryByteStream] = attrs.field(factory=list)
+    """Nothing goes over these any more, either way."""
     requests_max: int = 1024
+    pinged: trio.Event = attrs.field(factory=trio.Event)
+    later: trio.Nursery | None = None
+    """Sends what is on its way for a while."""
 
     @property
     def commands(self) -> list[Any]:
@@ -138,6 +149,21 @@ class FakeServer:
             stream.close_now()
         self.streams.clear()
 
+    def freeze(self) -> None:
+        """Stop it, as SIGSTOP does."""
+        self.thawed = trio.Event()
+
+    def thaw(self) -> None:
+        """It goes on: what has come for it meanwhile is there."""
+        if self.thawed is not None:
+            self.thawed.set()
+            self.thawed = None
+
+    def forget_connections(self) -> None:
+        """As a firewall does that lost its table, or a host that was away and is back."""
+        self.forgotten += self.streams
+        self.streams.clear()
+
     async def tell(self, answer: Answer = GoingAway()) -> None:  # noqa: B008 - it is frozen
         """Say something unasked."""
         for stream in self.streams:
@@ -149,7 +175,9 @@ class FakeServer:
             while (payload := deframer.next_payload()) is None:
                 deframer.feed(await stream.receive())
             self.hellos.append(decode_hello(payload))
-            await stream.send(frame(self.welcome or self._welcome()))
+            if self.thawed is not None:
+                await self.thawed.wait()
+            await self._say(stream, frame(self.welcome or self._welcome()))
             while True:
                 while (payload := deframer.next_payload()) is not None:
                     await self._answer(stream, decode_request(payload))
@@ -195,14 +223,29 @@ class FakeServer:
         )
 
     async def _answer(self, stream: MemoryByteStream, request: Request) -> None:
-        self.requests.append(request)
-        if self.is_paused:
+        if self.thawed is not None:
+            await self.thawed.wait()
+        if stream in self.forgotten:
             return
+        self.requests.append(request)
+        if isinstance(request, Ping):
+            self.pinged.set()
         try:
             answer = self.answer(request)
         except Hang:
             return
-        await stream.send(frame(answer))
+        await self._say(stream, frame(answer))
+
+    async def _say(self, stream: MemoryByteStream, data: bytes) -> None:
+        if self.round_trip_s and self.later is not None:
+            self.later.start_soon(self._send_later, stream, data)
+        else:
+            await stream.send(data)
+
+    async def _send_later(self, stream: MemoryByteStream, data: bytes) -> None:
+        await trio.sleep(self.round_trip_s)
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            await stream.send(data)
 
 
 def echo(server: FakeServer, request: Request) -> Answer:
@@ -227,6 +270,9 @@ class FakeNetwork:
     def __init__(self, servers: Mapping[Address, FakeServer], nursery: trio.Nursery) -> None:
         self.servers = dict(servers)
         self.names: list[tuple[Address, str]] = []
+        self.connecting = 0
+        self.made: list[MemoryByteStream] = []
+        """The clients' ends of all connections."""
         self._nursery = nursery
 
     async def connect(self, address: Address, server_name: str) -> ByteStream:
@@ -235,7 +281,15 @@ class FakeNetwork:
         server = self.servers.get(address)
         if server is None or server.is_down:
             raise ConnectionRefusedError(111, "Connection refused")
+        if server.is_unreachable:
+            self.connecting += 1
+            try:
+                await trio.sleep_forever()
+            finally:
+                self.connecting -= 1
         mine, theirs = stream_pair()
+        self.made.append(mine)
+        server.later = self._nursery
         server.streams.append(theirs)
         self._nursery.start_soon(server.serve, theirs)
         return mine
@@ -250,12 +304,21 @@ async def open_client(
     *servers: FakeServer, given: tuple[FakeServer, ...] | None = None, **options: Any
 ) -> AsyncIterator[Client]:
     """A client of these servers; `given` says of which it is told."""
+    async with open_network(*servers, given=given, **options) as (client, _):
+        yield client
+
+
+@asynccontextmanager
+async def open_network(
+    *servers: FakeServer, given: tuple[FakeServer, ...] | None = None, **options: Any
+) -> AsyncIterator[tuple[Client, FakeNetwork]]:
+    """The same, and the network that it uses."""
     async with trio.open_nursery() as nursery:
         network = FakeNetwork({address_of(server): server for server in servers}, nursery)
         addresses = [address_of(server) for server in (servers if given is None else given)]
         options.setdefault("rng", random.Random(0))
         async with Client(addresses, connect=network.connect, **options) as client:
-            yield client
+            yield client, network
         nursery.cancel_scope.cancel()
 
 

@@ -43,7 +43,6 @@ from trioraft.rpc.protocol import (
     PROTOCOL_VERSION,
     Answer,
     Cancel,
-    Ping,
     Propose,
     Query,
     Request,
@@ -244,30 +243,6 @@ async def test_what_waited_for_its_turn_was_not_sent_and_goes_elsewhere(
         server.hang_up()
     assert isinstance(outcomes[b"sent"], OutcomeUnknown)
     assert outcomes[b"waits"] == b"done"
-
-
-async def test_a_silent_server_is_given_up_and_another_one_asked(autojump_clock: MockClock) -> None:
-    """It is paused: the connection stands, and nothing comes."""
-    servers = three(leader=0)
-    async with open_client(*servers, silence_s=0.5) as client:
-        await ends(client.call(b"one"))
-        servers[0].is_paused = True
-        servers[1].role, servers[1].term = "Leader", 2
-        started = trio.current_time()
-        assert await ends(client.call(b"two")) == b"two"
-        assert 1.0 <= trio.current_time() - started <= 1.6
-    assert any(isinstance(request, Ping) for request in servers[0].requests)
-
-
-async def test_a_slow_answer_is_waited_for_while_the_server_lives(
-    autojump_clock: MockClock,
-) -> None:
-    """It answers pings: the command waits for a slow disk, say."""
-    server = FakeServer("0", "Leader", handler=once("hang"))
-    async with open_client(server, silence_s=0.5) as client:
-        with pytest.raises(OutcomeUnknown):
-            await client.call(b"one", timeout_s=5.0)
-    assert len(server.session_commands()) == 1
 
 
 # -- deadlines -----------------------------------------------------------------------------

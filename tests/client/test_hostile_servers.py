@@ -124,12 +124,13 @@ async def test_a_query_that_takes_long_to_answer_is_given_longer(
             await ends(client.query(b"x", timeout_s=9.9))
 
 
-def watched(*, is_paused_after: bool) -> FakeServer:
+def watched(*, freezes: bool) -> FakeServer:
     server = FakeServer("0", "Leader")
 
     def handler(server: FakeServer, request: Request) -> Answer:
         if isinstance(request, Watch):
-            server.is_paused = is_paused_after
+            if freezes:
+                server.freeze()
             return Item(request.id, encode_value(b"first"))
         return echo(server, request)
 
@@ -138,7 +139,7 @@ def watched(*, is_paused_after: bool) -> FakeServer:
 
 
 async def test_a_subscription_notices_that_its_server_is_paused(autojump_clock: MockClock) -> None:
-    server = watched(is_paused_after=True)
+    server = watched(freezes=True)
     async with open_client(server) as client, client.watch(b"", at=address_of(server)) as items:
         assert await anext(items) == b"first"
         with trio.fail_after(3 * SUBSCRIPTION_SILENCE_S), pytest.raises(ServerLost, match="silent"):
@@ -148,7 +149,7 @@ async def test_a_subscription_notices_that_its_server_is_paused(autojump_clock: 
 
 
 async def test_a_subscription_with_nothing_to_tell_goes_on(autojump_clock: MockClock) -> None:
-    server = watched(is_paused_after=False)
+    server = watched(freezes=False)
     async with open_client(server) as client, client.watch(b"", at=address_of(server)) as items:
         assert await anext(items) == b"first"
         with trio.move_on_after(10 * SUBSCRIPTION_SILENCE_S) as waiting:

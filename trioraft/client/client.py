@@ -81,7 +81,10 @@ class Client(ClusterAdministration):
         spread_max: commands of the session on their way at the same time; at most half of the
             servers' `SessionMachine(results_max=…)`.
         connect_timeout_s: for one attempt to reach a server, handshake included, in seconds.
-        silence_s: a server that owes an answer and says nothing for twice as long is given up.
+        silence_s: a server that owes an answer and says nothing for so long, and a round trip, is
+            given up, in seconds. It is asked whether it is there after half of that, and soon after
+            the others are asked who leads. Below the servers' election timeout there is nobody to
+            go to yet.
         read_patience_s: how long a query waits for one server before it asks again, in seconds;
             twice as long each time, so that a large answer arrives over a slow line too.
         frame_bytes_max: largest answer that is read.

@@ -2,7 +2,8 @@
 
 Plain TCP stays on this machine unless `insecure=True` says otherwise. One task writes, one reads,
 one minds the silence; whoever asks only waits. A server that says nothing while it owes an answer
-is asked whether it is there, and lost if it still says nothing.
+is asked whether it is there; if it does not say so, the connection is in doubt, and then lost.
+Whatever is received is a sign of life: a server that is slow to answer, and says so, is waited for.
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ from ..core.types import Address, NodeId
 from ..net import sentences
 from ..net.addresses import AddressRules, host_port, is_loopback, numeric_host
 from ..net.framing import FIRST_FRAME_BYTES_MAX, RECEIVE_BYTES_MAX, Deframer
-from ..net.sockets import check_not_itself, keep_alive
+from ..net.sockets import (
+    Acknowledged,
+    CanBeAsked,
+    acknowledged,
+    check_not_itself,
+    keep_alive,
+    round_trip_s,
+)
 from ..rpc.errors import HandshakeRefused, ServerLost
 from ..rpc.failures import error_of
 from ..rpc.protocol import (
@@ -67,6 +75,8 @@ class Reached:
     stream: ByteStream
     welcome: Welcome
     deframer: Deframer
+    round_trip_s: float
+    """What its first answer took, in seconds."""
 
 
 @final
@@ -110,6 +120,7 @@ class Dialer:
         return reached
 
     async def _shake_hands(self, stream: ByteStream, address: Address) -> Reached:
+        asked_s = anyio.current_time()
         await stream.send(frame(self.hello))
         deframer = Deframer(FIRST_FRAME_BYTES_MAX)
         while (payload := deframer.next_payload()) is None:
@@ -133,7 +144,7 @@ class Dialer:
                 f"speaks {PROTOCOL_VERSION}",
             )
         deframer.frame_bytes_max = self.hello.frame_bytes_max
-        return Reached(stream, welcome, deframer)
+        return Reached(stream, welcome, deframer, anyio.current_time() - asked_s)
 
 
 def connect_over(context: ssl.SSLContext | None) -> Connect:
@@ -201,8 +212,15 @@ def sentence_of(error: BaseException) -> str:
     return sentences.sentence_of(error)
 
 
-PIECE_BYTES = 64 * 1024
-"""What is sent in one go: while a large request leaves, a server that reads it is not silent."""
+PIECE_BYTES = 16 * 1024
+"""What is sent in one go: while a large request leaves, a server that takes it is not silent."""
+ASKED_AFTER: Final = 1 / 2
+"""A silent server is asked whether it is there after so much of the silence that it is allowed."""
+DOUBTED_AFTER: Final = 1 / 8
+"""The connection is in doubt once the answer to that has not come for so much of it, and a round
+trip: a server that has much to do is late by less."""
+LATE_S: Final = 0.02
+"""Whoever wakes up later than that was not there to listen."""
 
 
 class NotSent(ServerLost):
@@ -213,9 +231,10 @@ class NotSent(ServerLost):
 class _Pending:
     """A request without an answer yet."""
 
-    __slots__ = ("answer", "done")
+    __slots__ = ("answer", "asked_s", "done")
 
-    def __init__(self) -> None:
+    def __init__(self, asked_s: float) -> None:
+        self.asked_s = asked_s
         self.done = anyio.Event()
         self.answer: Result | Failure | None = None  # None when done: the connection ended
 
@@ -227,8 +246,9 @@ class ServerConnection:
     Args:
         address: where the server is.
         reached: the stream, and what the server said of itself.
-        silence_s: how long the server may be silent while it owes an answer.
+        silence_s: how long the server may be silent while it owes an answer, a round trip aside.
         error_types: by name: what the state machine raises on purpose.
+        on_doubt: called with the connection when `is_in_doubt` changes while it is open.
     """
 
     def __init__(
@@ -238,12 +258,15 @@ class ServerConnection:
         *,
         silence_s: float,
         error_types: dict[str, type[Exception]],
+        on_doubt: Callable[[ServerConnection], None],
     ) -> None:
         self.address = address
         self.node_id: NodeId = reached.welcome.node_id
         self.is_open = True
         self.is_leaving = False
         """The server takes nothing new."""
+        self.is_in_doubt = False
+        """It owes an answer, and did not say in time that it is there."""
         self.has_sessions = reached.welcome.has_sessions
         """Whether commands go to a `SessionMachine`; None: not said."""
         self._stream = reached.stream
@@ -252,6 +275,7 @@ class ServerConnection:
         self._frame_bytes_max = reached.welcome.frame_bytes_max
         self._silence_s = silence_s
         self._error_types = error_types
+        self._on_doubt = on_doubt
         self._ended_because = "the client was closed"
         self._last_id = 0
         self._pending: dict[int, _Pending] = {}
@@ -259,7 +283,9 @@ class ServerConnection:
         self._unsent = bytearray()
         self._to_write: anyio.Event | None = None  # there while the writer sleeps
         self._owing: anyio.Event | None = None  # there while the server owes nothing
-        self._heard = 0  # signs of life
+        self._silent_since_s = 0.0  # while it owes an answer: the last sign of life
+        self._quickest_s = reached.round_trip_s  # of all answers
+        self._socket: CanBeAsked | None = reached.stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610 - of a stream, not of a query
         self._scope = anyio.CancelScope()
 
     def __repr__(self) -> str:
@@ -268,7 +294,7 @@ class ServerConnection:
     @property
     def is_usable(self) -> bool:
         """Whether new requests have a chance here."""
-        return self.is_open and not self.is_leaving
+        return self.is_open and not self.is_leaving and not self.is_in_doubt
 
     @property
     def has_room(self) -> bool:
@@ -342,7 +368,10 @@ class ServerConnection:
             raise NotSent(self._ended_because)
         self._last_id = request_id = self._last_id + 1
         self._write(kind(request_id, *fields))
-        pending = self._pending[request_id] = _Pending()
+        now_s = anyio.current_time()
+        if not self._pending:
+            self._silent_since_s = now_s
+        pending = self._pending[request_id] = _Pending(now_s)
         if self._owing is not None:
             self._owing.set()
             self._owing = None
@@ -380,7 +409,7 @@ class ServerConnection:
                     continue
                 for start in range(0, len(unsent), PIECE_BYTES):
                     await self._stream.send(unsent[start : start + PIECE_BYTES])
-                    self._heard += 1  # it reads, so it is there
+                    self._note_life()  # it reads, so it is there
             except BREAKAGES as error:
                 self.close(sentence_of(error))
                 return
@@ -392,7 +421,7 @@ class ServerConnection:
                 while (payload := deframer.next_payload()) is not None:
                     self._on_answer(decode_answer(payload))
                 deframer.feed(await self._stream.receive(RECEIVE_BYTES_MAX))
-                self._heard += 1
+                self._note_life()
         except (*BREAKAGES, BadMessage) as error:
             self.close(sentence_of(error))
 
@@ -404,25 +433,68 @@ class ServerConnection:
             raise BadMessage("it sent a piece of a subscription that nobody has")
         pending = self._pending.pop(answer.id, None)
         if pending is not None:  # else nobody waits any more
+            self._quickest_s = min(self._quickest_s, self._silent_since_s - pending.asked_s)
             pending.answer = answer
             pending.done.set()
             self._wake_room()
+
+    # -- silence ---------------------------------------------------------------------------
+
+    def _note_life(self) -> None:
+        self._silent_since_s = anyio.current_time()
+        if self.is_in_doubt and self.is_open:
+            self.is_in_doubt = False
+            self._on_doubt(self)
 
     async def _mind_silence(self) -> None:
         while True:
             if not self._pending:
                 self._owing = anyio.Event()
                 await self._owing.wait()
-            if await self._is_silent():
-                self._ask(Ping, ())
-                if await self._is_silent():
-                    self.close(f"it was silent for {2 * self._silence_s:g} s")
-                    return
+            since_s = self._silent_since_s
+            if await self._is_silent(since_s, since_s + ASKED_AFTER * self._silence_s):
+                await self._ask_for_life(since_s)
 
-    async def _is_silent(self) -> bool:
-        heard = self._heard
-        await anyio.sleep(self._silence_s)
-        return self._heard == heard and bool(self._pending)
+    async def _ask_for_life(self, since_s: float) -> None:
+        """Ask a server that has been silent since then whether it is there; give it up if it does
+        not say so."""
+        asked_s = anyio.current_time()
+        self._ask(Ping, ())
+        round_trip_s = self._round_trip_s()
+        doubted_s = asked_s + DOUBTED_AFTER * self._silence_s + round_trip_s
+        if not await self._is_silent(since_s, doubted_s):
+            return
+        self.is_in_doubt = True
+        self._on_doubt(self)
+        patience_s = (1 - ASKED_AFTER) * self._silence_s + round_trip_s
+        if not await self._is_silent(since_s, asked_s + patience_s):
+            return
+        if anyio.current_time() > asked_s + patience_s + LATE_S:
+            # This process was away, and what has come meanwhile is not read yet.
+            read_s = DOUBTED_AFTER * self._silence_s + round_trip_s
+            if not await self._is_silent(since_s, anyio.current_time() + read_s):
+                return
+        self.close(f"it was silent for {anyio.current_time() - since_s:.2g} s")
+
+    async def _is_silent(self, since_s: float, until_s: float) -> bool:
+        """Wait until then, and return whether it has been silent all the time."""
+        before = acknowledged(self._socket)
+        await anyio.sleep_until(until_s)
+        if self._is_taken(before):
+            self._note_life()
+        return self._silent_since_s == since_s and bool(self._pending)
+
+    def _is_taken(self, before: Acknowledged | None) -> bool:
+        """Whether a large request was on its way before, and the other side has more of it now: it
+        owes no answer yet."""
+        if before is None or before.held_bytes <= PIECE_BYTES:
+            return False
+        now = acknowledged(self._socket)
+        return now is not None and now.acknowledged_bytes > before.acknowledged_bytes
+
+    def _round_trip_s(self) -> float:
+        """As the kernel knows it, or, where that is only the way to a proxy, the answers."""
+        return max(self._quickest_s, round_trip_s(self._socket))
 
     def _end(self) -> None:
         self.is_open = False

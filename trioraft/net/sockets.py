@@ -40,6 +40,16 @@ class HasOptions(Protocol):
         """As of `socket.socket`."""
 
 
+class CanBeAsked(Protocol):
+    """A socket, of Trio or of the standard library."""
+
+    def fileno(self) -> int:
+        """As of `socket.socket`."""
+
+    def getsockopt(self, level: int, option: int, size_bytes: int, /) -> bytes:
+        """As of `socket.socket`."""
+
+
 def keep_alive(sock: HasOptions, silence_s: float) -> None:
     """Have the kernel ask an idle peer whether it is there, and end the connection if it has not
     answered for `silence_s` seconds."""
@@ -84,7 +94,7 @@ def segment_bytes(sock: trio.socket.SocketType | None) -> int | None:
         return None
 
 
-def held_bytes(sock: trio.socket.SocketType | None) -> int | None:
+def held_bytes(sock: CanBeAsked | None) -> int | None:
     """What the kernel has not sent yet, or the peer not acknowledged; None: it does not say."""
     if sock is None or not _CAN_LOOK:
         return None
@@ -113,8 +123,13 @@ class Acknowledged:
     heard_s: float
     """How long ago that was heard, whatever it said, in seconds."""
 
+    @property
+    def held_bytes(self) -> int:
+        """What it has not acknowledged yet."""
+        return self.written_bytes - self.acknowledged_bytes
 
-def acknowledged(sock: trio.socket.SocketType | None) -> Acknowledged | None:
+
+def acknowledged(sock: CanBeAsked | None) -> Acknowledged | None:
     """How far the peer's kernel has got; None where ours does not say."""
     info, held = _tcp_info(sock), held_bytes(sock)
     if info is None or held is None:
@@ -123,13 +138,13 @@ def acknowledged(sock: trio.socket.SocketType | None) -> Acknowledged | None:
     return Acknowledged(acked + held, acked, _field(info, _LAST_ACK_RECV_AT) / 1e3)
 
 
-def round_trip_s(sock: trio.socket.SocketType | None) -> float:
+def round_trip_s(sock: CanBeAsked | None) -> float:
     """To the peer and back, as usual lately; 0.0: the kernel does not say."""
     info = _tcp_info(sock)
     return 0.0 if info is None else _field(info, _RTT_AT) / 1e6
 
 
-def _tcp_info(sock: trio.socket.SocketType | None) -> bytes | None:
+def _tcp_info(sock: CanBeAsked | None) -> bytes | None:
     if sock is None or not _CAN_LOOK:
         return None
     try:
