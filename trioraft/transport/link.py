@@ -239,17 +239,18 @@ class Link:
                 give.send_nowait(down)
 
         result: Connection | _Down | None = None
+        begun = 0
         is_over = False
         try:
             async with trio.open_nursery() as nursery:
-                pause_s = self._attempt_s
-                for others in range(ATTEMPTS_MAX):
-                    nursery.start_soon(attempt, others)
-                    wait_s = pause_s if others + 1 < ATTEMPTS_MAX else math.inf
+                while result is None:
+                    if begun < ATTEMPTS_MAX:  # else the peer's return has no more to begin
+                        nursery.start_soon(attempt, begun)
+                        begun += 1
+                    pause_s = self._attempt_s if begun == 1 else 2 * self._attempt_s
+                    wait_s = pause_s if begun < ATTEMPTS_MAX else math.inf
                     with trio.move_on_after(wait_s) as self._next_attempt:
                         result = await take.receive()
-                        break
-                    pause_s = 2 * self._attempt_s
                 nursery.cancel_scope.cancel()
             is_over = True
         finally:
@@ -258,9 +259,9 @@ class Link:
                 late.append(take.receive_nowait())
             take.close()
             _hang_up(late)
-        if isinstance(result, Connection):
-            return result
-        raise result or InvariantViolation("nobody waited for the last attempt")
+        if isinstance(result, _Down):
+            raise result
+        return result
 
     async def _attempt(self, others: int) -> Connection:
         """Try once, beside so many others that have not failed yet."""
