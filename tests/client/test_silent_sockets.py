@@ -107,7 +107,7 @@ async def test_a_large_request_on_its_way_is_no_silence() -> None:
     silences; our kernel took it at once."""
     server = FakeServer("0", "Leader")
     async with listening(server, pause_s=0.02, piece_bytes=30_000) as addresses:
-        async with Client(addresses, silence_s=0.2) as client:
+        async with Client(addresses, silence_s=0.4) as client:
             await ends(client.call(b"one"))
             begun_s = trio.current_time()
             await ends(client.call(bytes(2_000_000), timeout_s=9.0))
