@@ -11,7 +11,17 @@ from collections import deque
 import attrs
 import pytest
 
-from trioraft.transport.drain import IDLE_S, LENGTH_S, Drain
+from trioraft.transport.drain import (
+    ASKED_S,
+    FIRST_SEGMENTS,
+    IDLE_S,
+    LENGTH_S,
+    PAIR,
+    SHARED_S,
+    SHARED_SEGMENTS,
+    Drain,
+    Share,
+)
 
 SEGMENT = 1448
 TARGET_S = 0.0125
@@ -48,7 +58,7 @@ class Sender:
     sent_bytes: int = 0
 
     def __attrs_post_init__(self) -> None:
-        self.drain.open(SEGMENT)
+        self.drain.open(SEGMENT, lambda: self.held_bytes)
 
     def come_round(self, now: float, wanted_bytes: int = 10**9) -> None:
         while self.on_its_way and self.on_its_way[0][0] <= now:
@@ -58,12 +68,19 @@ class Sender:
         size = min(room, wanted_bytes)
         if size <= 0:
             return
+        self.drain.on_bulk(now)
         for start in range(0, size, SEGMENT):
             part = min(SEGMENT, size - start)
             self.on_its_way.append((self.line.send(now, part), part))
         self.sent_bytes += size
         self.held_bytes += size
         self.drain.on_written(size, now, fills=size < wanted_bytes)
+
+
+def sharing(line: Line, count: int) -> list[Sender]:
+    """The links of one node, over the same line."""
+    share = Share()
+    return [Sender(line, drain=Drain(TARGET_S, share)) for _ in range(count)]
 
 
 def play(*senders: Sender, from_s: float = 0.0, for_s: float = 20.0) -> None:
@@ -100,11 +117,113 @@ def test_a_line_is_used_and_nobody_waits_before_it(mbit: float, round_trip_s: fl
 @pytest.mark.parametrize("mbit", [1, 4, 10, 100])
 def test_p2_four_links_share_a_line(mbit: float) -> None:
     line = Line(mbit * MBIT, 0.001)
-    senders = [Sender(line) for _ in range(4)]
+    senders = sharing(line, 4)
     assert settled(*senders) > 0.9
-    assert line.longest_wait_s <= 4 * TARGET_S + 8 * SEGMENT / line.rate
+    assert line.longest_wait_s <= 4 * TARGET_S + SHARED_SEGMENTS * SEGMENT / line.rate
     shares = [sender.sent_bytes for sender in senders]
-    assert max(shares) < 5 * min(shares)
+    assert max(shares) < 12 * min(shares)  # who is the first to be known as wide stays ahead
+
+
+@pytest.mark.parametrize("count", [2, 4, 6])
+def test_p2_links_that_begin_at_the_same_time_share_what_a_narrow_line_holds(count: int) -> None:
+    line = Line(1 * MBIT, 0.001)
+    senders = sharing(line, count)
+    play(*senders, for_s=2.0)
+    assert line.longest_wait_s <= SHARED_SEGMENTS * SEGMENT / line.rate
+    shares = [sender.sent_bytes for sender in senders]
+    assert max(shares) < 1.5 * min(shares)
+
+
+def opened(share: Share, held_bytes: int = 0) -> Drain:
+    """A link of which nothing is known."""
+    drain = Drain(TARGET_S, share)
+    drain.open(SEGMENT, lambda: held_bytes)
+    return drain
+
+
+def test_who_has_waited_longest_is_next() -> None:
+    share = Share()
+    full, first, second = opened(share, SHARED_SEGMENTS * SEGMENT), opened(share), opened(share)
+    full.on_bulk(0.0)
+    assert first.look(0.001, 0, 0.0) == 0
+    assert second.look(0.002, 0, 0.0) == 0
+    full.held = lambda: PAIR * SEGMENT  # room for one
+    assert second.look(0.003, 0, 0.0) == 0
+    assert first.look(0.004, 0, 0.0) == (SHARED_SEGMENTS - PAIR) * SEGMENT
+
+
+def test_who_does_not_ask_again_loses_the_turn() -> None:
+    share = Share()
+    full, first, second = opened(share, SHARED_SEGMENTS * SEGMENT), opened(share), opened(share)
+    full.on_bulk(0.0)
+    assert first.look(0.001, 0, 0.0) == 0
+    full.held = lambda: PAIR * SEGMENT
+    assert second.look(0.002, 0, 0.0) == 0
+    assert second.look(0.002 + ASKED_S, 0, 0.0) == (SHARED_SEGMENTS - PAIR) * SEGMENT
+
+
+def test_what_a_dead_link_holds_is_not_in_the_others_way_for_long() -> None:
+    share = Share()
+    dead, living = opened(share, SHARED_SEGMENTS * SEGMENT), opened(share)
+    dead.on_bulk(0.0)
+    assert living.look(SHARED_S / 2, 0, 0.0) == 0
+    assert living.look(SHARED_S, 0, 0.0) == FIRST_SEGMENTS * SEGMENT
+
+
+def test_a_closed_connection_is_in_nobodys_way() -> None:
+    share = Share()
+    full, living = opened(share, SHARED_SEGMENTS * SEGMENT), opened(share)
+    next_one = opened(share)
+    full.on_bulk(0.0)
+    assert next_one.look(0.001, 0, 0.0) == 0
+    full.close()
+    next_one.close()
+    assert living.look(0.002, 0, 0.0) == FIRST_SEGMENTS * SEGMENT
+
+
+def test_who_takes_turns_does_not_take_the_line_for_wider_than_it_is() -> None:
+    """With four links a round would take twice as long if there were no turns."""
+    share = Share()
+    links = [opened(share) for _ in range(4)]
+    for link in links:
+        link.look(0.0, 0, 0.001)
+        link.on_bulk(0.0)
+    links[0].on_written(PAIR * SEGMENT, 0.0, fills=True)
+    links[0].look(0.6 * TARGET_S, 0, 0.001)
+    assert links[0].window_bytes <= FIRST_SEGMENTS * SEGMENT
+
+
+def test_nobody_waits_for_a_turn_where_a_link_is_known_to_be_wide() -> None:
+    share = Share()
+    wide, other, held = opened(share), opened(share), opened(share, SHARED_SEGMENTS * SEGMENT)
+    wide.window_bytes = (FIRST_SEGMENTS + 1) * SEGMENT
+    held.on_bulk(0.0)
+    wide.on_bulk(0.0)
+    assert other.look(0.001, 0, 0.0) == FIRST_SEGMENTS * SEGMENT
+
+
+def test_a_segment_alone_says_nothing() -> None:
+    """It counts as drained from the start, or there may be a heartbeat before it."""
+    for before_bytes in (0, 100):
+        drain = Drain(TARGET_S)
+        drain.open(SEGMENT, int)
+        drain.look(0.0, before_bytes, 0.001)
+        drain.on_written(SEGMENT, 0.0, fills=True)
+        drain.look(0.001, SEGMENT, 0.001)
+        assert drain.window_bytes == FIRST_SEGMENTS * SEGMENT
+
+
+def test_a_pair_that_is_acknowledged_at_once_makes_no_line_long() -> None:
+    drain = Drain(TARGET_S)
+    drain.open(SEGMENT, int)
+    for number in range(5):
+        began_s = float(number)
+        drain.look(began_s, 0, 0.001)
+        drain.on_written(PAIR * SEGMENT, began_s, fills=True)
+        for part in range(1, 50):
+            drain.look(began_s + part * LOOK_S, PAIR * SEGMENT, 0.001)
+        drain.look(began_s + 50 * LOOK_S, 0, 0.001)
+    assert drain.window_bytes == PAIR * SEGMENT
 
 
 def test_where_the_kernel_knows_no_round_trip() -> None:
@@ -115,7 +234,7 @@ def test_where_the_kernel_knows_no_round_trip() -> None:
 def test_the_first_burst_is_small() -> None:
     sender = Sender(Line(1 * MBIT))
     sender.come_round(0.0)
-    assert sender.sent_bytes == 4 * SEGMENT
+    assert sender.sent_bytes == FIRST_SEGMENTS * SEGMENT
 
 
 def test_a_line_that_becomes_narrow() -> None:
@@ -150,15 +269,15 @@ def test_what_was_learnt_of_a_fast_line_is_forgotten() -> None:
     sender.drain.look(1.0 + IDLE_S - 1, 0, 0.0001)
     assert sender.drain.window_bytes > 100_000
     sender.drain.look(1.0 + IDLE_S + 1, 0, 0.0001)
-    assert sender.drain.window_bytes == 4 * SEGMENT
+    assert sender.drain.window_bytes == FIRST_SEGMENTS * SEGMENT
 
 
 def test_what_was_learnt_of_a_narrow_line_is_kept_for_the_next_connection() -> None:
     sender = Sender(Line(1 * MBIT))
     play(sender)
     window = sender.drain.window_bytes
-    assert window < 4 * SEGMENT
-    sender.drain.open(SEGMENT)
+    assert window < FIRST_SEGMENTS * SEGMENT
+    sender.drain.open(SEGMENT, int)
     sender.drain.look(20.0 + 10 * IDLE_S, 0, 0.0)
     assert sender.drain.window_bytes == window
 
@@ -167,23 +286,23 @@ def test_traffic_that_was_never_held_up_teaches_nothing() -> None:
     sender = Sender(Line(1000 * MBIT))
     for at in range(1000):
         sender.come_round(at * LOOK_S, wanted_bytes=500)
-    assert sender.drain.window_bytes == 4 * SEGMENT
+    assert sender.drain.window_bytes == FIRST_SEGMENTS * SEGMENT
 
 
 def test_a_look_that_came_late_says_nothing() -> None:
     """Nobody looked for a while: when a round ended is not known, so nothing shrinks."""
     drain = Drain(TARGET_S)
-    drain.open(SEGMENT)
+    drain.open(SEGMENT, int)
     drain.look(0.0, 0, 0.001)
-    drain.on_written(4 * SEGMENT, 0.0, fills=True)
+    drain.on_written(FIRST_SEGMENTS * SEGMENT, 0.0, fills=True)
     drain.look(3.0, 0, 0.001)
-    assert drain.window_bytes == 4 * SEGMENT
+    assert drain.window_bytes == FIRST_SEGMENTS * SEGMENT
 
 
 def test_one_segment_that_nobody_acknowledges_yet_counts_as_drained() -> None:
     drain = Drain(TARGET_S)
-    drain.open(SEGMENT)
+    drain.open(SEGMENT, int)
     drain.look(0.0, 0, 0.001)
-    drain.on_written(4 * SEGMENT, 0.0, fills=True)
-    assert drain.look(0.002, SEGMENT, 0.001) > 4 * SEGMENT
+    drain.on_written(FIRST_SEGMENTS * SEGMENT, 0.0, fills=True)
+    assert drain.look(0.002, SEGMENT, 0.001) > FIRST_SEGMENTS * SEGMENT
     assert drain.look(0.003, 100 * SEGMENT, 0.001) == 0

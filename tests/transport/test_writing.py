@@ -23,7 +23,7 @@ from trioraft.net.sockets import held_bytes
 from trioraft.transport.codec import decode_message, encode_frame
 from trioraft.transport.drain import Drain
 from trioraft.transport.outgoing import Outgoing
-from trioraft.transport.writing import Writer
+from trioraft.transport.writing import LOOK_FIRST_S, Writer
 
 from .support import PATIENCE_S, heartbeat, replication, rounds
 
@@ -42,6 +42,7 @@ class Receiver:
     outgoing: Outgoing
     writer: Writer
     deframer: Deframer
+    drain: Drain
     messages: list[Message] = attrs.Factory(list)
     bytes_read: int = 0
 
@@ -83,13 +84,14 @@ async def receiving(*, is_narrow: bool) -> AsyncIterator[Receiver]:
         await ours.socket.connect(listener.getsockname())
         theirs = trio.SocketStream((await listener.accept())[0])
     outgoing = Outgoing(Limits())
-    writer = Writer(ours, outgoing, Drain(ROUND_S), ROUND_S / 4)
+    drain = Drain(ROUND_S)
+    writer = Writer(ours, outgoing, drain, ROUND_S / 4)
     deframer = Deframer(10_000_000)
     deframer.takes_pieces = True
     async with ours, theirs, trio.open_nursery() as nursery:
         nursery.start_soon(writer.run, PATIENCE_S)
         await trio.testing.wait_all_tasks_blocked()
-        yield Receiver(theirs, ours.socket, outgoing, writer, deframer)
+        yield Receiver(theirs, ours.socket, outgoing, writer, deframer, drain)
         nursery.cancel_scope.cancel()
 
 
@@ -118,6 +120,32 @@ async def test_a_receiver_that_stands_still_is_given_little() -> None:
                 held.append(held_bytes(receiver.sends_on) or 0)
         assert held[-1] <= 40_000
         await receiver.until_count(1)
+
+
+async def test_only_what_is_given_of_bulk_counts_for_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A heartbeat is given to a dead connection too."""
+    given: list[float] = []
+    monkeypatch.setattr(Drain, "on_bulk", lambda drain, now: given.append(now))
+    async with receiving(is_narrow=True) as receiver:
+        receiver.writer.wake()  # not idle: all of it takes the way of what waits
+        receiver.send(heartbeat("0", "1", 1))
+        await receiver.until_count(1)
+        assert given == []
+        receiver.send(replication("0", "1", LARGE_BYTES, 2))
+        await receiver.until_count(2)
+        assert given
+
+
+async def test_what_a_connection_held_is_forgotten_when_it_is_over() -> None:
+    async with receiving(is_narrow=True) as receiver:
+        receiver.send(replication("0", "1", LARGE_BYTES, 1))
+        with trio.fail_after(PATIENCE_S):
+            while not receiver.drain.held():  # noqa: ASYNC110 - no event tells of it
+                await trio.sleep(LOOK_FIRST_S)
+        receiver.writer.close()
+        assert receiver.drain.held() == 0
 
 
 async def test_over_a_wide_line_frames_stay_whole() -> None:

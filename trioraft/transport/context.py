@@ -12,6 +12,7 @@ from ..core.types import Address, NodeId
 from ..net.events import TransportEvent
 from ..net.tls import TlsContexts
 from .base import TransportOwner
+from .drain import Share
 
 
 @final
@@ -29,6 +30,9 @@ class TransportContext:
     """When the nodes of this cluster lose patience."""
     advertised: Address | None = None
     """Where others can reach us; a wildcard host means the host at which they see us."""
+
+    share: Share = attrs.Factory(Share)
+    """Of what all links of this run hold."""
 
     def tell(self, event: TransportEvent) -> None:
         self.owner.on_transport_event(event)

@@ -9,17 +9,39 @@ Rules of this file:
 
 * Values only: who asks knows the time, and what the kernel holds.
 * What is held may be one segment more than the window: a receiver leaves the last one
-  unacknowledged for a while, from which there is nothing to learn.
+  unacknowledged for a while, from which there is nothing to learn. So a window is two at least.
 * A window grows only where it has held something up, and only by what drained in time for certain;
   it shrinks only by what was seen to take longer.
+* The links of one node may all lead through the same narrow place, where windows that are as small
+  as can be add up. So as long as none of them is known to be wide they share what may be held, by
+  turns.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, final
 
 FIRST_SEGMENTS: Final = 4
-"""The window of a line of which nothing is known, in segments."""
+"""The window of a line of which nothing is known, in segments. A line whose window is larger is
+known to be wide."""
+
+PAIR: Final = 2
+"""Of segments: a receiver acknowledges two at once, and may sit on a single one."""
+
+TURNS: Final = 2
+"""So many links have their turn at the same time: one pair drains, the next waits behind it."""
+
+SHARED_SEGMENTS: Final = TURNS * PAIR + 1
+"""What all links of a node that are not known to be wide may hold together; a segment is for what
+is urgent."""
+
+SHARED_S: Final = 0.1
+"""What a link holds counts for so long after it was given bulk. It may be a last segment that is
+not acknowledged yet, or the peer may be dead."""
+
+ASKED_S: Final = 0.025
+"""Who has asked for room, and not again for so long, does not want it any more."""
 
 GROWTH_MAX: Final = 4.0
 """How many times larger a window becomes after one round, at most."""
@@ -49,14 +71,76 @@ NEVER: Final = float("-inf")
 
 
 @final
+class Share:
+    """What the links of one node hold that are not known to be wide, and whose turn it is."""
+
+    def __init__(self) -> None:
+        self._given_s: dict[Drain, float] = {}
+        """When each was given bulk last."""
+        self._wide_s = NEVER
+        """When one that is known to be wide was given bulk last: so there is no narrow place."""
+        self._asked_s: dict[Drain, float] = {}
+        """When each that waits for room has last asked; who has waited longest comes first."""
+
+    def on_bulk(self, drain: Drain, now: float) -> None:
+        """This link is about to be given some."""
+        if drain.is_small:
+            self._given_s[drain] = now
+        else:
+            self._wide_s = now
+
+    def forget(self, drain: Drain) -> None:
+        """It has no connection any more."""
+        self._given_s.pop(drain, None)
+        self._asked_s.pop(drain, None)
+
+    def room(self, drain: Drain, now: float, segment_bytes: int, held_bytes: int) -> int:
+        """How many bytes a link that holds so many may add to what all hold; 0: it is not its
+        turn."""
+        pair_bytes = PAIR * segment_bytes
+        room_bytes = SHARED_SEGMENTS * segment_bytes
+        if now - self._wide_s < SHARED_S:
+            return room_bytes
+        room_bytes -= held_bytes + self._held_by_others(drain, now)
+        self._asked_s[drain] = now
+        for other, asked_s in [*self._asked_s.items()]:
+            if other is drain:
+                break
+            if now - asked_s < ASKED_S:
+                room_bytes -= pair_bytes
+            else:
+                del self._asked_s[other]
+        if room_bytes < pair_bytes:
+            return 0
+        del self._asked_s[drain]
+        return room_bytes
+
+    def spared(self, now: float) -> float:
+        """How many times as long a round would take if there were no turns."""
+        if now - self._wide_s < SHARED_S:
+            return 1.0
+        sharers = sum(now - at_s < SHARED_S for at_s in self._given_s.values())
+        return max(1.0, sharers / TURNS)
+
+    def _held_by_others(self, drain: Drain, now: float) -> int:
+        lately = {who: at_s for who, at_s in self._given_s.items() if now - at_s < SHARED_S}
+        self._given_s = lately
+        return sum(who.held() for who in lately if who is not drain)
+
+
+@final
 class Drain:
     """How fast one line takes what is sent, from connection to connection.
 
     Args:
         target_s: how long a round may take, beside the time to the peer and back, in seconds.
+        share: of all lines of this node; None: there is no other.
     """
 
-    def __init__(self, target_s: float) -> None:
+    def __init__(self, target_s: float, share: Share | None = None) -> None:
+        self.held: Callable[[], int] = int
+        """How many bytes the connection holds at this moment."""
+        self._share = Share() if share is None else share
         self.window_bytes = 0
         """What a round may be large, and what may be held, but for a segment."""
         self._target_s = target_s
@@ -73,14 +157,39 @@ class Drain:
         self._length_until_s = NEVER
         self._paced_bytes = 0.0  # of a long line: what may leave by now
 
-    def open(self, segment_bytes: int) -> None:
-        """There is a new connection over this line; nothing is on its way."""
+    @property
+    def is_small(self) -> bool:
+        """Whether this line is not known to be wide."""
+        return self.window_bytes <= FIRST_SEGMENTS * self._segment_bytes
+
+    @property
+    def whole_bytes(self) -> int:
+        """A frame up to this size is worth waiting for room, so as to leave in one piece."""
+        return self._segment_bytes if self.is_small else self.window_bytes
+
+    def open(self, segment_bytes: int, held: Callable[[], int]) -> None:
+        """There is a new connection over this line; nothing is on its way.
+
+        Args:
+            segment_bytes: what one segment carries.
+            held: tells how many bytes it holds.
+        """
+        self.held = held
         if segment_bytes != self._segment_bytes:
             self._segment_bytes = segment_bytes
             self.window_bytes = FIRST_SEGMENTS * segment_bytes
         self._written = self._held = 0
         self._looked_s = NEVER
         self._round = None
+
+    def close(self) -> None:
+        """The connection is over."""
+        self._share.forget(self)
+        self.held = int
+
+    def on_bulk(self, now: float) -> None:
+        """Bulk is about to leave. (What is urgent leaves over dead connections too.)"""
+        self._share.on_bulk(self, now)
 
     def on_written(self, size_bytes: int, now: float, *, fills: bool) -> None:
         """The kernel has taken this.
@@ -94,8 +203,8 @@ class Drain:
         self._paced_bytes -= size_bytes
         if fills:
             self._filled_s = now
-            if self._round is None:
-                held = max(0, self._held + size_bytes - self._segment_bytes)
+            held = self._held + size_bytes - self._segment_bytes
+            if self._round is None and 2 * held >= self._segment_bytes:  # else it says nothing
                 self._round = (self._written - held, self._written, now)
                 self._stood_still_s = now
 
@@ -119,7 +228,7 @@ class Drain:
             if drained_bytes >= end_bytes:
                 self._round = None
                 at_least_s = max(0.0, self._looked_s - began_s)
-                self._learn(began_s, now, at_least_s, round_trip_s)
+                self._learn(began_s, now, at_least_s, round_trip_s, end_bytes - start_bytes)
         first_bytes = FIRST_SEGMENTS * self._segment_bytes
         if self.window_bytes > first_bytes and now - self._filled_s > IDLE_S:
             self.window_bytes = first_bytes
@@ -129,6 +238,10 @@ class Drain:
             room_bytes = min(room_bytes, self._paced(now, round_trip_s))
         else:
             self._paced_bytes = 0.0
+            if self.is_small and room_bytes >= self._segment_bytes:
+                room_bytes = min(
+                    room_bytes, self._share.room(self, now, self._segment_bytes, self._held)
+                )
         self._looked_s = now
         least_bytes = min(self._segment_bytes, self.window_bytes)
         return room_bytes if room_bytes >= least_bytes else 0
@@ -142,33 +255,45 @@ class Drain:
         self._paced_bytes = min(self._paced_bytes + rate * passed_s, most_bytes)
         return int(self._paced_bytes)
 
-    def _learn(self, began_s: float, now: float, at_least_s: float, round_trip_s: float) -> None:
+    def _learn(
+        self, began_s: float, now: float, at_least_s: float, round_trip_s: float, round_bytes: int
+    ) -> None:
         """A round is over. Nobody looked at the very moment: it took something between."""
-        at_most_s = now - began_s
         limit_s = round_trip_s + self._target_s
+        if at_least_s > limit_s and self._is_long(began_s, now, at_least_s, limit_s, round_bytes):
+            return
+        at_most_s = now - began_s
+        spared = self._share.spared(now) - 1 if self.is_small else 0.0
+        at_least_s += spared * max(0.0, at_least_s - round_trip_s)
+        at_most_s += spared * max(0.0, at_most_s - round_trip_s)
         if at_most_s <= round_trip_s + self._target_s / 2:
             most, least = (GROWTH_MAX, 2.0) if self._is_new else (2.0, GROWTH)
             factor = max(least, min(most, limit_s / max(at_most_s, 1e-9)))
         elif at_most_s <= limit_s:
             factor = limit_s / at_most_s
-        elif at_least_s <= limit_s or self._is_long(began_s, now, at_least_s, limit_s):
+        elif at_least_s <= limit_s:
             return
         else:
             factor = max(0.5, limit_s / at_least_s)
             self._is_new = False
         window_bytes = min(int(self.window_bytes * factor), WINDOW_BYTES_MAX)
-        self.window_bytes = max(self._segment_bytes, window_bytes)
+        self.window_bytes = max(PAIR * self._segment_bytes, window_bytes)
 
-    def _is_long(self, began_s: float, now: float, at_least_s: float, limit_s: float) -> bool:
+    def _is_long(
+        self, began_s: float, now: float, at_least_s: float, limit_s: float, round_bytes: int
+    ) -> bool:
         """Whether a round took longer than it should because the line is long, not narrow: then
         nothing comes for a while, and everything at once. (The kernel knows the shortest time of
         some minutes, and the line may lead elsewhere since.)"""
         if at_least_s < limit_s + MUCH_LONGER_ROUNDS * self._target_s:
             return False  # the other links of this node may do that, or nothing is lost by it
-        if self.window_bytes >= 3 * self._segment_bytes:
+        if round_bytes > PAIR * self._segment_bytes:  # a pair comes at once anyway
             if now - self._stood_still_s > self._target_s:
                 return False
-        elif self.window_bytes > self._segment_bytes or at_least_s < LEAST_ROUNDS * self._target_s:
+        elif (
+            self.window_bytes > PAIR * self._segment_bytes
+            or at_least_s < LEAST_ROUNDS * self._target_s
+        ):
             return False
         self._length_s, self._length_until_s = now - began_s, now + LENGTH_S
         return True

@@ -51,6 +51,10 @@ ROUND_PER_HEARTBEAT = 1 / 4
 """What a line is to drain at once takes it so much of a heartbeat interval: the links of one node
 may share it, and their heartbeats wait behind all that is on its way."""
 
+LOOK_PER_ROUND: Final = 1 / 4
+"""A connection that holds bulk back is looked at again after such a part of a round at the latest:
+whoever has the next turn must not let a narrow line idle."""
+
 REASONS_TOLD_MAX = 8
 """Different reasons told in one outage: a peer that makes up new ones does not fill the log."""
 
@@ -122,7 +126,7 @@ class Link:
         self._elsewhere = elsewhere
         self._in_vain = 0  # attempts that did not reach it: they choose the address
         self._round_s = context.timing.heartbeat_interval_s * ROUND_PER_HEARTBEAT
-        self._drain = Drain(self._round_s)
+        self._drain = Drain(self._round_s, context.share)
         self._outgoing = Outgoing(context.limits)
         self._writer: Writer | None = None  # of the connection, while there is one
         low_s, self._attempt_s = context.timing.election_timeout_s
@@ -328,7 +332,9 @@ class Link:
         one takes its place."""
         endings: list[_Ending] = []
         stream = connection.stream
-        self._writer = Writer(stream, self._outgoing, self._drain, self._round_s)
+        self._writer = writer = Writer(
+            stream, self._outgoing, self._drain, self._round_s * LOOK_PER_ROUND
+        )
         is_over = False
         try:
             async with trio.open_nursery() as nursery:
@@ -344,6 +350,7 @@ class Link:
             is_over = True
         finally:
             self._writer = None
+            writer.close()
             _hang_up(endings[1:] if is_over else endings)
         return endings[0]
 

@@ -52,6 +52,8 @@ class Outgoing:
         self._messages = 0  # waiting, and under way
         self._bytes = 0
         self._leaving: tuple[int, int] = (0, 0)  # messages and bytes of what is under way
+        self.took_bulk = False
+        """Whether there was bulk in what was taken last."""
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
@@ -136,6 +138,7 @@ class Outgoing:
             messages += 1
         has_more = room_bytes > WRITE_BYTES_MAX
         room_bytes = min(room_bytes, WRITE_BYTES_MAX) - size
+        self.took_bulk = False
         while bulk and room_bytes > 0:
             frame = bulk[0][0]
             if has_more and size and len(frame) > room_bytes:
@@ -152,6 +155,7 @@ class Outgoing:
                 if is_last:
                     bulk.popleft()
                     messages += 1
+            self.took_bulk = True
             size += left
             room_bytes -= left
         self._leaving = (messages, size)

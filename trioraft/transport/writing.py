@@ -55,7 +55,7 @@ class Writer:
         segment = segment_bytes(self._socket)
         self._is_bounded = segment is not None
         if segment is not None:
-            drain.open(segment)
+            drain.open(segment, self._held_bytes)
         self._fd = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else None
         self._is_idle = False  # nothing waits, and the kernel may be written to directly
         self._credit = 0  # bytes that may leave without another look
@@ -87,6 +87,13 @@ class Writer:
         self._unnoted += left
         return left
 
+    def close(self) -> None:
+        """Nothing is written any more."""
+        self._drain.close()
+
+    def _held_bytes(self) -> int:
+        return held_bytes(self._socket) or 0
+
     def wake(self) -> None:
         """Something waits."""
         self._is_idle = False
@@ -111,6 +118,8 @@ class Writer:
             if not data:
                 await self._until_drained()
                 continue
+            if outgoing.took_bulk and self._is_bounded:
+                self._drain.on_bulk(trio.current_time())
             with trio.move_on_after(silence_s) as patience:
                 try:
                     await self._stream.send_all(data)
@@ -143,9 +152,9 @@ class Writer:
     def _whole(self, room_bytes: int) -> int:
         """The same room, or none if the next frame had to be cut for it and need not be: it fits
         into the window, and the line has something to drain until then."""
-        window_bytes = self._drain.window_bytes
-        is_cut = room_bytes < self._outgoing.next_bulk_bytes <= window_bytes
-        return 0 if is_cut and self._is_bounded and 2 * room_bytes < window_bytes else room_bytes
+        whole_bytes = self._drain.whole_bytes
+        is_cut = room_bytes < self._outgoing.next_bulk_bytes <= whole_bytes
+        return 0 if is_cut and self._is_bounded and 2 * room_bytes < whole_bytes else room_bytes
 
     def _look(self) -> int:
         """How many bytes of bulk may leave now."""
