@@ -16,19 +16,21 @@ import trio.testing
 from trio.testing import MockClock
 
 from trioraft.core.messages import AppendEntries, Message, RequestPreVote, RequestVote
+from trioraft.net.connection import Connection
 from trioraft.net.framing import Deframer
 from trioraft.net.sockets import Acknowledged
 from trioraft.transport import link as link_module
 from trioraft.transport import writing
 from trioraft.transport.base import LinkDown, LinkReplaced, LinkUp
 from trioraft.transport.codec import decode_message
-from trioraft.transport.link import ATTEMPTS_MAX, CAMPAIGN_KEPT, IN_USE
+from trioraft.transport.link import ATTEMPTS_MAX, CAMPAIGN_KEPT, IN_USE, PATIENT, REPLACED_MAX
 
-from .support import heartbeat, replication, rounds
+from .support import PATIENCE_S, heartbeat, replication, rounds
 from .test_link import Peer, linked
 
 LOW_S, HIGH_S = 0.150, 0.300
 DOUBT_S = LOW_S / 2
+ELSEWHERE = ("127.0.0.1", 4001)
 ALL_HEARD = Acknowledged(1000, 1000, 0.0)
 
 
@@ -73,17 +75,23 @@ async def replaced(peer: Peer, kernel: Kernel) -> trio.SocketStream:
     return new
 
 
+async def first_bytes(stream: trio.SocketStream) -> bytes:
+    with trio.fail_after(PATIENCE_S):
+        return bytes(await stream.receive_some(len(IN_USE)))
+
+
 async def read(stream: trio.SocketStream, count: int) -> list[Message]:
     """Read so many messages."""
     deframer = Deframer(10_000_000)
     deframer.takes_pieces = True
     found: list[Message] = []
-    while len(found) < count:
-        data = bytes(await stream.receive_some())
-        assert data, f"it closed after {found}"
-        deframer.feed(data)
-        while (payload := deframer.next_payload()) is not None:
-            found.append(decode_message(payload))
+    with trio.fail_after(PATIENCE_S):
+        while len(found) < count:
+            data = bytes(await stream.receive_some())
+            assert data, f"it closed after {found}"
+            deframer.feed(data)
+            while (payload := deframer.next_payload()) is not None:
+                found.append(decode_message(payload))
     return found
 
 
@@ -101,7 +109,7 @@ async def test_another_connection_takes_the_place_of_a_silent_one(
         said_s = trio.current_time()
         new = await peer.welcome()
         assert peer.dials[1] - said_s == pytest.approx(DOUBT_S, abs=0.001)
-        assert (await new.receive_some(4)) == IN_USE
+        assert await first_bytes(new) == IN_USE
         kernel.silent_since_s = None
         peer.link.offer(heartbeat("0", "1", 2))
         assert rounds(await read(new, 1)) == [2]
@@ -141,6 +149,18 @@ async def test_a_campaign_is_said_again(
         assert await read(new, 3) == [pre_vote(7), vote, heartbeat("0", "1", 2)]
 
 
+async def test_over_a_long_line_a_campaign_is_said_again_from_where_the_silence_began(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with watched(monkeypatch) as (peer, kernel):
+        await peer.admit()
+        kernel.round_trip_s = 0.4  # what is not heard in twice that, and more than an election
+        kernel.fall_silent()
+        peer.link.offer(pre_vote(7))
+        new = await replaced(peer, kernel)
+        assert await read(new, 1) == [pre_vote(7)]
+
+
 async def test_no_more_of_a_campaign_is_kept_than_one_needs(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
@@ -164,8 +184,10 @@ async def test_a_connection_that_is_heard_after_all_stays(
         peer.link.offer(heartbeat("0", "1", 1))
         new = await peer.next_connection()  # it is never answered
         kernel.acknowledge()
+        heard_s = trio.current_time()
         assert await new.receive_some()  # the handshake
         assert await new.receive_some() == b""
+        assert trio.current_time() - heard_s < DOUBT_S
         kernel.silent_since_s = None
         peer.link.offer(heartbeat("0", "1", 2))
         assert rounds(await read(old, 2)) == [1, 2]
@@ -228,6 +250,63 @@ async def test_nobody_is_there_any_more(
         assert "Connection refused" in await peer.owner.until_down("1")
 
 
+async def test_a_refusal_elsewhere_is_no_news_of_a_connection(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """It may be at another address as well, where nobody is; and its own does not answer now."""
+    async with linked(monkeypatch) as peer:
+        dial_test, dials = link_module.dial, []
+
+        async def dial(address: tuple[str, int], attempt: int) -> trio.SocketStream:
+            dials.append(address)
+            await trio.lowlevel.checkpoint()
+            if len(dials) == 2:
+                return await dial_test(address, attempt)
+            raise ConnectionRefusedError(111, "nobody there")
+
+        monkeypatch.setattr(link_module, "dial", dial)
+        await peer.admit()
+        peer.link._elsewhere = lambda: [ELSEWHERE]
+        await trio.sleep(10)
+        peer.link.peer_doubts()
+        await trio.sleep(1)
+        assert dials[2] == ELSEWHERE
+        assert peer.owner.lost == []
+
+
+async def test_a_refusal_elsewhere_does_not_end_an_attempt_that_takes_its_time(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with linked(monkeypatch) as peer:
+        dial_test = link_module.dial
+
+        async def dial(address: tuple[str, int], attempt: int) -> trio.SocketStream:
+            if address == ELSEWHERE:
+                await trio.lowlevel.checkpoint()
+                raise ConnectionRefusedError(111, "nobody there")
+            await trio.sleep(4 * HIGH_S)  # a long line
+            return await dial_test(address, attempt)
+
+        monkeypatch.setattr(link_module, "dial", dial)
+        peer.link._elsewhere = lambda: [ELSEWHERE]
+        await peer.admit()
+        assert peer.owner.all(LinkDown) == []
+
+
+async def test_where_every_connection_falls_silent_they_are_not_replaced_for_ever(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """As over a line that lets only small packets pass."""
+    async with watched(monkeypatch) as (peer, kernel):
+        await peer.admit()
+        kernel.fall_silent()
+        with trio.move_on_after(60.0):
+            while True:
+                peer.link.offer(heartbeat("0", "1", 1))
+                await peer.welcome()
+        assert REPLACED_MAX < len(peer.dials) <= 1 + REPLACED_MAX + 60.0 / (PATIENT * DOUBT_S)
+
+
 async def test_a_peer_that_doubts_its_connection_makes_us_doubt_ours(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
@@ -238,7 +317,7 @@ async def test_a_peer_that_doubts_its_connection_makes_us_doubt_ours(
         peer.link.peer_doubts()
         new = await peer.welcome()
         assert peer.dials[1] == doubted_s
-        assert await new.receive_some(4) == IN_USE
+        assert await first_bytes(new) == IN_USE
         assert await old.receive_some() == b""
         peer.link.peer_doubts()  # that one was made since
         await trio.sleep(10)
@@ -352,6 +431,28 @@ async def test_a_peer_that_returns_again_and_again_begins_no_more_than_that(
         assert peer.owner.all(LinkDown) == []
 
 
+async def test_a_peer_that_returns_more_often_than_there_may_be_attempts(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    begun: list[float] = []
+
+    async def hang(address: tuple[str, int], attempt: int) -> trio.SocketStream:
+        begun.append(trio.current_time())
+        await trio.sleep_forever()
+        raise AssertionError("unreachable")
+
+    async with linked(monkeypatch) as peer:
+        monkeypatch.setattr(link_module, "dial", hang)
+        for _ in range(2 * ATTEMPTS_MAX):
+            await trio.sleep(0.01)
+            peer.link.peer_is_back()
+        assert len(begun) == ATTEMPTS_MAX
+        reason = await peer.owner.until_down("1")
+        assert reason == "cannot connect to 127.0.0.1:4000: no answer within 5 s"
+        await trio.sleep(1.0)  # the longest pause
+        assert len(begun) > ATTEMPTS_MAX
+
+
 async def test_a_link_that_is_closed_while_it_doubts_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
@@ -362,6 +463,101 @@ async def test_a_link_that_is_closed_while_it_doubts_leaves_nothing(
             peer.link.offer(heartbeat("0", "1", 1))
             await trio.sleep(wait_s)
             peer.link.close()
+
+
+# -- endings that coincide -------------------------------------------------------------------------
+
+
+@attrs.define
+class Ended:
+    """A connection that nobody needs."""
+
+    hung_up: bool = False
+
+    def connection(self) -> Connection:
+        ours, _ = trio.testing.memory_stream_pair()
+        return Connection(ours, "somewhere", self.hang_up)
+
+    def hang_up(self) -> None:
+        self.hung_up = True
+
+
+async def test_a_successor_that_comes_with_another_ending_is_closed(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    ended, moment, next_moment = Ended(), trio.Event(), trio.Event()
+    async with linked(monkeypatch) as peer:
+
+        async def end(_: trio.abc.Stream) -> str:
+            await moment.wait()
+            next_moment.set()  # the other one's turn has come before it can be cancelled
+            return "it closed"
+
+        async def successor(_: trio.abc.Stream) -> Connection:
+            await next_moment.wait()
+            return ended.connection()
+
+        monkeypatch.setattr(peer.link, "_await_end", end)
+        monkeypatch.setattr(peer.link, "_await_successor", successor)
+        await peer.admit()
+        await trio.testing.wait_all_tasks_blocked()
+        moment.set()
+        assert await peer.owner.until_down("1") == "it closed"
+    assert ended.hung_up
+
+
+async def test_a_successor_that_comes_when_the_link_ends_is_closed(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    ended, moment = Ended(), trio.Event()
+    async with linked(monkeypatch) as peer:
+
+        async def successor(_: trio.abc.Stream) -> Connection:
+            await moment.wait()
+            peer.link.close()
+            return ended.connection()
+
+        monkeypatch.setattr(peer.link, "_await_successor", successor)
+        await peer.admit()
+        await trio.testing.wait_all_tasks_blocked()
+        moment.set()
+        await trio.testing.wait_all_tasks_blocked()
+    assert ended.hung_up
+
+
+@pytest.mark.parametrize("step", ["_reach", "_attempt"])
+async def test_what_is_made_in_the_moment_of_the_end_is_closed(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, step: str
+) -> None:
+    ended = Ended()
+    async with watched(monkeypatch) as (peer, kernel):
+        await peer.admit()
+
+        async def make(*_: object) -> Connection:
+            await trio.lowlevel.checkpoint()
+            peer.link.close()
+            return ended.connection()
+
+        monkeypatch.setattr(peer.link, step, make)
+        kernel.fall_silent()
+        peer.link.offer(heartbeat("0", "1", 1))
+        await trio.sleep(1.0)
+    assert ended.hung_up
+
+
+async def test_an_owner_that_fails_does_not_keep_a_connection_open(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """`linked` counts the sockets."""
+    with pytest.RaisesGroup(KeyError, flatten_subgroups=True):
+        async with linked(monkeypatch) as peer:
+
+            def fail(*_: object) -> None:
+                raise KeyError("the owner")
+
+            monkeypatch.setattr(type(peer.owner), "on_transport_event", fail)
+            await peer.welcome()
+            await trio.sleep_forever()
 
 
 def test_a_frame_that_has_left_in_part_begins_again() -> None:

@@ -11,7 +11,10 @@ Rules of this file:
   election timeout, the connection is in doubt: another one is made beside it, and takes its place
   if it answers first. That is no loss: what waits goes over the new one, and what a campaign has
   said meanwhile goes again.
-* An attempt that takes longer than an election may gets another one beside it.
+* An attempt that takes longer than an election may gets another one beside it. One that fails
+  ends the others only if they lead to the same address.
+* A line on which every connection falls silent, or loses a third of all packets, is no better for
+  ever new ones: after so many in a while they take their time.
 """
 
 from __future__ import annotations
@@ -71,6 +74,12 @@ ATTEMPTS_MAX: Final = 8
 IN_USE: Final = frame_of(b"")
 """Opens a connection that takes the place of another."""
 
+REPLACED_MAX: Final = 8
+REPLACED_S: Final = 10.0
+"""After so many replacements in so many seconds the next connection has more time, …"""
+PATIENT: Final = 16
+"""… so many times as much."""
+
 CAMPAIGN: Final = (RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply, TimeoutNow)
 """What is said again over a connection that takes another's place: nobody else would repeat it
 before the next election timeout."""
@@ -93,7 +102,7 @@ class _Down(Exception):  # noqa: N818 - an ending, not an error: every connectio
         super().__init__(reason)
         self.reason = reason
         self.was_up = was_up
-        self.refused = refused
+        self.refused = refused  # where the last connection led
 
 
 @final
@@ -135,7 +144,9 @@ class Link:
         self._wrote = trio.Event()  # something was written that the kernel has to say of
         self._hint = trio.Event()
         self._is_hinted = False  # the peer does not trust its connection to us
-        self._doubted_s = math.inf  # since when the connection has been in doubt
+        self._replaced_s: deque[float] = deque(maxlen=REPLACED_MAX)  # when, the latest ones
+        self._unheard_s = math.inf  # what was said since then may not have been heard
+        self._reached_at: Address | None = None  # where the last connection led
         self._next_attempt = trio.CancelScope()  # the wait for it
         self._accepting = False
         self._dropped = 0  # in the present episode of a full queue
@@ -189,7 +200,7 @@ class Link:
         writer = self._writer
         if writer is None:
             return
-        old_enough_s = self._attempt_s + 4 * writer.round_trip_s
+        old_enough_s = self._patient * (self._attempt_s + 4 * writer.round_trip_s)
         if trio.current_time() - self._up_s > old_enough_s:
             self._is_hinted = True
             self._wrote.set()
@@ -216,45 +227,53 @@ class Link:
         """Make a connection and use it up, and those that take its place. Always raises `_Down`,
         unless cancelled."""
         connection = await self._reach()
-        self._note_up()
+        begin = self._note_up
         while True:
             try:
+                begin()
                 ending = await self._carry(connection)
             finally:
                 connection.hang_up()
             if isinstance(ending, str):
                 raise _Down(ending, was_up=True)
-            connection = ending
-            self._take_over()
+            connection, begin = ending, self._take_over
 
     async def _reach(self) -> Connection:
-        """A connection that the peer has answered. The first attempt that ends decides; another one
-        begins beside it whenever that takes too long, or the peer is seen to be there.
+        """A connection that the peer has answered. Another attempt begins beside the others
+        whenever that takes too long, or the peer is seen to be there.
 
         Raises:
-            _Down: the attempt failed.
+            _Down: an attempt failed, and nobody tries another address.
         """
         give, take = trio.open_memory_channel[Connection | _Down](ATTEMPTS_MAX)
+        under_way: list[Address] = []
 
         async def attempt(others: int) -> None:
+            address, number = self._next_address(others)
+            under_way.append(address)
             try:
-                give.send_nowait(await self._attempt(others))
+                result: Connection | _Down = await self._attempt(address, number)
             except _Down as down:
-                give.send_nowait(down)
+                result = down
+            under_way.remove(address)
+            if isinstance(result, Connection) or all(where == address for where in under_way):
+                give.send_nowait(result)
 
         result: Connection | _Down | None = None
         begun = 0
         is_over = False
         try:
             async with trio.open_nursery() as nursery:
-                while result is None:
-                    if begun < ATTEMPTS_MAX:  # else the peer's return has no more to begin
-                        nursery.start_soon(attempt, begun)
-                        begun += 1
-                    pause_s = self._attempt_s if begun == 1 else 2 * self._attempt_s
-                    wait_s = pause_s if begun < ATTEMPTS_MAX else math.inf
-                    with trio.move_on_after(wait_s) as self._next_attempt:
+                pause_s = self._attempt_s
+                for others in range(ATTEMPTS_MAX - 1):
+                    nursery.start_soon(attempt, others)
+                    with trio.move_on_after(pause_s) as self._next_attempt:
                         result = await take.receive()
+                        break
+                    pause_s = 2 * self._attempt_s
+                else:
+                    nursery.start_soon(attempt, ATTEMPTS_MAX - 1)
+                    result = await take.receive()
                 nursery.cancel_scope.cancel()
             is_over = True
         finally:
@@ -263,16 +282,21 @@ class Link:
                 late.append(take.receive_nowait())
             take.close()
             _hang_up(late)
-        if isinstance(result, _Down):
-            raise result
-        return result
+        if isinstance(result, Connection):
+            return result
+        raise result
 
-    async def _attempt(self, others: int) -> Connection:
-        """Try once, beside so many others that have not failed yet."""
+    def _next_address(self, others: int) -> tuple[Address, int]:
+        """Where to try beside so many attempts that have not failed yet, and which of its host's
+        addresses."""
         known = tuple(dict.fromkeys((self._address, *self._elsewhere())))
         address = known[(self._in_vain + others) % len(known)]
         number, self._attempts = self._attempts, self._attempts + 1
-        stream = await self._dial(address, number // len(known))
+        return address, number // len(known)
+
+    async def _attempt(self, address: Address, number: int) -> Connection:
+        """Try once."""
+        stream = await self._dial(address, number)
         timeout_s = self._context.limits.frame_timeout_s
         connection = Connection.over(stream, timeout_s, host_port(address))
         connection.deframer.frame_bytes_max = HANDSHAKE_BYTES_MAX
@@ -281,6 +305,7 @@ class Link:
         except BaseException:
             connection.hang_up()
             raise
+        self._reached_at = address
         return connection
 
     async def _dial(self, address: Address, attempt: int) -> trio.SocketStream:
@@ -290,7 +315,7 @@ class Link:
             try:
                 return await dial(address, attempt)
             except (OSError, ValueError) as error:  # ValueError: no resolver would take that name
-                refused = isinstance(error, ConnectionRefusedError)
+                refused = isinstance(error, ConnectionRefusedError) and address == self._reached_at
                 raise _Down(
                     f"cannot connect to {where}: {sentence_of(error)}", refused=refused
                 ) from error
@@ -374,7 +399,6 @@ class Link:
         sock = socket_under(stream)
         while True:
             before = await self._until_in_doubt(sock)
-            self._doubted_s = trio.current_time()
             try:
                 successor = await self._beside(sock, before)
             except _Down as down:
@@ -394,6 +418,7 @@ class Link:
                 self._wrote = trio.Event()
             at_first = now = acknowledged(sock)
             began_s = trio.current_time()
+            self._unheard_s = began_s - self._patience_s(sock) - self._attempt_s
             while not self._is_hinted and at_first is not None and now is not None:
                 silent_s = min(now.heard_s, trio.current_time() - began_s)
                 left_s = self._patience_s(sock) - silent_s
@@ -409,7 +434,14 @@ class Link:
                 return now
 
     def _patience_s(self, sock: trio.socket.SocketType | None) -> float:
-        return self._doubt_s + 2 * round_trip_s(sock)
+        return self._patient * (self._doubt_s + 2 * round_trip_s(sock))
+
+    @property
+    def _patient(self) -> int:
+        replaced_s = self._replaced_s
+        is_full = len(replaced_s) == REPLACED_MAX
+        is_storm = is_full and trio.current_time() - replaced_s[0] < REPLACED_S
+        return PATIENT if is_storm else 1
 
     async def _beside(
         self, sock: trio.socket.SocketType | None, before: Acknowledged | None
@@ -456,9 +488,9 @@ class Link:
         """Go on over another connection: what waits, and what a campaign has said since the last
         one fell silent."""
         self._up_s = now = trio.current_time()
+        self._replaced_s.append(now)
         self._outgoing.on_other_connection()
-        silent_since_s = self._doubted_s - self._attempt_s
-        again = [frame for said_s, frame in self._campaign if said_s >= silent_since_s]
+        again = [frame for said_s, frame in self._campaign if said_s >= self._unheard_s]
         self._outgoing.put_first([IN_USE, *again])
         self._context.tell(LinkReplaced(now, self._peer))
 
