@@ -29,7 +29,16 @@ from trioraft.transport.handshake import (
 )
 from trioraft.transport.inbound import CONNECTIONS_MAX, Inbound
 
-from .support import CLUSTER, Recorder, heartbeat, hello_of, replication, rounds, take_reply
+from .support import (
+    CLUSTER,
+    PATIENCE_S,
+    Recorder,
+    heartbeat,
+    hello_of,
+    replication,
+    rounds,
+    take_reply,
+)
 
 SAID = introduction("1", "0")
 HELLO = hello_of("1", "0")
@@ -114,6 +123,12 @@ async def listening() -> AsyncIterator[Listener]:
     async with trio.open_nursery() as nursery:
         yield Listener(owner, inbound, nursery, doors)
         nursery.cancel_scope.cancel()
+
+
+async def until_ended(stream: MemoryStream) -> None:
+    """Wait until the other side has closed."""
+    with trio.fail_after(PATIENCE_S):
+        assert await stream.receive_some() == b""
 
 
 async def trickle(stream: MemoryStream, data: bytes) -> None:
@@ -378,7 +393,7 @@ async def test_a_connection_that_is_spoken_over_replaces_the_old_one(
         await listener.owner.until_rounds([4])
         await new.send_all(encode_frame(heartbeat("1", "0", 5)))
         await listener.owner.until_rounds([4, 5])
-        assert await old.receive_some() == b""
+        await until_ended(old)
         assert listener.owner.lost == []  # nor does anybody campaign for that
         assert listener.doors.news == ["+1", "?1", "+1"]
         assert listener.open_connections == 1
@@ -393,10 +408,32 @@ async def test_an_empty_frame_is_word_enough(autojump_clock: MockClock) -> None:
         old = await listener.admitted()
         new = await listener.admitted()
         await new.send_all(frame_of(b""))
-        assert await old.receive_some() == b""
+        await until_ended(old)
         await new.send_all(encode_frame(heartbeat("1", "0", 5)))
         await listener.owner.until_rounds([5])
         assert listener.owner.events == []
+
+
+async def test_a_word_right_behind_the_handshake_is_one_too(autojump_clock: MockClock) -> None:
+    async with listening() as listener:
+        old = await listener.admitted()
+        new = listener.connect()
+        await new.send_all(HELLO + frame_of(b""))
+        await until_ended(old)
+        assert listener.open_connections == 1
+
+
+async def test_what_is_newer_than_the_connection_that_is_spoken_over_stays(
+    autojump_clock: MockClock,
+) -> None:
+    async with listening() as listener:
+        oldest, middle, newest = [await listener.admitted() for _ in range(3)]
+        await middle.send_all(frame_of(b""))
+        await until_ended(oldest)
+        assert listener.open_connections == 2
+        await newest.send_all(frame_of(b""))
+        await until_ended(middle)
+        assert listener.owner.lost == []
 
 
 async def test_a_connection_beside_another_that_nobody_wanted(autojump_clock: MockClock) -> None:
@@ -431,7 +468,7 @@ async def test_the_old_connection_may_end_before_a_word_over_the_new_one(
 async def test_the_connections_of_one_peer_are_bounded(autojump_clock: MockClock) -> None:
     async with listening() as listener:
         streams = [await listener.admitted() for _ in range(CONNECTIONS_MAX + 1)]
-        assert await streams[0].receive_some() == b""
+        await until_ended(streams[0])
         assert listener.open_connections == CONNECTIONS_MAX
         assert listener.owner.lost == []
         listener.inbound.disconnect("1")
