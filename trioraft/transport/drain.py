@@ -115,13 +115,6 @@ class Share:
         del self._asked_s[drain]
         return room_bytes
 
-    def spared(self, now: float) -> float:
-        """How many times as long a round would take if there were no turns."""
-        if now - self._wide_s < SHARED_S:
-            return 1.0
-        sharers = sum(now - at_s < SHARED_S for at_s in self._given_s.values())
-        return max(1.0, sharers / TURNS)
-
     def _held_by_others(self, drain: Drain, now: float) -> int:
         lately = {who: at_s for who, at_s in self._given_s.items() if now - at_s < SHARED_S}
         self._given_s = lately
@@ -263,9 +256,6 @@ class Drain:
         if at_least_s > limit_s and self._is_long(began_s, now, at_least_s, limit_s, round_bytes):
             return
         at_most_s = now - began_s
-        spared = self._share.spared(now) - 1 if self.is_small else 0.0
-        at_least_s += spared * max(0.0, at_least_s - round_trip_s)
-        at_most_s += spared * max(0.0, at_most_s - round_trip_s)
         if at_most_s <= round_trip_s + self._target_s / 2:
             most, least = (GROWTH_MAX, 2.0) if self._is_new else (2.0, GROWTH)
             factor = max(least, min(most, limit_s / max(at_most_s, 1e-9)))
