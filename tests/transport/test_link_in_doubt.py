@@ -340,6 +340,23 @@ async def test_two_nodes_do_not_doubt_each_other_for_ever(
         assert len(peer.dials) == 2
 
 
+async def test_where_the_kernel_says_nothing_only_the_peers_doubt_counts(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    monkeypatch.setattr(link_module, "acknowledged", lambda sock: None)
+    async with linked(monkeypatch) as peer:
+        old = await peer.admit()
+        for number in range(10):
+            peer.link.offer(heartbeat("0", "1", number))
+            await trio.sleep(1.0)
+        assert len(peer.dials) == 1
+        peer.link.peer_doubts()
+        new = await peer.welcome()
+        assert await first_bytes(new) == IN_USE
+        assert rounds(await read(old, 10)) == list(range(10))
+        assert await old.receive_some() == b""
+
+
 async def test_an_attempt_that_hangs_gets_others_beside_it(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:

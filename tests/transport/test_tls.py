@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import ssl
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ import trustme
 
 from trioraft.core.config import Limits
 from trioraft.core.errors import ConfigError
+from trioraft.net.sockets import Acknowledged, acknowledged, socket_under
 from trioraft.net.tls import TlsContexts
-from trioraft.transport.base import ConnectionRejected, LinkUp
+from trioraft.transport import link as link_module
+from trioraft.transport.base import ConnectionRejected, LinkReplaced, LinkUp
 from trioraft.transport.tcp import TcpTransport
 
 from .support import heartbeat, open_sockets, rounds, running
@@ -58,6 +61,47 @@ async def test_nodes_with_certificates_of_one_authority_talk() -> None:
         await owner_0.until_up("1")
         zero.send(heartbeat("0", "1", 4))
         await owner_1.until(lambda r: rounds(r.messages) == [4])
+        assert owner_1.all(ConnectionRejected) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="this kernel does not say")
+async def test_what_the_kernel_says_is_seen_through_tls() -> None:
+    authority = trustme.CA()
+    zero, one = pair(contexts_for(authority, "0"), contexts_for(authority, "1"))
+    async with running(zero) as owner_0, running(one) as owner_1:
+        await owner_0.until_up("1")
+        zero.send(heartbeat("0", "1", 4))
+        await owner_1.until_rounds([4])
+        links = zero._active.links  # type: ignore[union-attr] # it runs
+        writer = links.by_peer["1"]._writer
+        assert writer is not None
+        found = acknowledged(socket_under(writer._stream))
+        assert found is not None
+        assert found.acknowledged_bytes > 1000  # the handshake and more
+
+
+async def test_a_silent_connection_is_replaced_over_tls_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    authority = trustme.CA()
+    zero, one = pair(contexts_for(authority, "0"), contexts_for(authority, "1"))
+    silent: list[object] = []
+
+    def says(sock: object) -> Acknowledged:
+        """The first connection that is asked about is never heard; the others are."""
+        if not silent:
+            silent.append(sock)
+        return Acknowledged(1000, 0 if sock is silent[0] else 1000, trio.current_time())
+
+    async with running(zero) as owner_0, running(one) as owner_1:
+        await owner_0.until_up("1")
+        await owner_1.until_up("0")
+        monkeypatch.setattr(link_module, "acknowledged", says)
+        zero.send(heartbeat("0", "1", 4))
+        await owner_0.until(lambda r: bool(r.all(LinkReplaced)))
+        zero.send(heartbeat("0", "1", 5))
+        await owner_1.until(lambda r: rounds(r.messages)[-1:] == [5])
+        assert owner_0.lost == owner_1.lost == []
         assert owner_1.all(ConnectionRejected) == []
 
 
