@@ -17,8 +17,11 @@ from trioraft.transport.drain import (
     IDLE_S,
     LENGTH_S,
     PAIR,
+    QUICK_ROUNDS,
     SHARED_S,
     SHARED_SEGMENTS,
+    SHARED_SEGMENTS_MAX,
+    SLOW_ROUNDS,
     Drain,
     Share,
 )
@@ -188,6 +191,59 @@ def test_nobody_waits_for_a_turn_where_a_link_is_known_to_be_wide() -> None:
     held.on_bulk(0.0)
     wide.on_bulk(0.0)
     assert other.look(0.001, 0, 0.0) == FIRST_SEGMENTS * SEGMENT
+
+
+def test_a_line_that_only_seemed_long_is_believed_to_be_so_no_longer_than_it_is() -> None:
+    """Acknowledgements waited in a queue of the peer's, once: a queue of ours is none the less."""
+    line = Line(1 * MBIT, 0.3)
+    sender = Sender(line, knows_round_trip=False)
+    play(sender, for_s=6.0)
+    line.round_trip_s = 0.001
+    play(sender, from_s=6.0, for_s=3.0)
+    line.longest_wait_s = 0.0
+    play(sender, from_s=9.0, for_s=10.0)
+    assert line.longest_wait_s < 0.1
+
+
+def held_together(share: Share, now: float) -> int:
+    """How many segments the links may hold at this moment."""
+    return share.room(opened(share), now, SEGMENT, 0) // SEGMENT
+
+
+def test_more_may_be_held_where_pairs_leave_quickly_and_less_where_they_do_not() -> None:
+    share = Share()
+    assert held_together(share, 0.0) == SHARED_SEGMENTS
+    for _ in range(3):
+        share.on_round(0.0, QUICK_ROUNDS * TARGET_S, TARGET_S)
+    assert held_together(share, 0.0) == SHARED_SEGMENTS + 3
+    share.on_round(0.0, 1.0, TARGET_S)  # nobody looked at the right moment
+    assert held_together(share, 0.0) == SHARED_SEGMENTS + 3
+    for _ in range(10):
+        share.on_round(1.01 * SLOW_ROUNDS * TARGET_S, 1.0, TARGET_S)
+    assert held_together(share, 0.0) == SHARED_SEGMENTS
+    for _ in range(1000):
+        share.on_round(0.0, 0.001, TARGET_S)
+    assert held_together(share, 0.0) == SHARED_SEGMENTS_MAX
+
+
+def test_how_much_may_be_held_is_forgotten() -> None:
+    share = Share()
+    drain = opened(share)
+    drain.on_bulk(0.0)
+    share.on_round(0.0, 0.001, TARGET_S)
+    drain.on_bulk(IDLE_S)
+    assert held_together(share, IDLE_S) == SHARED_SEGMENTS + 1
+    drain.on_bulk(2.1 * IDLE_S)
+    assert held_together(share, 2.1 * IDLE_S) == SHARED_SEGMENTS
+
+
+def test_a_round_of_whoever_takes_turns_says_how_much_may_be_held() -> None:
+    share = Share()
+    drain = opened(share)
+    drain.look(0.0, 0, 0.001)
+    drain.on_written(PAIR * SEGMENT, 0.0, fills=True)
+    drain.look(1.5 * TARGET_S, 0, 0.001)
+    assert held_together(share, 1.0) == SHARED_SEGMENTS + 1
 
 
 def test_a_segment_alone_says_nothing() -> None:

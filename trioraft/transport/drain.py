@@ -33,8 +33,16 @@ TURNS: Final = 2
 """So many links have their turn at the same time: one pair drains, the next waits behind it."""
 
 SHARED_SEGMENTS: Final = TURNS * PAIR + 1
-"""What all links of a node that are not known to be wide may hold together; a segment is for what
-is urgent."""
+"""What all links of a node that are not known to be wide may hold together, at least and at first;
+a segment is for what is urgent."""
+
+SHARED_SEGMENTS_MAX: Final = 16
+"""Beyond that no line that is worth sharing idles."""
+
+QUICK_ROUNDS: Final = 2
+SLOW_ROUNDS: Final = 4
+"""They may hold a segment more where a pair of segments leaves within so many rounds, and half as
+much where that takes longer."""
 
 SHARED_S: Final = 0.1
 """What a link holds counts for so long after it was given bulk. It may be a last segment that is
@@ -77,6 +85,8 @@ class Share:
     def __init__(self) -> None:
         self._given_s: dict[Drain, float] = {}
         """When each was given bulk last."""
+        self._segments = SHARED_SEGMENTS
+        self._used_s = NEVER
         self._wide_s = NEVER
         """When one that is known to be wide was given bulk last: so there is no narrow place."""
         self._asked_s: dict[Drain, float] = {}
@@ -84,6 +94,9 @@ class Share:
 
     def on_bulk(self, drain: Drain, now: float) -> None:
         """This link is about to be given some."""
+        if now - self._used_s > IDLE_S:
+            self._segments = SHARED_SEGMENTS
+        self._used_s = now
         if drain.is_small:
             self._given_s[drain] = now
         else:
@@ -98,7 +111,7 @@ class Share:
         """How many bytes a link that holds so many may add to what all hold; 0: it is not its
         turn."""
         pair_bytes = PAIR * segment_bytes
-        room_bytes = SHARED_SEGMENTS * segment_bytes
+        room_bytes = self._segments * segment_bytes
         if now - self._wide_s < SHARED_S:
             return room_bytes
         room_bytes -= held_bytes + self._held_by_others(drain, now)
@@ -114,6 +127,13 @@ class Share:
             return 0
         del self._asked_s[drain]
         return room_bytes
+
+    def on_round(self, at_least_s: float, at_most_s: float, target_s: float) -> None:
+        """A round of a link that takes turns is over; it took something between."""
+        if at_most_s <= QUICK_ROUNDS * target_s:
+            self._segments = min(self._segments + 1, SHARED_SEGMENTS_MAX)
+        elif at_least_s > SLOW_ROUNDS * target_s:
+            self._segments = max(self._segments // 2, SHARED_SEGMENTS)
 
     def _held_by_others(self, drain: Drain, now: float) -> int:
         lately = {who: at_s for who, at_s in self._given_s.items() if now - at_s < SHARED_S}
@@ -221,6 +241,8 @@ class Drain:
             if drained_bytes >= end_bytes:
                 self._round = None
                 at_least_s = max(0.0, self._looked_s - began_s)
+                if now < self._length_until_s:  # it is no longer than that, whatever it seemed
+                    self._length_s = min(self._length_s, now - began_s)
                 self._learn(began_s, now, at_least_s, round_trip_s, end_bytes - start_bytes)
         first_bytes = FIRST_SEGMENTS * self._segment_bytes
         if self.window_bytes > first_bytes and now - self._filled_s > IDLE_S:
@@ -256,6 +278,8 @@ class Drain:
         if at_least_s > limit_s and self._is_long(began_s, now, at_least_s, limit_s, round_bytes):
             return
         at_most_s = now - began_s
+        if self.is_small:
+            self._share.on_round(at_least_s, at_most_s, self._target_s)
         if at_most_s <= round_trip_s + self._target_s / 2:
             most, least = (GROWTH_MAX, 2.0) if self._is_new else (2.0, GROWTH)
             factor = max(least, min(most, limit_s / max(at_most_s, 1e-9)))
