@@ -13,8 +13,8 @@ Rules of this file:
   said meanwhile goes again.
 * An attempt that takes longer than an election may gets another one beside it. One that fails
   ends the others only if they lead to the same address.
-* A line on which every connection falls silent, or loses a third of all packets, is no better for
-  ever new ones: after so many in a while they take their time.
+* On a line that swallows what is large each new connection carries heartbeats for a moment, so they
+  are worth their price; but there is a bound to how often.
 """
 
 from __future__ import annotations
@@ -74,9 +74,10 @@ ATTEMPTS_MAX: Final = 8
 IN_USE: Final = frame_of(b"")
 """Opens a connection that takes the place of another."""
 
-REPLACED_MAX: Final = 8
+REPLACED_MAX: Final = 40
 REPLACED_S: Final = 10.0
-"""After so many replacements in so many seconds the next connection has more time, …"""
+"""After so many replacements in so many seconds, twice what such a line was seen to take, the next
+connection has more time, …"""
 PATIENT: Final = 16
 """… so many times as much."""
 
