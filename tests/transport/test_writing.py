@@ -18,6 +18,7 @@ import trio.testing
 
 from trioraft.core.config import Limits
 from trioraft.core.messages import Message
+from trioraft.net import sockets
 from trioraft.net.framing import Deframer
 from trioraft.net.sockets import held_bytes
 from trioraft.transport.codec import decode_message, encode_frame
@@ -177,3 +178,14 @@ async def test_many_small_appends_are_bulk_too() -> None:
         assert place - count < 400
         del receiver.messages[place]
         assert rounds(receiver.messages) == list(range(2000))
+
+
+async def test_where_the_kernel_does_not_say_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS: no windows and no turns, but the order and the pieces."""
+    monkeypatch.setattr(sockets, "_CAN_LOOK", False)
+    async with receiving(is_narrow=True) as receiver:
+        receiver.send(replication("0", "1", LARGE_BYTES, 1))
+        await receiver.read()
+        receiver.send(heartbeat("0", "1", 2))
+        await receiver.until_count(2)
+        assert rounds(receiver.messages) == [2, 1]
