@@ -155,6 +155,16 @@ def test_who_has_waited_longest_is_next() -> None:
     assert first.look(0.004, 0, 0.0) == (SHARED_SEGMENTS - PAIR) * SEGMENT
 
 
+def test_who_has_nothing_that_waits_is_in_nobodys_way() -> None:
+    """It only wants to know whether a heartbeat may leave at once."""
+    share = Share()
+    full, idle, next_one = opened(share, SHARED_SEGMENTS * SEGMENT), opened(share), opened(share)
+    full.on_bulk(0.0)
+    assert idle.look(0.001, 0, 0.0, waits=False) == 0
+    full.held = lambda: PAIR * SEGMENT
+    assert next_one.look(0.002, 0, 0.0) > 0
+
+
 def test_who_does_not_ask_again_loses_the_turn() -> None:
     share = Share()
     full, first, second = opened(share, SHARED_SEGMENTS * SEGMENT), opened(share), opened(share)

@@ -139,6 +139,26 @@ async def test_only_what_is_given_of_bulk_counts_for_the_others(
         assert given
 
 
+async def test_a_heartbeat_does_not_take_the_turn_of_what_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited: list[bool] = []
+    look = Drain.look
+
+    def noting(drain: Drain, now: float, held: int, round_trip_s: float, *, waits: bool) -> int:
+        waited.append(waits)
+        return look(drain, now, held, round_trip_s, waits=waits)
+
+    monkeypatch.setattr(Drain, "look", noting)
+    async with receiving(is_narrow=True) as receiver:
+        receiver.send(heartbeat("0", "1", 1))
+        await receiver.until_count(1)
+        assert waited == [False]
+        receiver.send(replication("0", "1", LARGE_BYTES, 2))
+        await receiver.until_count(2)
+        assert True in waited
+
+
 async def test_what_a_connection_held_is_forgotten_when_it_is_over() -> None:
     async with receiving(is_narrow=True) as receiver:
         receiver.send(replication("0", "1", LARGE_BYTES, 1))

@@ -107,15 +107,18 @@ class Share:
         self._given_s.pop(drain, None)
         self._asked_s.pop(drain, None)
 
-    def room(self, drain: Drain, now: float, segment_bytes: int, held_bytes: int) -> int:
+    def room(
+        self, drain: Drain, now: float, segment_bytes: int, held_bytes: int, *, waits: bool = True
+    ) -> int:
         """How many bytes a link that holds so many may add to what all hold; 0: it is not its
-        turn."""
+        turn, for which it waits or not."""
         pair_bytes = PAIR * segment_bytes
         room_bytes = self._segments * segment_bytes
         if now - self._wide_s < SHARED_S:
             return room_bytes
         room_bytes -= held_bytes + self._held_by_others(drain, now)
-        self._asked_s[drain] = now
+        if waits:
+            self._asked_s[drain] = now
         for other, asked_s in [*self._asked_s.items()]:
             if other is drain:
                 break
@@ -125,7 +128,7 @@ class Share:
                 del self._asked_s[other]
         if room_bytes < pair_bytes:
             return 0
-        del self._asked_s[drain]
+        self._asked_s.pop(drain, None)
         return room_bytes
 
     def on_round(self, at_least_s: float, at_most_s: float, target_s: float) -> None:
@@ -221,13 +224,14 @@ class Drain:
                 self._round = (self._written - held, self._written, now)
                 self._stood_still_s = now
 
-    def look(self, now: float, held_bytes: int, round_trip_s: float) -> int:
+    def look(self, now: float, held_bytes: int, round_trip_s: float, *, waits: bool = True) -> int:
         """Return how many bytes may be handed out now; 0 if it would be hardly any.
 
         Args:
             now: the time.
             held_bytes: what the kernel has not sent yet, or the peer not acknowledged.
             round_trip_s: to the peer and back, as short as the kernel has seen it; 0: unknown.
+            waits: whether bulk waits for its turn.
         """
         self._held = held_bytes
         held_bytes = max(0, held_bytes - self._segment_bytes)
@@ -254,9 +258,9 @@ class Drain:
         else:
             self._paced_bytes = 0.0
             if self.is_small and room_bytes >= self._segment_bytes:
-                room_bytes = min(
-                    room_bytes, self._share.room(self, now, self._segment_bytes, self._held)
-                )
+                share = self._share
+                shared_bytes = share.room(self, now, self._segment_bytes, self._held, waits=waits)
+                room_bytes = min(room_bytes, shared_bytes)
         self._looked_s = now
         least_bytes = min(self._segment_bytes, self.window_bytes)
         return room_bytes if room_bytes >= least_bytes else 0

@@ -70,6 +70,11 @@ class Outgoing:
         return 0 if self._cut_bytes or not self._bulk else len(self._bulk[0][0])
 
     @property
+    def has_bulk(self) -> bool:
+        """Whether anything waits that asks for room."""
+        return bool(self._bulk)
+
+    @property
     def is_urgent(self) -> bool:
         """Whether anything waits that does not ask for room."""
         return bool(self._rest or self._urgent)

@@ -164,7 +164,8 @@ class Writer:
         else:
             shortest_s = shortest_round_trip_s(self._socket)
             self._note_written(0, fills=False)
-            self._credit = self._drain.look(trio.current_time(), held, shortest_s)
+            waits = self._outgoing.has_bulk
+            self._credit = self._drain.look(trio.current_time(), held, shortest_s, waits=waits)
         return self._credit
 
     def _note_written(self, size_bytes: int, *, fills: bool) -> None:
