@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from trioraft.transport.drain import (
-    ASKED_S,
+    ASKED_ROUNDS,
     FIRST_SEGMENTS,
     IDLE_S,
     LENGTH_S,
@@ -172,7 +172,9 @@ def test_who_does_not_ask_again_loses_the_turn() -> None:
     assert first.look(0.001, 0, 0.0) == 0
     full.held = lambda: PAIR * SEGMENT
     assert second.look(0.002, 0, 0.0) == 0
-    assert second.look(0.002 + ASKED_S, 0, 0.0) == (SHARED_SEGMENTS - PAIR) * SEGMENT
+    assert (
+        second.look(0.002 + ASKED_ROUNDS * TARGET_S, 0, 0.0) == (SHARED_SEGMENTS - PAIR) * SEGMENT
+    )
 
 
 def test_what_a_dead_link_holds_is_not_in_the_others_way_for_long() -> None:

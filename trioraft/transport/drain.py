@@ -48,8 +48,8 @@ SHARED_S: Final = 0.1
 """What a link holds counts for so long after it was given bulk. It may be a last segment that is
 not acknowledged yet, or the peer may be dead."""
 
-ASKED_S: Final = 0.025
-"""Who has asked for room, and not again for so long, does not want it any more."""
+ASKED_ROUNDS: Final = 2
+"""Who has asked for room, and not again for so many rounds, does not want it any more."""
 
 GROWTH_MAX: Final = 4.0
 """How many times larger a window becomes after one round, at most."""
@@ -122,7 +122,7 @@ class Share:
         for other, asked_s in [*self._asked_s.items()]:
             if other is drain:
                 break
-            if now - asked_s < ASKED_S:
+            if now - asked_s < ASKED_ROUNDS * other.target_s:
                 room_bytes -= pair_bytes
             else:
                 del self._asked_s[other]
@@ -159,7 +159,7 @@ class Drain:
         self._share = Share() if share is None else share
         self.window_bytes = 0
         """What a round may be large, and what may be held, but for a segment."""
-        self._target_s = target_s
+        self.target_s = target_s
         self._is_new = True  # nothing was too much for it yet
         self._segment_bytes = 0
         self._written = 0
@@ -253,7 +253,7 @@ class Drain:
             self.window_bytes = first_bytes
             self._is_new = True
         room_bytes = self.window_bytes - held_bytes
-        if round_trip_s > self._target_s:
+        if round_trip_s > self.target_s:
             room_bytes = min(room_bytes, self._paced(now, round_trip_s))
         else:
             self._paced_bytes = 0.0
@@ -269,8 +269,8 @@ class Drain:
         """What may leave of a window that takes longer than a round to be acknowledged: it is
         spread over that time, or all of it would wait before the narrowest place at once."""
         rate = PACE * self.window_bytes / round_trip_s
-        most_bytes = max(FIRST_SEGMENTS * self._segment_bytes, rate * self._target_s)
-        passed_s = min(now - self._looked_s, self._target_s)
+        most_bytes = max(FIRST_SEGMENTS * self._segment_bytes, rate * self.target_s)
+        passed_s = min(now - self._looked_s, self.target_s)
         self._paced_bytes = min(self._paced_bytes + rate * passed_s, most_bytes)
         return int(self._paced_bytes)
 
@@ -278,13 +278,13 @@ class Drain:
         self, began_s: float, now: float, at_least_s: float, round_trip_s: float, round_bytes: int
     ) -> None:
         """A round is over. Nobody looked at the very moment: it took something between."""
-        limit_s = round_trip_s + self._target_s
+        limit_s = round_trip_s + self.target_s
         if at_least_s > limit_s and self._is_long(began_s, now, at_least_s, limit_s, round_bytes):
             return
         at_most_s = now - began_s
         if self.is_small:
-            self._share.on_round(at_least_s, at_most_s, self._target_s)
-        if at_most_s <= round_trip_s + self._target_s / 2:
+            self._share.on_round(at_least_s, at_most_s, self.target_s)
+        if at_most_s <= round_trip_s + self.target_s / 2:
             most, least = (GROWTH_MAX, 2.0) if self._is_new else (2.0, GROWTH)
             factor = max(least, min(most, limit_s / max(at_most_s, 1e-9)))
         elif at_most_s <= limit_s:
@@ -303,14 +303,14 @@ class Drain:
         """Whether a round took longer than it should because the line is long, not narrow: then
         nothing comes for a while, and everything at once. (The kernel knows the shortest time of
         some minutes, and the line may lead elsewhere since.)"""
-        if at_least_s < limit_s + MUCH_LONGER_ROUNDS * self._target_s:
+        if at_least_s < limit_s + MUCH_LONGER_ROUNDS * self.target_s:
             return False  # the other links of this node may do that, or nothing is lost by it
         if round_bytes > PAIR * self._segment_bytes:  # a pair comes at once anyway
-            if now - self._stood_still_s > self._target_s:
+            if now - self._stood_still_s > self.target_s:
                 return False
         elif (
             self.window_bytes > PAIR * self._segment_bytes
-            or at_least_s < LEAST_ROUNDS * self._target_s
+            or at_least_s < LEAST_ROUNDS * self.target_s
         ):
             return False
         self._length_s, self._length_until_s = now - began_s, now + LENGTH_S
