@@ -261,7 +261,6 @@ class Link:
                 give.send_nowait(result)
 
         result: Connection | _Down | None = None
-        begun = 0
         is_over = False
         try:
             async with trio.open_nursery() as nursery:
