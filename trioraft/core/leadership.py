@@ -240,14 +240,12 @@ class Leadership:
             now: the time.
             rotten: a snapshot that nobody is sent.
         """
-        patience_s = self.pace.timeout_s
-        bytes_max = self.limits.snapshot_chunk_bytes
         for peer, progress in self.progress.items():
             if progress.snapshot in (None, rotten):
                 continue
-            if progress.snapshot is not None and progress.wants_chunk(now, patience_s):
+            if progress.snapshot is not None and progress.wants_chunk(now, self.pace.timeout_s):
                 progress.on_chunk_asked(now)
-                size_bytes = min(bytes_max, progress.window.size_bytes)
+                size_bytes = min(self.limits.snapshot_chunk_bytes, progress.window.size_bytes)
                 yield ChunkRequest(peer, progress.snapshot, progress.snapshot_offset, size_bytes)
 
     def awaiting_chunk(self, request: ChunkRequest) -> Progress | None:
