@@ -73,6 +73,12 @@ RUNS: Final = (
         4,
     ),
     LongRun(
+        "lines",
+        "400 clusters on bad lines and slow disks, each trial with its bound",
+        ("trioraft", "sim", "--directed", "lines", "--seeds", "0:400", "--jobs", "auto"),
+        6,
+    ),
+    LongRun(
         "exhaustive",
         "small state spaces as a whole, and the bugs that show in them",
         ("tests.exhaustive", "--bugs"),

@@ -89,8 +89,10 @@ _Directed: TypeAlias = Annotated[
     typer.Option(
         metavar="|".join(DIRECTED),
         show_default=False,
-        help="Instead of a storm of everything: reads each millisecond, by leases and by asking, "
-        "under faults and clocks that make a stale one likely.",
+        help="Instead of a storm of everything. reads: each millisecond, by leases and by asking, "
+        "under faults and clocks that make a stale one likely. disks: emptied, copied, exchanged "
+        "and replaced. lines: narrow, long, lossy or dead, one after the other, and slow disks, "
+        "each with a bound on the time until the cluster moves on.",
     ),
 ]
 _Jobs: TypeAlias = Annotated[

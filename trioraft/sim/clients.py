@@ -159,9 +159,20 @@ def begun_call(client: int, operation: RegisterOperation, now_s: float) -> Clien
 class SimulatedClient:
     """One of them."""
 
-    def __init__(self, number: int, pool: ClientPool, seed: int, nodes: Sequence[NodeId]) -> None:
+    def __init__(
+        self,
+        number: int,
+        pool: ClientPool,
+        seed: int,
+        nodes: Sequence[NodeId],
+        *,
+        patience_s: float | None = None,
+        command_bytes: int = 0,
+    ) -> None:
         self._number = number
         self._pool = pool
+        self._patience_s = pool.draw.patience_s if patience_s is None else patience_s
+        self._command_bytes = command_bytes
         self._rng = random.Random(f"{seed} client {number}")
         self._nodes = tuple(nodes)
         self._target = self._rng.choice(self._nodes)
@@ -209,7 +220,10 @@ class SimulatedClient:
         if not barrier:
             self._sequence += 1
             command = encode_command(
-                self._session or 0, self._sequence, encode_operation(operation), self._sequence
+                self._session or 0,
+                self._sequence,
+                encode_operation(operation, self._command_bytes),
+                self._sequence,
             )
         is_lease = barrier and self._rng.random() < pool.draw.lease_reads
         request = Request(operation.number, command, operation.key, is_lease, reply=self._on_reply)
@@ -226,7 +240,7 @@ class SimulatedClient:
         if request is None:
             return
         self._attempts += 1
-        pool.agenda.after(pool.draw.patience_s, self._lose_patience, self._attempts)
+        pool.agenda.after(self._patience_s, self._lose_patience, self._attempts)
         if not pool.is_lost():
             pool.agenda.after(self._rng.uniform(*ROUND_S), pool.ask, self._target, request)
 

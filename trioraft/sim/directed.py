@@ -7,6 +7,8 @@ differs, from each other and from one life to the next. A wrong lease is wrong o
 between its true end and the other leader's first commit, so somebody impatient asks for votes all
 the time, and messages are fast.
 
+`lines`: one cluster whose lines and disks become slow in one way after the other; see `lines`.
+
 `disks`: small clusters whose disks are emptied, copied and exchanged all the time, and replaced.
 """
 
@@ -24,6 +26,7 @@ from ..core.errors import NotLeader, TransferFailed
 from ..core.raft import Raft
 from ..core.types import NodeId
 from .draw import Draw, Habit, Kind, schedule
+from .lines import LINES, draw_lines
 
 READS: Final = "reads"
 READ_EVERY_S: Final = 0.001
@@ -176,6 +179,7 @@ def draw_disks(seed: int, nodes: int | None = None) -> Draw:
 DIRECTED: Final[Mapping[str, Callable[[int, int | None], Draw]]] = {
     READS: draw_reads,
     DISKS: draw_disks,
+    LINES: draw_lines,
 }
 """What a run may be directed at."""
 

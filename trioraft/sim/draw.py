@@ -67,6 +67,9 @@ class Kind(enum.StrEnum):
     RECOVER = "recover"
     SUSPEND = "suspend"
     MACHINE_ERROR = "machine_error"
+    LONG = "long"
+    LOSS = "loss"
+    BOTTLENECK = "bottleneck"
 
 
 @attrs.frozen
@@ -145,6 +148,23 @@ class Fault:
     def __str__(self) -> str:
         lasts = f" for {self.lasts_s:.3f} s" if self.lasts_s else ""
         return f"at {self.at_s:.3f} s: {self.kind.value} {self.victim}{lasts} ({self.level:.3f})"
+
+
+@attrs.frozen
+class Trial:
+    """Some faults that come together, where the time until the cluster moves on is the subject."""
+
+    name: str
+    begins: tuple[int, ...]
+    """The numbers of those that come."""
+    lasts_s: float
+    """How long they last once the cluster has moved on."""
+    ends: tuple[int, ...] = ()
+    """Of those before, these end as they come."""
+    heals: bool = True
+    """Whether everything is healed then, and the cluster has to move on once more."""
+    joins: NodeId | None = None
+    """Who has to catch up meanwhile."""
 
 
 def links_cut(fault: Fault, victim: NodeId, nodes: Sequence[NodeId]) -> list[Pair]:
@@ -246,8 +266,9 @@ TIER1_ONLY: Final = frozenset(
     }
 )
 """CLOCK_JUMP moves the clock of all at once: an event loop that stood still (hazard L6)."""
-STORM_KINDS: Final = tuple(kind for kind in Kind if kind is not Kind.SUSPEND)
-"""To leave out what only directed runs draw: without leases a suspension is a pause."""
+DIRECTED_ONLY: Final = frozenset({Kind.SUSPEND, Kind.LONG, Kind.LOSS, Kind.BOTTLENECK})
+"""Without leases a suspension is a pause; what is asked of a line in time, storms do not ask."""
+STORM_KINDS: Final = tuple(kind for kind in Kind if kind not in DIRECTED_ONLY)
 TIER2_KINDS: Final = tuple(kind for kind in STORM_KINDS if kind not in TIER1_ONLY)
 TIER2_SIZES: Final = (1, 2, 3, 3, 3, 3, 4, 5)
 TIER2_STORM_S: Final = (0.5, 4.0)
@@ -296,6 +317,12 @@ class Draw:
     """Of nodes that do not go by `timing`: in their first life, their second, … and again."""
     probe_s: float = 0.0
     """Each that many seconds whoever takes itself for the leader is asked to read; 0: never."""
+    command_bytes: int = 0
+    """By how much commands are larger than they need to be."""
+    state_bytes: int = 0
+    """By how much the state, and each snapshot of it, is larger than it need be."""
+    trials: tuple[Trial, ...] = ()
+    """What is tried one after the other, instead of a storm; see `trials`."""
 
     @property
     def vote_s(self) -> float:
@@ -322,8 +349,9 @@ class Draw:
         plain: dict[str, Any] = {
             field.name: getattr(self, field.name)
             for field in attrs.fields(Draw)
-            if field.name not in ("timing", "timings", "limits", "intensities", "faults")
+            if field.name not in ("timing", "timings", "limits", "intensities", "faults", "trials")
         }
+        plain["trials"] = [trial.name for trial in self.trials]
         plain["timings"] = {n: list(map(_changed, lives)) for n, lives in self.timings.items()}
         plain["timing"] = _changed(self.timing)
         plain["limits"] = _changed(self.limits)

@@ -46,6 +46,11 @@ RESTARTED_WHERE_READS_COUNT: Final = 0.5
 MUTED_S: Final = (0.1, 1.5)
 RECOVERED_S: Final = (0.05, 0.6)
 """How long a node that was recovered by force beside the others goes on alone."""
+LINK_FAULTS: Final = (
+    *(Kind.DROP, Kind.DELAY, Kind.DUPLICATE, Kind.REORDER),
+    *(Kind.NARROW, Kind.BOTTLENECK, Kind.LONG, Kind.LOSS),
+)
+"""What the network does to messages for as long as it lasts."""
 SPREAD_S: Final = 0.01
 """Nodes that all crash do so within this long."""
 
@@ -71,17 +76,15 @@ class FaultInjection:
         self._recording = recording
         self._draw = draw
         self._is_over = False
+        self._begun: dict[int, list[tuple[Callable[..., None], tuple[object, ...]]]] = {}
+        self._lasting: int | None = None  # the fault that comes now ends when it is told to
         begin = self._begin_link_fault
         self._table: Final[Mapping[Kind, Callable[[Fault], None]]] = {
-            Kind.DROP: begin,
-            Kind.DELAY: begin,
-            Kind.DUPLICATE: begin,
-            Kind.REORDER: begin,
+            **dict.fromkeys(LINK_FAULTS, begin),
             Kind.PARTITION: self._cut_links,
             Kind.ONE_WAY: self._cut_links,
             Kind.BRIDGE: self._cut_links,
             Kind.RING: self._cut_links,
-            Kind.NARROW: begin,
             Kind.DEAD_LINKS: self._let_links_die,
             Kind.LINK_LOST: self._lose_link,
             Kind.CRASH: self._crash,
@@ -116,6 +119,18 @@ class FaultInjection:
         self._recording.remark(f"fault {fault.number}: {fault}")
         self._table[fault.kind](fault)
 
+    def begin(self, fault: Fault) -> None:
+        """Its time has come, and it lasts until `end`."""
+        self._lasting = fault.number
+        self._begun[fault.number] = []
+        self.inject(fault)
+        self._lasting = None
+
+    def end(self, number: int) -> None:
+        """The fault of this number is over, if it was begun."""
+        for end, arguments in self._begun.pop(number, ()):
+            end(*arguments)
+
     def stop(self) -> None:
         """Nothing that was begun ends by itself any more; healing is somebody else's."""
         self._is_over = True
@@ -126,6 +141,9 @@ class FaultInjection:
         self._recording.count(kind.value)
 
     def _then(self, delay_s: float, end: Callable[..., None], *arguments: object) -> None:
+        if self._lasting is not None:
+            self._begun[self._lasting].append((end, arguments))
+            return
         self._agenda.after(delay_s, self._unless_over, end, arguments)
 
     def _unless_over(self, end: Callable[..., None], arguments: tuple[object, ...]) -> None:

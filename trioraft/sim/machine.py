@@ -34,15 +34,26 @@ _decode = msgspec.msgpack.Decoder(RegisterOperation).decode
 _decode_state = msgspec.msgpack.Decoder(dict[int, int]).decode
 
 
-def encode_operation(operation: RegisterOperation) -> bytes:
-    """As it stands in a command."""
-    return _encode(operation)
+class _PaddedOperation(RegisterOperation, frozen=True, array_like=True, gc=False):
+    """Larger than it need be; whoever reads it leaves the rest aside."""
+
+    padding: bytes = b""
+
+
+def encode_operation(operation: RegisterOperation, padding_bytes: int = 0) -> bytes:
+    """As it stands in a command, larger by so many bytes than it need be."""
+    if not padding_bytes:
+        return _encode(operation)
+    fields = msgspec.structs.asdict(operation)
+    return _encode(_PaddedOperation(**fields, padding=bytes(padding_bytes)))
 
 
 class Registers:
-    """Whole numbers by key; all are 0 at first."""
+    """Whole numbers by key; all are 0 at first. Snapshots are larger than they need be by so many
+    bytes."""
 
-    def __init__(self, on_executed: OnExecuted) -> None:
+    def __init__(self, on_executed: OnExecuted, state_bytes: int = 0) -> None:
+        self._ballast = bytes(state_bytes)
         self.values: dict[int, int] = {}
         self.error: Exception | None = None
         """What this machine lacks at the moment: raised in the middle of a command."""
@@ -75,18 +86,19 @@ class Registers:
 
     def snapshot(self) -> bytes:
         """All of it, in the order of the keys: equal states have equal snapshots."""
-        return _encode(dict(sorted(self.values.items())))
+        return _encode(dict(sorted(self.values.items()))) + self._ballast
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """As it was."""
-        self.values = _decode_state(b"".join(chunks))
+        content = b"".join(chunks)
+        self.values = _decode_state(content[: len(content) - len(self._ballast)])
 
 
 class Machine:
     """The registers with their sessions."""
 
-    def __init__(self, on_executed: OnExecuted, *, sessions_max: int) -> None:
-        self.registers = Registers(on_executed)
+    def __init__(self, on_executed: OnExecuted, *, sessions_max: int, state_bytes: int = 0) -> None:
+        self.registers = Registers(on_executed, state_bytes)
         self._sessions = SessionMachine(self.registers, sessions_max=sessions_max)
 
     def apply(self, index: LogIndex, data: bytes) -> Any:

@@ -4,7 +4,9 @@
   (how many faults hold a link cut is counted) or a fault that lasts from one moment to another.
 * Each link and each fault draws from its own chance: what happens on one changes no other.
 * On a narrow line entries and snapshots wait for each other, and what is small goes first, but for
-  the question whether they have come (as `transport.link` does it).
+  the question whether they have come (as `transport.outgoing` does it). Where the bottleneck is
+  beyond the host nothing goes first.
+* What is lost a kernel sends again, and all that comes after it waits meanwhile.
 * A connection may be dead without a sign. A new one is made once nothing came of it for an election
   timeout, and at once by whoever campaigns (as `transport.links` does it).
 """
@@ -17,6 +19,7 @@ from typing import Final
 
 import attrs
 
+from ..core.config import RETRANSMIT_S
 from ..core.messages import (
     AppendEntries,
     InstallSnapshot,
@@ -107,7 +110,8 @@ class SimulatedNetwork:
         if link.is_dead:
             if not self._connects_anew(message, link, pair):
                 return
-            delay_s += 3 * (self._delay_s + self._spread_s)  # to be heard of, and let in
+            # To be heard of, and let in.
+            delay_s += 3 * (self._delay_s + self._spread_s + self._longer_s(pair))
         if not self.link_faults:
             arrival_s = max(now + delay_s, link.last_arrival_s)
             link.last_arrival_s = arrival_s
@@ -127,19 +131,18 @@ class SimulatedNetwork:
             if fault.kind is Kind.DELAY:
                 delay_s += rng.random() * level
                 count(Kind.DELAY)
-            elif fault.kind is Kind.NARROW:
-                size = _bulk_bytes(message)
-                if size:
-                    link.drained_s = max(now, link.drained_s) + size / level
-                    if link.drained_s - now > QUEUE_S:
-                        return
-                    link.bulk_arrival_s = max(link.bulk_arrival_s, link.drained_s + delay_s)
-                    delay_s = link.bulk_arrival_s - now
-                    is_ordered = False
-                    count(Kind.NARROW)
-                elif _asks_after_bulk(message):
-                    delay_s = max(delay_s, link.bulk_arrival_s - now)
-                    is_ordered = False
+            elif fault.kind is Kind.LONG:
+                delay_s += level
+                count(Kind.LONG)
+            elif fault.kind is Kind.LOSS:
+                delay_s += self._retransmitted_s(fault, delay_s)
+            elif fault.kind in (Kind.NARROW, Kind.BOTTLENECK):
+                if fault.kind is Kind.NARROW and _overtakes(message):
+                    continue
+                waits_s = self._through_narrow(message, link, fault, delay_s)
+                if waits_s is None:
+                    return
+                delay_s, is_ordered = waits_s, False
             elif rng.random() >= level:
                 continue
             elif fault.kind is Kind.DROP:
@@ -159,6 +162,41 @@ class SimulatedNetwork:
             arrival_s = max(arrival_s, link.last_arrival_s)
             link.last_arrival_s = arrival_s
         self._agenda.at(arrival_s, self._deliver, message, origin)
+
+    def _through_narrow(
+        self, message: Message, link: _Link, fault: LinkFault, delay_s: float
+    ) -> float | None:
+        """How long it takes through a narrow line; None: the queue before it is full."""
+        now, size = self._agenda.now, _bulk_bytes(message)
+        if fault.kind is Kind.BOTTLENECK:
+            size = size or HEAD_BYTES
+        if not size:
+            return max(delay_s, link.bulk_arrival_s - now)
+        drained_s = max(now, link.drained_s) + size / fault.level
+        if drained_s - now > QUEUE_S:
+            return None
+        link.drained_s = drained_s
+        link.bulk_arrival_s = max(link.bulk_arrival_s, link.drained_s + delay_s)
+        self._recording.count(fault.kind)
+        return link.bulk_arrival_s - now
+
+    def _retransmitted_s(self, fault: LinkFault, delay_s: float) -> float:
+        """How long it takes until what is lost has been sent again often enough."""
+        waits_s, stall_s = 2 * delay_s + RETRANSMIT_S, 0.0
+        while fault.rng.random() < fault.level:
+            self._recording.count(Kind.LOSS)
+            stall_s += waits_s
+            waits_s *= 2
+        return stall_s
+
+    def _longer_s(self, pair: Pair) -> float:
+        faults = self.link_faults
+        return sum(f.level for f in faults if f.kind is Kind.LONG and f.covers(pair))
+
+    def empty_queues(self) -> None:
+        """No line is narrow any more: nothing waits for its turn from now on."""
+        for link in self._links.values():
+            link.drained_s = link.bulk_arrival_s = 0.0
 
     # -- dead connections ------------------------------------------------------------------
 
@@ -224,6 +262,11 @@ def _bulk_bytes(message: Message) -> int:
             return HEAD_BYTES + len(message.data)
         case _:
             return 0
+
+
+def _overtakes(message: Message) -> bool:
+    """Whether it goes before all that is large (hazard P2), as `transport.outgoing` has it."""
+    return not _bulk_bytes(message) and not _asks_after_bulk(message)
 
 
 def _asks_after_bulk(message: Message) -> bool:

@@ -51,6 +51,19 @@ class TraceLine:
 
 
 @attrs.frozen
+class Wait:
+    """How long something took, and how long it may take, in seconds."""
+
+    took_s: float
+    bound_s: float
+
+    @property
+    def part(self) -> float:
+        """Of its bound."""
+        return self.took_s / self.bound_s
+
+
+@attrs.frozen
 class ScheduledFault:
     """One line of a schedule, for people; its number is how it is left out of a replay."""
 
@@ -111,6 +124,8 @@ class RunOutcome:
     """Of everything that happened, in order: equal digests, equal runs."""
     cpu_s: float = attrs.field(eq=False)
     """Processor time that the run took."""
+    waits: dict[str, Wait] = attrs.field(factory=dict)
+    """Of each trial, how long the cluster took to move on; the longest, if it came twice."""
     trace: tuple[TraceLine, ...] = attrs.field(default=(), repr=False)
     history: tuple[ClientCall, ...] = attrs.field(default=(), repr=False)
 
@@ -143,6 +158,7 @@ class RunRecording:
 
     def __init__(self, agenda: Agenda, *, traced: bool) -> None:
         self.injected: Counter[str] = Counter()
+        self.waits: dict[str, Wait] = {}
         self.traced = traced
         self.delivered = 0
         self._agenda = agenda
@@ -163,6 +179,12 @@ class RunRecording:
     def count(self, kind: str) -> None:
         """A fault of this kind really happened."""
         self.injected[str(kind)] += 1
+
+    def waited(self, name: str, wait: Wait) -> None:
+        """Something under a bound came to pass, or did not."""
+        known = self.waits.get(name)
+        if known is None or wait.part > known.part:
+            self.waits[name] = wait
 
     def event(self, node_id: NodeId, event: TraceEvent) -> None:
         """A node tells what it does; its own clock does not count here."""

@@ -223,7 +223,9 @@ class Process:
         sessions_max = self.setting.sessions_max + int(self.node_id)
         is_ours = not self.disk.is_foreign
         self.machine = Machine(
-            self._checks.on_executed if is_ours else _nobody_cares, sessions_max=sessions_max
+            self._checks.on_executed if is_ours else _nobody_cares,
+            sessions_max=sessions_max,
+            state_bytes=draw.state_bytes,
         )
         checksum: int | None = 0
         if recovered.snapshot is not None:

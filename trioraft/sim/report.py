@@ -16,7 +16,7 @@ import attrs
 from ..logs.raftlog import RaftlogRun, WallClock, run_name
 from .directed import READ_BY_ASKING, READ_BY_LEASE
 from .draw import Kind
-from .outcomes import RunOutcome
+from .outcomes import RunOutcome, Wait
 
 
 @attrs.frozen
@@ -52,6 +52,9 @@ class Summary:
     injected: Counter[str] = attrs.field(factory=Counter)
     """How often each kind happened."""
 
+    waits: dict[str, Wait] = attrs.field(factory=dict)
+    """Of each trial of a directed run, the one that came closest to its bound."""
+
     def add(self, outcome: RunOutcome) -> None:
         """One more seed."""
         self.seeds += 1
@@ -65,6 +68,10 @@ class Summary:
         self.drawn.update(list(outcome.drawn.get("intensities", ())))
         self.injected.update(outcome.injected)
         self.happened.update(outcome.injected.keys())
+        for name, wait in outcome.waits.items():
+            known = self.waits.get(name)
+            if known is None or wait.part > known.part:
+                self.waits[name] = wait
 
     @property
     def reads(self) -> int:
@@ -84,12 +91,16 @@ class Summary:
             f"{self.elections} leaders, {self.operations} operations answered; recovery within "
             f"{self.recovery_timeouts_max:.1f} election timeouts"
         )
-        if self.reads:
+        if self.reads and not self.waits:
             yield (
                 f"{self.reads} reads answered, none of them stale unless a seed says so: "
                 f"{self.injected[READ_BY_LEASE]} that might go by a lease, "
                 f"{self.injected[READ_BY_ASKING]} by asking; {self.cpu_s:.0f} s of one core"
             )
+        if self.waits:
+            yield "trials (what came closest to its bound: how long it took, and may take):"
+            for name, wait in sorted(self.waits.items()):
+                yield f"  {name:44} {wait.took_s:6.2f} of {wait.bound_s:6.2f} s {wait.part:5.0%}"
         yield "faults (seeds in which they were on / in which they happened / times):"
         for kind in Kind:
             name = kind.value
@@ -141,7 +152,10 @@ def outcome_json(outcome: RunOutcome) -> dict[str, Any]:
     """A seed in short, for programs."""
     names = ("seed", "tier", "failure", "failure_kind", "delivered", "commits", "elections")
     more = ("operations", "virtual_s", "recovery_timeouts", "digest", "injected")
-    return {name: getattr(outcome, name) for name in (*names, *more)}
+    plain = {name: getattr(outcome, name) for name in (*names, *more)}
+    if outcome.waits:
+        plain["waits"] = {name: attrs.astuple(wait) for name, wait in outcome.waits.items()}
+    return plain
 
 
 EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)

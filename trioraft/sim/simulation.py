@@ -25,10 +25,12 @@ from .directed import DIRECTED, HAND_OVER_EVERY, hand_over_if_impatient
 from .disk import Disk, Fate
 from .draw import Draw, draw
 from .injection import FaultInjection
+from .lines import ASKER_PATIENCE_S
 from .machine import GET, PUT, RegisterOperation
 from .network import SimulatedNetwork
 from .outcomes import ClientCall, RunOptions, RunOutcome, RunRecording, ScheduledFault, kind_of
 from .process import HINT_S, MakeCore, MakeDisk, Process, Setting
+from .trials import Trials
 
 WAYS: Final = ("down", "cut off", "deaf", "mute", "no room", "as it is")
 """What may become of a node that is not healed."""
@@ -215,7 +217,8 @@ class Simulation:
             process.on_death = self._tell_of_death
         self.pool = ClientPool(self.agenda, self.recording, self.draw, self._ask)
         self.clients = [
-            SimulatedClient(number, self.pool, seed, nodes) for number in range(self.draw.clients)
+            SimulatedClient(number, self.pool, seed, nodes, command_bytes=self.draw.command_bytes)
+            for number in range(self.draw.clients)
         ]
         self.injection = FaultInjection(
             self.processes,
@@ -242,12 +245,32 @@ class Simulation:
         """
         self.start()
         self._warm_up()
+        if self.draw.trials:
+            self._try_one_after_the_other()
+        else:
+            self._storm()
+        self._recover()
+        self._check_history()
+
+    def _storm(self) -> None:
         for fault in self.draw.faults:
             if self.options.injects(fault.number):
                 self.agenda.after(fault.at_s, self.injection.inject, fault)
         self.agenda.run(self.agenda.now + self.draw.storm_s, lambda: False)
-        self._recover()
-        self._check_history()
+
+    def _try_one_after_the_other(self) -> None:
+        Trials(
+            self.seed,
+            self.draw,
+            self.options,
+            agenda=self.agenda,
+            injection=self.injection,
+            checks=self.checks,
+            processes=self.processes,
+            network=self.network,
+            pool=self.pool,
+            recording=self.recording,
+        ).run()
 
     def start(self) -> None:
         """Every node and every client begins."""
@@ -288,7 +311,13 @@ class Simulation:
             self.processes, self.network, self.recording, self.draw, self._rng, self._make_disk
         )
         begun_s = self.agenda.now
-        last = SimulatedClient(len(self.clients), self.pool, self.seed, self.draw.nodes)
+        last = SimulatedClient(
+            len(self.clients),
+            self.pool,
+            self.seed,
+            self.draw.nodes,
+            patience_s=ASKER_PATIENCE_S if self.draw.trials else None,
+        )
         last.will(
             RegisterOperation(next(self.pool.numbers), PUT, 0, argument=LAST_VALUE),
             RegisterOperation(next(self.pool.numbers), GET, 0),
@@ -469,6 +498,7 @@ def outcome_of(
         recovery_timeouts=round(recovery_s / drawn.timing.election_timeout_s[1], 3),
         digest=recording.digest(),
         cpu_s=time.process_time() - begun_s,
+        waits=dict(recording.waits),
         trace=recording.lines,
         history=tuple(history),
     )
