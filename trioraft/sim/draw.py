@@ -70,6 +70,9 @@ class Kind(enum.StrEnum):
     LONG = "long"
     LOSS = "loss"
     BOTTLENECK = "bottleneck"
+    LIVE_ROT = "live_rot"
+    ADD_LEARNER = "add_learner"
+    REMOVE = "remove"
 
 
 @attrs.frozen
@@ -165,6 +168,8 @@ class Trial:
     """Whether everything is healed then, and the cluster has to move on once more."""
     joins: NodeId | None = None
     """Who has to catch up meanwhile."""
+    learns: NodeId | None = None
+    """Who has to learn that it was taken out."""
 
 
 def links_cut(fault: Fault, victim: NodeId, nodes: Sequence[NodeId]) -> list[Pair]:
@@ -266,8 +271,13 @@ TIER1_ONLY: Final = frozenset(
     }
 )
 """CLOCK_JUMP moves the clock of all at once: an event loop that stood still (hazard L6)."""
-DIRECTED_ONLY: Final = frozenset({Kind.SUSPEND, Kind.LONG, Kind.LOSS, Kind.BOTTLENECK})
-"""Without leases a suspension is a pause; what is asked of a line in time, storms do not ask."""
+DIRECTED_ONLY: Final = frozenset(
+    {
+        Kind.SUSPEND,  # without leases it is a pause
+        *(Kind.LONG, Kind.LOSS, Kind.BOTTLENECK),  # what is asked in time, storms do not ask
+        *(Kind.LIVE_ROT, Kind.ADD_LEARNER, Kind.REMOVE),
+    }
+)
 STORM_KINDS: Final = tuple(kind for kind in Kind if kind not in DIRECTED_ONLY)
 TIER2_KINDS: Final = tuple(kind for kind in STORM_KINDS if kind not in TIER1_ONLY)
 TIER2_SIZES: Final = (1, 2, 3, 3, 3, 3, 4, 5)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -18,6 +19,7 @@ from ..core.reconfiguration import (
     AddLearner,
     Change,
     ChangeVoters,
+    MembershipChange,
     Remove,
     Replace,
     configuration_entry,
@@ -51,6 +53,7 @@ LINK_FAULTS: Final = (
     *(Kind.NARROW, Kind.BOTTLENECK, Kind.LONG, Kind.LOSS),
 )
 """What the network does to messages for as long as it lasts."""
+ASK_AGAIN_S: Final = 0.05
 SPREAD_S: Final = 0.01
 """Nodes that all crash do so within this long."""
 
@@ -98,12 +101,15 @@ class FaultInjection:
             Kind.EIO: self._break_sync,
             Kind.BIT_ROT: self._rot,
             Kind.SNAPSHOT_ROT: self._rot_snapshot,
+            Kind.LIVE_ROT: self._rot_alive,
             Kind.CLOCK_SKEW: self._skew,
             Kind.CLOCK_JUMP: self._jump,
             Kind.CLIENT_LOSS: self._lose_clients,
             Kind.SNAPSHOT: self._take_snapshot,
             Kind.TRANSFER: self._transfer,
             Kind.MEMBERSHIP: self._change_members,
+            Kind.ADD_LEARNER: self._ask_leader,
+            Kind.REMOVE: self._ask_leader,
             Kind.EMPTIED: self._empty,
             Kind.OLDER_COPY: self._copy,
             Kind.FOREIGN_DISK: self._bring_foreign_disk,
@@ -308,6 +314,11 @@ class FaultInjection:
             self._count(fault.kind)
             process.crash(Fate.SURVIVES, "killed; its newest snapshot is damaged")
             self._then(fault.lasts_s, process.start)
+
+    def _rot_alive(self, fault: Fault) -> None:
+        """Nobody restarts, and looks at what is stored."""
+        if self._victim(fault).disk.rot_snapshot(fault.rng()):
+            self._count(fault.kind)
 
     # -- other disks -----------------------------------------------------------------------
 
@@ -517,6 +528,23 @@ class FaultInjection:
                 self._mute(process.node_id, rng.uniform(*MUTED_S))
 
         process.ask(change_them)
+
+    def _ask_leader(self, fault: Fault) -> None:
+        """An operator changes one member, and does not give up until that is begun."""
+        is_added = fault.kind is Kind.ADD_LEARNER
+        change = AddLearner(fault.victim) if is_added else Remove(fault.victim)
+        begun: list[MembershipChange] = []
+
+        def change_it(core: Raft, now: float) -> None:
+            with suppress(NotLeader, ConfigurationConflict):
+                begun.append(core.change_members(change, now))
+                self._count(fault.kind)
+
+        leaders = [process for process in self._processes.values() if process.leads()]
+        for process in leaders:
+            process.ask(change_it)
+        if not begun and not self._is_over:
+            self._agenda.after(ASK_AGAIN_S, self._ask_leader, fault)
 
     def _mute(self, node_id: NodeId, lasts_s: float) -> None:
         """Nobody hears what it has just appended: others may lead on, and cut it from its log."""

@@ -37,6 +37,7 @@ LOSS_CHANCE: Final = 1e-5
 """What is less likely than this is not waited for: one message that is lost once more."""
 TRIES_PER_CATCHING_UP: Final = 2
 """A transfer may begin anew once: because its leader changed, or what was sent is given up."""
+COSTS_NO_LEADER: Final = frozenset({Kind.NARROW, Kind.LIVE_ROT, Kind.ADD_LEARNER, Kind.REMOVE})
 ASKER_PATIENCE_S: Final = 0.25
 """How soon the client that asks in a trial asks again."""
 
@@ -144,8 +145,9 @@ def progress_bound_s(draw: Draw, now: Strain, before: Strain, begun: Iterable[Fa
 
 
 def costs_a_leader(now: Strain, before: Strain, begun: Iterable[Fault]) -> bool:
-    """Whether it may. A line that becomes narrow must not, nor one that becomes as it was."""
-    return bool(now.loss or before.loss or any(f.kind is not Kind.NARROW for f in begun))
+    """Whether it may. A line that becomes narrow must not, nor one that becomes as it was, nor what
+    is done to those who have no vote."""
+    return bool(now.loss or before.loss or any(f.kind not in COSTS_NO_LEADER for f in begun))
 
 
 def stays_s(draw: Draw, now: Strain) -> float:
@@ -158,6 +160,14 @@ def read_bound_s(draw: Draw, now: Strain) -> float:
     small, and goes first (hazard P2), or waits for no more than a window holds."""
     costs = Costs.of(draw, now)
     return 2 * costs.way_s + 2 * draw.batch_s + draw.timing.heartbeat_interval_s
+
+
+def learning_bound_s(draw: Draw, now: Strain) -> float:
+    """Within how long a node that was taken out while it was away has learnt it: it names no leader
+    any more, or none yet; and asks, once its timer is due, those that it takes for voters. Where
+    its connections are dead that comes to nothing once."""
+    costs = Costs.of(draw, now)
+    return 4 * costs.widest_s + 2 * (2 * costs.way_s + 2 * costs.write_s)
 
 
 def catching_up_bound_s(draw: Draw, now: Strain) -> float:
@@ -220,7 +230,9 @@ class _Script:
     """Trials, as they are written down."""
 
     rng: random.Random
-    nodes: tuple[NodeId, ...]
+    voters: tuple[NodeId, ...]
+    spare: NodeId | None
+    """Who is there and no member; None: nobody."""
     load: _Load
     faults: list[Fault] = attrs.field(factory=list)
     trials: list[Trial] = attrs.field(factory=list)
@@ -233,6 +245,7 @@ class _Script:
         ends: tuple[int, ...] = (),
         heals: bool | None = None,
         joins: NodeId | None = None,
+        learns: NodeId | None = None,
         lasts_s: tuple[float, float] = (0.5, 2.0),
     ) -> tuple[int, ...]:
         """One more; returns the numbers of its faults."""
@@ -244,12 +257,12 @@ class _Script:
         self.at_s += lasting_s
         begins = tuple(range(first, len(self.faults)))
         heals = rng.random() < HEALS if heals is None else heals
-        self.trials.append(Trial(name, begins, lasting_s, ends, heals, joins))
+        self.trials.append(Trial(name, begins, lasting_s, ends, heals, joins, learns))
         return begins
 
     def slow_disks(self) -> list[tuple[Kind, NodeId, float]]:
         """All of them, or the leader's alone."""
-        victims = self.nodes if self.rng.random() < 0.7 else (LEADER,)
+        victims = self.voters if self.rng.random() < 0.7 else (LEADER,)
         slow_s = self.rng.uniform(*SLOW_S)
         return [(Kind.SLOW_DISK, victim, slow_s) for victim in victims]
 
@@ -287,7 +300,7 @@ def _long_and_slow(script: _Script) -> None:
 
 
 def _dead(script: _Script) -> None:
-    victim = script.rng.choice((EVERYONE, LEADER, LEADER, script.rng.choice(script.nodes)))
+    victim = script.rng.choice((EVERYONE, LEADER, LEADER, script.rng.choice(script.voters)))
     script.add("dead", (Kind.DEAD_LINKS, victim, 0.0))
 
 
@@ -302,13 +315,32 @@ def _killed(script: _Script) -> None:
 
 def _snapshot(script: _Script) -> None:
     """Somebody is away while more is written than logs keep, and comes back over a narrow line."""
+    _come_back(script, "snapshot on a narrow line")
+
+
+def _rotten(script: _Script) -> None:
+    """The same, and what it is to be sent has rotted."""
+    _come_back(script, "rotten snapshot", (Kind.LIVE_ROT, LEADER, 0.0))
+
+
+def _come_back(script: _Script, name: str, *more: tuple[Kind, NodeId, float]) -> None:
     load, rng = script.load, script.rng
-    node = rng.choice(script.nodes)
+    node = rng.choice(script.voters)
     away = script.add("away", (Kind.CRASH, node, 0.0), heals=False, lasts_s=(3.0, 5.0))
     written = load.clients * (load.command_bytes + 200) / load.think_s
     rate = max(4 * written, load.state_bytes / rng.uniform(3.0, 6.0))
-    narrow = (Kind.NARROW, node, rate)
-    script.add("snapshot on a narrow line", narrow, ends=away, heals=True, joins=node)
+    script.add(name, *more, (Kind.NARROW, node, rate), ends=away, heals=True, joins=node)
+
+
+def _removed(script: _Script) -> None:
+    """A learner is taken out while it is away."""
+    node = script.spare
+    if node is None:
+        return
+    script.add("learner", (Kind.ADD_LEARNER, node, 0.0), heals=False, joins=node)
+    away = script.add("away", (Kind.CRASH, node, 0.0), heals=False)
+    script.add("removed while away", (Kind.REMOVE, node, 0.0), heals=False)
+    script.add("back", ends=away, heals=True, learns=node)
 
 
 STORIES: Final[tuple[tuple[Callable[[_Script], None], tuple[_Load, ...]], ...]] = (
@@ -321,7 +353,11 @@ STORIES: Final[tuple[tuple[Callable[[_Script], None], tuple[_Load, ...]], ...]] 
     (_long_and_slow, SMALL),
     (_killed, SMALL),
     (_lossy, (*BULK, *SMALL)),
+    (_rotten, SMALL),
+    (_removed, (*BULK, *SMALL)),
 )
+AWAY: Final = (_killed, _snapshot, _rotten)
+"""Where one voter is away, and the others have to be a majority."""
 """Each, and under which load."""
 
 
@@ -330,26 +366,26 @@ def draw_lines(seed: int, nodes: int | None = None) -> Draw:
 
     Args:
         seed: any whole number.
-        nodes: how many there are; None leaves it to the seed.
+        nodes: how many voters there are; None leaves it to the seed.
     """
     rng = random.Random(f"trioraft lines {seed}")
     size = rng.choice(SIZES) if nodes is None else nodes
-    ids = tuple(str(number) for number in range(size))
-    # Where one is away the others have to be a majority.
-    stories = [told for told in STORIES if size > 2 or told[0] not in (_killed, _snapshot)]
+    stories = [told for told in STORIES if size > 2 or told[0] not in AWAY]
     sure, loads = stories[seed % len(stories)]
     load = rng.choice(loads)
     others = [story for story, suitable in stories if load in suitable and story is not sure]
     told = [sure, *rng.sample(others, min(len(others), STORIES_MAX - 1))]
     rng.shuffle(told)
-    script = _Script(rng, ids, load)
+    voters = tuple(str(number) for number in range(size))
+    has_spare = _removed in told
+    script = _Script(rng, voters, str(size) if has_spare else None, load)
     for story in told:
         story(script)
     last = attrs.evolve(script.trials[-1], heals=True)
     kinds = dict.fromkeys(fault.kind for fault in script.faults)
     return Draw(
-        nodes=ids,
-        voters=ids,
+        nodes=(*voters, str(size)) if has_spare else voters,
+        voters=voters,
         timing=Timing(fast_failover=rng.random() < 0.5),
         limits=Limits(
             snapshot_entries=load.snapshot_entries,
@@ -363,7 +399,7 @@ def draw_lines(seed: int, nodes: int | None = None) -> Draw:
         apply_s=0.0,
         hint=rng.choice((0.0, 1.0)),
         clients=load.clients,
-        keys=4,
+        keys=max(4, load.clients // 2),
         think_s=load.think_s,
         patience_s=20.0,
         reads=0.1,

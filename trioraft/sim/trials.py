@@ -23,6 +23,7 @@ from .lines import (
     ASKER_PATIENCE_S,
     Strain,
     catching_up_bound_s,
+    learning_bound_s,
     progress_bound_s,
     read_bound_s,
     stays_s,
@@ -143,14 +144,17 @@ class Trials:
 
     def _carry_out(self, trial: Trial, begins: Iterable[int]) -> None:
         agenda, before, goal = self._agenda, self._strain, self._checks.commit_index
+        begun_s = agenda.now
         self._end(trial.ends)
         begun = [self._draw.faults[number] for number in begins]
         for fault in begun:
             self._lasting[fault.number] = fault
             self._injection.begin(fault)
+        if trial.learns is not None:
+            self._await_learnt(trial.name, self._processes[trial.learns])
         self._await_progress(trial.name, before, begun)
         if trial.joins is not None:
-            self._await_joined(trial.name, self._processes[trial.joins], goal)
+            self._await_joined(trial.name, self._processes[trial.joins], goal, begun_s)
         agenda.run(agenda.now + trial.lasts_s, lambda: False)
         if self._strain.is_narrow:
             self._await_read(trial.name)
@@ -184,12 +188,25 @@ class Trials:
         if problem is not None:
             raise TooSlowError(problem)
 
-    def _await_joined(self, name: str, process: Process, goal: LogIndex) -> None:
-        begun_s, bound_s = self._agenda.now, catching_up_bound_s(self._draw, self._strain)
+    def _await_joined(self, name: str, process: Process, goal: LogIndex, begun_s: float) -> None:
+        bound_s = catching_up_bound_s(self._draw, self._strain)
         has = self._agenda.run(begun_s + bound_s, lambda: process.applied_index >= goal)
         took_s = self._agenda.now - begun_s if has else None
         what = f"{process.node_id} has not caught up with entry {goal}"
         problem = self._judge(f"{name}: catching up", what, took_s, bound_s)
+        if problem is not None:
+            raise TooSlowError(problem)
+
+    def _await_learnt(self, name: str, process: Process) -> None:
+        cores = [each.core for each in self._processes.values() if each.core is not None]
+        newest = max(cores, key=lambda core: core.log.commit_index)
+        if process.node_id in newest.membership.at(newest.log.commit_index).members:
+            return  # it was not taken out
+        begun_s, bound_s = self._agenda.now, learning_bound_s(self._draw, self._strain)
+        has = self._agenda.run(begun_s + bound_s, lambda: _knows_it_is_out(process))
+        took_s = self._agenda.now - begun_s if has else None
+        what = f"{process.node_id} has not learnt that it was taken out"
+        problem = self._judge(f"{name}: learning", what, took_s, bound_s)
         if problem is not None:
             raise TooSlowError(problem)
 
@@ -220,6 +237,10 @@ class Trials:
         states = "; ".join(process.state() for process in self._processes.values())
         wrong = ", ".join(map(str, self._lasting.values())) or "nothing any more"
         return f"trial {name!r}: {what} within {bound_s:.2f} s; wrong is {wrong}: {states}"
+
+
+def _knows_it_is_out(process: Process) -> bool:
+    return process.core is not None and process.core.removed_index is not None
 
 
 def _leads(process: Process, term: Term) -> bool:
