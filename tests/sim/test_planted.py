@@ -26,11 +26,12 @@ QUICK = (
     "leaves_results_out",
     "answers_when_proposed",
     "SleepsWithItsLease",
+    "IsAsImpatientAsItIsSet",
 )
 VOTES, APPENDS = ("V1", "V2", "V3", "V4", "V6"), ("A1", "A3", "A4", "A5", "A6", "A7", "A8")
 REST = ("D1", "D3", "D5", "M1", "M3", "M4", "M5", "R1", "R2", "S1", "S5", "T1", "L9", "X1")
-LEASES = ("Q1", "Q2")
-WANTED = (*VOTES, *APPENDS, *REST, *LEASES)
+LEASES, LINES = ("Q1", "Q2"), ("P1", "P2", "P3", "P4", "P5")
+WANTED = (*VOTES, *APPENDS, *REST, *LEASES, *LINES)
 
 
 def test_every_planted_bug_has_a_name_a_sentence_and_a_place_in_the_docs() -> None:

@@ -14,6 +14,7 @@ from trioraft.core.raft import Raft, Transition
 from trioraft.core.reasons import Reason
 from trioraft.core.transfer import Transfer
 from trioraft.core.types import LogIndex, NodeId
+from trioraft.sim.lines import LINES
 
 from .bug import broken_core
 
@@ -99,5 +100,5 @@ BUGS = (
     broken_core("L4", RemembersItsLeader),
     broken_core("L7", LeadsOnWithoutADisk),
     broken_core("T1", RefusesAfterATransfer),
-    broken_core("P1", IsAsImpatientAsItIsSet),
+    broken_core("P1", IsAsImpatientAsItIsSet, directed=LINES),
 )
