@@ -342,6 +342,14 @@ class Disk:
         self.is_rotten = True
         return True
 
+    def rot_snapshot_of(self, index: LogIndex, rng: random.Random) -> bool:
+        """Flip one bit of this snapshot, if a newer one is there. Otherwise False."""
+        for place, (meta, content) in enumerate(self._snapshots[:-1]):
+            if meta.index == index and content:
+                self._snapshots[place] = (meta, _with_flipped_bit(content, rng, 0))
+                return True
+        return False
+
     def rot_snapshot(self, rng: random.Random) -> bool:
         """Flip one bit of the newest snapshot, if the log can do without it. Otherwise False."""
         spare = len(self._snapshots) > 1 and self._snapshots[-2][0].index >= self._log.base_index

@@ -316,8 +316,12 @@ class FaultInjection:
             self._then(fault.lasts_s, process.start)
 
     def _rot_alive(self, fault: Fault) -> None:
-        """Nobody restarts, and looks at what is stored."""
-        if self._victim(fault).disk.rot_snapshot(fault.rng()):
+        """Nobody restarts, and looks at what is stored: what is sent, or else the newest."""
+        process, rng = self._victim(fault), fault.rng()
+        leadership = None if process.core is None else process.core.leadership
+        sent_index = None if leadership is None else leadership.oldest_sent_snapshot(process.now)
+        disk = process.disk
+        if (sent_index and disk.rot_snapshot_of(sent_index, rng)) or disk.rot_snapshot(rng):
             self._count(fault.kind)
 
     # -- other disks -----------------------------------------------------------------------
