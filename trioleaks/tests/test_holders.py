@@ -6,11 +6,17 @@ import functools
 import os
 import socket
 
+import pytest
 from trioleaks.descriptors import _peer, list_descriptors
 from trioleaks.holders import CACHE, Holders
 from trioleaks.probe import Left
+from trioleaks.recorder import Recorder
+from trioleaks.runs import TurnOwnership
 
-from trioleaks import Leak, LeakKind
+from trioleaks import Leak, LeakKind, descriptors
+
+UNHEARD = 200
+"""A descriptor's number that is free; `os.dup2` is not listened to."""
 
 
 @functools.cache
@@ -38,3 +44,54 @@ def test_to_ask_for_a_peer_opens_nothing() -> None:
         assert list_descriptors() == before
     for end in ends:
         os.close(end)
+
+
+def test_descriptors_are_listed_anew_only_if_something_was_opened_or_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not descriptors._is_counted():
+        pytest.skip("this system does not count open descriptors")
+    listings = 0
+
+    def counted() -> dict[int, descriptors.Identity]:
+        nonlocal listings
+        listings += 1
+        return list_descriptors()
+
+    monkeypatch.setattr(descriptors, "list_descriptors", counted)
+    recorder = Recorder(TurnOwnership("the test"))
+    probe = recorder.descriptors
+    reading, writing = os.pipe()  # unheard, as what C code opens
+    recorder.start()
+    try:
+        assert probe.listed() is probe.listed()
+        assert listings == 1
+        with socket.socket() as opened:
+            assert opened.fileno() in probe.listed()
+        assert probe.listed() == list_descriptors()
+        assert listings == 3
+        os.close(writing)
+        assert writing not in probe.listed()
+        os.dup2(reading, UNHEARD)
+        assert UNHEARD in probe.listed()
+        os.close(UNHEARD)
+        assert UNHEARD not in probe.listed()
+        assert listings == 6
+    finally:
+        recorder.stop()
+        os.close(reading)
+
+
+def test_what_c_code_opens_in_the_place_of_another_is_taken_for_it() -> None:
+    recorder = Recorder(TurnOwnership("the test"))
+    pipe = os.pipe()
+    os.dup2(0, UNHEARD)
+    recorder.note("the test")
+    try:
+        os.dup2(pipe[0], UNHEARD)
+        os.dup2(pipe[0], UNHEARD + 1)
+        left = recorder.descriptors.left({"the test"})
+        assert [each.key[1] for each in left if isinstance(each.key, tuple)] == [UNHEARD + 1]
+    finally:
+        for number in (*pipe, UNHEARD, UNHEARD + 1):
+            os.close(number)

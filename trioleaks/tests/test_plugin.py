@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -400,3 +401,24 @@ def test_nobody_waits_for_a_task_that_cannot_be_ended(
     result.stdout.fnmatch_lines(
         ["*cannot be cancelled, and is put out:", "*waits in     stuck test_project.py:*"]
     )
+
+
+def test_nothing_of_a_run_is_kept_when_it_has_ended(pytester: pytest.Pytester) -> None:
+    body = """
+        import gc, weakref
+        RUNS = []
+
+        async def test_first():
+            RUNS.append(weakref.ref(trio.lowlevel.current_root_task()))
+
+        def test_second():
+            gc.collect()
+            assert RUNS[0]() is None
+    """
+    run(pytester, textwrap.dedent(body)).assert_outcomes(passed=2)
+
+
+def test_a_hook_of_a_conftest_is_asked_for_the_tests_below_it(pytester: pytest.Pytester) -> None:
+    hook = "def pytest_leaks_settings(settings): return settings._replace(mode='off')"
+    pytester.makepyfile(**{"quiet/conftest": hook, "quiet/test_quiet": HEAD + SYSTEM_TASK})
+    run(pytester, SYSTEM_TASK).assert_outcomes(passed=3, failed=1)

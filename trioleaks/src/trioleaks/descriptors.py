@@ -11,6 +11,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import selectors
@@ -22,13 +23,16 @@ from typing import Any, TypeAlias, final
 
 from . import privates
 from .ledger import Ledger, Opened
-from .probe import Left, Maker, Owner, Owners, Ownership
+from .probe import OTHERS, Left, Maker, Owner, Owners, Ownership
 from .report import Leak, LeakKind
 from .sites import UNKNOWN, Origin
 from .taps import Audit, Tap
 
 Identity: TypeAlias = tuple[int, ...]
 """Inode and device."""
+
+_FOLDERS = ("/proc/self/fd", "/dev/fd")
+"""Where the system lists this process's descriptors."""
 
 # The standard streams are pytest's, which puts them elsewhere while tests run.
 _STANDARD = frozenset("012")
@@ -37,9 +41,9 @@ PATHS_MAX = 1_000  # opened files of which the place is remembered, the newest
 # Python opens these by itself, when it first needs them, and keeps them.
 _KEPT_BY_PYTHON = frozenset({"/dev/urandom", "/dev/random"})
 
-# Both close at once what they open: a test may import hundreds of modules, and a look for children
+# These close at once what they open: a test may import hundreds of modules, and a look for children
 # opens a file for each thread.
-_CLOSE_AT_ONCE = frozenset(("importlib._bootstrap_external", f"{__package__}.processes"))
+_CLOSE_AT_ONCE = frozenset(("importlib._bootstrap_external", f"{__package__}.processes", __name__))
 
 # Functions that return one number, or a pair of them.
 _MAKERS = ("pipe", "pipe2", "openpty", "memfd_create", "eventfd", "dup", "pidfd_open")
@@ -56,6 +60,41 @@ def list_descriptors() -> dict[int, Identity]:
     return found
 
 
+def _count() -> int:
+    """How many descriptors are open beside the standard streams, with those that nobody else sees
+    (a debugger's); less than 0 where the system does not say.
+    """
+    if not _is_counted():
+        return -1
+    standard = sum(_are_open((number,)) for number in range(3))
+    return os.stat(_FOLDERS[0]).st_size - standard
+
+
+@functools.cache
+def _is_counted() -> bool:
+    """Whether the size of the folder is the number of open descriptors: since Linux 6.2 it is."""
+    try:
+        before = os.stat(_FOLDERS[0]).st_size
+        number = os.open(_FOLDERS[0], os.O_RDONLY)
+        try:
+            return os.stat(_FOLDERS[0]).st_size == before + 1
+        finally:
+            os.close(number)
+    except OSError:
+        return False
+
+
+def _are_open(numbers: Iterable[int]) -> bool:
+    """Whether all of these are open. What they refer to is not asked."""
+    is_open = os.get_inheritable  # the cheapest question
+    try:
+        for number in numbers:
+            is_open(number)
+    except OSError:
+        return False
+    return True
+
+
 def _identity(number: int) -> Identity | None:
     try:
         return os.fstat(number)[1:3]
@@ -64,7 +103,7 @@ def _identity(number: int) -> Identity | None:
 
 
 def _numbers() -> list[int]:
-    for folder in ("/proc/self/fd", "/dev/fd"):
+    for folder in _FOLDERS:
         try:
             return [int(name) for name in os.listdir(folder) if name not in _STANDARD]
         except OSError:
@@ -80,6 +119,12 @@ class DescriptorProbe:
         self._ownership = ownership
         self._sockets: Ledger[socket.socket] = Ledger(ownership)
         self._before: dict[Owner, dict[int, Identity]] = {}
+        self._listed: dict[int, Identity] = {}
+        """The last listing; no listing is ever changed."""
+        self._heard = 0
+        """How often anything was heard to be opened that may be open yet."""
+        self._when_listed = (-1, -1)
+        """How much had been heard by then, and how many were open."""
         self._made: dict[tuple[int, Identity], Maker] = {}
         self._paths: dict[str, Maker] = {}
 
@@ -102,9 +147,21 @@ class DescriptorProbe:
         if hasattr(select, "epoll"):
             yield Tap(select, "epoll", self._around_make)
 
+    def listed(self) -> dict[int, Identity]:
+        """See `list_descriptors`. Not to be changed.
+
+        Where nothing was heard to be opened since the last time, it is enough to count: to ask of
+        each what it is takes as long as all else that is asked of a test.
+        """
+        heard, count = self._heard + self._sockets.count_opened, _count()
+        is_same = (heard, count) == self._when_listed and count >= 0
+        if not is_same or not _are_open(self._listed):
+            self._listed, self._when_listed = list_descriptors(), (heard, count)
+        return self._listed
+
     def note(self, owner: Owner) -> None:
         """See `Probe`."""
-        self._before[owner] = list_descriptors()
+        self._before[owner] = self.listed()
 
     def claim(self, owner: Owner, before: dict[int, Identity] | None = None) -> None:
         """Whatever is open now and was not in `before` is this owner's, however it came.
@@ -115,7 +172,7 @@ class DescriptorProbe:
         """
         if before is None:
             before = self._before.get(owner, {})
-        for number, identity in list_descriptors().items():
+        for number, identity in self.listed().items():
             if before.get(number) != identity and (number, identity) not in self._made:
                 place = self._maker_of(number, identity, {})
                 origin = UNKNOWN if place is None else place.origin
@@ -133,7 +190,7 @@ class DescriptorProbe:
         self._prune(list(self._made))
 
     def _prune(self, made: list[tuple[int, Identity]]) -> None:
-        now = list_descriptors() if made else {}
+        now = self.listed() if made else {}
         for key in made:
             if now.get(key[0]) != key[1]:
                 del self._made[key]
@@ -150,8 +207,9 @@ class DescriptorProbe:
         if len(self._paths) >= PATHS_MAX:
             del self._paths[next(iter(self._paths))]
         # As it was given: nothing blocking is called in the midst of somebody's open().
+        self._heard += 1
         self._paths.pop(path, None)
-        self._paths[path] = self._ownership.maker(caller)
+        self._paths[path] = self._ownership.maker(2)
 
     def _around_make(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
@@ -167,6 +225,7 @@ class DescriptorProbe:
         identity = _identity(number)
         if opened is not None and identity is not None:
             self._made[number, identity] = opened.maker
+            self._heard += 1
         return number
 
     def _around_selector(
@@ -178,7 +237,9 @@ class DescriptorProbe:
             self._note_made((selector,))
 
     def _note_made(self, made: Iterable[Any]) -> None:
-        maker = self._ownership.maker(sys._getframe(2))
+        maker = self._ownership.maker(2)
+        if maker.owner is not OTHERS:
+            self._heard += 1
         for each in made:
             number = each if isinstance(each, int) else each.fileno()
             identity = _identity(number)
@@ -189,7 +250,7 @@ class DescriptorProbe:
 
     def left(self, owners: Owners) -> list[Left]:
         """What is open now and was not before, and the sockets that were dropped open."""
-        now = list_descriptors()
+        now = self.listed()
         befores = [before for each in owners if (before := self._before.get(each)) is not None]
         is_new = len(befores) < len(owners) or any(before != now for before in befores)
         known: dict[int, Opened[socket.socket]] = {}
@@ -211,6 +272,8 @@ class DescriptorProbe:
             asked = befores if maker is None else [self._before.get(maker.owner, {})]
             if any(before.get(number) == identity for before in asked):
                 continue
+            if maker is None and any(number in before for before in befores):
+                continue  # nobody heard of it, so it may have been put there at any time since
             if (maker is None or maker.owner in owners) and self._is_reported(number, kept):
                 thing = known[number].thing if number in known else None
                 leak = _as_leak(number, None if maker is None else maker.origin)
@@ -298,7 +361,7 @@ def _kind_and_name(number: int) -> tuple[LeakKind, str]:
 
 def _target(number: int) -> str:
     """What the system calls it: a path, `pipe:[7]`, … or just its number."""
-    for folder in ("/proc/self/fd", "/dev/fd"):
+    for folder in _FOLDERS:
         try:
             return os.readlink(f"{folder}/{number}")
         except OSError:

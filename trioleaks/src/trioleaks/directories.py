@@ -40,7 +40,7 @@ class DirectoryProbe:
 
     def _hear(self, args: tuple[Any, ...]) -> None:
         path = os.fsdecode(args[0])
-        self._made[path] = self._ownership.maker(sys._getframe(1))
+        self._made[path] = self._ownership.maker(1)
 
     def left(self, owners: Owners) -> list[Left]:
         """Directories of these owners that are there."""

@@ -70,7 +70,7 @@ class AsyncGeneratorProbe:
             return  # a guest run's host has generators of its own
         if sys._getframe(2).f_code.co_name == "firstiter":
             return  # another library's hook stands before ours, and finishes its own
-        maker = self._ownership.maker(sys._getframe(1))
+        maker = self._ownership.maker(1)
         if maker.origin.by_trio and not maker.origin.is_project:
             return
         self._begun[id(generator)] = _Begun(

@@ -64,7 +64,7 @@ class HandlerProbe:
         if ends or privates.is_trios_handler(handler):
             self._set.pop(int(number), None)  # every run does so as it begins, and as it ends
             return former
-        self._set[int(number)] = self._ownership.maker(sys._getframe(1))
+        self._set[int(number)] = self._ownership.maker(1)
         return former
 
     def left(self, owners: Owners) -> list[Left]:

@@ -71,7 +71,7 @@ class AsyncioTaskProbe:
         task.add_done_callback(ended)
         self._created[key] = _Created(
             weakref.ref(task, ended),
-            self._ownership.maker(sys._getframe(1)),
+            self._ownership.maker(1),
         )
         return task
 

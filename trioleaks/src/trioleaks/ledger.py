@@ -8,7 +8,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar, final
@@ -16,6 +15,9 @@ from typing import Any, Generic, NamedTuple, TypeVar, final
 from .probe import OTHERS, Maker, Owners, Ownership
 
 _T = TypeVar("_T")
+
+_key = object.__hash__
+"""What tells living objects apart, as `id` does: to call that is an audit event each time."""
 
 DROPPED_MAX = 1_000  # things dropped without being closed, of which no more are remembered
 
@@ -50,19 +52,25 @@ class Ledger(Generic[_T]):
         self._open: dict[int, Opened[_T]] = {}
         self._dropped: list[Opened[_T]] = []
         self._count = 0
+        self.count_opened = 0
+        """How many things were opened by somebody whose business it is."""
 
     def around_open(self, call: Callable[..., Any], thing: _T, *args: Any, **kwargs: Any) -> None:
         """Listener around the constructor: one that raises has opened nothing."""
         __tracebackhide__ = True
         call(thing, *args, **kwargs)
-        before = self._open.get(id(thing))
+        key = _key(thing)
+        before = self._open.get(key)
         if before is not None and before.thing is None:
             self._note_dropped(before)  # an address that is used again: the former was dropped
         self._count += 1
-        self._open[id(thing)] = Opened(
+        maker = self._ownership.maker(1)
+        if maker.owner is not OTHERS:
+            self.count_opened += 1
+        self._open[key] = Opened(
             weakref.ref(thing),
             type(thing),
-            self._ownership.maker(sys._getframe(1)),
+            maker,
             self._count,
             None if self._state_of is None else weakref.ref(self._state_of(thing)),
         )
@@ -70,12 +78,12 @@ class Ledger(Generic[_T]):
     def around_close(self, call: Callable[..., Any], thing: _T, *args: Any, **kwargs: Any) -> Any:
         """Listener around whatever closes: even a close that raises has closed."""
         __tracebackhide__ = True
-        self._open.pop(id(thing), None)
+        self._open.pop(_key(thing), None)
         return call(thing, *args, **kwargs)
 
     def get(self, thing: _T) -> Opened[_T] | None:
         """What is known of a thing that is open."""
-        opened = self._open.get(id(thing))
+        opened = self._open.get(_key(thing))
         return None if opened is None or opened.thing is not thing else opened
 
     def all(self) -> list[Opened[_T]]:

@@ -9,7 +9,6 @@ Rules of this file:
 from __future__ import annotations
 
 import gc
-import sys
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, final
@@ -60,7 +59,7 @@ class LimiterProbe:
                 self._asked[id(limiter)] = (weakref.ref(limiter), borrowers)
             borrowers[id(borrower)] = _Asked(
                 borrower if not isinstance(borrower, Task) else weakref.ref(borrower),
-                self._ownership.maker(sys._getframe(1)),
+                self._ownership.maker(1),
             )
         return call(limiter, borrower)  # may raise WouldBlock: then it is given the token later
 

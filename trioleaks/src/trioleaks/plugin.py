@@ -77,7 +77,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     wanted = {}
     for item in session.items:
         asked = settings.of_item(item, common)
-        wanted[item] = config.hook.pytest_leaks_settings(item=item, settings=asked) or asked
+        hook = item.ihook.pytest_leaks_settings
+        if hook.get_hookimpls():
+            asked = hook(item=item, settings=asked) or asked
+        wanted[item] = asked
     if all(each.mode == "off" for each in wanted.values()):
         return
     with _plain_imports():

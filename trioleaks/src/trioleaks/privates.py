@@ -40,6 +40,11 @@ THREAD_CACHE_MODULE = "trio._core._thread_cache"
 RUN_MODULE: Any = _run
 RUN_BEGINS = "setup_runner"
 
+# Between `Instrument.task_spawned` and the code that spawns stand the instruments' `call`,
+# `spawn_impl` and `start_soon`, `start` or `spawn_system_task`: to ask each of these frames what it
+# is costs more than the rest of the way up.
+SPAWNER_DEPTH = 4
+
 LIMITER_ACQUIRE = "acquire_on_behalf_of_nowait"
 
 
@@ -312,7 +317,7 @@ def host_of(frame: Any) -> Callable[[Callable[[], object]], object] | None:
             a private place, and differently in each Trio; its argument's name is public.
     """
     while frame is not None:
-        if frame.f_code.co_name == "start_guest_run" and frame.f_globals is _run.__dict__:
+        if frame.f_globals is _run.__dict__ and frame.f_code.co_name == "start_guest_run":
             found: Callable[[Callable[[], object]], object]
             found = frame.f_locals["run_sync_soon_threadsafe"]
             return found

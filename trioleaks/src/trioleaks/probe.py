@@ -12,7 +12,6 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable
-from types import FrameType
 from typing import NamedTuple, Protocol, TypeAlias, final
 
 from .report import Leak
@@ -52,9 +51,12 @@ class Ownership(Protocol):
     jobs: dict[int, Job]
     """What worker threads do for a task now, by the threads' identities."""
 
-    def maker(self, frame: FrameType) -> Maker:
-        """Whose code runs right now, in whichever thread, and where the call with this frame
-        comes from.
+    def maker(self, depth: int) -> Maker:
+        """Whose code runs right now, in whichever thread, and where it was called from.
+
+        Args:
+            depth: of the frame where to begin to look, as `sys._getframe` would count it in the
+                caller. Each look at a frame is an audit event, for which there may be no need.
         """
 
 

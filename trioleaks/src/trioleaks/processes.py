@@ -102,7 +102,7 @@ class ProcessProbe:
         return pid
 
     def _note(self, pid: int, arguments: str) -> None:
-        self._children[pid] = _Child(arguments, self._ownership.maker(sys._getframe(2)))
+        self._children[pid] = _Child(arguments, self._ownership.maker(2))
 
     def let_go(self) -> None:
         """Have multiprocessing drop the children that have ended and were waited for.

@@ -15,7 +15,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType
 from typing import Any, NamedTuple, final
 
 from trio.abc import Instrument
@@ -56,12 +55,12 @@ class TurnOwnership:
         self.owner_of_thread: Callable[[threading.Thread], Owner | None] = lambda _: None
         self._main_thread = threading.main_thread().ident
 
-    def maker(self, frame: FrameType) -> Maker:
+    def maker(self, depth: int) -> Maker:
         """See `Ownership`."""
         thread_id = threading.get_ident()
         if thread_id in self.beginning:
             return _TRIOS  # a run makes ten things of its own, under the whole stack of a test
-        found = find_origin(frame)
+        found = find_origin(sys._getframe(depth + 1))
         task = privates.current_task()
         started = None if task is None else self.started.get(task)
         if started is not None:
@@ -86,6 +85,7 @@ class WatchedRun(Instrument):
         maker: Maker,
         ownership: TurnOwnership,
         on_main_end: Callable[[WatchedRun], None],
+        on_end: Callable[[WatchedRun], None],
         tell_host: Callable[[Callable[[], object]], object] | None,
     ) -> None:
         self.runner = runner
@@ -96,7 +96,12 @@ class WatchedRun(Instrument):
         self.is_in_main_thread = threading.current_thread() is threading.main_thread()
         self._ownership = ownership
         self._on_main_end = on_main_end
+        self._on_end = on_end
         self._main: Task | None = None
+
+    def __dir__(self) -> list[str]:
+        """What Trio is to call: it asks for every name that an instrument has, at each run."""
+        return ["task_exited", "task_spawned"]
 
     def task_spawned(self, task: Task) -> None:
         """Trio calls this in the spawning task, with the whole stack of the spawn in place."""
@@ -109,7 +114,7 @@ class WatchedRun(Instrument):
         is_system = nursery is privates.system_nursery(self.runner)
         if is_system and privates.is_trios_own(self.runner, task):
             return
-        maker = self._ownership.maker(sys._getframe(1))
+        maker = self._ownership.maker(privates.SPAWNER_DEPTH)
         if is_system:
             is_own = maker.origin.by_trio and not privates.is_users_function(task)
             if is_own or privates.is_anyios(task):
@@ -123,6 +128,7 @@ class WatchedRun(Instrument):
             self._on_main_end(self)
         elif task.parent_nursery is None:
             self.is_over = True
+            self._on_end(self)
 
     def system_tasks(self, owners: Owners) -> list[Left]:
         """System tasks of these owners that live and that nobody has cancelled."""
@@ -157,12 +163,15 @@ class Runs:
         *,
         on_begin: Callable[[WatchedRun], None],
         on_main_end: Callable[[WatchedRun], None],
+        on_end: Callable[[WatchedRun], None],
     ) -> None:
         self._recorder = recorder
         self._ownership = ownership
         self._on_begin = on_begin
         self._on_main_end = on_main_end
-        self._live: list[WatchedRun] = []
+        self._on_end = on_end
+        self._live: dict[WatchedRun, None] = {}
+        """Those that have not ended, in the order in which they began."""
         self._listening: Listening | None = None
 
     def start(self) -> None:
@@ -176,8 +185,14 @@ class Runs:
 
     def live(self) -> list[WatchedRun]:
         """The runs that have not ended."""
-        self._live = [run for run in self._live if not run.is_over]
+        for run in tuple(self._live):
+            if run.is_over:  # it broke
+                self._live.pop(run, None)
         return list(self._live)
+
+    def _drop(self, run: WatchedRun) -> None:
+        self._live.pop(run, None)
+        self._on_end(run)
 
     def _around_begin(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
@@ -189,14 +204,15 @@ class Runs:
             self._ownership.beginning.discard(thread_id)
         run = WatchedRun(
             runner,
-            self._ownership.maker(frame),
+            self._ownership.maker(1),
             self._ownership,
             self._on_main_end,
+            self._drop,
             privates.host_of(frame),
         )
         privates.add_instrument(runner, run)
         # The run puts back what was there before, when it ends.
         AsyncGeneratorHooks.listen(self._recorder.generators)
-        self._live.append(run)
+        self._live[run] = None
         self._on_begin(run)
         return runner

@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Generator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any, TypeAlias, final
 
 import attrs
@@ -26,13 +26,11 @@ import trio
 from . import baseline, holders, privates
 from .allowed import Allowed
 from .checks import Check
-from .descriptors import list_descriptors
 from .probe import Left
 from .processes import list_children
 from .recorder import Recorder, keys
 from .report import KINDS, Leak, LeakError, LeakKind, render
 from .runs import Runs, TurnOwnership, WatchedRun
-from .scope import no_leaks
 from .settings import Settings, seconds
 from .stuck import PutOut, StuckWatch
 
@@ -43,25 +41,25 @@ _AFTER_CLEANUP = "still there when the clean-up was over"
 
 
 @final
-@attrs.define(eq=False)
 class _Turn:
     """A test that runs now, and what is known of it."""
 
-    item: pytest.Item
-    settings: Settings
-    allowed: Allowed
-    checks: tuple[Check, ...]
-    runs: int = 0
-    """Trio runs that it had a part in."""
-    found: list[Left] = attrs.Factory(list)
-    """What was left by runs whose main task has ended, not yet told."""
-    stuck: list[Leak] = attrs.Factory(list)
-    """Tasks that could not be cancelled."""
-    told: list[Leak] = attrs.Factory(list)
-    """What was told of it, in reports."""
-    old: int = 0
-    """Leaks that the baseline knows."""
-    unchecked: str = ""
+    def __init__(self, item: pytest.Item, settings: Settings) -> None:
+        self.item = item
+        self.settings = settings
+        self.allowed = Allowed(settings.allow)
+        self.checks = () if settings.mode == "off" else _checks(item)
+        self.runs = 0
+        """Trio runs that it had a part in."""
+        self.found: list[Left] = []
+        """What was left by runs whose main task has ended, not yet told."""
+        self.stuck: list[Leak] = []
+        """Tasks that could not be cancelled."""
+        self.told: list[Leak] = []
+        """What was told of it, in reports."""
+        self.old = 0
+        """Leaks that the baseline knows."""
+        self.unchecked = ""
 
     def is_meant(self, left: Left) -> bool:
         """Whether such a thing may stay."""
@@ -103,6 +101,7 @@ class LeakSession:
             self._ownership,
             on_begin=self._on_run,
             on_main_end=self._on_main_end,
+            on_end=self._on_end,
         )
         self._stuck = StuckWatch(seconds(config, "leaks_stuck_s"), self._on_stuck)
         self._turn: _Turn | None = None
@@ -129,13 +128,7 @@ class LeakSession:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """It is this test's turn."""
-        settings = self._wanted.get(item, Settings())
-        checks = [
-            check
-            for given in item.config.hook.pytest_leaks_checks(item=item)
-            for check in given or ()
-        ]
-        self._turn = _Turn(item, settings, Allowed(settings.allow), tuple(checks))
+        self._turn = _Turn(item, self._wanted.get(item, _OFF))
         if not self._unknown:
             for node in item.listchain():
                 if node not in self._noted:
@@ -156,7 +149,7 @@ class LeakSession:
         if request.scope == "function" or self._unknown:
             return (yield)
         node = request.node
-        descriptors, children = list_descriptors(), frozenset(list_children())
+        descriptors, children = self._recorder.descriptors.listed(), frozenset(list_children())
         before, self._ownership.turn = self._ownership.turn, node
         try:
             return (yield)
@@ -195,6 +188,9 @@ class LeakSession:
             found += [Left(leak, id(leak)) for check in turn.checks for leak in check()]
         turn.found += [each for each in found if not turn.is_meant(each)]
 
+    def _on_end(self, run: WatchedRun) -> None:
+        self._stuck.remove(run)
+
     def _on_stuck(self, run: WatchedRun, leaks: list[Leak]) -> None:
         """In the run's thread: tell it now, for the test may never end by itself."""
         turn = self._turn
@@ -225,11 +221,14 @@ class LeakSession:
         turn.runs += sum(1 for run in self._runs.live() if run.is_in_main_thread)
         result: object = None
         error: BaseException | None = None
-        with self._strictly_checked(turn):
-            try:
-                result = yield
-            except BaseException as raised:  # noqa: BLE001 - it is raised again, or told
-                error = raised
+        put_back = self._check_strictly(turn) if turn.settings.is_strict else None
+        try:
+            result = yield
+        except BaseException as raised:  # noqa: BLE001 - it is raised again, or told
+            error = raised
+        finally:
+            if put_back is not None:
+                put_back()
         try:
             error = self._error_of_call(turn, item, error)
             if error is not None:
@@ -275,27 +274,21 @@ class LeakSession:
             turn.told.append(leak)
         return self._is_update
 
-    @contextmanager
-    def _strictly_checked(self, turn: _Turn) -> Generator[None]:
-        """Put a check around the test's function, for as long as the test runs."""
+    def _check_strictly(self, turn: _Turn) -> Callable[[], None] | None:
+        """Put a check around the test's function; returns what takes it away."""
         item = turn.item
-        if not turn.settings.is_strict:
-            yield
-            return
         # Hypothesis runs an inner function once an example; each has a Trio run of its own.
         hypothesis = getattr(getattr(item, "obj", None), "hypothesis", None)
         owner, name = (item, "obj") if hypothesis is None else (hypothesis, "inner_test")
         body = getattr(owner, name, None)
         if not inspect.iscoroutinefunction(body):
-            yield  # checked where its Trio run's main task ends, or its runner says what is wrong
-            return
+            return None  # checked where its run's main task ends, or its runner says what is wrong
         setattr(owner, name, self._checked(body, turn))
-        try:
-            yield
-        finally:
-            setattr(owner, name, body)
+        return functools.partial(setattr, owner, name, body)
 
     def _checked(self, body: _Body, turn: _Turn) -> _Body:
+        from .scope import no_leaks  # here: few tests are checked strictly
+
         settings = turn.settings
         kinds = [kind for kind in KINDS if kind.value in settings.kinds]
 
@@ -487,7 +480,16 @@ class LeakSession:
         }
 
 
+_OFF = Settings()
 _STRICT_GRACE_S = 0.1
+
+
+def _checks(item: pytest.Item) -> tuple[Check, ...]:
+    """The checks of its own that a project has for this test."""
+    hook = item.ihook.pytest_leaks_checks
+    if not hook.get_hookimpls():  # to call it costs more, once a test
+        return ()
+    return tuple(check for given in hook(item=item) for check in given or ())
 
 
 def _shorten(shown: Any, leaks: tuple[Leak, ...]) -> None:

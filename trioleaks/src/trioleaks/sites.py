@@ -25,18 +25,19 @@ _GO_BETWEENS = ("trio._core.", "trio._channel", "trio._util", "trioleaks.", "out
 # Whose code a frame runs.
 _GO_BETWEEN: Final = 0
 _END: Final = 1
-"""Has a function above which nothing is the project's doing: see `_ENDS`."""
-_TRIO: Final = 2
-_STDLIB: Final = 3
-_LIBRARY: Final = 4
-_PROJECT: Final = 5
+"""Above it nothing is the project's doing: see `_ENDS`."""
+_RUN: Final = 2
+"""Trio's loop is in it, and its nurseries."""
+_TRIO: Final = 3
+_STDLIB: Final = 4
+_LIBRARY: Final = 5
+_PROJECT: Final = 6
 
-_ENDS = {
-    "trio._core._run": "unrolled_run",  # Trio's loop: above it stands who began the run
-    "_pytest.runner": "call_and_report",  # above it stand forty frames of pytest, at every run
-}
-"""By module, the function at which a walk ends."""
-_END_NAMES = frozenset(_ENDS.values())
+_ENDS = frozenset({"_pytest.runner", "_pytest.python"})
+"""Modules of which every function ends a walk: above stand fifty frames of pytest."""
+_RUN_MODULE = "trio._core._run"
+_RUN_LOOP = "unrolled_run"
+"""Trio's loop ends a walk, too: above it stands who began the run."""
 
 _STDLIB_FOLDER = os.path.join(os.path.dirname(threading.__file__), "")
 _PACKAGES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
@@ -95,6 +96,8 @@ UNKNOWN = Origin(None, by_trio=False)
 def _classify(module: str, path: str) -> int:
     if module in _ENDS:
         return _END
+    if module == _RUN_MODULE:
+        return _RUN
     if module == "" or module.startswith(_GO_BETWEENS) or module == "trioleaks":
         return _GO_BETWEEN  # what attrs has made has no module name at all
     if is_trio(module):
@@ -128,9 +131,11 @@ def find_origin(frame: FrameType | None) -> Origin:
             found = _whose(frame, module)
         if found == _PROJECT:
             return Origin((frame.f_code, frame.f_lasti), by_trio is True, library, True)
-        if found == _END:
-            if frame.f_code.co_name in _END_NAMES:
+        if found == _RUN:
+            if frame.f_code.co_name == _RUN_LOOP:
                 break
+        elif found == _END:
+            break
         elif found == _TRIO:
             by_trio = True if by_trio is None else by_trio
         elif found == _LIBRARY:

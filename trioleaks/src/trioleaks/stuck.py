@@ -6,6 +6,8 @@ Rules of this file:
   look: a process that was stopped for so long has given its tasks no time. One behind a
   shield that has a deadline of its own has until then; one that waits for a worker thread may wait
   longer, for the thread may end. Both are bounded.
+* A run is dropped the moment it ends: all that its tasks held would live on with it, and every
+  search for garbage would go through it.
 * It is told the moment it is known. Then an error is raised where the task waits; if that does not
   end it, the run is ended; if the host of a guest run waits on, the host is made to raise.
 * A thread keeps the time, for a run that is blocked has no turn to keep it in. It looks at nothing:
@@ -19,7 +21,6 @@ import time
 from collections.abc import Callable
 from typing import final
 
-import attrs
 import trio
 from trio.lowlevel import Task
 
@@ -45,20 +46,20 @@ class PutOut(BaseException):
 
 
 @final
-@attrs.define(eq=False)
 class _Patient:
     """A run that is looked at."""
 
-    run: WatchedRun
-    look_at: float
-    """When next, by the monotonic clock."""
-    looked_at: float = 0.0
-    """When it was last, by the monotonic clock."""
-    cancelled_s: dict[Task, float] = attrs.Factory(dict)
-    """Cancelled tasks, and for how long each was seen so."""
-    told: set[Task] = attrs.Factory(set)
-    tries: int = 0
-    is_broken: bool = False
+    def __init__(self, run: WatchedRun, look_at: float) -> None:
+        self.run = run
+        self.look_at = look_at
+        """When next, by the monotonic clock."""
+        self.looked_at = 0.0
+        """When it was last, by the monotonic clock."""
+        self.cancelled_s: dict[Task, float] = {}
+        """Cancelled tasks, and for how long each was seen so."""
+        self.told: set[Task] = set()
+        self.tries = 0
+        self.is_broken = False
 
 
 @final
@@ -76,7 +77,9 @@ class StuckWatch:
         self._step_s = min(STEP_S, stuck_s / 3)
         self._tell = tell
         self._changed = threading.Condition()
-        self._patients: list[_Patient] = []
+        self._patients: dict[WatchedRun, _Patient] = {}
+        self._is_idle = False
+        """Whether the thread waits for a run, and not for a time."""
         self._is_over = False
         self._thread = threading.Thread(
             target=self._keep_time, name="trioleaks stuck watch", daemon=True
@@ -97,22 +100,37 @@ class StuckWatch:
         """Have this run looked at until it is over."""
         patient = _Patient(run, time.monotonic() + self._stuck_s)
         with self._changed:
-            is_first = not self._patients
-            self._patients.append(patient)
-            if is_first:
+            self._patients[run] = patient
+            if self._is_idle:
                 self._changed.notify()
+
+    def remove(self, run: WatchedRun) -> None:
+        """This run is over."""
+        with self._changed:
+            self._patients.pop(run, None)
 
     def _keep_time(self) -> None:
         with self._changed:
             while not self._is_over:
-                self._patients = [each for each in self._patients if not each.run.is_over]
-                now = time.monotonic()
-                for patient in self._patients:
-                    if patient.look_at <= now:
-                        patient.look_at = now + self._step_s
-                        self._have_looked(patient)
-                soonest = min((each.look_at for each in self._patients), default=None)
-                self._changed.wait(None if soonest is None else max(0.0, soonest - now))
+                pause_s = self._look_at_due()
+                # Whatever is added meanwhile is looked at later than what is waited for.
+                self._is_idle = pause_s is None
+                self._changed.wait(pause_s)
+
+    def _look_at_due(self) -> float | None:
+        """Have those looked at of which it is time; returns in how many seconds it will be again.
+
+        A function of its own: it keeps no run while the thread waits.
+        """
+        now = time.monotonic()
+        for patient in tuple(self._patients.values()):
+            if patient.run.is_over:
+                del self._patients[patient.run]
+            elif patient.look_at <= now:
+                patient.look_at = now + self._step_s
+                self._have_looked(patient)
+        soonest = min((each.look_at for each in self._patients.values()), default=None)
+        return None if soonest is None else max(0.0, soonest - now)
 
     def _have_looked(self, patient: _Patient) -> None:
         if patient.is_broken:  # and its host still waits

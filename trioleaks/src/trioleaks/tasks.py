@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Iterable
 from contextvars import ContextVar
-from types import FrameType
 from typing import final
 
 import trio
@@ -78,7 +77,7 @@ class TaskOwnership(Instrument):
 
     def task_spawned(self, task: Task) -> None:
         """Trio calls this in the spawning task, with the whole stack of the spawn in place."""
-        origin, owner = self.maker(sys._getframe(1))
+        origin, owner = self.maker(privates.SPAWNER_DEPTH)
         nursery = task.parent_nursery
         is_system = nursery is None or nursery.parent_task is self._root
         is_own = origin.by_trio and not is_users_function(task)
@@ -91,13 +90,13 @@ class TaskOwnership(Instrument):
         self.started.pop(task, None)
         self.others.pop(task, None)
 
-    def maker(self, frame: FrameType) -> Maker:
+    def maker(self, depth: int) -> Maker:
         """`OURS` if the code that runs right now, in whichever thread, is the watched task's.
 
         A task that runs nothing but libraries' code (`open_tcp_stream` starts some) has no line
         of the project's: then it is the line that started the task, or the thread's job.
         """
-        found = find_origin(frame)
+        found = find_origin(sys._getframe(depth + 1))
         thread_id = threading.get_ident()
         task = privates.current_task()
         if task is not None:

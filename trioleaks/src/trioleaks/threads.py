@@ -73,7 +73,7 @@ class ThreadProbe:
         if _is_worker(frame):
             self._workers.add(thread)
         else:
-            self._started[thread] = self._ownership.maker(frame)
+            self._started[thread] = self._ownership.maker(1)
         call(thread)
 
     def _around_job(
@@ -86,7 +86,7 @@ class ThreadProbe:
     ) -> None:
         """`fn` tells when it begins and ends."""
         __tracebackhide__ = True
-        maker = self._ownership.maker(sys._getframe(1))
+        maker = self._ownership.maker(1)
         named = kw.get("name") or (rest[1] if len(rest) > 1 else None)
         name = named or f"worker thread for {getattr(fn, '__qualname__', fn)}"
         job = Job(name, maker)

@@ -183,7 +183,12 @@ class _Watched:
         self._ownership.owner_of_thread = lambda _: _PROGRAM
         self._runner = privates.current_runner()
         self._run = WatchedRun(
-            self._runner, Maker(UNKNOWN, _PROGRAM), self._ownership, lambda _: None, None
+            self._runner,
+            Maker(UNKNOWN, _PROGRAM),
+            self._ownership,
+            on_main_end=lambda _: None,
+            on_end=lambda _: None,
+            tell_host=None,
         )
         self._before: set[Task] = set()
         self._hooks: AsyncGeneratorHooks | None = None
