@@ -422,3 +422,16 @@ def test_a_hook_of_a_conftest_is_asked_for_the_tests_below_it(pytester: pytest.P
     hook = "def pytest_leaks_settings(settings): return settings._replace(mode='off')"
     pytester.makepyfile(**{"quiet/conftest": hook, "quiet/test_quiet": HEAD + SYSTEM_TASK})
     run(pytester, SYSTEM_TASK).assert_outcomes(passed=3, failed=1)
+
+
+@pytest.mark.parametrize("filter_", ["ignore", "default", "error"])
+def test_a_dropped_socket_is_told_whatever_keeps_the_warning(
+    pytester: pytest.Pytester, filter_: str
+) -> None:
+    body = """
+async def test_drops():
+    socket.socket()
+"""
+    options = ("-W", f"{filter_}::ResourceWarning", "-W", "default::pytest.PytestWarning")
+    result = run(pytester, body, *options)
+    result.stdout.fnmatch_lines(["*test_drops - leaks the socket of test_project.py:*"])

@@ -257,8 +257,10 @@ class DescriptorProbe:
         dropped: list[Left] = []
         for opened in self._sockets.all():
             thing = opened.thing
-            if thing is not None:
-                known[thing.fileno()] = opened
+            # The warning that it was dropped keeps it, when the garbage collector has closed it.
+            number = -1 if thing is None else thing.fileno()
+            if number >= 0:
+                known[number] = opened
             elif opened.maker.owner in owners:
                 dropped.append(Left(_dropped(opened), ("socket", opened.number)))
         kept = _multiprocessings() if is_new else set()
