@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trioleaks.report import KINDS
+from trioleaks.report import KINDS, Leak, LeakKind, render
 from trioleaks.settings import KIND_WORDS
 
 pytest_plugins = ["pytester"]
@@ -435,3 +435,70 @@ async def test_drops():
     options = ("-W", f"{filter_}::ResourceWarning", "-W", "default::pytest.PytestWarning")
     result = run(pytester, body, *options)
     result.stdout.fnmatch_lines(["*test_drops - leaks the socket of test_project.py:*"])
+
+
+BOTH = """
+async def test_leaks_both():
+    trio.lowlevel.spawn_system_task(trio.sleep_forever)
+    KEPT.append(socket.socket())
+"""
+
+
+@pytest.mark.parametrize("mode", ["warn", "error"])
+def test_what_is_not_red_for_one_leak_is_searched_for_others(
+    pytester: pytest.Pytester, mode: str
+) -> None:
+    options = ["--leaks-baseline=old.json", "--leaks-update"] if mode == "error" else []
+    result = run(pytester, BOTH, *options, "--leaks-json=told.json", mode=mode)
+    result.assert_outcomes(passed=1)
+    told = json.loads((pytester.path / "told.json").read_text(encoding="utf-8"))
+    assert [leak["kind"] for leak in told["tests"][0]["leaks"]] == ["system task", "socket"]
+
+
+@pytest.mark.parametrize(
+    ("marker", "said"),
+    [
+        ("grace_s='soon'", "marker leaks: grace_s='soon': write a number of seconds"),
+        ("grace_s=-1", "grace_s=-1: write a number of seconds"),
+        ("strict='no'", "strict='no': write True or False"),
+        ("allow=[3]", "allow must be a list of strings, not [3]"),
+        ("allow=[' ']", "an empty entry in allow would allow nothing"),
+        ("allow=['kind=pipe kind=file']", "gives kind= twice"),
+        ("kinds='socket'", "kinds must be a list, not one string: ['socket']"),
+    ],
+)
+def test_a_marker_that_cannot_be_understood_is_refused_in_one_line(
+    pytester: pytest.Pytester, marker: str, said: str
+) -> None:
+    result = run(pytester, f"@pytest.mark.leaks({marker})\nasync def test_any(): ...")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    errors = [line for line in result.stderr.lines if line]
+    assert len(errors) == 1
+    assert said in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("ini", "options", "said"),
+    [
+        ("leaks_stuck_s = 0", (), "leaks_stuck_s = 0: write a number of seconds"),
+        ("leaks_grace_s = soon", (), "leaks_grace_s = soon: write a number of seconds"),
+        ("", ("--leaks-json", "no/told.json"), "--leaks-json no/told.json: there is no such"),
+        ("", ("--leaks-update", "--leaks-baseline", "no/old.json"), "no/old.json: there is no"),
+    ],
+)
+def test_an_option_that_cannot_be_followed_is_refused_before_the_tests(
+    pytester: pytest.Pytester, ini: str, options: tuple[str, ...], said: str
+) -> None:
+    result = run(pytester, SYSTEM_TASK, *options, ini=ini)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert said in result.stderr.str()
+
+
+def test_a_kind_of_ones_own_needs_no_advice_and_a_package_is_named_with_its_folder() -> None:
+    own = render((Leak(LeakKind("cache entry"), "entry 7"),))
+    assert own.splitlines()[-2:] == [
+        "what to do:",
+        '  meant to stay? allow=["entry 7"], here or in the settings',
+    ]
+    place = "src/client/__init__.py:3 in connect"
+    assert '"kind=pipe at=client/__init__.py:*"' in render((Leak(LeakKind.PIPE, "p", place),))

@@ -174,7 +174,8 @@ def render(leaks: tuple[Leak, ...], *, heading: str | None = None) -> str:
         lines.append(f"  … and {len(leaks) - SHOWN_MAX} more")
     lines.append("what to do:")
     for kind in dict.fromkeys(leak.kind for leak in leaks):
-        lines.append(f"  {kind.value}: {kind.advice}")
+        if kind.advice:  # a project's own kind may come without
+            lines.append(f"  {kind.value}: {kind.advice}")
     if leaks:
         lines.append(f'  meant to stay? allow=["{_entry(leaks[0])}"], here or in the settings')
     return "\n".join(lines)
@@ -184,5 +185,11 @@ def _entry(leak: Leak) -> str:
     """What allows this leak, wherever its line moves to."""
     if leak.spawned_at is None:
         return leak.name
-    path = leak.spawned_at.partition(" in ")[0].rpartition(":")[0]
-    return f"kind={leak.kind.value} at={path.rpartition('/')[2]}:*"
+    *folders, name = leak.spawned_at.partition(" in ")[0].rpartition(":")[0].split("/")
+    if name in _EVERYWHERE and folders:
+        name = f"{folders[-1]}/{name}"
+    return f"kind={leak.kind.value} at={name}:*"
+
+
+_EVERYWHERE = ("__init__.py", "__main__.py", "conftest.py")
+"""Names of files that say nothing without their folder."""

@@ -37,6 +37,8 @@ from .stuck import PutOut, StuckWatch
 _Body: TypeAlias = Callable[..., Coroutine[Any, Any, object]]
 
 _BEFORE_TESTS = "before all tests"
+STUCK_S_MIN = 0.01
+"""A task that was cancelled needs time to end."""
 _AFTER_CLEANUP = "still there when the clean-up was over"
 
 
@@ -57,6 +59,8 @@ class _Turn:
         """Tasks that could not be cancelled."""
         self.told: list[Leak] = []
         """What was told of it, in reports."""
+        self.is_red = False
+        """Whether its call has failed: the traceback keeps everything alive."""
         self.old = 0
         """Leaks that the baseline knows."""
         self.unchecked = ""
@@ -80,7 +84,15 @@ class LeakSession:
         Args:
             config: pytest's.
             wanted: how each test is checked.
+
+        Raises:
+            pytest.UsageError: what is asked for cannot be understood.
         """
+        for allow in {settings.allow for settings in wanted.values()}:
+            try:
+                Allowed(allow)
+            except ValueError as error:
+                raise pytest.UsageError(f"leaks: {error}") from None
         self._config = config
         self._wanted = wanted
         self._checked_nodes = {
@@ -103,7 +115,7 @@ class LeakSession:
             on_main_end=self._on_main_end,
             on_end=self._on_end,
         )
-        self._stuck = StuckWatch(seconds(config, "leaks_stuck_s"), self._on_stuck)
+        self._stuck = StuckWatch(seconds(config, "leaks_stuck_s", STUCK_S_MIN), self._on_stuck)
         self._turn: _Turn | None = None
         self._noted: set[object] = set()
         self._holders = holders.Holders()
@@ -231,6 +243,7 @@ class LeakSession:
                 put_back()
         try:
             error = self._error_of_call(turn, item, error)
+            turn.is_red = error is not None
             if error is not None:
                 raise error
             return result
@@ -245,7 +258,7 @@ class LeakSession:
             turn.unchecked = "no Trio run was seen, though they look like Trio tests"
         if error is not None and not _is_about_leaks(error):
             turn.unchecked = turn.unchecked or _why_not(error)
-        leaks = _with_more(self._stuck_of(turn) + _leaks_in(error), self._taken(turn))
+        leaks = _with_more(_with_more(self._stuck_of(turn), _leaks_in(error)), self._taken(turn))
         if not leaks:
             return error
         turn.told += leaks
@@ -361,7 +374,7 @@ class LeakSession:
         """What the scopes that end here have left."""
         owners = set(ended)
         is_judged = turn.settings.mode != "off" and not turn.unchecked and bool(turn.runs)
-        if not is_judged or turn.told:
+        if not is_judged or turn.is_red:
             owners.discard(turn.item)
             self._recorder.claim(turn.item)
         wider = not self._checked_nodes.isdisjoint(owners - {turn.item})

@@ -9,6 +9,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 import pytest
@@ -100,8 +101,8 @@ def of_config(config: pytest.Config) -> Settings:
     )
 
 
-def seconds(config: pytest.Config, name: str) -> float:
-    """An ini option that is a number of seconds, 0 or more.
+def seconds(config: pytest.Config, name: str, least: float = 0.0) -> float:
+    """An ini option that is a number of seconds, `least` or more.
 
     Raises:
         pytest.UsageError: it is not.
@@ -111,7 +112,7 @@ def seconds(config: pytest.Config, name: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0.0 <= value < float("inf"):
+    if not least <= value < _INFINITE:
         raise pytest.UsageError(f"ini option {name} = {text}: write a number of seconds, e.g. 0.5")
     return value
 
@@ -142,17 +143,34 @@ def _marked(item: pytest.Item, marker: pytest.Mark, settings: Settings) -> Setti
     return settings._replace(
         mode=mode,
         off_by="a marker" if mode == "off" else "",
-        is_strict=bool(asked.get("strict", settings.is_strict)),
-        allow=(*settings.allow, *_names(asked.get("allow", ()), where)),
-        kinds=_kinds(asked.get("kinds", ()), settings.kinds, where),
-        grace_s=float(asked.get("grace_s", settings.grace_s)),
+        is_strict=_truth(asked.get("strict", settings.is_strict), where),
+        allow=(*settings.allow, *_names(asked.get("allow", ()), where, "allow")),
+        kinds=_kinds(_names(asked.get("kinds", ()), where, "kinds"), settings.kinds, where),
+        grace_s=_grace(asked.get("grace_s", settings.grace_s), where),
     )
 
 
-def _names(allow: Any, where: str) -> tuple[str, ...]:
-    if isinstance(allow, str):
-        raise pytest.UsageError(f"{where}: allow must be a list, not one string: [{allow!r}]")
-    return tuple(allow)
+def _grace(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _INFINITE:
+        raise pytest.UsageError(f"{where}: grace_s={value!r}: write a number of seconds, e.g. 0.5")
+    return float(value)
+
+
+_INFINITE = float("inf")
+
+
+def _truth(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise pytest.UsageError(f"{where}: strict={value!r}: write True or False")
+    return value
+
+
+def _names(given: Any, where: str, what: str) -> tuple[str, ...]:
+    if isinstance(given, str):
+        raise pytest.UsageError(f"{where}: {what} must be a list, not one string: [{given!r}]")
+    if not isinstance(given, Collection) or not all(isinstance(each, str) for each in given):
+        raise pytest.UsageError(f"{where}: {what} must be a list of strings, not {given!r}")
+    return tuple(given)
 
 
 def _with_reason(line: str) -> str:
@@ -165,7 +183,7 @@ def _with_reason(line: str) -> str:
     return entry.strip()
 
 
-def _kinds(words: Any, common: frozenset[str], where: str) -> frozenset[str]:
+def _kinds(words: Iterable[str], common: frozenset[str], where: str) -> frozenset[str]:
     added: set[str] = set()
     removed: set[str] = set()
     for word in words:

@@ -42,6 +42,15 @@ class Summary:
             raise pytest.UsageError(
                 "--leaks-update writes a baseline: give --leaks-baseline FILE too"
             )
+        self._see_folder("--leaks-json")
+        if config.getoption("--leaks-update"):
+            self._see_folder("--leaks-baseline")
+
+    def _see_folder(self, option: str) -> None:
+        """Refuse now what could not be written when all tests have run."""
+        named = self._config.getoption(option)
+        if named and not Path(self._config.invocation_params.dir, named).parent.is_dir():
+            raise pytest.UsageError(f"{option} {named}: there is no such folder to write into")
 
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
