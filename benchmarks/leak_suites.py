@@ -1,6 +1,6 @@
 """Runs the test suites of ten public projects with and without the leak check.
 
-    python -m benchmarks.leak_suites --into DIR [--only NAME ...] [--rounds 1]
+    python -m benchmarks.leak_suites --into DIR [--only NAME ...] [--rounds 1] [--instructions]
 
 Rules of this file:
 
@@ -12,6 +12,8 @@ Rules of this file:
   pass without count: what the check made red is what passed before and does not now.
 * Python keeps what it has compiled, as it does for anybody: the first round is the dearest.
 * What the check costs is the median over the pairs of runs, of the time they took and of the CPU.
+  On a machine that does other things neither says much: `--instructions` has valgrind count what
+  pytest's own process executes, once each way, at ten to fifty times the time.
 * What was red is written to DIR/NAME.json with its report, to be read by a person: this prints
   counts, and judges nothing.
 """
@@ -21,7 +23,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -37,6 +41,8 @@ import attrs
 
 TIMEOUT_S: Final = 900
 """How long one suite may take; one that takes longer hangs."""
+INSTRUCTIONS_TIMEOUT_S: Final = 10 * TIMEOUT_S
+_COUNTED: Final = re.compile(r"I +refs: +([0-9,]+)")
 TRIO: Final = ("pytest-trio",)
 """What most projects run their tests with."""
 
@@ -147,12 +153,7 @@ def run(suite: Suite, source: Path, python: Path, folder: Path, *, leaks: bool) 
     stem = f"{suite.name}.{'leaks' if leaks else 'plain'}"
     report = folder / f"{stem}.xml"
     report.unlink(missing_ok=True)
-    told = f"--leaks-json={folder / suite.name}.json"
-    options = ["--leaks=error", told] if leaks else ["-p", "no:trioleaks"]
-    command = [
-        *(str(python), "-m", "pytest", *suite.tests.split(), "-q", "-p", "no:cacheprovider"),
-        *("-W", "default", "--tb=short", f"--junitxml={report}", *suite.options, *options),
-    ]
+    command = _pytest(suite, python, folder, report, leaks=leaks)
     began, cpu_before_s, hung = time.monotonic(), _cpu_of_children_s(), False
     with (folder / f"{stem}.log").open("w") as log:
         try:
@@ -165,6 +166,35 @@ def run(suite: Suite, source: Path, python: Path, folder: Path, *, leaks: bool) 
     took_s, cpu_s = time.monotonic() - began, _cpu_of_children_s() - cpu_before_s
     passed, red = _read(report)
     return Outcome(frozenset(passed), red, took_s, cpu_s, hung)
+
+
+def _pytest(suite: Suite, python: Path, folder: Path, report: Path, *, leaks: bool) -> list[str]:
+    told = f"--leaks-json={folder / suite.name}.json"
+    options = ["--leaks=error", told] if leaks else ["-p", "no:trioleaks"]
+    return [
+        *(str(python), "-m", "pytest", *suite.tests.split(), "-q", "-p", "no:cacheprovider"),
+        *("-W", "default", "--tb=short", f"--junitxml={report}", *suite.options, *options),
+    ]
+
+
+def count_instructions(
+    suite: Suite, source: Path, python: Path, folder: Path, *, leaks: bool
+) -> int:
+    """How many instructions pytest executes in its own process, for all of the suite."""
+    counted, report = folder / f"{suite.name}.counted", folder / f"{suite.name}.counted.xml"
+    valgrind = (
+        *("valgrind", "--tool=cachegrind", "--cache-sim=no"),
+        *("--cachegrind-out-file=/dev/null", f"--log-file={counted}"),
+    )
+    subprocess.run(  # noqa: S603 - valgrind, on what was just fetched
+        [*valgrind, *_pytest(suite, python, folder, report, leaks=leaks)],
+        cwd=source, env={**_environment(), "PYTHONHASHSEED": "0"}, check=False,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=INSTRUCTIONS_TIMEOUT_S,
+    )  # fmt: skip
+    found = _COUNTED.search(counted.read_text("utf-8"))
+    if found is None:
+        raise RuntimeError(f"valgrind counted nothing: see {counted}")
+    return int(found[1].replace(",", ""))
 
 
 def _environment() -> dict[str, str]:
@@ -201,7 +231,7 @@ def _told(path: Path) -> dict[str, Any]:
     return told
 
 
-def measure(suite: Suite, folder: Path, rounds: int) -> str:
+def measure(suite: Suite, folder: Path, rounds: int, *, instructions: bool) -> str:
     """Run a suite both ways, in turn, so many times; returns its line of the table."""
     source, python = fetch(suite, folder), install(suite, folder)
     plain: list[Outcome] = []
@@ -224,11 +254,17 @@ def measure(suite: Suite, folder: Path, rounds: int) -> str:
     pairs = list(zip(plain, leaks, strict=True))
     slower = statistics.median(b.took_s / a.took_s for a, b in pairs)
     dearer = statistics.median(b.cpu_s / a.cpu_s for a, b in pairs)
+    dearer_by = "not counted"
+    if instructions:
+        without, with_ = (
+            count_instructions(suite, source, python, folder, leaks=way) for way in (False, True)
+        )
+        dearer_by = f"{with_ / without:.3f}"
     return (
         f"{suite.name} {suite.version} | {len(plain[-1].passed)} | {told.get('checked', 0)} | "
         f"{dict(unchecked) or 0} | {len(verdicts[-1])} | {sorted(changed) or 0} | "
         f"{min(each.took_s for each in plain):.1f} | {slower:.2f} | {dearer:.2f} | "
-        f"{sum(each.hung for each in (*plain, *leaks))}"
+        f"{sum(each.hung for each in (*plain, *leaks))} | {dearer_by}"
     )
 
 
@@ -238,16 +274,20 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--into", type=Path, required=True, help="folder for all that is fetched")
     parser.add_argument("--only", nargs="*", default=[], help="names of suites")
     parser.add_argument("--rounds", type=int, default=1, help="times each suite is run both ways")
+    parser.add_argument("--instructions", action="store_true", help="count them, with valgrind")
     asked = parser.parse_args(arguments)
+    if asked.instructions and shutil.which("valgrind") is None:
+        parser.error("--instructions wants valgrind, which is not installed")
     folder: Path = asked.into.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     print(
         "suite | pass without | checked | not checked | red because of it | not in each round | "
-        "seconds | x time | x CPU | hung"
+        "seconds | x time | x CPU | hung | x instructions"
     )
     for suite in SUITES:
         if not asked.only or suite.name in asked.only:
-            print(measure(suite, folder, asked.rounds), flush=True)
+            line = measure(suite, folder, asked.rounds, instructions=asked.instructions)
+            print(line, flush=True)
 
 
 if __name__ == "__main__":
