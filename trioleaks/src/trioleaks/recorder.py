@@ -125,7 +125,7 @@ class Recorder:
         owners: Owners,
         is_meant: Callable[[Left], bool],
         grace_s: float,
-        let_go: Callable[[list[Left]], Collection[object] | None] = lambda _: None,
+        let_go: Callable[[list[Left]], Collection[object]] = lambda _: (),
     ) -> list[Left]:
         """What these owners left of the kinds that live in the process, after the grace.
 
@@ -134,18 +134,17 @@ class Recorder:
             is_meant: whether such a thing may stay, so that it is not waited for.
             grace_s: how long, in seconds, threads may take to end. Blocks for as long at most.
             let_go: drops the caller's own references to what is left, and returns the keys of
-                what is told all the same if it goes with them; None if there are none.
+                what is told all the same if it goes with them.
         """
         left = self._after_grace(owners, is_meant, grace_s)
         if any(each.leak.kind in BY_GARBAGE for each in left):
             self.processes.let_go()
-        for generation in (_YOUNG, _ALL):
-            left = self._collected(left, owners, is_meant, generation)
-        if any(each.leak.kind in BY_GARBAGE for each in left):
-            forgotten = let_go(left)
-            if forgotten is not None:
-                left = self._collected(left, owners, is_meant, _ALL, forgotten)
-        return left
+        left = self._collected(left, owners, is_meant, _YOUNG)
+        if not any(each.leak.kind in BY_GARBAGE for each in left):
+            return left
+        # First: all objects are searched once, and that takes longer than all the rest.
+        forgotten = let_go(left)
+        return self._collected(left, owners, is_meant, _ALL, forgotten)
 
     def _after_grace(
         self, owners: Owners, is_meant: Callable[[Left], bool], grace_s: float

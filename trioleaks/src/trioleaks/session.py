@@ -392,7 +392,7 @@ class LeakSession:
         leaks = [each.leak for each in found] + self._due(ended)
         return [leak for leak in leaks if not self._is_old(turn, leak)]
 
-    def _let_go(self, turn: _Turn, found: list[Left]) -> set[object] | None:
+    def _let_go(self, turn: _Turn, found: list[Left]) -> set[object]:
         """Drop what only pytest's record of the fixtures' values keeps, and nobody else does.
 
         Files and sockets that a fixture has left open are told of all the same: they are meant to
@@ -400,7 +400,7 @@ class LeakSession:
         """
         values = getattr(turn.item, "funcargs", None)
         if not values:
-            return None
+            return set()
         forgotten = holders.held_by([values], found)
         values.clear()  # pytest drops it as soon as this hook has returned
         return forgotten
