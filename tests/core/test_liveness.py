@@ -6,6 +6,9 @@ get out of each other's way, they talk.
 
 from __future__ import annotations
 
+import pytest
+from msgspec.structs import replace
+
 from trioraft.core import events, reasons
 from trioraft.core.config import Timing
 from trioraft.core.types import Role
@@ -335,7 +338,6 @@ def test_of_two_that_lost_their_leader_at_once_one_goes_first() -> None:
 def test_a_campaign_that_goes_first_in_vain_is_in_nobodys_way_after_that() -> None:
     one = Actor("1", voters=("0", "1", "2"))
     one.hears(append("2", 1))
-    one.loses("2")
     one.times_out()
     one.says()
     one.hears(request_pre_vote("0", 1, 2))
@@ -344,6 +346,24 @@ def test_a_campaign_that_goes_first_in_vain_is_in_nobodys_way_after_that() -> No
     one.says()
     one.hears(request_pre_vote("0", 1, 2))
     assert one.says() == "1->0 RequestPreVoteReply term=1 next=2 granted"
+
+
+@pytest.mark.parametrize("why", ["all hurry", "the way is long"])
+def test_where_elections_are_tight_it_goes_first_again_but_not_always(why: str) -> None:
+    """Two that ask within a message's way of each other would split the votes in each round."""
+    one = Actor("1", voters=("0", "1", "2"))
+    if why == "all hurry":
+        one.hears(append("2", 1))
+        one.loses("2")
+    else:
+        one.hears(replace(append("2", 1), round_trip_ms=400))
+    said = []
+    for _ in range(3):
+        one.times_out()
+        one.says()
+        one.hears(request_pre_vote("0", 1, 2))
+        said.append(one.says().split()[-1])
+    assert said == ["refused", "refused", "granted"]
 
 
 def test_a_hurried_campaign_is_tried_again_soon_and_ever_less_soon() -> None:

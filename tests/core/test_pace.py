@@ -30,12 +30,16 @@ QUICK = (0.0005, 0.001)
 
 
 def far_cluster(
-    seed: int, delay_s: tuple[float, float], disk_s: tuple[float, float], timing: Timing
+    seed: int,
+    delay_s: tuple[float, float],
+    disk_s: tuple[float, float],
+    timing: Timing,
+    size: int = 3,
 ) -> Simulation:
-    """Three nodes with clients, and nothing wrong but how long everything takes."""
-    ids = ("0", "1", "2")
+    """Some nodes with clients, and nothing wrong but how long everything takes."""
+    ids = tuple(str(number) for number in range(size))
     drawn = attrs.evolve(
-        draw(seed, nodes=3),
+        draw(seed, nodes=size),
         nodes=ids,
         voters=ids,
         timing=timing,
@@ -89,6 +93,27 @@ def test_the_next_leader_comes_within_few_round_trips(seed: int, fast_failover: 
     assert agenda.run(killed_s + 10.0, lambda: checks.commit_index > committed + 1)
     assert agenda.now - killed_s < HIGH_S + 6 * 2 * FAR[0]
     assert len(checks.leaders) == leaders + 1
+
+
+@pytest.mark.parametrize("delay_s", [FAR, FARTHER], ids=["0.4 s", "0.6 s"])
+@pytest.mark.parametrize("size", [3, 5])
+@pytest.mark.parametrize("seed", [3, 5, 10, 14, 15, 18])
+def test_p1_the_next_leader_comes_though_the_line_became_long_as_the_last_one_died(
+    seed: int, size: int, delay_s: tuple[float, float]
+) -> None:
+    """Nobody knows how long answers take now, and the connections that close make everybody hurry.
+    Late answers tell; and of those who ask at the same time the greatest goes first."""
+    simulation = far_cluster(seed, QUICK, QUICK, Timing(), size)
+    agenda, processes = simulation.agenda, simulation.processes.values()
+    agenda.run(5.0, lambda: False)
+    (leader,) = (process for process in processes if process.leads())
+    simulation.network.delay(delay_s)
+    killed_s = agenda.now
+    leader.crash(Fate.SURVIVES, "killed")
+    assert agenda.run(killed_s + 30.0, lambda: any(process.leads() for process in processes))
+    # Two rounds of asking and voting, and a timeout of four round trips at most between them; and
+    # one that was lost while nobody knew.
+    assert agenda.now - killed_s < 10 * 2 * delay_s[1]
 
 
 # -- what is measured ----------------------------------------------------------------------------

@@ -95,6 +95,21 @@ def test_an_election_that_was_answered_and_not_won_widens_up_to_the_bound() -> N
     assert all(4 * low <= timeout_s <= 4 * high for timeout_s in timeouts[1:])
 
 
+def test_elections_in_a_hurry_widen_too_once_they_are_given_a_whole_timeout() -> None:
+    """Each is given twice as long as the one before; where the usual timeout would have come first,
+    it is an election like any other. Else nobody would ever be elected over a line longer than
+    that, if its leader's connection closes."""
+    one = Actor("1")
+    one.hears(append("2", 1))
+    one.loses("2")
+    factors: list[int] = []
+    for _ in range(12):
+        one.times_out()
+        one.hears(pre_vote("3", 1, 2, granted=False))
+        factors = [e.factor for e in one.events if isinstance(e, events.TimeoutsWidened)]
+    assert factors == [2, 4, 8]
+
+
 def test_the_first_leader_narrows_a_follower() -> None:
     one = widened("1")
     one.hears(append("2", 1))
@@ -103,6 +118,7 @@ def test_the_first_leader_narrows_a_follower() -> None:
 
 def test_winning_narrows_the_winner() -> None:
     one = widened("1")
+    one.outbox.clear()  # what it asked before is lost
     one.hears(pre_vote("2", 0, 1))
     talk = Conversation(one, Actor("2"), Actor("3"))
     talk.talk()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 
 from trioraft.core.config import Limits, Timing
+from trioraft.core.types import Entry
 from trioraft.core.window import FIRST_BYTES, LEAST_BYTES, QUEUE_S, Window
 
 from .conversation import Actor
@@ -98,36 +99,54 @@ def test_what_is_on_its_way_is_not_sent_again_but_asked_about_less_and_less_ofte
 
 def test_a_heartbeat_that_overtakes_the_first_entries_does_not_send_them_twice() -> None:
     """The follower answers it: the logs agree, and the entries are still on their way."""
-    one = Actor("1", timing=Timing(pre_vote=False))
-    one.times_out()
-    one.hears(vote("2", 1))
-    one.proposes(b"waits for the first answer")
-    assert sum("entries=[1" in line for line in to_2(one)) == 1
+    one = leader_of_an_empty_follower(20 * KB)
+    assert sent_to_2(one) == ["prev=(0,0) entries=[1]"]
     one.beats()
-    one.hears(matched("2", 1, 0, number=1))
-    assert [line.split(" ", 2)[2] for line in to_2(one) if "entries=[1]" in line] == [
-        "term=1 prev=(1,1) entries=[1] commit=0"
-    ]  # the second entry, and not the first again
-    one.hears(matched("2", 1, 1), matched("2", 1, 2))
+    one.hears(matched("2", 2, 0, number=1))
+    # What follows, and not the first again.
+    assert sent_to_2(one) == ["prev=(1,1) entries=[1]", "prev=(1,2) entries=[2]"]
+    one.hears(matched("2", 2, 1), matched("2", 2, 3))
     one.proposes(b"x")
-    assert [line.split(" ", 2)[2] for line in to_2(one) if "entries=[1]" in line] == [
-        "term=1 prev=(1,2) entries=[1] commit=2"
-    ]
+    assert sent_to_2(one) == ["prev=(2,3) entries=[2]"]
 
 
 def test_first_entries_that_were_lost_behind_such_a_heartbeat_are_asked_about() -> None:
-    one = Actor("1", timing=Timing(pre_vote=False))
-    one.times_out()
-    one.hears(vote("2", 1))
+    one = leader_of_an_empty_follower(20 * KB)
     one.beats()
-    one.hears(matched("2", 1, 0, number=1), matched("3", 1, 0, number=1))
+    one.hears(matched("2", 2, 0, number=1), matched("3", 2, 3, number=1))
     one.says()
     patience_s = one.now + 4 * Timing().heartbeat_interval_s
-    while not any("prev=(1,1) entries=[]" in line for line in to_2(one)):
+    while not any("prev=(2,3) entries=[]" in line for line in to_2(one)):
         assert one.now < patience_s
         one.beats()
-    one.hears(rejected("2", 1, 1))
-    assert sum("prev=(0,0) entries=[1]" in line for line in to_2(one)) == 1
+    one.hears(rejected("2", 2, 3))
+    assert sent_to_2(one) == ["prev=(0,0) entries=[1]"]
+
+
+def test_small_entries_are_sent_again_at_once_when_a_later_heartbeat_is_answered() -> None:
+    one = leader_of_an_empty_follower(20)
+    assert sent_to_2(one) == ["prev=(0,0) entries=[1,1,2]"]
+    one.beats()
+    one.hears(matched("2", 2, 0, number=1))
+    assert sent_to_2(one) == ["prev=(0,0) entries=[1,1,2]"]
+
+
+def leader_of_an_empty_follower(size_bytes: int) -> Actor:
+    """Node "1" leads, and has just learnt that "2" has nothing of two commands of that size."""
+    log = [Entry(index, 1, b"x" * size_bytes) for index in (1, 2)]
+    limits = Limits(append_bytes_max=20 * KB)
+    one = Actor("1", term=1, log=log, timing=Timing(pre_vote=False), limits=limits)
+    one.times_out()
+    one.hears(vote("2", 2))
+    one.says()
+    one.hears(rejected("2", 2, 2))
+    return one
+
+
+def sent_to_2(one: Actor) -> list[str]:
+    """The entries that it sends to "2"."""
+    said = (line.split(" term=2 ")[1].split(" commit")[0] for line in to_2(one))
+    return [line for line in said if not line.endswith("entries=[]")]
 
 
 def leader() -> Actor:

@@ -69,6 +69,8 @@ class RequestPreVote(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """The term in which it would campaign."""
     last_log_index: LogIndex
     last_log_term: Term
+    asked_ms: Count = 0
+    """When this was asked, by the sender's own clock; the reply echoes it. 0: not said."""
 
 
 class RequestPreVoteReply(msgspec.Struct, frozen=True, array_like=True, tag=4):
@@ -84,6 +86,8 @@ class RequestPreVoteReply(msgspec.Struct, frozen=True, array_like=True, tag=4):
     removed_index: LogIndex = 0
     """Not 0: the committed configuration of this index does not have the receiver; it need not
     ask again (hazard L8)."""
+    asked_ms: Count = 0
+    """Echo of the request."""
 
 
 class AppendEntries(msgspec.Struct, frozen=True, array_like=True, tag=5):

@@ -45,6 +45,11 @@ class Pace:
         """The leader says how long a round trip takes."""
         self.round_trip_s = round_trip_ms / 1000
 
+    def on_asked(self, took_s: float) -> None:
+        """Somebody answered after so long, while there is no leader who knows better. A lone one
+        that was away meanwhile is not believed."""
+        self.round_trip_s = max(self.round_trip_s, _believed(self.round_trip_s, took_s))
+
     def on_elected(self, took_s: float) -> None:
         """This node asked for votes, and so soon a quorum had given them."""
         self.round_trip_s = max(self.round_trip_s, took_s - 2 * self.write_s)
@@ -71,5 +76,8 @@ def smoothed(before_s: float, measured_s: float) -> float:
     (the process stood still meanwhile) counts for little; several do not."""
     if not before_s:
         return measured_s
-    believed_s = min(measured_s, OUTLIER_FACTOR * before_s + OUTLIER_S)
-    return before_s + (believed_s - before_s) * _GAIN
+    return before_s + (_believed(before_s, measured_s) - before_s) * _GAIN
+
+
+def _believed(before_s: float, measured_s: float) -> float:
+    return min(measured_s, OUTLIER_FACTOR * before_s + OUTLIER_S)

@@ -20,7 +20,7 @@ import attrs
 
 from .config import Limits
 from .types import Incarnation, LogIndex, SnapshotMeta
-from .window import Window
+from .window import LEAST_BYTES, Window
 
 ANSWERS_PER_CHUNK = 4
 """A chunk is asked for again after so many times what the last answer took."""
@@ -130,9 +130,11 @@ class Progress:
 
     def _replicate_after(self, match_index: LogIndex) -> None:
         """The logs agree up to here. A heartbeat's answer may say so before the entries that follow
-        have arrived: what is on its way there is not sent again."""
+        have arrived: what takes the line long is not sent again. (What is small was rather lost.)
+        """
         follows = self.state is ProgressState.PROBE and match_index >= self.next_index - 1
-        under_way = tuple(self._inflight) if follows else ()
+        is_large = self._inflight_bytes > LEAST_BYTES
+        under_way = tuple(self._inflight) if follows and is_large else ()
         self._become(ProgressState.REPLICATE)
         self.next_index = match_index + 1
         for last_index, size_bytes, left_s in under_way:

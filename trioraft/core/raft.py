@@ -78,6 +78,8 @@ from .types import (
 OF_LEADER: Final = (messages.AppendEntries, messages.InstallSnapshot)
 _CONFIGURATION: Final = int(EntryKind.CONFIGURATION)  # comparing with an enum costs more
 NEVER_DUE: Final = float("inf")
+ROUNDS_OF_ORDER: Final = 3
+"""Of so many rounds of asking, the last one has no order: whoever asks first may win."""
 TERM_JUMP_MAX: Final = 2**20
 """More terms than any node would have campaigned in within a day."""
 HINT_TIMEOUTS: Final = 10
@@ -321,6 +323,8 @@ class Raft:
                 self._on_request_read_index_reply(message)
             case messages.RequestVoteReply() | messages.RequestPreVoteReply():
                 self._note_stale(message)
+                if isinstance(message, messages.RequestPreVoteReply):
+                    self._note_asked(message)
                 # Late, and true all the same; or what a learner has asked.
                 if self._is_told_removed(message, disk):
                     self._trace_role(Role.FOLLOWER, reasons.Removed(message.removed_index))
@@ -568,6 +572,7 @@ class Raft:
             next_term=self.term + 1,
             last_log_index=self.log.last_index,
             last_log_term=self.log.last_term,
+            asked_ms=max(0, int(self._now * 1000)),
         )
 
     def _become_candidate(self, reason: Reason) -> None:
@@ -679,12 +684,13 @@ class Raft:
 
     def _start_election_timer(self) -> None:
         """An election that began with a lost connection must not cost a whole timeout when votes
-        split: it is tried again soon, a little less soon each time."""
+        split: it is tried again soon, a little less soon each time, until it is one like others."""
         self._start_timer()
         attempt = self._contact.fast_failover_attempt
         if attempt:
-            self._timer.hurry(self._now, len(self._other_voters()), attempt, self.pace.vote_s)
-            self._contact.fast_failover_attempt += 1
+            rivals = len(self._other_voters())
+            hurries = self._timer.hurry(self._now, rivals, attempt, self.pace.vote_s)
+            self._contact.fast_failover_attempt = attempt + 1 if hurries else 0
 
     def _on_timeout_now(self, request: messages.TimeoutNow) -> Transition | None:
         """The leader asks for it: no need for a pre-vote (dissertation 3.10)."""
@@ -747,18 +753,22 @@ class Raft:
                 request.next_term,
                 granted,
                 self._removed_by(request.sender),
+                request.asked_ms,
             )
         )
 
     def _goes_first(self, request: messages.RequestPreVote) -> bool:
         """Two followers that lose patience within a message's way of each other would both win the
-        pre-vote, and split the votes: there the greater id goes first. Only in the first round
-        since a leader was there, and only while its answers may be on their way: a node that cannot
-        win must not keep others from it."""
+        pre-vote, and split the votes: there the greater id goes first. In the first round since
+        a leader was there, and in two of three where all hurry or the way is long; and only while
+        its answers may be on their way: a node that cannot win must not keep others from it."""
         answers_until_s = max(1.5 * self.pace.round_trip_s, self.timing.election_timeout_s[0])
+        tries = self._contact.tries
+        is_tight = self.pace.stretch > 1 or self._contact.fast_failover_attempt > 0
+        has_order = tries == 1 or (is_tight and tries % ROUNDS_OF_ORDER != 0)
         return (
             self.role is Role.PRE_CANDIDATE
-            and self._contact.tries == 1
+            and has_order
             and self._election is not None
             and self._now - self._election.started_s < answers_until_s
             and self._election.term == request.next_term
@@ -796,12 +806,19 @@ class Raft:
         self, reply: messages.RequestPreVoteReply, election: Election, disk: Incarnation
     ) -> Transition | None:
         election.anyone_answered = True
+        self._note_asked(reply)
         if self._is_told_removed(reply, disk):
             return Transition(Role.FOLLOWER, reasons.Removed(reply.removed_index))
         if self.role is not Role.PRE_CANDIDATE or reply.next_term != election.term:
             self._note_stale(reply)
             return None
         return self._record_vote(election, reply.sender, disk, granted=reply.vote_granted)
+
+    def _note_asked(self, reply: messages.RequestPreVoteReply) -> None:
+        """An answer says how long answers take, however late: whoever waits for votes without a
+        leader learns from it what to wait for (hazard P1)."""
+        if reply.asked_ms and self.leader_id is None:
+            self.pace.on_asked(self._now - reply.asked_ms / 1000)
 
     def _is_told_removed(
         self, reply: messages.RequestVoteReply | messages.RequestPreVoteReply, disk: Incarnation

@@ -64,8 +64,8 @@ class ElectionTimer:
         """The leader was heard: run the same timeout again from `now`."""
         self.deadline = now + self.timeout_s
 
-    def hurry(self, now: float, rivals: int, attempt: int = 0, vote_s: float = 0.0) -> None:
-        """The leader seems gone: be due soon, if not earlier anyway.
+    def hurry(self, now: float, rivals: int, attempt: int = 0, vote_s: float = 0.0) -> bool:
+        """The leader seems gone: be due soon, if not earlier anyway. True if it is sooner.
 
         Args:
             now: the time.
@@ -84,8 +84,10 @@ class ElectionTimer:
             spread_s = max(spread_s, RETRY_VOTES * vote_s)
             doublings = min(attempt - 1, HURRY_DOUBLINGS_MAX)
             patience_s = self._rng.uniform(spread_s, 2 * spread_s) * 2**doublings
-        if self.deadline is not None:
-            self.deadline = min(self.deadline, now + patience_s)
+        if self.deadline is None or self.deadline <= now + patience_s:
+            return False
+        self.deadline = now + patience_s
+        return True
 
     def hurry_to(self, deadline: float) -> None:
         """Be due at this moment, if not earlier anyway."""

@@ -92,12 +92,16 @@ class SimulatedNetwork:
         self._agenda = agenda
         self._recording = recording
         self._deliver = deliver
-        self._delay_s, self._spread_s = delay_s[0], delay_s[1] - delay_s[0]
+        self.delay(delay_s)
         self.link_faults: list[LinkFault] = []
         ids = tuple(nodes)
         self._links = {
             (a, b): _Link(random.Random(f"{seed} link {a} {b}")) for a in ids for b in ids if a != b
         }
+
+    def delay(self, delay_s: tuple[float, float]) -> None:
+        """Every line takes so long from now on, at least and at most, in seconds."""
+        self._delay_s, self._spread_s = delay_s[0], delay_s[1] - delay_s[0]
 
     def send(self, message: Message, origin: Introduction) -> None:
         """A node says something to another, who knows by `origin` whose disk it came from."""
