@@ -88,7 +88,7 @@ RUNS: Final = (
         "planted",
         "every planted bug is found, and none where there is none",
         (
-            *("tests.sim.planted", "--seeds", "0:2000", "--rated", "30"),
+            *("tests.sim.planted", "--seeds", "0:2500", "--rated", "30"),
             *("--controls", "600", "--jobs", JOBS),
         ),
         20,

@@ -106,7 +106,7 @@ def test_every_option_is_printed() -> None:
         pytest.param(PromisesTooSoon, "durable are", 0, id="promises leave too soon"),
         pytest.param(ReadsWithoutAsking, "a stale read", 17, id="reads are not confirmed"),
         pytest.param(StaysDown, "healed", 0, id="nobody campaigns"),
-        pytest.param(ProtectsNoLeader, "rose from", 787, id="deaf nodes depose leaders"),
+        pytest.param(ProtectsNoLeader, "rose from", 2190, id="deaf nodes depose leaders"),
     ],
 )
 def test_a_broken_core_is_found_out(broken: MakeCore, rule: str, first: int) -> None:

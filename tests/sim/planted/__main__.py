@@ -1,6 +1,6 @@
 """Hunt the planted bugs.
 
-    python -m tests.sim.planted --seeds 0:2000 --jobs 2 --markdown      # all; writes the page
+    python -m tests.sim.planted --seeds 0:2500 --jobs 2 --markdown      # all; writes the page
     python -m tests.sim.planted --only V1 --only cuts_what_follows      # by hazard or name
     python -m tests.sim.planted --some 6 --seeds 40000:42000 --rated 0  # six, as the seeds say
 
@@ -51,7 +51,7 @@ def main(words: Sequence[str]) -> int:
 
 def _parsed(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.sim.planted")
-    parser.add_argument("--seeds", default="0:2000", metavar="A:B")
+    parser.add_argument("--seeds", default="0:2500", metavar="A:B")
     parser.add_argument("--only", action="append", default=[], metavar="HAZARD|NAME")
     parser.add_argument("--some", type=int, metavar="N", help="so many, chosen by the first seed")
     parser.add_argument("--rated", type=int, default=50, help="run at least so many seeds of each")
