@@ -429,33 +429,6 @@ async def test_the_peers_return_begins_an_attempt_at_once(
         assert [later - begun[0] for later in begun] == pytest.approx([0.0, 0.1])
 
 
-async def test_a_peer_that_returns_again_and_again_begins_no_more_than_that(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
-) -> None:
-    """While as many attempts hang as may be: as when a cut of some seconds heals."""
-    begun: list[float] = []
-    answer = trio.Event()
-    async with linked(monkeypatch) as peer:
-        dial_test = link_module.dial
-
-        async def hang(address: tuple[str, int], attempt: int) -> trio.SocketStream:
-            begun.append(trio.current_time())
-            if len(begun) < ATTEMPTS_MAX:
-                await trio.sleep_forever()
-            await answer.wait()
-            return await dial_test(address, attempt)
-
-        monkeypatch.setattr(link_module, "dial", hang)
-        for _ in range(3 * ATTEMPTS_MAX):
-            await trio.sleep(0.01)
-            peer.link.peer_is_back()
-        await trio.testing.wait_all_tasks_blocked()
-        assert len(begun) == ATTEMPTS_MAX
-        answer.set()
-        await peer.admit()
-        assert peer.owner.all(LinkDown) == []
-
-
 async def test_a_peer_that_returns_more_often_than_there_may_be_attempts(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
