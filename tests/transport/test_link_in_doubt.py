@@ -411,9 +411,8 @@ async def test_attempts_beside_each_other_are_bounded_and_end_together(
     assert max(most) == ATTEMPTS_MAX
 
 
-async def test_the_peers_return_begins_an_attempt_at_once(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
-) -> None:
+def hang_attempts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let nobody answer from now on; when each attempt begins, as they do."""
     begun: list[float] = []
 
     async def hang(address: tuple[str, int], attempt: int) -> trio.SocketStream:
@@ -421,8 +420,15 @@ async def test_the_peers_return_begins_an_attempt_at_once(
         await trio.sleep_forever()
         raise AssertionError("unreachable")
 
+    monkeypatch.setattr(link_module, "dial", hang)
+    return begun
+
+
+async def test_the_peers_return_begins_an_attempt_at_once(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
     async with linked(monkeypatch) as peer:
-        monkeypatch.setattr(link_module, "dial", hang)
+        begun = hang_attempts(monkeypatch)
         await trio.sleep(0.1)
         peer.link.peer_is_back()
         await trio.sleep(0.05)
@@ -432,15 +438,8 @@ async def test_the_peers_return_begins_an_attempt_at_once(
 async def test_a_peer_that_returns_more_often_than_there_may_be_attempts(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
-    begun: list[float] = []
-
-    async def hang(address: tuple[str, int], attempt: int) -> trio.SocketStream:
-        begun.append(trio.current_time())
-        await trio.sleep_forever()
-        raise AssertionError("unreachable")
-
     async with linked(monkeypatch) as peer:
-        monkeypatch.setattr(link_module, "dial", hang)
+        begun = hang_attempts(monkeypatch)
         for _ in range(2 * ATTEMPTS_MAX):
             await trio.sleep(0.01)
             peer.link.peer_is_back()
