@@ -67,7 +67,8 @@ def context_of(**fields: Any) -> ServiceContext:
 
 
 def test_a_status_arrives_whole() -> None:
-    sent = context_of().server_status(STATUS)
+    context = context_of()
+    sent = context.server_status(STATUS)
     arrived = msgspec.to_builtins(
         msgspec.msgpack.decode(msgspec.msgpack.encode(sent), type=ServerStatus)
     )
@@ -78,6 +79,9 @@ def test_a_status_arrives_whole() -> None:
         "cluster_id": "the cluster",
         "client_addresses": {"4": ("host", 14)},
         "connections": 0,
+        "budgets": context.budgets(),
+        "turned_away": 0,
+        "rejected": 0,
     }
     assert msgspec.json.encode(arrived, order="sorted") == msgspec.json.encode(
         expected, order="sorted"

@@ -321,15 +321,41 @@ async def test_a_client_that_takes_nothing_is_given_up_also_without_the_kernel_s
     assert trio.current_time() == pytest.approx(3.0, abs=0.1)
 
 
-async def test_too_many_clients_are_told_so() -> None:
+async def test_too_many_clients_are_told_so_if_all_are_busy() -> None:
+    """Two voters, one of them away: a question keeps its client busy."""
     limits = ServiceLimits(connections_max=1)
-    async with serving(limits=limits) as (_, service), client_of(service) as client:
-        await ends(client.call(b"x"))
+    machine = Appends()
+    async with (
+        open_single(machine=machine, voters=("0", "1")) as node,
+        open_service(node, machine, LOOPBACK, limits=limits) as service,
+        raw_client(service.address) as busy,
+    ):
+        await busy.send(Query(1, b"all"), Ping(2))
+        assert isinstance(await ends(busy.answer()), Result)  # to the ping: both were read
         async with raw_client(service.address, hello=False) as raw:
             await raw.send(HELLO)
             payload = await ends(raw.payload())
             assert payload is not None
-            assert decode_welcome(payload).refused == "too-many"
+            welcome = decode_welcome(payload)
+            assert welcome.refused == "too-many"
+            assert welcome.reason == "there are 1 connections, and all of them are busy"
+
+
+async def test_for_one_client_too_many_the_one_that_was_idle_longest_goes() -> None:
+    limits = ServiceLimits(connections_max=2)
+    async with (
+        serving(limits=limits) as (_, service),
+        raw_client(service.address) as first,
+        raw_client(service.address) as second,
+    ):
+        await first.send(Ping(1))
+        assert isinstance(await ends(first.answer()), Result)
+        async with raw_client(service.address) as third:
+            await third.send(Ping(1))
+            assert isinstance(await ends(third.answer()), Result)
+            assert await ends(second.payload()) is None
+            await first.send(Ping(2))
+            assert isinstance(await ends(first.answer()), Result)
 
 
 async def test_a_request_of_a_later_release_is_answered() -> None:

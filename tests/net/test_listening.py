@@ -13,7 +13,10 @@ import pytest
 import trio
 
 from trioraft.net.connection import Connection
+from trioraft.net.holdings import Holdings
 from trioraft.net.listening import Listener, listen, listen_now
+from trioraft.net.rejections import Rejections
+from trioraft.net.visitors import Visitors
 
 PATIENCE_S = 10.0
 """Only reached by a test that fails."""
@@ -41,17 +44,19 @@ class Port:
 
 
 @asynccontextmanager
-async def open_port(*, connections_max: int = 9) -> AsyncIterator[Port]:
+async def open_port(*, strangers_max: int = 9) -> AsyncIterator[Port]:
     sock = await listen(ANY_PORT, "the test cannot listen")
     listener = Listener(
         sock,
-        connections_max=connections_max,
+        visitors=Visitors(strangers_max, 9),
+        half_frames=Holdings("half frames", 1000),
+        descriptors_reserved=0,
         silence_s=10.0,
         serve=lambda connection: port.greet(connection),
-        reject=lambda remote, reason: port.told.append((remote, reason)),
+        rejections=Rejections(lambda remote, _peer, reason: port.told.append((remote, reason))),
         task_name=lambda remote: f"port[{remote}]",
     )
-    port = Port(listener, sock.getsockname())
+    port: Port = Port(listener, sock.getsockname())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listener.run, nursery)
         yield port
@@ -60,20 +65,19 @@ async def open_port(*, connections_max: int = 9) -> AsyncIterator[Port]:
     assert listener.connections == 0
 
 
-async def test_a_connection_too_many_is_closed_and_told() -> None:
-    async with open_port(connections_max=1) as port:
-        async with await trio.open_tcp_stream(*port.address) as first:
-            assert await port.is_greeted(first)
-            async with await trio.open_tcp_stream(*port.address) as second:
-                assert not await port.is_greeted(second)
-                ((remote, reason),) = port.told
-                assert remote == "{}:{}".format(*second.socket.getsockname())
-                assert reason == "there are already 1 incoming connections"
-        with trio.fail_after(PATIENCE_S):
-            while port.listener.connections:  # noqa: ASYNC110 - nothing tells that it has gone
-                await trio.sleep(0.002)
-        async with await trio.open_tcp_stream(*port.address) as third:
-            assert await port.is_greeted(third)
+async def test_for_one_too_many_the_one_that_kept_silent_longest_goes() -> None:
+    async with (
+        open_port(strangers_max=1) as port,
+        await trio.open_tcp_stream(*port.address) as first,
+    ):
+        assert await port.is_greeted(first)
+        async with await trio.open_tcp_stream(*port.address) as second:
+            assert await port.is_greeted(second)
+            with trio.fail_after(PATIENCE_S):
+                assert await first.receive_some() == b""
+            ((remote, reason),) = port.told
+            assert remote == "{}:{}".format(*first.socket.getsockname())
+            assert reason == "others came, and it kept silent"
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])

@@ -207,17 +207,28 @@ async def test_running_out_of_descriptors_is_survived(monkeypatch: pytest.Monkey
     assert failures == []
 
 
-async def test_too_many_connections() -> None:
+async def test_too_many_strangers() -> None:
+    """For one more, the one goes that kept silent longest; who says who it is, stays."""
     transport = TcpTransport("0", LOOPBACK, {})
-    async with running(transport, limits=Limits(inbound_connections_max=2)) as owner:
-        async with connected(transport), connected(transport), connected(transport) as third:
-            assert await third.receive_some() == b""
+    async with (
+        running(transport, limits=Limits(inbound_connections_max=2)) as owner,
+        connected(transport) as member,
+    ):
+        await member.send_all(hello_of("9", "0"))
+        assert await member.receive_some() != b""
+        async with (
+            connected(transport) as first,
+            connected(transport),
+            connected(transport) as last,
+        ):
+            assert await first.receive_some() == b""
             reason = (await owner.until_rejected()).reason
-            assert reason == "there are already 2 incoming connections"
-        await owner.until(lambda r: len(r.all(ConnectionRejected)) == 3)  # both are gone by now
-        async with connected(transport) as fourth:
-            await fourth.send_all(hello_of("9", "0"))
-            assert await fourth.receive_some() != b""
+            assert reason == "others came, and it kept silent"
+            await last.send_all(hello_of("8", "0"))
+            assert await last.receive_some() != b""
+            with trio.move_on_after(0.05) as member_stays:
+                await member.receive_some()
+            assert member_stays.cancelled_caught
 
 
 # -- peers ---------------------------------------------------------------------------------------

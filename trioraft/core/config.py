@@ -216,7 +216,10 @@ class Limits:
     reconnect_backoff_s: tuple[float, float] = (0.010, 1.0)
     """First and longest pause between attempts to reach a peer; doubled each time, with jitter."""
     inbound_connections_max: int = 64
-    """Connections accepted at the same time; one more is closed at once."""
+    """Connections that have not said yet who they are; for one more, the one that kept silent
+    longest goes. Peers that did say it count apart: four connections each."""
+    inbound_half_frames_bytes_max: int = 64 * 1024 * 1024
+    """Bytes of half-read frames of all peers together; beyond it the oldest goes."""
     link_queue_messages_max: int = 4096
     """Messages that may wait for one peer; beyond it new ones are dropped (Raft retries)."""
     link_queue_bytes_max: int = 64 * 1024 * 1024

@@ -11,6 +11,7 @@ Rules of this file:
 from __future__ import annotations
 
 import math
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,8 @@ import trio
 from ..core.errors import BadMessage
 from .addresses import host_port
 from .framing import FIRST_FRAME_BYTES_MAX, RECEIVE_BYTES_MAX, Deframer
-from .sockets import give_up_sending, keep_alive
+from .holdings import Holdings
+from .sockets import give_up_sending, keep_alive, socket_under
 from .tls import certified_names
 
 BROKEN: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
@@ -34,7 +36,7 @@ class FrameTooSlow(BadMessage):
 
 
 @final
-@attrs.define
+@attrs.define(eq=False)
 class Connection:
     """A byte stream to somebody who may have yet to prove who he is."""
 
@@ -48,6 +50,15 @@ class Connection:
     deframer: Deframer = attrs.Factory(lambda: Deframer(FIRST_FRAME_BYTES_MAX))
     remote_host: str = ""
     """The host in that address; empty if it is not known, or does not matter."""
+    idle_since_s: float | None = None
+    """Since when nothing of it is unanswered (Trio's clock), so that it may go for another one if
+    there are too many; None: something is, or it is not known."""
+    half_frames: Holdings | None = None
+    """What all connections of its port keep of frames that have begun."""
+    life: trio.CancelScope = attrs.Factory(trio.CancelScope)
+    """Around whoever serves it."""
+    ended_because: str = ""
+    """Why it was ended from our side, for others' sake."""
     _frame_timeout_s: float = math.inf
     _patience: trio.CancelScope = attrs.Factory(trio.CancelScope)
     _pieces: int = 0
@@ -68,6 +79,29 @@ class Connection:
             else:
                 remote = host_port((host, port))
         return cls(stream, remote, stream.socket.close, remote_host=host)
+
+    def end(self, reason: str) -> None:
+        """Have whoever serves it stop, which closes it, and remember why. Idempotent."""
+        if not self.ended_because:
+            self.ended_because = reason
+            self.life.cancel()
+
+    def forget(self) -> None:
+        """It is over: nothing is kept for it any more, whoever may still refer to it."""
+        self.deframer.clear()
+        if self.half_frames is not None:
+            self.half_frames.let_go(self)
+
+    async def says_something(self) -> bool:
+        """Wait for its first byte, and leave it there. False: it was closed without one, as those
+        do who only look whether somebody listens."""
+        sock = socket_under(self.stream)
+        if sock is None:
+            return True  # nothing to look into: reading will tell
+        try:
+            return bool(await sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
 
     async def secure(self, context: ssl.SSLContext, *, server_hostname: str | None) -> None:
         """Do the TLS handshake: as a client of `server_hostname`, or as the server.
@@ -145,9 +179,16 @@ class Connection:
         if not deframer.pending:
             if patience.deadline != math.inf:
                 patience.deadline = math.inf
-        elif took_frames or patience.deadline == math.inf or deframer.pieces != self._pieces:
-            patience.deadline = trio.current_time() + self._frame_timeout_s
-            self._pieces = deframer.pieces
+                if self.half_frames is not None:
+                    self.half_frames.let_go(self)
+        else:
+            if took_frames or patience.deadline == math.inf or deframer.pieces != self._pieces:
+                patience.deadline = trio.current_time() + self._frame_timeout_s
+                self._pieces = deframer.pieces
+                if self.half_frames is not None:
+                    self.half_frames.on_progress(self)
+            if self.half_frames is not None:
+                self.half_frames.hold(self, deframer.held_bytes)
         data = await self.stream.receive_some(RECEIVE_BYTES_MAX)
         if not data:
             return False

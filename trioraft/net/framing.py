@@ -76,6 +76,15 @@ class Deframer:
         """Whether a frame has begun that `next_payload` could not return yet."""
         return len(self._buffer) > self._at or self._collected is not None
 
+    @property
+    def held_bytes(self) -> int:
+        """What is kept here: of a frame that has begun, and behind it."""
+        return len(self._buffer) - self._at + len(self._collected or b"")
+
+    def clear(self) -> None:
+        """Forget what is kept: the connection is over, and who still refers to it needs none."""
+        self._buffer, self._at, self._collected = b"", 0, None
+
     def feed(self, data: bytes | bytearray) -> None:
         """Add what arrived. Take `next_payload` until it is None before feeding again: that is
         where a frame that is too large is noticed before it is collected."""

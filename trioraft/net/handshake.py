@@ -4,6 +4,7 @@ Rules of this file:
 
 * Until the handshake has succeeded nothing but its first frame is read.
 * Whatever goes wrong comes out as `BadMessage`, a sentence.
+* Who comes and goes without a word is nobody's business: health checks do that all day.
 """
 
 from __future__ import annotations
@@ -21,13 +22,20 @@ from .sentences import sentence_of
 T = TypeVar("T")
 
 
+class SaidNothing(BadMessage):
+    """It was closed before its first byte: whoever it was looked whether somebody listens."""
+
+
 async def first_frame(connection: Connection, tls: ssl.SSLContext | None) -> bytes | bytearray:
     """Secure the connection, if there is TLS, and return the payload that opens it.
 
     Raises:
-        BadMessage: it closed, or the frame declares too many bytes.
+        SaidNothing: it was closed before its first byte.
+        BadMessage: it closed later, or the frame declares too many bytes.
         trio.BrokenResourceError: the connection broke, or TLS failed.
     """
+    if not await connection.says_something():
+        raise SaidNothing("it closed the connection without a word")
     if tls is not None:
         await connection.secure(tls, server_hostname=None)
     payload = await connection.first_payload()

@@ -2,9 +2,12 @@
 
 Rules of this file:
 
-* No error of one connection, and no lack of descriptors, ends the accepting; only the address being
-  unusable prevents it.
-* A connection beyond the bound is closed at once, and told.
+* A wall stands around each connection: whatever goes wrong in it ends it, is told, and nothing
+  else; groups of exceptions included (hazard G8). Only what is wrong with this node itself, and not
+  with the connection, passes: `OwnerFailed` and broken invariants.
+* No lack of descriptors ends the accepting; only the address being unusable prevents it. Some are
+  always left over, for the disk and for whoever is more important (hazard G5).
+* Who comes to a full port is let in, and another goes: see `visitors`.
 * An address is bound again right after its last owner has gone.
 """
 
@@ -18,10 +21,15 @@ from typing import Any, Final, final
 
 import trio
 
+from ..core.errors import InvariantViolation
 from ..core.types import Address
 from .addresses import numeric_host
 from .connection import Connection
+from .descriptors import descriptors_max
+from .holdings import Holdings
+from .rejections import Rejections
 from .sentences import sentence_of
+from .visitors import Visitors
 
 LISTEN_BACKLOG: Final = 128
 """Connections the kernel may hold for us before we accept them."""
@@ -78,16 +86,27 @@ def _explained(error: OSError, failure: str) -> OSError:
     return OSError(error.errno, f"{failure}: {sentence_of(error)}")
 
 
+class OwnerFailed(Exception):  # noqa: N818 - what happened; it is no error of this module's
+    """What a connection brought was handed to the node, and the node itself failed. Carries the
+    node's own error beyond the wall."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        super().__init__(str(error))
+
+
 @final
 class Listener:
     """Accepts connections, and serves each in a task of its own.
 
     Args:
         sock: listens already; closed when `run` ends, or by `close`.
-        connections_max: open at the same time; a further one is closed.
+        visitors: who is connected, and who goes when there are too many.
+        half_frames: the bound on what all of them keep here of frames that have begun.
+        descriptors_reserved: how many of this process's descriptors this port leaves alone.
         silence_s: when the kernel gives up on a connection, in seconds.
         serve: a connection's life; it closes the connection.
-        reject: called with the remote address (empty: none yet) and why nothing is accepted.
+        rejections: told of those that are not served, or not to their end.
         task_name: of a connection's task, before its remote address.
     """
 
@@ -95,19 +114,23 @@ class Listener:
         self,
         sock: socket.socket,
         *,
-        connections_max: int,
+        visitors: Visitors,
+        half_frames: Holdings,
+        descriptors_reserved: int,
         silence_s: float,
         serve: Callable[[Connection], Awaitable[None]],
-        reject: Callable[[str, str], None],
+        rejections: Rejections,
         task_name: Callable[[str], str],
     ) -> None:
+        self.visitors = visitors
+        self.half_frames = half_frames
         self.connections = 0
         """Those that are open, admitted or not."""
+        self.rejections = rejections
         self._sock = sock
-        self._connections_max = connections_max
+        self._descriptors_reserved = descriptors_reserved
         self._silence_s = silence_s
         self._serve = serve
-        self._reject = reject
         self._task_name = task_name
 
     def close(self) -> None:
@@ -125,6 +148,7 @@ class Listener:
                 except OSError as error:
                     if error.errno not in _OUT_OF_RESOURCES:
                         raise
+                    self.visitors.make_room()
                     if not was_short:
                         was_short = True
                         self._reject("", f"cannot accept: {os.strerror(error.errno)}")
@@ -134,17 +158,60 @@ class Listener:
                     self._receive(stream, nursery)
 
     def _receive(self, stream: trio.SocketStream, nursery: trio.Nursery) -> None:
-        connection = Connection.over(stream, self._silence_s)
-        if self.connections >= self._connections_max:
-            connection.hang_up()
-            limit = self._connections_max
-            self._reject(connection.remote, f"there are already {limit} incoming connections")
-            return
-        self.connections += 1
-        nursery.start_soon(self._serve_counted, connection, name=self._task_name(connection.remote))
-
-    async def _serve_counted(self, connection: Connection) -> None:
         try:
-            await self._serve(connection)
+            host = stream.socket.getpeername()[0]
+        except OSError:  # it was reset before we looked
+            stream.socket.close()
+            return
+        if not self.visitors.may_look(host, trio.current_time()):
+            stream.socket.close()
+            return
+        if stream.socket.fileno() >= descriptors_max() - self._descriptors_reserved:
+            self.visitors.make_room()
+            stream.socket.close()
+            self._reject(host, "descriptors are scarce: those left are for the disk and for others")
+            return
+        connection = Connection.over(stream, self._silence_s)
+        connection.half_frames = self.half_frames
+        self.visitors.arrive(connection)
+        self.connections += 1
+        name = self._task_name(connection.remote)
+        nursery.start_soon(self._serve_within_wall, connection, name=name)
+
+    def _reject(self, remote: str, reason: str) -> None:
+        self.rejections.add(remote, None, reason)
+
+    async def _serve_within_wall(self, connection: Connection) -> None:
+        try:
+            with connection.life:
+                await self._serve(connection)
+        except OwnerFailed as failed:
+            raise failed.error from failed.error.__cause__
+        except BaseException as error:
+            unexpected, rest = _parted(error)
+            if unexpected is None:
+                raise
+            said = f"serving it failed: {sentence_of(unexpected)} ({unexpected!r:.200})"
+            self._reject(connection.remote, said)
+            if rest is not None:
+                raise rest from None
         finally:
             self.connections -= 1
+            self.visitors.leave(connection)
+            connection.forget()
+        if connection.ended_because:
+            self._reject(connection.remote, connection.ended_because)
+
+
+def _parted(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """What ends a connection only, and what does not stop there (a cancellation, or an error that
+    is not the connection's)."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(_is_of_connection)
+    return (error, None) if _is_of_connection(error) else (None, error)
+
+
+def _is_of_connection(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return False  # its members are looked at one by one
+    return isinstance(error, Exception) and not isinstance(error, InvariantViolation | OwnerFailed)

@@ -35,6 +35,8 @@ RequestId: TypeAlias = Count
 Consistency: TypeAlias = Literal["linearizable", "lease", "stale"]
 """How fresh a query's answer is: after a read barrier; after a lease that the leader still holds
 (trusts clocks within the bound that docs/clients.md names); or whatever the server has applied."""
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+"""A time that somebody may wait: never negative, infinite or no number at all."""
 ShortText: TypeAlias = Annotated[str, msgspec.Meta(max_length=256)]
 
 # -- the handshake -------------------------------------------------------------------------
@@ -118,7 +120,7 @@ class TransferLeadership(msgspec.Struct, frozen=True, array_like=True, tag=3, gc
 
     id: RequestId
     to: NodeId | None = None
-    timeout_s: float | None = None
+    timeout_s: Seconds | None = None
 
 
 class AddLearnerRequest(msgspec.Struct, frozen=True, array_like=True, tag=4):
@@ -165,7 +167,7 @@ class WatchStatus(msgspec.Struct, frozen=True, array_like=True, tag=9, gc=False)
     """Subscribe to a node: each `Item` is a `NodeNews`."""
 
     id: RequestId
-    interval_s: float = 0.1
+    interval_s: Seconds = 0.1
     """Shortest time between two statuses, in seconds; changes in between are summed up."""
 
 
@@ -301,6 +303,12 @@ class ServerStatus(msgspec.Struct, frozen=True):
     """Which disk it has."""
     differing: dict[NodeId, LogIndex] = {}
     """On a leader: whose results were others than its own, and up to which entry."""
+    budgets: dict[str, tuple[Count, Count]] = {}
+    """What all clients of this server share, by name: what is used of it, and its bound."""
+    turned_away: Count = 0
+    """Connections that were closed for others', or unlooked at, since the server started."""
+    rejected: Count = 0
+    """Connections that were refused, or ended for what they did."""
 
 
 class RoleNews(msgspec.Struct, frozen=True, tag="role"):

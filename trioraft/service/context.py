@@ -15,7 +15,9 @@ from ..logs.loggers import TraceLogger
 from ..member.state_machine import StateMachine
 from ..member.status import Status
 from ..net.events import ConnectionRejected
-from ..net.listening import Listener
+from ..net.holdings import Holdings
+from ..net.rejections import Rejections
+from ..net.visitors import Visitors
 from ..node.node import Node
 from ..rpc.protocol import (
     FRAME_BYTES_MAX,
@@ -26,6 +28,8 @@ from ..rpc.protocol import (
     ServerStatus,
     Welcome,
 )
+from ..tasks.slices import Slices
+from .feed import StatusFeed
 
 
 @attrs.frozen
@@ -37,7 +41,27 @@ class ServiceLimits:
     """
 
     connections_max: int = 1024
-    """Clients connected at the same time; one more is told so and closed."""
+    """Clients connected at the same time; for one more, the one that was idle longest goes. If all
+    are busy, the new one is told so and closed."""
+    connections_of_host_max: int = 768
+    """Of them, from one address; the rest is for others."""
+    strangers_max: int = 128
+    """Connections that have not said yet who they are; for one more, the one that kept silent
+    longest goes."""
+    half_frames_bytes_max: int = 64 * 1024 * 1024
+    """Bytes of half-read requests of all clients together; beyond it the oldest goes."""
+    unsent_total_bytes_max: int = 64 * 1024 * 1024
+    """Answers that wait for all clients together; beyond it the client goes that has taken nothing
+    for the longest time."""
+    waiting_bytes_max: int = 64 * 1024 * 1024
+    """Requests of all clients together that wait for their turn; beyond it the client goes whose
+    have waited longest."""
+    subscriptions_max: int = 4096
+    """Subscriptions of all clients together; one more is refused."""
+    status_watches_max: int = 1024
+    """Of them, to the status of this node; the more there are, the fewer statuses each gets."""
+    changes_max: int = 64
+    """Requests that change the cluster, of all clients together, under way at the same time."""
     requests_max: int = 1024
     """Unanswered requests of one connection; then it is not read any further."""
     frame_bytes_max: int = FRAME_BYTES_MAX
@@ -82,13 +106,48 @@ class ServiceContext:
     client_addresses: dict[NodeId, Address]
     has_sessions: bool
     log: TraceLogger
-    listener: Listener | None = None
     is_leaving: bool = False
+    slices: Slices = attrs.Factory(Slices)
+    """What all connections together may keep the loop for."""
+    visitors: Visitors = attrs.field(init=False)
+    half_frames: Holdings = attrs.field(init=False)
+    unsent: Holdings = attrs.field(init=False)
+    waiting: Holdings = attrs.field(init=False)
+    rejections: Rejections = attrs.field(init=False)
+    subscriptions: int = 0
+    status_watches: int = 0
+    changes: int = 0
+    feed: StatusFeed = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        limits = self.limits
+        self.visitors = Visitors(
+            limits.strangers_max, limits.connections_max, limits.connections_of_host_max
+        )
+        self.half_frames = Holdings("half requests", limits.half_frames_bytes_max)
+        self.unsent = Holdings("answers that wait to be taken", limits.unsent_total_bytes_max)
+        self.waiting = Holdings("requests that wait", limits.waiting_bytes_max)
+        self.rejections = Rejections(self._tell_rejected)
+        self.feed = StatusFeed(self.node, limits.watch_interval_min_s, self.server_status)
 
     @property
     def connections(self) -> int:
-        """Those that are open, admitted or not."""
-        return 0 if self.listener is None else self.listener.connections
+        """Clients that are connected, and have said who they are."""
+        return len(self.visitors.guests)
+
+    def budgets(self) -> dict[str, tuple[int, int]]:
+        """Every budget that all connections of this port share: what is used, and its bound."""
+        limits, visitors = self.limits, self.visitors
+        return {
+            "connections": (len(visitors.guests), limits.connections_max),
+            "strangers": (len(visitors.strangers), limits.strangers_max),
+            "half_frames_bytes": (self.half_frames.bytes, limits.half_frames_bytes_max),
+            "unsent_bytes": (self.unsent.bytes, limits.unsent_total_bytes_max),
+            "waiting_bytes": (self.waiting.bytes, limits.waiting_bytes_max),
+            "subscriptions": (self.subscriptions, limits.subscriptions_max),
+            "status_watches": (self.status_watches, limits.status_watches_max),
+            "changes": (self.changes, limits.changes_max),
+        }
 
     def server_status(self, status: Status) -> ServerStatus:
         """The node's status for its clients: all of it, and what only the port knows."""
@@ -109,6 +168,9 @@ class ServiceContext:
             configuration_index=status.configuration_index,
             client_addresses=dict(self.client_addresses),
             connections=self.connections,
+            budgets=self.budgets(),
+            turned_away=self.visitors.turned_away,
+            rejected=self.rejections.count,
         )
 
     def welcome(self, refused: str = "", reason: str = "") -> Welcome:
@@ -126,8 +188,10 @@ class ServiceContext:
         )
 
     def reject(self, remote: str, reason: str) -> None:
-        """Log why a connection was closed."""
+        """Tell why a connection was closed, if it is not too often."""
+        self.rejections.add(remote, None, reason)
+
+    def _tell_rejected(self, remote: str, _peer: NodeId | None, reason: str) -> None:
         if self.log.enabled:
-            self.log.event(
-                ConnectionRejected(trio.current_time(), remote, None, f"client: {reason}")
-            )
+            told = f"client: {reason}"
+            self.log.event(ConnectionRejected(trio.current_time(), remote, None, told))

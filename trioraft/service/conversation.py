@@ -11,18 +11,17 @@ from __future__ import annotations
 
 from collections import deque
 from functools import partial
+from time import perf_counter
 from typing import Any, final
 
 import trio
 
-from ..core.errors import BadMessage, ConfigError, NodeDead, NotLeader, Overloaded, RaftError
-from ..core.events import RoleChanged
+from ..core.errors import BadMessage, ConfigError, NotLeader, Overloaded, RaftError
 from ..machines.sessions import is_repeatable, message_of
-from ..member.status import Status
 from ..net.connection import BROKEN, Connection
-from ..net.handshake import first_frame, in_time
+from ..net.handshake import SaidNothing, first_frame, in_time
+from ..net.holdings import Holdings
 from ..net.sentences import quoted
-from ..node.event_stream import EventStream
 from ..node.node import Node
 from ..node.proposal import Proposal
 from ..rpc.errors import ServerLeaving
@@ -46,8 +45,6 @@ from ..rpc.protocol import (
     ReplaceNode,
     Request,
     Result,
-    RoleNews,
-    StatusNews,
     TakeSnapshot,
     TransferLeadership,
     Watch,
@@ -61,10 +58,15 @@ from ..rpc.protocol import (
 )
 from ..tasks.wakeup import Wakeup
 from .context import ServiceContext, ServiceLimits
+from .feed import Watcher
 from .queries import Queries, Watchable
 
 PIECE_BYTES = 64 * 1024
 """What a client must take within `frame_timeout_s`."""
+
+SMALL_BYTES = 16 * 1024
+"""What is not worth counting; and the most that a request may have which is neither a command nor a
+question."""
 
 
 @final
@@ -74,9 +76,14 @@ class ReplyQueue:
     Args:
         connection: where they go.
         limits: bounds.
+        shared: what the answers of all connections may amount to; None: there is no bound.
     """
 
-    def __init__(self, connection: Connection, limits: ServiceLimits) -> None:
+    def __init__(
+        self, connection: Connection, limits: ServiceLimits, shared: Holdings | None = None
+    ) -> None:
+        self._shared = shared
+        self._sending_bytes = 0
         self.frame_bytes_max = 0
         """Largest frame that the client reads; it says so in its handshake."""
         self._connection = connection
@@ -102,6 +109,8 @@ class ReplyQueue:
         if size_bytes > self.frame_bytes_max and not isinstance(answer, Failure):
             del self._unsent[start:]
             self._put_too_large(answer, size_bytes)
+        if len(self._unsent) > SMALL_BYTES:
+            self._count()
         self._work.set()
 
     def put_value(self, request_id: int, value: object, kind: type[Result | Item] = Result) -> None:
@@ -137,6 +146,8 @@ class ReplyQueue:
         self._unsent.clear()
         self._is_sending = False
         self._drained.unpark_all()
+        if self._shared is not None:
+            self._shared.let_go(self._connection)
 
     async def send_forever(self) -> None:
         """Send until cancelled.
@@ -151,19 +162,38 @@ class ReplyQueue:
             while self._unsent:
                 unsent, self._unsent = self._unsent, bytearray()
                 self._is_sending = True
+                self._sending_bytes = len(unsent)
                 if len(unsent) <= PIECE_BYTES:
                     with trio.fail_after(self._limits.frame_timeout_s):
                         await send_all(unsent)
                 else:
                     await self._send_in_pieces(memoryview(unsent))
                 self._is_sending = False
+                self._on_taken(len(unsent))
                 self._drained.unpark_all()
 
     async def _send_in_pieces(self, unsent: memoryview) -> None:
         """A client that takes a lot slowly is not one that takes nothing."""
         for start in range(0, len(unsent), PIECE_BYTES):
             with trio.fail_after(self._limits.frame_timeout_s):
-                await self._connection.stream.send_all(unsent[start : start + PIECE_BYTES])
+                piece = unsent[start : start + PIECE_BYTES]
+                await self._connection.stream.send_all(piece)
+                self._on_taken(len(piece))
+
+    def _count(self) -> None:
+        if self._shared is not None:
+            self._shared.hold(self._connection, len(self._unsent) + self._sending_bytes)
+
+    def _on_taken(self, size_bytes: int) -> None:
+        """The client has taken so many bytes."""
+        self._sending_bytes = max(0, self._sending_bytes - size_bytes)
+        if self._shared is None:
+            return
+        if len(self._unsent) + self._sending_bytes > SMALL_BYTES:
+            self._count()
+            self._shared.on_progress(self._connection)
+        else:
+            self._shared.let_go(self._connection)
 
     def _put_too_large(self, answer: Answer, size_bytes: int) -> None:
         if isinstance(answer, Result | Item):
@@ -189,7 +219,7 @@ class Conversation:
     def __init__(self, context: ServiceContext, connection: Connection) -> None:
         self._context = context
         self._connection = connection
-        self._outbox = ReplyQueue(connection, context.limits)
+        self._outbox = ReplyQueue(connection, context.limits, context.unsent)
         self._proposals: deque[tuple[int, Proposal]] = deque()
         self._proposed = Wakeup()
         self._unanswered = 0
@@ -206,6 +236,7 @@ class Conversation:
                 await self._serve()
         finally:
             self._connection.hang_up()
+            self._context.waiting.let_go(self._connection)
 
     async def leave(self) -> None:
         """The server goes: take nothing new, answer what is under way, and hang up."""
@@ -228,6 +259,8 @@ class Conversation:
         context = self._context
         try:
             await in_time(self._shake_hands(), context.limits.handshake_timeout_s)
+        except SaidNothing:
+            return False
         except BadMessage as error:
             context.reject(self._connection.remote, str(error))
             return False
@@ -237,6 +270,9 @@ class Conversation:
         context, connection = self._context, self._connection
         hello = decode_hello(await first_frame(connection, context.tls))
         refused, reason = _why_not(hello, context)
+        if not refused:
+            reason = context.visitors.admit(connection)
+            refused = "too-many" if reason else ""
         if refused:
             await connection.stream.send_all(frame(context.welcome(refused, reason)))
             raise BadMessage(reason)
@@ -275,10 +311,15 @@ class Conversation:
 
     async def _read(self) -> None:
         connection, deframer = self._connection, self._connection.deframer
+        slices = self._context.slices
         is_open = True
+        self._note_idle()
         while is_open:
             took_frames = False
+            began_s = perf_counter()
             while (payload := deframer.next_payload()) is not None:
+                if slices.is_over(began_s):
+                    began_s = await slices.next(began_s)
                 took_frames = True
                 try:
                     request = decode_request(payload)
@@ -286,23 +327,44 @@ class Conversation:
                     self._refuse_unknown(payload)
                     continue
                 self._unanswered += 1
+                connection.idle_since_s = None
                 if type(request) is Propose:
                     await self._propose(request)
                 else:
-                    self._take(request)
+                    self._take(request, len(payload))
                 if self._is_behind:
                     await self._catch_up()
+            slices.spend(began_s)
             is_open = await connection.receive(took_frames=took_frames)
 
     @property
     def _is_behind(self) -> bool:
-        return self._unanswered >= self._context.limits.requests_max or self._outbox.is_full
+        return self._has_too_many or self._outbox.is_full
+
+    @property
+    def _has_too_many(self) -> bool:
+        limits = self._context.limits
+        return (
+            self._unanswered >= limits.requests_max or self._queries.bytes > limits.unsent_bytes_max
+        )
 
     async def _catch_up(self) -> None:
         self._connection.stop_the_clock()
-        while self._unanswered >= self._context.limits.requests_max:
+        while self._has_too_many:
             await self._answered.park()
         await self._outbox.room()
+
+    def _note_waiting(self, more_bytes: int = 0) -> None:
+        """Count what waits here for its turn: questions, and perhaps a command."""
+        waiting = self._queries.bytes + more_bytes
+        if waiting > SMALL_BYTES:
+            self._context.waiting.hold(self._connection, waiting)
+        else:
+            self._context.waiting.let_go(self._connection)
+
+    def _note_idle(self) -> None:
+        if self._unanswered <= len(self._watches):  # who only listens is idle
+            self._connection.idle_since_s = trio.current_time()
 
     async def _propose(self, request: Propose) -> None:
         if self._context.is_leaving:
@@ -325,11 +387,13 @@ class Conversation:
                 self._proposed.set()
                 return
             self._connection.stop_the_clock()
+            self._note_waiting(len(request.data))
             await self._answered.park()  # our own commands fill it: wait for one of them
+            self._note_waiting()
 
     async def _collect(self) -> None:
         """Answer the commands. Their outcomes come in the order of the log."""
-        proposals = self._proposals
+        proposals, slices = self._proposals, self._context.slices
         while True:
             await self._proposed.wait()
             while proposals:
@@ -337,15 +401,25 @@ class Conversation:
                 try:
                     value = await proposal.result()
                 except Exception as error:  # noqa: BLE001 - the command's result, whatever it is
+                    began_s = perf_counter()
                     self._fail(request_id, error, by_machine=proposal.was_applied)
                 else:
+                    began_s = perf_counter()
                     self._answer(request_id, value)
                 proposals.popleft()
+                if slices.is_over(began_s):
+                    await slices.next(began_s)
+                else:
+                    slices.spend(began_s)
                 if self._outbox.is_full:  # many large answers must not pile up
                     await self._outbox.room()
 
-    def _take(self, request: Request) -> None:
+    def _take(self, request: Request, size_bytes: int) -> None:
         """Answer what can be answered at once, and give the rest to a task."""
+        limits, context = self._context.limits, self._context
+        if size_bytes > SMALL_BYTES and not isinstance(request, Query):
+            name = type(request).__name__
+            raise BadMessage(f"a {name} has {size_bytes} bytes; at most {SMALL_BYTES} are accepted")
         if isinstance(request, Ping):
             self._answer(request.id, None)
         elif isinstance(request, GetStatus):
@@ -357,14 +431,36 @@ class Conversation:
         elif isinstance(request, Query):
             if self._nursery is not None:
                 self._queries.put(request, self._nursery)
-        elif isinstance(request, Watch):
-            self._start(request.id, watch_machine, self._context, self._outbox, request)
-            self._watches.add(request.id)
-        elif isinstance(request, WatchStatus):
-            self._start(request.id, watch_node, self._context, self._outbox, request)
-            self._watches.add(request.id)
+                self._note_waiting()
+        elif isinstance(request, Watch | WatchStatus):
+            self._subscribe(request)
+        elif context.changes >= limits.changes_max:
+            self._fail(
+                request.id,
+                Overloaded(f"{limits.changes_max} changes of the cluster are under way already"),
+            )
         else:
-            self._start(request.id, administer, self._context.node, request)
+            context.changes += 1
+            self._start(request.id, change_counted, context, request)
+
+    def _subscribe(self, request: Watch | WatchStatus) -> None:
+        context, limits = self._context, self._context.limits
+        too_many = ""
+        if context.subscriptions >= limits.subscriptions_max:
+            too_many = f"this server has {limits.subscriptions_max} subscriptions"
+        elif isinstance(request, Watch):
+            self._start(request.id, watch_machine, context, self._outbox, request)
+        elif context.status_watches >= limits.status_watches_max:
+            too_many = f"{limits.status_watches_max} watch the status of this server"
+        else:
+            context.status_watches += 1
+            self._start(request.id, watch_node, context, self._outbox, request)
+        if too_many:
+            self._fail(request.id, Overloaded(f"{too_many} already: end one, or ask another"))
+        else:
+            self._watches.add(request.id)
+            context.subscriptions += 1
+            self._note_idle()
 
     def _start(self, request_id: int, work: Any, *args: Any) -> None:
         if request_id in self._scopes:
@@ -389,7 +485,9 @@ class Conversation:
                 self._forget_one()
         finally:
             self._scopes.pop(request_id, None)
-            self._watches.discard(request_id)
+            if request_id in self._watches:
+                self._watches.discard(request_id)
+                self._context.subscriptions -= 1
 
     def _cancel(self, request: Cancel) -> None:
         self._forget_one()  # it has no answer of its own
@@ -426,6 +524,7 @@ class Conversation:
     def _forget_one(self) -> None:
         self._unanswered -= 1
         self._answered.unpark_all()
+        self._note_idle()
 
 
 def _why_not(hello: ClientHello, context: ServiceContext) -> tuple[str, str]:
@@ -449,9 +548,15 @@ def _why_not(hello: ClientHello, context: ServiceContext) -> tuple[str, str]:
         )
     if context.is_leaving:
         return "leaving", "the server is shutting down"
-    if context.connections > context.limits.connections_max:
-        return "too-many", f"there are already {context.limits.connections_max} clients"
     return "", ""
+
+
+async def change_counted(context: ServiceContext, request: Any) -> Any:
+    """As `administer`; one change less is under way when it is over."""
+    try:
+        return await administer(context.node, request)
+    finally:
+        context.changes -= 1
 
 
 async def administer(node: Node, request: Any) -> Any:
@@ -496,46 +601,7 @@ async def watch_machine(context: ServiceContext, outbox: ReplyQueue, request: Wa
 async def watch_node(context: ServiceContext, outbox: ReplyQueue, request: WatchStatus) -> None:
     """Send the node's status whenever it changed, and its role changes at once, until it dies."""
     interval_s = max(request.interval_s, context.limits.watch_interval_min_s)
-    async with context.node.events() as stream, trio.open_nursery() as nursery:
-        nursery.start_soon(partial(_send_statuses, context, outbox, request.id, interval_s))
-        await _send_roles(context, stream, outbox, request.id)
-        nursery.cancel_scope.cancel()
-
-
-async def _send_statuses(
-    context: ServiceContext, outbox: ReplyQueue, request_id: int, interval_s: float
-) -> None:
-    """The present status, then each that differs from the last one sent; not too often."""
-    last: Status | None = None
     try:
-        while True:
-            last = await context.node.wait(partial(_is_news, last))
-            outbox.put_value(request_id, StatusNews(context.server_status(last)), Item)
-            await outbox.room()
-            await trio.sleep(interval_s)
-    except NodeDead:
-        return  # the stream of events ends too, after the last role change
-
-
-def _is_news(last: Status | None, status: Status) -> bool:
-    return status != last
-
-
-async def _send_roles(
-    context: ServiceContext, stream: EventStream, outbox: ReplyQueue, request_id: int
-) -> None:
-    async for event in stream:
-        if isinstance(event, RoleChanged):
-            outbox.put_value(
-                request_id,
-                RoleNews(
-                    context.node.id,
-                    event.role.value,
-                    event.previous.value,
-                    event.term,
-                    str(event.reason),
-                    stream.dropped,
-                ),
-                Item,
-            )
-            await outbox.room()
+        await context.feed.watch(Watcher(request.id, outbox, interval_s))
+    finally:
+        context.status_watches -= 1

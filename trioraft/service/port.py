@@ -29,8 +29,8 @@ from .context import ServiceContext, ServiceLimits
 from .conversation import Conversation
 from .queries import inner_machine
 
-REFUSED_EXTRA = 64
-"""Connections beyond `connections_max` that are let in to be told why they are refused."""
+DESCRIPTORS_RESERVED = 96
+"""Of this process's descriptors, left over for its disk and for its peers when clients come."""
 
 _WELL_FORMED = AddressRules(has_tls=False, insecure=True)
 
@@ -43,12 +43,14 @@ class Service:
         self._context = context
         self._conversations: set[Conversation] = set()
         self._leave = trio.Event()
-        self._listener = context.listener = Listener(
+        self._listener = Listener(
             sock,
-            connections_max=context.limits.connections_max + REFUSED_EXTRA,
+            visitors=context.visitors,
+            half_frames=context.half_frames,
+            descriptors_reserved=DESCRIPTORS_RESERVED,
             silence_s=context.limits.frame_timeout_s,
             serve=self._converse,
-            reject=context.reject,
+            rejections=context.rejections,
             task_name=lambda remote: f"clients[{context.node.id}].{remote}",
         )
         host, port = sock.getsockname()[:2]
@@ -84,6 +86,7 @@ class Service:
         """Take clients until `leave`, and then part with them."""
         name = f"clients[{self._context.node.id}]"
         async with trio.open_nursery() as nursery:
+            self._context.feed.nursery = nursery
             async with trio.open_nursery() as accepting:
                 accepting.start_soon(self._listener.run, nursery, name=f"{name}.listener")
                 task_status.started()
@@ -94,6 +97,7 @@ class Service:
                 async with trio.open_nursery() as parting:
                     for conversation in self._conversations:
                         parting.start_soon(conversation.leave, name=f"{name}.parting")
+            self._context.feed.nursery = None
             nursery.cancel_scope.cancel()
 
     async def _converse(self, connection: Connection) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from time import perf_counter
 from typing import Any, Protocol, final, runtime_checkable
 
 import trio
 
-from ..core.errors import ConfigError, RaftError
+from ..core.errors import BadMessage, ConfigError, RaftError
 from ..machines.sessions import SessionMachine
 from ..member.state_machine import StateMachine
 from ..rpc.protocol import Consistency, Query
@@ -79,13 +80,19 @@ class Queries:
         self._room = room
         self._waiting: dict[Consistency, dict[int, bytes]] = {"linearizable": {}, "lease": {}}
         self._asking: dict[Consistency, dict[int, bytes]] = {}  # the round that is under way
+        self.bytes = 0
+        """Of the questions that wait."""
 
     def put(self, query: Query, nursery: trio.Nursery) -> None:
         """Answer this, now or after the next barrier, by a task in this nursery."""
         if query.consistency == "stale":
             self._ask_machine(query.id, query.data)
             return
-        self._waiting[query.consistency][query.id] = query.data
+        waiting = self._waiting[query.consistency]
+        if query.id in waiting:
+            raise BadMessage(f"request id {query.id} is in use already")
+        waiting[query.id] = query.data
+        self.bytes += len(query.data)
         if query.consistency not in self._asking:
             self._asking[query.consistency] = {}
             name = f"{trio.lowlevel.current_task().name}.queries"
@@ -94,15 +101,16 @@ class Queries:
     def cancel(self, request_id: int) -> bool:
         """Nobody waits for this any more; returns whether anybody did."""
         for queries in (*self._waiting.values(), *self._asking.values()):
-            if queries.pop(request_id, None) is not None:
+            data = queries.pop(request_id, None)
+            if data is not None:
+                self.bytes -= len(data)
                 return True
         return False
 
     def refuse_all(self, error: Exception) -> None:
         """Answer everything that waits with this error."""
         for queries in (*self._waiting.values(), *self._asking.values()):
-            while queries:
-                self._fail(queries.popitem()[0], error)
+            self._fail_all(queries, error)
 
     async def _answer_all(self, consistency: Consistency) -> None:
         """One barrier after the other until nothing waits; each answers what came before it began,
@@ -115,14 +123,29 @@ class Queries:
                 try:
                     await self._context.node.read_barrier(lease=consistency == "lease")
                 except RaftError as error:
-                    while round_:
-                        self._fail(round_.popitem()[0], error)
-                while round_:  # shrinks under us where a question is called back
-                    request_id = next(iter(round_))
-                    self._ask_machine(request_id, round_.pop(request_id))
-                    await self._room()
+                    self._fail_all(round_, error)
+                await self._answer_round(round_)
         finally:
             del self._asking[consistency]
+
+    async def _answer_round(self, round_: dict[int, bytes]) -> None:
+        slices = self._context.slices
+        began_s = perf_counter()
+        while round_:  # shrinks under us where a question is called back
+            request_id = next(iter(round_))
+            data = round_.pop(request_id)
+            self.bytes -= len(data)
+            self._ask_machine(request_id, data)
+            if slices.is_over(began_s):
+                began_s = await slices.next(began_s)
+            await self._room()
+        slices.spend(began_s)
+
+    def _fail_all(self, queries: dict[int, bytes], error: Exception) -> None:
+        while queries:
+            request_id, data = queries.popitem()
+            self.bytes -= len(data)
+            self._fail(request_id, error)
 
     def _ask_machine(self, request_id: int, data: bytes) -> None:
         machine = self._context.machine

@@ -9,11 +9,13 @@ Rules of this file:
 * A peer speaks over one connection to us. It may open another beside one that it does not trust;
   all are read until it says something over the new one, which replaces the older ones. That is no
   loss: a peer is lost when its last connection ends.
-* What comes over a connection costs its sender that connection, and nobody else anything.
+* What comes over a connection costs its sender that connection, and nobody else anything: see the
+  wall in `net.listening`. What the owner raises is the owner's, and passes the wall.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Final, Protocol, final
 
 import trio
@@ -23,7 +25,11 @@ from ..core.messages import Introduction
 from ..core.types import Address, NodeId
 from ..net.connection import BROKEN, Connection, FrameTooSlow
 from ..net.events import ConnectionRejected
-from ..net.handshake import first_frame, in_time
+from ..net.handshake import SaidNothing, first_frame, in_time
+from ..net.holdings import Holdings
+from ..net.listening import OwnerFailed
+from ..net.rejections import Rejections
+from ..net.visitors import Visitors
 from .context import TransportContext
 from .handshake import (
     HANDSHAKE_BYTES_MAX,
@@ -74,14 +80,26 @@ class Inbound:
         self._context = context
         self._admission = admission
         self._readings: dict[NodeId, list[trio.CancelScope]] = {}  # the newest last
+        limits = context.limits
+        self.visitors = Visitors(limits.inbound_connections_max, guests_max=sys.maxsize)
+        """Strangers, and admitted peers: of these the `Admission` says who is too many."""
+        self.half_frames = Holdings("half frames", limits.inbound_half_frames_bytes_max)
+        self.rejections = Rejections(self._tell)
+        """What is told of connections that were refused or ended."""
 
     async def serve(self, connection: Connection) -> None:
-        """Serve one connection to its end, and close it. Raises only what the owner raises."""
+        """Serve one connection to its end, and close it.
+
+        Raises:
+            OwnerFailed: what it brought was handed to the owner, who failed.
+        """
         connection.deframer.frame_bytes_max = HANDSHAKE_BYTES_MAX
         try:
             timeout_s = self._context.limits.handshake_timeout_s
             try:
                 hello = await in_time(self._handshake(connection), timeout_s)
+            except SaidNothing:
+                pass
             except BadMessage as error:
                 self.reject(connection.remote, None, str(error))
             else:
@@ -95,7 +113,10 @@ class Inbound:
             reading.cancel()
 
     def reject(self, remote: str, peer: NodeId | None, reason: str) -> None:
-        """Tell why a connection is closed."""
+        """Tell why a connection is closed, if it is not too often."""
+        self.rejections.add(remote, peer, reason)
+
+    def _tell(self, remote: str, peer: NodeId | None, reason: str) -> None:
         self._context.tell(ConnectionRejected(trio.current_time(), remote, peer, reason))
 
     async def _handshake(self, connection: Connection) -> PeerHello:
@@ -110,13 +131,27 @@ class Inbound:
                 certified=connection.certified,
             )
             self._admission.check_room(hello.sender)
-            context.owner.on_introduction(hello.introduction)
+            said = self._introduce(hello)
         except BadMessage as error:
             await connection.stream.send_all(encode_reply(None, str(error)))
             raise
-        said = context.owner.introduction(hello.sender)
         await connection.stream.send_all(encode_reply(said))
         return hello
+
+    def _introduce(self, hello: PeerHello) -> Introduction:
+        """Have the owner meet the dialer, and return what it says of itself.
+
+        Raises:
+            BadMessage: it does not want to.
+        """
+        owner = self._context.owner
+        try:
+            owner.on_introduction(hello.introduction)
+            return owner.introduction(hello.sender)
+        except BadMessage:
+            raise
+        except Exception as error:
+            raise OwnerFailed(error) from error
 
     async def _read_from(self, hello: PeerHello, connection: Connection) -> None:
         """Read an admitted connection until it ends, and tell the owner how."""
@@ -127,6 +162,7 @@ class Inbound:
         reading = trio.CancelScope()
         try:
             self._take_in(hello, connection.remote_host, reading)
+            self.visitors.admit(connection)
             with reading, connection.reading(self._context.limits.frame_timeout_s):
                 await self._read(peer, connection, hello.introduction, reading)
         except FrameTooSlow as error:
@@ -139,7 +175,10 @@ class Inbound:
         finally:
             is_last = self._drop(peer, reading)
         if is_last:
-            self._context.owner.on_peer_lost(peer)
+            try:
+                self._context.owner.on_peer_lost(peer)
+            except Exception as error:
+                raise OwnerFailed(error) from error
 
     def _drop(self, peer: NodeId, reading: trio.CancelScope) -> bool:
         """A connection has ended. Return whether its peer is gone with it."""
@@ -192,13 +231,24 @@ class Inbound:
                     message = decode_from(peer, node_id, payload)
                     if type(message) is Introduction:
                         origin = check_said_again(message, origin)
-                    owner.on_message(message, origin)
+                    try:
+                        owner.on_message(message, origin)
+                    except BadMessage:
+                        raise
+                    except Exception as error:
+                        raise OwnerFailed(error) from error
                     took_frames = True
             finally:
                 if took_frames:
-                    owner.on_batch_end()
+                    self._end_batch()
             if not await connection.receive(took_frames=took_frames):
                 return
             if not has_spoken:
                 has_spoken = True
                 self._replace(peer, reading)
+
+    def _end_batch(self) -> None:
+        try:
+            self._context.owner.on_batch_end()
+        except Exception as error:
+            raise OwnerFailed(error) from error

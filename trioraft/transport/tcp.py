@@ -15,7 +15,7 @@ import random
 import socket
 import ssl
 from collections.abc import Collection, Mapping
-from typing import final
+from typing import Final, final
 
 import attrs
 import trio
@@ -32,6 +32,9 @@ from .context import TransportContext
 from .inbound import Inbound
 from .links import Links
 from .peers import PeerTable
+
+DESCRIPTORS_RESERVED: Final = 32
+"""Of this process's descriptors, left over for its disk when peers come."""
 
 
 @final
@@ -303,9 +306,11 @@ class TcpTransport:
             raise InvariantViolation(f"node {self._node_id!r} runs without a listening socket")
         return Listener(
             bound,
-            connections_max=limits.inbound_connections_max,
+            visitors=run.inbound.visitors,
+            half_frames=run.inbound.half_frames,
+            descriptors_reserved=DESCRIPTORS_RESERVED,
             silence_s=limits.frame_timeout_s,
             serve=run.inbound.serve,
-            reject=lambda remote, reason: run.inbound.reject(remote, None, reason),
+            rejections=run.inbound.rejections,
             task_name=lambda remote: f"raft[{self._node_id}].inbound[{remote}]",
         )
