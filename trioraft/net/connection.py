@@ -53,6 +53,8 @@ class Connection:
     idle_since_s: float | None = None
     """Since when nothing of it is unanswered (Trio's clock), so that it may go for another one if
     there are too many; None: something is, or it is not known."""
+    has_asked: bool = False
+    """Whether it was ever of use to whoever opened it."""
     half_frames: Holdings | None = None
     """What all connections of its port keep of frames that have begun."""
     life: trio.CancelScope = attrs.Factory(trio.CancelScope)

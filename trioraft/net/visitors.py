@@ -5,7 +5,8 @@ Rules of this file:
 * A connection is a stranger until it has said who it is, and then a guest. Each kind has a bound of
   its own: however many strangers keep silent, they take no guest's place, and no member's.
 * A full port still lets somebody in: the host with the most of the kind makes room, with the
-  connection that has been silent longest. So those go first who fill it, not those who come.
+  connection that has been silent longest, and first with one that never asked for anything. So
+  those go who fill it, not those who come.
 * A guest with something unanswered is never sent away for another one; if all are busy, the new one
   is refused.
 * How many strangers are looked at in a second is bounded too, and a host that got in before has a
@@ -161,4 +162,8 @@ def _silent_longest(strangers: dict[Connection, None]) -> Connection:
 
 def _idle_longest(idle: list[Connection], hosts: Counter[str]) -> Connection:
     """Of the host with the most connections, the one that was idle longest."""
-    return max(idle, key=lambda guest: (hosts[guest.remote_host], -(guest.idle_since_s or 0.0)))
+
+    def how_much_missed(guest: Connection) -> tuple[int, bool, float]:
+        return (-hosts[guest.remote_host], guest.has_asked, guest.idle_since_s or 0.0)
+
+    return min(idle, key=how_much_missed)

@@ -327,7 +327,7 @@ class Conversation:
                     self._refuse_unknown(payload)
                     continue
                 self._unanswered += 1
-                connection.idle_since_s = None
+                connection.idle_since_s, connection.has_asked = None, True
                 if type(request) is Propose:
                     await self._propose(request)
                 else:
