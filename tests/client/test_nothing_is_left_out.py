@@ -6,6 +6,7 @@ put in another's place, is seen; a new field without a way over the wire fails.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -54,9 +55,10 @@ STATUS = Status(
 
 def context_of(**fields: Any) -> ServiceContext:
     nothing: Any = None
+    node: Any = SimpleNamespace(budgets=lambda: {"of_the_node": (16, 17)})
     given = {"cluster_id": "the cluster", "client_addresses": {"4": ("host", 14)}, **fields}
     return ServiceContext(
-        node=nothing,
+        node=node,
         machine=nothing,
         limits=ServiceLimits(),
         tls=None,

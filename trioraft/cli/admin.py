@@ -65,6 +65,10 @@ class Check(enum.StrEnum):
 async def status(
     cluster: ReachedCluster,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    budgets: Annotated[
+        bool,
+        typer.Option("--budgets", help="What is used of every bound that all who connect share."),
+    ] = False,
     check: Annotated[
         Check | None,
         typer.Option(
@@ -79,7 +83,7 @@ async def status(
         await _check_one(cluster, check)
         return
     statuses = await cluster.client.statuses(timeout_s=cluster.timeout_s)
-    (_print_json if as_json else _print_table)(statuses)
+    (_print_json if as_json else _print_budgets if budgets else _print_table)(statuses)
 
 
 @app.command()
@@ -358,6 +362,8 @@ def _print_table(statuses: _Statuses) -> None:
             console.print(
                 printable(_forming(status)), markup=False, highlight=False, soft_wrap=True
             )
+        for line in _nearly_used_up(status):
+            console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
     leader = latest_leader(known)
     if leader is not None:
         for line in _lines_of(leader):
@@ -365,6 +371,36 @@ def _print_table(statuses: _Statuses) -> None:
     for error in errors:
         console.print(error, markup=False, highlight=False, soft_wrap=True)
     _refuse_silence(statuses)
+
+
+NEARLY_ALL: Final = 0.9
+"""From what part of a budget on the table of servers says so."""
+
+
+def _print_budgets(statuses: _Statuses) -> None:
+    """One line for each budget of each server."""
+    known = [status for status in statuses.values() if isinstance(status, ServerStatus)]
+    table = Table("node", "budget", "used", "of", box=None, pad_edge=False)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for status in known:
+        for name, (used, bound) in status.budgets.items():
+            cells = (status.node_id, name, str(used), str(bound))
+            table.add_row(*(Text(printable(cell)) for cell in cells))
+        for name in ("rejected", "turned_away"):
+            cells = (status.node_id, name, str(getattr(status, name)), "")
+            table.add_row(*(Text(printable(cell)) for cell in cells))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    _refuse_silence(statuses)
+
+
+def _nearly_used_up(status: ServerStatus) -> list[str]:
+    """Which budgets of a server are nearly used up, in words."""
+    return [
+        f"node {status.node_id}: {used} of {bound} {name.replace('_', ' ')} are used"
+        for name, (used, bound) in status.budgets.items()
+        if used >= NEARLY_ALL * bound
+    ]
 
 
 def _row(address: Address, status: ServerStatus) -> list[str]:

@@ -77,6 +77,11 @@ class Node:
             return status_before_start(self.id, role, self._configuration)
         return status_of(raft, self._runner.links, self._runner.lineage)
 
+    def budgets(self) -> dict[str, tuple[int, int]]:
+        """Every bound in bytes or connections that callers and peers of this node share: what is
+        used of it at this moment, and the bound itself, by name."""
+        return self._runner.budgets()
+
     async def propose(self, data: bytes) -> Any:
         """Have the cluster agree on a command, apply it, and return its result.
 

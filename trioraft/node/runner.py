@@ -357,6 +357,12 @@ class NodeRunner:
         self._admits = True
         self._ask()
 
+    def budgets(self) -> dict[str, tuple[int, int]]:
+        """See `Node.budgets`."""
+        told = getattr(self._transport, "budgets", None)  # transports of others need not have it
+        of_peers: dict[str, tuple[int, int]] = {} if told is None else told()
+        return {"proposals_bytes": (self.budget.taken_bytes, self.budget.bytes_max), **of_peers}
+
     # -- the transport's owner -------------------------------------------------------------
 
     def introduction(self, peer: NodeId) -> Introduction:

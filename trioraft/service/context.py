@@ -136,7 +136,8 @@ class ServiceContext:
         return len(self.visitors.guests)
 
     def budgets(self) -> dict[str, tuple[int, int]]:
-        """Every budget that all connections of this port share: what is used, and its bound."""
+        """Every budget that is shared by all, of this port and of its node: what is used of it, and
+        its bound."""
         limits, visitors = self.limits, self.visitors
         return {
             "connections": (len(visitors.guests), limits.connections_max),
@@ -147,6 +148,7 @@ class ServiceContext:
             "subscriptions": (self.subscriptions, limits.subscriptions_max),
             "status_watches": (self.status_watches, limits.status_watches_max),
             "changes": (self.changes, limits.changes_max),
+            **self.node.budgets(),
         }
 
     def server_status(self, status: Status) -> ServerStatus:

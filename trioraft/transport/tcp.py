@@ -132,6 +132,17 @@ class TcpTransport:
         found = None if self._active is None else self._active.links.address_of(peer)
         return found or self._table.member_address(peer) or self._table.given_address(peer)
 
+    def budgets(self) -> dict[str, tuple[int, int]]:
+        """What all who connect to this node share, by name: what is used, and the bound."""
+        if self._active is None:
+            return {}
+        inbound = self._active.inbound
+        strangers, half = inbound.visitors.strangers, inbound.half_frames
+        return {
+            "peers_strangers": (len(strangers), inbound.visitors.strangers_max),
+            "peers_half_frames_bytes": (half.bytes, half.bytes_max),
+        }
+
     def add_peer(self, peer: NodeId, address: Address) -> None:
         """Add a peer, or move it to another address, as if `peers` had said so from the start.
 

@@ -180,7 +180,9 @@ _PARSED: Final = (
     ),
     Option(
         "client-connections-max", values.parse_count, "COUNT",
-        "Clients that may be connected at the same time.", _LIMITS, default="1024",
+        "Clients that may be connected at the same time: for one more, the one that was idle "
+        "longest goes. By default 1024, or as many as this process may have descriptors for.",
+        _LIMITS,
     ),
     Option(
         "watch-changes", values.parse_count, "COUNT",

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar, final
+from typing import Any, Final, TypeVar, final
 
 import attrs
 
@@ -19,8 +19,11 @@ from ...core.errors import RaftError, StorageError
 from ...core.types import Address
 from ...member.identity import decode_identity
 from ...net.addresses import host_port
+from ...net.descriptors import raise_descriptors_max
 from ...net.listening import listen_now
 from ...net.tls import TlsContexts
+from ...service.context import ServiceLimits
+from ...service.port import DESCRIPTORS_RESERVED
 from ...storage.directory import Directory
 from ...storage.health import Health
 from ...storage.log_database import read_identity
@@ -30,6 +33,12 @@ from .settings import Settings, TlsFiles
 T = TypeVar("T")
 
 
+DESCRIPTORS_OF_A_PEER: Final = 16
+"""Links, attempts and connections of one other node, at their worst."""
+CONNECTIONS_MIN: Final = 16
+"""Clients below which a server is of no use."""
+
+
 @final
 @attrs.frozen
 class Preflight:
@@ -37,6 +46,7 @@ class Preflight:
 
     transport: TcpTransport
     client_tls: ssl.SSLContext | None
+    client_limits: ServiceLimits
 
 
 def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
@@ -52,6 +62,7 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
     before = len(problems)
     files = settings.client_tls
     client_tls = None if files is None else clients_tls(files, problems)
+    client_limits = fitting_limits(settings, problems)
     transport = _transport(settings, problems)
     _check_data(settings.data, problems, create=settings.create_data)
     if len(problems) == before:
@@ -60,7 +71,7 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
         _tried(transport.bind, problems)
     _check_port("client-listen", settings.client_listen, problems)
     if len(problems) == before and transport is not None:
-        return Preflight(transport, client_tls)
+        return Preflight(transport, client_tls, client_limits)
     if transport is not None:
         transport.close()
     return None
@@ -183,6 +194,44 @@ def _try(load: Callable[[], None], what: str, problems: list[str]) -> None:
             said = (error.reason or said).replace("_", " ").lower()
             said += " (is it PEM, and do they belong together?)"
         problems.append(f"{what} cannot be used: {said}")
+
+
+# -- descriptors ---------------------------------------------------------------------------
+
+
+def fitting_limits(settings: Settings, problems: list[str]) -> ServiceLimits:
+    """The client port's bounds, such that this process has descriptors for all of them; its limit
+    is raised as far as that needs, and as the system lets it.
+
+    Args:
+        settings: with the bound, if one was given.
+        problems: a bound that was given, and for which there are not enough.
+    """
+    wanted = settings.client_connections_max or ServiceLimits().connections_max
+    others = (
+        ServiceLimits().strangers_max
+        + settings.limits.inbound_connections_max
+        + DESCRIPTORS_OF_A_PEER * len(settings.peers)
+        + DESCRIPTORS_RESERVED
+    )
+    allowed = raise_descriptors_max(wanted + others)
+    room = allowed - others
+    if room < wanted and settings.client_connections_max is not None:
+        problems.append(
+            f"--client-connections-max is {wanted}, and this process may have {allowed} "
+            f"descriptors, of which {others} are for its disk, its peers and those who knock: give "
+            f"at most {max(room, 0)}, or raise the limit (ulimit -n, LimitNOFILE=) to "
+            f"{wanted + others}"
+        )
+    elif room < CONNECTIONS_MIN:
+        problems.append(
+            f"this process may have {allowed} descriptors, and needs {others + CONNECTIONS_MIN}: "
+            "raise the limit (ulimit -n, LimitNOFILE=)"
+        )
+    connections_max = max(min(wanted, room), CONNECTIONS_MIN)
+    return ServiceLimits(
+        connections_max=connections_max, connections_of_host_max=max(1, connections_max * 3 // 4)
+    )
 
 
 # -- ports ---------------------------------------------------------------------------------

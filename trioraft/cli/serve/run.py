@@ -23,7 +23,6 @@ from ...logs.repeats import RepeatFilter
 from ...machines.sessions import SessionMachine
 from ...net.addresses import host_port
 from ...node.node import Node, open_node
-from ...service.context import ServiceLimits
 from ...service.port import Service, open_service
 from ...storage.sqlite import SQLiteStorage
 from ...tasks.background import running_beside
@@ -115,7 +114,7 @@ async def _opened(
             insecure=settings.insecure,
             advertise=settings.client_advertise,
             client_addresses=settings.client_peers,
-            limits=ServiceLimits(connections_max=settings.client_connections_max),
+            limits=ready.client_limits,
             logger=logger,
         ) as service,
     ):

@@ -166,7 +166,7 @@ class Settings:
     timing: Timing
     limits: Limits
     log_bytes_max: int | None
-    client_connections_max: int
+    client_connections_max: int | None
     watch_changes: int
     log_format: Format
     log_level: Level
