@@ -324,7 +324,7 @@ class Raft:
             case messages.RequestVoteReply() | messages.RequestPreVoteReply():
                 self._note_stale(message)
                 if isinstance(message, messages.RequestPreVoteReply):
-                    self._note_asked(message)
+                    self._note_asked(message, disk)
                 # Late, and true all the same; or what a learner has asked.
                 if self._is_told_removed(message, disk):
                     self._trace_role(Role.FOLLOWER, reasons.Removed(message.removed_index))
@@ -762,9 +762,10 @@ class Raft:
         pre-vote, and split the votes: there the greater id goes first. In the first round since
         a leader was there, and in two of three where all hurry or the way is long; and only while
         its answers may be on their way: a node that cannot win must not keep others from it."""
-        answers_until_s = max(1.5 * self.pace.round_trip_s, self.timing.election_timeout_s[0])
+        low_s, stretch = self.timing.election_timeout_s[0], self.pace.stretch
+        answers_until_s = min(max(1.5 * self.pace.round_trip_s, low_s), low_s * stretch)
         tries = self._contact.tries
-        is_tight = self.pace.stretch > 1 or self._contact.fast_failover_attempt > 0
+        is_tight = stretch > 1 or self._contact.fast_failover_attempt > 0
         has_order = tries == 1 or (is_tight and tries % ROUNDS_OF_ORDER != 0)
         return (
             self.role is Role.PRE_CANDIDATE
@@ -806,7 +807,7 @@ class Raft:
         self, reply: messages.RequestPreVoteReply, election: Election, disk: Incarnation
     ) -> Transition | None:
         election.anyone_answered = True
-        self._note_asked(reply)
+        self._note_asked(reply, disk)
         if self._is_told_removed(reply, disk):
             return Transition(Role.FOLLOWER, reasons.Removed(reply.removed_index))
         if self.role is not Role.PRE_CANDIDATE or reply.next_term != election.term:
@@ -814,11 +815,12 @@ class Raft:
             return None
         return self._record_vote(election, reply.sender, disk, granted=reply.vote_granted)
 
-    def _note_asked(self, reply: messages.RequestPreVoteReply) -> None:
-        """An answer says how long answers take, however late: whoever waits for votes without a
-        leader learns from it what to wait for (hazard P1)."""
-        if reply.asked_ms and self.leader_id is None:
-            self.pace.on_asked(self._now - reply.asked_ms / 1000)
+    def _note_asked(self, reply: messages.RequestPreVoteReply, disk: Incarnation) -> None:
+        """A voter's answer says how long answers take, however late: whoever waits for votes
+        without a leader learns from it what to wait for (hazard P1)."""
+        is_voter = reply.sender in self._other_voters() and self._counts(reply.sender, disk)
+        if self.leader_id is None and is_voter:
+            self.pace.on_asked(reply.asked_ms, self._now)
 
     def _is_told_removed(
         self, reply: messages.RequestVoteReply | messages.RequestPreVoteReply, disk: Incarnation
@@ -1599,6 +1601,8 @@ class Raft:
         if self.tracing:
             waited_s = self._now - transfer.started_s
             self._out.trace(events.TransferGivenUp(self._now, transfer.target, waited_s))
+        for message in leadership.heartbeats(self._now):  # all that follows says so (hazard T2)
+            self._send(message)
 
     def _resign(self, leadership: Leadership, reason: Reason) -> Transition:
         """Lead no more, and let the best successor know at once: it need not wait for a
