@@ -1786,7 +1786,11 @@ class Raft:
                 if progress.snapshot == self.rotten:
                     progress.on_behind(meta, now)
         self.rotten = None
-        base = meta.index - self.limits.snapshot_tail_entries
+        base = self.log.base_of_tail(
+            meta.index,
+            entries_max=self.limits.snapshot_tail_entries,
+            bytes_max=self.limits.snapshot_tail_bytes,
+        )
         if keep_after is not None:
             base = min(base, keep_after)
         if self._leadership is not None:  # what follows a snapshot that is being sent (hazard P3)
