@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 
 from trioraft.core.config import Limits
-from trioraft.core.errors import DiskFull, InvariantViolation, OutcomeUnknown
+from trioraft.core.errors import DiskFull, InvariantViolation, OutcomeUnknown, ResourceExhausted
 from trioraft.core.events import RoleChanged
 from trioraft.core.messages import (
     AppendEntries,
@@ -170,7 +170,7 @@ class Wanted:
     def resolve(self, index: LogIndex) -> None:
         self.outcomes.append(index)
 
-    def fail(self, error: DiskFull | None) -> None:
+    def fail(self, error: ResourceExhausted | None) -> None:
         self.outcomes.append(error)
 
 

@@ -476,18 +476,23 @@ class Raft:
         if self._leadership is not None:
             self._leadership.end_lease()
 
-    def on_disk_full(self, now: float) -> None:
+    def on_disk_full(self, now: float, lacking: str | None = None) -> None:
         """A write found no room and will be tried again. A leader that cannot write cannot
-        commit: it lets somebody else lead, and nobody here campaigns until there is room."""
+        commit: it lets somebody else lead, and nobody here campaigns until there is room.
+
+        Args:
+            now: the time.
+            lacking: what else than room it lacked (hazard G5).
+        """
         if self.role is Role.DEAD:
             return
         self._now = now
         self._disk_is_full = True
         self._out.on_disk_full()
         if self.tracing:
-            self._out.trace(events.DiskIsFull(now))
+            self._out.trace(events.storage_waits(now, lacking))
         if self._leadership is not None:
-            self._change_role(self._resign(self._leadership, reasons.NoRoom()))
+            self._change_role(self._resign(self._leadership, reasons.NoRoom(lacking)))
 
     def on_disk_room(self) -> None:
         """Something other than a Ready was written: there is room again."""

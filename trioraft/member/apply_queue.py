@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol, TypeAlias, final
 
 from ..core.agreement import POINTS_EVERY
 from ..core.config import Limits
-from ..core.errors import ApplyFailed, DiskFull, InvariantViolation
+from ..core.errors import ApplyFailed, InvariantViolation, ResourceExhausted
 from ..core.types import Entry, EntryKind, LogIndex, SnapshotMeta
 from .outcomes import Outcomes
 from .results import PLAIN, RunningChecksum
@@ -44,8 +44,8 @@ class WantsSnapshot(Protocol):
     def resolve(self, index: LogIndex) -> None:
         """A durable snapshot stands here."""
 
-    def fail(self, error: DiskFull | None) -> None:
-        """There was no room for one; None: the member died."""
+    def fail(self, error: ResourceExhausted | None) -> None:
+        """None could be written; None: the member died."""
 
 
 @final
@@ -212,7 +212,7 @@ class ApplyQueue:
         self.snapshot_index = max(self.snapshot_index, index)
         self._tell_wanted()
 
-    def unsaved(self, error: DiskFull) -> None:
+    def unsaved(self, error: ResourceExhausted) -> None:
         """There was no room for it: another is tried when as much again was applied."""
         self.is_saving = False
         wanted, self._wanted = self._wanted, []
