@@ -219,6 +219,7 @@ def test_changes_that_are_gone_are_never_skipped_in_silence(bounds: dict[str, in
     told = Told(KvMachine(**bounds))
     for number in range(1000):
         told.do(Put(b"k", b"%d" % (number % 10)))
+    assert told.machine.changes_bytes == 10 * 2
     assert told.ask(Changes(990)) == Compacted(991)
     changed = told.ask(Changes(991))
     assert isinstance(changed, Changed)

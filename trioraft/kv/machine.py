@@ -233,6 +233,11 @@ class KvMachine:
         return len(self._records)
 
     @property
+    def changes_bytes(self) -> int:
+        """Bytes of keys and values in the changes that are kept for who watches from the past."""
+        return self._history.held_bytes
+
+    @property
     def index(self) -> LogIndex:
         """Of the last command that was applied."""
         return self._index
