@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -162,6 +163,43 @@ def test_g5_a_complete_transfer_that_cannot_be_looked_at_is_not_missing(tmp_path
     storage.close()
 
 
+class NoCheckpoints:
+    """A connection whose write-ahead log cannot be copied: a quota, perhaps."""
+
+    def __init__(self, inner: sqlite3.Connection) -> None:
+        self._inner = inner
+
+    def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+        if "wal_checkpoint" in sql:
+            raise with_code(sqlite3.SQLITE_IOERR_WRITE)
+        return self._inner.execute(sql, *arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def test_g5_what_is_durable_is_not_refused_for_what_comes_after_it(tmp_path: Path) -> None:
+    """An append ends in a copy of the write-ahead log. It may wait, and says nothing."""
+    storage = filled(tmp_path)
+    assert storage._opened is not None
+    log = storage._opened.log
+    connection: Any = log._connection
+    log._connection = NoCheckpoints(connection)  # type: ignore[assignment]
+    with descriptors_left(0):
+        storage.append(None, entries(248, 1, 6, 5 * 1024 * 1024), 248)
+    log._connection = connection
+    storage.close()
+    recovered = content(tmp_path)
+    assert recovered is not None
+    assert recovered.entries[-1].index == 248
+
+
+def with_code(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("as SQLite says it")
+    error.sqlite_errorcode = code
+    return error
+
+
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
 def test_g5_both_lacks_have_one_name(code: int, tmp_path: Path) -> None:
     health = Health(tmp_path)
@@ -171,8 +209,7 @@ def test_g5_both_lacks_have_one_name(code: int, tmp_path: Path) -> None:
 
 
 def test_g5_sqlite_that_cannot_open_a_file_is_asked_why(tmp_path: Path) -> None:
-    cannot_open = sqlite3.OperationalError("unable to open database file")
-    cannot_open.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+    cannot_open = with_code(sqlite3.SQLITE_CANTOPEN)
     health = Health(tmp_path)
     with descriptors_left(health_module.SQLITE_DESCRIPTORS - 1):
         assert isinstance(health.error("x", cannot_open), DescriptorsExhausted)
@@ -183,8 +220,7 @@ def test_g5_sqlite_that_cannot_open_a_file_is_asked_why(tmp_path: Path) -> None:
 
 
 def test_g5_a_quota_that_cannot_be_tried_out_is_tried_again(tmp_path: Path) -> None:
-    failed = sqlite3.OperationalError("disk I/O error")
-    failed.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
+    failed = with_code(sqlite3.SQLITE_IOERR_WRITE)
     health = Health(tmp_path)
     with descriptors_left(0):
         assert isinstance(health.error("x", failed), DescriptorsExhausted)

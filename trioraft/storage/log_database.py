@@ -29,7 +29,7 @@ from urllib.parse import quote
 import attrs
 import msgspec
 
-from ..core.errors import CorruptStorage, DiskFull, StorageError
+from ..core.errors import CorruptStorage, ResourceExhausted, StorageError
 from ..core.types import Entry, HardState, LogIndex, NodeId, Term
 from .directory import (
     BEING_CREATED,
@@ -512,7 +512,7 @@ class LogDatabase:
             if connection.in_transaction:
                 self._roll_back(connection)
             trouble = self._health.error("appending to the log", error)
-            if isinstance(trouble, DiskFull):
+            if isinstance(trouble, ResourceExhausted):
                 self._checkpoint()  # what room there is in the write-ahead log can be used again
             raise trouble from error
         self._hard_state = record.hard_state
@@ -560,7 +560,7 @@ class LogDatabase:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         except DISK_TROUBLE as error:
             trouble = self._health.error("copying the write-ahead log into the database", error)
-            if not isinstance(trouble, DiskFull):
+            if not isinstance(trouble, ResourceExhausted):
                 raise trouble from error
             # The write that brought us here is durable; the log just stays longer for now.
         self._wal_bytes = 0
@@ -647,7 +647,7 @@ class LogDatabase:
         is something in the write-ahead log. False if there is no room."""
         try:
             self.append(None, (), None)
-        except DiskFull:
+        except ResourceExhausted:
             return False
         return True
 

@@ -172,7 +172,8 @@ class SnapshotFiles:
         """
         problems: list[str] = []
         usable: list[SnapshotMeta] = []
-        names = sorted(filter(is_snapshot, os.listdir(self.directory)), reverse=True)
+        with self._health.watching(f"looking into {self.directory}"):
+            names = sorted(filter(is_snapshot, os.listdir(self.directory)), reverse=True)
         for name in names:
             try:
                 meta = self._checked(self.directory / name, whole=not usable)

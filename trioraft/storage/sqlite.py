@@ -22,7 +22,7 @@ from typing import final
 
 import attrs
 
-from ..core.errors import ConfigError, CorruptStorage, DiskFull, StorageError
+from ..core.errors import ConfigError, CorruptStorage, ResourceExhausted, StorageError
 from ..core.types import (
     Configuration,
     Entry,
@@ -68,7 +68,7 @@ class _Opened:
         """
         if self.is_noted:
             return
-        with suppress(DiskFull):  # then the next write tries again
+        with suppress(ResourceExhausted):  # then the next write tries again
             self.directory.note("open")
             self.is_noted = True
 
