@@ -46,6 +46,7 @@ from trioraft.core.events import (
     SnapshotSaved,
     StaleReply,
     StorageNotice,
+    StorageWaits,
     TermJumped,
     TermOutOfDate,
     TimeoutsWidened,
@@ -285,6 +286,13 @@ GOLDEN: list[tuple[Traced, tuple[str, ...]]] = [
         (
             "the stored snapshot of 500 bytes up to 9 is damaged: its checksum is wrong; nobody is "
             "sent it, and another is taken. Check this disk",
+        ),
+    ),
+    (
+        StorageWaits(0.0, "descriptors"),
+        (
+            "no descriptors are left for the storage: the disk has not failed, and it is tried "
+            "again",
         ),
     ),
     (DiskIsFull(0.0), ("disk is full; the write is tried again",)),
@@ -810,6 +818,7 @@ def test_levels_tell_the_story_at_info() -> None:
         "snapshot_saved": "info",
         "snapshot_installed": "info",
         "disk_is_full": "warning",
+        "storage_waits": "warning",
         "acknowledged_lost": "warning",
         "foreign_disk": "warning",
         "forming": "warning",

@@ -24,6 +24,7 @@ from .core.errors import BadMessage as BadMessage
 from .core.errors import ConfigError as ConfigError
 from .core.errors import ConfigurationConflict as ConfigurationConflict
 from .core.errors import CorruptStorage as CorruptStorage
+from .core.errors import DescriptorsExhausted as DescriptorsExhausted
 from .core.errors import DiskFull as DiskFull
 from .core.errors import InvariantViolation as InvariantViolation
 from .core.errors import NodeDead as NodeDead
@@ -33,8 +34,10 @@ from .core.errors import OutcomeUnknown as OutcomeUnknown
 from .core.errors import Overloaded as Overloaded
 from .core.errors import ProposalDropped as ProposalDropped
 from .core.errors import RaftError as RaftError
+from .core.errors import ResourceExhausted as ResourceExhausted
 from .core.errors import SessionExpired as SessionExpired
 from .core.errors import StorageError as StorageError
+from .core.errors import ThreadsExhausted as ThreadsExhausted
 from .core.errors import TransferFailed as TransferFailed
 from .core.types import Configuration as Configuration
 from .core.types import Entry as Entry

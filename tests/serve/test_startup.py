@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import trustme
 
 from benchmarks.processes import Process, free_ports, python, shown
 from trioraft import SQLiteStorage
-from trioraft.cli.serve import command
+from trioraft.cli.serve import command, run
 from trioraft.cli.serve.preflight import Preflight, clients_tls
 from trioraft.cli.serve.settings import TlsFiles
 from trioraft.member.identity import Identity, encode_identity
@@ -49,6 +50,18 @@ def sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "peer": [f"1={other}"],
         "data": str(data),
     }
+
+
+class Told:
+    """A logger that keeps warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def debug(self, event: str, *_: object, **__: object) -> None: ...
+    def info(self, event: str, *_: object, **__: object) -> None: ...
+    def warning(self, event: str, *_: object, **__: object) -> None:
+        self.warnings.append(event)
 
 
 Complaints = Callable[[dict[str, Any]], list[str]]
@@ -87,6 +100,27 @@ def test_a_missing_data_directory(sound: dict[str, Any], complaints: Complaints)
     with pytest.raises(Started):
         command._serve(sound | {"create-data": True})
     assert Path(sound["data"]).is_dir()
+
+
+def test_a_data_directory_is_created_for_its_owner_alone(sound: dict[str, Any]) -> None:
+    data = Path(sound["data"]) / "new" / "0"
+    before = os.umask(0o000)
+    try:
+        with pytest.raises(Started):
+            command._serve(sound | {"data": str(data), "create-data": True})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+
+
+def test_a_directory_that_others_may_read_is_told_in_one_line(tmp_path: Path) -> None:
+    log = Told()
+    run.warn_of_mode(tmp_path, "0", log)
+    tmp_path.chmod(0o755)
+    run.warn_of_mode(tmp_path, "0", log)
+    (line,) = log.warnings
+    assert "has mode 0755" in line
+    assert "chmod -R go=" in line
 
 
 def test_a_foreign_data_directory(sound: dict[str, Any], complaints: Complaints) -> None:

@@ -476,18 +476,23 @@ class Raft:
         if self._leadership is not None:
             self._leadership.end_lease()
 
-    def on_disk_full(self, now: float) -> None:
+    def on_disk_full(self, now: float, lacking: str | None = None) -> None:
         """A write found no room and will be tried again. A leader that cannot write cannot
-        commit: it lets somebody else lead, and nobody here campaigns until there is room."""
+        commit: it lets somebody else lead, and nobody here campaigns until there is room.
+
+        Args:
+            now: the time.
+            lacking: what else than room it lacked (hazard G5).
+        """
         if self.role is Role.DEAD:
             return
         self._now = now
         self._disk_is_full = True
         self._out.on_disk_full()
         if self.tracing:
-            self._out.trace(events.DiskIsFull(now))
+            self._out.trace(events.storage_waits(now, lacking))
         if self._leadership is not None:
-            self._change_role(self._resign(self._leadership, reasons.NoRoom()))
+            self._change_role(self._resign(self._leadership, reasons.NoRoom(lacking)))
 
     def on_disk_room(self) -> None:
         """Something other than a Ready was written: there is room again."""
@@ -1790,7 +1795,11 @@ class Raft:
                 if progress.snapshot == self.rotten:
                     progress.on_behind(meta, now)
         self.rotten = None
-        base = meta.index - self.limits.snapshot_tail_entries
+        base = self.log.base_of_tail(
+            meta.index,
+            entries_max=self.limits.snapshot_tail_entries,
+            bytes_max=self.limits.snapshot_tail_bytes,
+        )
         if keep_after is not None:
             base = min(base, keep_after)
         if self._leadership is not None:  # what follows a snapshot that is being sent (hazard P3)

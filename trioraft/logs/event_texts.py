@@ -282,6 +282,10 @@ _TEXTS: Final[Mapping[type[Traced], Callable[[Any, Label], str]]] = {
     ),
     events.StorageNotice: lambda event, _: f"storage: {defuse(event.text)}",
     events.ResultsDiffer: lambda event, _: _results_differ(event),
+    events.StorageWaits: lambda event, _: (
+        f"no {event.resource} are left for the storage: the disk has not failed, and it is tried "
+        "again"
+    ),
     events.DiskIsFull: lambda event, _: "disk is full; the write is tried again",
     Listening: lambda event, _: f"listening at {defuse(event.address)}",
     LinkUp: lambda event, label: f"link to {label(event.peer)} up",

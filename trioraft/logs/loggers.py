@@ -70,6 +70,7 @@ _LEVELS: Final[Mapping[type[Traced], Level]] = {
     events.SnapshotRotten: "error",
     events.ResultsDiffer: "error",
     events.DiskIsFull: "warning",
+    events.StorageWaits: "warning",
     events.AcknowledgedLost: "warning",
     events.ForeignDisk: "warning",
     events.Forming: "warning",

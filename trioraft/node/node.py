@@ -368,7 +368,8 @@ class Node:
 
         Raises:
             NodeDead: the node is Dead, or died meanwhile.
-            DiskFull: there was no room for it; the log is unharmed.
+            ResourceExhausted: there was no room for it (`DiskFull`), or no descriptor or thread to
+                write it with; the log is unharmed.
 
         Cancelling the wait does not stop the snapshot.
         """

@@ -28,10 +28,10 @@ from ..core import events
 from ..core.config import Limits, Timing
 from ..core.errors import (
     ConfigError,
-    DiskFull,
     InvariantViolation,
     NodeDead,
     NotMember,
+    ResourceExhausted,
     SnapshotGone,
 )
 from ..core.messages import Introduction, Message
@@ -81,7 +81,8 @@ STACK_FRAMES_MIN = 500
 """Room in the stack that commands have at least."""
 
 DISK_FULL_RETRY_S = 0.1
-"""How long a full disk is left alone before the write is tried again."""
+"""How long a full disk is left alone before the write is tried again; and so with whatever else a
+storage may lack (hazard G5)."""
 
 
 class _AbandonedError(Exception):
@@ -179,7 +180,7 @@ class NodeRunner:
         finally:
             self.kill("left")
             with trio.CancelScope(shield=True):
-                await self._calls.write(storage.close)
+                await self._calls.close()
 
     async def _identify(self, recovered: Recovered | None, bootstrap: Recovered) -> Recovered:
         """Whose disk this is, durable before anybody hears of it; and what follows from it."""
@@ -478,7 +479,7 @@ class NodeRunner:
         """Have a snapshot taken of at least what is applied now, and wait until it is durable.
 
         Raises:
-            DiskFull: there was no room for it.
+            ResourceExhausted: there was no room for it, or nothing to write it with.
             NodeDead: the node died meanwhile.
         """
         member = self.member
@@ -519,7 +520,7 @@ class NodeRunner:
         if member is not None and not self._storage.blocking:
             try:
                 next_offset = self._do(step)
-            except DiskFull:
+            except ResourceExhausted:
                 pass
             else:
                 member.on_stored(trio.current_time(), next_offset=next_offset)
@@ -538,13 +539,26 @@ class NodeRunner:
                 self._act()
 
     async def _until_there_is_room(self, call: Callable[[], T]) -> T:
-        """A full disk is waited out, and nothing is acknowledged meanwhile. Every other failure
-        ends the node; a failed fsync is never tried again (hazard D5)."""
+        """A full disk is waited out, and so is a lack of descriptors or threads (hazard G5);
+        nothing is acknowledged meanwhile. Every other failure ends the node; a failed fsync is
+        never tried again (hazard D5)."""
         while True:
             try:
                 return await self._calls.write(call)
-            except DiskFull:
-                self._input(lambda member, now: member.on_disk_full(now))
+            except ResourceExhausted as exhausted:
+                self._input(partial(_write_waits, exhausted.lacking))
+            await trio.sleep(DISK_FULL_RETRY_S)
+
+    async def _until_it_can_be_read(self, call: Callable[[], T]) -> T:
+        """As for a write, but what the log does not wait for: a leader goes on leading. Before the
+        node lives there is nobody to wait: it cannot be opened, and says so."""
+        while True:
+            try:
+                return await self._calls.beside(call)
+            except ResourceExhausted as exhausted:
+                if self.member is None:
+                    raise
+                self._input(partial(_read_waits, exhausted.lacking))
             await trio.sleep(DISK_FULL_RETRY_S)
 
     # -- the state machine -----------------------------------------------------------------
@@ -587,7 +601,9 @@ class NodeRunner:
 
     async def _restore_machine(self, meta: SnapshotMeta) -> int | None:
         machine, storage = self._machine, self._storage
-        return await self._calls.beside(lambda: restore(machine, storage.read_snapshot(meta)))
+        return await self._until_it_can_be_read(
+            lambda: restore(machine, storage.read_snapshot(meta))
+        )
 
     def _save_snapshot(self, save: SaveSnapshot) -> None:
         if self._nursery is not None:
@@ -601,8 +617,8 @@ class NodeRunner:
             )
         except _AbandonedError:
             return
-        except DiskFull as full:
-            error = full
+        except ResourceExhausted as exhausted:
+            error = exhausted
             self._input(lambda member, now: member.on_snapshot_unsaved(error, now))
             return
         self._input(lambda member, now: member.on_snapshot_saved(meta, now))
@@ -665,7 +681,7 @@ class NodeRunner:
                     return storage.read_chunk(request.meta, request.offset, request.size_bytes)
 
                 try:
-                    data = await self._calls.beside(read)
+                    data = await self._until_it_can_be_read(read)
                 except SnapshotGone:
                     member.on_snapshot_gone(request)
                 else:
@@ -707,15 +723,23 @@ class _WantedSnapshot:
         self.wanted_index: LogIndex = 0
         self.done = trio.Event()
         self.index: LogIndex | None = None
-        self.failure: DiskFull | None = None
+        self.failure: ResourceExhausted | None = None
 
     def resolve(self, index: LogIndex) -> None:
         self.index = index
         self.done.set()
 
-    def fail(self, error: DiskFull | None) -> None:
+    def fail(self, error: ResourceExhausted | None) -> None:
         self.failure = error
         self.done.set()
+
+
+def _write_waits(lacking: str | None, member: Member, now: float) -> None:
+    member.on_disk_full(now, lacking)
+
+
+def _read_waits(lacking: str | None, member: Member, now: float) -> None:
+    member.on_storage_waits(lacking, now)
 
 
 def _check_stack() -> None:

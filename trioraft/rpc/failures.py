@@ -15,6 +15,7 @@ from typing import Final
 from ..core.errors import (
     ConfigError,
     ConfigurationConflict,
+    DescriptorsExhausted,
     DiskFull,
     NodeDead,
     NotLeader,
@@ -23,6 +24,7 @@ from ..core.errors import (
     ProposalDropped,
     RaftError,
     SessionExpired,
+    ThreadsExhausted,
     TransferFailed,
 )
 from ..core.types import Address
@@ -48,6 +50,8 @@ _KINDS: Final[Mapping[str, type[RaftError]]] = {
     "transfer": TransferFailed,
     "conflict": ConfigurationConflict,
     "full": DiskFull,
+    "no-descriptors": DescriptorsExhausted,
+    "no-threads": ThreadsExhausted,
 }
 _KIND_OF: Final[Mapping[type, str]] = {error: kind for kind, error in _KINDS.items()}
 _OF_MACHINES: Final = frozenset(

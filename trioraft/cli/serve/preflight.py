@@ -24,7 +24,7 @@ from ...net.listening import listen_now
 from ...net.tls import TlsContexts
 from ...service.context import ServiceLimits
 from ...service.port import DESCRIPTORS_RESERVED
-from ...storage.directory import Directory
+from ...storage.directory import Directory, make_private
 from ...storage.health import Health
 from ...storage.log_database import read_identity
 from ...transport.tcp import TcpTransport
@@ -251,7 +251,7 @@ def _check_port(name: str, address: Address, problems: list[str]) -> None:
 def _check_data(path: Path, problems: list[str], *, create: bool) -> None:
     if not path.exists():
         if create:
-            _tried(lambda: path.mkdir(parents=True), problems)
+            _tried(lambda: make_private(path), problems)
         else:
             problems.append(
                 f"--data {str(path)!r} does not exist: if this node had data, its volume is not "

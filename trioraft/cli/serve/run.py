@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 import attrs
@@ -22,8 +23,10 @@ from ...logs.loggers import EventLogger
 from ...logs.repeats import RepeatFilter
 from ...machines.sessions import SessionMachine
 from ...net.addresses import host_port
+from ...net.sentences import printable
 from ...node.node import Node, open_node
 from ...service.port import Service, open_service
+from ...storage.directory import wider_mode
 from ...storage.sqlite import SQLiteStorage
 from ...tasks.background import running_beside
 from ..exits import silence_stdout
@@ -59,6 +62,7 @@ async def run_server(settings: Settings, ready: Preflight, logger: EventLogger) 
                 _opened(settings, ready, log) as (node, service),
             ):
                 is_serving = True
+                warn_of_mode(settings.data, settings.id, log)
                 log.info(f"its {suited_lines(settings.timing)}", node=settings.id)
                 _say(settings.id, _ready_line(settings, service))
                 await signals.first.wait()
@@ -119,6 +123,17 @@ async def _opened(
         ) as service,
     ):
         yield node, service
+
+
+def warn_of_mode(data: Path, node_id: NodeId, log: EventLogger) -> None:
+    """What somebody else has made is left as it is: a group may be meant to read it."""
+    mode = wider_mode(data)
+    if mode is not None:
+        log.warning(
+            f"--data {printable(str(data))} has mode {mode:04o}: others than its owner may read "
+            "what is stored, or change it. Unless that is meant, chmod -R go= it",
+            node=node_id,
+        )
 
 
 def suited_lines(timing: Timing) -> str:
