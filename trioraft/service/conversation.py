@@ -329,11 +329,15 @@ class Conversation:
                 self._unanswered += 1
                 connection.idle_since_s, connection.has_asked = None, True
                 if type(request) is Propose:
-                    await self._propose(request)
+                    has_waited = await self._propose(request)
                 else:
+                    has_waited = False
                     self._take(request, len(payload))
                 if self._is_behind:
+                    has_waited = True
                     await self._catch_up()
+                if has_waited:  # which is no work
+                    began_s = perf_counter()
             slices.spend(began_s)
             is_open = await connection.receive(took_frames=took_frames)
 
@@ -366,26 +370,29 @@ class Conversation:
         if self._unanswered <= len(self._watches):  # who only listens is idle
             self._connection.idle_since_s = trio.current_time()
 
-    async def _propose(self, request: Propose) -> None:
+    async def _propose(self, request: Propose) -> bool:
+        """Propose a command; return whether it had to wait for room."""
+        has_waited = False
         if self._context.is_leaving:
             self._fail(request.id, ServerLeaving(_LEAVING))
-            return
+            return False
         while True:
             try:
                 proposal = self._context.node.submit(request.data)
             except Overloaded as error:
                 if not self._proposals:  # others fill the room: the client shall come again
                     self._fail(request.id, error)
-                    return
+                    return has_waited
             except RaftError as error:
                 self._fail(request.id, error)
-                return
+                return has_waited
             else:
                 # Who can send it again shall do so as soon as another leads, and not wait here.
                 proposal.is_repeatable = self._context.has_sessions and is_repeatable(request.data)
                 self._proposals.append((request.id, proposal))
                 self._proposed.set()
-                return
+                return has_waited
+            has_waited = True
             self._connection.stop_the_clock()
             self._note_waiting(len(request.data))
             await self._answered.park()  # our own commands fill it: wait for one of them
