@@ -4,7 +4,8 @@ Rules of this file:
 
 * An incoming connection is only read; the one thing ever written to it is the handshake's answer.
 * Nothing is passed on before the handshake has succeeded, and then only messages that bear the
-  handshake's sender and this node's id.
+  handshake's sender and this node's id. Whoever has no credential leaves no trace but a line in the
+  log: no term, log, snapshot, timer, link or table is touched.
 * Who is let in, and what follows from it, the `Admission` decides; it need not be a member.
 * A peer speaks over one connection to us. It may open another beside one that it does not trust;
   all are read until it says something over the new one, which replaces the older ones. That is no
@@ -22,6 +23,7 @@ from ..core.errors import BadMessage
 from ..core.messages import Introduction
 from ..core.types import Address, NodeId
 from ..net.connection import BROKEN, Connection, FrameTooSlow
+from ..net.credentials import certificate_of
 from ..net.events import ConnectionRejected
 from ..net.handshake import first_frame, in_time
 from .context import TransportContext
@@ -103,19 +105,16 @@ class Inbound:
         tls = None if context.tls is None else context.tls.server
         hello = decode_hello(await first_frame(connection, tls))
         try:
-            check_hello(
-                hello,
-                cluster_id=context.cluster_id,
-                node_id=context.node_id,
-                certified=connection.certified,
-            )
+            certificate = None if tls is None else certificate_of(connection.stream)
+            check_hello(hello, cluster_id=context.cluster_id, node_id=context.node_id)
+            context.check_credentials(hello.introduction, certificate, hello.invitation)
             self._admission.check_room(hello.sender)
             context.owner.on_introduction(hello.introduction)
         except BadMessage as error:
             await connection.stream.send_all(encode_reply(None, str(error)))
             raise
         said = context.owner.introduction(hello.sender)
-        await connection.stream.send_all(encode_reply(said))
+        await connection.stream.send_all(encode_reply(said, invitation=context.invitation))
         return hello
 
     async def _read_from(self, hello: PeerHello, connection: Connection) -> None:

@@ -60,6 +60,8 @@ async def run_server(settings: Settings, ready: Preflight, logger: EventLogger) 
                 _opened(settings, ready, log) as (node, service),
             ):
                 is_serving = True
+                for warning in ready.warnings:
+                    log.warning(warning, node=settings.id)
                 log.info(f"its {suited_lines(settings.timing)}", node=settings.id)
                 _say(settings.id, _ready_line(settings, service))
                 await signals.first.wait()
