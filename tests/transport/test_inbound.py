@@ -60,14 +60,11 @@ class Doors:
     """Lets in whom the test has not shut out, and remembers who came and went."""
 
     news: list[str] = attrs.Factory(list)
-    shut: set[str] = attrs.Factory(set)
+    full_of: list[str] = attrs.Factory(list)
     told: list[tuple[str, int] | None] = attrs.Factory(list)
-    full_after_checks: int = 1000
 
-    def check_room(self, peer: str) -> None:
-        self.full_after_checks -= 1
-        if peer in self.shut or self.full_after_checks < 0:
-            raise BadMessage(f"no room for {peer}")
+    def who_gives_way(self, peer: str) -> str | None:
+        return self.full_of.pop() if self.full_of else None
 
     def on_arrival(self, peer: str, told: tuple[str, int] | None, remote_host: str) -> None:
         self.news.append(f"+{peer}")
@@ -170,10 +167,6 @@ STRANGERS = {
         hello_of("0", "0"),
         "the dialer says that it is node '0', which is this node",
     ),
-    "one too many": (
-        hello_of("9", "0"),
-        "no room for 9",
-    ),
     "another version": (
         frame_of(
             msgspec.msgpack.encode(PeerHello(MAGIC, PROTOCOL_VERSION + 1, CLUSTER, "1", "0", SAID))
@@ -188,7 +181,6 @@ async def test_a_refused_dialer_is_told_why(
     autojump_clock: MockClock, hello: bytes, reason: str
 ) -> None:
     async with listening() as listener:
-        listener.doors.shut.add("9")
         stream = listener.connect()
         await stream.send_all(hello + encode_frame(heartbeat("1", "0")))
         with pytest.raises(BadMessage, match="it refused the connection") as told:
@@ -476,17 +468,22 @@ async def test_the_connections_of_one_peer_are_bounded(autojump_clock: MockClock
         assert listener.open_connections == 0
 
 
-async def test_a_dialer_for_whom_the_room_is_gone_once_it_is_welcome(
-    autojump_clock: MockClock,
-) -> None:
+async def test_whoever_gives_way_is_told_of_and_not_lost(autojump_clock: MockClock) -> None:
+    """It is no hint that a leader is gone: the timers stand as they stood."""
     async with listening() as listener:
-        listener.doors.full_after_checks = 1
-        stream = await listener.admitted()
-        assert await stream.receive_some() == b""
+        first = await listener.admitted()
+        await trio.testing.wait_all_tasks_blocked()
+        listener.doors.full_of.append("1")
+        second = listener.connect()
+        await second.send_all(hello_of("2", "0"))
+        take_reply((await second.receive_some())[LENGTH_BYTES:], receiver="2")
+        await until_ended(first)
         event = await listener.owner.until_rejected()
-        assert (event.peer, event.reason) == ("1", "no room for 1")
-        assert listener.doors.news == []
+        assert (event.peer, event.reason) == ("1", "node '2' takes its place: there are too many")
+        await trio.testing.wait_all_tasks_blocked()
+        assert listener.doors.news == ["+1", "-1", "+2"]
         assert listener.owner.lost == []
+        assert listener.open_connections == 1
 
 
 async def test_disconnecting_a_peer(autojump_clock: MockClock) -> None:

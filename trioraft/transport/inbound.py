@@ -41,12 +41,9 @@ from .handshake import (
 class Admission(Protocol):
     """Who knows the peers."""
 
-    def check_room(self, peer: NodeId) -> None:
-        """Check that this peer, whose handshake is right, may connect.
-
-        Raises:
-            BadMessage: the reason, which it will be told.
-        """
+    def who_gives_way(self, peer: NodeId) -> NodeId | None:
+        """Whose connections end because this peer, whose handshake is right, is about to arrive;
+        None: nobody's."""
 
     def on_doubt(self, peer: NodeId) -> None:
         """This peer is about to connect beside an earlier connection of its own."""
@@ -108,7 +105,6 @@ class Inbound:
             certificate = None if tls is None else certificate_of(connection.stream)
             check_hello(hello, cluster_id=context.cluster_id, node_id=context.node_id)
             context.check_credentials(hello.introduction, certificate, hello.invitation)
-            self._admission.check_room(hello.sender)
             context.owner.on_introduction(hello.introduction)
         except BadMessage as error:
             await connection.stream.send_all(encode_reply(None, str(error)))
@@ -153,13 +149,11 @@ class Inbound:
         return True
 
     def _take_in(self, hello: PeerHello, remote_host: str, reading: trio.CancelScope) -> None:
-        """Let a connection be read, beside the peer's earlier ones.
-
-        Raises:
-            BadMessage: others have come while our welcome was on its way, and now it is full.
-        """
+        """Let a connection be read, beside the peer's earlier ones."""
         peer = hello.sender
-        self._admission.check_room(peer)
+        gives_way = self._admission.who_gives_way(peer)
+        if gives_way is not None:
+            self._throw_out(gives_way, f"node {peer!r} takes its place: there are too many")
         readings = self._readings.setdefault(peer, [])
         if readings:
             self._admission.on_doubt(peer)
@@ -167,6 +161,13 @@ class Inbound:
             readings.pop(0).cancel()
         readings.append(reading)
         self._admission.on_arrival(peer, hello.address, remote_host)
+
+    def _throw_out(self, peer: NodeId, reason: str) -> None:
+        """End the connections of a peer, now. It is there: it was not lost."""
+        for reading in tuple(self._readings.get(peer, ())):
+            self._drop(peer, reading)
+            reading.cancel()
+        self.reject("a non-member", peer, reason)
 
     def _replace(self, peer: NodeId, reading: trio.CancelScope) -> None:
         """The peer speaks over this connection: the older ones are given up."""
