@@ -324,7 +324,7 @@ class Node:
         among `TlsContexts.peer_names`: it shows it, beside its certificate, to the members.
 
         It is bound to that name and to the first disk that shows it, and ends: by then the name is
-        to be among the others' (docs/identity.md). Any member with the key can write one.
+        to be among the others' (docs/serve.md). Any member with the key can write one.
 
         Args:
             node_id: the new node's name, which its certificate bears.
