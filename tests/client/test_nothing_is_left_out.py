@@ -21,6 +21,7 @@ from trioraft.rpc.protocol import (
     AddLearnerRequest,
     ChangeStatus,
     ChangeVotersRequest,
+    InviteNode,
     PeerStatus,
     RemoveNode,
     ReplaceNode,
@@ -142,6 +143,7 @@ REQUESTS: list[tuple[Any, str, tuple[Any, ...], dict[str, Any]]] = [
     ),
     (RemoveNode(1, "2", 3), "remove", ("2",), {"expected_index": 3}),
     (ReplaceNode(1, "2"), "replace", ("2",), {}),
+    (InviteNode(1, "4", 60.0), "invite", ("4", 60.0), {}),
     (TakeSnapshot(1), "take_snapshot", (), {}),
 ]
 

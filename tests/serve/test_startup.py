@@ -17,10 +17,11 @@ import pytest
 import trustme
 
 from benchmarks.processes import Process, free_ports, python, shown
+from tests.certificates import CLIENT, Authority
 from trioraft import SQLiteStorage
 from trioraft.cli.serve import command, run
-from trioraft.cli.serve.preflight import Preflight, clients_tls
-from trioraft.cli.serve.settings import TlsFiles
+from trioraft.cli.serve.preflight import Preflight, clients_tls, prepare
+from trioraft.cli.serve.settings import SettingsReader, TlsFiles, gather
 from trioraft.member.identity import Identity, encode_identity
 
 
@@ -311,6 +312,60 @@ def test_another_nodes_directory_is_said_in_one_line(
     (said,) = complaints(sound)
     assert "belongs to" in said
     assert "'7'" in said
+
+
+@pytest.mark.parametrize("prefix", ["", "--tls-peer-names"])
+def test_one_authority_for_peers_and_clients_is_warned_of(
+    prefix: str, sound: dict[str, Any], certificates: dict[str, Any], tmp_path: Path
+) -> None:
+    """Unless the peers' names are given; an authority of the clients' own is the better way."""
+    named = {"tls-peer-names": "0,1"} if prefix else {}
+    (said,) = warnings_of(sound | certificates | named) or ("",)
+    assert ("peers and clients have an authority in common" in said) is not bool(named)
+    own = tmp_path / "clients.pem"
+    trustme.CA().cert_pem.write_to_path(own)
+    assert warnings_of(sound | certificates | {"client-tls-ca": str(own)}) == ()
+    assert warnings_of(sound) == ()
+
+
+def warnings_of(flags: dict[str, Any]) -> tuple[str, ...]:
+    """What a server with these flags warns of at its start."""
+    problems: list[str] = []
+    settings = SettingsReader(gather(flags, {}, problems), problems).settings()
+    assert settings is not None, problems
+    ready = prepare(settings, problems)
+    assert ready is not None, problems
+    ready.transport.close()
+    return ready.warnings
+
+
+def test_a_certificate_that_no_peer_would_take(
+    sound: dict[str, Any], complaints: Complaints, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("0", CLIENT)
+    files = {"tls-cert": certificate, "tls-key": key, "tls-ca": authority.file}
+    (said,) = complaints(sound | {name: str(path) for name, path in files.items()})
+    assert said.startswith("--tls-cert ")
+    assert "must list serverAuth and clientAuth" in said
+
+
+def test_an_invitation_key_and_an_invitation(
+    sound: dict[str, Any], complaints: Complaints, certificates: dict[str, Any], tmp_path: Path
+) -> None:
+    key, invitation = tmp_path / "invite.key", tmp_path / "invitation"
+    flags = sound | certificates | {"invite-key": str(key), "invitation": str(invitation)}
+    assert len(complaints(flags)) == 2  # neither is there
+    key.write_text("short\n", encoding="ascii")
+    invitation.write_text("hello\n", encoding="ascii")
+    assert "the invitation is none" in complaints(flags)[0]
+    invitation.write_text("trioraft-invite-1.AA.AA\n", encoding="ascii")
+    assert "an invitation key is 16 to 4096 bytes" in complaints(flags)[0]
+    key.write_text("0123456789abcdef0123456789abcdef\n", encoding="ascii")
+    with pytest.raises(Started):
+        command._serve(flags)
+    (said,) = complaints(flags | {"tls-peer-names": "a b,,[x]"})
+    assert said.startswith("--tls-peer-names is 'a b,,[x]': give names with commas")
 
 
 def test_the_context_for_clients_is_strict(certificates: dict[str, Any]) -> None:

@@ -1,5 +1,5 @@
-"""`trioraft admin status|transfer|add-learner|promote|remove|replace|snapshot`: each does one
-thing, and says in one line what came of it.
+"""`trioraft admin status|transfer|invite|add-learner|promote|remove|replace|snapshot`: each does
+one thing, and says in one line what came of it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..net.addresses import host_port
 from ..rpc.protocol import ServerStatus, StatusNews, printable
 from ..tasks.background import running_beside
 from .connecting import EXITS_HELP, ReachedCluster, SaidNo, latest_leader, parsed, reaching
-from .values import parse_address
+from .values import parse_address, parse_duration_s
 
 HELP: Final = f"""\
 Look at a cluster that runs, and change it.
@@ -99,6 +99,25 @@ async def transfer(
 ) -> None:
     """Have the leader transfer its leadership."""
     print(f"{await cluster.client.transfer_leadership(to)} leads now")
+
+
+@app.command()
+@reaching
+async def invite(
+    cluster: ReachedCluster,
+    node: NodeName,
+    valid: Annotated[
+        str, typer.Option(metavar="TIME", help="For how long, as 24h or 30min.")
+    ] = "24h",
+) -> None:
+    """Write an invitation for a node whose name the members were not told (--tls-peer-names).
+
+    Start it with serve --join --invitation FILE, FILE being what this prints. It is for that name
+    and for the first disk that shows it. The members need --invite-key. Over plain TCP nobody asks
+    for one.
+    """
+    valid_s = parsed(parse_duration_s, valid, "--valid")
+    print(printable(await cluster.client.invite(node, valid_s)))
 
 
 @app.command("add-learner")

@@ -17,6 +17,7 @@ from ..core.errors import ConfigError, RaftError
 from ..core.types import Address, LogIndex, NodeId
 from ..rpc.errors import ClientClosed
 from ..rpc.protocol import Consistency, ServerStatus
+from .administration import INVITATION_VALID_S
 from .client import Client
 
 _T = TypeVar("_T")
@@ -205,6 +206,17 @@ class BlockingClient:
     def replace(self, node_id: NodeId, *, timeout_s: float | None = None) -> LogIndex:
         """`Client.replace`."""
         return self.run(lambda client: client.replace(node_id, timeout_s=timeout_s))
+
+    def invite(
+        self,
+        node_id: NodeId,
+        valid_s: float = INVITATION_VALID_S,
+        *,
+        at: NodeId | Address | None = None,
+        timeout_s: float | None = None,
+    ) -> str:
+        """`Client.invite`."""
+        return self.run(lambda client: client.invite(node_id, valid_s, at=at, timeout_s=timeout_s))
 
     def take_snapshot(
         self, at: NodeId | Address | None = None, *, timeout_s: float | None = None

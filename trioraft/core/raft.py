@@ -159,6 +159,7 @@ class Raft:
         self._removal = RemovalHints()
         self.seen: dict[NodeId, Incarnation] = {}
         """Which disk is there under each other id, as far as it was told in this life."""
+        self._far_terms: dict[NodeId, Term] = {}  # beyond all bounds: which voter has said what
         self.replaces_lost_disks = False
         """Whether this node, while it leads, replaces voters that are there with an empty disk."""
 
@@ -288,7 +289,7 @@ class Raft:
             self._check_leader(message)  # before its term: bad input changes nothing at all
         if message.term > self.term:
             jumps = message.term - self.term > TERM_JUMP_MAX
-            if jumps and message.term > TERM_MAX:
+            if jumps and message.term > TERM_MAX and not self._believes(message):
                 raise BadMessage(
                     f"{message.sender!r} says that the term is {message.term}: none after "
                     f"{TERM_MAX} is believed"
@@ -641,7 +642,21 @@ class Raft:
         self._out.clear_messages()
         self._trace_role(previous, reason)
 
+    def _believes(self, message: Message) -> bool:
+        """Whether elections may have led to a term that is beyond all bounds: a quorum of voters
+        says so. Otherwise whoever was away while one member's word took the others there could
+        never come back. A node that knows no voters has nothing to lose."""
+        configuration = self.configuration
+        if not configuration.voters:
+            return self.term == 0
+        if not configuration.is_voter(message.sender):
+            return False
+        self._far_terms[message.sender] = message.term
+        reached = quorum.agreed(configuration, lambda voter: self._far_terms.get(voter, 0))
+        return reached > TERM_MAX and message.term - reached <= TERM_JUMP_MAX
+
     def _adopt_term(self, message: Message) -> None:
+        self._far_terms.clear()
         if self.tracing:
             self._out.trace(events.TermOutOfDate(self._now, message))
             if self.term and message.term - self.term > TERM_JUMP_MAX:

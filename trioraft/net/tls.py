@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import trio
 
 _DNS_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*")
+_NAME_PATTERN = re.compile(r"[A-Za-z0-9_*?-]{1,63}(\.[A-Za-z0-9_*?-]{1,63})*")
 _IPV4 = re.compile(r"[0-9]+(\.[0-9]+){3}")
 
 
@@ -37,15 +38,21 @@ class TlsContexts:
             and the authority loaded, and `verify_mode = ssl.CERT_REQUIRED`.
         client: made with `ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)` or
             `ssl.create_default_context(ssl.Purpose.SERVER_AUTH)`; has the same loaded.
+        peer_names: which names peers have, as ("node-*.example",): a star stands for anything
+            within one label, and case counts. Others need an invitation. None: any that the
+            authority has signed in a peer's certificate (see `net.credentials`).
 
     Raises:
-        ConfigError: a context is for the wrong side, or does not ask for the peer's certificate.
+        ConfigError: a context is for the wrong side, or does not ask for the peer's certificate;
+            or a pattern cannot match any name.
     """
 
     server: ssl.SSLContext
     client: ssl.SSLContext
+    peer_names: tuple[str, ...] | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
+        check_peer_names(self.peer_names)
         _check_side("TlsContexts.server", self.server, "server")
         _check_side("TlsContexts.client", self.client, "client")
         _check_asks("TlsContexts.server", self.server, "pose as a node")
@@ -59,15 +66,17 @@ class TlsContexts:
         key: str | PathLike[str],
         authority: str | PathLike[str],
         password: str | None = None,
+        peer_names: tuple[str, ...] | None = None,
     ) -> TlsContexts:
         """Make both contexts (TLS 1.3) from PEM files.
 
         Args:
-            certificate: this node's chain; bears the node id as a DNS name and allows use as
-                server and as client.
+            certificate: this node's chain; bears the node id as a DNS name, and its extended key
+                usage lists serverAuth and clientAuth.
             key: its private key.
             authority: the certificates that may have signed a peer's; no others are trusted.
             password: of the key, if it has one.
+            peer_names: as of the class.
 
         Raises:
             OSError: a file cannot be read (`ssl.SSLError`: is not what it should be).
@@ -79,7 +88,7 @@ class TlsContexts:
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(authority)
             context.load_cert_chain(certificate, key, password)
-        return cls(server, client)
+        return cls(server, client, peer_names=peer_names)
 
 
 def contexts_of(given: TlsContexts | ssl.SSLContext | None) -> TlsContexts | None:
@@ -153,6 +162,24 @@ def check_certifiable(node_id: NodeId) -> None:
             f"node id {node_id!r} cannot be a DNS name in a certificate: over TLS, ids are "
             "labels of letters, digits, '-' and '_', joined by dots"
         )
+
+
+def check_peer_names(patterns: tuple[str, ...] | None) -> None:
+    """Check that each pattern can match a name.
+
+    Raises:
+        ConfigError: one cannot, or there are none.
+    """
+    if patterns is None:
+        return
+    if isinstance(patterns, str) or not patterns:
+        raise ConfigError(f"peer_names is {patterns!r}: give a tuple of names, or None for any")
+    for pattern in patterns:
+        if not _NAME_PATTERN.fullmatch(pattern):
+            raise ConfigError(
+                f"{pattern!r} is no pattern of names: give labels of letters, digits, '-', '_', "
+                "'*' and '?', joined by dots, as node-*.example"
+            )
 
 
 def certified_names(stream: trio.SSLStream[trio.SocketStream]) -> frozenset[str]:

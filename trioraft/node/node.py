@@ -324,6 +324,28 @@ class Node:
         self._check_leads()
         return await self._administration.replace(node_id)
 
+    async def invite(self, node_id: NodeId, valid_s: float = 24 * 3600.0) -> str:
+        """Write an invitation for a node that joins, where peers speak TLS and its name is not
+        among `TlsContexts.peer_names`: it shows it, beside its certificate, to the members.
+
+        It is bound to that name and to the first disk that shows it, and ends: by then the name is
+        to be among the others' (docs/serve.md). Any member with the key can write one.
+
+        Args:
+            node_id: the new node's name, which its certificate bears.
+            valid_s: for how long, in seconds.
+
+        Returns:
+            The text to start it with (`TcpTransport(invitation=…)`, `serve --invitation`).
+
+        Raises:
+            ConfigError: the transport asks nobody for one, as on plain TCP and in memory; it has
+                no `invite_key`; or an argument cannot be.
+        """
+        check_id("node_id", node_id)
+        await trio.lowlevel.checkpoint()
+        return self._runner.invite(node_id, valid_s)
+
     async def _change(self, change: Change, expected_index: LogIndex | None) -> LogIndex:
         self._check_leads()
         return await self._administration.change(change, expected_index)

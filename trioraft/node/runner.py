@@ -40,7 +40,7 @@ from ..core.raft import Raft
 from ..core.ready import ChunkRequest, SnapshotChunk, Write
 from ..core.reconfiguration import Change, MembershipChange
 from ..core.transfer import Transfer
-from ..core.types import Address, LogIndex, NodeId, Recovered, SnapshotMeta, Term
+from ..core.types import Address, Incarnation, LogIndex, NodeId, Recovered, SnapshotMeta, Term
 from ..logs.loggers import TraceLogger
 from ..member.actions import (
     AdmitClients,
@@ -364,6 +364,16 @@ class NodeRunner:
         of_peers: dict[str, tuple[int, int]] = {} if told is None else told()
         return {"proposals_bytes": (self.budget.taken_bytes, self.budget.bytes_max), **of_peers}
 
+    def invite(self, node_id: NodeId, valid_s: float) -> str:
+        """See `Node.invite`."""
+        invite = getattr(self._transport, "invite", None)
+        if invite is None:
+            raise ConfigError(
+                f"a {type(self._transport).__name__} asks nobody for an invitation: start the new "
+                "node without one"
+            )
+        return str(invite(node_id, valid_s, cluster_id=self._cluster_id))
+
     # -- the transport's owner -------------------------------------------------------------
 
     def introduction(self, peer: NodeId) -> Introduction:
@@ -371,6 +381,10 @@ class NodeRunner:
         if self.lineage is None:
             raise InvariantViolation("the transport runs before the storage is open")
         return self.lineage.introduction(peer)
+
+    def disk_of(self, peer: NodeId) -> Incarnation | None:
+        """Which disk the configuration names for this peer."""
+        return None if self.raft is None else self.raft.configuration.disk_of(peer) or None
 
     def on_introduction(self, said: Introduction) -> None:
         """A peer says whose disk it is. Raises BadMessage if nothing is to be exchanged with it."""

@@ -90,7 +90,7 @@ class _Tagged(msgspec.Struct, frozen=True, array_like=True):
 
 # -- requests ------------------------------------------------------------------------------
 
-REQUEST_KIND_MAX: Final = 12
+REQUEST_KIND_MAX: Final = 13
 """Largest tag of a request that this release knows."""
 
 
@@ -190,6 +190,14 @@ class ReplaceNode(msgspec.Struct, frozen=True, array_like=True, tag=12, gc=False
     node_id: NodeId
 
 
+class InviteNode(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False):
+    """`Node.invite`; the answer is the text. Any server that has the key."""
+
+    id: RequestId
+    node_id: NodeId
+    valid_s: float
+
+
 Request: TypeAlias = (
     Propose
     | Query
@@ -204,6 +212,7 @@ Request: TypeAlias = (
     | Cancel
     | Ping
     | ReplaceNode
+    | InviteNode
 )
 
 # -- answers -------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ from ..rpc.protocol import (
     Failure,
     GetStatus,
     GoingAway,
+    InviteNode,
     Item,
     Ping,
     Propose,
@@ -584,6 +585,8 @@ async def administer(node: Node, request: Any) -> Any:
             return await node.remove(node_id, expected_index=index)
         case ReplaceNode(node_id=node_id):
             return await node.replace(node_id)
+        case InviteNode(node_id=node_id, valid_s=valid_s):
+            return await node.invite(node_id, valid_s)
         case TakeSnapshot():
             return await node.take_snapshot()
     raise ConfigError(f"{type(request).__name__} is no request that changes anything")

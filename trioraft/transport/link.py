@@ -39,6 +39,7 @@ from ..core.messages import (
 from ..core.types import Address, NodeId
 from ..net.addresses import host_port, numeric_host
 from ..net.connection import BROKEN, Connection
+from ..net.credentials import certificate_of
 from ..net.framing import LENGTH_BYTES, frame_of
 from ..net.sentences import sentence_of
 from ..net.sockets import Acknowledged, acknowledged, check_not_itself, round_trip_s, socket_under
@@ -46,7 +47,7 @@ from .base import LinkDown, LinkReplaced, LinkUp, MessagesDropped
 from .codec import encode_frame
 from .context import TransportContext
 from .drain import Drain
-from .handshake import HANDSHAKE_BYTES_MAX, check_certificate, check_reply, encode_hello
+from .handshake import HANDSHAKE_BYTES_MAX, check_reply, encode_hello
 from .outgoing import Outgoing
 from .writing import LOOK_FIRST_S, Writer
 
@@ -340,21 +341,24 @@ class Link:
 
     async def _handshake(self, connection: Connection) -> None:
         context = self._context
+        certificate = None
         if context.tls is not None:
             await connection.secure(context.tls.client, server_hostname=self._peer)
-        if connection.certified is not None:
-            check_certificate(self._peer, connection.certified)
+            certificate = certificate_of(connection.stream)
+            context.check_certificate(self._peer, certificate)
         hello = encode_hello(
             cluster_id=context.cluster_id,
             introduction=context.owner.introduction(self._peer),
             address=None if self.is_answer else context.advertised,
+            invitation=context.invitation,
         )
         await connection.stream.send_all(hello)
         payload = await connection.first_payload()
         if payload is None:
             hint = "" if context.tls is None else " (perhaps it does not trust our certificate)"
             raise BadMessage(f"it closed the connection without an answer{hint}")
-        said = check_reply(payload, sender=self._peer, receiver=context.node_id)
+        said, invitation = check_reply(payload, sender=self._peer, receiver=context.node_id)
+        context.check_credentials(said, certificate, invitation)
         context.owner.on_introduction(said)
 
     async def _carry(self, connection: Connection) -> _Ending:

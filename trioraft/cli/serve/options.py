@@ -126,12 +126,27 @@ _PARSED: Final = (
     ),
     Option(
         "tls-cert", values.parse_path, "FILE",
-        "This node's certificate (PEM) for peers; it bears the node's id as a DNS name.", _TLS,
+        "This node's certificate (PEM) for peers; it bears the node's id as a DNS name, and is "
+        "made for serverAuth and clientAuth.", _TLS,
     ),
     Option("tls-key", values.parse_path, "FILE", "Its private key.", _TLS),
     Option(
         "tls-ca", values.parse_path, "FILE", "Who must have signed the other nodes' certificates.",
         _TLS,
+    ),
+    Option(
+        "tls-peer-names", values.parse_peer_names, "NAMES",
+        "Names that peers have, with commas; * stands for anything within one label. Others need "
+        "an invitation. Default: any name that --tls-ca has signed in a peer's certificate.", _TLS,
+    ),
+    Option(
+        "invite-key", values.parse_path, "FILE",
+        "The cluster's invitation key, 16 bytes or more, the same on all members: with it, "
+        "`trioraft admin invite` writes invitations and this node takes them.", _TLS,
+    ),
+    Option(
+        "invitation", values.parse_path, "FILE",
+        "What `trioraft admin invite` wrote for this node, to join with.", _TLS,
     ),
     Option(
         "client-tls-cert", values.parse_path, "FILE",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar, final
@@ -19,6 +19,7 @@ from ...core.errors import RaftError, StorageError
 from ...core.types import Address
 from ...member.identity import decode_identity
 from ...net.addresses import host_port
+from ...net.credentials import why_never_a_peer
 from ...net.descriptors import raise_descriptors_max
 from ...net.listening import listen_now
 from ...net.tls import TlsContexts
@@ -31,6 +32,9 @@ from ...transport.tcp import TcpTransport
 from .settings import Settings, TlsFiles
 
 T = TypeVar("T")
+
+SHORT_FILE_BYTES_MAX: Final = 64 * 1024
+"""So much is read of a file with a key or an invitation."""
 
 
 DESCRIPTORS_OF_A_PEER: Final = 16
@@ -47,6 +51,8 @@ class Preflight:
     transport: TcpTransport
     client_tls: ssl.SSLContext | None
     client_limits: ServiceLimits
+    warnings: tuple[str, ...] = ()
+    """What is to be said at the start, a sentence each."""
 
 
 def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
@@ -71,7 +77,8 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
         _tried(transport.bind, problems)
     _check_port("client-listen", settings.client_listen, problems)
     if len(problems) == before and transport is not None:
-        return Preflight(transport, client_tls, client_limits)
+        warnings = tuple(_warnings(settings, client_tls))
+        return Preflight(transport, client_tls, client_limits, warnings)
     if transport is not None:
         transport.close()
     return None
@@ -105,9 +112,11 @@ def _transport(settings: Settings, problems: list[str]) -> TcpTransport | None:
     before = len(problems)
     contexts = None
     if settings.tls is not None:
-        contexts = _peers_tls(settings.tls, problems)
-        if len(problems) > before:
-            return None
+        contexts = _peers_tls(settings.tls, settings.tls_peer_names, problems)
+    key = _content_of("invite-key", settings.invite_key, problems)
+    invitation = _content_of("invitation", settings.invitation, problems) or b""
+    if len(problems) > before:
+        return None
 
     def make() -> TcpTransport:
         return TcpTransport(
@@ -117,6 +126,8 @@ def _transport(settings: Settings, problems: list[str]) -> TcpTransport | None:
             ssl_context=contexts,
             insecure=settings.insecure,
             advertise=settings.advertise,
+            invite_key=key,
+            invitation=invitation.decode("ascii", errors="replace"),
         )
 
     return _tried(make, problems)
@@ -125,19 +136,56 @@ def _transport(settings: Settings, problems: list[str]) -> TcpTransport | None:
 # -- certificates --------------------------------------------------------------------------
 
 
-def _peers_tls(files: TlsFiles, problems: list[str]) -> TlsContexts | None:
+def _content_of(name: str, path: Path | None, problems: list[str]) -> bytes | None:
+    """What a short file holds, without the white space around it; None: there is none."""
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            return file.read(SHORT_FILE_BYTES_MAX).strip()
+    except OSError as error:
+        problems.append(f"--{name} {str(path)!r} cannot be read: {error.strerror}")
+        return None
+
+
+def _warnings(settings: Settings, client_tls: ssl.SSLContext | None) -> Iterator[str]:
+    """What is no mistake, and yet may not be meant."""
+    peers, clients = settings.tls, settings.client_tls
+    if peers is None or clients is None or client_tls is None or clients.authority is None:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_verify_locations(peers.authority)
+    shared = {*context.get_ca_certs(True)} & {*client_tls.get_ca_certs(True)}
+    if shared and settings.tls_peer_names is None:
+        yield (
+            "peers and clients have an authority in common: only the purpose in a certificate "
+            "(serverAuth) keeps a client from being a peer; give the peers an authority of their "
+            "own, or say their names with --tls-peer-names"
+        )
+
+
+def _peers_tls(
+    files: TlsFiles, names: tuple[str, ...] | None, problems: list[str]
+) -> TlsContexts | None:
     """Both sides' contexts for the peers' port; None if something is wrong with the files.
 
     Args:
         files: all three.
+        names: that peers have.
         problems: what is wrong is appended.
     """
     if not _are_usable("tls", files, problems):
+        return None
+    why_not = _tried(lambda: why_never_a_peer(files.certificate), problems)
+    if why_not:
+        problems.append(f"--tls-cert {str(files.certificate)!r} {why_not}")
+    if why_not != "":
         return None
     return TlsContexts.from_files(
         certificate=files.certificate,
         key=files.key,
         authority=files.authority or files.certificate,
+        peer_names=names,
     )
 
 

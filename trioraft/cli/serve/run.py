@@ -63,6 +63,8 @@ async def run_server(settings: Settings, ready: Preflight, logger: EventLogger) 
             ):
                 is_serving = True
                 warn_of_mode(settings.data, settings.id, log)
+                for warning in ready.warnings:
+                    log.warning(warning, node=settings.id)
                 log.info(f"its {suited_lines(settings.timing)}", node=settings.id)
                 _say(settings.id, _ready_line(settings, service))
                 await signals.first.wait()

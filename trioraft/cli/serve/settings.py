@@ -162,6 +162,9 @@ class Settings:
     client_advertise: Address | None
     insecure: bool
     tls: TlsFiles | None
+    tls_peer_names: tuple[str, ...] | None
+    invite_key: Path | None
+    invitation: Path | None
     client_tls: TlsFiles | None
     timing: Timing
     limits: Limits
