@@ -49,6 +49,7 @@ STATUS = Status(
     differing={"5": 4},
     uuid="8",
     incarnation=15,
+    peer_certificate_expires_s=16.0,
 )
 
 
@@ -78,6 +79,7 @@ def test_a_status_arrives_whole() -> None:
         "cluster_id": "the cluster",
         "client_addresses": {"4": ("host", 14)},
         "connections": 0,
+        "client_certificate_expires_s": None,
     }
     assert msgspec.json.encode(arrived, order="sorted") == msgspec.json.encode(
         expected, order="sorted"

@@ -19,8 +19,8 @@ from benchmarks.processes import Process, free_ports, python, shown
 from trioraft import SQLiteStorage
 from trioraft.cli.serve import command
 from trioraft.cli.serve.preflight import Preflight, clients_tls
-from trioraft.cli.serve.settings import TlsFiles
 from trioraft.member.identity import Identity, encode_identity
+from trioraft.net.certificates import TlsFiles
 
 
 class Started(Exception):  # noqa: N818 - what would have happened
@@ -280,10 +280,11 @@ def test_another_nodes_directory_is_said_in_one_line(
 
 
 def test_the_context_for_clients_is_strict(certificates: dict[str, Any]) -> None:
-    paths = [Path(certificates[f"client-tls-{name}"]) for name in ("cert", "key", "ca")]
+    cert, key, ca = (Path(certificates[f"client-tls-{name}"]) for name in ("cert", "key", "ca"))
     problems: list[str] = []
-    context = clients_tls(TlsFiles(*paths), problems)
+    tls = clients_tls(TlsFiles(cert, key, ca), problems)
     assert problems == []
-    assert context is not None
+    assert tls is not None
+    context = tls.server
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.minimum_version is ssl.TLSVersion.TLSv1_3

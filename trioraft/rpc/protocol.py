@@ -301,6 +301,11 @@ class ServerStatus(msgspec.Struct, frozen=True):
     """Which disk it has."""
     differing: dict[NodeId, LogIndex] = {}
     """On a leader: whose results were others than its own, and up to which entry."""
+    peer_certificate_expires_s: float | None = None
+    """When the certificates of its port for peers cannot be used any more, in seconds since the
+    epoch; None: there are none, or it is not known."""
+    client_certificate_expires_s: float | None = None
+    """Likewise, of its port for clients."""
 
 
 class RoleNews(msgspec.Struct, frozen=True, tag="role"):

@@ -16,6 +16,7 @@ from ..member.state_machine import StateMachine
 from ..member.status import Status
 from ..net.events import ConnectionRejected
 from ..net.listening import Listener
+from ..net.tls import ServerTls, TlsContexts
 from ..node.node import Node
 from ..rpc.protocol import (
     FRAME_BYTES_MAX,
@@ -78,12 +79,18 @@ class ServiceContext:
     """The one that questions are for."""
     cluster_id: str
     limits: ServiceLimits
-    tls: ssl.SSLContext | None
+    certificates: TlsContexts | ServerTls | None = attrs.field(alias="tls")
+    """None: plain TCP."""
     client_addresses: dict[NodeId, Address]
     has_sessions: bool
     log: TraceLogger
     listener: Listener | None = None
     is_leaving: bool = False
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """For the next handshake."""
+        return None if self.certificates is None else self.certificates.server
 
     @property
     def connections(self) -> int:
@@ -109,6 +116,9 @@ class ServiceContext:
             configuration_index=status.configuration_index,
             client_addresses=dict(self.client_addresses),
             connections=self.connections,
+            client_certificate_expires_s=(
+                None if self.certificates is None else self.certificates.expires_s
+            ),
         )
 
     def welcome(self, refused: str = "", reason: str = "") -> Welcome:

@@ -35,7 +35,8 @@ The command line wins over the environment, the environment over the file.
 Example:  trioraft serve --id 0 --listen 127.0.0.1:7000 --client-listen 127.0.0.1:8000 \
 --peer 1=127.0.0.1:7001 --peer 2=127.0.0.1:7002 --data node-0 --create-data
 
-SIGTERM or SIGINT: transfer the leadership, and leave. A second one: leave at once.
+SIGTERM or SIGINT: transfer the leadership, and leave. A second one: leave at once. SIGHUP: read \
+the certificates again now; they are read anyway when their files change.
 
 Exit code: 0 left after a signal, 1 failed while it served, 2 did not start: what is wrong with \
 the options, files or ports is said in one line each.

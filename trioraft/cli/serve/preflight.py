@@ -7,7 +7,6 @@ opens them may still find that they cannot be used.
 from __future__ import annotations
 
 import os
-import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,16 +15,17 @@ from typing import Any, TypeVar, final
 import attrs
 
 from ...core.errors import RaftError, StorageError
-from ...core.types import Address
+from ...core.types import Address, NodeId
 from ...member.identity import decode_identity
 from ...net.addresses import host_port
+from ...net.certificates import TlsFiles, names
 from ...net.listening import listen_now
-from ...net.tls import TlsContexts
+from ...net.tls import ServerTls, TlsContexts, problems_of
 from ...storage.directory import Directory
 from ...storage.health import Health
 from ...storage.log_database import read_identity
 from ...transport.tcp import TcpTransport
-from .settings import Settings, TlsFiles
+from .settings import Settings
 
 T = TypeVar("T")
 
@@ -36,7 +36,9 @@ class Preflight:
     """What a server needs of the machine."""
 
     transport: TcpTransport
-    client_tls: ssl.SSLContext | None
+    tls: TlsContexts | None
+    """Of the peers' port; None: plain TCP."""
+    client_tls: ServerTls | None
 
 
 def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
@@ -52,7 +54,9 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
     before = len(problems)
     files = settings.client_tls
     client_tls = None if files is None else clients_tls(files, problems)
-    transport = _transport(settings, problems)
+    tls = None if settings.tls is None else _peers_tls(settings, settings.tls, problems)
+    is_plain = settings.tls is None
+    transport = None if tls is None and not is_plain else _transport(settings, tls, problems)
     _check_data(settings.data, problems, create=settings.create_data)
     if len(problems) == before:
         _check_founding(settings, problems)
@@ -60,7 +64,7 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
         _tried(transport.bind, problems)
     _check_port("client-listen", settings.client_listen, problems)
     if len(problems) == before and transport is not None:
-        return Preflight(transport, client_tls)
+        return Preflight(transport, tls, client_tls)
     if transport is not None:
         transport.close()
     return None
@@ -90,14 +94,9 @@ def _tried(step: Callable[[], T], problems: list[str]) -> T | None:
         return None
 
 
-def _transport(settings: Settings, problems: list[str]) -> TcpTransport | None:
-    before = len(problems)
-    contexts = None
-    if settings.tls is not None:
-        contexts = _peers_tls(settings.tls, problems)
-        if len(problems) > before:
-            return None
-
+def _transport(
+    settings: Settings, contexts: TlsContexts | None, problems: list[str]
+) -> TcpTransport | None:
     def make() -> TcpTransport:
         return TcpTransport(
             settings.id,
@@ -114,14 +113,19 @@ def _transport(settings: Settings, problems: list[str]) -> TcpTransport | None:
 # -- certificates --------------------------------------------------------------------------
 
 
-def _peers_tls(files: TlsFiles, problems: list[str]) -> TlsContexts | None:
+def _peers_tls(settings: Settings, files: TlsFiles, problems: list[str]) -> TlsContexts | None:
     """Both sides' contexts for the peers' port; None if something is wrong with the files.
 
     Args:
+        settings: whose id the certificate must bear.
         files: all three.
         problems: what is wrong is appended.
     """
     if not _are_usable("tls", files, problems):
+        return None
+    misnamed = not_for(settings.id, files)
+    if misnamed is not None:
+        problems.append(f"--tls-cert {misnamed}")
         return None
     return TlsContexts.from_files(
         certificate=files.certificate,
@@ -130,7 +134,19 @@ def _peers_tls(files: TlsFiles, problems: list[str]) -> TlsContexts | None:
     )
 
 
-def clients_tls(files: TlsFiles, problems: list[str]) -> ssl.SSLContext | None:
+def not_for(node_id: NodeId, files: TlsFiles) -> str | None:
+    """Why peers would not take this certificate for the node's; None: they would, as far as that
+    can be read."""
+    bears = names(files.certificate)
+    if bears is None or node_id in bears:
+        return None
+    return (
+        f"{str(files.certificate)!r} is for {sorted(bears)}, not for node {node_id!r}: peers want "
+        "the node's id among its DNS names"
+    )
+
+
+def clients_tls(files: TlsFiles, problems: list[str]) -> ServerTls | None:
     """The server's context for the client port; None if something is wrong with the files.
 
     Args:
@@ -139,50 +155,15 @@ def clients_tls(files: TlsFiles, problems: list[str]) -> ssl.SSLContext | None:
     """
     if not _are_usable("client-tls", files, problems):
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_cert_chain(files.certificate, files.key)
-    if files.authority is not None:
-        context.load_verify_locations(files.authority)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
+    return ServerTls.from_files(
+        certificate=files.certificate, key=files.key, authority=files.authority
+    )
 
 
 def _are_usable(prefix: str, files: TlsFiles, problems: list[str]) -> bool:
-    before = len(problems)
-    for name, path in (("cert", files.certificate), ("key", files.key), ("ca", files.authority)):
-        if path is None:
-            continue
-        try:
-            path.read_bytes()
-        except OSError as error:
-            problems.append(f"--{prefix}-{name} {str(path)!r} cannot be read: {error.strerror}")
-    if len(problems) > before:
-        return False
-    tried = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority = files.authority
-    if authority is not None:
-        what = f"--{prefix}-ca {str(authority)!r}"
-        _try(lambda: tried.load_verify_locations(authority), what, problems)
-    what = f"--{prefix}-cert {str(files.certificate)!r} with --{prefix}-key {str(files.key)!r}"
-    _try(lambda: tried.load_cert_chain(files.certificate, files.key, _no_password), what, problems)
-    return len(problems) == before
-
-
-def _no_password() -> str:
-    """Instead of asking at the terminal."""
-    raise ValueError("the key has a password: give one without")
-
-
-def _try(load: Callable[[], None], what: str, problems: list[str]) -> None:
-    try:
-        load()
-    except (OSError, ValueError) as error:
-        said = str(error)
-        if isinstance(error, ssl.SSLError):
-            said = (error.reason or said).replace("_", " ").lower()
-            said += " (is it PEM, and do they belong together?)"
-        problems.append(f"{what} cannot be used: {said}")
+    found = problems_of(files, (f"--{prefix}-cert", f"--{prefix}-key", f"--{prefix}-ca"))
+    problems += found
+    return not found
 
 
 # -- ports ---------------------------------------------------------------------------------
