@@ -22,6 +22,7 @@ import trio.testing
 from trioraft import ConfigError, TlsContexts, UnusableCertificates
 from trioraft.cli.certs.signing import Authority, Use
 from trioraft.cli.serve import certificates as live
+from trioraft.cli.serve import command
 from trioraft.cli.serve.certificates import LOOK_S, LOOKS_MAX, SETTLE_S, LiveCertificates
 from trioraft.cli.serve.preflight import Preflight
 from trioraft.cli.serve.run import _Signals
@@ -353,6 +354,13 @@ async def test_g9_sighup_ends_nothing_before_and_after_the_signal_to_leave() -> 
         os.kill(os.getpid(), signal.SIGHUP)
         await trio.testing.wait_all_tasks_blocked()
     assert signals.name == "SIGTERM"
+    assert signal.getsignal(signal.SIGHUP) == before
+
+
+def test_sighup_before_and_after_the_server_ends_nothing_either() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    with command._hangups_ignored():
+        os.kill(os.getpid(), signal.SIGHUP)
     assert signal.getsignal(signal.SIGHUP) == before
 
 

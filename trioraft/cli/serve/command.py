@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -47,7 +50,10 @@ def add_to(app: typer.Typer) -> None:
     """Add the command."""
 
     def serve(**flags: Any) -> None:
-        raise typer.Exit(_serve({name.replace("_", "-"): value for name, value in flags.items()}))
+        named = {name.replace("_", "-"): value for name, value in flags.items()}
+        with _hangups_ignored():
+            code = _serve(named)
+        raise typer.Exit(code)
 
     parameters = [_config_parameter(), *(_parameter(option) for option in OPTIONS.values())]
     signature = inspect.Signature(parameters)
@@ -83,6 +89,17 @@ def _named(name: str, annotation: Any, default: object) -> inspect.Parameter:
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
     )
+
+
+@contextmanager
+def _hangups_ignored() -> Iterator[None]:
+    """What SIGHUP asks for, reading the certificates, is about to be done anyway: it does not end a
+    server that does not watch for it yet, or has left."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def _serve(flags: Flags) -> int:
