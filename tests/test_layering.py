@@ -55,7 +55,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     "cli": (
         "core tasks viz member storage net transport machines logs node rpc client service kv "
         "testing sim",
-        "attrs msgspec trio structlog trioleaks typer click rich",
+        "attrs msgspec trio structlog trioleaks typer click rich cryptography",
     ),
 }
 PURE = ("core", "member")

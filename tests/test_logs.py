@@ -88,6 +88,9 @@ from trioraft.logs.loggers import (
 from trioraft.logs.raftlog import NodeNumbers, WallClock, run_name
 from trioraft.transport.base import (
     AddressUnusable,
+    CertificateExpires,
+    CertificatesReloaded,
+    CertificatesUnusable,
     ConnectionRejected,
     LinkDown,
     LinkReplaced,
@@ -346,6 +349,40 @@ GOLDEN: list[tuple[Traced, tuple[str, ...]]] = [
     (
         AddressUnusable(0.0, "1", "it has the port 0"),
         ("node 1 cannot be reached: it has the port 0",),
+    ),
+    (
+        CertificatesReloaded(0.0, "peers", ("0.pem", "0.key"), "2027-01-02T03:04:05Z"),
+        (
+            "certificates for peers read again: new connections use them, until "
+            "2027-01-02T03:04:05Z",
+        ),
+    ),
+    (
+        CertificatesUnusable(0.0, "clients", "certificate '0.pem' cannot be read: no such file"),
+        (
+            "certificates for clients changed and are not used, the old ones are: certificate "
+            "'0.pem' cannot be read: no such file",
+        ),
+    ),
+    *(
+        (CertificateExpires(0.0, "peers", "0.pem", "2027-01-02T03:04:05Z", days), (text,))
+        for days, text in (
+            (
+                30,
+                "certificate for peers 0.pem expires in 30 days, 2027-01-02T03:04:05Z; renew it: "
+                "it is read again as soon as the file changes",
+            ),
+            (
+                0,
+                "certificate for peers 0.pem expires within a day, 2027-01-02T03:04:05Z; renew it: "
+                "it is read again as soon as the file changes",
+            ),
+            (
+                -1,
+                "certificate for peers 0.pem has expired, 2027-01-02T03:04:05Z: new connections "
+                "fail; renew it: it is read again as soon as the file changes",
+            ),
+        )
     ),
     (MessagesDropped(0.0, "1", 3), ("dropped 3 messages to 1: its queue is full",)),
 ]
@@ -814,6 +851,9 @@ def test_levels_tell_the_story_at_info() -> None:
         "link_replaced": "info",
         "address_unusable": "warning",
         "connection_rejected": "warning",
+        "certificates_reloaded": "info",
+        "certificates_unusable": "warning",
+        "certificate_expires": "warning",
         "messages_dropped": "warning",
         "snapshot_saved": "info",
         "snapshot_installed": "info",

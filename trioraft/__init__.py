@@ -55,7 +55,9 @@ from .machines.sessions import SessionMachine as SessionMachine
 from .machines.sessions import UnknownCommand as UnknownCommand
 from .member.state_machine import StateMachine as StateMachine
 from .member.status import Status as Status
+from .net.tls import ServerTls as ServerTls
 from .net.tls import TlsContexts as TlsContexts
+from .net.tls import UnusableCertificates as UnusableCertificates
 from .node.node import Node as Node
 from .node.node import open_node as open_node
 from .node.proposal import Proposal as Proposal

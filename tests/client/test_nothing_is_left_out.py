@@ -51,6 +51,7 @@ STATUS = Status(
     differing={"5": 4},
     uuid="8",
     incarnation=15,
+    peer_certificate_expires_s=16.0,
 )
 
 
@@ -85,6 +86,7 @@ def test_a_status_arrives_whole() -> None:
         "budgets": context.budgets(),
         "turned_away": 0,
         "rejected": 0,
+        "client_certificate_expires_s": None,
     }
     assert msgspec.json.encode(arrived, order="sorted") == msgspec.json.encode(
         expected, order="sorted"

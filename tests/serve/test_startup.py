@@ -21,8 +21,9 @@ from tests.certificates import CLIENT, Authority
 from trioraft import SQLiteStorage
 from trioraft.cli.serve import command, run
 from trioraft.cli.serve.preflight import Preflight, clients_tls, prepare
-from trioraft.cli.serve.settings import SettingsReader, TlsFiles, gather
+from trioraft.cli.serve.settings import SettingsReader, gather
 from trioraft.member.identity import Identity, encode_identity
+from trioraft.net.certificates import TlsFiles
 
 
 class Started(Exception):  # noqa: N818 - what would have happened
@@ -369,10 +370,11 @@ def test_an_invitation_key_and_an_invitation(
 
 
 def test_the_context_for_clients_is_strict(certificates: dict[str, Any]) -> None:
-    paths = [Path(certificates[f"client-tls-{name}"]) for name in ("cert", "key", "ca")]
+    cert, key, ca = (Path(certificates[f"client-tls-{name}"]) for name in ("cert", "key", "ca"))
     problems: list[str] = []
-    context = clients_tls(TlsFiles(*paths), problems)
+    tls = clients_tls(TlsFiles(cert, key, ca), problems)
     assert problems == []
-    assert context is not None
+    assert tls is not None
+    context = tls.server
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.minimum_version is ssl.TLSVersion.TLSv1_3

@@ -7,7 +7,7 @@ from __future__ import annotations
 import enum
 import json
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any, Final, NoReturn, TypeAlias, TypeVar
@@ -22,6 +22,7 @@ from rich.text import Text
 from ..core.errors import ConfigError, ConfigurationConflict, RaftError
 from ..core.types import Address, LogIndex, NodeId
 from ..net.addresses import host_port
+from ..net.sentences import moment
 from ..rpc.protocol import ServerStatus, StatusNews, printable
 from ..tasks.background import running_beside
 from .connecting import EXITS_HELP, ReachedCluster, SaidNo, latest_leader, parsed, reaching
@@ -383,6 +384,9 @@ def _print_table(statuses: _Statuses) -> None:
             )
         for line in _nearly_used_up(status):
             console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+    for status in known:
+        for line in _certificates(status):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     leader = latest_leader(known)
     if leader is not None:
         for line in _lines_of(leader):
@@ -442,6 +446,17 @@ def _membership(status: ServerStatus, node_id: NodeId) -> str:
     if configuration.is_voter(node_id):
         return "voter"
     return "learner" if node_id in configuration.learners else "not added"
+
+
+def _certificates(status: ServerStatus) -> Iterator[str]:
+    """Until when a server's certificates are good, as far as it knows."""
+    ends = (
+        ("peers", status.peer_certificate_expires_s),
+        ("clients", status.client_certificate_expires_s),
+    )
+    known = [f"{moment(at_s)} (for {port})" for port, at_s in ends if at_s is not None]
+    if known:
+        yield f"{printable(status.node_id)}: certificates are good until {', '.join(known)}"
 
 
 def _lines_of(leader: ServerStatus) -> list[str]:

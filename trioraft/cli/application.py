@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "watch": "watch.command",
     "viz": "viz",
     "recover": "recover",
+    "certs": "certs.command",
     "sim": "sim",
 }
 """In the order of the help: whose `add_to` adds each. A command's modules are imported only when

@@ -28,6 +28,7 @@ from ..machines.sessions import (
     encode_open,
     encode_plain,
 )
+from ..net.tls import TlsContexts
 from ..rpc.errors import ClientClosed, ServerLost
 from ..rpc.protocol import (
     FRAME_BYTES_MAX,
@@ -69,7 +70,9 @@ class Client(ClusterAdministration):
         cluster_id: the cluster to talk to; servers of another one refuse us.
         ssl_context: for TLS: made with `ssl.create_default_context(cafile=…)`, with our own
             certificate loaded if servers ask for one. A server's certificate must bear the name
-            that it was dialed by: its node id if `addresses` names ids, else its host.
+            that it was dialed by: its node id if `addresses` names ids, else its host. A client
+            that lives long may be given `TlsContexts.from_files(…)`, and read them again while it
+            is connected: `reload()`.
         insecure: allow plain TCP beyond this machine.
         timeout_s: deadline of a call that gives none, in seconds.
         sessions: whether the servers' machine is a `SessionMachine`. Without sessions, commands
@@ -100,7 +103,7 @@ class Client(ClusterAdministration):
         addresses: Iterable[Address] | Mapping[NodeId, Address],
         *,
         cluster_id: str = "trioraft",
-        ssl_context: ssl.SSLContext | None = None,
+        ssl_context: ssl.SSLContext | TlsContexts | None = None,
         insecure: bool = False,
         timeout_s: float = 10.0,
         sessions: bool = True,

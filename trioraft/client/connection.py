@@ -30,6 +30,7 @@ from ..net.sockets import (
     keep_alive,
     round_trip_s,
 )
+from ..net.tls import TlsContexts
 from ..rpc.errors import HandshakeRefused, ServerLost
 from ..rpc.failures import error_of
 from ..rpc.protocol import (
@@ -147,13 +148,14 @@ class Dialer:
         return Reached(stream, welcome, deframer, anyio.current_time() - asked_s)
 
 
-def connect_over(context: ssl.SSLContext | None) -> Connect:
+def connect_over(tls: ssl.SSLContext | TlsContexts | None) -> Connect:
     """How to open TCP connections: with TLS if a context is given."""
 
     async def connect(address: Address, server_name: str) -> ByteStream:
         host, port = address
         host = numeric_host(host)
         stream: ByteStream
+        context = tls.client if isinstance(tls, TlsContexts) else tls
         if context is None:
             stream = await anyio.connect_tcp(host, port)
         else:

@@ -23,6 +23,9 @@ from ..core.config import Timing
 from ..core.types import Entry, NodeId, Role, SnapshotMeta
 from ..transport.base import (
     AddressUnusable,
+    CertificateExpires,
+    CertificatesReloaded,
+    CertificatesUnusable,
     ConnectionRejected,
     LinkDown,
     LinkReplaced,
@@ -233,6 +236,15 @@ def _rejected(event: ConnectionRejected, label: Label) -> str:
     return f"rejected connection from {defuse(event.remote)}{who}: {defuse(event.reason)}"
 
 
+def _expires(event: CertificateExpires, _: Label) -> str:
+    what = f"certificate for {event.port} {defuse(event.file)}"
+    renew = "renew it: it is read again as soon as the file changes"
+    if event.left_days < 0:
+        return f"{what} has expired, {event.expires}: new connections fail; {renew}"
+    when = {0: "within a day", 1: "in a day"}.get(event.left_days, f"in {event.left_days} days")
+    return f"{what} expires {when}, {event.expires}; {renew}"
+
+
 _TEXTS: Final[Mapping[type[Traced], Callable[[Any, Label], str]]] = {
     events.ElectionTimerStarted: lambda event, _: (
         f"election timer started ({event.timeout_s * 1000:.0f}ms), term={event.term}"
@@ -296,6 +308,15 @@ _TEXTS: Final[Mapping[type[Traced], Callable[[Any, Label], str]]] = {
     AddressUnusable: lambda event, label: (
         f"node {label(event.peer)} cannot be reached: {defuse(event.reason)}"
     ),
+    CertificatesReloaded: lambda event, _: (
+        f"certificates for {event.port} read again: new connections use them"
+        + ("" if event.expires is None else f", until {event.expires}")
+    ),
+    CertificatesUnusable: lambda event, _: (
+        f"certificates for {event.port} changed and are not used, the old ones are: "
+        f"{defuse(event.reason)}"
+    ),
+    CertificateExpires: _expires,
     ConnectionRejected: _rejected,
     MessagesDropped: lambda event, label: (
         f"dropped {event.count} messages to {label(event.peer)}: its queue is full"

@@ -32,6 +32,9 @@ from ..core.reasons import Reason
 from ..core.types import Entry, NodeId
 from ..transport.base import (
     AddressUnusable,
+    CertificateExpires,
+    CertificatesReloaded,
+    CertificatesUnusable,
     ConnectionRejected,
     LinkDown,
     LinkReplaced,
@@ -80,6 +83,9 @@ _LEVELS: Final[Mapping[type[Traced], Level]] = {
     LinkUp: "info",
     LinkDown: "info",
     AddressUnusable: "warning",
+    CertificatesReloaded: "info",
+    CertificatesUnusable: "warning",
+    CertificateExpires: "warning",
     ConnectionRejected: "warning",
     MessagesDropped: "warning",
 }

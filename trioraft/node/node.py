@@ -75,7 +75,8 @@ class Node:
         if raft is None:
             role = Role.DEAD if self._runner.is_dead else Role.FOLLOWER
             return status_before_start(self.id, role, self._configuration)
-        return status_of(raft, self._runner.links, self._runner.lineage)
+        runner = self._runner
+        return status_of(raft, runner.links, runner.lineage, runner.certificate_expires_s)
 
     def budgets(self) -> dict[str, tuple[int, int]]:
         """Every bound in bytes or connections that callers and peers of this node share: what is

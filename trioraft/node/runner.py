@@ -465,6 +465,11 @@ class NodeRunner:
         """Where this node can be reached, if that is known."""
         return None if peer is None else self._transport.address_of(peer)
 
+    @property
+    def certificate_expires_s(self) -> float | None:
+        """Of the transport, if it is one that has certificates."""
+        return getattr(self._transport, "certificate_expires_s", None)
+
     async def read_barrier(self, *, lease: bool) -> LogIndex:
         """Wait until the state machine has all that was committed before this call."""
         member = self.member

@@ -318,6 +318,11 @@ class ServerStatus(msgspec.Struct, frozen=True):
     """Connections that were closed for others', or unlooked at, since the server started."""
     rejected: Count = 0
     """Connections that were refused, or ended for what they did."""
+    peer_certificate_expires_s: float | None = None
+    """When the certificates of its port for peers cannot be used any more, in seconds since the
+    epoch; None: there are none, or it is not known."""
+    client_certificate_expires_s: float | None = None
+    """Likewise, of its port for clients."""
 
 
 class RoleNews(msgspec.Struct, frozen=True, tag="role"):

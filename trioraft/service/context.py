@@ -17,6 +17,7 @@ from ..member.status import Status
 from ..net.events import ConnectionRejected
 from ..net.holdings import Holdings
 from ..net.rejections import Rejections
+from ..net.tls import ServerTls, TlsContexts
 from ..net.visitors import Visitors
 from ..node.node import Node
 from ..rpc.protocol import (
@@ -102,7 +103,8 @@ class ServiceContext:
     """The one that questions are for."""
     cluster_id: str
     limits: ServiceLimits
-    tls: ssl.SSLContext | None
+    certificates: TlsContexts | ServerTls | None = attrs.field(alias="tls")
+    """None: plain TCP."""
     client_addresses: dict[NodeId, Address]
     has_sessions: bool
     log: TraceLogger
@@ -129,6 +131,11 @@ class ServiceContext:
         self.waiting = Holdings("requests that wait", limits.waiting_bytes_max)
         self.rejections = Rejections(self._tell_rejected)
         self.feed = StatusFeed(self.node, limits.watch_interval_min_s, self.server_status)
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """For the next handshake."""
+        return None if self.certificates is None else self.certificates.server
 
     @property
     def connections(self) -> int:
@@ -173,6 +180,9 @@ class ServiceContext:
             budgets=self.budgets(),
             turned_away=self.visitors.turned_away,
             rejected=self.rejections.count,
+            client_certificate_expires_s=(
+                None if self.certificates is None else self.certificates.expires_s
+            ),
         )
 
     def welcome(self, refused: str = "", reason: str = "") -> Welcome:

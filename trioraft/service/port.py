@@ -22,7 +22,7 @@ from ..member.state_machine import StateMachine
 from ..net.addresses import AddressRules, host_port, is_wildcard
 from ..net.connection import Connection
 from ..net.listening import Listener, listen
-from ..net.tls import TlsContexts, server_context_of
+from ..net.tls import ServerTls, TlsContexts, server_tls_of
 from ..node.node import Node
 from ..tasks.background import running_beside
 from .context import ServiceContext, ServiceLimits
@@ -116,7 +116,7 @@ async def open_service(
     listen: Address,
     *,
     cluster_id: str = "trioraft",
-    ssl_context: TlsContexts | ssl.SSLContext | None = None,
+    ssl_context: TlsContexts | ServerTls | ssl.SSLContext | None = None,
     insecure: bool = False,
     advertise: Address | None = None,
     client_addresses: Mapping[NodeId, Address] | None = None,
@@ -138,9 +138,10 @@ async def open_service(
             `Watchable`; a `SessionMachine` is looked through).
         listen: host and port to take clients at; port 0 lets the system choose: `service.address`.
         cluster_id: the node's; clients of another cluster are refused.
-        ssl_context: for TLS: `TlsContexts`, or an `ssl.SSLContext` for the server's side. Clients
-            must show a certificate (`verify_mode = ssl.CERT_REQUIRED`): whoever gets in may do
-            everything.
+        ssl_context: for TLS: `TlsContexts`, `ServerTls`, or an `ssl.SSLContext` for the server's
+            side. Clients must show a certificate (`verify_mode = ssl.CERT_REQUIRED`): whoever gets
+            in may do everything. Those made by `from_files` can be read again while clients are
+            served: `reload()`.
         insecure: allow plain TCP beyond this machine, and TLS without clients' certificates.
         advertise: where clients reach this server, if that is not where it listens.
         client_addresses: where clients reach the other servers. It is told to clients, so that
@@ -194,10 +195,10 @@ def _checked_addresses(given: Mapping[NodeId, Address]) -> dict[NodeId, Address]
 
 
 def _tls_at(
-    listen: Address, given: TlsContexts | ssl.SSLContext | None, *, insecure: bool
-) -> ssl.SSLContext | None:
+    listen: Address, given: TlsContexts | ServerTls | ssl.SSLContext | None, *, insecure: bool
+) -> TlsContexts | ServerTls | None:
     """The server's side of TLS; None for plain TCP, where that may be."""
-    tls = server_context_of(given, insecure=insecure)
+    tls = server_tls_of(given, insecure=insecure)
     rules = AddressRules(tls is not None, insecure, "write and change the cluster")
     rules.check("listen", listen, port_min=0)
     return tls

@@ -20,6 +20,9 @@ import trio
 from ..core.config import Limits, Timing
 from ..core.messages import Introduction, Message
 from ..core.types import Address, Incarnation, NodeId
+from ..net.events import CertificateExpires as CertificateExpires
+from ..net.events import CertificatesReloaded as CertificatesReloaded
+from ..net.events import CertificatesUnusable as CertificatesUnusable
 from ..net.events import ConnectionRejected as ConnectionRejected
 from ..net.events import TransportEvent as TransportEvent
 

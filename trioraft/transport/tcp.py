@@ -65,8 +65,9 @@ class TcpTransport:
             says; who is missing is found through the configuration, or comes by itself, so a
             node that joins may give nobody.
         ssl_context: `TlsContexts`, which says what the two contexts must be like. Each node's
-            certificate bears its id as a DNS name. (One `ssl.SSLContext` is taken only if it was
-            made for both sides.)
+            certificate bears its id as a DNS name. Contexts made by `TlsContexts.from_files` can
+            be read again while the transport runs: `reload()`. (One `ssl.SSLContext` is taken only
+            if it was made for both sides.)
         insecure: allow plain TCP beyond this machine. Then every host that can reach the port
             can pose as a node.
         rng: jitter of the reconnect pauses; its own if None.
@@ -176,6 +177,12 @@ class TcpTransport:
                 "without one"
             )
         return self._credentials.invite(node_id, valid_s, cluster_id=cluster_id)
+
+    @property
+    def certificate_expires_s(self) -> float | None:
+        """When its certificates cannot be used any more, in seconds since the epoch; None: there
+        are none, or it is not known."""
+        return None if self._tls is None else self._tls.expires_s
 
     def add_peer(self, peer: NodeId, address: Address) -> None:
         """Add a peer, or move it to another address, as if `peers` had said so from the start.

@@ -7,7 +7,6 @@ opens them may still find that they cannot be used.
 from __future__ import annotations
 
 import os
-import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,20 +15,21 @@ from typing import Any, Final, TypeVar, final
 import attrs
 
 from ...core.errors import RaftError, StorageError
-from ...core.types import Address
+from ...core.types import Address, NodeId
 from ...member.identity import decode_identity
 from ...net.addresses import host_port
+from ...net.certificates import TlsFiles, names
 from ...net.credentials import why_never_a_peer
 from ...net.descriptors import raise_descriptors_max
 from ...net.listening import listen_now
-from ...net.tls import TlsContexts
+from ...net.tls import ServerTls, TlsContexts, problems_of
 from ...service.context import ServiceLimits
 from ...service.port import DESCRIPTORS_RESERVED
 from ...storage.directory import Directory, make_private
 from ...storage.health import Health
 from ...storage.log_database import read_identity
 from ...transport.tcp import TcpTransport
-from .settings import Settings, TlsFiles
+from .settings import Settings
 
 T = TypeVar("T")
 
@@ -49,7 +49,9 @@ class Preflight:
     """What a server needs of the machine."""
 
     transport: TcpTransport
-    client_tls: ssl.SSLContext | None
+    tls: TlsContexts | None
+    """Of the peers' port; None: plain TCP."""
+    client_tls: ServerTls | None
     client_limits: ServiceLimits
     warnings: tuple[str, ...] = ()
     """What is to be said at the start, a sentence each."""
@@ -68,8 +70,10 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
     before = len(problems)
     files = settings.client_tls
     client_tls = None if files is None else clients_tls(files, problems)
+    tls = None if settings.tls is None else _peers_tls(settings, settings.tls, problems)
+    is_plain = settings.tls is None
     client_limits = fitting_limits(settings, problems)
-    transport = _transport(settings, problems)
+    transport = None if tls is None and not is_plain else _transport(settings, tls, problems)
     _check_data(settings.data, problems, create=settings.create_data)
     if len(problems) == before:
         _check_founding(settings, problems)
@@ -77,8 +81,8 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
         _tried(transport.bind, problems)
     _check_port("client-listen", settings.client_listen, problems)
     if len(problems) == before and transport is not None:
-        warnings = tuple(_warnings(settings, client_tls))
-        return Preflight(transport, client_tls, client_limits, warnings)
+        warnings = tuple(_warnings(settings, tls, client_tls))
+        return Preflight(transport, tls, client_tls, client_limits, warnings)
     if transport is not None:
         transport.close()
     return None
@@ -108,11 +112,10 @@ def _tried(step: Callable[[], T], problems: list[str]) -> T | None:
         return None
 
 
-def _transport(settings: Settings, problems: list[str]) -> TcpTransport | None:
+def _transport(
+    settings: Settings, contexts: TlsContexts | None, problems: list[str]
+) -> TcpTransport | None:
     before = len(problems)
-    contexts = None
-    if settings.tls is not None:
-        contexts = _peers_tls(settings.tls, settings.tls_peer_names, problems)
     key = _content_of("invite-key", settings.invite_key, problems)
     invitation = _content_of("invitation", settings.invitation, problems) or b""
     if len(problems) > before:
@@ -148,14 +151,14 @@ def _content_of(name: str, path: Path | None, problems: list[str]) -> bytes | No
         return None
 
 
-def _warnings(settings: Settings, client_tls: ssl.SSLContext | None) -> Iterator[str]:
+def _warnings(
+    settings: Settings, tls: TlsContexts | None, client_tls: ServerTls | None
+) -> Iterator[str]:
     """What is no mistake, and yet may not be meant."""
-    peers, clients = settings.tls, settings.client_tls
-    if peers is None or clients is None or client_tls is None or clients.authority is None:
+    clients = settings.client_tls
+    if tls is None or clients is None or client_tls is None or clients.authority is None:
         return
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_verify_locations(peers.authority)
-    shared = {*context.get_ca_certs(True)} & {*client_tls.get_ca_certs(True)}
+    shared = {*tls.server.get_ca_certs(True)} & {*client_tls.server.get_ca_certs(True)}
     if shared and settings.tls_peer_names is None:
         yield (
             "peers and clients have an authority in common: only the purpose in a certificate "
@@ -164,32 +167,48 @@ def _warnings(settings: Settings, client_tls: ssl.SSLContext | None) -> Iterator
         )
 
 
-def _peers_tls(
-    files: TlsFiles, names: tuple[str, ...] | None, problems: list[str]
-) -> TlsContexts | None:
+def _peers_tls(settings: Settings, files: TlsFiles, problems: list[str]) -> TlsContexts | None:
     """Both sides' contexts for the peers' port; None if something is wrong with the files.
 
     Args:
+        settings: whose id the certificate must bear.
         files: all three.
-        names: that peers have.
         problems: what is wrong is appended.
     """
     if not _are_usable("tls", files, problems):
         return None
-    why_not = _tried(lambda: why_never_a_peer(files.certificate), problems)
-    if why_not:
-        problems.append(f"--tls-cert {str(files.certificate)!r} {why_not}")
-    if why_not != "":
+    before = len(problems)
+    unfit = _tried(lambda: unfit_for(settings.id, files), problems)
+    if unfit:
+        problems.append(f"--tls-cert {unfit}")
+    if len(problems) > before:
         return None
     return TlsContexts.from_files(
         certificate=files.certificate,
         key=files.key,
         authority=files.authority or files.certificate,
-        peer_names=names,
+        peer_names=settings.tls_peer_names,
     )
 
 
-def clients_tls(files: TlsFiles, problems: list[str]) -> ssl.SSLContext | None:
+def unfit_for(node_id: NodeId, files: TlsFiles) -> str | None:
+    """Why peers would not take this certificate for the node's; None: they would, as far as that
+    can be read.
+
+    Raises:
+        ConfigError: cryptography is not installed.
+    """
+    bears = names(files.certificate)
+    if bears is None or node_id in bears:
+        why_never = why_never_a_peer(files.certificate)
+        return f"{str(files.certificate)!r} {why_never}" if why_never else None
+    return (
+        f"{str(files.certificate)!r} is for {sorted(bears)}, not for node {node_id!r}: peers want "
+        "the node's id among its DNS names"
+    )
+
+
+def clients_tls(files: TlsFiles, problems: list[str]) -> ServerTls | None:
     """The server's context for the client port; None if something is wrong with the files.
 
     Args:
@@ -198,50 +217,15 @@ def clients_tls(files: TlsFiles, problems: list[str]) -> ssl.SSLContext | None:
     """
     if not _are_usable("client-tls", files, problems):
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_cert_chain(files.certificate, files.key)
-    if files.authority is not None:
-        context.load_verify_locations(files.authority)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
+    return ServerTls.from_files(
+        certificate=files.certificate, key=files.key, authority=files.authority
+    )
 
 
 def _are_usable(prefix: str, files: TlsFiles, problems: list[str]) -> bool:
-    before = len(problems)
-    for name, path in (("cert", files.certificate), ("key", files.key), ("ca", files.authority)):
-        if path is None:
-            continue
-        try:
-            path.read_bytes()
-        except OSError as error:
-            problems.append(f"--{prefix}-{name} {str(path)!r} cannot be read: {error.strerror}")
-    if len(problems) > before:
-        return False
-    tried = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority = files.authority
-    if authority is not None:
-        what = f"--{prefix}-ca {str(authority)!r}"
-        _try(lambda: tried.load_verify_locations(authority), what, problems)
-    what = f"--{prefix}-cert {str(files.certificate)!r} with --{prefix}-key {str(files.key)!r}"
-    _try(lambda: tried.load_cert_chain(files.certificate, files.key, _no_password), what, problems)
-    return len(problems) == before
-
-
-def _no_password() -> str:
-    """Instead of asking at the terminal."""
-    raise ValueError("the key has a password: give one without")
-
-
-def _try(load: Callable[[], None], what: str, problems: list[str]) -> None:
-    try:
-        load()
-    except (OSError, ValueError) as error:
-        said = str(error)
-        if isinstance(error, ssl.SSLError):
-            said = (error.reason or said).replace("_", " ").lower()
-            said += " (is it PEM, and do they belong together?)"
-        problems.append(f"{what} cannot be used: {said}")
+    found = problems_of(files, (f"--{prefix}-cert", f"--{prefix}-key", f"--{prefix}-ca"))
+    problems += found
+    return not found
 
 
 # -- descriptors ---------------------------------------------------------------------------

@@ -29,7 +29,9 @@ from ...service.port import Service, open_service
 from ...storage.directory import wider_mode
 from ...storage.sqlite import SQLiteStorage
 from ...tasks.background import running_beside
+from ...tasks.wakeup import Wakeup
 from ..exits import silence_stdout
+from .certificates import LiveCertificates
 from .preflight import Preflight
 from .settings import Settings
 
@@ -59,6 +61,7 @@ async def run_server(settings: Settings, ready: Preflight, logger: EventLogger) 
         try:
             async with (
                 open_log(settings, logger) as log,
+                _certified(settings, ready, log, signals.hung_up),
                 _opened(settings, ready, log) as (node, service),
             ):
                 is_serving = True
@@ -88,6 +91,16 @@ async def open_log(settings: Settings, logger: EventLogger) -> AsyncIterator[Eve
     repeats = RepeatFilter(logger)
     async with running_beside(repeats.run, stop=repeats.stop, name="serve.log"):
         yield repeats
+
+
+@asynccontextmanager
+async def _certified(
+    settings: Settings, ready: Preflight, log: EventLogger, hung_up: Wakeup
+) -> AsyncIterator[None]:
+    """With certificates that are read again when they change."""
+    live = LiveCertificates(settings, ready, log, hung_up)
+    async with running_beside(live.run, stop=live.stop, name="serve.certificates"):
+        yield
 
 
 @asynccontextmanager
@@ -169,21 +182,27 @@ def _say(node_id: NodeId, text: str) -> None:
 
 @attrs.define(eq=False)
 class _Signals:
-    """Waits for the first signal, and leaves the second one to the operating system."""
+    """Waits for the first signal that ends it, and leaves the second one to the operating system.
+    SIGHUP ends nothing."""
 
     first: trio.Event = attrs.field(factory=trio.Event)
     name: str = ""
+    hung_up: Wakeup = attrs.field(factory=Wakeup)
+    """Woken by each SIGHUP."""
     _watching: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     def stop(self) -> None:
         self._watching.cancel()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        with trio.open_signal_receiver(*SIGNALS) as received:
+        with trio.open_signal_receiver(*SIGNALS, signal.SIGHUP) as received:
             task_status.started()
             with self._watching:
-                self.name = signal.Signals(await anext(received)).name
+                while (number := await anext(received)) == signal.SIGHUP:
+                    self.hung_up.set()
+                self.name = signal.Signals(number).name
                 for each in SIGNALS:
                     signal.signal(each, signal.SIG_DFL)
                 self.first.set()
-                await trio.sleep_forever()
+                async for _ in received:  # a SIGHUP, which must not end it now either
+                    pass

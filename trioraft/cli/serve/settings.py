@@ -25,6 +25,7 @@ from ...core.errors import ConfigError
 from ...core.types import Address, NodeId
 from ...logs.loggers import Format, Level
 from ...net.addresses import host_port, is_loopback, is_wildcard
+from ...net.certificates import TlsFiles
 from ...net.tls import check_certifiable
 from .options import CONFIG_FLAG, CONFIG_VARIABLE, ENVIRONMENT_PREFIX, OPTIONS, Option
 
@@ -130,15 +131,6 @@ def _texts_of(option: Option, value: object) -> tuple[str, ...] | None:
     if isinstance(value, str | int | float):
         return (str(value),)
     return None
-
-
-@attrs.frozen
-class TlsFiles:
-    """Where certificates are."""
-
-    certificate: Path
-    key: Path
-    authority: Path | None
 
 
 @final
