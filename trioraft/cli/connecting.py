@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import inspect
 import ssl
-import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Annotated, Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar, get_type_hints
 
@@ -23,6 +22,7 @@ from ..core.types import Address, NodeId
 from ..kv import ERROR_TYPES
 from ..rpc.protocol import ServerStatus
 from .exits import EXIT_FAILURE, EXIT_NO, EXIT_UNKNOWN, EXIT_USAGE
+from .saying import complain
 from .values import parse_address, parse_duration_s, parse_peer
 
 ADDRESSES_VARIABLE: Final = "TRIORAFT_ADDRESSES"
@@ -234,5 +234,5 @@ def _tls(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext | 
 
 
 def _end(message: str, code: int) -> NoReturn:
-    print(f"trioraft: {message}", file=sys.stderr)
+    complain(f"trioraft: {message}")
     raise typer.Exit(code)

@@ -9,6 +9,8 @@ import os
 import socket
 import ssl
 
+from ..core.escaping import escaped
+
 TEXT_CHARS_MAX = 512
 """How much of the other side's prose is believed to be for reading."""
 
@@ -22,7 +24,7 @@ def quoted(text: str) -> str:
 
 def printable(text: str) -> str:
     """A sentence that somebody sent."""
-    return "".join(c if c.isprintable() else "?" for c in text[:TEXT_CHARS_MAX])
+    return escaped(text[:TEXT_CHARS_MAX])
 
 
 def sentence_of(error: BaseException) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import sys
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -17,6 +16,7 @@ import typer
 from ...core.errors import RaftError
 from ...logs import loggers as logs
 from ..exits import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE
+from ..saying import complain
 from .options import CONFIG_FLAG, OPTIONS, Option
 from .preflight import look_around, prepare
 from .run import NotStarted, run_server
@@ -112,4 +112,4 @@ def _serve(flags: Flags) -> int:
 
 
 def _complain(problem: str) -> None:
-    print(f"trioraft serve: {problem}", file=sys.stderr)
+    complain(f"trioraft serve: {problem}")

@@ -28,6 +28,7 @@ from ...service.port import Service, open_service
 from ...storage.sqlite import SQLiteStorage
 from ...tasks.background import running_beside
 from ..exits import silence_stdout
+from ..saying import say
 from .preflight import Preflight
 from .settings import Settings
 
@@ -146,7 +147,7 @@ def _ready_line(settings: Settings, service: Service) -> str:
 def _say(node_id: NodeId, text: str) -> None:
     """One line on standard output; nobody need read it."""
     try:
-        print(f"trioraft serve: node {node_id} {text}", flush=True)
+        say(f"trioraft serve: node {node_id} {text}", flush=True)
     except OSError:  # the reader went away, or the disk under it is full: we serve all the same
         silence_stdout()
 
