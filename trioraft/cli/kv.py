@@ -19,7 +19,7 @@ import typer
 
 from ..core.escaping import escaped
 from ..kv.client import KvClient
-from ..kv.commands import Change, Pair, Written
+from ..kv.commands import VALUE_BYTES_MAX, Change, Pair, Written
 from ..rpc.errors import ServerLeaving, ServerLost
 from .connecting import EXITS_HELP, ReachedCluster, SaidNo, reaching
 from .saying import complain, say, say_block, say_bytes, say_json
@@ -274,7 +274,8 @@ def _print_json(**fields: Any) -> None:
 
 
 def _value(text: str) -> bytes:
-    return sys.stdin.buffer.read() if text == "-" else _bytes(text)
+    """At most one byte more than a value may have: the standard input may never end."""
+    return sys.stdin.buffer.read(VALUE_BYTES_MAX + 1) if text == "-" else _bytes(text)
 
 
 _bytes: Callable[[str], bytes] = os.fsencode

@@ -25,6 +25,7 @@ from ...storage.directory import Directory
 from ...storage.health import Health
 from ...storage.log_database import read_identity
 from ...transport.tcp import TcpTransport
+from ..files import read_small
 from .settings import Settings, TlsFiles
 
 T = TypeVar("T")
@@ -154,7 +155,7 @@ def _are_usable(prefix: str, files: TlsFiles, problems: list[str]) -> bool:
         if path is None:
             continue
         try:
-            path.read_bytes()
+            read_small(path, wants_file=True)
         except OSError as error:
             problems.append(f"--{prefix}-{name} {str(path)!r} cannot be read: {error.strerror}")
     if len(problems) > before:
