@@ -538,6 +538,7 @@ HOSTILE = [
     "line\r\n=== RUN   forged\u2028--- FAIL: it",
     "becomes Leader; created in state Follower",
     "\x1b[31mred\x00",
+    "turned \u202e round \u200b\u2066",
     "x" * 100_000,
 ]
 
@@ -557,8 +558,20 @@ def test_nobody_can_forge_a_line(text: str) -> None:
     assert (run.name, run.status) == ("honest", "PASS")
     assert {who for _, who, _ in run.entries} == {"0", "TEST"}
     assert not any("becomes Leader" in said or "in state F" in said for _, _, said in run.entries)
-    assert not any(re.search(r"[\x00-\x1f]", said) for _, _, said in run.entries)
+    assert all(said.isprintable() for _, _, said in run.entries)
     assert max(len(said) for _, _, said in run.entries) < 2000  # its line buffer holds 64 KiB
+
+
+@pytest.mark.parametrize("text", HOSTILE[:-1], ids=range(len(HOSTILE) - 1))
+def test_nobody_speaks_to_the_terminal_through_the_console(text: str) -> None:
+    stream = io.StringIO()
+    logger = configure("console", stream=stream)
+    log_event(logger, text, LinkDown(0.0, text, text))
+    logger.info(text, node=text, why=text, names=(text,))
+    assert len(stream.getvalue().splitlines()) == 2, "a line each"
+    logger.error("failed", why=text, exc_info=ValueError(text))
+    logger.info("failed", exception=text)
+    assert {c for c in stream.getvalue() if not c.isprintable()} <= {"\n"}
 
 
 def test_defuse_leaves_plain_text_alone() -> None:

@@ -17,15 +17,15 @@ import trio
 import typer
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from ..core.errors import ConfigError, ConfigurationConflict, RaftError
 from ..core.types import Address, LogIndex, NodeId
 from ..net.addresses import host_port
 from ..net.sentences import moment
-from ..rpc.protocol import ServerStatus, StatusNews, printable
+from ..rpc.protocol import ServerStatus, StatusNews
 from ..tasks.background import running_beside
 from .connecting import EXITS_HELP, ReachedCluster, SaidNo, latest_leader, parsed, reaching
+from .saying import complain, say, say_json, shown_text
 from .values import parse_address, parse_duration_s
 
 HELP: Final = f"""\
@@ -99,7 +99,7 @@ async def transfer(
     ] = None,
 ) -> None:
     """Have the leader transfer its leadership."""
-    print(f"{await cluster.client.transfer_leadership(to)} leads now")
+    say(f"{await cluster.client.transfer_leadership(to)} leads now")
 
 
 @app.command()
@@ -118,7 +118,7 @@ async def invite(
     for one.
     """
     valid_s = parsed(parse_duration_s, valid, "--valid")
-    print(printable(await cluster.client.invite(node, valid_s)))
+    say(await cluster.client.invite(node, valid_s))
 
 
 @app.command("add-learner")
@@ -142,7 +142,7 @@ async def add_learner(
         return await cluster.client.add_learner(node, address)
 
     index = await _changed(cluster, add)
-    print(f"{node} is a learner since index {index}")
+    say(f"{node} is a learner since index {index}")
 
 
 @app.command()
@@ -165,7 +165,7 @@ async def promote(cluster: ReachedCluster, node: NodeName) -> None:
 
     index = await _changed(cluster, give_vote)
     since = "already" if index is None else f"since index {index}"
-    print(f"{node} is a voter {since}")
+    say(f"{node} is a voter {since}")
 
 
 @app.command()
@@ -179,7 +179,7 @@ async def remove(cluster: ReachedCluster, node: NodeName) -> None:
         return await cluster.client.remove(node, expected_index=leader.configuration_index)
 
     index = await _changed(cluster, take_out)
-    print(f"{node} is no member since index {index}")
+    say(f"{node} is no member since index {index}")
 
 
 async def _changed(cluster: ReachedCluster, change: Callable[[ServerStatus], Awaitable[T]]) -> T:
@@ -227,7 +227,7 @@ async def replace(cluster: ReachedCluster, node: NodeName) -> None:
     tell = partial(_tell_progress, cluster, node, watching)
     async with running_beside(tell, stop=watching.cancel, name="admin.progress"):
         index = await cluster.client.replace(node, timeout_s=cluster.timeout_s)
-    print(f"{node} is a voter with its new disk since index {index}")
+    say(f"{node} is a voter with its new disk since index {index}")
 
 
 async def _tell_progress(
@@ -250,7 +250,7 @@ async def _tell_progress(
                         )
                         if text is not None and text != said:
                             said = text
-                            print(f"{node} {printable(text)}", file=sys.stderr)
+                            complain(f"{node} {text}")
             await trio.sleep(PROGRESS_S)  # its server left; so would the next one, perhaps
 
 
@@ -281,7 +281,7 @@ async def snapshot(
 ) -> None:
     """Have a server take a snapshot now."""
     where = parsed(parse_address, at, "HOST:PORT") if at is not None and ":" in at else at
-    print(f"snapshot taken, up to index {await cluster.client.take_snapshot(where)}")
+    say(f"snapshot taken, up to index {await cluster.client.take_snapshot(where)}")
 
 
 def _names(names: tuple[str, ...]) -> str:
@@ -308,7 +308,7 @@ async def _check_one(cluster: ReachedCluster, check: Check) -> None:
     why_not = _why_not_ready(status) if check is Check.READY else None
     if why_not is not None:
         _say_no(f"not ready: {why_not}")
-    print(f"{check.value}: node {status.node_id} is {status.role} in term {status.term}")
+    say(f"{check.value}: node {status.node_id} is {status.role} in term {status.term}")
 
 
 def _why_not_ready(status: ServerStatus) -> str | None:
@@ -330,7 +330,7 @@ def _forming(status: ServerStatus) -> str:
 
 
 def _say_no(text: str) -> NoReturn:
-    print(f"trioraft: {text}", file=sys.stderr)
+    complain(f"trioraft: {text}")
     raise SaidNo
 
 
@@ -342,7 +342,7 @@ def _print_json(statuses: _Statuses) -> None:
         else _as_fields(status)
         for address, status in statuses.items()
     }
-    print(json.dumps({"servers": content}, indent=2))
+    say_json(json.dumps({"servers": content}, indent=2))
     _refuse_silence(statuses)
 
 
@@ -370,29 +370,27 @@ def _print_table(statuses: _Statuses) -> None:
     for address, status in statuses.items():
         if isinstance(status, RaftError):
             row = ["?", host_port(address), "no answer", *[""] * (len(_COLUMNS) - 3)]
-            errors.append(printable(str(status)))
+            errors.append(str(status))
         else:
             row = _row(address, status)
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*(shown_text(cell) for cell in row))
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table)
     known = [status for status in statuses.values() if isinstance(status, ServerStatus)]
     for status in known:
         if status.waiting_for:
-            console.print(
-                printable(_forming(status)), markup=False, highlight=False, soft_wrap=True
-            )
+            say(_forming(status))
         for line in _nearly_used_up(status):
-            console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+            say(line)
     for status in known:
         for line in _certificates(status):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            say(line)
     leader = latest_leader(known)
     if leader is not None:
         for line in _lines_of(leader):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            say(line)
     for error in errors:
-        console.print(error, markup=False, highlight=False, soft_wrap=True)
+        say(error)
     _refuse_silence(statuses)
 
 
@@ -409,10 +407,10 @@ def _print_budgets(statuses: _Statuses) -> None:
     for status in known:
         for name, (used, bound) in status.budgets.items():
             cells = (status.node_id, name, str(used), str(bound))
-            table.add_row(*(Text(printable(cell)) for cell in cells))
+            table.add_row(*(shown_text(cell) for cell in cells))
         for name in ("rejected", "turned_away"):
             cells = (status.node_id, name, str(getattr(status, name)), "")
-            table.add_row(*(Text(printable(cell)) for cell in cells))
+            table.add_row(*(shown_text(cell) for cell in cells))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
     _refuse_silence(statuses)
 
@@ -456,7 +454,7 @@ def _certificates(status: ServerStatus) -> Iterator[str]:
     )
     known = [f"{moment(at_s)} (for {port})" for port, at_s in ends if at_s is not None]
     if known:
-        yield f"{printable(status.node_id)}: certificates are good until {', '.join(known)}"
+        yield f"{status.node_id}: certificates are good until {', '.join(known)}"
 
 
 def _lines_of(leader: ServerStatus) -> list[str]:
@@ -468,7 +466,7 @@ def _lines_of(leader: ServerStatus) -> list[str]:
     ]
     if lines:
         lines.insert(0, f"as its leader {leader.node_id} sees the cluster:")
-    return [printable(line) for line in lines]
+    return lines
 
 
 def _refuse_silence(statuses: _Statuses) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 import inspect
 import ssl
-import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar, get_type_hints
 
 import attrs
@@ -23,6 +23,8 @@ from ..core.types import Address, NodeId
 from ..kv import ERROR_TYPES
 from ..rpc.protocol import ServerStatus
 from .exits import EXIT_FAILURE, EXIT_NO, EXIT_UNKNOWN, EXIT_USAGE
+from .files import read_small
+from .saying import complain
 from .values import parse_address, parse_duration_s, parse_peer
 
 ADDRESSES_VARIABLE: Final = "TRIORAFT_ADDRESSES"
@@ -222,6 +224,9 @@ def _tls(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext | 
         if cert is not None or key is not None:
             raise _wrong("--cert", "TLS needs --ca as well")
         return None
+    for name, path in (("ca", ca), ("cert", cert), ("key", key)):
+        if path is not None:
+            _check_readable(name, path)
     try:
         context = ssl.create_default_context(cafile=ca)
         if cert is not None:
@@ -233,6 +238,14 @@ def _tls(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext | 
     return context
 
 
+def _check_readable(name: str, path: str) -> None:
+    try:
+        read_small(Path(path), wants_file=True)
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        raise _wrong(f"--{name}", f"{path!r} cannot be read: {said}") from None
+
+
 def _end(message: str, code: int) -> NoReturn:
-    print(f"trioraft: {message}", file=sys.stderr)
+    complain(f"trioraft: {message}")
     raise typer.Exit(code)

@@ -168,19 +168,24 @@ class Client(ClusterAdministration):
         tasks = self._tasks
         if tasks is None:
             raise ClientClosed("the client is not open")
-        is_cancelled = isinstance(error, anyio.get_cancelled_exc_class())
+        cancelled = anyio.get_cancelled_exc_class()
+        is_cancelled = isinstance(error, cancelled)
         try:
-            if not is_cancelled:
-                await self._close_session()
-        finally:
-            self._servers.close()
-            self._session = self._tasks = None
-            tasks.cancel_scope.cancel()
-            # The body's own error is not this group's affair: it goes on as it is, ungrouped.
-            if is_cancelled:
-                await tasks.__aexit__(error_type, error, traceback)
-            else:
-                await tasks.__aexit__(None, None, None)
+            try:
+                if not is_cancelled:
+                    await self._close_session()
+            finally:
+                self._servers.close()
+                self._session = self._tasks = None
+                tasks.cancel_scope.cancel()
+                # The body's own error is not this group's affair: it goes on as it is, ungrouped.
+                if is_cancelled:
+                    await tasks.__aexit__(error_type, error, traceback)
+                else:
+                    await tasks.__aexit__(None, None, None)
+        except cancelled:
+            if error is None or is_cancelled:
+                raise  # otherwise there is an error to be told, as from any code that is cancelled
 
     # -- commands --------------------------------------------------------------------------
 

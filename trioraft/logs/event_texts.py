@@ -20,6 +20,7 @@ import msgspec
 
 from ..core import events, messages
 from ..core.config import Timing
+from ..core.escaping import escaped
 from ..core.types import Entry, NodeId, Role, SnapshotMeta
 from ..transport.base import (
     AddressUnusable,
@@ -52,10 +53,10 @@ _SHAPE_SPACE = re.compile(r"(?<=---) (?=\w)|(?<=[0-9:.]) (?=\[)|(?<=becomes) |(?
 def defuse(text: str) -> str:
     """Somebody else's text, on one line, bounded, and unlike anything a reader looks for.
 
-    Control characters become a space; where the text holds the shape of an entry, of a status or
-    of a change of role, its space is doubled. To the eye it stays the same.
+    Control characters become a space, and what else is not printable is escaped; where the text
+    holds the shape of an entry, of a status or of a change of role, its space is doubled.
     """
-    line = _SHAPE_SPACE.sub("  ", _CONTROL.sub(" ", text[: FREE_TEXT_CHARS_MAX + 1]))
+    line = _SHAPE_SPACE.sub("  ", escaped(_CONTROL.sub(" ", text[: FREE_TEXT_CHARS_MAX + 1])))
     return line if len(text) <= FREE_TEXT_CHARS_MAX else line[:FREE_TEXT_CHARS_MAX] + "…"
 
 

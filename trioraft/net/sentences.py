@@ -10,6 +10,8 @@ import socket
 import ssl
 from datetime import UTC, datetime
 
+from ..core.escaping import escaped
+
 TEXT_CHARS_MAX = 512
 """How much of the other side's prose is believed to be for reading."""
 
@@ -23,7 +25,7 @@ def quoted(text: str) -> str:
 
 def printable(text: str) -> str:
     """A sentence that somebody sent."""
-    return "".join(c if c.isprintable() else "?" for c in text[:TEXT_CHARS_MAX])
+    return escaped(text[:TEXT_CHARS_MAX])
 
 
 def moment(at_s: float) -> str:

@@ -21,7 +21,6 @@ import msgspec
 from ..core.errors import BadMessage
 from ..core.types import Address, Configuration, Count, LogIndex, NodeId, Term
 from ..net.framing import LENGTH_BYTES, UNREADABLE
-from ..net.sentences import printable as printable
 
 MAGIC: Final = "trioraft-client"
 """What every connection opens with; not what peers say, so that no port takes the wrong ones."""

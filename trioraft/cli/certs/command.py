@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
@@ -17,6 +16,7 @@ from ...net.certificates import PACKAGE, can_read
 from ...net.sentences import moment
 from ...net.tls import check_certifiable
 from ..exits import EXIT_FAILURE, EXIT_USAGE
+from ..saying import complain, say
 from ..serve.options import OPTIONS
 from ..values import parse_name
 
@@ -150,7 +150,7 @@ def _carry_out(
             nodes = dict.fromkeys(NODES, ())
         team.make(Wanted(nodes, clients, days, renew=bool(step)))
     for line in _told(team, step):
-        print(line)
+        say(line)
 
 
 # -- what is asked for -----------------------------------------------------------------------
@@ -250,5 +250,5 @@ def _how_to_use(team: Team) -> Iterator[str]:
 
 
 def _end(problem: str, code: int) -> NoReturn:
-    print(f"trioraft certs: {problem}", file=sys.stderr)
+    complain(f"trioraft certs: {problem}")
     raise typer.Exit(code)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,6 +19,7 @@ import typer
 from ...core.errors import RaftError
 from ...logs import loggers as logs
 from ..exits import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE
+from ..saying import complain
 from .options import CONFIG_FLAG, OPTIONS, Option
 from .preflight import look_around, prepare
 from .run import NotStarted, run_server
@@ -130,4 +130,4 @@ def _serve(flags: Flags) -> int:
 
 
 def _complain(problem: str) -> None:
-    print(f"trioraft serve: {problem}", file=sys.stderr)
+    complain(f"trioraft serve: {problem}")

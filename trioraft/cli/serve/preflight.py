@@ -29,12 +29,10 @@ from ...storage.directory import Directory, make_private
 from ...storage.health import Health
 from ...storage.log_database import read_identity
 from ...transport.tcp import TcpTransport
+from ..files import read_small
 from .settings import Settings
 
 T = TypeVar("T")
-
-SHORT_FILE_BYTES_MAX: Final = 64 * 1024
-"""So much is read of a file with a key or an invitation."""
 
 
 DESCRIPTORS_OF_A_PEER: Final = 16
@@ -144,8 +142,7 @@ def _content_of(name: str, path: Path | None, problems: list[str]) -> bytes | No
     if path is None:
         return None
     try:
-        with path.open("rb") as file:
-            return file.read(SHORT_FILE_BYTES_MAX).strip()
+        return read_small(path, wants_file=True).strip()
     except OSError as error:
         problems.append(f"--{name} {str(path)!r} cannot be read: {error.strerror}")
         return None
@@ -223,9 +220,17 @@ def clients_tls(files: TlsFiles, problems: list[str]) -> ServerTls | None:
 
 
 def _are_usable(prefix: str, files: TlsFiles, problems: list[str]) -> bool:
-    found = problems_of(files, (f"--{prefix}-cert", f"--{prefix}-key", f"--{prefix}-ca"))
-    problems += found
-    return not found
+    before = len(problems)
+    for name, path in (("cert", files.certificate), ("key", files.key), ("ca", files.authority)):
+        if path is None:
+            continue
+        try:
+            read_small(path, wants_file=True)
+        except OSError as error:
+            problems.append(f"--{prefix}-{name} {str(path)!r} cannot be read: {error.strerror}")
+    if len(problems) == before:
+        problems += problems_of(files, (f"--{prefix}-cert", f"--{prefix}-key", f"--{prefix}-ca"))
+    return len(problems) == before
 
 
 # -- descriptors ---------------------------------------------------------------------------

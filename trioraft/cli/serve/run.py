@@ -31,6 +31,7 @@ from ...storage.sqlite import SQLiteStorage
 from ...tasks.background import running_beside
 from ...tasks.wakeup import Wakeup
 from ..exits import silence_stdout
+from ..saying import say
 from .certificates import LiveCertificates
 from .preflight import Preflight
 from .settings import Settings
@@ -175,7 +176,7 @@ def _ready_line(settings: Settings, service: Service) -> str:
 def _say(node_id: NodeId, text: str) -> None:
     """One line on standard output; nobody need read it."""
     try:
-        print(f"trioraft serve: node {node_id} {text}", flush=True)
+        say(f"trioraft serve: node {node_id} {text}", flush=True)
     except OSError:  # the reader went away, or the disk under it is full: we serve all the same
         silence_stdout()
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,12 +28,16 @@ from ...logs.loggers import Format, Level
 from ...net.addresses import host_port, is_loopback, is_wildcard
 from ...net.certificates import TlsFiles
 from ...net.tls import check_certifiable
+from ..files import read_small
 from .options import CONFIG_FLAG, CONFIG_VARIABLE, ENVIRONMENT_PREFIX, OPTIONS, Option
 
 OTHER_VARIABLES: Final = frozenset({CONFIG_VARIABLE, "TRIORAFT_ADDRESSES"})
 """What the environment may also say to trioraft."""
 _SERVICE_LINK: Final = re.compile(r"TRIORAFT_(.+_)?(SERVICE_(HOST|PORT)|PORT)(_.*)?")
 """What Kubernetes puts into a container's environment for a service that is called trioraft."""
+
+_INT_BITS_MAX: Final = 64
+"""No setting is a larger number."""
 
 Flags: TypeAlias = Mapping[str, str | bool | Sequence[str] | None]
 """What the command line says, by the option's name; None or an empty list: nothing."""
@@ -93,12 +98,15 @@ def _slips(environment: Mapping[str, str]) -> Iterator[str]:
 
 def _from_file(path: Path, where: str, problems: list[str]) -> Iterator[tuple[str, Given]]:
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_small(path).decode("utf-8"))
     except OSError as error:
         problems.append(f"{where} {str(path)!r} cannot be read: {error.strerror}")
         return
     except ValueError as error:  # no TOML, or no UTF-8
         problems.append(f"{where} {str(path)!r} is not a TOML file: {error}")
+        return
+    except RecursionError:  # tables or lists within each other, hundreds deep
+        problems.append(f"{where} {str(path)!r} is nested too deeply: no setting is nested so")
         return
     by_key = {option.key: option for option in OPTIONS.values()}
     for key, value in content.items():
@@ -115,7 +123,13 @@ def _from_file(path: Path, where: str, problems: list[str]) -> Iterator[tuple[st
         shape = "one value"
         if option.kind == "many":
             shape = 'a table, as { 1 = "127.0.0.1:7001" }, or a list of "ID=HOST:PORT"'
-        problems.append(f"{path}: {key} is {value!r}: give {shape}")
+        problems.append(f"{path}: {key} is {_shown(value)}: give {shape}")
+
+
+def _shown(value: object) -> str:
+    """A file's value, bounded in depth and length."""
+    is_huge = isinstance(value, int) and value.bit_length() > _INT_BITS_MAX
+    return "a huge number" if is_huge else reprlib.repr(value)
 
 
 def _texts_of(option: Option, value: object) -> tuple[str, ...] | None:
@@ -128,6 +142,8 @@ def _texts_of(option: Option, value: object) -> tuple[str, ...] | None:
         return None
     if isinstance(value, bool):
         return ("true" if value else "false",)
+    if isinstance(value, int) and value.bit_length() > _INT_BITS_MAX:
+        return None  # written in hexadecimal, it may have more digits than Python shows
     if isinstance(value, str | int | float):
         return (str(value),)
     return None
