@@ -78,6 +78,7 @@ def test_a_status_arrives_whole() -> None:
         "cluster_id": "the cluster",
         "client_addresses": {"4": ("host", 14)},
         "connections": 0,
+        "budgets": {},
     }
     assert msgspec.json.encode(arrived, order="sorted") == msgspec.json.encode(
         expected, order="sorted"

@@ -1,11 +1,14 @@
-"""`trioraft admin status|transfer|add-learner|promote|remove|replace|snapshot`: each does one
-thing, and says in one line what came of it.
+"""`trioraft admin status|transfer|add-learner|promote|remove|replace|snapshot|new-token`: each does
+one thing, and says in one line what came of it.
 """
 
 from __future__ import annotations
 
 import enum
+import hashlib
 import json
+import re
+import secrets
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -25,7 +28,7 @@ from ..net.addresses import host_port
 from ..rpc.protocol import ServerStatus, StatusNews, printable
 from ..tasks.background import running_beside
 from .connecting import EXITS_HELP, ReachedCluster, SaidNo, latest_leader, parsed, reaching
-from .values import parse_address
+from .values import parse_address, parse_name
 
 HELP: Final = f"""\
 Look at a cluster that runs, and change it.
@@ -47,6 +50,9 @@ PROGRESS_S: Final = 0.5
 """How often a command that waits says how far things are, at most, in seconds."""
 AGAIN_S: Final = 0.05
 """After what time a change that met another entry is tried once more."""
+
+TOKEN_BYTES: Final = 32
+"""Random ones in a token: nobody guesses it, so its hash may be read."""
 
 T = TypeVar("T")
 
@@ -242,6 +248,34 @@ def _replaced(status: ServerStatus, node: NodeId) -> str | None:
     if configuration.outgoing and node in configuration.voters:
         return "gets its vote"
     return None
+
+
+@app.command("new-token")
+def new_token(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is, as ci.")],
+    role: Annotated[
+        str, typer.Option(metavar="read|write|admin", help="What its bearer may do.")
+    ] = "read",
+) -> None:
+    """Make a client's token, and the section of the servers' --client-roles file that knows it.
+    Asks no server."""
+    section = _section_name(parsed(parse_name, name, "NAME"))
+    if role not in ("read", "write", "admin"):
+        raise typer.BadParameter("give read, write or admin", param_hint="'--role'")
+    token = f"trioraft-{secrets.token_urlsafe(TOKEN_BYTES)}"
+    print(f"{token}\n")
+    print(f"[tokens.{section}]")
+    print(f'sha256 = "{hashlib.sha256(token.encode()).hexdigest()}"')
+    print(f'role = "{role}"')
+
+
+def _section_name(name: str) -> str:
+    """As it stands in TOML."""
+    if re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        return name
+    if not name.isprintable() or '"' in name or "\\" in name:
+        raise typer.BadParameter("give a name of printable characters", param_hint="'NAME'")
+    return f'"{name}"'
 
 
 @app.command()

@@ -26,6 +26,7 @@ import msgspec
 from ..core.errors import ConfigError, OutcomeUnknown, Overloaded, RaftError, SessionExpired
 from ..core.types import Count, LogIndex
 from ..member.state_machine import (
+    KeyedCommands,
     StateMachine,
     contents_of,
     is_local,
@@ -333,6 +334,9 @@ class SessionMachine:
         self.canonical_contents = contents_of(machine)
         """Of the inner machine. The table is not: the texts of exceptions may differ."""
         self._prepare_inside = preparation_of(machine)
+        self._keys_inside = machine.keys_written if isinstance(machine, KeyedCommands) else None
+        self.keys_written = None if self._keys_inside is None else self._keys_written
+        """Which keys a command writes, if the inner machine says that; else None."""
         self._results: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(result_type)
         self._error_types = {error_type.__qualname__: error_type for error_type in error_types}
         given = (sessions_max, results_max, results_bytes_max, results_total_bytes_max)
@@ -390,6 +394,13 @@ class SessionMachine:
             opening = OpenSession(envelope.client_id, self._settings, True)
             return ENVELOPE_VERSION + _ENCODER.encode(opening)
         return data
+
+    def _keys_written(self, data: bytes) -> Iterable[bytes]:
+        check_nesting(data[1:])
+        envelope = decode_envelope(data)
+        if self._keys_inside is None or not isinstance(envelope, PlainCommand | SessionCommand):
+            return ()
+        return self._keys_inside(envelope.data)
 
     def is_result(self, error: Exception) -> bool:
         """Whether what the last `apply` raised is a result; called by the node."""

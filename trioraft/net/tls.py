@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import ssl
 from os import PathLike
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import attrs
 
@@ -153,6 +153,16 @@ def check_certifiable(node_id: NodeId) -> None:
             f"node id {node_id!r} cannot be a DNS name in a certificate: over TLS, ids are "
             "labels of letters, digits, '-' and '_', joined by dots"
         )
+
+
+def client_names(stream: trio.SSLStream[trio.SocketStream]) -> tuple[str, ...]:
+    """Return all names in a client's verified certificate: subject alternative names of any kind,
+    and the common name; none if it showed no certificate. Call after the handshake."""
+    certificate: dict[str, Any] = stream.getpeercert() or {}
+    names = [name for _, name in certificate.get("subjectAltName", ())]
+    for part in certificate.get("subject", ()):
+        names += [value for kind, value in part if kind == "commonName"]
+    return tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
 def certified_names(stream: trio.SSLStream[trio.SocketStream]) -> frozenset[str]:

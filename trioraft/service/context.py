@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable, Iterable, Mapping
 from typing import final
 
 import attrs
@@ -26,6 +27,7 @@ from ..rpc.protocol import (
     ServerStatus,
     Welcome,
 )
+from .roles import UNLIMITED, Credentials, Permission, Roles
 
 
 @attrs.frozen
@@ -82,6 +84,10 @@ class ServiceContext:
     client_addresses: dict[NodeId, Address]
     has_sessions: bool
     log: TraceLogger
+    roles: Roles | None = None
+    """None: whoever gets in may do everything."""
+    usage: Callable[[], Mapping[str, tuple[int, int | None]]] = dict
+    """What the state machine counts against bounds of its own."""
     listener: Listener | None = None
     is_leaving: bool = False
 
@@ -109,7 +115,17 @@ class ServiceContext:
             configuration_index=status.configuration_index,
             client_addresses=dict(self.client_addresses),
             connections=self.connections,
+            budgets=dict(self.usage()),
         )
+
+    def permission_of(self, names: Iterable[str], token: str) -> tuple[Credentials, Permission]:
+        """What a client may do that shows this; and what it showed, without the token.
+
+        Raises:
+            PermissionDenied: nothing.
+        """
+        shown = Credentials.of(names, token)
+        return shown, UNLIMITED if self.roles is None else self.roles.permission_of(shown)
 
     def welcome(self, refused: str = "", reason: str = "") -> Welcome:
         """The first frame to a client."""

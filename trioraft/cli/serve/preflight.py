@@ -21,6 +21,7 @@ from ...member.identity import decode_identity
 from ...net.addresses import host_port
 from ...net.listening import listen_now
 from ...net.tls import TlsContexts
+from ...service.roles import Roles
 from ...storage.directory import Directory
 from ...storage.health import Health
 from ...storage.log_database import read_identity
@@ -37,6 +38,7 @@ class Preflight:
 
     transport: TcpTransport
     client_tls: ssl.SSLContext | None
+    roles: Roles | None = None
 
 
 def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
@@ -52,6 +54,7 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
     before = len(problems)
     files = settings.client_tls
     client_tls = None if files is None else clients_tls(files, problems)
+    roles = _roles(settings, problems)
     transport = _transport(settings, problems)
     _check_data(settings.data, problems, create=settings.create_data)
     if len(problems) == before:
@@ -60,7 +63,7 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
         _tried(transport.bind, problems)
     _check_port("client-listen", settings.client_listen, problems)
     if len(problems) == before and transport is not None:
-        return Preflight(transport, client_tls)
+        return Preflight(transport, client_tls, roles)
     if transport is not None:
         transport.close()
     return None
@@ -109,6 +112,19 @@ def _transport(settings: Settings, problems: list[str]) -> TcpTransport | None:
         )
 
     return _tried(make, problems)
+
+
+def _roles(settings: Settings, problems: list[str]) -> Roles | None:
+    path, files = settings.client_roles, settings.client_tls
+    if path is None:
+        return None
+    roles = _tried(lambda: Roles(path), problems)
+    if roles is not None and roles.has_certificates and (files is None or files.authority is None):
+        problems.append(
+            f"--client-roles {str(path)!r} names certificates, but no client shows one: give "
+            "--client-tls-cert, --client-tls-key and --client-tls-ca, or give tokens only"
+        )
+    return roles
 
 
 # -- certificates --------------------------------------------------------------------------

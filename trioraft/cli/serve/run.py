@@ -21,10 +21,11 @@ from ...kv.commands import Result
 from ...logs.loggers import EventLogger
 from ...logs.repeats import RepeatFilter
 from ...machines.sessions import SessionMachine
-from ...net.addresses import host_port
+from ...net.addresses import host_port, is_loopback
 from ...node.node import Node, open_node
 from ...service.context import ServiceLimits
 from ...service.port import Service, open_service
+from ...service.roles import Roles
 from ...storage.sqlite import SQLiteStorage
 from ...tasks.background import running_beside
 from ..exits import silence_stdout
@@ -60,6 +61,7 @@ async def run_server(settings: Settings, ready: Preflight, logger: EventLogger) 
                 _opened(settings, ready, log) as (node, service),
             ):
                 is_serving = True
+                log.info(who_may_what(settings, ready.roles), node=settings.id)
                 log.info(f"its {suited_lines(settings.timing)}", node=settings.id)
                 _say(settings.id, _ready_line(settings, service))
                 await signals.first.wait()
@@ -115,6 +117,7 @@ async def _opened(
             insecure=settings.insecure,
             advertise=settings.client_advertise,
             client_addresses=settings.client_peers,
+            roles=ready.roles,
             limits=ServiceLimits(connections_max=settings.client_connections_max),
             logger=logger,
         ) as service,
@@ -129,6 +132,19 @@ def suited_lines(timing: Timing) -> str:
         f"election timeouts of {low_s * 1000:.0f}-{high_s * 1000:.0f} ms suit round trips of up to "
         f"{int(timing.round_trip_s_max * 1000)} ms, where nothing is lost"
     )
+
+
+def who_may_what(settings: Settings, roles: Roles | None) -> str:
+    """Which clients may do what, in a sentence."""
+    if roles is not None:
+        return f"clients may do what their roles say: {roles}"
+    way_out = "may read, write and change the cluster; give --client-roles to part them"
+    files = settings.client_tls
+    if files is not None and files.authority is not None:
+        return f"every certificate of --client-tls-ca {str(files.authority)!r} {way_out}"
+    if is_loopback(settings.client_listen[0]):
+        return f"everybody on this machine {way_out}"
+    return f"everybody who reaches {host_port(settings.client_listen)} {way_out}"
 
 
 async def _transfer_leadership(node: Node) -> None:

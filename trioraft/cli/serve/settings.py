@@ -28,7 +28,9 @@ from ...net.addresses import host_port, is_loopback, is_wildcard
 from ...net.tls import check_certifiable
 from .options import CONFIG_FLAG, CONFIG_VARIABLE, ENVIRONMENT_PREFIX, OPTIONS, Option
 
-OTHER_VARIABLES: Final = frozenset({CONFIG_VARIABLE, "TRIORAFT_ADDRESSES"})
+OTHER_VARIABLES: Final = frozenset(
+    {CONFIG_VARIABLE, "TRIORAFT_ADDRESSES", "TRIORAFT_TOKEN", "TRIORAFT_TOKEN_FILE"}
+)
 """What the environment may also say to trioraft."""
 _SERVICE_LINK: Final = re.compile(r"TRIORAFT_(.+_)?(SERVICE_(HOST|PORT)|PORT)(_.*)?")
 """What Kubernetes puts into a container's environment for a service that is called trioraft."""
@@ -163,6 +165,7 @@ class Settings:
     insecure: bool
     tls: TlsFiles | None
     client_tls: TlsFiles | None
+    client_roles: Path | None
     timing: Timing
     limits: Limits
     log_bytes_max: int | None
@@ -204,7 +207,10 @@ class SettingsReader:
         peers = self._peers()
         self._check_ports()
         tls = self._tls_files("tls", needs_authority=True)
-        client_tls = self._tls_files("client-tls", needs_authority=not self.values["insecure"])
+        client_tls = self._tls_files(
+            "client-tls",
+            needs_authority=not (self.values["insecure"] or self.values["client-roles"]),
+        )
         self._check_plain(peers, tls, client_tls)
         timing, limits = self._timing(), self._limits()
         client_peers = self._client_peers()
