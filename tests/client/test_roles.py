@@ -203,6 +203,14 @@ async def test_a_role_bounds_what_a_token_may_do(write: Write) -> None:
                     await ends(administer)
 
 
+async def test_the_status_shows_what_sessions_use() -> None:
+    async with serving() as (_, service), Client([service.address]) as client:
+        await ends(client.call(b"x"))
+        budgets = (await ends(client.status())).budgets
+    assert budgets["sessions"] == (1, 10_000)
+    assert budgets["results_bytes"] == (257, 64 * 1024 * 1024)
+
+
 async def test_who_has_no_role_is_refused_in_the_handshake(write: Write) -> None:
     async with serving(roles=write(token_section("admin"))) as (_, service):
         for options in ({}, {"token": "guessed"}):
