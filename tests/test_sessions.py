@@ -317,16 +317,21 @@ def test_results_of_all_sessions_are_bounded_together() -> None:
     }
 
 
-def test_of_equals_the_least_recently_used_goes() -> None:
-    log = answering(total_of(2, 100))
-    first, second, third = log.open(1), log.open(2), log.open(3)
-    log.send(first, 1, b"x" * 100)
-    log.send(second, 1, b"x" * 100)
-    log.send(first, 1, b"x" * 100)  # a retry is a use
-    log.send(third, 1, b"x" * 100)
-    with pytest.raises(SessionExpired):
-        log.send(second, 1, b"x" * 100)
-    assert log.send(first, 1, b"") == b"x" * 100
+def test_of_equals_the_least_recently_used_go_until_there_is_room() -> None:
+    log = answering(total_of(32, 100))
+    sessions = [log.open(number) for number in range(33)]
+    for session in sessions[:32]:
+        log.send(session, 1, b"x" * 100)
+    log.send(sessions[0], 1, b"x" * 100)  # a retry is a use
+    assert log.machine.usage()["sessions"][0] == 33
+    log.send(sessions[32], 1, b"x" * 100)
+    gone = []
+    for number, session in enumerate(sessions):
+        try:
+            log.send(session, 1, b"")
+        except SessionExpired:
+            gone.append(number)
+    assert gone == [1, 2, 3]  # a sixteenth of 32, and the one too many
 
 
 def test_a_result_that_is_too_large_for_all_is_given_once() -> None:

@@ -51,6 +51,8 @@ RESULTS_TOTAL_BYTES_MAX = 64 * 1024 * 1024
 RESULT_OVERHEAD_BYTES = 256
 """What each result counts in the total besides its bytes, so that empty ones are counted too: about
 what a small one takes in memory."""
+ROOM_PART = 16
+"""Which part of that bound is made free when it is passed."""
 FAILURE_BYTES = 1024
 """What each exception counts as a result, whatever its message has: that may differ."""
 
@@ -307,8 +309,8 @@ class SessionMachine:
         results_max: unacknowledged results of one session; then its commands are refused.
         results_bytes_max: likewise, in bytes; passed by one result at most.
         results_total_bytes_max: bytes of the results of all sessions, each with
-            `RESULT_OVERHEAD_BYTES` more; beyond it the session that holds most is evicted, of
-            equals the least recently used one.
+            `RESULT_OVERHEAD_BYTES` more; beyond it the sessions that hold most are evicted, of
+            equals the least recently used ones, until a sixteenth of it is free.
 
     The bounds decide what is applied, so they stand in the log: those of the node that leads when a
     session is opened count from then on, on every node, whatever its own settings are. Until then,
@@ -446,11 +448,18 @@ class SessionMachine:
             self._results_bytes -= _weight_bytes(session)
 
     def _keep_within_total(self) -> None:
-        """Evict who holds most, until all results together are within their bound."""
+        """Evict who holds most, if all results together have passed their bound: until there is
+        some room again, so that not every further result has all sessions looked at."""
         total_max = self._bounds.results_total_bytes_max
-        while total_max is not None and self._results_bytes > total_max:
-            # The first of equals, and they stand in the order of their last use.
-            self._forget(max(self._sessions, key=lambda each: _weight_bytes(self._sessions[each])))
+        if total_max is None or self._results_bytes <= total_max:
+            return
+        kept_bytes = total_max - total_max // ROOM_PART
+        # Of equals the first stays first, and they stand in the order of their last use.
+        by_weight = sorted(self._sessions, key=lambda each: -_weight_bytes(self._sessions[each]))
+        for session_id in by_weight:
+            if self._results_bytes <= kept_bytes:
+                return
+            self._forget(session_id)
 
     def _use(self, session_id: SessionId) -> _Session:
         """The session, which is the most recently used one now."""
@@ -526,7 +535,15 @@ class SessionMachine:
         """The session table, then what the inner machine says. Both are taken now; the table is
         encoded later, session by session, so that nobody waits for all of it."""
         sessions = [
-            (session_id, msgspec.structs.replace(session, results=dict(session.results)))
+            (
+                session_id,
+                _Session(
+                    session.client_id,
+                    session.acknowledged_below,
+                    dict(session.results),
+                    session.results_bytes,
+                ),
+            )
             for session_id, session in self._sessions.items()
         ]
         content = self.machine.snapshot()
