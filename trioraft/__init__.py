@@ -64,12 +64,14 @@ from .node.proposal import Proposal as Proposal
 from .rpc.errors import ClientClosed as ClientClosed
 from .rpc.errors import DeadlineExceeded as DeadlineExceeded
 from .rpc.errors import HandshakeRefused as HandshakeRefused
+from .rpc.errors import PermissionDenied as PermissionDenied
 from .rpc.errors import ServerLeaving as ServerLeaving
 from .rpc.errors import ServerLost as ServerLost
 from .rpc.protocol import ServerStatus as ServerStatus
 from .service.context import ServiceLimits as ServiceLimits
 from .service.port import Service as Service
 from .service.port import open_service as open_service
+from .service.roles import Roles as Roles
 from .storage.memory import MemoryStorage as MemoryStorage
 from .storage.sqlite import SQLiteStorage as SQLiteStorage
 from .transport.memory import MemoryNetwork as MemoryNetwork

@@ -1,11 +1,14 @@
-"""`trioraft admin status|transfer|invite|add-learner|promote|remove|replace|snapshot`: each does
-one thing, and says in one line what came of it.
+"""`trioraft admin status|transfer|invite|add-learner|promote|remove|replace|snapshot|new-token`:
+each does one thing, and says in one line what came of it.
 """
 
 from __future__ import annotations
 
 import enum
+import hashlib
 import json
+import re
+import secrets
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
@@ -26,7 +29,7 @@ from ..rpc.protocol import ServerStatus, StatusNews
 from ..tasks.background import running_beside
 from .connecting import EXITS_HELP, ReachedCluster, SaidNo, latest_leader, parsed, reaching
 from .saying import complain, say, say_json, shown_text
-from .values import parse_address, parse_duration_s
+from .values import parse_address, parse_duration_s, parse_name
 
 HELP: Final = f"""\
 Look at a cluster that runs, and change it.
@@ -48,6 +51,9 @@ PROGRESS_S: Final = 0.5
 """How often a command that waits says how far things are, at most, in seconds."""
 AGAIN_S: Final = 0.05
 """After what time a change that met another entry is tried once more."""
+
+TOKEN_BYTES: Final = 32
+"""Random ones in a token: nobody guesses it, so its hash may be read."""
 
 T = TypeVar("T")
 
@@ -268,6 +274,33 @@ def _replaced(status: ServerStatus, node: NodeId) -> str | None:
     return None
 
 
+@app.command("new-token")
+def new_token(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is, as ci.")],
+    role: Annotated[
+        str, typer.Option(metavar="read|write|admin", help="What its bearer may do.")
+    ] = "read",
+) -> None:
+    """Make a client's token, and the section of the servers' --client-roles file that knows it.
+    Asks no server."""
+    section = _section_name(parsed(parse_name, name, "NAME"))
+    if role not in ("read", "write", "admin"):
+        raise typer.BadParameter("give read, write or admin", param_hint="'--role'")
+    token = f"trioraft-{secrets.token_urlsafe(TOKEN_BYTES)}"
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    for line in (token, "", f"[tokens.{section}]", f'sha256 = "{digest}"', f'role = "{role}"'):
+        say(line)
+
+
+def _section_name(name: str) -> str:
+    """As it stands in TOML."""
+    if re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        return name
+    if not name.isprintable() or '"' in name or "\\" in name:
+        raise typer.BadParameter("give a name of printable characters", param_hint="'NAME'")
+    return f'"{name}"'
+
+
 @app.command()
 @reaching
 async def snapshot(
@@ -406,7 +439,7 @@ def _print_budgets(statuses: _Statuses) -> None:
         column.justify = "right"
     for status in known:
         for name, (used, bound) in status.budgets.items():
-            cells = (status.node_id, name, str(used), str(bound))
+            cells = (status.node_id, name, str(used), "" if bound is None else str(bound))
             table.add_row(*(shown_text(cell) for cell in cells))
         for name in ("rejected", "turned_away"):
             cells = (status.node_id, name, str(getattr(status, name)), "")
@@ -420,7 +453,7 @@ def _nearly_used_up(status: ServerStatus) -> list[str]:
     return [
         f"node {status.node_id}: {used} of {bound} {name.replace('_', ' ')} are used"
         for name, (used, bound) in status.budgets.items()
-        if used >= NEARLY_ALL * bound
+        if bound is not None and used >= NEARLY_ALL * bound
     ]
 
 

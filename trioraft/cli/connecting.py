@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
@@ -29,10 +30,14 @@ from .values import parse_address, parse_duration_s, parse_peer
 
 ADDRESSES_VARIABLE: Final = "TRIORAFT_ADDRESSES"
 
+TOKEN_VARIABLE: Final = "TRIORAFT_TOKEN"  # noqa: S105 - a variable's name
+
 EXITS_HELP: Final = (
     "Exit code: 0 done, 1 failed, 2 a wrong option, 3 the answer is no, 4 not known whether it "
     "was done."
 )
+
+_TOKEN_FILE_CHARS_MAX: Final = 4096
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -167,6 +172,14 @@ def _reach(
     ] = None,
     key: Annotated[str | None, _told("key", "For TLS: its private key.", metavar="FILE")] = None,
     insecure: Annotated[bool, _told("insecure", "Allow plain TCP to other machines.")] = False,
+    token_file: Annotated[
+        str | None,
+        _told(
+            "token-file",
+            f"Our token, for servers with roles. Or the token itself in {TOKEN_VARIABLE}.",
+            metavar="FILE",
+        ),
+    ] = None,
 ) -> ReachedCluster:
     """What the shared options name.
 
@@ -184,6 +197,7 @@ def _reach(
         insecure=insecure,
         timeout_s=timeout_s,
         error_types=ERROR_TYPES,
+        token=_token(token_file),
     )
     return ReachedCluster(client, timeout_s)
 
@@ -244,6 +258,21 @@ def _check_readable(name: str, path: str) -> None:
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
         raise _wrong(f"--{name}", f"{path!r} cannot be read: {said}") from None
+
+
+def _token(path: str | None) -> str | None:
+    """The token, from a file or the environment; never from the command line, which everybody on
+    the machine can read."""
+    if path is None:
+        return os.environ.get(TOKEN_VARIABLE, "").strip() or None
+    try:
+        with open(path, encoding="utf-8") as file:
+            token = file.read(_TOKEN_FILE_CHARS_MAX).strip()
+    except (OSError, ValueError) as error:
+        raise _wrong("--token-file", f"{path!r} cannot be read: {error}") from None
+    if not token:
+        raise _wrong("--token-file", f"{path!r} is empty: put the token there")
+    return token
 
 
 def _end(message: str, code: int) -> NoReturn:

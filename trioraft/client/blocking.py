@@ -6,7 +6,6 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar, final
 
@@ -45,13 +44,16 @@ class BlockingClient:
     ) -> None:
         if backend not in ("trio", "asyncio"):
             raise ConfigError(f"backend is {backend!r}: give 'trio' or 'asyncio'")
-        self._make = partial(Client, addresses, **options)
+        self._addresses, self._options = addresses, options
         self._make()  # what cannot work is said now
         self._backend = backend
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
         self._client: Client | None = None
         self._pid = 0
+
+    def _make(self) -> Client:
+        return Client(self._addresses, **self._options)
 
     def __enter__(self) -> BlockingClient:
         if self._portal is not None:

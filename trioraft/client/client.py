@@ -29,7 +29,7 @@ from ..machines.sessions import (
     encode_plain,
 )
 from ..net.tls import TlsContexts
-from ..rpc.errors import ClientClosed, ServerLost
+from ..rpc.errors import ClientClosed, HandshakeRefused, PermissionDenied, ServerLost
 from ..rpc.protocol import (
     FRAME_BYTES_MAX,
     MAGIC,
@@ -52,7 +52,14 @@ from .attempts import (
     Numbering,
     checked_error_types,
 )
-from .connection import Connect, Dialer, ServerConnection, checked_addresses, connect_over
+from .connection import (
+    Connect,
+    Dialer,
+    ServerConnection,
+    checked_addresses,
+    checked_token,
+    connect_over,
+)
 from .servers import Servers
 from .subscription import open_subscription
 
@@ -91,6 +98,7 @@ class Client(ClusterAdministration):
         read_patience_s: how long a query waits for one server before it asks again, in seconds;
             twice as long each time, so that a large answer arrives over a slow line too.
         frame_bytes_max: largest answer that is read.
+        token: what `trioraft admin new-token` made, for servers that go by roles. Never shown.
         rng: jitter; its own if None.
         connect: how to open a byte stream; for tests and tunnels. `ssl_context` is not used then.
 
@@ -113,6 +121,7 @@ class Client(ClusterAdministration):
         silence_s: float = 0.5,
         read_patience_s: float = 1.0,
         frame_bytes_max: int = FRAME_BYTES_MAX,
+        token: str | None = None,
         rng: random.Random | None = None,
         connect: Connect | None = None,
     ) -> None:
@@ -133,7 +142,13 @@ class Client(ClusterAdministration):
         rng = random.Random() if rng is None else rng
         self._error_types = checked_error_types(error_types)
         self._dialer = Dialer(
-            ClientHello(MAGIC, PROTOCOL_VERSION, cluster_id, frame_bytes_max),
+            ClientHello(
+                MAGIC,
+                PROTOCOL_VERSION,
+                cluster_id,
+                frame_bytes_max,
+                checked_token(token, ssl_context, insecure=insecure),
+            ),
             connect_over(ssl_context) if connect is None else connect,
             connect_timeout_s,
         )
@@ -213,6 +228,7 @@ class Client(ClusterAdministration):
                 it may or may not be applied. The next call opens a new session.
             OutcomeUnknown: without a session: it may or may not be applied.
             HandshakeRefused: every server refuses this client for good.
+            PermissionDenied: our role does not allow it; not applied.
             ConfigError: the command cannot be taken: it is not bytes, or too large.
             ClientClosed: the client is not open.
             Exception: whatever `apply` raised for this command (see `error_types`), or
@@ -231,7 +247,7 @@ class Client(ClusterAdministration):
                 else:
                     command = encode_plain(data) if self._sessions else data
                     value = await self._submit(command, attempt, may_repeat=False)
-            except ClientClosed as error:
+            except (ClientClosed, PermissionDenied, HandshakeRefused) as error:
                 if attempt.maybe_applied:
                     raise OutcomeUnknown(f"{error}; the command may be applied or not") from error
                 raise

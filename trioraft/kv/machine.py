@@ -290,6 +290,25 @@ class KvMachine:
         self._history.add(change)
         self._watches.changed(change.key)
 
+    def keys_written(self, data: bytes) -> Iterable[bytes]:
+        """The keys that a command may change (and whose values it may be told).
+
+        Raises:
+            UnknownCommand, ConfigError: the command cannot be read.
+        """
+        check_nesting(data[1:])
+        return (decode_command(data).key,)
+
+    def keys_read(self, data: bytes) -> Iterable[bytes]:
+        """What the answer to a query may show: keys, or what they begin with.
+
+        Raises:
+            UnknownCommand, ConfigError: the query cannot be read.
+        """
+        check_nesting(data[1:])
+        query = decode_query(data)
+        return (query.key if isinstance(query, Get) else query.prefix,)
+
     # -- queries ---------------------------------------------------------------------------
 
     def query(self, data: bytes) -> Answer:

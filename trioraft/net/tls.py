@@ -16,7 +16,7 @@ import ssl
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, Self, TypeAlias, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypeAlias, final
 
 import attrs
 
@@ -388,6 +388,16 @@ def check_peer_names(patterns: tuple[str, ...] | None) -> None:
                 f"{pattern!r} is no pattern of names: give labels of letters, digits, '-', '_', "
                 "'*' and '?', joined by dots, as node-*.example"
             )
+
+
+def client_names(stream: trio.SSLStream[trio.SocketStream]) -> tuple[str, ...]:
+    """Return all names in a client's verified certificate: subject alternative names of any kind,
+    and the common name; none if it showed no certificate. Call after the handshake."""
+    certificate: dict[str, Any] = stream.getpeercert() or {}
+    names = [name for _, name in certificate.get("subjectAltName", ())]
+    for part in certificate.get("subject", ()):
+        names += [value for kind, value in part if kind == "commonName"]
+    return tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
 def certified_names(stream: trio.SSLStream[trio.SocketStream]) -> frozenset[str]:

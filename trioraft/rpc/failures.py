@@ -30,7 +30,7 @@ from ..core.errors import (
 from ..core.types import Address
 from ..machines.sessions import CommandFailed, SessionFull, UnknownCommand, error_from, message_of
 from ..net.sentences import printable
-from .errors import ServerLeaving
+from .errors import PermissionDenied, ServerLeaving
 from .protocol import Failure, RequestId
 
 COMMAND: Final = "command"
@@ -52,6 +52,7 @@ _KINDS: Final[Mapping[str, type[RaftError]]] = {
     "full": DiskFull,
     "no-descriptors": DescriptorsExhausted,
     "no-threads": ThreadsExhausted,
+    "denied": PermissionDenied,
 }
 _KIND_OF: Final[Mapping[type, str]] = {error: kind for kind, error in _KINDS.items()}
 _OF_MACHINES: Final = frozenset(

@@ -40,7 +40,7 @@ ShortText: TypeAlias = Annotated[str, msgspec.Meta(max_length=256)]
 
 # -- the handshake -------------------------------------------------------------------------
 
-Refusal: TypeAlias = Literal["not-a-client", "version", "cluster", "too-many", "leaving"]
+Refusal: TypeAlias = Literal["not-a-client", "version", "cluster", "no-role", "too-many", "leaving"]
 """Why a server does not take a connection."""
 
 
@@ -52,6 +52,16 @@ class ClientHello(msgspec.Struct, frozen=True, array_like=True):
     cluster_id: ShortText
     frame_bytes_max: Count = FRAME_BYTES_MAX
     """Largest frame that this client reads."""
+    token: ShortText = ""
+    """Whose bearer may do what the server's roles say; empty: none."""
+
+    def __repr__(self) -> str:
+        """Without the token: what is shown may end in a log."""
+        token = "there is one" if self.token else "none"
+        return (
+            f"ClientHello({self.magic!r}, {self.version}, {self.cluster_id!r}, "
+            f"{self.frame_bytes_max}, token: {token})"
+        )
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True):
@@ -311,8 +321,9 @@ class ServerStatus(msgspec.Struct, frozen=True):
     """Which disk it has."""
     differing: dict[NodeId, LogIndex] = {}
     """On a leader: whose results were others than its own, and up to which entry."""
-    budgets: dict[str, tuple[Count, Count]] = {}
-    """What all clients of this server share, by name: what is used of it, and its bound."""
+    budgets: dict[str, tuple[Count, Count | None]] = {}
+    """What all clients of this server share, by name: what is used of it, and its
+    bound; None: it has none."""
     turned_away: Count = 0
     """Connections that were closed for others', or unlooked at, since the server started."""
     rejected: Count = 0

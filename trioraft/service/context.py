@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable, Iterable, Mapping
 from typing import final
 
 import attrs
@@ -31,6 +32,7 @@ from ..rpc.protocol import (
 )
 from ..tasks.slices import Slices
 from .feed import StatusFeed
+from .roles import UNLIMITED, Credentials, Permission, Roles
 
 
 @attrs.frozen
@@ -108,6 +110,10 @@ class ServiceContext:
     client_addresses: dict[NodeId, Address]
     has_sessions: bool
     log: TraceLogger
+    roles: Roles | None = None
+    """None: whoever gets in may do everything."""
+    usage: Callable[[], Mapping[str, tuple[int, int | None]]] = dict
+    """What the state machine counts against bounds of its own."""
     is_leaving: bool = False
     slices: Slices = attrs.Factory(Slices)
     """What all connections together may keep the loop for."""
@@ -142,9 +148,9 @@ class ServiceContext:
         """Clients that are connected, and have said who they are."""
         return len(self.visitors.guests)
 
-    def budgets(self) -> dict[str, tuple[int, int]]:
-        """Every budget that is shared by all, of this port and of its node: what is used of it, and
-        its bound."""
+    def budgets(self) -> dict[str, tuple[int, int | None]]:
+        """Every budget that is shared by all, of this port, its node and the state machine: what is
+        used of it, and its bound."""
         limits, visitors = self.limits, self.visitors
         return {
             "connections": (len(visitors.guests), limits.connections_max),
@@ -156,6 +162,7 @@ class ServiceContext:
             "status_watches": (self.status_watches, limits.status_watches_max),
             "changes": (self.changes, limits.changes_max),
             **self.node.budgets(),
+            **self.usage(),
         }
 
     def server_status(self, status: Status) -> ServerStatus:
@@ -184,6 +191,15 @@ class ServiceContext:
                 None if self.certificates is None else self.certificates.expires_s
             ),
         )
+
+    def permission_of(self, names: Iterable[str], token: str) -> tuple[Credentials, Permission]:
+        """What a client may do that shows this; and what it showed, without the token.
+
+        Raises:
+            PermissionDenied: nothing.
+        """
+        shown = Credentials.of(names, token)
+        return shown, UNLIMITED if self.roles is None else self.roles.permission_of(shown)
 
     def welcome(self, refused: str = "", reason: str = "") -> Welcome:
         """The first frame to a client."""

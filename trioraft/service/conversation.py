@@ -22,9 +22,10 @@ from ..net.connection import BROKEN, Connection
 from ..net.handshake import SaidNothing, first_frame, in_time
 from ..net.holdings import Holdings
 from ..net.sentences import quoted
+from ..net.tls import client_names
 from ..node.node import Node
 from ..node.proposal import Proposal
-from ..rpc.errors import ServerLeaving
+from ..rpc.errors import PermissionDenied, ServerLeaving
 from ..rpc.failures import failure_of
 from ..rpc.protocol import (
     MAGIC,
@@ -61,6 +62,7 @@ from ..tasks.wakeup import Wakeup
 from .context import ServiceContext, ServiceLimits
 from .feed import Watcher
 from .queries import Queries, Watchable
+from .roles import UNLIMITED, Credentials, Permission
 
 PIECE_BYTES = 64 * 1024
 """What a client must take within `frame_timeout_s`."""
@@ -227,6 +229,9 @@ class Conversation:
         self._answered = trio.lowlevel.ParkingLot()
         self._scopes: dict[int, trio.CancelScope] = {}  # of requests that have a task
         self._watches: set[int] = set()  # those of them that end only with one side's will
+        self.shown = Credentials()
+        self.permission: Permission = UNLIMITED
+        """Goes with what it showed; changed by who reloads the roles."""
         self._queries = Queries(context, self._answer, self._fail, self._outbox.room)
         self._nursery: trio.Nursery | None = None
 
@@ -254,6 +259,10 @@ class Conversation:
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
+    def hang_up(self) -> None:
+        """End it now. Idempotent."""
+        self._connection.hang_up()
+
     # -- the beginning ---------------------------------------------------------------------
 
     async def _admit(self) -> bool:
@@ -277,6 +286,11 @@ class Conversation:
         if refused:
             await connection.stream.send_all(frame(context.welcome(refused, reason)))
             raise BadMessage(reason)
+        try:
+            self.shown, self.permission = context.permission_of(names_of(connection), hello.token)
+        except PermissionDenied as error:
+            await connection.stream.send_all(frame(context.welcome("no-role", str(error))))
+            raise BadMessage(str(error)) from error
         await connection.stream.send_all(frame(context.welcome()))
         self._outbox.frame_bytes_max = hello.frame_bytes_max
         connection.deframer.frame_bytes_max = context.limits.frame_bytes_max
@@ -329,10 +343,12 @@ class Conversation:
                     continue
                 self._unanswered += 1
                 connection.idle_since_s, connection.has_asked = None, True
-                if type(request) is Propose:
+                has_waited = False
+                if not self._may(request):
+                    pass
+                elif type(request) is Propose:
                     has_waited = await self._propose(request)
                 else:
-                    has_waited = False
                     self._take(request, len(payload))
                 if self._is_behind:
                     has_waited = True
@@ -341,6 +357,15 @@ class Conversation:
                     began_s = perf_counter()
             slices.spend(began_s)
             is_open = await connection.receive(took_frames=took_frames)
+
+    def _may(self, request: Request) -> bool:
+        """Whether its role allows it; if not, that is the answer."""
+        try:
+            self.permission.check(request)
+        except RaftError as error:
+            self._fail(request.id, error)
+            return False
+        return True
 
     @property
     def _is_behind(self) -> bool:
@@ -533,6 +558,12 @@ class Conversation:
         self._unanswered -= 1
         self._answered.unpark_all()
         self._note_idle()
+
+
+def names_of(connection: Connection) -> tuple[str, ...]:
+    """The names in the client's verified certificate; none over plain TCP, or without one."""
+    stream = connection.stream
+    return client_names(stream) if isinstance(stream, trio.SSLStream) else ()
 
 
 def _why_not(hello: ClientHello, context: ServiceContext) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from ...net.certificates import PACKAGE, can_read
 from ...net.sentences import moment
 from ...net.tls import check_certifiable
 from ..exits import EXIT_FAILURE, EXIT_USAGE
-from ..saying import complain, say
+from ..saying import complain, say_block
 from ..serve.options import OPTIONS
 from ..values import parse_name
 
@@ -149,8 +149,8 @@ def _carry_out(
         if team.is_new and not nodes:
             nodes = dict.fromkeys(NODES, ())
         team.make(Wanted(nodes, clients, days, renew=bool(step)))
-    for line in _told(team, step):
-        say(line)
+    for block in _told(team, step):
+        say_block(block)
 
 
 # -- what is asked for -----------------------------------------------------------------------

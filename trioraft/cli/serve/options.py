@@ -155,7 +155,13 @@ _PARSED: Final = (
     Option("client-tls-key", values.parse_path, "FILE", "Its private key.", _TLS),
     Option(
         "client-tls-ca", values.parse_path, "FILE",
-        "Who must have signed the clients' certificates; needed unless --insecure.", _TLS,
+        "Who must have signed the clients' certificates; needed unless --insecure or "
+        "--client-roles.", _TLS,
+    ),
+    Option(
+        "client-roles", values.parse_path, "FILE",
+        "Which clients may read, write and change the cluster (TOML): by the names in their "
+        "certificates, or by tokens. Without it, all that get in may do everything.", _TLS,
     ),
     Option(
         "election-timeout", values.parse_duration_range_s, "LOW-HIGH",

@@ -25,6 +25,7 @@ from ...net.listening import listen_now
 from ...net.tls import ServerTls, TlsContexts, problems_of
 from ...service.context import ServiceLimits
 from ...service.port import DESCRIPTORS_RESERVED
+from ...service.roles import Roles
 from ...storage.directory import Directory, make_private
 from ...storage.health import Health
 from ...storage.log_database import read_identity
@@ -51,6 +52,7 @@ class Preflight:
     """Of the peers' port; None: plain TCP."""
     client_tls: ServerTls | None
     client_limits: ServiceLimits
+    roles: Roles | None = None
     warnings: tuple[str, ...] = ()
     """What is to be said at the start, a sentence each."""
 
@@ -68,6 +70,7 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
     before = len(problems)
     files = settings.client_tls
     client_tls = None if files is None else clients_tls(files, problems)
+    roles = _roles(settings, problems)
     tls = None if settings.tls is None else _peers_tls(settings, settings.tls, problems)
     is_plain = settings.tls is None
     client_limits = fitting_limits(settings, problems)
@@ -80,7 +83,7 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
     _check_port("client-listen", settings.client_listen, problems)
     if len(problems) == before and transport is not None:
         warnings = tuple(_warnings(settings, tls, client_tls))
-        return Preflight(transport, tls, client_tls, client_limits, warnings)
+        return Preflight(transport, tls, client_tls, client_limits, roles, warnings)
     if transport is not None:
         transport.close()
     return None
@@ -132,6 +135,19 @@ def _transport(
         )
 
     return _tried(make, problems)
+
+
+def _roles(settings: Settings, problems: list[str]) -> Roles | None:
+    path, files = settings.client_roles, settings.client_tls
+    if path is None:
+        return None
+    roles = _tried(lambda: Roles(path), problems)
+    if roles is not None and roles.has_certificates and (files is None or files.authority is None):
+        problems.append(
+            f"--client-roles {str(path)!r} names certificates, but no client shows one: give "
+            "--client-tls-cert, --client-tls-key and --client-tls-ca, or give tokens only"
+        )
+    return roles
 
 
 # -- certificates --------------------------------------------------------------------------

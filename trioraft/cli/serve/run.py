@@ -22,10 +22,11 @@ from ...kv.commands import Result
 from ...logs.loggers import EventLogger
 from ...logs.repeats import RepeatFilter
 from ...machines.sessions import SessionMachine
-from ...net.addresses import host_port
+from ...net.addresses import host_port, is_loopback
 from ...net.sentences import printable
 from ...node.node import Node, open_node
 from ...service.port import Service, open_service
+from ...service.roles import Roles
 from ...storage.directory import wider_mode
 from ...storage.sqlite import SQLiteStorage
 from ...tasks.background import running_beside
@@ -64,11 +65,13 @@ async def run_server(settings: Settings, ready: Preflight, logger: EventLogger) 
                 open_log(settings, logger) as log,
                 _certified(settings, ready, log, signals.hung_up),
                 _opened(settings, ready, log) as (node, service),
+                _with_live_roles(settings, service, log, signals.roles_hung_up),
             ):
                 is_serving = True
                 warn_of_mode(settings.data, settings.id, log)
                 for warning in ready.warnings:
                     log.warning(warning, node=settings.id)
+                log.info(who_may_what(settings, ready.roles), node=settings.id)
                 log.info(f"its {suited_lines(settings.timing)}", node=settings.id)
                 _say(settings.id, _ready_line(settings, service))
                 await signals.first.wait()
@@ -105,6 +108,45 @@ async def _certified(
 
 
 @asynccontextmanager
+async def _with_live_roles(
+    settings: Settings, service: Service, log: EventLogger, hung_up: Wakeup
+) -> AsyncIterator[None]:
+    """With the clients' roles read again at SIGHUP, if there are any."""
+    if settings.client_roles is None:
+        yield
+        return
+    live = _LiveRoles(settings.id, service, log, hung_up)
+    async with running_beside(live.run, stop=live.stop, name="serve.roles"):
+        yield
+
+
+@attrs.define(eq=False)
+class _LiveRoles:
+    node_id: NodeId
+    service: Service
+    log: EventLogger
+    hung_up: Wakeup
+    _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+
+    def stop(self) -> None:
+        self._scope.cancel()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        with self._scope:
+            while True:
+                await self.hung_up.wait()
+                try:
+                    parted = await self.service.reload_roles()
+                except (RaftError, OSError) as error:
+                    said = f"SIGHUP: clients keep the roles that they had: {error}"
+                    self.log.warning(said, node=self.node_id)
+                else:
+                    said = f"SIGHUP: clients' roles were read; {parted} connections lost theirs"
+                    self.log.info(said, node=self.node_id)
+
+
+@asynccontextmanager
 async def _opened(
     settings: Settings, ready: Preflight, logger: EventLogger
 ) -> AsyncIterator[tuple[Node, Service]]:
@@ -134,6 +176,7 @@ async def _opened(
             insecure=settings.insecure,
             advertise=settings.client_advertise,
             client_addresses=settings.client_peers,
+            roles=ready.roles,
             limits=ready.client_limits,
             logger=logger,
         ) as service,
@@ -159,6 +202,19 @@ def suited_lines(timing: Timing) -> str:
         f"election timeouts of {low_s * 1000:.0f}-{high_s * 1000:.0f} ms suit round trips of up to "
         f"{int(timing.round_trip_s_max * 1000)} ms, where nothing is lost"
     )
+
+
+def who_may_what(settings: Settings, roles: Roles | None) -> str:
+    """Which clients may do what, in a sentence."""
+    if roles is not None:
+        return f"clients may do what their roles say: {roles}"
+    way_out = "may read, write and change the cluster; give --client-roles to part them"
+    files = settings.client_tls
+    if files is not None and files.authority is not None:
+        return f"every certificate of --client-tls-ca {str(files.authority)!r} {way_out}"
+    if is_loopback(settings.client_listen[0]):
+        return f"everybody on this machine {way_out}"
+    return f"everybody who reaches {host_port(settings.client_listen)} {way_out}"
 
 
 async def _transfer_leadership(node: Node) -> None:
@@ -189,7 +245,9 @@ class _Signals:
     first: trio.Event = attrs.field(factory=trio.Event)
     name: str = ""
     hung_up: Wakeup = attrs.field(factory=Wakeup)
-    """Woken by each SIGHUP."""
+    """Woken by each SIGHUP, for the certificates."""
+    roles_hung_up: Wakeup = attrs.field(factory=Wakeup)
+    """Likewise, for the clients' roles."""
     _watching: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     def stop(self) -> None:
@@ -201,6 +259,7 @@ class _Signals:
             with self._watching:
                 while (number := await anext(received)) == signal.SIGHUP:
                     self.hung_up.set()
+                    self.roles_hung_up.set()
                 self.name = signal.Signals(number).name
                 for each in SIGNALS:
                     signal.signal(each, signal.SIG_DFL)

@@ -31,7 +31,9 @@ from ...net.tls import check_certifiable
 from ..files import read_small
 from .options import CONFIG_FLAG, CONFIG_VARIABLE, ENVIRONMENT_PREFIX, OPTIONS, Option
 
-OTHER_VARIABLES: Final = frozenset({CONFIG_VARIABLE, "TRIORAFT_ADDRESSES"})
+OTHER_VARIABLES: Final = frozenset(
+    {CONFIG_VARIABLE, "TRIORAFT_ADDRESSES", "TRIORAFT_TOKEN", "TRIORAFT_TOKEN_FILE"}
+)
 """What the environment may also say to trioraft."""
 _SERVICE_LINK: Final = re.compile(r"TRIORAFT_(.+_)?(SERVICE_(HOST|PORT)|PORT)(_.*)?")
 """What Kubernetes puts into a container's environment for a service that is called trioraft."""
@@ -174,6 +176,7 @@ class Settings:
     invite_key: Path | None
     invitation: Path | None
     client_tls: TlsFiles | None
+    client_roles: Path | None
     timing: Timing
     limits: Limits
     log_bytes_max: int | None
@@ -215,7 +218,10 @@ class SettingsReader:
         peers = self._peers()
         self._check_ports()
         tls = self._tls_files("tls", needs_authority=True)
-        client_tls = self._tls_files("client-tls", needs_authority=not self.values["insecure"])
+        client_tls = self._tls_files(
+            "client-tls",
+            needs_authority=not (self.values["insecure"] or self.values["client-roles"]),
+        )
         self._check_plain(peers, tls, client_tls)
         timing, limits = self._timing(), self._limits()
         client_peers = self._client_peers()
