@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 import hashlib
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import msgspec
+
+from .lines import Step
 
 FORMAT: Final = "trioraft-fuzz"
 VERSION: Final = 1
@@ -29,8 +31,8 @@ class Crash(msgspec.Struct, frozen=True):
     """What went wrong, for people."""
     data: bytes = b""
     """A decoder's input."""
-    steps: tuple[Any, ...] = ()
-    """What was done to servers; see `ports.Step`."""
+    steps: tuple[Step, ...] = ()
+    """What was done to servers; in this order."""
     format: str = FORMAT
     version: int = VERSION
 

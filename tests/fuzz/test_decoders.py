@@ -10,7 +10,7 @@ import pytest
 from tests.fuzz import crashes, decoders
 from tests.fuzz.targets import TARGETS, Target
 
-INPUTS: Final = 300
+INPUTS: Final = 200
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
