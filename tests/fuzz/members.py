@@ -27,7 +27,7 @@ from trioraft import RaftError
 from trioraft.core import messages
 from trioraft.core.errors import BadMessage
 from trioraft.core.messages import Introduction, Message
-from trioraft.core.types import TERM_MAX, NodeId
+from trioraft.core.types import TERM_MAX, Entry, EntryKind, NodeId
 from trioraft.machines.nesting import NESTING_MAX, is_deeper
 from trioraft.member.identity import opened
 from trioraft.member.lineage import Lineage
@@ -183,6 +183,7 @@ class Members:
         self._contexts = Contexts(arena)
         self._server = arena.leader
         self._term = 1
+        self._configuration = arena.cluster.status(self._server).configuration
         self._all = [codec.decode_message(payload) for payload in arena.recording.peers]
         self._followers = [each for each in self._all if isinstance(each, OF_FOLLOWERS)]
         arena.attacked[:] = [self._server]
@@ -305,15 +306,27 @@ class Members:
         elif isinstance(allowed, Introduction):
             allowed = msgspec.structs.replace(allowed, remembered=None)
         elif isinstance(allowed, messages.AppendEntries):
-            entries = tuple(
-                entry for entry in allowed.entries if not is_deeper(entry.data[1:], NESTING_MAX)
-            )
-            if entries != allowed.entries:
-                allowed = msgspec.structs.replace(allowed, entries=entries)
+            entries = tuple(map(self._allowed_entry, allowed.entries))
+            allowed = msgspec.structs.replace(allowed, entries=entries)
+        elif isinstance(allowed, messages.InstallSnapshot) and self._keeps_members():
+            meta = msgspec.structs.replace(allowed.meta, configuration=self._configuration)
+            allowed = msgspec.structs.replace(allowed, meta=meta)
         is_later = self._term < allowed.term if self._is_loyal else self._term + 3 < allowed.term
         if is_later and allowed.term <= TERM_MAX:
             allowed = msgspec.structs.replace(allowed, term=self._term)
         return payload if allowed == message else codec.encode_frame(allowed)[4:]
+
+    def _allowed_entry(self, entry: Entry) -> Entry:
+        """No command that ends who applies it; and mostly no members with other disks, after which
+        nobody here could make the server lead again."""
+        if is_deeper(entry.data[1:], NESTING_MAX):
+            return msgspec.structs.replace(entry, data=b"")
+        if entry.kind == EntryKind.CONFIGURATION and self._keeps_members():
+            return msgspec.structs.replace(entry, data=b"", kind=int(EntryKind.NOOP))
+        return entry
+
+    def _keeps_members(self) -> bool:
+        return self._arena.rng.random() < 0.9995
 
     def open(self, number: int, who: str, server: NodeId) -> Line | None:
         """Connect, and shake hands as that member."""
