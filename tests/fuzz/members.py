@@ -304,7 +304,7 @@ class Members:
         elif isinstance(allowed, TELL_OF_REMOVAL):
             allowed = msgspec.structs.replace(allowed, removed_index=0)
         elif isinstance(allowed, Introduction):
-            allowed = msgspec.structs.replace(allowed, remembered=None)
+            allowed = self._allowed_word(allowed)
         elif isinstance(allowed, messages.AppendEntries):
             entries = tuple(map(self._allowed_entry, allowed.entries))
             allowed = msgspec.structs.replace(allowed, entries=entries)
@@ -315,6 +315,16 @@ class Members:
         if is_later and allowed.term <= TERM_MAX:
             allowed = msgspec.structs.replace(allowed, term=self._term)
         return payload if allowed == message else codec.encode_frame(allowed)[4:]
+
+    def _allowed_word(self, said: Introduction) -> Introduction:
+        """No word of the server's own disk; nor of a later opening of this one's, after which it
+        would be taken for an older copy of itself."""
+        said = msgspec.structs.replace(said, remembered=None)
+        puppet = self._puppets.get(said.sender)
+        if puppet is not None and puppet.said.incarnation == said.incarnation:
+            before = puppet.said
+            return msgspec.structs.replace(said, opening=before.opening, nonces=before.nonces)
+        return said
 
     def _allowed_entry(self, entry: Entry) -> Entry:
         """No command that ends who applies it; and mostly no members with other disks, after which

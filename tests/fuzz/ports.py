@@ -42,6 +42,8 @@ CALM_EVERY: Final = 8
 ANSWER_SECONDS_MAX: Final = 15.0
 LINES_MAX: Final = 12
 FINDINGS_MAX: Final = 10
+STARTS_MAX: Final = 3
+"""So many clusters that do not start end a run."""
 TELL_EVERY_S: Final = 60.0
 EXCERPT_CHARS: Final = 3000
 WITNESS: Final = b"\0witness of the fuzzers"
@@ -312,7 +314,7 @@ def fuzz(
     recording = record()
     begun = time.monotonic()
     memory: dict[NodeId, float] = {}
-    arenas = refused = 0
+    arenas = refused = not_begun = 0
     notes: list[str] = []
     while len(summary.findings) < FINDINGS_MAX:
         left = seconds - (time.monotonic() - begun)
@@ -323,7 +325,13 @@ def fuzz(
         with tempfile.TemporaryDirectory(prefix="trioraft-fuzz-") as scratch:
             arena = target.arena(Path(scratch), rng, recording)
             try:
-                arena.begin()
+                if not _begun(arena, tell):
+                    summary.notes.append("a cluster did not start")
+                    not_begun += 1
+                    if not_begun == STARTS_MAX:
+                        summary.findings.append(f"{STARTS_MAX} clusters did not start")
+                        break
+                    continue
                 wrong = _run(arena, min(left, ARENA_SECONDS), summary, progress)
                 if wrong is not None:
                     path = save(Crash(target.name, seed, wrong, steps=arena.steps), folder)
@@ -340,6 +348,16 @@ def fuzz(
     summary.notes += [f"memory at most, MB: {most}", f"{arenas} clusters", f"{refused} refused"]
     summary.notes += notes
     return summary
+
+
+def _begun(arena: Arena, tell: Tell) -> bool:
+    """Whether it could be started: a machine may be too busy for that, which is no finding."""
+    try:
+        arena.begin()
+    except (RaftError, OSError) as error:
+        tell(f"a cluster did not start: {error}")
+        return False
+    return True
 
 
 def _run(arena: Arena, seconds: float, summary: Summary, progress: Tell | None) -> str | None:
