@@ -219,6 +219,7 @@ class Arena:
             memory_mb = server.memory_mb()
             log = server.new_log()
             if server.exit_code is not None:
+                log += server.new_log()
                 return f"server {node_id} exited with {server.exit_code}\n{log[-EXCERPT_CHARS:]}"
             trace = next((log.index(words) for words in TRACES if words in log), None)
             if trace is not None:
