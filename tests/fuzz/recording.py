@@ -24,6 +24,7 @@ from trioraft.core.config import Limits
 from trioraft.core.errors import BadMessage
 from trioraft.core.types import Address, NodeId
 from trioraft.kv import KvClient, KvMachine
+from trioraft.kv.commands import Append, Cas, Delete, Put, encode
 from trioraft.machines.sessions import SessionMachine
 from trioraft.net.framing import LENGTH_BYTES, RECEIVE_BYTES_MAX, Deframer
 from trioraft.rpc import protocol
@@ -202,6 +203,10 @@ async def _talk(client: Client) -> None:
     await kv.cas("key-2", None, "other")
     await kv.cas("new", None, "value")
     await kv.delete("key-3")
+    for number in range(20):  # without a session: these are applied in any other cluster as well
+        key = b"plain-%d" % (number % 4)
+        for command in (Put(key, b"v"), Append(key, b"w"), Cas(key, b"vw", b"x"), Delete(key)):
+            await client.call(encode(command), exactly_once=False)
     await kv.get("key-1")
     await kv.get("key-1", consistency="stale")
     await kv.page("key-", items_max=10)
