@@ -14,6 +14,7 @@ to replay), 2 a wrong argument, 130 after Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,6 +113,7 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error(f"there is no {error}: see --list")
     if options.atheris and not coverage.IS_HERE:
         parser.error("atheris is not installed: pip install atheris, where there is a wheel of it")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # servers are ended then, too
     seconds = options.minutes * 60 / len(targets)
     summaries: list[Summary] = []
     is_interrupted = False
