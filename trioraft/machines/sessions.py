@@ -23,6 +23,7 @@ from typing import Annotated, Any, Final, TypeAlias, final
 
 import msgspec
 
+from ..core.decoding import UNREADABLE
 from ..core.errors import ConfigError, OutcomeUnknown, Overloaded, RaftError, SessionExpired
 from ..core.types import Count, LogIndex
 from ..member.state_machine import (
@@ -629,7 +630,7 @@ def _encoded(result: object) -> _Success:
 def _read_table(content: bytes) -> _SessionTable:
     try:
         table = _TABLES.decode(content)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise ConfigError(f"the snapshot's session table cannot be read: {error}") from error
     if table.version != TABLE_VERSION:
         raise ConfigError(

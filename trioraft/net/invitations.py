@@ -18,9 +18,9 @@ from typing import Annotated, Final
 
 import msgspec
 
+from ..core.decoding import UNREADABLE
 from ..core.errors import BadMessage, ConfigError
 from ..core.types import NodeId
-from .framing import UNREADABLE
 
 PREFIX: Final = "trioraft-invite-1"
 """What every invitation begins with."""

@@ -18,9 +18,10 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from ..core.decoding import UNREADABLE
 from ..core.errors import BadMessage
 from ..core.types import Address, Configuration, Count, LogIndex, NodeId, Term
-from ..net.framing import LENGTH_BYTES, UNREADABLE
+from ..net.framing import LENGTH_BYTES
 
 MAGIC: Final = "trioraft-client"
 """What every connection opens with; not what peers say, so that no port takes the wrong ones."""

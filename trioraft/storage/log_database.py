@@ -29,6 +29,7 @@ from urllib.parse import quote
 import attrs
 import msgspec
 
+from ..core.decoding import UNREADABLE
 from ..core.errors import CorruptStorage, ResourceExhausted, StorageError
 from ..core.types import Entry, HardState, LogIndex, NodeId, Term
 from .directory import (
@@ -219,6 +220,8 @@ def _reading(database: Path) -> Iterator[sqlite3.Connection]:
         if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM):
             raise StorageError(f"{database} cannot be read: {describe(error)}") from error
         raise CorruptStorage(f"{database}: {describe(error)}. {KEEP_AND_REPLACE}") from error
+    except UnicodeError as error:  # SQLite quotes what is damaged, and that is no text any more
+        raise CorruptStorage(f"{database} is damaged: {error}. {KEEP_AND_REPLACE}") from error
 
 
 def _check_settings(connection: sqlite3.Connection, database: Path) -> None:
@@ -305,7 +308,7 @@ def read_meta(
         if isinstance(payload, bytes) and crc == _meta_crc(key, payload):
             try:
                 return msgspec.msgpack.decode(payload, type=kind)
-            except msgspec.DecodeError:
+            except UNREADABLE:
                 pass  # the same error as a wrong checksum, below
     raise CorruptStorage(
         f"{database}: the meta record {key!r} is missing or not what was written. "

@@ -24,6 +24,7 @@ from typing import BinaryIO, final
 import attrs
 import msgspec
 
+from ..core.decoding import UNREADABLE
 from ..core.errors import CorruptStorage, DescriptorsExhausted, StorageError
 from ..core.types import Configuration, LogIndex, SnapshotMeta, Term
 from . import refusals
@@ -92,7 +93,7 @@ def read_header(file: BinaryIO, name: str) -> SnapshotHeader:
         raise CorruptStorage(f"{name}: the header does not match its CRC-32, or it was cut")
     try:
         description = msgspec.msgpack.decode(body, type=Description)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise CorruptStorage(f"{name}: the header cannot be decoded: {error}") from error
     return SnapshotHeader(description, total)
 

@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import msgspec
 
+from ..core.decoding import UNREADABLE
 from ..core.errors import BadMessage
 from ..core.messages import Introduction, Message
 from ..core.types import Address, NodeId
-from ..net.framing import UNREADABLE, frame_of
+from ..net.framing import frame_of
 from ..net.sentences import TEXT_CHARS_MAX, printable, quoted
 from .codec import decode_message
 

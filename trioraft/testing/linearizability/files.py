@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from ...core.decoding import UNREADABLE
 from .history import History, HistoryError, Operation, OperationOutcome
 from .models import MODELS, Model
 
@@ -124,5 +125,5 @@ def _operation(text: bytes, model: Model[Any], number: int) -> Operation:
 def _decoded(text: bytes | msgspec.Raw, wanted: type[T], number: int) -> T:
     try:
         return msgspec.json.decode(text, type=wanted)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise HistoryError(f"line {number} is no line of a history: {error}") from error
