@@ -338,8 +338,8 @@ class Siege:
                 before = max(float(getattr(each, figure)) for each in early)
                 after = max(float(getattr(each, figure)) for each in late)
                 if after > GROWTH_MAX * before + 10:
-                    found.append(f"server {node_id}: {figure} grew from {before:.0f} to "
-                                 f"{after:.0f} between the second and the last quarter")  # fmt: skip
+                    found.append(f"server {node_id}: {figure} grew from {before:.0f} in the second "
+                                 f"quarter to {after:.0f} in the last")  # fmt: skip
         return found
 
     def told(self) -> str:
