@@ -32,10 +32,13 @@ SERVER_OPTIONS: Final = ("--log-format", "json", "--snapshot-entries", "20000")
 BIG_BYTES: Final = 4 * 1024 * 1024
 HOSTS: Final = 1000
 """Addresses that attackers come from."""
+RESTARTS: Final = 3
+"""Members that are killed and started again, one after the other, without an attack and with."""
 ELECTED_S: Final = 60.0
 END_S: Final = 10.0
 """How long attackers may take to end when they are told to."""
 JOIN_TRIES_S: Final = 60.0
+SIEGES: Final = ("siege", "siege, commands", "siege, restarts")
 RATIO_MAX: Final = 3.0
 ANSWER_S_MAX: Final = 1.0
 JOIN_S_MAX: Final = 2.0
@@ -63,9 +66,9 @@ class Siege:
     servers: ServerProcesses
     watcher: Watcher
     rng: random.Random
-    joined_s: list[tuple[float, float]] = attrs.Factory(list)
-    """For each member that was killed: from its start to its word that it serves; and from that
-    until it follows and has applied what was applied when it came."""
+    joined_s: list[tuple[str, float, float]] = attrs.Factory(list)
+    """For each member that was killed: the phase; from its start to its word that it serves; from
+    that until it follows and has applied what was applied when it came."""
     elections: dict[str, int] = attrs.Factory(dict)
     figures: Counter[str] = attrs.Factory(Counter)
     """The attackers' own."""
@@ -189,7 +192,8 @@ class Siege:
                     if own is not None and follows and own.applied_index >= wanted > 0:
                         break
                     await trio.sleep(0.02)
-            self.joined_s.append((ready_s - begun_s, trio.current_time() - ready_s))
+            joined = (self.watcher.phase, ready_s - begun_s, trio.current_time() - ready_s)
+            self.joined_s.append(joined)
 
     async def _statuses(self, client: Client) -> dict[str, ServerStatus]:
         answers = await client.statuses(timeout_s=2.0)
@@ -203,36 +207,45 @@ class Siege:
         await self.start()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.watcher.run)
-            if not self.options.no_probes:
-                nursery.start_soon(self.watcher.probe)
             async with self.load() as process:
                 await (self._soak(process) if self.options.soak else self._besiege(process))
             nursery.cancel_scope.cancel()
 
     async def _besiege(self, process: Process) -> None:
-        seconds = self.options.seconds
         async with self.spinning():
             await trio.sleep(3.0)  # the load has its sessions, and everybody has learnt who leads
-            self.enter(process, "baseline")
-            await trio.sleep(seconds)
+            await self._phase(process, "baseline")
+            await self._commands(process, "baseline, commands")
+            await self._restarts(process, "baseline, restarts")
             self.enter(process, "pause")
         async with self.attackers(self.options.attack):
             await trio.sleep(self.options.ramp)
-            self.enter(process, "siege")
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(trio.sleep, seconds)
-                nursery.start_soon(self._restart_two, seconds / 3)
+            await self._phase(process, "siege")
+            await self._commands(process, "siege, commands")
+            await self._restarts(process, "siege, restarts")
             self.enter(process, "after")
         await trio.sleep(2.0)
         async with self.spinning():
-            self.enter(process, "quiet")
-            await trio.sleep(seconds)
+            await self._phase(process, "quiet")
             self.enter(process, "over")
 
-    async def _restart_two(self, pause_s: float) -> None:
-        for _ in range(2):  # one after the other: a majority stays
-            await trio.sleep(pause_s)
-            await self.restart_one()
+    async def _phase(self, process: Process, name: str) -> None:
+        self.enter(process, name)
+        await trio.sleep(self.options.seconds)
+
+    async def _commands(self, process: Process, name: str) -> None:
+        """Starting an interpreter takes a core for a while, so puts are compared without."""
+        if not self.options.no_commands:
+            self.enter(process, name)
+            with trio.move_on_after(self.options.seconds):
+                await self.watcher.probe()
+
+    async def _restarts(self, process: Process, name: str) -> None:
+        if not self.options.no_restarts:
+            self.enter(process, name)
+            for _ in range(RESTARTS):
+                await self.restart_one()
+                await trio.sleep(2.0)
 
     async def _soak(self, process: Process) -> None:
         self.enter(process, "soak")
@@ -294,13 +307,13 @@ class Siege:
         changes = self.elections["after"] - self.elections["siege"]
         if changes:
             found.append(f"{changes} changes of leader during the siege, 0 are wanted")
-        for _, joined_s in self.joined_s:
-            if joined_s > JOIN_S_MAX:
+        for phase, _, joined_s in self.joined_s:
+            if joined_s > JOIN_S_MAX and phase in SIEGES:
                 found.append(f"a member took {joined_s:.1f} s to join, at most {JOIN_S_MAX:g}")
-        asked_s = max(self.watcher.asked_s.get("siege", [0.0]))
+        asked_s = max(max(self.watcher.asked_s.get(phase, [0.0])) for phase in SIEGES)
         if asked_s > ANSWER_S_MAX:
             found.append(f"a client's statuses() took {asked_s:.2f} s, at most {ANSWER_S_MAX:g}")
-        for name, took_s, begin_s in self.watcher.commands_s.get("siege", []):
+        for name, took_s, begin_s in self.watcher.commands_s.get("siege, commands", []):
             if took_s - begin_s > ANSWER_S_MAX:
                 found.append(f"{name!r} took {took_s - begin_s:.2f} s beyond the interpreter's "
                              f"{begin_s:.2f}, at most {ANSWER_S_MAX:g}")  # fmt: skip
@@ -367,8 +380,9 @@ class Siege:
             most = max(took_s - begin_s for _, took_s, begin_s in commands)
             lines.append(f"{phase_name}: {len(commands)} commands of `admin status`, the slowest "
                          f"{most:.2f} s beyond the interpreter's start")  # fmt: skip
-        joined = ", ".join(f"{up_s:.1f} + {joined_s:.2f} s" for up_s, joined_s in self.joined_s)
-        lines.append(f"members that were killed: up and joined after {joined or 'none'}")
+        for phase_name, up_s, joined_s in self.joined_s:
+            lines.append(f"{phase_name}: a member that was killed was up after {up_s:.1f} s, and "
+                         f"had joined {joined_s:.2f} s later")  # fmt: skip
         lines.append(f"elections so far at each phase: {self.elections}; faults {self.faults}")
         lines.append(f"attackers: {dict(sorted(self.figures.items()))}")
         report = self.report
@@ -402,7 +416,8 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--soak", action="store_true", help="kills, pauses and changing attacks")
     parser.add_argument("--minutes", type=float, default=30.0, help="of the soak")
-    parser.add_argument("--no-probes", action="store_true", help="run no `admin status`")
+    parser.add_argument("--no-commands", action="store_true", help="run no `admin status`")
+    parser.add_argument("--no-restarts", action="store_true", help="kill no member in the siege")
     parser.add_argument("--markdown", metavar="FILE", help="write the figures there, too")
     parser.add_argument("--plot", metavar="FILE", help="write an SVG there")
     parser.add_argument("--keep", metavar="DIR", help="leave the servers' data and logs there")

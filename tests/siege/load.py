@@ -114,7 +114,7 @@ class Load:
     async def _obey(self) -> None:
         async with trio.lowlevel.FdStream(os.dup(0)) as stdin:
             while data := await stdin.receive_some():
-                self._phase = data.decode().split()[-1]
+                self._phase = data.decode().splitlines()[-1]
                 if self._phase == "end":
                     break
         self._stop.set()

@@ -30,7 +30,7 @@ async def test_the_cluster_serves_in_a_small_siege_and_is_as_before_after_it(
     tmp_path: Path,
 ) -> None:
     options = parse(["--connections", str(CONNECTIONS), "--seed", "1", "--puts", "50",
-                     "--callers", "2", "--ramp", "1", "--no-probes"])  # fmt: skip
+                     "--callers", "2", "--ramp", "1"])  # fmt: skip
     options.core = None
     with ServerProcesses(tmp_path, options=("--log-format", "json")) as servers:
         watcher = Watcher(servers, tmp_path)
