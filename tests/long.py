@@ -119,6 +119,18 @@ RUNS: Final = (
         25,
     ),
     LongRun(
+        "fuzz-ports",
+        "an hour of frames that are a little wrong, to real servers",
+        ("tests.fuzz", "ports", "--minutes", "60"),
+        60,
+    ),
+    LongRun(
+        "fuzz-bytes",
+        "an hour of bytes that are a little wrong, to whatever reads bytes",
+        ("tests.fuzz", "decoders", "--minutes", "60"),
+        60,
+    ),
+    LongRun(
         "odd",
         "the parts of the suite that look around them, in odd environments",
         ("tests.odd_environments",),

@@ -392,7 +392,7 @@ async def test_e2_replicas_with_other_settings_do_not_differ(autojump_clock: Moc
 
     async with open_cluster(3, machine=machine, seed=5) as cluster:
         machines = cluster.machines
-        known = {node_id: machines[node_id]._settings[0] for node_id in machines}
+        known = {node_id: machines[node_id]._settings.sessions_max for node_id in machines}
         assert sorted(known.values()) == [2, 3, 4]
         for _ in range(2):
             leader, _ = await cluster.check_single_leader()

@@ -95,7 +95,13 @@ def test_the_lowest_versions_are_those_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     wanted = {}
-    for bound in [*project["dependencies"], *extras["cli"], *extras["test"], *extras["bench"]]:
+    for bound in [
+        *project["dependencies"],
+        *extras["cli"],
+        *extras["tls"],
+        *extras["test"],
+        *extras["bench"],
+    ]:
         name, at_least, version = bound.partition(">=")
         if at_least and name not in ("ruff", "mypy", "types-PyYAML"):
             wanted[name.lower()] = tuple(map(int, version.split(".")))

@@ -52,7 +52,7 @@ def hazards_of(page: str) -> dict[str, Listed]:
     found: dict[str, Listed] = {}
     for part, is_held in ((held, True), (not_held, False)):
         begins = [*_LISTED.finditer(part)]
-        ends = [match.start() for match in begins[1:]] + [len(part)]
+        ends = [*(match.start() for match in begins[1:]), len(part)][: len(begins)]
         for match, end in zip(begins, ends, strict=True):
             text = part[match.start() : end].partition("\n##")[0]
             name = match[1]

@@ -31,7 +31,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     "viz": ("", "attrs msgspec jinja2"),
     "member": ("core", "attrs msgspec"),
     "storage": ("core", "attrs msgspec"),
-    "net": ("core", "attrs msgspec trio"),
+    "net": ("core", "attrs msgspec trio cryptography"),
     "transport": ("core net", "attrs msgspec trio"),
     "machines": ("core tasks member", "attrs msgspec trio"),
     "logs": ("core transport", "attrs msgspec structlog trio"),
@@ -55,7 +55,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     "cli": (
         "core tasks viz member storage net transport machines logs node rpc client service kv "
         "testing sim",
-        "attrs msgspec trio structlog trioleaks typer click rich",
+        "attrs msgspec trio structlog trioleaks typer click rich cryptography",
     ),
 }
 PURE = ("core", "member")

@@ -23,7 +23,13 @@ from trioraft.logs.event_texts import Traced
 from trioraft.logs.loggers import Format
 from trioraft.logs.repeats import KINDS_MAX
 from trioraft.testing.cluster import CommandLog
-from trioraft.transport.base import ConnectionRejected, LinkDown, LinkUp, MessagesDropped
+from trioraft.transport.base import (
+    CertificatesReloaded,
+    ConnectionRejected,
+    LinkDown,
+    LinkUp,
+    MessagesDropped,
+)
 
 LOG = LogSummary(1, 0, 0)
 
@@ -157,6 +163,14 @@ async def test_what_differs_repeats_nothing(autojump_clock: MockClock) -> None:
     async with open_log() as written:
         written.tell(*different)
     assert written.repeats == [None] * len(different)
+
+
+async def test_each_exchange_of_certificates_is_told_at_once(autojump_clock: MockClock) -> None:
+    async with open_log() as written:
+        for _ in range(3):
+            written.tell(CertificatesReloaded(trio.current_time(), "peers", ("0.pem",), None))
+            await trio.sleep(1)
+        assert written.repeats == [None] * 3
 
 
 async def test_nodes_are_told_apart(autojump_clock: MockClock) -> None:

@@ -46,6 +46,7 @@ from trioraft.core.events import (
     SnapshotSaved,
     StaleReply,
     StorageNotice,
+    StorageWaits,
     TermJumped,
     TermOutOfDate,
     TimeoutsWidened,
@@ -87,6 +88,9 @@ from trioraft.logs.loggers import (
 from trioraft.logs.raftlog import NodeNumbers, WallClock, run_name
 from trioraft.transport.base import (
     AddressUnusable,
+    CertificateExpires,
+    CertificatesReloaded,
+    CertificatesUnusable,
     ConnectionRejected,
     LinkDown,
     LinkReplaced,
@@ -287,6 +291,13 @@ GOLDEN: list[tuple[Traced, tuple[str, ...]]] = [
             "sent it, and another is taken. Check this disk",
         ),
     ),
+    (
+        StorageWaits(0.0, "descriptors"),
+        (
+            "no descriptors are left for the storage: the disk has not failed, and it is tried "
+            "again",
+        ),
+    ),
     (DiskIsFull(0.0), ("disk is full; the write is tried again",)),
     (
         ConfigurationChanged(0.0, Configuration(("0", "3"), ("0", "1"), ("2",), index=7)),
@@ -338,6 +349,40 @@ GOLDEN: list[tuple[Traced, tuple[str, ...]]] = [
     (
         AddressUnusable(0.0, "1", "it has the port 0"),
         ("node 1 cannot be reached: it has the port 0",),
+    ),
+    (
+        CertificatesReloaded(0.0, "peers", ("0.pem", "0.key"), "2027-01-02T03:04:05Z"),
+        (
+            "certificates for peers read again: new connections use them, until "
+            "2027-01-02T03:04:05Z",
+        ),
+    ),
+    (
+        CertificatesUnusable(0.0, "clients", "certificate '0.pem' cannot be read: no such file"),
+        (
+            "certificates for clients changed and are not used, the old ones are: certificate "
+            "'0.pem' cannot be read: no such file",
+        ),
+    ),
+    *(
+        (CertificateExpires(0.0, "peers", "0.pem", "2027-01-02T03:04:05Z", days), (text,))
+        for days, text in (
+            (
+                30,
+                "certificate for peers 0.pem expires in 30 days, 2027-01-02T03:04:05Z; renew it: "
+                "it is read again as soon as the file changes",
+            ),
+            (
+                0,
+                "certificate for peers 0.pem expires within a day, 2027-01-02T03:04:05Z; renew it: "
+                "it is read again as soon as the file changes",
+            ),
+            (
+                -1,
+                "certificate for peers 0.pem has expired, 2027-01-02T03:04:05Z: new connections "
+                "fail; renew it: it is read again as soon as the file changes",
+            ),
+        )
     ),
     (MessagesDropped(0.0, "1", 3), ("dropped 3 messages to 1: its queue is full",)),
 ]
@@ -493,6 +538,7 @@ HOSTILE = [
     "line\r\n=== RUN   forged\u2028--- FAIL: it",
     "becomes Leader; created in state Follower",
     "\x1b[31mred\x00",
+    "turned \u202e round \u200b\u2066",
     "x" * 100_000,
 ]
 
@@ -512,8 +558,20 @@ def test_nobody_can_forge_a_line(text: str) -> None:
     assert (run.name, run.status) == ("honest", "PASS")
     assert {who for _, who, _ in run.entries} == {"0", "TEST"}
     assert not any("becomes Leader" in said or "in state F" in said for _, _, said in run.entries)
-    assert not any(re.search(r"[\x00-\x1f]", said) for _, _, said in run.entries)
+    assert all(said.isprintable() for _, _, said in run.entries)
     assert max(len(said) for _, _, said in run.entries) < 2000  # its line buffer holds 64 KiB
+
+
+@pytest.mark.parametrize("text", HOSTILE[:-1], ids=range(len(HOSTILE) - 1))
+def test_nobody_speaks_to_the_terminal_through_the_console(text: str) -> None:
+    stream = io.StringIO()
+    logger = configure("console", stream=stream)
+    log_event(logger, text, LinkDown(0.0, text, text))
+    logger.info(text, node=text, why=text, names=(text,))
+    assert len(stream.getvalue().splitlines()) == 2, "a line each"
+    logger.error("failed", why=text, exc_info=ValueError(text))
+    logger.info("failed", exception=text)
+    assert {c for c in stream.getvalue() if not c.isprintable()} <= {"\n"}
 
 
 def test_defuse_leaves_plain_text_alone() -> None:
@@ -806,10 +864,14 @@ def test_levels_tell_the_story_at_info() -> None:
         "link_replaced": "info",
         "address_unusable": "warning",
         "connection_rejected": "warning",
+        "certificates_reloaded": "info",
+        "certificates_unusable": "warning",
+        "certificate_expires": "warning",
         "messages_dropped": "warning",
         "snapshot_saved": "info",
         "snapshot_installed": "info",
         "disk_is_full": "warning",
+        "storage_waits": "warning",
         "acknowledged_lost": "warning",
         "foreign_disk": "warning",
         "forming": "warning",

@@ -17,6 +17,7 @@ from trio.testing import MockClock
 from trioraft import ConfigError, Limits, NotLeader, OutcomeUnknown, ProposalDropped, SessionExpired
 from trioraft.machines.sessions import (
     CLIENT_ID_BYTES,
+    RESULT_OVERHEAD_BYTES,
     CommandFailed,
     SessionFull,
     SessionMachine,
@@ -205,6 +206,181 @@ def test_an_opening_that_comes_late_does_not_revive_an_evicted_session() -> None
     with pytest.raises(SessionExpired):
         log.send(session, 1, b"a")
     assert log.inner.text == b"a"
+
+
+# -- a session is its opener's (hazard G7) --------------------------------------------------
+
+
+def test_g7_a_session_is_not_found_by_who_counts_the_log() -> None:
+    log = Log()
+    session = log.open(1)
+    assert session > 1000
+    guesses = {*range(1, 1000), *(session ^ (1 << bit) for bit in range(62)), session + 1}
+    for guess in guesses - {session, 0}:
+        with pytest.raises(SessionExpired):
+            log.send(guess, 1, b"x")
+        log.apply(encode_close(guess))
+    assert log.send(session, 1, b"a") == b"a"
+    assert log.open(1) == session  # who knows the random id is its opener
+
+
+def test_g7_replicas_agree_on_the_id_and_a_later_opening_has_another() -> None:
+    one, other = Log(), Log()
+    assert one.open(1) == other.open(1)
+    first = one.open(1)
+    one.apply(encode_close(first))
+    again = one.open(1)
+    assert again != first
+    assert 0 < again < 2**62
+    assert len({one.open(number) for number in range(200)}) == 200
+
+
+def test_g7_no_text_of_an_error_has_the_session() -> None:
+    log = Log(results_max=1)
+    session = log.open(1)
+    log.send(session, 2, b"a")
+    with pytest.raises(SessionFull) as full:
+        log.send(session, 3, b"b")
+    with pytest.raises(ConfigError) as passed:
+        log.send(session, 1, b"c", acknowledged_below=2)
+    log.apply(encode_close(session))
+    with pytest.raises(SessionExpired) as expired:
+        log.send(session, 4, b"d")
+    for error in (full, passed, expired):
+        assert str(session) not in str(error.value)
+
+
+async def test_g7_a_command_that_bypasses_the_client_gets_a_secret_too(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_cluster(1, machine=lambda: SessionMachine(Appending())) as cluster:
+        session = await cluster.propose(encode_open(client_id(1)))
+        assert session > 1000
+
+
+def test_an_opening_of_an_older_log_is_named_by_its_index() -> None:
+    """Bytes as the releases before this one wrote them: with bounds, and without."""
+    log = Log()
+    with_bounds = msgspec.msgpack.encode([1, client_id(1), [10, 5, 1000]])
+    assert log.apply(b"\x01" + with_bounds) == 1
+    assert log.apply(b"\x01" + msgspec.msgpack.encode([1, client_id(2), None])) == 2
+    assert log.apply(b"\x01" + msgspec.msgpack.encode([1, client_id(3)])) == 3
+    assert log.send(2, 1, b"a") == b"a"
+    assert log.machine.usage()["results_bytes"][1] is None
+    assert log.machine.usage()["sessions"] == (3, 10)
+
+
+def test_a_table_of_an_older_snapshot_is_read() -> None:
+    log = Log()
+    table = [1, [10, 5, 1000], [[7, [client_id(1), 0, {1: [0, b"\xc4\x01a"]}, 3]]]]
+    content = msgspec.msgpack.encode(table)
+    magic = b"trioraft sessions\n"
+    log.machine.restore([magic + len(content).to_bytes(8, "big") + content])
+    assert log.send(7, 1, b"a") == b"a"
+    assert log.machine.usage()["results_bytes"] == (3 + RESULT_OVERHEAD_BYTES, None)
+
+
+# -- all results together -------------------------------------------------------------------
+
+
+def total_of(results: int, size_bytes: int) -> int:
+    return results * (size_bytes + 2 + RESULT_OVERHEAD_BYTES)  # 2: msgpack's own
+
+
+class Answering(Appending):
+    """The result is the command."""
+
+    def apply(self, index: int, data: bytes) -> object:
+        return data
+
+
+def answering(results_total_bytes_max: int) -> Log:
+    log = Log(results_total_bytes_max=results_total_bytes_max)
+    log.machine.machine = Answering()
+    return log
+
+
+def test_results_of_all_sessions_are_bounded_together() -> None:
+    log = answering(total_of(3, 100))
+    largest, older, newer = log.open(1), log.open(2), log.open(3)
+    log.send(largest, 1, b"x" * 100)
+    log.send(largest, 2, b"x" * 100)
+    log.send(older, 1, b"y" * 100)
+    assert log.machine.usage()["results_bytes"] == (total_of(3, 100), total_of(3, 100))
+    assert log.send(newer, 1, b"z" * 100) == b"z" * 100
+    with pytest.raises(SessionExpired, match="one that holds most"):
+        log.send(largest, 1, b"x" * 100)
+    assert log.send(older, 1, b"") == b"y" * 100
+    assert log.machine.usage() == {
+        "sessions": (2, 10_000),
+        "results_bytes": (total_of(2, 100), total_of(3, 100)),
+    }
+
+
+def test_of_equals_the_least_recently_used_go_until_there_is_room() -> None:
+    log = answering(total_of(32, 100))
+    sessions = [log.open(number) for number in range(33)]
+    for session in sessions[:32]:
+        log.send(session, 1, b"x" * 100)
+    log.send(sessions[0], 1, b"x" * 100)  # a retry is a use
+    assert log.machine.usage()["sessions"][0] == 33
+    log.send(sessions[32], 1, b"x" * 100)
+    gone = []
+    for number, session in enumerate(sessions):
+        try:
+            log.send(session, 1, b"")
+        except SessionExpired:
+            gone.append(number)
+    assert gone == [1, 2, 3]  # a sixteenth of 32, and the one too many
+
+
+def test_a_result_that_is_too_large_for_all_is_given_once() -> None:
+    log = answering(1000)
+    session = log.open(1)
+    assert log.send(session, 1, b"x" * 1001) == b"x" * 1001
+    with pytest.raises(SessionExpired):
+        log.send(session, 1, b"x" * 1001)
+    assert log.machine.usage() == {"sessions": (0, 10_000), "results_bytes": (0, 1000)}
+
+
+def test_empty_results_are_counted_and_acknowledged_ones_are_not() -> None:
+    log = answering(total_of(10, 0))
+    session = log.open(1)
+    for sequence in range(1, 100):
+        log.send(session, sequence, b"", acknowledged_below=sequence)
+    other = log.open(2)
+    for sequence in range(1, 10):
+        log.send(other, sequence, b"")
+    log.send(other, 10, b"")  # the eleventh of all: it is counted, and its session holds most
+    with pytest.raises(SessionExpired):
+        log.send(other, 11, b"")
+    assert log.machine.usage()["sessions"][0] == 1
+
+
+def test_the_bound_goes_with_the_snapshot() -> None:
+    log = answering(total_of(2, 100))
+    first, second, third = log.open(1), log.open(2), log.open(3)
+    log.send(first, 1, b"x" * 100)
+    log.send(second, 1, b"y" * 100)
+    other = answering(10**9)
+    other.machine.restore(log.machine.snapshot())
+    other.index = log.index
+    other.send(third, 1, b"z" * 100)
+    with pytest.raises(SessionExpired):
+        other.send(first, 1, b"x" * 100)
+    log.send(third, 1, b"z" * 100)
+    assert other.machine.usage() == log.machine.usage()
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 70_000])
+def test_a_table_in_pieces_is_read_as_one(count: int) -> None:
+    log = Log(sessions_max=10**6)
+    for number in range(count):
+        log.open(number)
+    other = Log()
+    other.machine.restore(log.machine.snapshot())
+    assert len(other.machine) == count
+    assert b"".join(other.machine.snapshot()) == b"".join(log.machine.snapshot())
 
 
 # -- snapshots -----------------------------------------------------------------------------

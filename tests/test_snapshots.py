@@ -54,6 +54,18 @@ async def test_the_log_is_cut_at_the_previous_snapshot(autojump_clock: MockClock
         assert saved.index - saved.base_index >= SMALL.snapshot_tail_entries
 
 
+async def test_a_log_of_large_commands_is_cut_by_bytes(autojump_clock: MockClock) -> None:
+    """The default tail of 10,000 entries is no bound at all where one command has a megabyte."""
+    limits = Limits(snapshot_bytes=2_000, snapshot_tail_bytes=1_000)
+    async with open_cluster(3, limits=limits) as cluster:
+        for number in range(100):
+            await commit(cluster, b"%d" % number + b"x" * 500)
+        for node in cluster.nodes.values():
+            core = node._runner.raft
+            assert core is not None
+            assert core.log.held_bytes < 3 * (2_000 + 1_000)
+
+
 async def test_a_restart_goes_on_from_snapshot_and_log(autojump_clock: MockClock) -> None:
     storage = MemoryStorage()
     async with open_single(storage=storage, limits=SMALL) as node:

@@ -65,6 +65,32 @@ def names_its_encoding(source: str, tree: ast.Module) -> Iterator[str]:
                     yield f"line {node.lineno}: {name} without an encoding"
 
 
+PRINTERS = ("saying.py",)
+"""Of the commands' files: who may write to standard output and standard error, and escapes."""
+
+
+def prints(source: str, tree: ast.Module) -> Iterator[str]:
+    """Where a file writes to a terminal past the place that escapes what others chose."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id="print")):
+                yield f"line {node.lineno}: print: use cli/saying.py"
+            case ast.Attribute(value=ast.Attribute(attr="stdout" | "stderr"), attr=used) if (
+                used in ("write", "buffer")
+            ):
+                yield f"line {node.lineno}: a stream of its own: use cli/saying.py"
+
+
+def test_all_that_commands_say_is_escaped_in_one_place() -> None:
+    found = []
+    for path in FILES:
+        if "cli" in path.parts and path.name not in PRINTERS:
+            found += [f"{path.relative_to(ROOT)}: {what}" for what in prints(*parsed(path))]
+    assert found == []
+    assert complaints(prints, "print('x')")
+    assert complaints(prints, "import sys\nsys.stdout.buffer.write(b'x')")
+
+
 RULES: tuple[Rule, ...] = (has_docstring, is_not_long, silences_with_reason, names_its_encoding)
 
 

@@ -28,6 +28,7 @@ from trioraft import (
     DeadlineExceeded,
     HandshakeRefused,
     OutcomeUnknown,
+    PermissionDenied,
     ServerLost,
     SessionExpired,
 )
@@ -348,6 +349,28 @@ async def test_an_expired_session_with_an_unknown_outcome_is_told(
         with pytest.raises(SessionExpired, match="gone"):
             await ends(client.call(b"x"))
         assert await ends(client.call(b"y")) == b"y"  # in a new one
+
+
+async def test_a_denial_after_an_unknown_outcome_does_not_say_that_nothing_was_applied(
+    autojump_clock: MockClock,
+) -> None:
+    """Its role may have been taken away between the two."""
+    sent: list[Request] = []
+
+    def handler(server: FakeServer, request: Request) -> Answer:
+        if not isinstance(server.commands[-1], SessionCommand):
+            return echo(server, request)
+        sent.append(request)
+        if len(sent) == 1:
+            raise HangUp
+        return failure(request, "denied", "no role any more")
+
+    async with open_client(FakeServer("0", "Leader", handler=handler)) as client:
+        with pytest.raises(OutcomeUnknown, match="no role any more; the command may be applied"):
+            await ends(client.call(b"x"))
+        with pytest.raises(PermissionDenied, match="no role any more"):
+            await ends(client.call(b"y"))
+    assert len(sent) == 3  # a denied command is not sent again
 
 
 async def test_many_first_calls_open_one_session_and_leaving_closes_it(

@@ -6,6 +6,7 @@ put in another's place, is seen; a new field without a way over the wire fails.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -20,6 +21,7 @@ from trioraft.rpc.protocol import (
     AddLearnerRequest,
     ChangeStatus,
     ChangeVotersRequest,
+    InviteNode,
     PeerStatus,
     RemoveNode,
     ReplaceNode,
@@ -49,14 +51,16 @@ STATUS = Status(
     differing={"5": 4},
     uuid="8",
     incarnation=15,
+    peer_certificate_expires_s=16.0,
 )
 
 
 def context_of(**fields: Any) -> ServiceContext:
     nothing: Any = None
+    node: Any = SimpleNamespace(budgets=lambda: {"of_the_node": (16, 17)})
     given = {"cluster_id": "the cluster", "client_addresses": {"4": ("host", 14)}, **fields}
     return ServiceContext(
-        node=nothing,
+        node=node,
         machine=nothing,
         limits=ServiceLimits(),
         tls=None,
@@ -82,6 +86,7 @@ def test_a_status_arrives_whole() -> None:
         "budgets": context.budgets(),
         "turned_away": 0,
         "rejected": 0,
+        "client_certificate_expires_s": None,
     }
     assert msgspec.json.encode(arrived, order="sorted") == msgspec.json.encode(
         expected, order="sorted"
@@ -140,6 +145,7 @@ REQUESTS: list[tuple[Any, str, tuple[Any, ...], dict[str, Any]]] = [
     ),
     (RemoveNode(1, "2", 3), "remove", ("2",), {"expected_index": 3}),
     (ReplaceNode(1, "2"), "replace", ("2",), {}),
+    (InviteNode(1, "4", 60.0), "invite", ("4", 60.0), {}),
     (TakeSnapshot(1), "take_snapshot", (), {}),
 ]
 

@@ -38,6 +38,7 @@ from trioraft.rpc.protocol import (
     Failure,
     GetStatus,
     GoingAway,
+    InviteNode,
     Item,
     Ping,
     Propose,
@@ -70,6 +71,7 @@ REQUESTS: list[Any] = [
     ChangeVotersRequest(6, ("0", "1"), {"1": ("host", 1)}, 7),
     RemoveNode(7, "1"),
     ReplaceNode(7, "1"),
+    InviteNode(7, "1", 60.0),
     TakeSnapshot(8),
     Watch(9, b"x"),
     WatchStatus(10, 0.5),
@@ -129,7 +131,7 @@ def test_what_is_no_request_is_a_bad_message(payload: bytes) -> None:
 @pytest.mark.parametrize(
     ("payload", "request_id"),
     [
-        (msgspec.msgpack.encode([13, 7, "new"]), 7),
+        (msgspec.msgpack.encode([14, 7, "new"]), 7),
         (msgspec.msgpack.encode([0, 7]), None),  # known, and wrong
         (b"\xc1", None),
     ],

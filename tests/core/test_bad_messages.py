@@ -159,6 +159,36 @@ def test_a_jump_of_the_term_is_told_and_gone_along_with() -> None:
     assert one.is_now(Role.LEADER)
 
 
+def test_a_node_that_was_away_comes_back_to_a_quorum_beyond_the_bound() -> None:
+    """One member's word took the others to the bound, and an election beyond it."""
+    one = Actor("1", term=7, timing=NO_PRE_VOTE)
+    beyond = TERM_MAX + 3
+    for _ in range(2):  # however often one says so
+        refuse(one, append("2", beyond), rf"none after {TERM_MAX} is believed")
+    refuse(one, vote("9", beyond, granted=False), "is believed")  # no voter
+    one.hears(vote("3", beyond, granted=False))
+    assert one.raft.term == beyond
+    told = [event for event in one.events if isinstance(event, events.TermJumped)]
+    assert [(event.previous, event.term) for event in told] == [(7, beyond)]
+    one.hears(append("2", beyond))
+    assert one.raft.leader_id == "2"
+    refuse(one, append("3", 2**62), rf"none after {TERM_MAX} is believed")
+
+
+def test_the_most_that_a_quorum_says_bounds_what_one_of_it_says() -> None:
+    one = Actor("1", term=7, timing=NO_PRE_VOTE)
+    refuse(one, vote("2", TERM_MAX + 3, granted=False), "is believed")
+    refuse(one, append("3", 2**62), "is believed")
+    one.hears(append("2", TERM_MAX + 3))
+    assert one.raft.term == TERM_MAX + 3
+
+
+def test_an_empty_node_that_knows_no_voters_believes_who_feeds_it() -> None:
+    joins = Actor("1", voters=())
+    joins.hears(append("2", TERM_MAX + 3))
+    assert joins.raft.term == TERM_MAX + 3
+
+
 @pytest.mark.parametrize("term", [0, 10])
 def test_an_empty_node_or_a_few_elections_are_no_jump(term: int) -> None:
     one = Actor("1", term=term)

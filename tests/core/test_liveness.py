@@ -366,6 +366,17 @@ def test_where_elections_are_tight_it_goes_first_again_but_not_always(why: str) 
     assert said == ["refused", "refused", "granted"]
 
 
+def test_a_campaign_goes_first_for_no_longer_than_patience_is_stretched() -> None:
+    """However long a round trip is said to be: else it is in everybody's way for an hour."""
+    one = Actor("1", voters=("0", "1", "2"))
+    one.hears(replace(append("2", 1), round_trip_ms=3_600_000))
+    one.times_out()
+    one.now += one.timing.election_timeout_s[0] * one.timing.widening_max
+    one.says()
+    one.hears(request_pre_vote("0", 1, 2))
+    assert one.says() == "1->0 RequestPreVoteReply term=1 next=2 granted"
+
+
 def test_a_hurried_campaign_is_tried_again_soon_and_ever_less_soon() -> None:
     one = follower_of_2()
     one.loses("2")

@@ -158,6 +158,29 @@ def test_a_batch_is_the_longest_within_its_bounds_and_at_least_one_entry(
     assert log.last_within(first, entries_max=entries_max, bytes_max=bytes_max) == expected
 
 
+@given(
+    st.lists(st.integers(0, 20), min_size=1, max_size=15),
+    st.data(),
+    st.integers(1, 8),
+    st.integers(1, 60),
+)
+@quietly
+def test_a_tail_is_the_longest_within_its_bounds(
+    sizes: list[int], data: st.DataObject, entries_max: int, bytes_max: int
+) -> None:
+    log = RaftLog(
+        [Entry(n, 1, b"x" * size) for n, size in enumerate(sizes, 8)], base_index=7, base_term=1
+    )
+    last = data.draw(st.integers(7, 7 + len(sizes)))
+    fitting = [
+        base
+        for base in range(7, last + 1)
+        if last - base <= entries_max and sum(sizes[base - 7 : last - 7]) <= bytes_max
+    ]
+    assert log.base_of_tail(last, entries_max=entries_max, bytes_max=bytes_max) == min(fitting)
+    assert log.held_bytes == sum(sizes)
+
+
 @given(sorted_terms, st.integers(1, 6))
 @quietly
 def test_the_last_index_of_a_term(terms: list[int], term: int) -> None:

@@ -14,14 +14,14 @@ from trioraft.core.config import Timing
 from trioraft.core.leadership import Leadership
 from trioraft.core.messages import AppendEntries
 from trioraft.core.pace import Pace
-from trioraft.core.types import NodeId
+from trioraft.core.types import Configuration, NodeId
 from trioraft.sim.disk import Fate
 from trioraft.sim.draw import draw
 from trioraft.sim.outcomes import RunOptions
 from trioraft.sim.simulation import Simulation
 
 from .conversation import FIVE, Actor
-from .messages_by_hand import append, matched, request_vote, vote
+from .messages_by_hand import append, matched, pre_vote, request_vote, vote
 
 LOW_S, HIGH_S = Timing().election_timeout_s
 FAR, FARTHER = (0.2, 0.202), (0.3, 0.303)
@@ -233,3 +233,61 @@ def test_one_measurement_out_of_all_proportion_counts_for_little() -> None:
     for _ in range(12):
         pace.on_written(0.35)
     assert pace.write_s > 0.3
+
+
+# -- what late answers to pre-votes teach --------------------------------------------------------
+
+
+def asks(one: Actor) -> int:
+    """It asks for pre-votes; when, by its own clock."""
+    one.times_out()
+    one.says()
+    return int(one.now * 1000)
+
+
+def is_answered(one: Actor, *peers: NodeId, asked_ms: int, granted: bool = False) -> None:
+    """Its question of then is answered now."""
+    for peer in peers:
+        answer = pre_vote(peer, 0, 1, granted=granted)
+        one.hears(msgspec.structs.replace(answer, asked_ms=asked_ms))
+
+
+@pytest.mark.parametrize("role", ["asking", "following"])
+def test_all_answers_to_one_question_that_were_read_late_stretch_nothing(role: str) -> None:
+    """The process stood still meanwhile; each of them alone would be believed a little more."""
+    one = Actor("1", FIVE)
+    asked_ms = asks(one)
+    one.now += 10.0
+    if role == "following":
+        one.hears(vote("2", 1, granted=False))  # of a later term: it asks for nothing any more
+    is_answered(one, "2", "3", "4", "5", asked_ms=asked_ms)
+    assert one.raft.pace.stretch == 1
+
+
+def test_answers_to_question_after_question_are_believed() -> None:
+    one = Actor("1", FIVE)
+    for _ in range(3):
+        asked_ms = asks(one)
+        one.now += 0.4
+        is_answered(one, "2", asked_ms=asked_ms)
+    assert one.raft.pace.round_trip_s == pytest.approx(0.4, abs=0.001)
+
+
+def test_an_answer_to_what_was_not_asked_yet_keeps_no_other_from_being_believed() -> None:
+    """As of an earlier life, before the clock began anew."""
+    one = Actor("1", FIVE)
+    asked_ms = asks(one)
+    is_answered(one, "2", asked_ms=2**40)
+    one.now += 0.04
+    is_answered(one, "3", asked_ms=asked_ms)
+    assert one.raft.pace.round_trip_s == pytest.approx(0.04, abs=0.001)
+
+
+def test_only_voters_are_learnt_from() -> None:
+    """Who is waited for: no learner, no stranger, and no other disk."""
+    one = Actor("1")
+    one.raft.configuration = Configuration(("1", "2", "4"), learners=("3",), disks={"2": 22})
+    asked_ms = asks(one)
+    one.now += 0.04
+    is_answered(one, "2", "3", "9", asked_ms=asked_ms)
+    assert one.raft.pace.round_trip_s == 0

@@ -345,6 +345,54 @@ def test_p3_a_transfer_that_does_not_move_is_given_up() -> None:
     assert sent not in [meta for meta, _ in one.disk.snapshots]
 
 
+def test_p3_who_stays_away_pins_nothing_after_it_was_given_up() -> None:
+    """What is taken since is not sent to it, and so not kept for it either, before it is heard."""
+    talk = three_is_behind(IN_CHUNKS)
+    one = talk["1"]
+    one.loses("3")
+    talk.talk(2)
+    one.loses("3")
+    one.outbox.clear()  # it was lost with the connection
+    talk.cut_off("1", "2")
+    talk.transcript()
+    given_up_s = one.now + TRANSFER_TIMEOUTS * NO_PRE_VOTE.election_timeout_s[1]
+    while one.now < given_up_s:
+        one.beats()
+        talk.talk()
+    for _ in range(6 * EVERY):
+        one.proposes(b"x")
+        one.beats()
+        talk.talk()
+    assert one.raft.log.last_index - one.disk.snapshots[0][0].index <= 3 * EVERY
+    assert "InstallSnapshot " not in talk.transcript()
+    talk.heal()
+    for _ in range(40):
+        one.beats()
+        talk.talk()
+    assert told(talk["3"], events.SnapshotInstalled) == 1
+    assert talk["3"].raft.log.commit_index == one.raft.log.commit_index
+
+
+def test_p3_what_takes_a_rotten_snapshots_place_waits_for_who_is_cut_off() -> None:
+    talk = three_is_behind()
+    one = talk["1"]
+    meta, content = one.disk.snapshots[-1]
+    one.disk.snapshots[-1] = (meta, bytes([content[0] ^ 1]) + content[1:])
+    one.loses("3")
+    talk.talk()
+    one.loses("3")
+    talk.cut_off("1", "2")
+    for _ in range(6):
+        one.beats()
+        talk.talk()
+    assert one.disk.snapshots[-1][0].index > meta.index
+    assert "InstallSnapshot " not in talk.transcript()
+    talk.heal()
+    one.beats()
+    talk.talk()
+    assert told(talk["3"], events.SnapshotInstalled) == 1
+
+
 @pytest.mark.parametrize("next_offset", [-1, -(2**40), META.size_bytes + 1])
 def test_nobody_asks_for_what_is_not_in_a_snapshot(next_offset: int) -> None:
     """The offset goes to the storage: it must be one."""

@@ -6,7 +6,7 @@ import pytest
 
 from trioraft.core import reasons
 from trioraft.core.errors import ConfigError, NotLeader, ProposalDropped, TransferFailed
-from trioraft.core.messages import TimeoutNow
+from trioraft.core.messages import AppendEntries, TimeoutNow
 from trioraft.core.types import Role
 
 from .conversation import FIVE, Actor, Conversation, between, text
@@ -178,6 +178,22 @@ def test_t2_a_request_that_was_given_up_moves_nobody_however_late_it_comes() -> 
     one.hands_over("2")
     talk.talk()
     assert two.is_now(Role.LEADER)
+
+
+def test_t2_what_is_taken_after_it_was_given_up_already_says_so() -> None:
+    """The first entries may arrive before the request does, and no heartbeat may be due before."""
+    talk = led_by_1()
+    one, two = talk["1"], talk["2"]
+    one.hands_over("2", patience_s=0.01)
+    late = one.outbox.popleft()
+    assert isinstance(late, TimeoutNow)
+    one.times_out()
+    one.proposes(b"b")
+    entries = [m for m in one.outbox if isinstance(m, AppendEntries) and m.entries]
+    two.hears(*(message for message in entries if message.receiver == "2"))
+    assert two.raft.log.last_index == one.raft.log.last_index
+    two.hears(late)
+    assert two.is_now(Role.FOLLOWER)
 
 
 def test_a_learner_takes_nothing_over() -> None:

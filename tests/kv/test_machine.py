@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections.abc import Iterable
 
 import pytest
@@ -218,10 +219,24 @@ def test_changes_that_are_gone_are_never_skipped_in_silence(bounds: dict[str, in
     told = Told(KvMachine(**bounds))
     for number in range(1000):
         told.do(Put(b"k", b"%d" % (number % 10)))
+    assert told.machine.changes_bytes == 10 * 2
     assert told.ask(Changes(990)) == Compacted(991)
     changed = told.ask(Changes(991))
     assert isinstance(changed, Changed)
     assert [change.index for change in changed.changes] == list(range(991, 1001))
+
+
+def test_the_values_of_dropped_changes_are_let_go() -> None:
+    history = machine.ChangeHistory(changes_max=10_000, bytes_max=100_000)
+    tracemalloc.start()
+    try:
+        for number in range(1, 1_001):
+            history.add(Change(number, b"k", bytes(10_000)))
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert history.held_bytes <= 100_000
+    assert held_bytes < 1_000_000
 
 
 # -- snapshots -----------------------------------------------------------------------------

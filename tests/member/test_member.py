@@ -11,7 +11,14 @@ from typing import Any, get_args
 import pytest
 
 from trioraft.core.config import Limits
-from trioraft.core.errors import DiskFull, InvariantViolation, OutcomeUnknown
+from trioraft.core.errors import (
+    DescriptorsExhausted,
+    DiskFull,
+    InvariantViolation,
+    OutcomeUnknown,
+    ResourceExhausted,
+    ThreadsExhausted,
+)
 from trioraft.core.events import RoleChanged
 from trioraft.core.messages import (
     AppendEntries,
@@ -170,7 +177,7 @@ class Wanted:
     def resolve(self, index: LogIndex) -> None:
         self.outcomes.append(index)
 
-    def fail(self, error: DiskFull | None) -> None:
+    def fail(self, error: ResourceExhausted | None) -> None:
         self.outcomes.append(error)
 
 
@@ -231,6 +238,29 @@ def test_no_room_for_a_snapshot_is_told_to_whoever_wants_it() -> None:
     error = DiskFull("no room (on purpose)")
     one.member.on_snapshot_unsaved(error, one.now)
     assert wanted.outcomes == [error]
+
+
+@pytest.mark.parametrize(
+    ("error", "more"),
+    [(DiskFull("no room"), 16), (DescriptorsExhausted("none"), 2), (ThreadsExhausted("none"), 2)],
+)
+def test_g5_a_snapshot_that_lacked_descriptors_is_tried_again_soon(
+    error: ResourceExhausted, more: int
+) -> None:
+    one = ByHand(limits=Limits(snapshot_entries=16)).elected()
+
+    def applied_until_saved() -> int:
+        for count in range(1, 100):
+            one.propose(b"x")
+            one.applied()
+            if SaveSnapshot in kinds(one.run()):
+                return count
+        raise AssertionError("no snapshot was due")
+
+    applied_until_saved()
+    for _ in range(2):
+        one.member.on_snapshot_unsaved(error, one.now)
+        assert applied_until_saved() == more
 
 
 # -- with a real node around it ----------------------------------------------------------------

@@ -80,6 +80,24 @@ async def test_for_one_too_many_the_one_that_kept_silent_longest_goes() -> None:
             assert reason == "others came, and it kept silent"
 
 
+async def test_g5_some_descriptors_are_never_given_to_whoever_knocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the next descriptor is among those reserved, a stranger goes, and the new one too."""
+    async with open_port() as port:
+        async with await trio.open_tcp_stream(*port.address) as first:
+            assert await port.is_greeted(first)
+            monkeypatch.setattr("trioraft.net.listening.descriptors_max", lambda: 3)
+            async with await trio.open_tcp_stream(*port.address) as second:
+                assert not await port.is_greeted(second)
+            with trio.fail_after(PATIENCE_S):
+                assert await first.receive_some() == b""
+            monkeypatch.undo()
+        async with await trio.open_tcp_stream(*port.address) as third:
+            assert await port.is_greeted(third)
+        assert port.told[0][1].startswith("descriptors are scarce")
+
+
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
 async def test_running_out_of_something_is_survived_and_told_once(
     monkeypatch: pytest.MonkeyPatch, code: int

@@ -13,7 +13,12 @@ def run(
     *arguments: str, input: str | bytes | None = None, env: Mapping[str, str] | None = None
 ) -> Result:
     """What `trioraft ARGUMENTS` does; nothing of this environment's TRIORAFT_… is seen."""
-    clean = {"TRIORAFT_ADDRESSES": None, "TRIORAFT_CLUSTER_ID": None, "TRIORAFT_INSECURE": None}
+    clean = {
+        "TRIORAFT_TOKEN": None,
+        "TRIORAFT_ADDRESSES": None,
+        "TRIORAFT_CLUSTER_ID": None,
+        "TRIORAFT_INSECURE": None,
+    }
     result = CliRunner().invoke(
         _application(arguments[0]), list(arguments), input=input, env={**clean, **(env or {})}
     )

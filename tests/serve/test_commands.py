@@ -170,7 +170,7 @@ def test_a_node_joins_and_leaves(cli: Cli, server: ServerProcesses, tmp_path: Pa
         (["kv", "get", "k", "--address", "127.0.0.1:1", "--timeout", "1"], "give a time with its"),
         (["kv", "get", "k", "--address", "10.0.0.1:1"], "is on another machine"),
         (["kv", "get", "k", "--address", "a=127.0.0.1:1", "--address", "127.0.0.1:2"], "for none"),
-        (["kv", "get", "k", "--address", "127.0.0.1:1", "--ca", "missing.pem"], "certificates"),
+        (["kv", "get", "k", "--address", "127.0.0.1:1", "--ca", "missing.pem"], "cannot be read"),
         (["kv", "get", "k", "--address", "127.0.0.1:1", "--cert", "x.pem"], "needs --ca"),
         (["admin", "add-learner", "n", "nowhere", "--address", "127.0.0.1:1"], "give HOST:PORT"),
         (["admin", "status", "--check", "happy", "--address", "127.0.0.1:1"], "--check"),

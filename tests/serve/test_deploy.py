@@ -66,7 +66,7 @@ def of_statefulset() -> list[Container]:
     stateful = documents()["StatefulSet/trioraft"]
     (container,) = stateful["spec"]["template"]["spec"]["containers"]
     probes = [container[f"{kind}Probe"] for kind in ("startup", "liveness", "readiness")]
-    (mount,) = container["volumeMounts"]
+    (mount,) = (each for each in container["volumeMounts"] if each["name"] == "data")
     containers = []
     for number in range(stateful["spec"]["replicas"]):
         pod = f"{stateful['metadata']['name']}-{number}"
@@ -137,6 +137,112 @@ def test_the_statefulset_fits_its_services() -> None:
         for entry in pod.environment["TRIORAFT_PEERS"].split():
             name, _, address = entry.rstrip(",").partition("=")
             assert address == f"{name}.{stateful['serviceName']}:7000"
+
+
+# -- how little they may -------------------------------------------------------------------
+
+
+def test_compose_gives_its_containers_nothing_they_do_not_need() -> None:
+    content = yaml.safe_load(DEPLOY.joinpath("compose.yaml").read_text(encoding="utf-8"))
+    for service in content["services"].values():
+        assert service["user"] == "1000:1000"
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert [each.partition(":")[0] for each in service["tmpfs"]] == ["/tmp"]  # noqa: S108 - the container's
+        assert {"pids_limit", "mem_limit", "cpus"} <= service.keys()
+        assert service["networks"] == ["cluster"]
+        assert "privileged" not in service
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+def pod() -> dict[str, Any]:
+    found: dict[str, Any] = documents()["StatefulSet/trioraft"]["spec"]["template"]["spec"]
+    return found
+
+
+def test_a_pod_has_no_privileges_and_writes_to_its_volume_only() -> None:
+    (container,) = pod()["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    whole = pod()["securityContext"]
+    assert whole["runAsNonRoot"] is True
+    assert whole["runAsUser"] == whole["runAsGroup"] == whole["fsGroup"] == 1000
+    assert whole["fsGroupChangePolicy"] == "OnRootMismatch", "the node's directory stays 0700"
+    assert whole["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod()["automountServiceAccountToken"] is False
+    assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+    assert "memory" in container["resources"]["limits"]
+    environment = {each["name"]: each.get("value") for each in container["env"]}
+    mounts = {each["name"]: each for each in container["volumeMounts"]}
+    data = mounts["data"]["mountPath"]
+    assert environment["TRIORAFT_DATA"].startswith(f"{data}/"), "below the volume's root"
+    assert mounts.keys() == {"data", "secrets", "tmp"}
+
+
+def test_secrets_are_files_that_only_the_server_reads() -> None:
+    (container,) = pod()["containers"]
+    volumes = {each["name"]: each for each in pod()["volumes"]}
+    assert volumes["secrets"]["secret"]["defaultMode"] == 0o400
+    assert all(each["readOnly"] for each in container["volumeMounts"] if each["name"] == "secrets")
+    assert volumes["tmp"]["emptyDir"].keys() == {"medium", "sizeLimit"}
+    secret = ("KEY", "TOKEN", "PASSWORD", "SECRET")
+    assert not any(word in each["name"] for each in container["env"] for word in secret)
+
+
+def test_members_are_apart_and_leave_one_at_a_time() -> None:
+    labels = {"matchLabels": {"app": "trioraft"}}
+    (apart,) = pod()["affinity"]["podAntiAffinity"][
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    ]
+    assert apart == {"topologyKey": "kubernetes.io/hostname", "labelSelector": labels}
+    (spread,) = pod()["topologySpreadConstraints"]
+    assert spread["labelSelector"] == labels
+    assert spread["topologyKey"] == "topology.kubernetes.io/zone"
+    budget = documents()["PodDisruptionBudget/trioraft"]["spec"]
+    assert budget == {"maxUnavailable": 1, "selector": labels}
+    assert pod()["terminationGracePeriodSeconds"] >= 10
+
+
+def test_only_members_reach_the_peers_port() -> None:
+    policy = documents()["NetworkPolicy/trioraft"]["spec"]
+    assert policy["podSelector"] == {"matchLabels": {"app": "trioraft"}}
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    allowed = {}
+    for rule in policy["ingress"]:
+        (port,) = rule["ports"]
+        (source,) = rule["from"]
+        allowed[port["port"]] = source["podSelector"]["matchLabels"]
+    assert allowed == {7000: {"app": "trioraft"}, 8000: {"trioraft-client": "true"}}
+    assert {port["port"] for rule in policy["egress"] for port in rule["ports"]} == {7000, 53}
+
+
+def test_the_image_has_what_was_installed_and_nothing_else() -> None:
+    ignored = DEPLOY.parent.joinpath(".dockerignore").read_text(encoding="utf-8").split("\n")
+    assert ignored[1] == "*", "what is not named is left out: .git, and whatever lies around"
+    taken = {line[1:] for line in ignored if line.startswith("!")}
+    steps = DEPLOY.joinpath("Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    copied = set()
+    for line in steps.splitlines():
+        word, _, rest = line.partition(" ")
+        if word in ("COPY", "ADD") and not rest.startswith("--from=build "):
+            copied.update(rest.split()[:-1])
+    assert copied == taken
+    assert all(DEPLOY.parent.joinpath(name).exists() for name in copied)
+    packages = re.search(r"^packages = \[(.*)\]", _project_text(), re.MULTILINE)
+    assert packages is not None
+    for package in re.findall(r'"(.*?)"', packages[1]):
+        assert any(package == each or package.startswith(f"{each}/") for each in copied)
+    assert re.search(r"^ARG BASE=python:3\.\d+-slim-\w+$", steps, re.MULTILINE)
+    assert re.findall(r"^FROM (\S+)", steps, re.MULTILINE) == ["${BASE}", "${BASE}"]
+    assert "\nUSER 1000:1000\n" in steps
+
+
+def _project_text() -> str:
+    return DEPLOY.parent.joinpath("pyproject.toml").read_text(encoding="utf-8")
 
 
 def flags_of(command: tuple[str, ...]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +96,9 @@ async def test_tls_from_end_to_end(tmp_path: Path, said: list[str]) -> None:
     def use() -> None:
         lines(run("kv", "put", "k", "v", *address, *ours))
         assert lines(run("kv", "get", "k", *address, *ours)) == ["v"]
+        status = lines(run("admin", "status", *address, *ours))
+        (until,) = (line for line in status if "certificates are good until" in line)
+        assert re.fullmatch(r"a: .* until \S+Z \(for peers\), \S+Z \(for clients\)", until)
         stranger = run("kv", "get", "k", *address, "--ca", names["ca"], "--timeout", "300ms")
         assert stranger.exit_code == 1
         plain = run("kv", "get", "k", *address, "--timeout", "300ms")

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from trioraft.cli.serve.options import OPTIONS
-from trioraft.cli.serve.run import open_log, suited_lines
+from trioraft.cli.serve.preflight import prepare
+from trioraft.cli.serve.run import open_log, suited_lines, who_may_what
 from trioraft.cli.serve.settings import Settings, SettingsReader, gather
 from trioraft.logs import RepeatFilter, configure
+from trioraft.service.roles import Roles
 
 SOUND: dict[str, Any] = {
     "id": "0",
@@ -333,3 +335,57 @@ def test_it_says_for_which_lines_its_timing_is_good() -> None:
         "election timeouts of 400-800 ms suit round trips of up to 100 ms, where nothing is lost"
     )
     assert "150-300 ms suit round trips of up to 37 ms" in suited_lines(sound().timing)
+
+
+# -- roles ---------------------------------------------------------------------------------
+
+
+def test_roles_spare_clients_a_certificate_and_are_read_before_anything_starts(
+    tmp_path: Path,
+) -> None:
+    roles = tmp_path / "roles.toml"
+    roles.write_text('[certificates.alice]\nrole = "admin"\n', encoding="utf-8")
+    settings = sound(client_tls_cert="c.pem", client_tls_key="k.pem", client_roles=str(roles))
+    assert settings.client_roles == roles
+    assert settings.client_tls is not None
+    assert settings.client_tls.authority is None
+    problems: list[str] = []
+    plain = sound(client_roles=str(roles), data=str(tmp_path), found_alone=None)
+    assert prepare(plain, problems) is None
+    assert any("names certificates, but no client shows one" in each for each in problems)
+    roles.write_text("role", encoding="utf-8")
+    problems.clear()
+    assert prepare(plain, problems) is None
+    assert any("is not a TOML file" in each for each in problems)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "everybody on this machine may read, write and change the cluster"),
+        (
+            {"client_listen": "10.0.0.1:8000", "insecure": True},
+            "everybody who reaches 10.0.0.1:8000 may",
+        ),
+        (
+            {
+                "client_tls_cert": "c.pem",
+                "client_tls_key": "k.pem",
+                "client_tls_ca": "/ca.pem",
+            },
+            "every certificate of --client-tls-ca '/ca.pem' may",
+        ),
+    ],
+)
+def test_a_start_says_who_may_do_what(changes: dict[str, Any], said: str) -> None:
+    text = who_may_what(sound(**changes), None)
+    assert said in text
+    assert "give --client-roles to part them" in text
+
+
+def test_a_start_with_roles_says_where_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "roles.toml"
+    path.write_text('[certificates.alice]\nrole = "admin"\n', encoding="utf-8")
+    assert who_may_what(sound(), Roles(path)).endswith(
+        f"what their roles say: {path} (1 of certificates, 0 of tokens)"
+    )

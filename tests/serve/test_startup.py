@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ import pytest
 import trustme
 
 from benchmarks.processes import Process, free_ports, python, shown
+from tests.certificates import CLIENT, Authority
 from trioraft import SQLiteStorage
-from trioraft.cli.serve import command
-from trioraft.cli.serve.preflight import Preflight, clients_tls
-from trioraft.cli.serve.settings import TlsFiles
+from trioraft.cli.serve import command, run
+from trioraft.cli.serve.preflight import Preflight, clients_tls, prepare
+from trioraft.cli.serve.settings import SettingsReader, gather
 from trioraft.member.identity import Identity, encode_identity
+from trioraft.net.certificates import TlsFiles
 
 
 class Started(Exception):  # noqa: N818 - what would have happened
@@ -49,6 +52,18 @@ def sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "peer": [f"1={other}"],
         "data": str(data),
     }
+
+
+class Told:
+    """A logger that keeps warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def debug(self, event: str, *_: object, **__: object) -> None: ...
+    def info(self, event: str, *_: object, **__: object) -> None: ...
+    def warning(self, event: str, *_: object, **__: object) -> None:
+        self.warnings.append(event)
 
 
 Complaints = Callable[[dict[str, Any]], list[str]]
@@ -87,6 +102,27 @@ def test_a_missing_data_directory(sound: dict[str, Any], complaints: Complaints)
     with pytest.raises(Started):
         command._serve(sound | {"create-data": True})
     assert Path(sound["data"]).is_dir()
+
+
+def test_a_data_directory_is_created_for_its_owner_alone(sound: dict[str, Any]) -> None:
+    data = Path(sound["data"]) / "new" / "0"
+    before = os.umask(0o000)
+    try:
+        with pytest.raises(Started):
+            command._serve(sound | {"data": str(data), "create-data": True})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+
+
+def test_a_directory_that_others_may_read_is_told_in_one_line(tmp_path: Path) -> None:
+    log = Told()
+    run.warn_of_mode(tmp_path, "0", log)
+    tmp_path.chmod(0o755)
+    run.warn_of_mode(tmp_path, "0", log)
+    (line,) = log.warnings
+    assert "has mode 0755" in line
+    assert "chmod -R go=" in line
 
 
 def test_a_foreign_data_directory(sound: dict[str, Any], complaints: Complaints) -> None:
@@ -279,11 +315,66 @@ def test_another_nodes_directory_is_said_in_one_line(
     assert "'7'" in said
 
 
-def test_the_context_for_clients_is_strict(certificates: dict[str, Any]) -> None:
-    paths = [Path(certificates[f"client-tls-{name}"]) for name in ("cert", "key", "ca")]
+@pytest.mark.parametrize("prefix", ["", "--tls-peer-names"])
+def test_one_authority_for_peers_and_clients_is_warned_of(
+    prefix: str, sound: dict[str, Any], certificates: dict[str, Any], tmp_path: Path
+) -> None:
+    """Unless the peers' names are given; an authority of the clients' own is the better way."""
+    named = {"tls-peer-names": "0,1"} if prefix else {}
+    (said,) = warnings_of(sound | certificates | named) or ("",)
+    assert ("peers and clients have an authority in common" in said) is not bool(named)
+    own = tmp_path / "clients.pem"
+    trustme.CA().cert_pem.write_to_path(own)
+    assert warnings_of(sound | certificates | {"client-tls-ca": str(own)}) == ()
+    assert warnings_of(sound) == ()
+
+
+def warnings_of(flags: dict[str, Any]) -> tuple[str, ...]:
+    """What a server with these flags warns of at its start."""
     problems: list[str] = []
-    context = clients_tls(TlsFiles(*paths), problems)
+    settings = SettingsReader(gather(flags, {}, problems), problems).settings()
+    assert settings is not None, problems
+    ready = prepare(settings, problems)
+    assert ready is not None, problems
+    ready.transport.close()
+    return ready.warnings
+
+
+def test_a_certificate_that_no_peer_would_take(
+    sound: dict[str, Any], complaints: Complaints, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("0", CLIENT)
+    files = {"tls-cert": certificate, "tls-key": key, "tls-ca": authority.file}
+    (said,) = complaints(sound | {name: str(path) for name, path in files.items()})
+    assert said.startswith("--tls-cert ")
+    assert "must list serverAuth and clientAuth" in said
+
+
+def test_an_invitation_key_and_an_invitation(
+    sound: dict[str, Any], complaints: Complaints, certificates: dict[str, Any], tmp_path: Path
+) -> None:
+    key, invitation = tmp_path / "invite.key", tmp_path / "invitation"
+    flags = sound | certificates | {"invite-key": str(key), "invitation": str(invitation)}
+    assert len(complaints(flags)) == 2  # neither is there
+    key.write_text("short\n", encoding="ascii")
+    invitation.write_text("hello\n", encoding="ascii")
+    assert "the invitation is none" in complaints(flags)[0]
+    invitation.write_text("trioraft-invite-1.AA.AA\n", encoding="ascii")
+    assert "an invitation key is 16 to 4096 bytes" in complaints(flags)[0]
+    key.write_text("0123456789abcdef0123456789abcdef\n", encoding="ascii")
+    with pytest.raises(Started):
+        command._serve(flags)
+    (said,) = complaints(flags | {"tls-peer-names": "a b,,[x]"})
+    assert said.startswith("--tls-peer-names is 'a b,,[x]': give names with commas")
+
+
+def test_the_context_for_clients_is_strict(certificates: dict[str, Any]) -> None:
+    cert, key, ca = (Path(certificates[f"client-tls-{name}"]) for name in ("cert", "key", "ca"))
+    problems: list[str] = []
+    tls = clients_tls(TlsFiles(cert, key, ca), problems)
     assert problems == []
-    assert context is not None
+    assert tls is not None
+    context = tls.server
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.minimum_version is ssl.TLSVersion.TLSv1_3

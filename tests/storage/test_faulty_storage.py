@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trioraft import ConfigError, MemoryStorage, StorageError
+from trioraft import ConfigError, DescriptorsExhausted, MemoryStorage, StorageError
 from trioraft.core.errors import DiskFull
 from trioraft.core.types import HardState, SnapshotMeta
 from trioraft.storage.sqlite import SQLiteStorage
@@ -65,6 +65,28 @@ def test_a_full_disk_is_full_until_it_is_not() -> None:
     storage.append(None, entries(6, 1), 6)
     assert log_of(storage) == 6
     storage.compact(3, 1)
+    assert log_of(storage) == 3
+
+
+def test_without_descriptors_snapshots_fail_and_the_log_does_not() -> None:
+    storage = opened(FaultyStorage(MemoryStorage()))
+    storage.append(None, entries(1, 5), 1)
+    kept = storage.write_snapshot(5, 1, VOTERS, [b"x"])
+    storage.no_descriptors = True
+    meta = SnapshotMeta(9, 1, VOTERS, 1, 0)
+    for call in (
+        lambda: storage.write_snapshot(5, 1, VOTERS, [b"x"]),
+        lambda: storage.read_snapshot(kept),
+        lambda: storage.read_chunk(kept, 0, 1),
+        lambda: storage.receive_chunk(meta, 0, b"x"),
+        lambda: storage.install_snapshot(meta),
+    ):
+        with pytest.raises(DescriptorsExhausted, match="on purpose"):
+            call()
+    storage.append(None, entries(6, 1), 6)
+    storage.compact(3, 1)
+    storage.no_descriptors = False
+    assert storage.read_chunk(kept, 0, 1) == b"x"
     assert log_of(storage) == 3
 
 

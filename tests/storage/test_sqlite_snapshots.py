@@ -13,6 +13,7 @@ import pytest
 from trioraft import CorruptStorage, StorageError
 from trioraft.core.errors import DiskFull
 from trioraft.core.types import HardState, SnapshotMeta
+from trioraft.storage.directory import Directory
 from trioraft.storage.sqlite import SQLiteStorage
 
 from .support import (
@@ -182,7 +183,7 @@ def test_a_snapshot_is_durable_before_it_has_a_name(
     order: list[str] = []
     files = "trioraft.storage.snapshot_files"
     monkeypatch.setattr(f"{files}.sync_file", lambda _: order.append("sync"))
-    monkeypatch.setattr(f"{files}.sync_directory", lambda _: order.append("sync directory"))
+    monkeypatch.setattr(Directory, "sync", lambda _: order.append("sync directory"))
     rename = os.rename
 
     def renaming(old: Path, new: Path) -> None:

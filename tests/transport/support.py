@@ -20,7 +20,15 @@ from tests.support import introduction
 from trioraft.core.config import Limits, Timing
 from trioraft.core.errors import BadMessage
 from trioraft.core.messages import AppendEntries, Introduction, Message
-from trioraft.core.types import ID_BYTES_MAX, MEMBERS_MAX, NUMBER_MAX, Address, Entry, NodeId
+from trioraft.core.types import (
+    ID_BYTES_MAX,
+    MEMBERS_MAX,
+    NUMBER_MAX,
+    Address,
+    Entry,
+    Incarnation,
+    NodeId,
+)
 from trioraft.member.identity import NONCES_KEPT
 from trioraft.transport.base import ConnectionRejected, LinkDown, LinkUp, Transport, TransportEvent
 from trioraft.transport.handshake import check_reply, encode_hello
@@ -62,6 +70,8 @@ class Recorder:
     introduced: list[Introduction] = attrs.Factory(list)
     origins: list[Introduction] = attrs.Factory(list)
     """Of each message, what its sender had said of itself."""
+    named: dict[NodeId, Incarnation] = attrs.Factory(dict)
+    """Which disks its configuration names."""
     refuses: Callable[[Message], bool] = lambda message: False
     _changed: trio.Event = attrs.Factory(trio.Event)
 
@@ -70,6 +80,9 @@ class Recorder:
 
     def introduction(self, peer: NodeId) -> Introduction:
         return introduction(self.node_id, peer)
+
+    def disk_of(self, peer: NodeId) -> Incarnation | None:
+        return self.named.get(peer)
 
     def on_introduction(self, said: Introduction) -> None:
         if self.refuses(said):

@@ -12,6 +12,7 @@ from trioraft.core.errors import BadMessage
 from trioraft.core.types import ID_BYTES_MAX
 from trioraft.member.identity import NONCES_KEPT
 from trioraft.net.framing import LENGTH_BYTES
+from trioraft.net.invitations import CHARS_MAX
 from trioraft.transport.codec import encode_frame
 from trioraft.transport.handshake import (
     HANDSHAKE_BYTES_MAX,
@@ -34,8 +35,8 @@ SAID = introduction("1", "0")
 GOOD = PeerHello(MAGIC, PROTOCOL_VERSION, "blue", "1", "0", SAID)
 
 
-def check(hello: PeerHello, certified: frozenset[str] | None = None) -> None:
-    check_hello(hello, cluster_id="blue", node_id="0", certified=certified)
+def check(hello: PeerHello) -> None:
+    check_hello(hello, cluster_id="blue", node_id="0")
 
 
 def test_a_peer_is_admitted() -> None:
@@ -43,7 +44,6 @@ def test_a_peer_is_admitted() -> None:
     hello = decode_hello(frame[LENGTH_BYTES:])
     assert hello == GOOD
     check(hello)
-    check(hello, certified=frozenset({"1", "other"}))
 
 
 REFUSALS = {
@@ -79,14 +79,9 @@ def test_refusals(change: dict[str, object], reason: str) -> None:
     assert reason in str(told.value)
 
 
-def test_a_certificate_of_another_name() -> None:
-    with pytest.raises(BadMessage, match=r"the certificate is for \['2'\], not for node '1'"):
-        check(GOOD, certified=frozenset({"2"}))
-
-
 def test_who_we_have_not_heard_of_is_let_in() -> None:
     hello = hello_of("7", "0", cluster_id="blue")
-    check(decode_hello(hello[LENGTH_BYTES:]), certified=frozenset({"7"}))
+    check(decode_hello(hello[LENGTH_BYTES:]))
 
 
 def test_the_address_is_a_later_addition_that_both_sides_may_lack() -> None:
@@ -110,7 +105,7 @@ def test_a_wrong_magic() -> None:
 def test_a_welcome_says_whose_disk_the_listener_is() -> None:
     said = introduction("0", "1", incarnation=77)
     payload = encode_reply(said)[LENGTH_BYTES:]
-    assert check_reply(payload, sender="0", receiver="1") == said
+    assert check_reply(payload, sender="0", receiver="1") == (said, "")
     with pytest.raises(BadMessage, match="'0' introduces itself to '1'"):
         check_reply(payload, sender="2", receiver="1")
 
@@ -149,13 +144,19 @@ def test_the_longest_handshake_is_within_its_bound() -> None:
     """Found with seven voters of long names, who never met; and with five, who parted for ever
     once they had been restarted often enough."""
     frame = encode_hello(
-        cluster_id="c" * ID_BYTES_MAX, introduction=LONGEST, address=("h" * 253, 65535)
+        cluster_id="c" * ID_BYTES_MAX,
+        introduction=LONGEST,
+        address=("h" * 253, 65535),
+        invitation="i" * CHARS_MAX,
     )
     assert len(frame) <= LENGTH_BYTES + HANDSHAKE_BYTES_MAX
     assert decode_hello(frame[LENGTH_BYTES:]).introduction == LONGEST
-    reply = encode_reply(LONGEST)
+    reply = encode_reply(LONGEST, invitation="i" * CHARS_MAX)
     assert len(reply) <= LENGTH_BYTES + HANDSHAKE_BYTES_MAX
-    assert check_reply(reply[LENGTH_BYTES:], sender=NAMES[1], receiver=NAMES[0]) == LONGEST
+    assert check_reply(reply[LENGTH_BYTES:], sender=NAMES[1], receiver=NAMES[0]) == (
+        LONGEST,
+        "i" * CHARS_MAX,
+    )
 
 
 MALFORMED: dict[str, dict[str, object]] = {

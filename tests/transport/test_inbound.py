@@ -17,8 +17,10 @@ from trio.testing import MemoryReceiveStream, MemorySendStream, MockClock
 from tests.support import introduction
 from trioraft.core.config import Limits
 from trioraft.core.errors import BadMessage
+from trioraft.core.messages import Introduction, Message
 from trioraft.net.connection import Connection
 from trioraft.net.framing import LENGTH_BYTES, frame_of, piece_length
+from trioraft.transport import inbound as inbound_module
 from trioraft.transport.base import ConnectionRejected
 from trioraft.transport.codec import encode_frame
 from trioraft.transport.context import TransportContext
@@ -26,8 +28,10 @@ from trioraft.transport.handshake import (
     MAGIC,
     PROTOCOL_VERSION,
     PeerHello,
+    decode_from,
 )
 from trioraft.transport.inbound import CONNECTIONS_MAX, Inbound
+from trioraft.transport.tcp import TcpTransport
 
 from .support import (
     CLUSTER,
@@ -37,6 +41,7 @@ from .support import (
     hello_of,
     replication,
     rounds,
+    running,
     take_reply,
 )
 
@@ -60,14 +65,11 @@ class Doors:
     """Lets in whom the test has not shut out, and remembers who came and went."""
 
     news: list[str] = attrs.Factory(list)
-    shut: set[str] = attrs.Factory(set)
+    full_of: list[str] = attrs.Factory(list)
     told: list[tuple[str, int] | None] = attrs.Factory(list)
-    full_after_checks: int = 1000
 
-    def check_room(self, peer: str) -> None:
-        self.full_after_checks -= 1
-        if peer in self.shut or self.full_after_checks < 0:
-            raise BadMessage(f"no room for {peer}")
+    def who_gives_way(self, peer: str) -> str | None:
+        return self.full_of.pop() if self.full_of else None
 
     def on_arrival(self, peer: str, told: tuple[str, int] | None, remote_host: str) -> None:
         self.news.append(f"+{peer}")
@@ -170,10 +172,6 @@ STRANGERS = {
         hello_of("0", "0"),
         "the dialer says that it is node '0', which is this node",
     ),
-    "one too many": (
-        hello_of("9", "0"),
-        "no room for 9",
-    ),
     "another version": (
         frame_of(
             msgspec.msgpack.encode(PeerHello(MAGIC, PROTOCOL_VERSION + 1, CLUSTER, "1", "0", SAID))
@@ -188,7 +186,6 @@ async def test_a_refused_dialer_is_told_why(
     autojump_clock: MockClock, hello: bytes, reason: str
 ) -> None:
     async with listening() as listener:
-        listener.doors.shut.add("9")
         stream = listener.connect()
         await stream.send_all(hello + encode_frame(heartbeat("1", "0")))
         with pytest.raises(BadMessage, match="it refused the connection") as told:
@@ -476,17 +473,22 @@ async def test_the_connections_of_one_peer_are_bounded(autojump_clock: MockClock
         assert listener.open_connections == 0
 
 
-async def test_a_dialer_for_whom_the_room_is_gone_once_it_is_welcome(
-    autojump_clock: MockClock,
-) -> None:
+async def test_whoever_gives_way_is_told_of_and_not_lost(autojump_clock: MockClock) -> None:
+    """It is no hint that a leader is gone: the timers stand as they stood."""
     async with listening() as listener:
-        listener.doors.full_after_checks = 1
-        stream = await listener.admitted()
-        assert await stream.receive_some() == b""
+        first = await listener.admitted()
+        await trio.testing.wait_all_tasks_blocked()
+        listener.doors.full_of.append("1")
+        second = listener.connect()
+        await second.send_all(hello_of("2", "0"))
+        take_reply((await second.receive_some())[LENGTH_BYTES:], receiver="2")
+        await until_ended(first)
         event = await listener.owner.until_rejected()
-        assert (event.peer, event.reason) == ("1", "no room for 1")
-        assert listener.doors.news == []
+        assert (event.peer, event.reason) == ("1", "node '2' takes its place: there are too many")
+        await trio.testing.wait_all_tasks_blocked()
+        assert listener.doors.news == ["+1", "-1", "+2"]
         assert listener.owner.lost == []
+        assert listener.open_connections == 1
 
 
 async def test_disconnecting_a_peer(autojump_clock: MockClock) -> None:
@@ -496,3 +498,61 @@ async def test_disconnecting_a_peer(autojump_clock: MockClock) -> None:
         listener.inbound.disconnect("2")
         assert await stream.receive_some() == b""
         assert listener.owner.all(ConnectionRejected) == []
+
+
+# -- the wall --------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def on_a_port(owner: Recorder) -> AsyncIterator[tuple[str, int]]:
+    """The incoming side behind a real port; yields where."""
+    transport = TcpTransport("0", ("127.0.0.1", 0), {})
+    async with running(transport, owner):
+        yield transport.address
+
+
+async def test_g8_what_a_peer_brings_that_nobody_expects_ends_its_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    odd = ExceptionGroup("several", [ArithmeticError("odd")])
+
+    def failing(peer: str, node_id: str, payload: bytes) -> Message:
+        if payload.endswith(b"!"):
+            raise odd
+        return decode_from(peer, node_id, payload)
+
+    monkeypatch.setattr(inbound_module, "decode_from", failing)
+    owner = Recorder()
+    async with on_a_port(owner) as address:
+        async with await trio.open_tcp_stream(*address) as stream:
+            await stream.send_all(HELLO + frame_of(b"!"))
+            with trio.fail_after(PATIENCE_S):
+                while await stream.receive_some():
+                    pass
+            rejected = await owner.until_rejected()
+            assert rejected.reason.startswith("serving it failed: odd (")
+        async with await trio.open_tcp_stream(*address) as stream:
+            await stream.send_all(HELLO + encode_frame(heartbeat("1", "0", 7)))
+            await owner.until(lambda r: rounds(r.messages) == [7])
+
+
+async def test_g8_what_the_owner_raises_is_the_owners(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = Recorder()
+    failure = ArithmeticError("the node's own")
+
+    def failing(_: Recorder, message: Message, origin: Introduction) -> None:
+        raise failure
+
+    monkeypatch.setattr(Recorder, "on_message", failing)
+
+    async def meet_it() -> None:
+        async with on_a_port(owner) as address, await trio.open_tcp_stream(*address) as stream:
+            await stream.send_all(HELLO + encode_frame(heartbeat("1", "0", 7)))
+            await trio.sleep(PATIENCE_S)
+
+    with pytest.raises(ExceptionGroup) as group:
+        await meet_it()
+    error: BaseException = group.value
+    while isinstance(error, BaseExceptionGroup):
+        (error,) = error.exceptions
+    assert error is failure

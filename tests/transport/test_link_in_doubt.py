@@ -15,6 +15,7 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
+from trioraft.core.config import Limits
 from trioraft.core.messages import AppendEntries, Message, RequestPreVote, RequestVote
 from trioraft.net.connection import Connection
 from trioraft.net.framing import Deframer
@@ -33,7 +34,7 @@ from trioraft.transport.link import (
 )
 
 from .support import PATIENCE_S, heartbeat, replication, rounds
-from .test_link import Peer, linked
+from .test_link import ADDRESS, Peer, linked
 
 LOW_S, HIGH_S = 0.150, 0.300
 DOUBT_S = LOW_S / 2
@@ -298,6 +299,43 @@ async def test_a_refusal_elsewhere_does_not_end_an_attempt_that_takes_its_time(
         peer.link._elsewhere = lambda: [ELSEWHERE]
         await peer.admit()
         assert peer.owner.all(LinkDown) == []
+
+
+async def test_an_address_that_swallows_attempts_keeps_no_other_untried(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """The peer comes up elsewhere when all attempts that there may be have begun; and each that
+    hangs is given longer than a minute."""
+    begins_s = 2 * ATTEMPTS_MAX * HIGH_S
+    limits = Limits(connect_timeout_s=100.0)
+    async with linked(monkeypatch, limits) as peer:
+        dial_test = link_module.dial
+
+        async def dial(address: tuple[str, int], attempt: int) -> trio.SocketStream:
+            if address != ELSEWHERE:
+                await trio.sleep_forever()
+            if trio.current_time() - began_s < begins_s:
+                await trio.lowlevel.checkpoint()
+                raise ConnectionRefusedError(111, "nobody there")
+            return await dial_test(ADDRESS, attempt)
+
+        began_s = trio.current_time()
+        monkeypatch.setattr(link_module, "dial", dial)
+        peer.link._elsewhere = lambda: [ELSEWHERE]
+        await peer.admit()
+        assert trio.current_time() - began_s < begins_s + 3 * HIGH_S
+        assert peer.owner.all(LinkDown) == []
+
+
+async def test_where_every_address_swallows_attempts_that_is_told(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with linked(monkeypatch) as peer:
+        begun = hang_attempts(monkeypatch)
+        peer.link._elsewhere = lambda: [ELSEWHERE]
+        reason = await peer.owner.until_down("1")
+        assert reason == "cannot connect to 127.0.0.1:4001: no answer within 5 s"
+        assert trio.current_time() - begun[0] < 5.0 + 2 * HIGH_S
 
 
 async def test_where_every_connection_falls_silent_they_are_not_replaced_for_ever(

@@ -185,25 +185,38 @@ async def test_where_a_member_says_it_is_does_not_matter() -> None:
         assert zero.address_of("9") == given
 
 
-async def test_non_members_are_bounded_and_members_are_not_kept_out(
+async def test_non_members_are_bounded_and_neither_members_nor_new_ones_are_kept_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """The last to come may be our leader, of whom our configuration does not know."""
     monkeypatch.setattr(links, "NON_MEMBERS_MAX", 2)
     zero = TcpTransport("0", LOOPBACK, {"1": ("127.0.0.1", free_port())})
-    async with running(zero, limits=EAGER) as owner:
-        async with connected(zero) as first, connected(zero) as second, connected(zero) as third:
-            await introduce(first, "7")
-            await introduce(second, "8")
-            with pytest.raises(BadMessage, match="2 others of the kind are connected already"):
-                await introduce(third, "9")
-            rejected = await owner.until_rejected()
-            assert "no member that node '0' knows" in rejected.reason
-            async with connected(zero) as member, connected(zero) as again:
-                await introduce(member, "1")
-                await introduce(again, "8")  # in place of its earlier connection
-        await owner.until_lost("7", 1)
-        async with connected(zero) as fourth:
-            await introduce(fourth, "9")
+    async with (
+        running(zero, limits=EAGER) as owner,
+        connected(zero) as first,
+        connected(zero) as second,
+        connected(zero) as third,
+        connected(zero) as member,
+        connected(zero) as again,
+    ):
+        await introduce(first, "7")
+        await introduce(second, "8")
+        await introduce(member, "1")
+        await introduce(again, "8")  # beside its earlier connection: nobody gives way
+        await again.send_all(encode_frame(heartbeat("8", "0", 4)))
+        await owner.until_rounds([4])
+        assert owner.all(ConnectionRejected) == []
+        await introduce(third, "9")
+        rejected = await owner.until_rejected()
+        assert (rejected.peer, rejected.reason) == (
+            "7",
+            "node '9' takes its place: there are too many",
+        )
+        with trio.fail_after(PATIENCE_S):
+            assert await first.receive_some() == b""
+        assert owner.lost == []
+        await third.send_all(encode_frame(heartbeat("9", "0", 5)))
+        await owner.until_rounds([4, 5])
 
 
 async def test_over_tls_a_non_member_is_who_its_certificate_says() -> None:

@@ -1,13 +1,16 @@
-"""`trioraft admin status|transfer|add-learner|promote|remove|replace|snapshot`: each does one
-thing, and says in one line what came of it.
+"""`trioraft admin status|transfer|invite|add-learner|promote|remove|replace|snapshot|new-token`:
+each does one thing, and says in one line what came of it.
 """
 
 from __future__ import annotations
 
 import enum
+import hashlib
 import json
+import re
+import secrets
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any, Final, NoReturn, TypeAlias, TypeVar
@@ -17,15 +20,16 @@ import trio
 import typer
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from ..core.errors import ConfigError, ConfigurationConflict, RaftError
 from ..core.types import Address, LogIndex, NodeId
 from ..net.addresses import host_port
-from ..rpc.protocol import ServerStatus, StatusNews, printable
+from ..net.sentences import moment
+from ..rpc.protocol import ServerStatus, StatusNews
 from ..tasks.background import running_beside
 from .connecting import EXITS_HELP, ReachedCluster, SaidNo, latest_leader, parsed, reaching
-from .values import parse_address
+from .saying import complain, say, say_json, shown_text
+from .values import parse_address, parse_duration_s, parse_name
 
 HELP: Final = f"""\
 Look at a cluster that runs, and change it.
@@ -48,6 +52,9 @@ PROGRESS_S: Final = 0.5
 AGAIN_S: Final = 0.05
 """After what time a change that met another entry is tried once more."""
 
+TOKEN_BYTES: Final = 32
+"""Random ones in a token: nobody guesses it, so its hash may be read."""
+
 T = TypeVar("T")
 
 NodeName = Annotated[str, typer.Argument(metavar="ID", help="The node's name.")]
@@ -65,6 +72,10 @@ class Check(enum.StrEnum):
 async def status(
     cluster: ReachedCluster,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    budgets: Annotated[
+        bool,
+        typer.Option("--budgets", help="What is used of every bound that all who connect share."),
+    ] = False,
     check: Annotated[
         Check | None,
         typer.Option(
@@ -79,7 +90,7 @@ async def status(
         await _check_one(cluster, check)
         return
     statuses = await cluster.client.statuses(timeout_s=cluster.timeout_s)
-    (_print_json if as_json else _print_table)(statuses)
+    (_print_json if as_json else _print_budgets if budgets else _print_table)(statuses)
 
 
 @app.command()
@@ -94,7 +105,26 @@ async def transfer(
     ] = None,
 ) -> None:
     """Have the leader transfer its leadership."""
-    print(f"{await cluster.client.transfer_leadership(to)} leads now")
+    say(f"{await cluster.client.transfer_leadership(to)} leads now")
+
+
+@app.command()
+@reaching
+async def invite(
+    cluster: ReachedCluster,
+    node: NodeName,
+    valid: Annotated[
+        str, typer.Option(metavar="TIME", help="For how long, as 24h or 30min.")
+    ] = "24h",
+) -> None:
+    """Write an invitation for a node whose name the members were not told (--tls-peer-names).
+
+    Start it with serve --join --invitation FILE, FILE being what this prints. It is for that name
+    and for the first disk that shows it. The members need --invite-key. Over plain TCP nobody asks
+    for one.
+    """
+    valid_s = parsed(parse_duration_s, valid, "--valid")
+    say(await cluster.client.invite(node, valid_s))
 
 
 @app.command("add-learner")
@@ -118,7 +148,7 @@ async def add_learner(
         return await cluster.client.add_learner(node, address)
 
     index = await _changed(cluster, add)
-    print(f"{node} is a learner since index {index}")
+    say(f"{node} is a learner since index {index}")
 
 
 @app.command()
@@ -141,7 +171,7 @@ async def promote(cluster: ReachedCluster, node: NodeName) -> None:
 
     index = await _changed(cluster, give_vote)
     since = "already" if index is None else f"since index {index}"
-    print(f"{node} is a voter {since}")
+    say(f"{node} is a voter {since}")
 
 
 @app.command()
@@ -155,7 +185,7 @@ async def remove(cluster: ReachedCluster, node: NodeName) -> None:
         return await cluster.client.remove(node, expected_index=leader.configuration_index)
 
     index = await _changed(cluster, take_out)
-    print(f"{node} is no member since index {index}")
+    say(f"{node} is no member since index {index}")
 
 
 async def _changed(cluster: ReachedCluster, change: Callable[[ServerStatus], Awaitable[T]]) -> T:
@@ -203,7 +233,7 @@ async def replace(cluster: ReachedCluster, node: NodeName) -> None:
     tell = partial(_tell_progress, cluster, node, watching)
     async with running_beside(tell, stop=watching.cancel, name="admin.progress"):
         index = await cluster.client.replace(node, timeout_s=cluster.timeout_s)
-    print(f"{node} is a voter with its new disk since index {index}")
+    say(f"{node} is a voter with its new disk since index {index}")
 
 
 async def _tell_progress(
@@ -226,7 +256,7 @@ async def _tell_progress(
                         )
                         if text is not None and text != said:
                             said = text
-                            print(f"{node} {printable(text)}", file=sys.stderr)
+                            complain(f"{node} {text}")
             await trio.sleep(PROGRESS_S)  # its server left; so would the next one, perhaps
 
 
@@ -244,6 +274,33 @@ def _replaced(status: ServerStatus, node: NodeId) -> str | None:
     return None
 
 
+@app.command("new-token")
+def new_token(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is, as ci.")],
+    role: Annotated[
+        str, typer.Option(metavar="read|write|admin", help="What its bearer may do.")
+    ] = "read",
+) -> None:
+    """Make a client's token, and the section of the servers' --client-roles file that knows it.
+    Asks no server."""
+    section = _section_name(parsed(parse_name, name, "NAME"))
+    if role not in ("read", "write", "admin"):
+        raise typer.BadParameter("give read, write or admin", param_hint="'--role'")
+    token = f"trioraft-{secrets.token_urlsafe(TOKEN_BYTES)}"
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    for line in (token, "", f"[tokens.{section}]", f'sha256 = "{digest}"', f'role = "{role}"'):
+        say(line)
+
+
+def _section_name(name: str) -> str:
+    """As it stands in TOML."""
+    if re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        return name
+    if not name.isprintable() or '"' in name or "\\" in name:
+        raise typer.BadParameter("give a name of printable characters", param_hint="'NAME'")
+    return f'"{name}"'
+
+
 @app.command()
 @reaching
 async def snapshot(
@@ -257,7 +314,7 @@ async def snapshot(
 ) -> None:
     """Have a server take a snapshot now."""
     where = parsed(parse_address, at, "HOST:PORT") if at is not None and ":" in at else at
-    print(f"snapshot taken, up to index {await cluster.client.take_snapshot(where)}")
+    say(f"snapshot taken, up to index {await cluster.client.take_snapshot(where)}")
 
 
 def _names(names: tuple[str, ...]) -> str:
@@ -284,7 +341,7 @@ async def _check_one(cluster: ReachedCluster, check: Check) -> None:
     why_not = _why_not_ready(status) if check is Check.READY else None
     if why_not is not None:
         _say_no(f"not ready: {why_not}")
-    print(f"{check.value}: node {status.node_id} is {status.role} in term {status.term}")
+    say(f"{check.value}: node {status.node_id} is {status.role} in term {status.term}")
 
 
 def _why_not_ready(status: ServerStatus) -> str | None:
@@ -306,7 +363,7 @@ def _forming(status: ServerStatus) -> str:
 
 
 def _say_no(text: str) -> NoReturn:
-    print(f"trioraft: {text}", file=sys.stderr)
+    complain(f"trioraft: {text}")
     raise SaidNo
 
 
@@ -318,7 +375,7 @@ def _print_json(statuses: _Statuses) -> None:
         else _as_fields(status)
         for address, status in statuses.items()
     }
-    print(json.dumps({"servers": content}, indent=2))
+    say_json(json.dumps({"servers": content}, indent=2))
     _refuse_silence(statuses)
 
 
@@ -346,25 +403,58 @@ def _print_table(statuses: _Statuses) -> None:
     for address, status in statuses.items():
         if isinstance(status, RaftError):
             row = ["?", host_port(address), "no answer", *[""] * (len(_COLUMNS) - 3)]
-            errors.append(printable(str(status)))
+            errors.append(str(status))
         else:
             row = _row(address, status)
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*(shown_text(cell) for cell in row))
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table)
     known = [status for status in statuses.values() if isinstance(status, ServerStatus)]
     for status in known:
         if status.waiting_for:
-            console.print(
-                printable(_forming(status)), markup=False, highlight=False, soft_wrap=True
-            )
+            say(_forming(status))
+        for line in _nearly_used_up(status):
+            say(line)
+    for status in known:
+        for line in _certificates(status):
+            say(line)
     leader = latest_leader(known)
     if leader is not None:
         for line in _lines_of(leader):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            say(line)
     for error in errors:
-        console.print(error, markup=False, highlight=False, soft_wrap=True)
+        say(error)
     _refuse_silence(statuses)
+
+
+NEARLY_ALL: Final = 0.9
+"""From what part of a budget on the table of servers says so."""
+
+
+def _print_budgets(statuses: _Statuses) -> None:
+    """One line for each budget of each server."""
+    known = [status for status in statuses.values() if isinstance(status, ServerStatus)]
+    table = Table("node", "budget", "used", "of", box=None, pad_edge=False)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for status in known:
+        for name, (used, bound) in status.budgets.items():
+            cells = (status.node_id, name, str(used), "" if bound is None else str(bound))
+            table.add_row(*(shown_text(cell) for cell in cells))
+        for name in ("rejected", "turned_away"):
+            cells = (status.node_id, name, str(getattr(status, name)), "")
+            table.add_row(*(shown_text(cell) for cell in cells))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    _refuse_silence(statuses)
+
+
+def _nearly_used_up(status: ServerStatus) -> list[str]:
+    """Which budgets of a server are nearly used up, in words."""
+    return [
+        f"node {status.node_id}: {used} of {bound} {name.replace('_', ' ')} are used"
+        for name, (used, bound) in status.budgets.items()
+        if bound is not None and used >= NEARLY_ALL * bound
+    ]
 
 
 def _row(address: Address, status: ServerStatus) -> list[str]:
@@ -389,6 +479,17 @@ def _membership(status: ServerStatus, node_id: NodeId) -> str:
     return "learner" if node_id in configuration.learners else "not added"
 
 
+def _certificates(status: ServerStatus) -> Iterator[str]:
+    """Until when a server's certificates are good, as far as it knows."""
+    ends = (
+        ("peers", status.peer_certificate_expires_s),
+        ("clients", status.client_certificate_expires_s),
+    )
+    known = [f"{moment(at_s)} (for {port})" for port, at_s in ends if at_s is not None]
+    if known:
+        yield f"{status.node_id}: certificates are good until {', '.join(known)}"
+
+
 def _lines_of(leader: ServerStatus) -> list[str]:
     """What the leader knows of the others."""
     lines = [
@@ -398,7 +499,7 @@ def _lines_of(leader: ServerStatus) -> list[str]:
     ]
     if lines:
         lines.insert(0, f"as its leader {leader.node_id} sees the cluster:")
-    return [printable(line) for line in lines]
+    return lines
 
 
 def _refuse_silence(statuses: _Statuses) -> None:

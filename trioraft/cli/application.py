@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Annotated, Final
 
 from .exits import EXIT_FAILURE, exiting
+from .saying import complain
 
 if TYPE_CHECKING:
     import typer
@@ -25,6 +26,7 @@ _COMMANDS: Final = {
     "watch": "watch.command",
     "viz": "viz",
     "recover": "recover",
+    "certs": "certs.command",
     "sim": "sim",
 }
 """In the order of the help: whose `add_to` adds each. A command's modules are imported only when
@@ -41,10 +43,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
-        print(
+        complain(
             f"trioraft: the commands need {error.name}; install it with: "
-            "pip install 'trioraft[cli]'",
-            file=sys.stderr,
+            "pip install 'trioraft[cli]'"
         )
         sys.exit(EXIT_FAILURE)
 

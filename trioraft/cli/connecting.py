@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import ssl
-import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar, get_type_hints
 
 import attrs
@@ -23,14 +24,20 @@ from ..core.types import Address, NodeId
 from ..kv import ERROR_TYPES
 from ..rpc.protocol import ServerStatus
 from .exits import EXIT_FAILURE, EXIT_NO, EXIT_UNKNOWN, EXIT_USAGE
+from .files import read_small
+from .saying import complain
 from .values import parse_address, parse_duration_s, parse_peer
 
 ADDRESSES_VARIABLE: Final = "TRIORAFT_ADDRESSES"
+
+TOKEN_VARIABLE: Final = "TRIORAFT_TOKEN"  # noqa: S105 - a variable's name
 
 EXITS_HELP: Final = (
     "Exit code: 0 done, 1 failed, 2 a wrong option, 3 the answer is no, 4 not known whether it "
     "was done."
 )
+
+_TOKEN_FILE_CHARS_MAX: Final = 4096
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -165,6 +172,14 @@ def _reach(
     ] = None,
     key: Annotated[str | None, _told("key", "For TLS: its private key.", metavar="FILE")] = None,
     insecure: Annotated[bool, _told("insecure", "Allow plain TCP to other machines.")] = False,
+    token_file: Annotated[
+        str | None,
+        _told(
+            "token-file",
+            f"Our token, for servers with roles. Or the token itself in {TOKEN_VARIABLE}.",
+            metavar="FILE",
+        ),
+    ] = None,
 ) -> ReachedCluster:
     """What the shared options name.
 
@@ -182,6 +197,7 @@ def _reach(
         insecure=insecure,
         timeout_s=timeout_s,
         error_types=ERROR_TYPES,
+        token=_token(token_file),
     )
     return ReachedCluster(client, timeout_s)
 
@@ -222,6 +238,9 @@ def _tls(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext | 
         if cert is not None or key is not None:
             raise _wrong("--cert", "TLS needs --ca as well")
         return None
+    for name, path in (("ca", ca), ("cert", cert), ("key", key)):
+        if path is not None:
+            _check_readable(name, path)
     try:
         context = ssl.create_default_context(cafile=ca)
         if cert is not None:
@@ -233,6 +252,29 @@ def _tls(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext | 
     return context
 
 
+def _check_readable(name: str, path: str) -> None:
+    try:
+        read_small(Path(path), wants_file=True)
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        raise _wrong(f"--{name}", f"{path!r} cannot be read: {said}") from None
+
+
+def _token(path: str | None) -> str | None:
+    """The token, from a file or the environment; never from the command line, which everybody on
+    the machine can read."""
+    if path is None:
+        return os.environ.get(TOKEN_VARIABLE, "").strip() or None
+    try:
+        with open(path, encoding="utf-8") as file:
+            token = file.read(_TOKEN_FILE_CHARS_MAX).strip()
+    except (OSError, ValueError) as error:
+        raise _wrong("--token-file", f"{path!r} cannot be read: {error}") from None
+    if not token:
+        raise _wrong("--token-file", f"{path!r} is empty: put the token there")
+    return token
+
+
 def _end(message: str, code: int) -> NoReturn:
-    print(f"trioraft: {message}", file=sys.stderr)
+    complain(f"trioraft: {message}")
     raise typer.Exit(code)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from .saying import complain
+
 EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2
 """A mistake in the command line."""
@@ -43,7 +45,7 @@ def exiting(name: str, *failures: type[Exception]) -> Iterator[None]:
     except expected as error:  # a full disk under standard output, a port in use, …
         if isinstance(error, OSError) and error.errno == errno.EIO:
             silence_stdout()  # the terminal is gone
-        print(f"{name}: {error}", file=sys.stderr)
+        complain(f"{name}: {error}")
         sys.exit(EXIT_FAILURE)
 
 

@@ -1,7 +1,8 @@
 """`trioraft kv put|get|cas|append|delete|range|watch`.
 
-Keys and values are bytes: an argument is taken as the bytes it was typed as. What is shown on lines
-has no raw control characters; `--json` is exact: what is not UTF-8 stands in base64.
+Keys and values are bytes: an argument is taken as the bytes it was typed as. What is shown on
+lines, and on a terminal, has no raw control characters; `get` into a pipe or a file gives the
+value's own bytes. `--json` is exact: what is not UTF-8 stands in base64.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from typing import Annotated, Any, Final
 import trio
 import typer
 
+from ..core.escaping import escaped
 from ..kv.client import KvClient
-from ..kv.commands import Change, Pair, Written
+from ..kv.commands import VALUE_BYTES_MAX, Change, Pair, Written
 from ..rpc.errors import ServerLeaving, ServerLost
 from .connecting import EXITS_HELP, ReachedCluster, SaidNo, reaching
+from .saying import complain, say, say_block, say_bytes, say_json
 
 HELP: Final = f"""\
 Read and write the keys and values that `trioraft serve` keeps.
@@ -117,10 +120,10 @@ async def cas(
     if as_json:
         _print_json(index=swapped.index, swapped=swapped.swapped, found=swapped.found)
     elif swapped.swapped:
-        print(f"set, index {swapped.index}")
+        say(f"set, index {swapped.index}")
     else:
         found = "absent" if swapped.found is None else _shown(swapped.found)
-        print(f"not set, found: {found}")
+        say(f"not set, found: {found}")
     if not swapped.swapped:
         raise SaidNo
 
@@ -131,7 +134,8 @@ async def get(
     cluster: ReachedCluster,
     name: Key,
     raw: Annotated[
-        bool, typer.Option("--raw", help="The value's bytes, without a line end.")
+        bool,
+        typer.Option("--raw", help="The value's bytes and nothing else, on a terminal too."),
     ] = False,
     stale: Annotated[
         bool, typer.Option("--stale", help="What any server has, at once; perhaps not the latest.")
@@ -150,7 +154,10 @@ async def get(
             changed_index=found.changed_index,
         )
     elif found.value is not None:
-        sys.stdout.buffer.write(found.value + (b"" if raw else b"\n"))
+        if raw or not sys.stdout.isatty():
+            say_bytes(found.value + (b"" if raw else b"\n"))
+        else:
+            say_block(found.value.decode("utf-8", "backslashreplace"))
     if found.value is None:
         raise SaidNo
 
@@ -210,7 +217,7 @@ async def watch(
                     if shown == count:
                         return
         except (ServerLost, ServerLeaving) as error:
-            print(f"trioraft: {error}; going on at another server", file=sys.stderr)
+            complain(f"trioraft: {error}; going on at another server")
             await trio.sleep(RETRY_S)
 
 
@@ -222,16 +229,16 @@ def _show_written(written: Written, wants_previous: bool, as_json: bool) -> None
         previous = {"previous": written.previous} if wants_previous else {}
         _print_json(index=written.index, existed=written.existed, **previous)
         return
-    print(f"index {written.index}" + ("" if written.existed else ", was absent"))
+    say(f"index {written.index}" + ("" if written.existed else ", was absent"))
     if wants_previous and written.previous is not None:
-        print(f"previous: {_shown(written.previous)}")
+        say(f"previous: {_shown(written.previous)}")
 
 
 def _show_pair(pair: Pair, as_json: bool) -> None:
     if as_json:
         _print_json(key=pair.key, value=pair.value, changed_index=pair.changed_index)
     else:
-        print(f"{_shown(pair.key)}\t{_shown(pair.value)}")
+        say(f"{_shown(pair.key)}\t{_shown(pair.value)}")
 
 
 def _show_change(change: Change, as_json: bool) -> None:
@@ -240,15 +247,14 @@ def _show_change(change: Change, as_json: bool) -> None:
             index=change.index, kind=change.kind.name.lower(), key=change.key, value=change.value
         )
     elif change.value is None:
-        print(f"{change.index}\tdeleted\t{_shown(change.key)}", flush=True)
+        say(f"{change.index}\tdeleted\t{_shown(change.key)}", flush=True)
     else:
-        print(f"{change.index}\tset\t{_shown(change.key)}\t{_shown(change.value)}", flush=True)
+        say(f"{change.index}\tset\t{_shown(change.key)}\t{_shown(change.value)}", flush=True)
 
 
 def _shown(content: bytes) -> str:
     """As text, without anything that a terminal or a line would take for something else."""
-    text = content.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return escaped(content.decode("utf-8", "backslashreplace"))
 
 
 def _print_json(**fields: Any) -> None:
@@ -261,14 +267,15 @@ def _print_json(**fields: Any) -> None:
                 exact[f"{name}_base64"] = base64.b64encode(value).decode()
         else:
             exact[name] = value
-    print(json.dumps(exact, ensure_ascii=False), flush=True)
+    say_json(json.dumps(exact, ensure_ascii=False))
 
 
 # -- reading -------------------------------------------------------------------------------
 
 
 def _value(text: str) -> bytes:
-    return sys.stdin.buffer.read() if text == "-" else _bytes(text)
+    """At most one byte more than a value may have: the standard input may never end."""
+    return sys.stdin.buffer.read(VALUE_BYTES_MAX + 1) if text == "-" else _bytes(text)
 
 
 _bytes: Callable[[str], bytes] = os.fsencode

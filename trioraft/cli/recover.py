@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import random
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
@@ -19,6 +18,7 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 
 from ..core.errors import ConfigError, StorageError
+from ..core.escaping import escaped
 from ..core.types import Address, Configuration, NodeId
 from ..member.identity import (
     Identity,
@@ -29,6 +29,7 @@ from ..member.identity import (
 from ..net.addresses import host_port
 from ..storage.recovery import Plan, StoppedNode, carry_out, find, plan
 from .exits import EXIT_FAILURE, EXIT_USAGE
+from .saying import ask, complain, say, say_block, say_json
 from .values import parse_name, parse_peer
 
 HELP: Final = """\
@@ -96,18 +97,18 @@ def recover(
     try:
         found = find(directory.absolute())
         if voters is None or show:
-            print(json.dumps(_as_json(found), indent=2) if as_json else _shown(found))
+            _show(found, as_json=as_json)
             return
         planned = _planned(found, _voters(voters), _addresses(address or []), skip)
         _explain(planned)
         if not yes and not _is_confirmed(found):
             _fail("not confirmed: nothing was changed")
-        print(carry_out(planned, datetime.now(UTC)))
+        say(carry_out(planned, datetime.now(UTC)))
     except ConfigError as error:
         _refuse(str(error))
     except StorageError as error:
         _fail(str(error))
-    print(_done(planned))
+    say(_done(planned))
 
 
 def _voters(text: str) -> list[NodeId]:
@@ -150,29 +151,32 @@ def _planned(
     )
 
 
+def _show(found: StoppedNode, *, as_json: bool) -> None:
+    if as_json:
+        say_json(json.dumps(_as_json(found), indent=2))
+    else:
+        say_block(_shown(found))
+
+
 def _explain(planned: Plan) -> None:
-    print(_shown(planned.found), end="\n\n")
-    print(_warning(planned), end="\n\n", flush=True)
+    say_block(_shown(planned.found) + "\n")
+    say_block(_warning(planned) + "\n")
 
 
 def _is_confirmed(found: StoppedNode) -> bool:
     """The name of the cluster is asked for, not a "y" that fingers type by themselves."""
     cluster_id = found.stored.cluster_id
-    print(f"Type the name of the cluster, {cluster_id}, to do it: ", end="", file=sys.stderr)
-    sys.stderr.flush()
-    line = sys.stdin.readline()
-    if not line.endswith("\n"):
-        print(file=sys.stderr)
+    line = ask(f"Type the name of the cluster, {cluster_id}, to do it: ")
     return line.rstrip("\r\n") == cluster_id
 
 
 def _refuse(problem: str) -> NoReturn:
-    print(f"trioraft recover: {problem}", file=sys.stderr)
+    complain(f"trioraft recover: {problem}")
     raise typer.Exit(EXIT_USAGE)
 
 
 def _fail(problem: str) -> NoReturn:
-    print(f"trioraft recover: {problem}", file=sys.stderr)
+    complain(f"trioraft recover: {problem}")
     raise typer.Exit(EXIT_FAILURE)
 
 
@@ -206,7 +210,7 @@ def _shown(found: StoppedNode) -> str:
     for node, address in configuration.addresses.items():
         rows.append(("", f"{node} at {host_port(address)}"))
     rows += [("notice", text) for text in found.stored.notices]
-    return "\n".join(f"{name:<{_WIDTH}}{text}".rstrip() for name, text in rows)
+    return "\n".join(escaped(f"{name:<{_WIDTH}}{text}".rstrip()) for name, text in rows)
 
 
 def _identity(found: StoppedNode) -> Identity | None:
@@ -325,7 +329,7 @@ def _warning(plan: Plan) -> str:
             "this node refuses them from then on, but together they could go on as the cluster "
             "that was. To take one back, empty its directory and add it as a new node."
         )
-    return "\n\n".join(paragraphs)
+    return "\n\n".join(map(escaped, paragraphs))
 
 
 def _done(plan: Plan) -> str:

@@ -29,6 +29,7 @@ from ..sim.tiers import run_seed_of
 from ..viz.analysis import analyse_log
 from ..viz.page import write_pages
 from .exits import EXIT_FAILURE, exiting
+from .saying import say, say_block, show_progress
 
 NODES_MAX: Final = 15
 SHRUNK_MAX: Final = 3
@@ -245,7 +246,7 @@ def _run(task: _Task, json_file: Path | None, *, is_traced: bool) -> int:
             elif is_traced:
                 progress.clear()
                 for path in _write_trace(outcome.seed, task, task.options):
-                    print(f"wrote {path}")
+                    say(f"wrote {path}")
             progress.show(summary)
     finally:
         progress.clear()
@@ -255,7 +256,7 @@ def _run(task: _Task, json_file: Path | None, *, is_traced: bool) -> int:
             _write_json(json_file, task, summary, failures)
     differing = differing_elsewhere(kept, task.options) if kept else []
     if kept:
-        print(f"{len(kept)} seeds again in another process: {len(differing)} differ {differing}")
+        say(f"{len(kept)} seeds again in another process: {len(differing)} differ {differing}")
     return EXIT_FAILURE if failures or differing else 0
 
 
@@ -293,7 +294,7 @@ def _command(seed: int, task: _Task, faults: tuple[int, ...] | None) -> str:
 
 def _print(lines: Iterator[str]) -> None:
     for line in lines:
-        print(line)
+        say_block(line)  # a failure may be a traceback
 
 
 def _write_json(path: Path, task: _Task, summary: Summary, failures: list[FailureReport]) -> None:
@@ -323,9 +324,9 @@ class _SeedProgress:
         self._shown_s = now
         rate = summary.seeds / (now - self._begun_s)
         text = f"{summary.seeds}/{self._total} seeds, {summary.failed} failed, {rate:.1f} seeds/s"
-        print(f"\r{text}", end="\x1b[K", file=sys.stderr, flush=True)
+        show_progress(text)
 
     def clear(self) -> None:
         """Make room for something else."""
         if self._is_shown:
-            print("\r", end="\x1b[K", file=sys.stderr, flush=True)
+            show_progress("")

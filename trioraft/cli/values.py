@@ -12,12 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeAlias, cast, get_args
 
+from ..core.errors import ConfigError
 from ..core.types import ID_BYTES_MAX, Address
 from ..logs.loggers import Format, Level
+from ..net.tls import check_peer_names
 
 PORT_MAX: Final = 65535
-_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|min)")
-_SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|min|h)")
+_SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 _SIZE: Final = re.compile(r"([0-9]+)(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)?")
 _BINARY: Final = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _BYTES: Final[dict[str, int]] = _BINARY | {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -64,6 +66,18 @@ def parse_path(text: str) -> Path:
     return Path(text).absolute()
 
 
+def parse_peer_names(text: str) -> tuple[str, ...]:
+    """Patterns of DNS names, with commas between them."""
+    patterns = tuple(re.findall(r"[^,\s]+", text))
+    try:
+        check_peer_names(patterns)
+    except ConfigError:
+        raise ValueError(
+            "give names with commas, a star within one label, as node-*.example"
+        ) from None
+    return patterns
+
+
 def parse_bool(text: str) -> bool:
     """ "true" or "false"."""
     value = _YES_NO.get(text.lower())
@@ -94,7 +108,7 @@ def parse_duration_s(text: str) -> float:
     """A time with its unit, as "150ms", in seconds."""
     match = _DURATION.fullmatch(text)
     if match is None or not float(match[1]):
-        raise ValueError("give a time with its unit (us, ms, s, min), as 50ms")
+        raise ValueError("give a time with its unit (us, ms, s, min, h), as 50ms")
     return float(match[1]) * _SECONDS[match[2]]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import webbrowser
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -19,6 +18,7 @@ from ..viz.model import Run
 from ..viz.reading import LogError
 from ..viz.report import report, runs_json, summary
 from .exits import EXIT_USAGE
+from .saying import complain, say, say_block, say_json, show_progress
 
 OUT_DEFAULT: Final = "trioraft-viz"
 PROGRESS_FROM_BYTES: Final = 8 << 20
@@ -63,8 +63,6 @@ def viz(
         ),
     ] = False,
 ) -> None:
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # an odd encoding is no reason to fail
     runs, is_complete = _read(logs)
     if not runs:
         raise typer.Exit(EXIT_USAGE)
@@ -72,12 +70,12 @@ def viz(
     is_wanted = out is not None or open_page or not as_json
     index = _write(runs, directory) if is_wanted else None
     if as_json:
-        print(runs_json(runs))
+        say_json(runs_json(runs))
     else:
-        print(report(runs))
-        print(summary(runs) + ("" if index is None else f"; pages: {index}"))
+        say_block(report(runs))
+        say(summary(runs) + ("" if index is None else f"; pages: {index}"))
     if open_page and index is not None and not webbrowser.open(index.resolve().as_uri()):
-        print(f"trioraft viz: found no browser; open {index} in one", file=sys.stderr)
+        complain(f"trioraft viz: found no browser; open {index} in one")
     if not is_complete:
         raise typer.Exit(EXIT_USAGE)
 
@@ -92,7 +90,7 @@ def _read(logs: list[Path]) -> tuple[list[Run], bool]:
             runs += analyse_log(path, progress.show)
         except LogError as error:
             progress.clear()
-            print(f"trioraft viz: {error}", file=sys.stderr)
+            complain(f"trioraft viz: {error}")
             is_complete = False
         progress.clear()
     return runs, is_complete
@@ -106,10 +104,9 @@ def _write(runs: list[Run], directory: Path) -> Path:
         return write_pages(runs, directory)
     except OSError as error:
         reason = error.strerror or str(error)
-        print(
+        complain(
             f"trioraft viz: cannot write pages to {directory}: {reason}. "
-            "Name another directory with --out DIR.",
-            file=sys.stderr,
+            "Name another directory with --out DIR."
         )
         raise typer.Exit(EXIT_USAGE) from None
 
@@ -129,10 +126,10 @@ class _ReadProgress:
     def show(self, read_bytes: int) -> None:
         if self._is_wanted:
             share = min(100, 100 * read_bytes // self._size_bytes)
-            print(f"\rreading {self._name}: {share} %", end="", file=sys.stderr, flush=True)
+            show_progress(f"reading {self._name}: {share} %")
             self._is_shown = True
 
     def clear(self) -> None:
         """Leave no trace."""
         if self._is_shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            show_progress("")

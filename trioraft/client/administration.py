@@ -16,6 +16,7 @@ from ..rpc.protocol import (
     AddLearnerRequest,
     ChangeVotersRequest,
     GetStatus,
+    InviteNode,
     RemoveNode,
     ReplaceNode,
     ServerStatus,
@@ -28,6 +29,9 @@ from .servers import Servers
 
 STATUS_TIMEOUT_S = 2.0
 """How long `statuses` waits for a server, in seconds, unless said otherwise."""
+
+INVITATION_VALID_S = 24 * 3600.0
+"""How long an invitation is valid unless said otherwise, in seconds."""
 
 
 class ClusterAdministration:
@@ -210,8 +214,34 @@ class ClusterAdministration:
         """Have a server (default: the leader) take a snapshot; returns the index it stands for."""
         return int(self._decoded(await self._to_server(at, timeout_s, TakeSnapshot), int))
 
+    async def invite(
+        self,
+        node_id: NodeId,
+        valid_s: float = INVITATION_VALID_S,
+        *,
+        at: NodeId | Address | None = None,
+        timeout_s: float | None = None,
+    ) -> str:
+        """Have a server write an invitation for a node that joins; `Node.invite`.
+
+        Args:
+            node_id: the new node's name, which its certificate bears.
+            valid_s: for how long, in seconds.
+            at: which server, by id or address; default: the leader. Any that has the key can.
+            timeout_s: when to give up, in seconds; default: the client's.
+
+        Returns:
+            The text to start the new node with.
+
+        Raises:
+            ConfigError: the server has no invitation key, or its peers ask nobody for one.
+            DeadlineExceeded, ServerLost, …: as `status`.
+        """
+        value = await self._to_server(at, timeout_s, InviteNode, node_id, valid_s)
+        return str(self._decoded(value, str))
+
     async def _to_server(
-        self, at: NodeId | Address | None, timeout_s: float | None, kind: Any
+        self, at: NodeId | Address | None, timeout_s: float | None, kind: Any, *fields: Any
     ) -> msgspec.Raw:
         """Ask one server something harmless; only the leader may become another one meanwhile."""
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
@@ -220,7 +250,7 @@ class ClusterAdministration:
             while True:
                 server = await (self._servers.leader() if at is None else self._servers.at(at))
                 try:
-                    return await server.request(kind)
+                    return await server.request(kind, *fields)
                 except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
                     self._servers.forget(server, error)
                     if at is not None and not isinstance(error, NotSent):

@@ -6,7 +6,6 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar, final
 
@@ -17,6 +16,7 @@ from ..core.errors import ConfigError, RaftError
 from ..core.types import Address, LogIndex, NodeId
 from ..rpc.errors import ClientClosed
 from ..rpc.protocol import Consistency, ServerStatus
+from .administration import INVITATION_VALID_S
 from .client import Client
 
 _T = TypeVar("_T")
@@ -44,13 +44,16 @@ class BlockingClient:
     ) -> None:
         if backend not in ("trio", "asyncio"):
             raise ConfigError(f"backend is {backend!r}: give 'trio' or 'asyncio'")
-        self._make = partial(Client, addresses, **options)
+        self._addresses, self._options = addresses, options
         self._make()  # what cannot work is said now
         self._backend = backend
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
         self._client: Client | None = None
         self._pid = 0
+
+    def _make(self) -> Client:
+        return Client(self._addresses, **self._options)
 
     def __enter__(self) -> BlockingClient:
         if self._portal is not None:
@@ -205,6 +208,17 @@ class BlockingClient:
     def replace(self, node_id: NodeId, *, timeout_s: float | None = None) -> LogIndex:
         """`Client.replace`."""
         return self.run(lambda client: client.replace(node_id, timeout_s=timeout_s))
+
+    def invite(
+        self,
+        node_id: NodeId,
+        valid_s: float = INVITATION_VALID_S,
+        *,
+        at: NodeId | Address | None = None,
+        timeout_s: float | None = None,
+    ) -> str:
+        """`Client.invite`."""
+        return self.run(lambda client: client.invite(node_id, valid_s, at=at, timeout_s=timeout_s))
 
     def take_snapshot(
         self, at: NodeId | Address | None = None, *, timeout_s: float | None = None

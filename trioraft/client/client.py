@@ -28,7 +28,8 @@ from ..machines.sessions import (
     encode_open,
     encode_plain,
 )
-from ..rpc.errors import ClientClosed, ServerLost
+from ..net.tls import TlsContexts
+from ..rpc.errors import ClientClosed, HandshakeRefused, PermissionDenied, ServerLost
 from ..rpc.protocol import (
     FRAME_BYTES_MAX,
     MAGIC,
@@ -51,7 +52,14 @@ from .attempts import (
     Numbering,
     checked_error_types,
 )
-from .connection import Connect, Dialer, ServerConnection, checked_addresses, connect_over
+from .connection import (
+    Connect,
+    Dialer,
+    ServerConnection,
+    checked_addresses,
+    checked_token,
+    connect_over,
+)
 from .servers import Servers
 from .subscription import open_subscription
 
@@ -69,7 +77,9 @@ class Client(ClusterAdministration):
         cluster_id: the cluster to talk to; servers of another one refuse us.
         ssl_context: for TLS: made with `ssl.create_default_context(cafile=…)`, with our own
             certificate loaded if servers ask for one. A server's certificate must bear the name
-            that it was dialed by: its node id if `addresses` names ids, else its host.
+            that it was dialed by: its node id if `addresses` names ids, else its host. A client
+            that lives long may be given `TlsContexts.from_files(…)`, and read them again while it
+            is connected: `reload()`.
         insecure: allow plain TCP beyond this machine.
         timeout_s: deadline of a call that gives none, in seconds.
         sessions: whether the servers' machine is a `SessionMachine`. Without sessions, commands
@@ -88,6 +98,7 @@ class Client(ClusterAdministration):
         read_patience_s: how long a query waits for one server before it asks again, in seconds;
             twice as long each time, so that a large answer arrives over a slow line too.
         frame_bytes_max: largest answer that is read.
+        token: what `trioraft admin new-token` made, for servers that go by roles. Never shown.
         rng: jitter; its own if None.
         connect: how to open a byte stream; for tests and tunnels. `ssl_context` is not used then.
 
@@ -100,7 +111,7 @@ class Client(ClusterAdministration):
         addresses: Iterable[Address] | Mapping[NodeId, Address],
         *,
         cluster_id: str = "trioraft",
-        ssl_context: ssl.SSLContext | None = None,
+        ssl_context: ssl.SSLContext | TlsContexts | None = None,
         insecure: bool = False,
         timeout_s: float = 10.0,
         sessions: bool = True,
@@ -110,6 +121,7 @@ class Client(ClusterAdministration):
         silence_s: float = 0.5,
         read_patience_s: float = 1.0,
         frame_bytes_max: int = FRAME_BYTES_MAX,
+        token: str | None = None,
         rng: random.Random | None = None,
         connect: Connect | None = None,
     ) -> None:
@@ -130,7 +142,13 @@ class Client(ClusterAdministration):
         rng = random.Random() if rng is None else rng
         self._error_types = checked_error_types(error_types)
         self._dialer = Dialer(
-            ClientHello(MAGIC, PROTOCOL_VERSION, cluster_id, frame_bytes_max),
+            ClientHello(
+                MAGIC,
+                PROTOCOL_VERSION,
+                cluster_id,
+                frame_bytes_max,
+                checked_token(token, ssl_context, insecure=insecure),
+            ),
             connect_over(ssl_context) if connect is None else connect,
             connect_timeout_s,
         )
@@ -165,19 +183,24 @@ class Client(ClusterAdministration):
         tasks = self._tasks
         if tasks is None:
             raise ClientClosed("the client is not open")
-        is_cancelled = isinstance(error, anyio.get_cancelled_exc_class())
+        cancelled = anyio.get_cancelled_exc_class()
+        is_cancelled = isinstance(error, cancelled)
         try:
-            if not is_cancelled:
-                await self._close_session()
-        finally:
-            self._servers.close()
-            self._session = self._tasks = None
-            tasks.cancel_scope.cancel()
-            # The body's own error is not this group's affair: it goes on as it is, ungrouped.
-            if is_cancelled:
-                await tasks.__aexit__(error_type, error, traceback)
-            else:
-                await tasks.__aexit__(None, None, None)
+            try:
+                if not is_cancelled:
+                    await self._close_session()
+            finally:
+                self._servers.close()
+                self._session = self._tasks = None
+                tasks.cancel_scope.cancel()
+                # The body's own error is not this group's affair: it goes on as it is, ungrouped.
+                if is_cancelled:
+                    await tasks.__aexit__(error_type, error, traceback)
+                else:
+                    await tasks.__aexit__(None, None, None)
+        except cancelled:
+            if error is None or is_cancelled:
+                raise  # otherwise there is an error to be told, as from any code that is cancelled
 
     # -- commands --------------------------------------------------------------------------
 
@@ -205,6 +228,7 @@ class Client(ClusterAdministration):
                 it may or may not be applied. The next call opens a new session.
             OutcomeUnknown: without a session: it may or may not be applied.
             HandshakeRefused: every server refuses this client for good.
+            PermissionDenied: our role does not allow it; not applied.
             ConfigError: the command cannot be taken: it is not bytes, or too large.
             ClientClosed: the client is not open.
             Exception: whatever `apply` raised for this command (see `error_types`), or
@@ -223,7 +247,7 @@ class Client(ClusterAdministration):
                 else:
                     command = encode_plain(data) if self._sessions else data
                     value = await self._submit(command, attempt, may_repeat=False)
-            except ClientClosed as error:
+            except (ClientClosed, PermissionDenied, HandshakeRefused) as error:
                 if attempt.maybe_applied:
                     raise OutcomeUnknown(f"{error}; the command may be applied or not") from error
                 raise

@@ -30,7 +30,8 @@ from ..net.sockets import (
     keep_alive,
     round_trip_s,
 )
-from ..rpc.errors import HandshakeRefused, ServerLost
+from ..net.tls import TlsContexts
+from ..rpc.errors import HandshakeRefused, NoRole, ServerLost
 from ..rpc.failures import error_of
 from ..rpc.protocol import (
     MAGIC,
@@ -65,6 +66,7 @@ BREAKAGES: Final = (
 """How a stream says that the connection ended."""
 _WELL_FORMED = AddressRules(has_tls=False, insecure=True)
 _PERMANENT = ("not-a-client", "version", "cluster")
+_NO_ROLE = "no-role"
 
 
 @final
@@ -98,7 +100,8 @@ class Dialer:
 
         Raises:
             ServerLost: it cannot be reached now, or not within `timeout_s`.
-            HandshakeRefused: it is no client port, or one of another cluster or version.
+            HandshakeRefused: it is no client port, or one of another cluster or version, or gives
+                us no role (`NoRole`).
         """
         stream: ByteStream | None = None
         reached: Reached | None = None
@@ -127,6 +130,8 @@ class Dialer:
             deframer.feed(await stream.receive(RECEIVE_BYTES_MAX))
         welcome = decode_welcome(payload)
         refusal = f"{host_port(address)} refused us: {sentences.printable(welcome.reason)}"
+        if welcome.refused == _NO_ROLE:
+            raise NoRole(welcome.refused, refusal)
         if welcome.refused in _PERMANENT:
             raise HandshakeRefused(welcome.refused, refusal)
         if welcome.refused:
@@ -147,13 +152,14 @@ class Dialer:
         return Reached(stream, welcome, deframer, anyio.current_time() - asked_s)
 
 
-def connect_over(context: ssl.SSLContext | None) -> Connect:
+def connect_over(tls: ssl.SSLContext | TlsContexts | None) -> Connect:
     """How to open TCP connections: with TLS if a context is given."""
 
     async def connect(address: Address, server_name: str) -> ByteStream:
         host, port = address
         host = numeric_host(host)
         stream: ByteStream
+        context = tls.client if isinstance(tls, TlsContexts) else tls
         if context is None:
             stream = await anyio.connect_tcp(host, port)
         else:
@@ -203,6 +209,36 @@ def checked_addresses(
     if not checked:
         raise ConfigError("no address was given: name at least one server's client port")
     return checked
+
+
+TOKEN_CHARS_MAX: Final = 256
+
+
+def checked_token(
+    token: str | None, context: ssl.SSLContext | TlsContexts | None, *, insecure: bool
+) -> str:
+    """The token that a client was given; empty if there is none. (Plain TCP that leaves this
+    machine is refused by its addresses.)
+
+    Raises:
+        ConfigError: it is no token, or anybody could pose as a server and would be given it.
+    """
+    if token is None:
+        return ""
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+        raise ConfigError("token is not printable ASCII: give what trioraft admin new-token made")
+    if not 0 < len(token) <= TOKEN_CHARS_MAX or token != token.strip():
+        raise ConfigError(
+            f"token has {len(token)} characters, or spaces around it: give 1 to {TOKEN_CHARS_MAX}, "
+            "as trioraft admin new-token made it"
+        )
+    context = context.client if isinstance(context, TlsContexts) else context
+    if context is not None and context.verify_mode is not ssl.CERT_REQUIRED and not insecure:
+        raise ConfigError(
+            "ssl_context does not verify servers: whoever poses as one would be given the token; "
+            "load their authority, or say insecure=True if the network is trusted"
+        )
+    return token
 
 
 def sentence_of(error: BaseException) -> str:

@@ -463,5 +463,5 @@ class Servers:
 def _again(error: RaftError) -> RaftError:
     """The same error, for one more of those who wait: a traceback belongs to one of them."""
     if isinstance(error, HandshakeRefused):
-        return HandshakeRefused(error.refusal, str(error))
+        return type(error)(error.refusal, str(error))
     return type(error)(str(error))

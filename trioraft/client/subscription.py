@@ -133,4 +133,6 @@ async def open_subscription(
             raise ServerLost(f"{host_port(address)}: {sentence_of(error)}") from error
         yield _Subscription(reached, address, decoder, error_types)
     finally:
-        await anyio.aclose_forcefully(reached.stream)
+        # Nothing is waited for, and a cancellation must not take the place of the body's error.
+        with anyio.CancelScope(shield=True):
+            await anyio.aclose_forcefully(reached.stream)

@@ -239,6 +239,9 @@ class Limits:
     snapshot_tail_entries: int = 10_000
     """Entries kept before a snapshot, so that a slow follower need not be sent the snapshot. The
     log keeps what came after the previous snapshot in any case."""
+    snapshot_tail_bytes: int = 16 * 1024 * 1024
+    """Bytes of commands in those entries: where they are more, fewer entries are kept. As all of
+    the log is in memory, it is this and `snapshot_bytes` that bound it there."""
     snapshot_chunk_bytes: int = 1024 * 1024
     """Bytes of a snapshot in one message."""
     command_bytes_max: int = 8 * 1024 * 1024

@@ -13,6 +13,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 
 def forming_text(waiting_for: Sequence[str]) -> str:
@@ -99,8 +100,32 @@ class StorageError(RaftError):
     """The disk failed, or cannot be used as it is. Nothing unacknowledged was promised."""
 
 
-class DiskFull(StorageError):  # noqa: N818 - as the field says
+class ResourceExhausted(StorageError):  # noqa: N818 - as the field says
+    """The process or the machine has nothing left of something that a call of the storage needs.
+    The disk has not failed, nothing of the call is stored, and it may be tried again."""
+
+    lacking: ClassVar[str | None] = "resources"
+    """What is used up, in a word; None: room on the disk."""
+
+
+class DiskFull(ResourceExhausted):
     """There is no room for a write; it was rolled back as a whole. It may be tried again."""
+
+    lacking: ClassVar[str | None] = None
+
+
+class DescriptorsExhausted(ResourceExhausted):
+    """Nothing can be opened: this process (`ulimit -n`), or the machine, has no descriptors left.
+    Nothing of the call is stored; it may be tried again."""
+
+    lacking: ClassVar[str | None] = "descriptors"
+
+
+class ThreadsExhausted(ResourceExhausted):
+    """No thread can be started that would call the storage. The call was not made; it may be tried
+    again."""
+
+    lacking: ClassVar[str | None] = "threads"
 
 
 class SnapshotGone(StorageError):  # noqa: N818 - as the field says

@@ -212,6 +212,20 @@ class DiskIsFull(TraceEvent):
 
 
 @attrs.frozen
+class StorageWaits(TraceEvent):
+    """A call of the storage lacked something other than room; nothing of it was done, and it is
+    tried again."""
+
+    resource: str
+    """What is used up: descriptors, threads."""
+
+
+def storage_waits(at_s: float, lacking: str | None) -> TraceEvent:
+    """What is told where the storage lacks this; None: room on the disk."""
+    return DiskIsFull(at_s) if lacking is None else StorageWaits(at_s, lacking)
+
+
+@attrs.frozen
 class StorageNotice(TraceEvent):
     """The storage found damage when it was opened, and could do without what was damaged."""
 

@@ -182,7 +182,8 @@ class Leadership:
             self.commit_notice_deadline = now + COMMIT_NOTICE_DELAY_S
 
     def appends(self, snapshot: SnapshotMeta | None, now: float) -> Iterator[AppendEntries]:
-        """Whatever each follower lacks, as far as its window goes.
+        """Whatever each follower lacks, as far as its window goes. One that is cut off gets nothing
+        before it is heard: no newer snapshot is kept for it meanwhile (hazard P3).
 
         Args:
             now: the time.
@@ -190,7 +191,7 @@ class Leadership:
         """
         last_index = self.log.last_index
         for peer, progress in self.progress.items():
-            if progress.foreign_disk:
+            if progress.foreign_disk or progress.is_cut_off:
                 continue
             if progress.next_index <= self.log.base_index:
                 if snapshot is None:

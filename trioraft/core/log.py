@@ -110,6 +110,21 @@ class RaftLog:
             last = max(first, self.base_index + fitting)
         return last
 
+    def base_of_tail(self, last: LogIndex, *, entries_max: int, bytes_max: int) -> LogIndex:
+        """The index after which a tail up to entry `last` begins that is within both bounds; `last`
+        itself if not even that entry is."""
+        base = max(self.base_index, last - entries_max)
+        surplus_bytes = self.size_bytes(base + 1, last) - bytes_max
+        if surplus_bytes > 0:
+            least = self._end_bytes(base) + surplus_bytes
+            base = min(last, self.base_index + 1 + bisect_left(self._ends_bytes, least))
+        return base
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of commands in all the entries that are here."""
+        return self._end_bytes(self.last_index) - self._bytes_at_base
+
     def _end_bytes(self, index: LogIndex) -> int:
         offset = index - self.base_index - 1
         return self._bytes_at_base if offset < 0 else self._ends_bytes[offset]

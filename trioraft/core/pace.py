@@ -36,6 +36,8 @@ class Pace:
     0: nobody knows."""
     write_s: float = 0.0
     """A durable write of this node; 0: none was seen yet."""
+    _learnt_ms: int = 0
+    """When the newest question was asked whose answer was believed."""
 
     def on_written(self, took_s: float) -> None:
         """This node's disk has ended a write."""
@@ -45,10 +47,18 @@ class Pace:
         """The leader says how long a round trip takes."""
         self.round_trip_s = round_trip_ms / 1000
 
-    def on_asked(self, took_s: float) -> None:
-        """Somebody answered after so long, while there is no leader who knows better. A lone one
-        that was away meanwhile is not believed."""
-        self.round_trip_s = max(self.round_trip_s, _believed(self.round_trip_s, took_s))
+    def on_asked(self, asked_ms: int, now: float) -> None:
+        """Somebody answers a question, while there is no leader who knows better. One question
+        teaches one step: if this node was away meanwhile, all its answers are as late.
+
+        Args:
+            asked_ms: when this node asked, by its own clock.
+            now: the time.
+        """
+        if self._learnt_ms < asked_ms <= now * 1000:  # an earlier life's clock may be ahead
+            self._learnt_ms = asked_ms
+            took_s = now - asked_ms / 1000
+            self.round_trip_s = max(self.round_trip_s, _believed(self.round_trip_s, took_s))
 
     def on_elected(self, took_s: float) -> None:
         """This node asked for votes, and so soon a quorum had given them."""

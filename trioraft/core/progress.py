@@ -198,8 +198,11 @@ class Progress:
         return self.match_index if self.match_index >= self.lost_index else 0
 
     def on_behind(self, snapshot: SnapshotMeta, now: float) -> None:
-        """The follower lacks what is compacted away: send it this snapshot."""
+        """The follower lacks what is compacted away: send it this snapshot, once it is heard if it
+        is cut off."""
+        is_cut_off = self.is_cut_off
         self._become(ProgressState.SNAPSHOT)
+        self.is_cut_off = is_cut_off
         self.snapshot = snapshot
         self.next_index = snapshot.index + 1
         self.moved_s = now

@@ -159,6 +159,7 @@ class Raft:
         self._removal = RemovalHints()
         self.seen: dict[NodeId, Incarnation] = {}
         """Which disk is there under each other id, as far as it was told in this life."""
+        self._far_terms: dict[NodeId, Term] = {}  # beyond all bounds: which voter has said what
         self.replaces_lost_disks = False
         """Whether this node, while it leads, replaces voters that are there with an empty disk."""
 
@@ -288,7 +289,7 @@ class Raft:
             self._check_leader(message)  # before its term: bad input changes nothing at all
         if message.term > self.term:
             jumps = message.term - self.term > TERM_JUMP_MAX
-            if jumps and message.term > TERM_MAX:
+            if jumps and message.term > TERM_MAX and not self._believes(message):
                 raise BadMessage(
                     f"{message.sender!r} says that the term is {message.term}: none after "
                     f"{TERM_MAX} is believed"
@@ -324,7 +325,7 @@ class Raft:
             case messages.RequestVoteReply() | messages.RequestPreVoteReply():
                 self._note_stale(message)
                 if isinstance(message, messages.RequestPreVoteReply):
-                    self._note_asked(message)
+                    self._note_asked(message, disk)
                 # Late, and true all the same; or what a learner has asked.
                 if self._is_told_removed(message, disk):
                     self._trace_role(Role.FOLLOWER, reasons.Removed(message.removed_index))
@@ -476,18 +477,23 @@ class Raft:
         if self._leadership is not None:
             self._leadership.end_lease()
 
-    def on_disk_full(self, now: float) -> None:
+    def on_disk_full(self, now: float, lacking: str | None = None) -> None:
         """A write found no room and will be tried again. A leader that cannot write cannot
-        commit: it lets somebody else lead, and nobody here campaigns until there is room."""
+        commit: it lets somebody else lead, and nobody here campaigns until there is room.
+
+        Args:
+            now: the time.
+            lacking: what else than room it lacked (hazard G5).
+        """
         if self.role is Role.DEAD:
             return
         self._now = now
         self._disk_is_full = True
         self._out.on_disk_full()
         if self.tracing:
-            self._out.trace(events.DiskIsFull(now))
+            self._out.trace(events.storage_waits(now, lacking))
         if self._leadership is not None:
-            self._change_role(self._resign(self._leadership, reasons.NoRoom()))
+            self._change_role(self._resign(self._leadership, reasons.NoRoom(lacking)))
 
     def on_disk_room(self) -> None:
         """Something other than a Ready was written: there is room again."""
@@ -636,7 +642,21 @@ class Raft:
         self._out.clear_messages()
         self._trace_role(previous, reason)
 
+    def _believes(self, message: Message) -> bool:
+        """Whether elections may have led to a term that is beyond all bounds: a quorum of voters
+        says so. Otherwise whoever was away while one member's word took the others there could
+        never come back. A node that knows no voters has nothing to lose."""
+        configuration = self.configuration
+        if not configuration.voters:
+            return self.term == 0
+        if not configuration.is_voter(message.sender):
+            return False
+        self._far_terms[message.sender] = message.term
+        reached = quorum.agreed(configuration, lambda voter: self._far_terms.get(voter, 0))
+        return reached > TERM_MAX and message.term - reached <= TERM_JUMP_MAX
+
     def _adopt_term(self, message: Message) -> None:
+        self._far_terms.clear()
         if self.tracing:
             self._out.trace(events.TermOutOfDate(self._now, message))
             if self.term and message.term - self.term > TERM_JUMP_MAX:
@@ -762,9 +782,10 @@ class Raft:
         pre-vote, and split the votes: there the greater id goes first. In the first round since
         a leader was there, and in two of three where all hurry or the way is long; and only while
         its answers may be on their way: a node that cannot win must not keep others from it."""
-        answers_until_s = max(1.5 * self.pace.round_trip_s, self.timing.election_timeout_s[0])
+        low_s, stretch = self.timing.election_timeout_s[0], self.pace.stretch
+        answers_until_s = min(max(1.5 * self.pace.round_trip_s, low_s), low_s * stretch)
         tries = self._contact.tries
-        is_tight = self.pace.stretch > 1 or self._contact.fast_failover_attempt > 0
+        is_tight = stretch > 1 or self._contact.fast_failover_attempt > 0
         has_order = tries == 1 or (is_tight and tries % ROUNDS_OF_ORDER != 0)
         return (
             self.role is Role.PRE_CANDIDATE
@@ -806,7 +827,7 @@ class Raft:
         self, reply: messages.RequestPreVoteReply, election: Election, disk: Incarnation
     ) -> Transition | None:
         election.anyone_answered = True
-        self._note_asked(reply)
+        self._note_asked(reply, disk)
         if self._is_told_removed(reply, disk):
             return Transition(Role.FOLLOWER, reasons.Removed(reply.removed_index))
         if self.role is not Role.PRE_CANDIDATE or reply.next_term != election.term:
@@ -814,11 +835,12 @@ class Raft:
             return None
         return self._record_vote(election, reply.sender, disk, granted=reply.vote_granted)
 
-    def _note_asked(self, reply: messages.RequestPreVoteReply) -> None:
-        """An answer says how long answers take, however late: whoever waits for votes without a
-        leader learns from it what to wait for (hazard P1)."""
-        if reply.asked_ms and self.leader_id is None:
-            self.pace.on_asked(self._now - reply.asked_ms / 1000)
+    def _note_asked(self, reply: messages.RequestPreVoteReply, disk: Incarnation) -> None:
+        """A voter's answer says how long answers take, however late: whoever waits for votes
+        without a leader learns from it what to wait for (hazard P1)."""
+        is_voter = reply.sender in self._other_voters() and self._counts(reply.sender, disk)
+        if self.leader_id is None and is_voter:
+            self.pace.on_asked(reply.asked_ms, self._now)
 
     def _is_told_removed(
         self, reply: messages.RequestVoteReply | messages.RequestPreVoteReply, disk: Incarnation
@@ -1599,6 +1621,8 @@ class Raft:
         if self.tracing:
             waited_s = self._now - transfer.started_s
             self._out.trace(events.TransferGivenUp(self._now, transfer.target, waited_s))
+        for message in leadership.heartbeats(self._now):  # all that follows says so (hazard T2)
+            self._send(message)
 
     def _resign(self, leadership: Leadership, reason: Reason) -> Transition:
         """Lead no more, and let the best successor know at once: it need not wait for a
@@ -1786,7 +1810,11 @@ class Raft:
                 if progress.snapshot == self.rotten:
                     progress.on_behind(meta, now)
         self.rotten = None
-        base = meta.index - self.limits.snapshot_tail_entries
+        base = self.log.base_of_tail(
+            meta.index,
+            entries_max=self.limits.snapshot_tail_entries,
+            bytes_max=self.limits.snapshot_tail_bytes,
+        )
         if keep_after is not None:
             base = min(base, keep_after)
         if self._leadership is not None:  # what follows a snapshot that is being sent (hazard P3)

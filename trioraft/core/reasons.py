@@ -104,10 +104,14 @@ class QuorumLost:
 
 @attrs.frozen
 class NoRoom:
-    """The disk of a leader is full: it cannot commit, so somebody else should lead."""
+    """The disk of a leader is full, or it cannot be written to for want of something else: it
+    cannot commit, so somebody else should lead."""
+
+    lacking: str | None = None
+    """What that is; None: room on the disk."""
 
     def __str__(self) -> str:
-        return "disk full"
+        return "disk full" if self.lacking is None else f"no {self.lacking} left"
 
 
 @attrs.frozen

@@ -20,6 +20,7 @@ from typing import Final, TypeAlias, TypeVar
 import attrs
 import msgspec
 
+from .decoding import UNREADABLE
 from .errors import BadMessage, ConfigError
 from .types import (
     ID_BYTES_MAX,
@@ -56,7 +57,7 @@ def configuration_of(entry: Entry) -> Configuration:
     """
     try:
         configuration = _decoder.decode(entry.data)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise BadMessage(f"entry {entry.index} holds no configuration: {error}") from None
     problem = problem_with(configuration)
     if problem is None and configuration.index != entry.index:

@@ -31,7 +31,7 @@ Term: TypeAlias = Count
 TERM_MAX: Final = 2**48
 """No peer is believed a later term, unless elections lead there: at one a millisecond that would
 take nine thousand years. One that said the last number there is would leave none for the next
-(hazard G2)."""
+(hazard G2). A quorum of voters is, for whoever was away meanwhile."""
 
 LogIndex: TypeAlias = Count
 """A position in the log, from 1; 0 stands before the first entry."""

@@ -231,7 +231,10 @@ def decode_query(data: bytes) -> Query:
     Raises:
         UnknownCommand: it is of a later version, or nothing of the kind.
     """
-    return _decoded(_QUERIES, data, "query")
+    try:
+        return _decoded(_QUERIES, data, "query")
+    except RecursionError as error:  # of a question, it is its asker's: no other node sees it
+        raise UnknownCommand(f"a key-value query cannot be read: {error}") from error
 
 
 def _decoded(decoder: msgspec.msgpack.Decoder[_R], data: bytes, what: str) -> _R:

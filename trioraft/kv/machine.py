@@ -83,6 +83,11 @@ class ChangeHistory:
         return len(self._changes) - self._start
 
     @property
+    def held_bytes(self) -> int:
+        """Bytes of keys and values in them."""
+        return self._bytes
+
+    @property
     def oldest_index(self) -> LogIndex:
         """Changes from here on are kept."""
         return self._dropped_index + 1
@@ -93,6 +98,7 @@ class ChangeHistory:
         self._bytes += _size_bytes(change)
         while len(self) > self._changes_max or (self._bytes > self._bytes_max and len(self) > 1):
             dropped = self._changes[self._start]
+            self._changes[self._start] = _DROPPED  # its value is let go at once
             self._start += 1
             self._bytes -= _size_bytes(dropped)
             self._dropped_index = dropped.index
@@ -109,6 +115,9 @@ class ChangeHistory:
     def view(self) -> tuple[Change, ...]:
         """All of them, as they are now."""
         return tuple(self._changes[self._start :])
+
+
+_DROPPED: Final = Change(0, b"", None)
 
 
 def _size_bytes(change: Change) -> int:
@@ -224,6 +233,11 @@ class KvMachine:
         return len(self._records)
 
     @property
+    def changes_bytes(self) -> int:
+        """Bytes of keys and values in the changes that are kept for who watches from the past."""
+        return self._history.held_bytes
+
+    @property
     def index(self) -> LogIndex:
         """Of the last command that was applied."""
         return self._index
@@ -275,6 +289,25 @@ class KvMachine:
     def _tell(self, change: Change) -> None:
         self._history.add(change)
         self._watches.changed(change.key)
+
+    def keys_written(self, data: bytes) -> Iterable[bytes]:
+        """The keys that a command may change (and whose values it may be told).
+
+        Raises:
+            UnknownCommand, ConfigError: the command cannot be read.
+        """
+        check_nesting(data[1:])
+        return (decode_command(data).key,)
+
+    def keys_read(self, data: bytes) -> Iterable[bytes]:
+        """What the answer to a query may show: keys, or what they begin with.
+
+        Raises:
+            UnknownCommand, ConfigError: the query cannot be read.
+        """
+        check_nesting(data[1:])
+        query = decode_query(data)
+        return (query.key if isinstance(query, Get) else query.prefix,)
 
     # -- queries ---------------------------------------------------------------------------
 

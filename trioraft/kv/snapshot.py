@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import attrs
 import msgspec
 
+from ..core.decoding import UNREADABLE
 from ..core.errors import ConfigError
 from ..core.types import Count, LogIndex
 from ..machines.chunks import ChunkReader
@@ -138,7 +139,7 @@ class _Frames:
         content = self._reader.read(length)
         try:
             return decoder.decode(content)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise ConfigError(f"the key-value snapshot cannot be read: {error}") from error
 
     def items(self, decoder: msgspec.msgpack.Decoder[Any], count: int) -> Iterator[Any]:

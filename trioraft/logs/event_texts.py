@@ -20,9 +20,13 @@ import msgspec
 
 from ..core import events, messages
 from ..core.config import Timing
+from ..core.escaping import escaped
 from ..core.types import Entry, NodeId, Role, SnapshotMeta
 from ..transport.base import (
     AddressUnusable,
+    CertificateExpires,
+    CertificatesReloaded,
+    CertificatesUnusable,
     ConnectionRejected,
     LinkDown,
     LinkReplaced,
@@ -49,10 +53,10 @@ _SHAPE_SPACE = re.compile(r"(?<=---) (?=\w)|(?<=[0-9:.]) (?=\[)|(?<=becomes) |(?
 def defuse(text: str) -> str:
     """Somebody else's text, on one line, bounded, and unlike anything a reader looks for.
 
-    Control characters become a space; where the text holds the shape of an entry, of a status or
-    of a change of role, its space is doubled. To the eye it stays the same.
+    Control characters become a space, and what else is not printable is escaped; where the text
+    holds the shape of an entry, of a status or of a change of role, its space is doubled.
     """
-    line = _SHAPE_SPACE.sub("  ", _CONTROL.sub(" ", text[: FREE_TEXT_CHARS_MAX + 1]))
+    line = _SHAPE_SPACE.sub("  ", escaped(_CONTROL.sub(" ", text[: FREE_TEXT_CHARS_MAX + 1])))
     return line if len(text) <= FREE_TEXT_CHARS_MAX else line[:FREE_TEXT_CHARS_MAX] + "…"
 
 
@@ -233,6 +237,15 @@ def _rejected(event: ConnectionRejected, label: Label) -> str:
     return f"rejected connection from {defuse(event.remote)}{who}: {defuse(event.reason)}"
 
 
+def _expires(event: CertificateExpires, _: Label) -> str:
+    what = f"certificate for {event.port} {defuse(event.file)}"
+    renew = "renew it: it is read again as soon as the file changes"
+    if event.left_days < 0:
+        return f"{what} has expired, {event.expires}: new connections fail; {renew}"
+    when = {0: "within a day", 1: "in a day"}.get(event.left_days, f"in {event.left_days} days")
+    return f"{what} expires {when}, {event.expires}; {renew}"
+
+
 _TEXTS: Final[Mapping[type[Traced], Callable[[Any, Label], str]]] = {
     events.ElectionTimerStarted: lambda event, _: (
         f"election timer started ({event.timeout_s * 1000:.0f}ms), term={event.term}"
@@ -282,6 +295,10 @@ _TEXTS: Final[Mapping[type[Traced], Callable[[Any, Label], str]]] = {
     ),
     events.StorageNotice: lambda event, _: f"storage: {defuse(event.text)}",
     events.ResultsDiffer: lambda event, _: _results_differ(event),
+    events.StorageWaits: lambda event, _: (
+        f"no {event.resource} are left for the storage: the disk has not failed, and it is tried "
+        "again"
+    ),
     events.DiskIsFull: lambda event, _: "disk is full; the write is tried again",
     Listening: lambda event, _: f"listening at {defuse(event.address)}",
     LinkUp: lambda event, label: f"link to {label(event.peer)} up",
@@ -292,6 +309,15 @@ _TEXTS: Final[Mapping[type[Traced], Callable[[Any, Label], str]]] = {
     AddressUnusable: lambda event, label: (
         f"node {label(event.peer)} cannot be reached: {defuse(event.reason)}"
     ),
+    CertificatesReloaded: lambda event, _: (
+        f"certificates for {event.port} read again: new connections use them"
+        + ("" if event.expires is None else f", until {event.expires}")
+    ),
+    CertificatesUnusable: lambda event, _: (
+        f"certificates for {event.port} changed and are not used, the old ones are: "
+        f"{defuse(event.reason)}"
+    ),
+    CertificateExpires: _expires,
     ConnectionRejected: _rejected,
     MessagesDropped: lambda event, label: (
         f"dropped {event.count} messages to {label(event.peer)}: its queue is full"

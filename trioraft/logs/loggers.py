@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import enum
+import io
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -24,14 +25,18 @@ from typing import Any, Final, Literal, Protocol, TextIO, TypeAlias, cast, final
 import attrs
 import msgspec
 import structlog
-from structlog.typing import FilteringBoundLogger, Processor
+from structlog.typing import ExcInfo, FilteringBoundLogger, Processor
 
 from ..core import events
 from ..core.errors import ConfigError
+from ..core.escaping import escaped
 from ..core.reasons import Reason
 from ..core.types import Entry, NodeId
 from ..transport.base import (
     AddressUnusable,
+    CertificateExpires,
+    CertificatesReloaded,
+    CertificatesUnusable,
     ConnectionRejected,
     LinkDown,
     LinkReplaced,
@@ -70,6 +75,7 @@ _LEVELS: Final[Mapping[type[Traced], Level]] = {
     events.SnapshotRotten: "error",
     events.ResultsDiffer: "error",
     events.DiskIsFull: "warning",
+    events.StorageWaits: "warning",
     events.AcknowledgedLost: "warning",
     events.ForeignDisk: "warning",
     events.Forming: "warning",
@@ -79,6 +85,9 @@ _LEVELS: Final[Mapping[type[Traced], Level]] = {
     LinkUp: "info",
     LinkDown: "info",
     AddressUnusable: "warning",
+    CertificatesReloaded: "info",
+    CertificatesUnusable: "warning",
+    CertificateExpires: "warning",
     ConnectionRejected: "warning",
     MessagesDropped: "warning",
 }
@@ -313,13 +322,30 @@ _JSON_CHAIN: Final[tuple[Processor, ...]] = (
 )
 
 
+_SEVERAL_LINES: Final = frozenset({"exception", "stack"})
+
+
+def _escape_texts(_logger: Any, _method: str, event_dict: _EventDict) -> _EventDict:
+    """Nothing that peers or callers say reaches a terminal as it is; colours come after this."""
+    for key, value in event_dict.items():
+        if isinstance(value, str):
+            event_dict[key] = escaped(value, keep="\n\t" if key in _SEVERAL_LINES else "")
+    return event_dict
+
+
+def _escaped_traceback(stream: TextIO, exc_info: ExcInfo) -> None:
+    written = io.StringIO()
+    structlog.dev.plain_traceback(written, exc_info)
+    stream.write(escaped(written.getvalue(), keep="\n\t"))
+
+
 def _console_chain(*, colors: bool) -> tuple[Processor, ...]:
-    plain_traceback = structlog.dev.plain_traceback
     return (
         structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
         structlog.processors.add_log_level,
         describe_trace,
-        structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain_traceback),
+        _escape_texts,
+        structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=_escaped_traceback),
     )
 
 

@@ -22,6 +22,9 @@ from ..core import events
 from ..core.types import Role
 from ..transport.base import (
     AddressUnusable,
+    CertificateExpires,
+    CertificatesReloaded,
+    CertificatesUnusable,
     ConnectionRejected,
     LinkDown,
     LinkReplaced,
@@ -58,6 +61,9 @@ _SAME: Final[Mapping[type[Traced], Callable[[Any], Hashable]]] = {
     LinkUp: lambda event: event.peer,
     LinkDown: lambda event: (event.peer, event.reason),
     AddressUnusable: lambda event: (event.peer, event.reason),
+    CertificatesReloaded: lambda event: event.at_s,  # each is waited for by whoever renewed them
+    CertificatesUnusable: lambda event: (event.port, event.reason),
+    CertificateExpires: lambda event: (event.port, event.file, event.left_days),
     ConnectionRejected: lambda event: (event.peer, event.reason),
     MessagesDropped: lambda event: event.peer,
 }

@@ -13,7 +13,12 @@ _LENGTH_BYTES = 8
 
 def framed(magic: bytes, head: bytes) -> bytes:
     """A head, with its length and what says whose it is."""
-    return magic + len(head).to_bytes(_LENGTH_BYTES, "big") + head
+    return head_of(magic, len(head)) + head
+
+
+def head_of(magic: bytes, size_bytes: int) -> bytes:
+    """What stands before a head of so many bytes that is handed out in pieces."""
+    return magic + size_bytes.to_bytes(_LENGTH_BYTES, "big")
 
 
 @final

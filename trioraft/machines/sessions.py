@@ -2,8 +2,10 @@
 
 * The session table is part of the replicated state: only log entries change it, and it is in every
   snapshot, before the inner machine's own content (hazard S5).
-* A session is named by the log index of the entry that opened it. A name is never used twice, so
-  what was said in an evicted session is never taken for something new.
+* A session's id is its secret (hazard G7): a hash of the client's random id and of the log index of
+  the opening. Only its opener is told it; no error, event or status has it. It is never used twice,
+  so what was said in an evicted session is never taken for something new. (An opening that says
+  nothing of secrets, from an older log, is named by its index alone.)
 * A command that raises is applied like any other: its error is its result (hazard S6), unless it
   may be this machine's alone: then nothing is kept, and the node ends (hazard E1). What is refused
   here (`SessionExpired`, `Overloaded`, …) is not applied and leaves no result.
@@ -14,22 +16,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Annotated, Any, Final, TypeAlias, final
 
 import msgspec
 
+from ..core.decoding import UNREADABLE
 from ..core.errors import ConfigError, OutcomeUnknown, Overloaded, RaftError, SessionExpired
 from ..core.types import Count, LogIndex
 from ..member.state_machine import (
+    KeyedCommands,
     StateMachine,
     contents_of,
     is_local,
     is_result,
     preparation_of,
 )
-from .chunks import ChunkReader, framed
+from .chunks import ChunkReader, head_of
 from .nesting import check_nesting, check_result_nesting, result_too_deep
 
 CLIENT_ID_BYTES = 16
@@ -42,14 +47,20 @@ RESULTS_BYTES_MAX = 1024 * 1024
 """Bytes of unacknowledged results from which on a session takes no more commands."""
 MESSAGE_CHARS_MAX = 4096
 """What is kept, and sent, of an exception's message; the rest is cut off."""
+RESULTS_TOTAL_BYTES_MAX = 64 * 1024 * 1024
+"""Bytes of the results of all sessions together, `RESULT_OVERHEAD_BYTES` for each included."""
+RESULT_OVERHEAD_BYTES = 256
+"""What each result counts in the total besides its bytes, so that empty ones are counted too: about
+what a small one takes in memory."""
+ROOM_PART = 16
+"""Which part of that bound is made free when it is passed."""
 FAILURE_BYTES = 1024
 """What each exception counts as a result, whatever its message has: that may differ."""
 
 SessionId: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
-"""What opening a session returned: its name in every command of it."""
+"""What opening a session returned: its name in every command of it, and its secret."""
+SESSION_ID_BITS = 62
 Bound: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
-Bounds: TypeAlias = tuple[Bound, Bound, Bound]
-"""`sessions_max`, `results_max`, `results_bytes_max`."""
 Sequence: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
 """Number of a command within its session, from 1."""
 ClientId: TypeAlias = Annotated[
@@ -58,7 +69,17 @@ ClientId: TypeAlias = Annotated[
 """Random bytes that a client drew for one session."""
 
 
-DEFAULT_BOUNDS: Final[Bounds] = (SESSIONS_MAX, RESULTS_MAX, RESULTS_BYTES_MAX)
+class Bounds(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What decides which sessions and commands are refused or forgotten; see `SessionMachine`."""
+
+    sessions_max: Bound = SESSIONS_MAX
+    results_max: Bound = RESULTS_MAX
+    results_bytes_max: Bound = RESULTS_BYTES_MAX
+    results_total_bytes_max: Bound | None = None
+    """None: none, as in logs and snapshots from before there was one."""
+
+
+DEFAULT_BOUNDS: Final = Bounds()
 
 
 class UnknownCommand(RaftError):  # noqa: N818 - what happened, as in the other errors of this kind
@@ -130,6 +151,8 @@ class OpenSession(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False)
     client_id: ClientId
     bounds: Bounds | None = None
     """Those that count from here on; put in by the node that proposes it, from its settings."""
+    is_secret: bool = False
+    """Whether the session's id is secret, or its log index; put in likewise."""
 
 
 class SessionCommand(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
@@ -286,6 +309,9 @@ class SessionMachine:
         sessions_max: sessions kept; one more evicts the least recently used one, by log order.
         results_max: unacknowledged results of one session; then its commands are refused.
         results_bytes_max: likewise, in bytes; passed by one result at most.
+        results_total_bytes_max: bytes of the results of all sessions, each with
+            `RESULT_OVERHEAD_BYTES` more; beyond it the sessions that hold most are evicted, of
+            equals the least recently used ones, until a sixteenth of it is free.
 
     The bounds decide what is applied, so they stand in the log: those of the node that leads when a
     session is opened count from then on, on every node, whatever its own settings are. Until then,
@@ -304,21 +330,27 @@ class SessionMachine:
         sessions_max: int = SESSIONS_MAX,
         results_max: int = RESULTS_MAX,
         results_bytes_max: int = RESULTS_BYTES_MAX,
+        results_total_bytes_max: int = RESULTS_TOTAL_BYTES_MAX,
     ) -> None:
         self.machine = machine
         """The inner state machine."""
         self.canonical_contents = contents_of(machine)
         """Of the inner machine. The table is not: the texts of exceptions may differ."""
         self._prepare_inside = preparation_of(machine)
+        self._keys_inside = machine.keys_written if isinstance(machine, KeyedCommands) else None
+        self.keys_written = None if self._keys_inside is None else self._keys_written
+        """Which keys a command writes, if the inner machine says that; else None."""
         self._results: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(result_type)
         self._error_types = {error_type.__qualname__: error_type for error_type in error_types}
-        self._settings: Bounds = (sessions_max, results_max, results_bytes_max)
-        if min(self._settings) < 1:
+        given = (sessions_max, results_max, results_bytes_max, results_total_bytes_max)
+        if min(given) < 1:
             raise ConfigError(
-                f"sessions_max, results_max and results_bytes_max are {self._settings}: give "
-                "positive whole numbers"
+                "sessions_max, results_max, results_bytes_max and results_total_bytes_max are "
+                f"{given}: give positive whole numbers"
             )
-        self._bounds: Bounds = DEFAULT_BOUNDS  # as the log has them
+        self._settings = Bounds(*given)
+        self._bounds = DEFAULT_BOUNDS  # as the log has them
+        self._results_bytes = 0  # what all sessions weigh
         self._sessions: dict[SessionId, _Session] = {}  # least recently used first
         self._id_of: dict[bytes, SessionId] = {}
         self._is_inside = False  # what was raised last came out of the inner machine
@@ -326,6 +358,15 @@ class SessionMachine:
     def __len__(self) -> int:
         """Sessions that are open."""
         return len(self._sessions)
+
+    def usage(self) -> dict[str, tuple[int, int | None]]:
+        """What counts against a bound over all sessions: by name, how much there is and how much
+        there may be (None: any). Names and numbers only; nothing of a session."""
+        bounds = self._bounds
+        return {
+            "sessions": (len(self._sessions), bounds.sessions_max),
+            "results_bytes": (self._results_bytes, bounds.results_total_bytes_max),
+        }
 
     def apply(self, index: LogIndex, data: bytes) -> Any:
         """Apply one envelope; see `encode_…` for what it returns and raises."""
@@ -343,7 +384,7 @@ class SessionMachine:
 
     def prepare_command(self, data: bytes) -> bytes:
         """Refuse what cannot be read, or is nested too deep, before it is proposed; the opening of
-        a session gets the bounds of this node.
+        a session gets the bounds of this node, and a secret id.
 
         Raises:
             UnknownCommand, ConfigError: that is so, of the envelope or of what is in it.
@@ -353,9 +394,16 @@ class SessionMachine:
         if self._prepare_inside is not None and isinstance(envelope, PlainCommand | SessionCommand):
             self._prepare_inside(envelope.data)
         elif isinstance(envelope, OpenSession):
-            opening = OpenSession(envelope.client_id, self._settings)
+            opening = OpenSession(envelope.client_id, self._settings, True)
             return ENVELOPE_VERSION + _ENCODER.encode(opening)
         return data
+
+    def _keys_written(self, data: bytes) -> Iterable[bytes]:
+        check_nesting(data[1:])
+        envelope = decode_envelope(data)
+        if self._keys_inside is None or not isinstance(envelope, PlainCommand | SessionCommand):
+            return ()
+        return self._keys_inside(envelope.data)
 
     def is_result(self, error: Exception) -> bool:
         """Whether what the last `apply` raised is a result; called by the node."""
@@ -376,25 +424,53 @@ class SessionMachine:
         if known is not None:
             self._use(known)
             return known
-        while len(self._sessions) >= self._bounds[0]:
+        while len(self._sessions) >= self._bounds.sessions_max:
             self._forget(next(iter(self._sessions)))
-        self._sessions[index] = _Session(client_id)
-        self._id_of[client_id] = index
-        return index
+        self._keep_within_total()
+        session_id = self._secret_id(client_id, index) if opening.is_secret else index
+        self._sessions[session_id] = _Session(client_id)
+        self._id_of[client_id] = session_id
+        return session_id
+
+    def _secret_id(self, client_id: bytes, index: LogIndex) -> SessionId:
+        """Keyed by what only the client and the log have; the index makes it another one each time
+        that the same client id is used."""
+        said = index.to_bytes(8, "big")
+        digest = hashlib.blake2b(said, digest_size=8, key=client_id).digest()
+        session_id = int.from_bytes(digest, "big") >> (64 - SESSION_ID_BITS) or 1
+        while session_id in self._sessions:
+            session_id = session_id % (2**SESSION_ID_BITS - 1) + 1
+        return session_id
 
     def _forget(self, session_id: SessionId) -> None:
         session = self._sessions.pop(session_id, None)
         if session is not None:
             del self._id_of[session.client_id]
+            self._results_bytes -= _weight_bytes(session)
+
+    def _keep_within_total(self) -> None:
+        """Evict who holds most, if all results together have passed their bound: until there is
+        some room again, so that not every further result has all sessions looked at."""
+        total_max = self._bounds.results_total_bytes_max
+        if total_max is None or self._results_bytes <= total_max:
+            return
+        kept_bytes = total_max - total_max // ROOM_PART
+        # Of equals the first stays first, and they stand in the order of their last use.
+        by_weight = sorted(self._sessions, key=lambda each: -_weight_bytes(self._sessions[each]))
+        for session_id in by_weight:
+            if self._results_bytes <= kept_bytes:
+                return
+            self._forget(session_id)
 
     def _use(self, session_id: SessionId) -> _Session:
         """The session, which is the most recently used one now."""
         session = self._sessions.pop(session_id, None)
         if session is None:
             raise SessionExpired(
-                f"session {session_id} is not open (any more): at most {self._bounds[0]} are kept, "
-                "the least recently used one goes first. Whether commands without an answer were "
-                "applied is not known: ask the state machine, and open a new session"
+                "this session is not open (any more): of more than "
+                f"{self._bounds.sessions_max} the least recently used one goes, and where the "
+                "results of all grow too large, the one that holds most. Whether commands without "
+                "an answer were applied is not known: ask the state machine, and open a new session"
             )
         self._sessions[session_id] = session
         return session
@@ -403,13 +479,15 @@ class SessionMachine:
 
     def _apply_once(self, index: LogIndex, command: SessionCommand) -> Any:
         session = self._use(command.session_id)
+        before_bytes = _weight_bytes(session)
         _acknowledge(session, command.acknowledged_below)
+        self._results_bytes += _weight_bytes(session) - before_bytes
         stored = session.results.get(command.sequence)
         if stored is not None:
             return self._repeat(stored)
         if command.sequence < session.acknowledged_below:
             raise ConfigError(
-                f"sequence {command.sequence} of session {command.session_id} is below "
+                f"sequence {command.sequence} of this session is below "
                 f"{session.acknowledged_below}, which the client has acknowledged: its result is "
                 "not kept. Number commands upwards, and acknowledge only what is answered"
             )
@@ -421,23 +499,31 @@ class SessionMachine:
             if not self.is_result(error):
                 raise
             failure = _Failure(type(error).__qualname__, message_of(error))
-            _keep(session, command.sequence, failure)
+            self._keep(session, command.sequence, failure)
             if isinstance(error, SessionExpired | SessionFull):  # of the machine's, not of ours
                 self._is_inside = False
                 raise CommandFailed(failure.type_name, failure.message) from error
             raise
-        _keep(session, command.sequence, outcome)
+        self._keep(session, command.sequence, outcome)
         return result
 
     def _check_room(self, session: _Session, command: SessionCommand) -> None:
-        _, results_max, results_bytes_max = self._bounds
+        results_max = self._bounds.results_max
+        results_bytes_max = self._bounds.results_bytes_max
         if len(session.results) >= results_max or session.results_bytes >= results_bytes_max:
             raise SessionFull(
-                f"session {command.session_id} has {len(session.results)} results of "
+                f"this session has {len(session.results)} results of "
                 f"{session.results_bytes} bytes that its client has not acknowledged (bounds: "
                 f"{results_max}, {results_bytes_max} bytes); sequence {command.sequence} was not "
                 "applied: raise acknowledged_below, or have fewer commands on their way"
             )
+
+    def _keep(self, session: _Session, sequence: Sequence, outcome: _Outcome) -> None:
+        size_bytes = _size_bytes(outcome)
+        session.results[sequence] = outcome
+        session.results_bytes += size_bytes
+        self._results_bytes += size_bytes + RESULT_OVERHEAD_BYTES
+        self._keep_within_total()
 
     def _repeat(self, stored: _Outcome) -> Any:
         if isinstance(stored, _Success):
@@ -447,13 +533,23 @@ class SessionMachine:
         raise error_from(stored.type_name, stored.message, self._error_types)
 
     def snapshot(self) -> Iterator[bytes]:
-        """The session table, then what the inner machine says. Both are taken now."""
-        table = _ENCODER.encode(
-            _SessionTable(TABLE_VERSION, self._bounds, list(self._sessions.items()))
-        )
+        """The session table, then what the inner machine says. Both are taken now; the table is
+        encoded later, session by session, so that nobody waits for all of it."""
+        sessions = [
+            (
+                session_id,
+                _Session(
+                    session.client_id,
+                    session.acknowledged_below,
+                    dict(session.results),
+                    session.results_bytes,
+                ),
+            )
+            for session_id, session in self._sessions.items()
+        ]
         content = self.machine.snapshot()
         chunks = (content,) if isinstance(content, bytes) else content
-        return chain((framed(_TABLE_MAGIC, table),), chunks)
+        return chain(_encoded_table(self._bounds, sessions), chunks)
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the sessions, and have the inner machine replace its state.
@@ -466,6 +562,7 @@ class SessionMachine:
         self._bounds = table.bounds
         self._sessions = dict(table.sessions)
         self._id_of = {session.client_id: number for number, session in table.sessions}
+        self._results_bytes = sum(map(_weight_bytes, self._sessions.values()))
         self.machine.restore(reader.rest())
 
 
@@ -484,13 +581,31 @@ def _acknowledge(session: _Session, below: int) -> None:
             session.results_bytes -= _size_bytes(outcome)
 
 
-def _keep(session: _Session, sequence: Sequence, outcome: _Outcome) -> None:
-    session.results[sequence] = outcome
-    session.results_bytes += _size_bytes(outcome)
-
-
 def _size_bytes(outcome: _Outcome) -> int:
     return len(outcome.value) if isinstance(outcome, _Success) else FAILURE_BYTES
+
+
+def _weight_bytes(session: _Session) -> int:
+    """What it counts in the total."""
+    return session.results_bytes + RESULT_OVERHEAD_BYTES * len(session.results)
+
+
+def _encoded_table(bounds: Bounds, sessions: list[tuple[int, _Session]]) -> Iterator[bytes]:
+    """A `_SessionTable` as it stands in a snapshot, in pieces of one session each: one long call of
+    an encoder, also in another thread, would hold up everything else."""
+    empty = _ENCODER.encode(_SessionTable(TABLE_VERSION, bounds, []))
+    pieces = [empty[:-1] + _array_header(len(sessions)), *map(_ENCODER.encode, sessions)]
+    yield head_of(_TABLE_MAGIC, sum(map(len, pieces)))
+    yield from pieces
+
+
+def _array_header(length: int) -> bytes:
+    """As msgpack says how many items follow."""
+    if length < 16:
+        return bytes([0x90 | length])
+    if length < 2**16:
+        return b"\xdc" + length.to_bytes(2, "big")
+    return b"\xdd" + length.to_bytes(4, "big")
 
 
 def _encoded(result: object) -> _Success:
@@ -515,7 +630,7 @@ def _encoded(result: object) -> _Success:
 def _read_table(content: bytes) -> _SessionTable:
     try:
         table = _TABLES.decode(content)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise ConfigError(f"the snapshot's session table cannot be read: {error}") from error
     if table.version != TABLE_VERSION:
         raise ConfigError(

@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol, TypeAlias, final
 
 from ..core.agreement import POINTS_EVERY
 from ..core.config import Limits
-from ..core.errors import ApplyFailed, DiskFull, InvariantViolation
+from ..core.errors import ApplyFailed, InvariantViolation, ResourceExhausted
 from ..core.types import Entry, EntryKind, LogIndex, SnapshotMeta
 from .outcomes import Outcomes
 from .results import PLAIN, RunningChecksum
@@ -31,6 +31,10 @@ CAUSE_CHARS_MAX = 500
 
 SLICE_ENTRIES = 512
 """Entries that are applied in one go; between two slices everything else has its turn."""
+
+RETRY_PARTS: Final = 8
+"""Into so many parts is divided what is applied between two snapshots; after each of them one that
+lacked descriptors is tried again."""
 
 _COMMAND = int(EntryKind.COMMAND)  # comparing with an enum costs more than a trivial command
 Work: TypeAlias = tuple[Entry, ...] | SnapshotMeta
@@ -44,8 +48,8 @@ class WantsSnapshot(Protocol):
     def resolve(self, index: LogIndex) -> None:
         """A durable snapshot stands here."""
 
-    def fail(self, error: DiskFull | None) -> None:
-        """There was no room for one; None: the member died."""
+    def fail(self, error: ResourceExhausted | None) -> None:
+        """None could be written; None: the member died."""
 
 
 @final
@@ -212,9 +216,15 @@ class ApplyQueue:
         self.snapshot_index = max(self.snapshot_index, index)
         self._tell_wanted()
 
-    def unsaved(self, error: DiskFull) -> None:
-        """There was no room for it: another is tried when as much again was applied."""
+    def unsaved(self, error: ResourceExhausted) -> None:
+        """There was no room for it: another is tried when as much again was applied. Descriptors
+        and threads come back sooner than room does, and the log grows meanwhile: then it is a
+        fraction of that (hazard G5)."""
         self.is_saving = False
+        if error.lacking is not None:
+            limits = self._limits
+            self._entries_since += limits.snapshot_entries - limits.snapshot_entries // RETRY_PARTS
+            self._bytes_since += limits.snapshot_bytes - limits.snapshot_bytes // RETRY_PARTS
         wanted, self._wanted = self._wanted, []
         for each in wanted:
             each.fail(error)

@@ -17,6 +17,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from ..core.decoding import UNREADABLE
 from ..core.errors import CorruptStorage
 from ..core.messages import NONCES_MAX
 from ..core.types import Address, Configuration, Count, Incarnation, LogIndex, NodeId, Term
@@ -95,7 +96,7 @@ def decode_identity(stored: bytes) -> Identity:
     """
     try:
         return _decode(stored)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise CorruptStorage(
             f"what is stored of this disk's identity cannot be read ({error}): restore the node's "
             "directory, or empty it and have the node replaced (trioraft admin replace)"

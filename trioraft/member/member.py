@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from typing import Final, final
 
 from ..core.config import Limits
-from ..core.errors import DiskFull, InvariantViolation
-from ..core.events import DiskIsFull
+from ..core.errors import InvariantViolation, ResourceExhausted
+from ..core.events import storage_waits
 from ..core.messages import Introduction, Message
 from ..core.raft import Raft
 from ..core.ready import ChunkRequest, Ready, SnapshotChunk, Write
@@ -235,10 +235,20 @@ class Member:
         head = self.applies.head
         return head if isinstance(head, SnapshotMeta) else None
 
-    def on_disk_full(self, now: float) -> None:
-        """There is no room for the step on its way; it will be tried again (hazard L7)."""
+    def on_disk_full(self, now: float, lacking: str | None = None) -> None:
+        """There is no room for the step on its way; it will be tried again (hazard L7).
+
+        Args:
+            now: the time.
+            lacking: what else than room the storage lacked (hazard G5).
+        """
         self._has_news = True
-        self.raft.on_disk_full(now)
+        self.raft.on_disk_full(now, lacking)
+
+    def on_storage_waits(self, lacking: str | None, now: float) -> None:
+        """Something that the log does not wait for could not be read; it will be tried again."""
+        if self.raft.tracing:
+            self._actions.append(storage_waits(now, lacking))
 
     def apply_next(self) -> bool:
         """Apply one slice of the entries that wait, unless a snapshot is to be restored first.
@@ -289,10 +299,11 @@ class Member:
         self.applies.saved(meta.index)
         self._maybe_save()
 
-    def on_snapshot_unsaved(self, error: DiskFull, now: float) -> None:
-        """There was no room for a snapshot: the log grows until there is."""
+    def on_snapshot_unsaved(self, error: ResourceExhausted, now: float) -> None:
+        """There was no room for a snapshot, or nothing to write it with: the log grows until there
+        is."""
         self.applies.unsaved(error)
-        self._actions.append(DiskIsFull(now))
+        self._actions.append(storage_waits(now, error.lacking))
 
     def stop(self, cause: str, now: float) -> None:
         """Become Dead: no vote, no message, no result after this."""

@@ -69,6 +69,19 @@ class Preparing(Protocol):
         """
 
 
+@runtime_checkable
+class KeyedCommands(Protocol):
+    """A state machine that tells which keys a command writes, so that roles may bound them by
+    prefixes. (`keys_read` likewise, of questions and subscriptions.)"""
+
+    def keys_written(self, data: bytes) -> Iterable[bytes]:
+        """All keys that the command may change, or whose content its result may show.
+
+        Raises:
+            RaftError: it cannot be read.
+        """
+
+
 def preparation_of(machine: StateMachine) -> Callable[[bytes], bytes] | None:
     """Its `prepare_command`; None: it takes commands as they are.
 

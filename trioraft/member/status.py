@@ -75,6 +75,9 @@ class Status:
     differing: Mapping[NodeId, LogIndex] = attrs.field(factory=dict)
     """On a leader: whose results were others than its own when it asked last, and up to which
     entry."""
+    peer_certificate_expires_s: float | None = None
+    """When the certificates of its transport cannot be used any more, in seconds since the epoch;
+    None: there are none, or it is not known."""
 
     @property
     def configuration_index(self) -> LogIndex:
@@ -82,13 +85,19 @@ class Status:
         return self.configuration.index
 
 
-def status_of(raft: Raft, links: Mapping[NodeId, bool], lineage: Lineage | None = None) -> Status:
+def status_of(
+    raft: Raft,
+    links: Mapping[NodeId, bool],
+    lineage: Lineage | None = None,
+    peer_certificate_expires_s: float | None = None,
+) -> Status:
     """What a member is now.
 
     Args:
         raft: its core.
         links: which peers its outgoing connections reach; those of non-members are left out.
         lineage: whose disk it is.
+        peer_certificate_expires_s: of its transport, if that has certificates.
     """
     members = raft.configuration.members
     return Status(
@@ -110,6 +119,7 @@ def status_of(raft: Raft, links: Mapping[NodeId, bool], lineage: Lineage | None 
         uuid=None if lineage is None else lineage.identity.uuid,
         incarnation=0 if lineage is None else lineage.identity.incarnation,
         differing={} if raft.leadership is None else dict(raft.agreement.differing),
+        peer_certificate_expires_s=peer_certificate_expires_s,
     )
 
 

@@ -16,6 +16,39 @@ class TransportEvent:
 
 
 @attrs.frozen
+class CertificatesReloaded(TransportEvent):
+    """The certificates of a port were read again: new connections use what the files hold now."""
+
+    port: str
+    """ "peers" or "clients"."""
+    files: tuple[str, ...]
+    expires: str | None
+    """When they cannot be used any more, as an ISO date and time; None: not known."""
+
+
+@attrs.frozen
+class CertificatesUnusable(TransportEvent):
+    """The files of a port's certificates changed, and cannot be used: the port goes on with what it
+    had."""
+
+    port: str
+    reason: str
+    """A sentence."""
+
+
+@attrs.frozen
+class CertificateExpires(TransportEvent):
+    """A certificate in use will expire soon, or has expired."""
+
+    port: str
+    file: str
+    expires: str
+    """When, as an ISO date and time."""
+    left_days: int
+    """Whole days that are left; negative: it has expired."""
+
+
+@attrs.frozen
 class ConnectionRejected(TransportEvent):
     """An incoming connection was closed because of what it sent, or did not send in time."""
 

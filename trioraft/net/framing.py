@@ -36,10 +36,6 @@ RECEIVE_BYTES_MAX: Final = 64 * 1024
 """Bytes taken from a socket at once. Larger reads cost more than they save: malloc then maps and
 unmaps pages for each."""
 
-UNREADABLE: Final = (ValueError, OverflowError, RecursionError, MemoryError)
-"""What decoding somebody else's bytes may raise. ValueError: msgspec's own errors and broken UTF-8.
-RecursionError: deep nesting in fields beyond the known ones, which are skipped, not read."""
-
 
 def frame_of(payload: bytes) -> bytes:
     """Put the length before a payload."""

@@ -8,6 +8,9 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from datetime import UTC, datetime
+
+from ..core.escaping import escaped
 
 TEXT_CHARS_MAX = 512
 """How much of the other side's prose is believed to be for reading."""
@@ -22,7 +25,15 @@ def quoted(text: str) -> str:
 
 def printable(text: str) -> str:
     """A sentence that somebody sent."""
-    return "".join(c if c.isprintable() else "?" for c in text[:TEXT_CHARS_MAX])
+    return escaped(text[:TEXT_CHARS_MAX])
+
+
+def moment(at_s: float) -> str:
+    """A time of the world, in seconds since the epoch, as people and programs read it."""
+    try:
+        return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):  # nobody's calendar goes that far
+        return f"{at_s:g} s after 1970"
 
 
 def sentence_of(error: BaseException) -> str:

@@ -75,7 +75,13 @@ class Node:
         if raft is None:
             role = Role.DEAD if self._runner.is_dead else Role.FOLLOWER
             return status_before_start(self.id, role, self._configuration)
-        return status_of(raft, self._runner.links, self._runner.lineage)
+        runner = self._runner
+        return status_of(raft, runner.links, runner.lineage, runner.certificate_expires_s)
+
+    def budgets(self) -> dict[str, tuple[int, int]]:
+        """Every bound in bytes or connections that callers and peers of this node share: what is
+        used of it at this moment, and the bound itself, by name."""
+        return self._runner.budgets()
 
     async def propose(self, data: bytes) -> Any:
         """Have the cluster agree on a command, apply it, and return its result.
@@ -319,6 +325,28 @@ class Node:
         self._check_leads()
         return await self._administration.replace(node_id)
 
+    async def invite(self, node_id: NodeId, valid_s: float = 24 * 3600.0) -> str:
+        """Write an invitation for a node that joins, where peers speak TLS and its name is not
+        among `TlsContexts.peer_names`: it shows it, beside its certificate, to the members.
+
+        It is bound to that name and to the first disk that shows it, and ends: by then the name is
+        to be among the others' (docs/serve.md). Any member with the key can write one.
+
+        Args:
+            node_id: the new node's name, which its certificate bears.
+            valid_s: for how long, in seconds.
+
+        Returns:
+            The text to start it with (`TcpTransport(invitation=…)`, `serve --invitation`).
+
+        Raises:
+            ConfigError: the transport asks nobody for one, as on plain TCP and in memory; it has
+                no `invite_key`; or an argument cannot be.
+        """
+        check_id("node_id", node_id)
+        await trio.lowlevel.checkpoint()
+        return self._runner.invite(node_id, valid_s)
+
     async def _change(self, change: Change, expected_index: LogIndex | None) -> LogIndex:
         self._check_leads()
         return await self._administration.change(change, expected_index)
@@ -363,7 +391,8 @@ class Node:
 
         Raises:
             NodeDead: the node is Dead, or died meanwhile.
-            DiskFull: there was no room for it; the log is unharmed.
+            ResourceExhausted: there was no room for it (`DiskFull`), or no descriptor or thread to
+                write it with; the log is unharmed.
 
         Cancelling the wait does not stop the snapshot.
         """

@@ -28,10 +28,10 @@ from ..core import events
 from ..core.config import Limits, Timing
 from ..core.errors import (
     ConfigError,
-    DiskFull,
     InvariantViolation,
     NodeDead,
     NotMember,
+    ResourceExhausted,
     SnapshotGone,
 )
 from ..core.messages import Introduction, Message
@@ -40,7 +40,7 @@ from ..core.raft import Raft
 from ..core.ready import ChunkRequest, SnapshotChunk, Write
 from ..core.reconfiguration import Change, MembershipChange
 from ..core.transfer import Transfer
-from ..core.types import Address, LogIndex, NodeId, Recovered, SnapshotMeta, Term
+from ..core.types import Address, Incarnation, LogIndex, NodeId, Recovered, SnapshotMeta, Term
 from ..logs.loggers import TraceLogger
 from ..member.actions import (
     AdmitClients,
@@ -81,7 +81,8 @@ STACK_FRAMES_MIN = 500
 """Room in the stack that commands have at least."""
 
 DISK_FULL_RETRY_S = 0.1
-"""How long a full disk is left alone before the write is tried again."""
+"""How long a full disk is left alone before the write is tried again; and so with whatever else a
+storage may lack (hazard G5)."""
 
 
 class _AbandonedError(Exception):
@@ -179,7 +180,7 @@ class NodeRunner:
         finally:
             self.kill("left")
             with trio.CancelScope(shield=True):
-                await self._calls.write(storage.close)
+                await self._calls.close()
 
     async def _identify(self, recovered: Recovered | None, bootstrap: Recovered) -> Recovered:
         """Whose disk this is, durable before anybody hears of it; and what follows from it."""
@@ -357,6 +358,22 @@ class NodeRunner:
         self._admits = True
         self._ask()
 
+    def budgets(self) -> dict[str, tuple[int, int]]:
+        """See `Node.budgets`."""
+        told = getattr(self._transport, "budgets", None)  # transports of others need not have it
+        of_peers: dict[str, tuple[int, int]] = {} if told is None else told()
+        return {"proposals_bytes": (self.budget.taken_bytes, self.budget.bytes_max), **of_peers}
+
+    def invite(self, node_id: NodeId, valid_s: float) -> str:
+        """See `Node.invite`."""
+        invite = getattr(self._transport, "invite", None)
+        if invite is None:
+            raise ConfigError(
+                f"a {type(self._transport).__name__} asks nobody for an invitation: start the new "
+                "node without one"
+            )
+        return str(invite(node_id, valid_s, cluster_id=self._cluster_id))
+
     # -- the transport's owner -------------------------------------------------------------
 
     def introduction(self, peer: NodeId) -> Introduction:
@@ -364,6 +381,10 @@ class NodeRunner:
         if self.lineage is None:
             raise InvariantViolation("the transport runs before the storage is open")
         return self.lineage.introduction(peer)
+
+    def disk_of(self, peer: NodeId) -> Incarnation | None:
+        """Which disk the configuration names for this peer."""
+        return None if self.raft is None else self.raft.configuration.disk_of(peer) or None
 
     def on_introduction(self, said: Introduction) -> None:
         """A peer says whose disk it is. Raises BadMessage if nothing is to be exchanged with it."""
@@ -444,6 +465,11 @@ class NodeRunner:
         """Where this node can be reached, if that is known."""
         return None if peer is None else self._transport.address_of(peer)
 
+    @property
+    def certificate_expires_s(self) -> float | None:
+        """Of the transport, if it is one that has certificates."""
+        return getattr(self._transport, "certificate_expires_s", None)
+
     async def read_barrier(self, *, lease: bool) -> LogIndex:
         """Wait until the state machine has all that was committed before this call."""
         member = self.member
@@ -472,7 +498,7 @@ class NodeRunner:
         """Have a snapshot taken of at least what is applied now, and wait until it is durable.
 
         Raises:
-            DiskFull: there was no room for it.
+            ResourceExhausted: there was no room for it, or nothing to write it with.
             NodeDead: the node died meanwhile.
         """
         member = self.member
@@ -513,7 +539,7 @@ class NodeRunner:
         if member is not None and not self._storage.blocking:
             try:
                 next_offset = self._do(step)
-            except DiskFull:
+            except ResourceExhausted:
                 pass
             else:
                 member.on_stored(trio.current_time(), next_offset=next_offset)
@@ -532,13 +558,26 @@ class NodeRunner:
                 self._act()
 
     async def _until_there_is_room(self, call: Callable[[], T]) -> T:
-        """A full disk is waited out, and nothing is acknowledged meanwhile. Every other failure
-        ends the node; a failed fsync is never tried again (hazard D5)."""
+        """A full disk is waited out, and so is a lack of descriptors or threads (hazard G5);
+        nothing is acknowledged meanwhile. Every other failure ends the node; a failed fsync is
+        never tried again (hazard D5)."""
         while True:
             try:
                 return await self._calls.write(call)
-            except DiskFull:
-                self._input(lambda member, now: member.on_disk_full(now))
+            except ResourceExhausted as exhausted:
+                self._input(partial(_write_waits, exhausted.lacking))
+            await trio.sleep(DISK_FULL_RETRY_S)
+
+    async def _until_it_can_be_read(self, call: Callable[[], T]) -> T:
+        """As for a write, but what the log does not wait for: a leader goes on leading. Before the
+        node lives there is nobody to wait: it cannot be opened, and says so."""
+        while True:
+            try:
+                return await self._calls.beside(call)
+            except ResourceExhausted as exhausted:
+                if self.member is None:
+                    raise
+                self._input(partial(_read_waits, exhausted.lacking))
             await trio.sleep(DISK_FULL_RETRY_S)
 
     # -- the state machine -----------------------------------------------------------------
@@ -581,7 +620,9 @@ class NodeRunner:
 
     async def _restore_machine(self, meta: SnapshotMeta) -> int | None:
         machine, storage = self._machine, self._storage
-        return await self._calls.beside(lambda: restore(machine, storage.read_snapshot(meta)))
+        return await self._until_it_can_be_read(
+            lambda: restore(machine, storage.read_snapshot(meta))
+        )
 
     def _save_snapshot(self, save: SaveSnapshot) -> None:
         if self._nursery is not None:
@@ -595,8 +636,8 @@ class NodeRunner:
             )
         except _AbandonedError:
             return
-        except DiskFull as full:
-            error = full
+        except ResourceExhausted as exhausted:
+            error = exhausted
             self._input(lambda member, now: member.on_snapshot_unsaved(error, now))
             return
         self._input(lambda member, now: member.on_snapshot_saved(meta, now))
@@ -659,7 +700,7 @@ class NodeRunner:
                     return storage.read_chunk(request.meta, request.offset, request.size_bytes)
 
                 try:
-                    data = await self._calls.beside(read)
+                    data = await self._until_it_can_be_read(read)
                 except SnapshotGone:
                     member.on_snapshot_gone(request)
                 else:
@@ -701,15 +742,23 @@ class _WantedSnapshot:
         self.wanted_index: LogIndex = 0
         self.done = trio.Event()
         self.index: LogIndex | None = None
-        self.failure: DiskFull | None = None
+        self.failure: ResourceExhausted | None = None
 
     def resolve(self, index: LogIndex) -> None:
         self.index = index
         self.done.set()
 
-    def fail(self, error: DiskFull | None) -> None:
+    def fail(self, error: ResourceExhausted | None) -> None:
         self.failure = error
         self.done.set()
+
+
+def _write_waits(lacking: str | None, member: Member, now: float) -> None:
+    member.on_disk_full(now, lacking)
+
+
+def _read_waits(lacking: str | None, member: Member, now: float) -> None:
+    member.on_storage_waits(lacking, now)
 
 
 def _check_stack() -> None:

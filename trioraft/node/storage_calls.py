@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar, final
 
 import trio
 
-from ..core.errors import InvariantViolation
+from ..core.errors import InvariantViolation, ThreadsExhausted
 from ..storage.base import Storage
 
 T = TypeVar("T")
@@ -51,16 +51,47 @@ class StorageCalls:
 
     async def write(self, call: Callable[[], T]) -> T:
         """One of the calls that the storage wants one at a time. Cannot be cancelled: half a write
-        is nobody's friend."""
+        is nobody's friend.
+
+        Raises:
+            ThreadsExhausted: it was not called.
+        """
         return await self._run(call, self._writes)
 
     async def beside(self, call: Callable[[], T]) -> T:
-        """A snapshot call that may run beside the writes. Cannot be cancelled."""
+        """A snapshot call that may run beside the writes. Cannot be cancelled.
+
+        Raises:
+            ThreadsExhausted: it was not called.
+        """
         return await self._run(call, self._snapshots)
+
+    async def close(self) -> None:
+        """Close the storage, in this very thread if there is no other."""
+        try:
+            await self.write(self.storage.close)
+        except ThreadsExhausted:
+            self.storage.close()
 
     async def _run(self, call: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
         if not self.storage.blocking:
             return call()
+        has_begun = False
+
+        def begun() -> T:
+            nonlocal has_begun
+            has_begun = True
+            return call()
+
         with trio.CancelScope(shield=True):
-            return await self._run_blocking(call, limiter=limiter)
+            try:
+                return await self._run_blocking(begun, limiter=limiter)
+            except (RuntimeError, MemoryError) as error:
+                if has_begun:
+                    raise
+                raise ThreadsExhausted(
+                    f"no thread can be started to call the storage: {error}. Raise the number of "
+                    "threads that this process, its user or its container may have (ulimit -u, "
+                    "pids.max), or its memory"
+                ) from error
         raise InvariantViolation("a shielded storage call was cancelled")

@@ -30,12 +30,21 @@ class HandshakeRefused(RaftError):  # noqa: N818 - what happened
     """A server does not talk to this client, and never will.
 
     Attributes:
-        refusal: "not-a-client", "version" or "cluster".
+        refusal: "not-a-client", "version", "cluster" or "no-role".
     """
 
     def __init__(self, refusal: str, message: str) -> None:
         self.refusal = refusal
         super().__init__(message)
+
+
+class PermissionDenied(RaftError):  # noqa: N818 - what happened
+    """This client may not do that; the message names the rule. It was not applied, and is never
+    sent again."""
+
+
+class NoRole(HandshakeRefused, PermissionDenied):
+    """A server gives this client no role at all."""
 
 
 class ClientClosed(RaftError):  # noqa: N818 - a state

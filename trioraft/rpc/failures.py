@@ -15,6 +15,7 @@ from typing import Final
 from ..core.errors import (
     ConfigError,
     ConfigurationConflict,
+    DescriptorsExhausted,
     DiskFull,
     NodeDead,
     NotLeader,
@@ -23,12 +24,13 @@ from ..core.errors import (
     ProposalDropped,
     RaftError,
     SessionExpired,
+    ThreadsExhausted,
     TransferFailed,
 )
 from ..core.types import Address
 from ..machines.sessions import CommandFailed, SessionFull, UnknownCommand, error_from, message_of
 from ..net.sentences import printable
-from .errors import ServerLeaving
+from .errors import PermissionDenied, ServerLeaving
 from .protocol import Failure, RequestId
 
 COMMAND: Final = "command"
@@ -48,6 +50,9 @@ _KINDS: Final[Mapping[str, type[RaftError]]] = {
     "transfer": TransferFailed,
     "conflict": ConfigurationConflict,
     "full": DiskFull,
+    "no-descriptors": DescriptorsExhausted,
+    "no-threads": ThreadsExhausted,
+    "denied": PermissionDenied,
 }
 _KIND_OF: Final[Mapping[type, str]] = {error: kind for kind, error in _KINDS.items()}
 _OF_MACHINES: Final = frozenset(

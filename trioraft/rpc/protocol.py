@@ -18,10 +18,10 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from ..core.decoding import UNREADABLE
 from ..core.errors import BadMessage
 from ..core.types import Address, Configuration, Count, LogIndex, NodeId, Term
-from ..net.framing import LENGTH_BYTES, UNREADABLE
-from ..net.sentences import printable as printable
+from ..net.framing import LENGTH_BYTES
 
 MAGIC: Final = "trioraft-client"
 """What every connection opens with; not what peers say, so that no port takes the wrong ones."""
@@ -41,7 +41,7 @@ ShortText: TypeAlias = Annotated[str, msgspec.Meta(max_length=256)]
 
 # -- the handshake -------------------------------------------------------------------------
 
-Refusal: TypeAlias = Literal["not-a-client", "version", "cluster", "too-many", "leaving"]
+Refusal: TypeAlias = Literal["not-a-client", "version", "cluster", "no-role", "too-many", "leaving"]
 """Why a server does not take a connection."""
 
 
@@ -53,6 +53,16 @@ class ClientHello(msgspec.Struct, frozen=True, array_like=True):
     cluster_id: ShortText
     frame_bytes_max: Count = FRAME_BYTES_MAX
     """Largest frame that this client reads."""
+    token: ShortText = ""
+    """Whose bearer may do what the server's roles say; empty: none."""
+
+    def __repr__(self) -> str:
+        """Without the token: what is shown may end in a log."""
+        token = "there is one" if self.token else "none"
+        return (
+            f"ClientHello({self.magic!r}, {self.version}, {self.cluster_id!r}, "
+            f"{self.frame_bytes_max}, token: {token})"
+        )
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True):
@@ -90,7 +100,7 @@ class _Tagged(msgspec.Struct, frozen=True, array_like=True):
 
 # -- requests ------------------------------------------------------------------------------
 
-REQUEST_KIND_MAX: Final = 12
+REQUEST_KIND_MAX: Final = 13
 """Largest tag of a request that this release knows."""
 
 
@@ -190,6 +200,14 @@ class ReplaceNode(msgspec.Struct, frozen=True, array_like=True, tag=12, gc=False
     node_id: NodeId
 
 
+class InviteNode(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False):
+    """`Node.invite`; the answer is the text. Any server that has the key."""
+
+    id: RequestId
+    node_id: NodeId
+    valid_s: float
+
+
 Request: TypeAlias = (
     Propose
     | Query
@@ -204,6 +222,7 @@ Request: TypeAlias = (
     | Cancel
     | Ping
     | ReplaceNode
+    | InviteNode
 )
 
 # -- answers -------------------------------------------------------------------------------
@@ -303,12 +322,18 @@ class ServerStatus(msgspec.Struct, frozen=True):
     """Which disk it has."""
     differing: dict[NodeId, LogIndex] = {}
     """On a leader: whose results were others than its own, and up to which entry."""
-    budgets: dict[str, tuple[Count, Count]] = {}
-    """What all clients of this server share, by name: what is used of it, and its bound."""
+    budgets: dict[str, tuple[Count, Count | None]] = {}
+    """What all clients of this server share, by name: what is used of it, and its
+    bound; None: it has none."""
     turned_away: Count = 0
     """Connections that were closed for others', or unlooked at, since the server started."""
     rejected: Count = 0
     """Connections that were refused, or ended for what they did."""
+    peer_certificate_expires_s: float | None = None
+    """When the certificates of its port for peers cannot be used any more, in seconds since the
+    epoch; None: there are none, or it is not known."""
+    client_certificate_expires_s: float | None = None
+    """Likewise, of its port for clients."""
 
 
 class RoleNews(msgspec.Struct, frozen=True, tag="role"):

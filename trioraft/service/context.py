@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable, Iterable, Mapping
 from typing import final
 
 import attrs
@@ -17,6 +18,7 @@ from ..member.status import Status
 from ..net.events import ConnectionRejected
 from ..net.holdings import Holdings
 from ..net.rejections import Rejections
+from ..net.tls import ServerTls, TlsContexts
 from ..net.visitors import Visitors
 from ..node.node import Node
 from ..rpc.protocol import (
@@ -30,6 +32,7 @@ from ..rpc.protocol import (
 )
 from ..tasks.slices import Slices
 from .feed import StatusFeed
+from .roles import UNLIMITED, Credentials, Permission, Roles
 
 
 @attrs.frozen
@@ -102,10 +105,15 @@ class ServiceContext:
     """The one that questions are for."""
     cluster_id: str
     limits: ServiceLimits
-    tls: ssl.SSLContext | None
+    certificates: TlsContexts | ServerTls | None = attrs.field(alias="tls")
+    """None: plain TCP."""
     client_addresses: dict[NodeId, Address]
     has_sessions: bool
     log: TraceLogger
+    roles: Roles | None = None
+    """None: whoever gets in may do everything."""
+    usage: Callable[[], Mapping[str, tuple[int, int | None]]] = dict
+    """What the state machine counts against bounds of its own."""
     is_leaving: bool = False
     slices: Slices = attrs.Factory(Slices)
     """What all connections together may keep the loop for."""
@@ -131,12 +139,18 @@ class ServiceContext:
         self.feed = StatusFeed(self.node, limits.watch_interval_min_s, self.server_status)
 
     @property
+    def tls(self) -> ssl.SSLContext | None:
+        """For the next handshake."""
+        return None if self.certificates is None else self.certificates.server
+
+    @property
     def connections(self) -> int:
         """Clients that are connected, and have said who they are."""
         return len(self.visitors.guests)
 
-    def budgets(self) -> dict[str, tuple[int, int]]:
-        """Every budget that all connections of this port share: what is used, and its bound."""
+    def budgets(self) -> dict[str, tuple[int, int | None]]:
+        """Every budget that is shared by all, of this port, its node and the state machine: what is
+        used of it, and its bound."""
         limits, visitors = self.limits, self.visitors
         return {
             "connections": (len(visitors.guests), limits.connections_max),
@@ -147,6 +161,8 @@ class ServiceContext:
             "subscriptions": (self.subscriptions, limits.subscriptions_max),
             "status_watches": (self.status_watches, limits.status_watches_max),
             "changes": (self.changes, limits.changes_max),
+            **self.node.budgets(),
+            **self.usage(),
         }
 
     def server_status(self, status: Status) -> ServerStatus:
@@ -171,7 +187,19 @@ class ServiceContext:
             budgets=self.budgets(),
             turned_away=self.visitors.turned_away,
             rejected=self.rejections.count,
+            client_certificate_expires_s=(
+                None if self.certificates is None else self.certificates.expires_s
+            ),
         )
+
+    def permission_of(self, names: Iterable[str], token: str) -> tuple[Credentials, Permission]:
+        """What a client may do that shows this; and what it showed, without the token.
+
+        Raises:
+            PermissionDenied: nothing.
+        """
+        shown = Credentials.of(names, token)
+        return shown, UNLIMITED if self.roles is None else self.roles.permission_of(shown)
 
     def welcome(self, refused: str = "", reason: str = "") -> Welcome:
         """The first frame to a client."""

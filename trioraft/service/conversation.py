@@ -22,9 +22,10 @@ from ..net.connection import BROKEN, Connection
 from ..net.handshake import SaidNothing, first_frame, in_time
 from ..net.holdings import Holdings
 from ..net.sentences import quoted
+from ..net.tls import client_names
 from ..node.node import Node
 from ..node.proposal import Proposal
-from ..rpc.errors import ServerLeaving
+from ..rpc.errors import PermissionDenied, ServerLeaving
 from ..rpc.failures import failure_of
 from ..rpc.protocol import (
     MAGIC,
@@ -37,6 +38,7 @@ from ..rpc.protocol import (
     Failure,
     GetStatus,
     GoingAway,
+    InviteNode,
     Item,
     Ping,
     Propose,
@@ -60,6 +62,7 @@ from ..tasks.wakeup import Wakeup
 from .context import ServiceContext, ServiceLimits
 from .feed import Watcher
 from .queries import Queries, Watchable
+from .roles import UNLIMITED, Credentials, Permission
 
 PIECE_BYTES = 64 * 1024
 """What a client must take within `frame_timeout_s`."""
@@ -226,6 +229,9 @@ class Conversation:
         self._answered = trio.lowlevel.ParkingLot()
         self._scopes: dict[int, trio.CancelScope] = {}  # of requests that have a task
         self._watches: set[int] = set()  # those of them that end only with one side's will
+        self.shown = Credentials()
+        self.permission: Permission = UNLIMITED
+        """Goes with what it showed; changed by who reloads the roles."""
         self._queries = Queries(context, self._answer, self._fail, self._outbox.room)
         self._nursery: trio.Nursery | None = None
 
@@ -253,6 +259,10 @@ class Conversation:
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
+    def hang_up(self) -> None:
+        """End it now. Idempotent."""
+        self._connection.hang_up()
+
     # -- the beginning ---------------------------------------------------------------------
 
     async def _admit(self) -> bool:
@@ -276,6 +286,11 @@ class Conversation:
         if refused:
             await connection.stream.send_all(frame(context.welcome(refused, reason)))
             raise BadMessage(reason)
+        try:
+            self.shown, self.permission = context.permission_of(names_of(connection), hello.token)
+        except PermissionDenied as error:
+            await connection.stream.send_all(frame(context.welcome("no-role", str(error))))
+            raise BadMessage(str(error)) from error
         await connection.stream.send_all(frame(context.welcome()))
         self._outbox.frame_bytes_max = hello.frame_bytes_max
         connection.deframer.frame_bytes_max = context.limits.frame_bytes_max
@@ -328,14 +343,29 @@ class Conversation:
                     continue
                 self._unanswered += 1
                 connection.idle_since_s, connection.has_asked = None, True
-                if type(request) is Propose:
-                    await self._propose(request)
+                has_waited = False
+                if not self._may(request):
+                    pass
+                elif type(request) is Propose:
+                    has_waited = await self._propose(request)
                 else:
                     self._take(request, len(payload))
                 if self._is_behind:
+                    has_waited = True
                     await self._catch_up()
+                if has_waited:  # which is no work
+                    began_s = perf_counter()
             slices.spend(began_s)
             is_open = await connection.receive(took_frames=took_frames)
+
+    def _may(self, request: Request) -> bool:
+        """Whether its role allows it; if not, that is the answer."""
+        try:
+            self.permission.check(request)
+        except RaftError as error:
+            self._fail(request.id, error)
+            return False
+        return True
 
     @property
     def _is_behind(self) -> bool:
@@ -366,26 +396,29 @@ class Conversation:
         if self._unanswered <= len(self._watches):  # who only listens is idle
             self._connection.idle_since_s = trio.current_time()
 
-    async def _propose(self, request: Propose) -> None:
+    async def _propose(self, request: Propose) -> bool:
+        """Propose a command; return whether it had to wait for room."""
+        has_waited = False
         if self._context.is_leaving:
             self._fail(request.id, ServerLeaving(_LEAVING))
-            return
+            return False
         while True:
             try:
                 proposal = self._context.node.submit(request.data)
             except Overloaded as error:
                 if not self._proposals:  # others fill the room: the client shall come again
                     self._fail(request.id, error)
-                    return
+                    return has_waited
             except RaftError as error:
                 self._fail(request.id, error)
-                return
+                return has_waited
             else:
                 # Who can send it again shall do so as soon as another leads, and not wait here.
                 proposal.is_repeatable = self._context.has_sessions and is_repeatable(request.data)
                 self._proposals.append((request.id, proposal))
                 self._proposed.set()
-                return
+                return has_waited
+            has_waited = True
             self._connection.stop_the_clock()
             self._note_waiting(len(request.data))
             await self._answered.park()  # our own commands fill it: wait for one of them
@@ -527,6 +560,12 @@ class Conversation:
         self._note_idle()
 
 
+def names_of(connection: Connection) -> tuple[str, ...]:
+    """The names in the client's verified certificate; none over plain TCP, or without one."""
+    stream = connection.stream
+    return client_names(stream) if isinstance(stream, trio.SSLStream) else ()
+
+
 def _why_not(hello: ClientHello, context: ServiceContext) -> tuple[str, str]:
     """Why this client is not taken: a `Refusal` and a sentence; both empty if it is."""
     if hello.magic != MAGIC:
@@ -577,6 +616,8 @@ async def administer(node: Node, request: Any) -> Any:
             return await node.remove(node_id, expected_index=index)
         case ReplaceNode(node_id=node_id):
             return await node.replace(node_id)
+        case InviteNode(node_id=node_id, valid_s=valid_s):
+            return await node.invite(node_id, valid_s)
         case TakeSnapshot():
             return await node.take_snapshot()
     raise ConfigError(f"{type(request).__name__} is no request that changes anything")

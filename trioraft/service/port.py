@@ -22,12 +22,14 @@ from ..member.state_machine import StateMachine
 from ..net.addresses import AddressRules, host_port, is_wildcard
 from ..net.connection import Connection
 from ..net.listening import Listener, listen
-from ..net.tls import TlsContexts, server_context_of
+from ..net.tls import ServerTls, TlsContexts, server_tls_of
 from ..node.node import Node
+from ..rpc.errors import PermissionDenied
 from ..tasks.background import running_beside
 from .context import ServiceContext, ServiceLimits
 from .conversation import Conversation
 from .queries import inner_machine
+from .roles import NOTHING, UNLIMITED, Permission, Roles
 
 DESCRIPTORS_RESERVED = 96
 """Of this process's descriptors, left over for its disk and for its peers when clients come."""
@@ -74,6 +76,37 @@ class Service:
             name = f"the client address of {node_id!r}"
             self._context.client_addresses[node_id] = _WELL_FORMED.check(name, address, port_min=1)
 
+    async def reload_roles(self) -> int:
+        """Read the roles' file again, and part with whom it gives other rights than before: those
+        clients come again, with their new ones or none. Returns how many these are; without roles
+        it does nothing.
+
+        Raises:
+            ConfigError: the file cannot be used; what was read before still counts.
+        """
+        roles = self._context.roles
+        if roles is None:
+            return 0
+        roles.reload()
+        parting: list[Conversation] = []
+        for conversation in self._conversations:
+            if conversation.permission is UNLIMITED:
+                continue  # not admitted yet: it will meet the new rules
+            try:
+                permission = roles.permission_of(conversation.shown)
+            except PermissionDenied as error:
+                permission = Permission(str(error), NOTHING, roles.path.name)
+            if permission != conversation.permission:
+                conversation.permission = permission
+                parting.append(conversation)
+        with trio.move_on_after(self._context.limits.leave_timeout_s):
+            async with trio.open_nursery() as nursery:
+                for conversation in parting:
+                    nursery.start_soon(conversation.leave)
+        for conversation in parting:
+            conversation.hang_up()
+        return len(parting)
+
     def leave(self) -> None:
         """Begin to shut down, as leaving the `async with` does. Idempotent."""
         self._leave.set()
@@ -116,11 +149,12 @@ async def open_service(
     listen: Address,
     *,
     cluster_id: str = "trioraft",
-    ssl_context: TlsContexts | ssl.SSLContext | None = None,
+    ssl_context: TlsContexts | ServerTls | ssl.SSLContext | None = None,
     insecure: bool = False,
     advertise: Address | None = None,
     client_addresses: Mapping[NodeId, Address] | None = None,
     has_sessions: bool | None = None,
+    roles: Roles | None = None,
     limits: ServiceLimits | None = None,
     logger: EventLogger | None = None,
 ) -> AsyncIterator[Service]:
@@ -138,9 +172,9 @@ async def open_service(
             `Watchable`; a `SessionMachine` is looked through).
         listen: host and port to take clients at; port 0 lets the system choose: `service.address`.
         cluster_id: the node's; clients of another cluster are refused.
-        ssl_context: for TLS: `TlsContexts`, or an `ssl.SSLContext` for the server's side. Clients
-            must show a certificate (`verify_mode = ssl.CERT_REQUIRED`): whoever gets in may do
-            everything.
+        ssl_context: for TLS: `TlsContexts`, `ServerTls`, or an `ssl.SSLContext` for the server's
+            side. Clients must show a certificate (`verify_mode = ssl.CERT_REQUIRED`) unless there
+            are `roles`. Those made by `from_files` can be read again meanwhile: `reload()`.
         insecure: allow plain TCP beyond this machine, and TLS without clients' certificates.
         advertise: where clients reach this server, if that is not where it listens.
         client_addresses: where clients reach the other servers. It is told to clients, so that
@@ -148,6 +182,8 @@ async def open_service(
             were given.
         has_sessions: whether `machine` takes the commands of sessions; None: if it is a
             `SessionMachine`. Clients of the other kind are told so.
+        roles: who may read, write and change the cluster (`Roles(path)`); None: whoever gets in may
+            do everything.
         limits: bounds. Default: `ServiceLimits()`.
         logger: a structlog logger; None logs nothing.
 
@@ -159,10 +195,12 @@ async def open_service(
         OSError: the address cannot be used.
     """
     has_sessions = isinstance(machine, SessionMachine) if has_sessions is None else has_sessions
-    tls, log = _tls_at(listen, ssl_context, insecure=insecure), TraceLogger(logger, node.id)
-    known, own = _checked_addresses(client_addresses or {}), inner_machine(machine)
-    bounds = limits or ServiceLimits()
-    context = ServiceContext(node, own, cluster_id, bounds, tls, known, has_sessions, log)
+    # With roles, who shows neither certificate nor token gets nothing: TLS need not ask for one.
+    tls = _tls_at(listen, ssl_context, may_be_nameless=roles is not None, insecure=insecure)
+    known, log = _checked_addresses(client_addresses or {}), TraceLogger(logger, node.id)
+    bounds, own = limits or ServiceLimits(), inner_machine(machine)
+    context = ServiceContext(node, own, cluster_id, bounds, tls, known, has_sessions, log, roles)
+    _adopt(context, machine)
     async with _serving(context, listen, advertise) as service:
         yield service
 
@@ -186,6 +224,14 @@ async def _serving(
         service.close()
 
 
+def _adopt(context: ServiceContext, machine: StateMachine) -> None:
+    """What the machine around the one that questions are for has to say."""
+    if context.roles is not None:
+        context.roles.serve(machine, context.machine)
+    if isinstance(machine, SessionMachine):
+        context.usage = machine.usage
+
+
 def _checked_addresses(given: Mapping[NodeId, Address]) -> dict[NodeId, Address]:
     return {
         node_id: _WELL_FORMED.check(f"client_addresses[{node_id!r}]", address, port_min=1)
@@ -194,10 +240,14 @@ def _checked_addresses(given: Mapping[NodeId, Address]) -> dict[NodeId, Address]
 
 
 def _tls_at(
-    listen: Address, given: TlsContexts | ssl.SSLContext | None, *, insecure: bool
-) -> ssl.SSLContext | None:
+    listen: Address,
+    given: TlsContexts | ServerTls | ssl.SSLContext | None,
+    *,
+    may_be_nameless: bool,
+    insecure: bool,
+) -> TlsContexts | ServerTls | None:
     """The server's side of TLS; None for plain TCP, where that may be."""
-    tls = server_context_of(given, insecure=insecure)
+    tls = server_tls_of(given, insecure=insecure or may_be_nameless)
     rules = AddressRules(tls is not None, insecure, "write and change the cluster")
     rules.check("listen", listen, port_min=0)
     return tls

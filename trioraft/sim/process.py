@@ -28,6 +28,7 @@ from ..core.errors import (
     PeerRefused,
     ProposalDropped,
     RaftError,
+    ResourceExhausted,
     ResultsDiverged,
     StorageError,
 )
@@ -725,5 +726,5 @@ class _WantsSnapshot:
     def resolve(self, index: LogIndex) -> None:
         """It is there."""
 
-    def fail(self, error: DiskFull | None) -> None:
+    def fail(self, error: ResourceExhausted | None) -> None:
         """It is not."""

@@ -11,6 +11,9 @@ Rules of this file:
   is written with `append` or `install_snapshot`, in the very transaction, and by nothing else.
 * A storage never repairs in silence: what it cannot read as it was written is `CorruptStorage`.
   A quota that is used up is a full disk.
+* Wherever `DiskFull` may be raised, any `ResourceExhausted` may: nothing was done, and the call may
+  be made again. `open`, `read_snapshot` and `read_chunk` may raise it too, where a file cannot be
+  opened for want of descriptors.
 """
 
 from __future__ import annotations

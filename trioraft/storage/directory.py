@@ -17,6 +17,8 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, final
 
@@ -24,15 +26,24 @@ import attrs
 import msgspec
 
 from ..core.errors import CorruptStorage, StorageError
-from .health import SCRATCH, Health, describe
+from .health import SCRATCH, Health, describe, is_out_of_descriptors, out_of_descriptors
 
 DATABASE = "log.sqlite3"
 WRITE_AHEAD_LOG = "log.sqlite3-wal"
 LOCK = "trioraft.lock"
 BEING_CREATED = "log.sqlite3.new"
 
+DIRECTORY_MODE = 0o700
+FILE_MODE = 0o600
+"""What is in the log is nobody else's business."""
+
 _NOTE_BYTES = 256
-_NOT_FOREIGN = frozenset({LOCK, BEING_CREATED, f"{BEING_CREATED}-journal", SCRATCH, "lost+found"})
+CREATION_LEFTOVERS = (
+    BEING_CREATED,
+    *(f"{BEING_CREATED}-{suffix}" for suffix in ("journal", "wal", "shm")),
+)
+"""What a creation that was interrupted may leave: SQLite has files beside the database."""
+_NOT_FOREIGN = frozenset({LOCK, *CREATION_LEFTOVERS, SCRATCH, "lost+found"})
 """What may lie in a directory that is still new: creation was interrupted, or it is a volume."""
 
 KEEP_AND_REPLACE = (
@@ -74,12 +85,60 @@ def sync_file(descriptor: int) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable: created, renamed, removed."""
+    """Make the names in a directory durable: created, renamed, removed. As long as a storage is
+    open, `Directory.sync` does that without opening anything."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def create_private(path: Path) -> int:
+    """Create a file, or empty it, that its owner alone may read and write, whatever the umask.
+
+    Returns:
+        A descriptor for reading and writing.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+    try:
+        _make_private(descriptor, FILE_MODE)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def make_private(path: Path) -> None:
+    """Create a directory that its owner alone may use, whatever the umask; its parents, if they
+    are missing too, as anybody makes them. One that somebody made meanwhile is left as it is.
+
+    Raises:
+        OSError: it is not there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=DIRECTORY_MODE)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    else:
+        _make_private(path, DIRECTORY_MODE)
+
+
+def _make_private(descriptor: int | Path, mode: int) -> None:
+    """Of what was made just now: a umask may have taken away the owner's own rights. File systems
+    without modes keep theirs."""
+    if stat.S_IMODE(os.stat(descriptor).st_mode) != mode:
+        with suppress(OSError):
+            os.chmod(descriptor, mode)
+
+
+def wider_mode(path: Path) -> int | None:
+    """The mode of a directory that others than its owner may look into, or write to; None if nobody
+    else may."""
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    return mode if mode & (stat.S_IRWXG | stat.S_IRWXO) else None
 
 
 def is_named(path: Path, descriptor: int) -> bool:
@@ -121,6 +180,7 @@ class Directory:
         self.write_ahead_log = path / WRITE_AHEAD_LOG
         self._health = health
         self._lock: int | None = None
+        self._itself: int | None = None  # open, so that its names become durable without opening it
         self._locked_by = 0  # the process that did
         self._files: tuple[_HeldFile, ...] = ()  # the one that is written to comes last
         self.is_lost = False
@@ -137,20 +197,37 @@ class Directory:
         try:
             self._make()
             self._refuse_foreign()
-            descriptor = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, FILE_MODE)
         except OSError as error:
+            if is_out_of_descriptors(error):
+                raise out_of_descriptors("opening the storage", self.path, error) from error
             raise StorageError(
                 f"{self.path} cannot be used as a storage: {describe(error)}. Give a directory "
                 "that this process may create or write"
             ) from error
         try:
             self._lock_or_refuse(descriptor)
-            state = self._state(_read_note(descriptor))
+            if not os.fstat(descriptor).st_size:  # it was made just now
+                _make_private(descriptor, FILE_MODE)
+            with self._health.watching("opening the storage"):
+                state = self._state(_read_note(descriptor))
+                self._itself = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         except BaseException:
             os.close(descriptor)
             raise
         self._lock, self._locked_by = descriptor, os.getpid()
         return state
+
+    def sync(self) -> None:
+        """Make the names in it durable: created, renamed, removed.
+
+        Raises:
+            OSError: it is not known whether they are.
+            StorageError: it is not open.
+        """
+        if self._itself is None:
+            raise StorageError(f"the directory {self.path} is not held by this storage")
+        os.fsync(self._itself)
 
     def note(self, state: Literal["open", "closed"]) -> None:
         """Write down, durably, what the next one to open this directory must know."""
@@ -213,6 +290,9 @@ class Directory:
     def release(self) -> None:
         """Unlock. Idempotent."""
         descriptor, self._lock = self._lock, None
+        itself, self._itself = self._itself, None
+        if itself is not None:
+            os.close(itself)
         if descriptor is None:
             return
         if os.getpid() == self._locked_by:
@@ -227,7 +307,7 @@ class Directory:
         first_made = self.path
         while not first_made.parent.exists():
             first_made = first_made.parent
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_private(self.path)
         made = self.path
         while made != first_made.parent:
             made = made.parent

@@ -5,6 +5,9 @@ Rules of this file:
 * A full disk is `DiskFull`: the write was rolled back as a whole, and may be tried again. So is a
   quota that is used up. SQLite knows no quotas: it says SQLITE_IOERR_WRITE, and rolls back as for
   a full disk; whether there is room is then tried out. A failed fsync has a code of its own.
+* So is a lack of descriptors, in this process or on the machine: `DescriptorsExhausted` (hazard
+  G5). SQLite says SQLITE_CANTOPEN for it and for much else; whether files can be opened is then
+  tried out, too.
 * Every other failure of a read, write or fsync is final. An fsync that failed once tells nothing
   when it is called again, because the kernel may have dropped the pages (hazard D5): so nothing
   is retried, and everything after it is refused.
@@ -21,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias, final
 
-from ..core.errors import DiskFull, StorageError
+from ..core.errors import DescriptorsExhausted, DiskFull, StorageError
 
 DiskTrouble: TypeAlias = OSError | sqlite3.Error | OverflowError
 """What the operating system or SQLite raises; OverflowError: a value that SQLite cannot hold."""
@@ -34,7 +37,16 @@ SCRATCH = "room.tmp"
 SCRATCH_BYTES = 16 * 1024
 """Two pages. A write of one page and its frame failed, so less than that is left."""
 
+SQLITE_DESCRIPTORS = 4
+"""As many files as SQLite opens at a time: database, journal or write-ahead log, the directory; and
+one to spare."""
+
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
+_SQLITE_OPENS = frozenset(
+    {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_GETTEMPPATH}
+)
+"""What SQLite says where it could not open a file; of the first there are several kinds."""
 
 
 def is_disk_full(error: DiskTrouble) -> bool:
@@ -42,6 +54,39 @@ def is_disk_full(error: DiskTrouble) -> bool:
     if isinstance(error, OSError):
         return error.errno in _NO_ROOM
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+
+
+def is_out_of_descriptors(error: DiskTrouble) -> bool:
+    """Whether this error says nothing but that nothing can be opened now."""
+    if isinstance(error, OSError):
+        return error.errno in _NO_DESCRIPTORS
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    opens = code in _SQLITE_OPENS or code & 0xFF == sqlite3.SQLITE_CANTOPEN
+    return opens and _too_few_can_be_opened()
+
+
+def _too_few_can_be_opened() -> bool:
+    """SQLite has closed again what it could open."""
+    descriptors: list[int] = []
+    try:
+        while len(descriptors) < SQLITE_DESCRIPTORS:
+            descriptors.append(os.open(os.sep, os.O_RDONLY))
+    except OSError as error:
+        return error.errno in _NO_DESCRIPTORS
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    return False
+
+
+def out_of_descriptors(doing: str, where: Path, error: DiskTrouble) -> DescriptorsExhausted:
+    """The error for that."""
+    return DescriptorsExhausted(
+        f"no descriptors are left while {doing} ({where}): {describe(error)}. The disk has not "
+        "failed, and nothing of it is stored; it may be tried again. Raise the number of files "
+        "that this process may have open (ulimit -n, LimitNOFILE), or the machine's "
+        "(fs.file-max), or let fewer clients connect"
+    )
 
 
 def _may_be_a_quota(error: DiskTrouble) -> bool:
@@ -72,8 +117,15 @@ class Health:
             raise StorageError(f"the storage in {self._directory} {self._refusal}")
 
     def error(self, doing: str, error: DiskTrouble) -> StorageError:
-        """The error to raise for this trouble; unless the disk is merely full, it is final."""
-        if is_disk_full(error) or (_may_be_a_quota(error) and self._has_no_room()):
+        """The error to raise for this trouble; unless the disk is merely full, or descriptors are
+        lacking, it is final."""
+        if is_out_of_descriptors(error):
+            return out_of_descriptors(doing, self._directory, error)
+        try:
+            is_full = is_disk_full(error) or (_may_be_a_quota(error) and self._has_no_room())
+        except DescriptorsExhausted as exhausted:  # it was rolled back; the next time will tell
+            return exhausted
+        if is_full:
             return DiskFull(
                 f"no room while {doing} in {self._directory}: {describe(error)}. Nothing of it is "
                 "stored; make room, and try again"
@@ -106,7 +158,11 @@ class Health:
             return False
 
     def _has_no_room(self) -> bool:
-        """Try it out; False if anything else is wrong with the disk, too."""
+        """Try it out; False if anything else is wrong with the disk, too.
+
+        Raises:
+            DescriptorsExhausted: it cannot be tried out now.
+        """
         path = self._directory / SCRATCH
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -120,6 +176,9 @@ class Health:
             finally:
                 os.close(descriptor)
         except OSError as error:
+            if is_out_of_descriptors(error):
+                doing = "trying out whether there is room"
+                raise out_of_descriptors(doing, self._directory, error) from error
             return is_disk_full(error)
         return False
 

@@ -29,10 +29,18 @@ from urllib.parse import quote
 import attrs
 import msgspec
 
-from ..core.errors import CorruptStorage, DiskFull, StorageError
+from ..core.decoding import UNREADABLE
+from ..core.errors import CorruptStorage, ResourceExhausted, StorageError
 from ..core.types import Entry, HardState, LogIndex, NodeId, Term
-from .directory import BEING_CREATED, KEEP_AND_REPLACE, sync_directory, sync_file
-from .health import DISK_TROUBLE, Health, describe
+from .directory import (
+    BEING_CREATED,
+    CREATION_LEFTOVERS,
+    KEEP_AND_REPLACE,
+    create_private,
+    sync_directory,
+    sync_file,
+)
+from .health import DISK_TROUBLE, Health, describe, is_out_of_descriptors, out_of_descriptors
 from .records import PAGE_BYTES, RECORD_BYTES_MAX, Row, StoredWrite, damaged, from_row, to_rows
 
 FORMAT_VERSION = 2
@@ -206,10 +214,14 @@ def _reading(database: Path) -> Iterator[sqlite3.Connection]:
             connection.execute("PRAGMA trusted_schema=OFF")
             yield connection
     except sqlite3.Error as error:
+        if is_out_of_descriptors(error):
+            raise out_of_descriptors("reading the log", database, error) from error
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM):
             raise StorageError(f"{database} cannot be read: {describe(error)}") from error
         raise CorruptStorage(f"{database}: {describe(error)}. {KEEP_AND_REPLACE}") from error
+    except UnicodeError as error:  # SQLite quotes what is damaged, and that is no text any more
+        raise CorruptStorage(f"{database} is damaged: {error}. {KEEP_AND_REPLACE}") from error
 
 
 def _check_settings(connection: sqlite3.Connection, database: Path) -> None:
@@ -296,7 +308,7 @@ def read_meta(
         if isinstance(payload, bytes) and crc == _meta_crc(key, payload):
             try:
                 return msgspec.msgpack.decode(payload, type=kind)
-            except msgspec.DecodeError:
+            except UNREADABLE:
                 pass  # the same error as a wrong checksum, below
     raise CorruptStorage(
         f"{database}: the meta record {key!r} is missing or not what was written. "
@@ -376,8 +388,9 @@ def create_database(path: Path, owner: Owner) -> None:
         OSError, sqlite3.Error: it is not there.
     """
     draft = path.with_name(BEING_CREATED)
-    for leftover in (draft, draft.with_name(f"{BEING_CREATED}-journal")):
-        leftover.unlink(missing_ok=True)
+    for leftover in CREATION_LEFTOVERS:
+        path.with_name(leftover).unlink(missing_ok=True)
+    os.close(create_private(draft))  # SQLite gives its other files the mode of this one
     with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
         connection.execute("PRAGMA journal_mode=WAL")
@@ -449,6 +462,7 @@ class LogDatabase:
                 "secure_delete=OFF",
                 "trusted_schema=OFF",
                 "cache_size=-8192",
+                "temp_store=MEMORY",  # so that nothing is ever opened after this (hazard G5)
             ):
                 execute(f"PRAGMA {setting}")
             if bytes_max is not None:
@@ -501,7 +515,7 @@ class LogDatabase:
             if connection.in_transaction:
                 self._roll_back(connection)
             trouble = self._health.error("appending to the log", error)
-            if isinstance(trouble, DiskFull):
+            if isinstance(trouble, ResourceExhausted):
                 self._checkpoint()  # what room there is in the write-ahead log can be used again
             raise trouble from error
         self._hard_state = record.hard_state
@@ -549,7 +563,7 @@ class LogDatabase:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         except DISK_TROUBLE as error:
             trouble = self._health.error("copying the write-ahead log into the database", error)
-            if not isinstance(trouble, DiskFull):
+            if not isinstance(trouble, ResourceExhausted):
                 raise trouble from error
             # The write that brought us here is durable; the log just stays longer for now.
         self._wal_bytes = 0
@@ -636,7 +650,7 @@ class LogDatabase:
         is something in the write-ahead log. False if there is no room."""
         try:
             self.append(None, (), None)
-        except DiskFull:
+        except ResourceExhausted:
             return False
         return True
 

@@ -21,8 +21,8 @@ import attrs
 from ..core.errors import StorageError
 from ..core.types import SnapshotMeta
 from . import refusals
-from .directory import BRING_BACK, is_named, sync_directory, sync_file
-from .health import DISK_TROUBLE, Health
+from .directory import BRING_BACK, Directory, create_private, is_named, sync_file
+from .health import DISK_TROUBLE, Health, is_out_of_descriptors
 from .snapshot_files import CHUNK_BYTES, SYNC_EVERY_BYTES, Description, encode_header, read_header
 
 RECEIVED = "received.part"
@@ -41,8 +41,9 @@ class _Transfer:
 class ReceivedSnapshot:
     """The transfer that is under way, if any. Called from the log's thread only."""
 
-    def __init__(self, directory: Path, cluster_id: str, health: Health) -> None:
-        self.path = directory / RECEIVED
+    def __init__(self, held: Directory, cluster_id: str, health: Health) -> None:
+        self._held = held
+        self.path = held.path / RECEIVED
         self._cluster_id = cluster_id
         self._health = health
         self._transfer: _Transfer | None = None
@@ -53,6 +54,9 @@ class ReceivedSnapshot:
 
         Returns:
             The meta, if all of it is here and right.
+
+        Raises:
+            DescriptorsExhausted: it cannot be looked at now.
         """
         try:
             with self.path.open("rb") as file:
@@ -63,7 +67,9 @@ class ReceivedSnapshot:
                 while chunk := file.read(CHUNK_BYTES):
                     transfer.crc = zlib.crc32(chunk, transfer.crc)
                     transfer.received_bytes += len(chunk)
-        except (OSError, StorageError):
+        except (OSError, StorageError) as error:
+            if isinstance(error, OSError) and is_out_of_descriptors(error):
+                raise self._health.error(f"opening {self.path}", error) from error
             return None  # it was never promised; the next transfer starts over
         if transfer.received_bytes > transfer.meta.size_bytes:
             return None
@@ -130,10 +136,10 @@ class ReceivedSnapshot:
         self.throw_away()
         header = encode_header(Description(self._cluster_id, meta))
         with self._health.watching(f"writing {self.path}"):
-            self._file = self.path.open("w+b", buffering=0)
+            self._file = os.fdopen(create_private(self.path), "w+b", buffering=0)
             _write_all(self._file, header)
             sync_file(self._file.fileno())
-            sync_directory(self.path.parent)
+            self._held.sync()
         self._transfer = _Transfer(meta, len(header))
         return self._transfer
 

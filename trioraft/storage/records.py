@@ -19,6 +19,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from ..core.decoding import UNREADABLE
 from ..core.errors import CorruptStorage
 from ..core.types import Entry, HardState, LogIndex
 from .directory import KEEP_AND_REPLACE
@@ -104,7 +105,7 @@ def from_row(row: Row, file: str, previous_index: LogIndex) -> StoredWrite:
     if isinstance(payload, bytes) and zlib.crc32(payload) == crc:
         try:
             record = _decoder.decode(payload)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise damaged(file, row, previous_index, f"cannot be decoded: {error}") from error
         entries = record.entries
         if entries:

@@ -89,8 +89,8 @@ def look_into(path: Path) -> StoredNode:
             raise health.error("looking into the storage", error) from error
         owner = read_owner(directory.database)
         loaded = load(directory.database, owner)
-        snapshots = SnapshotFiles(path, owner.cluster_id, health)
-        received = ReceivedSnapshot(path, owner.cluster_id, health)
+        snapshots = SnapshotFiles(directory, owner.cluster_id, health)
+        received = ReceivedSnapshot(directory, owner.cluster_id, health)
         snapshot, _, problems = match_snapshot(loaded, snapshots, received)
     finally:
         directory.release()

@@ -24,10 +24,11 @@ from typing import BinaryIO, final
 import attrs
 import msgspec
 
-from ..core.errors import CorruptStorage, StorageError
+from ..core.decoding import UNREADABLE
+from ..core.errors import CorruptStorage, DescriptorsExhausted, StorageError
 from ..core.types import Configuration, LogIndex, SnapshotMeta, Term
 from . import refusals
-from .directory import BRING_BACK, sync_directory, sync_file
+from .directory import BRING_BACK, Directory, create_private, sync_file
 from .health import Health
 
 FORMAT_VERSION = 1
@@ -92,7 +93,7 @@ def read_header(file: BinaryIO, name: str) -> SnapshotHeader:
         raise CorruptStorage(f"{name}: the header does not match its CRC-32, or it was cut")
     try:
         description = msgspec.msgpack.decode(body, type=Description)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise CorruptStorage(f"{name}: the header cannot be decoded: {error}") from error
     return SnapshotHeader(description, total)
 
@@ -150,8 +151,9 @@ def content_chunks(file: BinaryIO, meta: SnapshotMeta, name: str) -> Iterator[by
 class SnapshotFiles:
     """What is there, by meta; and how to write and read it."""
 
-    def __init__(self, directory: Path, cluster_id: str, health: Health) -> None:
-        self.directory = directory
+    def __init__(self, held: Directory, cluster_id: str, health: Health) -> None:
+        self._held = held
+        self.directory = held.path
         self._cluster_id = cluster_id
         self._health = health
         self._guard = threading.Lock()
@@ -171,7 +173,8 @@ class SnapshotFiles:
         """
         problems: list[str] = []
         usable: list[SnapshotMeta] = []
-        names = sorted(filter(is_snapshot, os.listdir(self.directory)), reverse=True)
+        with self._health.watching(f"looking into {self.directory}"):
+            names = sorted(filter(is_snapshot, os.listdir(self.directory)), reverse=True)
         for name in names:
             try:
                 meta = self._checked(self.directory / name, whole=not usable)
@@ -215,7 +218,7 @@ class SnapshotFiles:
         temporary = self.directory / f"{file_name(meta)}{TEMPORARY_SUFFIX}"
         try:
             with self._health.watching(f"writing {temporary}"):
-                file = temporary.open("wb")
+                file = os.fdopen(create_private(temporary), "wb")
             try:
                 meta = self._fill(file, meta, chunks)
             finally:
@@ -260,17 +263,21 @@ class SnapshotFiles:
             os.rename(path, self.directory / name)
             self._known[name] = meta
         with self._health.watching(f"making {name} durable"):
-            sync_directory(self.directory)
+            self._held.sync()
         self.prune()
 
     def prune(self) -> None:
-        """Remove all but the newest; damaged ones too, once there are enough newer ones."""
+        """Remove all but the newest; damaged ones too, once there are enough newer ones.
+        Without a descriptor to look with, that waits for the next time."""
         with self._guard:
             newest = sorted(self._known)[-KEPT:]
             if len(newest) < KEPT:
                 return
             self._known = {name: self._known[name] for name in newest}
-        with self._health.watching("removing old snapshots"):
+        with (
+            suppress(DescriptorsExhausted),
+            self._health.watching("removing old snapshots"),
+        ):
             for name in filter(is_snapshot, os.listdir(self.directory)):
                 if name < newest[0]:
                     (self.directory / name).unlink(missing_ok=True)
@@ -299,10 +306,14 @@ class SnapshotFiles:
         )
 
     def read(self, meta: SnapshotMeta) -> Iterator[bytes]:
-        return self._read(self._path(meta), meta)
+        chunks = self._read(self._path(meta), meta)
+        next(chunks)  # open it now: nobody has begun to restore anything if that cannot be done
+        return chunks
 
     def _read(self, path: Path, meta: SnapshotMeta) -> Iterator[bytes]:
+        """Nothing once it is open; then the content."""
         with self._opened(path, meta) as file:
+            yield b""
             chunks = content_chunks(file, meta, str(path))
             while True:
                 with self._health.watching(f"reading {path}"):
@@ -342,6 +353,8 @@ class SnapshotFiles:
             if self._is_known(meta):  # nobody here removed it
                 raise self._lost(path) from error
             raise refusals.gone(meta) from error
+        except OSError as error:
+            raise self._health.error(f"opening {path}", error) from error
         with ExitStack() as undo:
             undo.callback(file.close)
             with self._health.watching(f"reading {path}"):

@@ -22,7 +22,7 @@ from typing import final
 
 import attrs
 
-from ..core.errors import ConfigError, CorruptStorage, DiskFull, StorageError
+from ..core.errors import ConfigError, CorruptStorage, ResourceExhausted, StorageError
 from ..core.types import (
     Configuration,
     Entry,
@@ -68,7 +68,7 @@ class _Opened:
         """
         if self.is_noted:
             return
-        with suppress(DiskFull):  # then the next write tries again
+        with suppress(ResourceExhausted):  # then the next write tries again
             self.directory.note("open")
             self.is_noted = True
 
@@ -144,8 +144,8 @@ class SQLiteStorage:
             state = directory.acquire()
             undo.callback(directory.release)
             loaded = _load(directory, state, owner, health)
-            snapshots = SnapshotFiles(self._path, cluster_id, health)
-            received = ReceivedSnapshot(self._path, cluster_id, health)
+            snapshots = SnapshotFiles(directory, cluster_id, health)
+            received = ReceivedSnapshot(directory, cluster_id, health)
             snapshot, is_to_be_named, problems = match_snapshot(loaded, snapshots, received)
             self._notices = (*loaded.notices, *problems)
             # Everything was checked; only from here on something is changed.

@@ -11,7 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import final
 
-from ..core.errors import ConfigError, DiskFull, StorageError
+from ..core.errors import (
+    ConfigError,
+    DescriptorsExhausted,
+    DiskFull,
+    ResourceExhausted,
+    StorageError,
+)
 from ..core.types import (
     Configuration,
     Entry,
@@ -35,6 +41,7 @@ class FaultyStorage:
         proposal = node.submit(b"x")
         ...
     storage.disk_full = True        # until it is False again
+    storage.no_descriptors = True   # snapshots can neither be written nor read
     storage.fail_next_append()      # an fsync that fails; the node must die of it
     ```
     """
@@ -52,6 +59,9 @@ class FaultyStorage:
         self.is_volatile: bool = getattr(inner, "is_volatile", False)
         self.disk_full = False
         """While True, whatever writes raises `DiskFull`."""
+        self.no_descriptors = False
+        """While True, whatever has to open a file raises `DescriptorsExhausted`: snapshots. What
+        the log needs is open."""
         self.delay_s = 0.0
         """How long each append waits before it writes, in seconds. Blocking storages only."""
         self.writes = 0
@@ -67,8 +77,9 @@ class FaultyStorage:
     # -- switches --------------------------------------------------------------------------
 
     def fail_next_append(self, error: StorageError | None = None) -> None:
-        """Let the next append raise this error; after anything but `DiskFull` every call is
-        refused until the storage is opened anew, as after a failed fsync."""
+        """Let the next append raise this error; after anything but a lack of
+        something (`ResourceExhausted`) every call is refused until the storage is opened anew, as
+        after a failed fsync."""
         self._next_error = error or StorageError(
             "the disk failed (on purpose): what is stored is unknown"
         )
@@ -136,7 +147,7 @@ class FaultyStorage:
             self._may_write.wait()
         error, self._next_error = self._next_error, None
         if error is not None:
-            if not isinstance(error, DiskFull):
+            if not isinstance(error, ResourceExhausted):
                 self._failure = error
             raise error
         self._check_room()
@@ -157,24 +168,29 @@ class FaultyStorage:
     ) -> SnapshotMeta:
         self._begin("write_snapshot")
         self._check_room()
+        self._check_descriptors()
         return self.inner.write_snapshot(index, term, configuration, chunks)
 
     def read_snapshot(self, meta: SnapshotMeta) -> Iterator[bytes]:
         self._begin("read_snapshot")
+        self._check_descriptors()
         return self.inner.read_snapshot(meta)
 
     def read_chunk(self, meta: SnapshotMeta, offset: int, bytes_max: int) -> bytes:
         self._begin("read_chunk")
+        self._check_descriptors()
         return self.inner.read_chunk(meta, offset, bytes_max)
 
     def receive_chunk(self, meta: SnapshotMeta, offset: int, data: bytes) -> int:
         self._begin("receive_chunk")
         self._check_room()
+        self._check_descriptors()
         return self.inner.receive_chunk(meta, offset, data)
 
     def install_snapshot(self, meta: SnapshotMeta, identity: bytes | None = None) -> None:
         self._begin("install_snapshot")
         self._check_room()
+        self._check_descriptors()
         self.inner.install_snapshot(meta, identity)
 
     def close(self) -> None:
@@ -189,3 +205,7 @@ class FaultyStorage:
     def _check_room(self) -> None:
         if self.disk_full:
             raise DiskFull("no room (on purpose): nothing of this call is stored")
+
+    def _check_descriptors(self) -> None:
+        if self.no_descriptors:
+            raise DescriptorsExhausted("nothing can be opened (on purpose): it may be tried again")

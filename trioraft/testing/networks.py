@@ -18,7 +18,7 @@ import trio
 from ..core.config import Limits, Timing
 from ..core.errors import ConfigError
 from ..core.messages import Introduction, Message
-from ..core.types import Address, NodeId
+from ..core.types import Address, Incarnation, NodeId
 from ..transport.base import Transport, TransportEvent, TransportOwner
 from ..transport.memory import MemoryNetwork
 from ..transport.tcp import TcpTransport
@@ -143,6 +143,9 @@ class _CuttableOwner:
 
     def introduction(self, peer: NodeId) -> Introduction:
         return self._owner.introduction(peer)
+
+    def disk_of(self, peer: NodeId) -> Incarnation | None:
+        return self._owner.disk_of(peer)
 
     def on_introduction(self, said: Introduction) -> None:
         self._owner.on_introduction(said)

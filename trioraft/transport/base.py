@@ -19,7 +19,10 @@ import trio
 
 from ..core.config import Limits, Timing
 from ..core.messages import Introduction, Message
-from ..core.types import Address, NodeId
+from ..core.types import Address, Incarnation, NodeId
+from ..net.events import CertificateExpires as CertificateExpires
+from ..net.events import CertificatesReloaded as CertificatesReloaded
+from ..net.events import CertificatesUnusable as CertificatesUnusable
 from ..net.events import ConnectionRejected as ConnectionRejected
 from ..net.events import TransportEvent as TransportEvent
 
@@ -79,6 +82,9 @@ class TransportOwner(Protocol):
 
     def introduction(self, peer: NodeId) -> Introduction:
         """What this node says of itself to that peer: it opens each connection, both ways."""
+
+    def disk_of(self, peer: NodeId) -> Incarnation | None:
+        """Which disk this node's configuration names for that peer; None: none. May be old."""
 
     def on_introduction(self, said: Introduction) -> None:
         """A peer has said whose disk it is; nothing else of it was passed on yet.

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import msgspec
 
+from ..core.decoding import UNREADABLE
 from ..core.errors import BadMessage
 from ..core.messages import Message
-from ..net.framing import UNREADABLE, frame_of
+from ..net.framing import frame_of
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)

@@ -8,7 +8,9 @@ from typing import final
 import attrs
 
 from ..core.config import Limits, Timing
+from ..core.messages import Introduction
 from ..core.types import Address, NodeId
+from ..net.credentials import Certificate, Credentials, Shown
 from ..net.events import TransportEvent
 from ..net.tls import TlsContexts
 from .base import TransportOwner
@@ -31,8 +33,36 @@ class TransportContext:
     advertised: Address | None = None
     """Where others can reach us; a wildcard host means the host at which they see us."""
 
+    credentials: Credentials | None = None
+    """Whom we take as a peer; None on plain TCP: everyone."""
+    invitation: str = ""
+    """What we show to those that were not told our name; empty: nothing."""
+
     share: Share = attrs.Factory(Share)
     """Of what all links of this run hold."""
+
+    def check_certificate(self, peer: NodeId, certificate: Certificate | None) -> None:
+        """Check what can be checked before the peer has said anything.
+
+        Raises:
+            BadMessage: this is no peer's certificate, or another one's.
+        """
+        if self.credentials is not None and certificate is not None:
+            self.credentials.check_certificate(peer, certificate)
+
+    def check_credentials(
+        self, said: Introduction, certificate: Certificate | None, invitation: str
+    ) -> None:
+        """Check that who says this may speak as a peer; nothing else of it is looked at before.
+
+        Raises:
+            BadMessage: it may not; the reason.
+        """
+        if self.credentials is None or certificate is None:
+            return
+        named = self.owner.disk_of(said.sender)
+        shown = Shown(self.cluster_id, invitation, said.incarnation, named)
+        self.credentials.check(said.sender, certificate, shown)
 
     def tell(self, event: TransportEvent) -> None:
         self.owner.on_transport_event(event)

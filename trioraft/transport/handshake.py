@@ -4,8 +4,9 @@ Rules of this file:
 
 * The dialer says `PeerHello`; the listener answers with one `HelloReply`. Until then nothing else
   is read, so no term of a stranger is ever looked at.
-* Whoever is of this cluster, means us and is who it says is let in, also if we have not heard of
-  it: a node that joins knows nobody, and one that was removed must be told.
+* Whoever is of this cluster, means us and is who it says (`net.credentials`) is let in, also if we
+  have not heard of it: a node that joins knows nobody, one that was removed must be told, and our
+  own configuration may be old.
 * A refusal names what was expected and what came, and the dialer is told: its log explains itself.
 * Pure functions: bytes and values in, values or `BadMessage` out. Deadlines and sockets are the
   callers'.
@@ -17,10 +18,11 @@ from __future__ import annotations
 
 import msgspec
 
+from ..core.decoding import UNREADABLE
 from ..core.errors import BadMessage
 from ..core.messages import Introduction, Message
 from ..core.types import Address, NodeId
-from ..net.framing import UNREADABLE, frame_of
+from ..net.framing import frame_of
 from ..net.sentences import TEXT_CHARS_MAX, printable, quoted
 from .codec import decode_message
 
@@ -50,6 +52,8 @@ class PeerHello(msgspec.Struct, frozen=True, array_like=True):
     address: Address | None = None
     """Where the dialer wants to be answered if we do not know it; a wildcard host stands for the
     one it is seen at."""
+    invitation: str = ""
+    """For those that were not told its name; empty: it has none."""
 
 
 class HelloReply(msgspec.Struct, frozen=True, array_like=True):
@@ -60,6 +64,8 @@ class HelloReply(msgspec.Struct, frozen=True, array_like=True):
     refused_because: str = ""
     introduction: Introduction | None = None
     """Whose disk the listener is, and of which history; None in a refusal."""
+    invitation: str = ""
+    """As the dialer's."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -68,20 +74,27 @@ _reply_decoder = msgspec.msgpack.Decoder(HelloReply)
 
 
 def encode_hello(
-    *, cluster_id: str, introduction: Introduction, address: Address | None = None
+    *,
+    cluster_id: str,
+    introduction: Introduction,
+    address: Address | None = None,
+    invitation: str = "",
 ) -> bytes:
     """Return the dialer's first frame."""
     said = introduction
     hello = PeerHello(
-        MAGIC, PROTOCOL_VERSION, cluster_id, said.sender, said.receiver, said, address
+        MAGIC, PROTOCOL_VERSION, cluster_id, said.sender, said.receiver, said, address, invitation
     )
     return frame_of(_encoder.encode(hello))
 
 
-def encode_reply(introduction: Introduction | None, refused_because: str = "") -> bytes:
+def encode_reply(
+    introduction: Introduction | None, refused_because: str = "", invitation: str = ""
+) -> bytes:
     """Return the listener's answer; a reason makes it a refusal."""
     reason = refused_because[:TEXT_CHARS_MAX]
-    return frame_of(_encoder.encode(HelloReply(MAGIC, PROTOCOL_VERSION, reason, introduction)))
+    reply = HelloReply(MAGIC, PROTOCOL_VERSION, reason, introduction, invitation)
+    return frame_of(_encoder.encode(reply))
 
 
 def decode_hello(payload: bytes | bytearray) -> PeerHello:
@@ -99,20 +112,14 @@ def decode_hello(payload: bytes | bytearray) -> PeerHello:
     return hello
 
 
-def check_hello(
-    hello: PeerHello,
-    *,
-    cluster_id: str,
-    node_id: NodeId,
-    certified: frozenset[str] | None,
-) -> None:
-    """Check that the dialer is of our cluster, means us, and is who it says.
+def check_hello(hello: PeerHello, *, cluster_id: str, node_id: NodeId) -> None:
+    """Check that the dialer is of our cluster, means us, and says who it is. Whether that is so,
+    its credentials say.
 
     Args:
         hello: what it said.
         cluster_id: the cluster this node belongs to.
         node_id: this node.
-        certified: the DNS names in the dialer's certificate; None on plain TCP.
 
     Raises:
         BadMessage: the reason, to be sent back with `encode_reply`.
@@ -133,8 +140,6 @@ def check_hello(
     _check_name(hello.sender, "the dialer calls itself")
     if hello.sender == node_id:
         raise BadMessage(f"the dialer says that it is node {quoted(node_id)}, which is this node")
-    if certified is not None:
-        check_certificate(hello.sender, certified)
     _check_introduction(hello.introduction, hello.sender, hello.receiver)
 
 
@@ -168,20 +173,9 @@ def check_said_again(said: Introduction, before: Introduction) -> Introduction:
     return said
 
 
-def check_certificate(peer: NodeId, certified: frozenset[str]) -> None:
-    """Check that a certificate speaks for this node id.
-
-    Raises:
-        BadMessage: the id is not among the certificate's DNS names.
-    """
-    if peer not in certified:
-        raise BadMessage(
-            f"the certificate is for {sorted(certified)}, not for node {quoted(peer)}: a node's "
-            "certificate bears its id as a DNS name"
-        )
-
-
-def check_reply(payload: bytes | bytearray, *, sender: NodeId, receiver: NodeId) -> Introduction:
+def check_reply(
+    payload: bytes | bytearray, *, sender: NodeId, receiver: NodeId
+) -> tuple[Introduction, str]:
     """Check that the listener took us.
 
     Args:
@@ -190,7 +184,7 @@ def check_reply(payload: bytes | bytearray, *, sender: NodeId, receiver: NodeId)
         receiver: this node.
 
     Returns:
-        What it says of itself.
+        What it says of itself, and its invitation, if it has one.
 
     Raises:
         BadMessage: it refused (the reason is its own words), or it is no trioraft node.
@@ -208,7 +202,7 @@ def check_reply(payload: bytes | bytearray, *, sender: NodeId, receiver: NodeId)
             f"it answers in protocol version {reply.version}, this node speaks {PROTOCOL_VERSION}"
         )
     _check_introduction(reply.introduction, sender, receiver)
-    return reply.introduction
+    return reply.introduction, reply.invitation
 
 
 def decode_from(peer: NodeId, node_id: NodeId, payload: bytes | bytearray) -> Message:

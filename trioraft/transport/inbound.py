@@ -4,7 +4,8 @@ Rules of this file:
 
 * An incoming connection is only read; the one thing ever written to it is the handshake's answer.
 * Nothing is passed on before the handshake has succeeded, and then only messages that bear the
-  handshake's sender and this node's id.
+  handshake's sender and this node's id. Whoever has no credential leaves no trace but a line in the
+  log: no term, log, snapshot, timer, link or table is touched.
 * Who is let in, and what follows from it, the `Admission` decides; it need not be a member.
 * A peer speaks over one connection to us. It may open another beside one that it does not trust;
   all are read until it says something over the new one, which replaces the older ones. That is no
@@ -24,6 +25,7 @@ from ..core.errors import BadMessage
 from ..core.messages import Introduction
 from ..core.types import Address, NodeId
 from ..net.connection import BROKEN, Connection, FrameTooSlow
+from ..net.credentials import certificate_of
 from ..net.events import ConnectionRejected
 from ..net.handshake import SaidNothing, first_frame, in_time
 from ..net.holdings import Holdings
@@ -45,12 +47,9 @@ from .handshake import (
 class Admission(Protocol):
     """Who knows the peers."""
 
-    def check_room(self, peer: NodeId) -> None:
-        """Check that this peer, whose handshake is right, may connect.
-
-        Raises:
-            BadMessage: the reason, which it will be told.
-        """
+    def who_gives_way(self, peer: NodeId) -> NodeId | None:
+        """Whose connections end because this peer, whose handshake is right, is about to arrive;
+        None: nobody's."""
 
     def on_doubt(self, peer: NodeId) -> None:
         """This peer is about to connect beside an earlier connection of its own."""
@@ -124,18 +123,14 @@ class Inbound:
         tls = None if context.tls is None else context.tls.server
         hello = decode_hello(await first_frame(connection, tls))
         try:
-            check_hello(
-                hello,
-                cluster_id=context.cluster_id,
-                node_id=context.node_id,
-                certified=connection.certified,
-            )
-            self._admission.check_room(hello.sender)
+            certificate = None if tls is None else certificate_of(connection.stream)
+            check_hello(hello, cluster_id=context.cluster_id, node_id=context.node_id)
+            context.check_credentials(hello.introduction, certificate, hello.invitation)
             said = self._introduce(hello)
         except BadMessage as error:
             await connection.stream.send_all(encode_reply(None, str(error)))
             raise
-        await connection.stream.send_all(encode_reply(said))
+        await connection.stream.send_all(encode_reply(said, invitation=context.invitation))
         return hello
 
     def _introduce(self, hello: PeerHello) -> Introduction:
@@ -193,13 +188,11 @@ class Inbound:
         return True
 
     def _take_in(self, hello: PeerHello, remote_host: str, reading: trio.CancelScope) -> None:
-        """Let a connection be read, beside the peer's earlier ones.
-
-        Raises:
-            BadMessage: others have come while our welcome was on its way, and now it is full.
-        """
+        """Let a connection be read, beside the peer's earlier ones."""
         peer = hello.sender
-        self._admission.check_room(peer)
+        gives_way = self._admission.who_gives_way(peer)
+        if gives_way is not None:
+            self._throw_out(gives_way, f"node {peer!r} takes its place: there are too many")
         readings = self._readings.setdefault(peer, [])
         if readings:
             self._admission.on_doubt(peer)
@@ -207,6 +200,13 @@ class Inbound:
             readings.pop(0).cancel()
         readings.append(reading)
         self._admission.on_arrival(peer, hello.address, remote_host)
+
+    def _throw_out(self, peer: NodeId, reason: str) -> None:
+        """End the connections of a peer, now. It is there: it was not lost."""
+        for reading in tuple(self._readings.get(peer, ())):
+            self._drop(peer, reading)
+            reading.cancel()
+        self.reject("a non-member", peer, reason)
 
     def _replace(self, peer: NodeId, reading: trio.CancelScope) -> None:
         """The peer speaks over this connection: the older ones are given up."""

@@ -12,7 +12,7 @@ Rules of this file:
   if it answers first. That is no loss: what waits goes over the new one, and what a campaign has
   said meanwhile goes again.
 * An attempt that takes longer than an election may gets another one beside it. One that fails
-  ends the others only if they lead to the same address.
+  ends the others only if they lead to the same address, or where an attempt has been silent.
 * On a line that swallows what is large each new connection carries heartbeats for a moment, so they
   are worth their price; but there is a bound to how often.
 """
@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, TypeAlias, final
 
 import trio
@@ -39,6 +39,7 @@ from ..core.messages import (
 from ..core.types import Address, NodeId
 from ..net.addresses import host_port, numeric_host
 from ..net.connection import BROKEN, Connection
+from ..net.credentials import certificate_of
 from ..net.framing import LENGTH_BYTES, frame_of
 from ..net.sentences import sentence_of
 from ..net.sockets import Acknowledged, acknowledged, check_not_itself, round_trip_s, socket_under
@@ -46,7 +47,7 @@ from .base import LinkDown, LinkReplaced, LinkUp, MessagesDropped
 from .codec import encode_frame
 from .context import TransportContext
 from .drain import Drain
-from .handshake import HANDSHAKE_BYTES_MAX, check_certificate, check_reply, encode_hello
+from .handshake import HANDSHAKE_BYTES_MAX, check_reply, encode_hello
 from .outgoing import Outgoing
 from .writing import LOOK_FIRST_S, Writer
 
@@ -99,11 +100,14 @@ _Carrier: TypeAlias = Callable[[trio.abc.Stream], Awaitable[_Ending]]
 class _Down(Exception):  # noqa: N818 - an ending, not an error: every connection has one
     """Why a connection ended, or was not made."""
 
-    def __init__(self, reason: str, *, was_up: bool = False, refused: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, was_up: bool = False, refused: bool = False, silent: bool = False
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.was_up = was_up
         self.refused = refused  # where the last connection led
+        self.silent = silent  # nobody answered in time
 
 
 @final
@@ -241,23 +245,25 @@ class Link:
 
     async def _reach(self) -> Connection:
         """A connection that the peer has answered. Another attempt begins beside the others
-        whenever that takes too long, or the peer is seen to be there.
+        whenever that takes too long, or the peer is seen to be there; where fewest are under way,
+        so that an address that swallows them keeps no other untried.
 
         Raises:
-            _Down: an attempt failed, and nobody tries another address.
+            _Down: an attempt failed, and nobody tries another address that may yet answer.
         """
         give, take = trio.open_memory_channel[Connection | _Down](ATTEMPTS_MAX)
         under_way: list[Address] = []
+        silent: set[Address] = set()
 
-        async def attempt(others: int) -> None:
-            address, number = self._next_address(others)
-            under_way.append(address)
+        async def attempt(address: Address, number: int) -> None:
             try:
                 result: Connection | _Down = await self._attempt(address, number)
             except _Down as down:
                 result = down
+                if down.silent:
+                    silent.add(address)
             under_way.remove(address)
-            if isinstance(result, Connection) or all(where == address for where in under_way):
+            if isinstance(result, Connection) or silent.union((address,)).issuperset(under_way):
                 give.send_nowait(result)
 
         result: Connection | _Down | None = None
@@ -265,15 +271,14 @@ class Link:
         try:
             async with trio.open_nursery() as nursery:
                 pause_s = self._attempt_s
-                for others in range(ATTEMPTS_MAX - 1):
-                    nursery.start_soon(attempt, others)
+                while result is None:
+                    if len(under_way) < ATTEMPTS_MAX:
+                        address, number = self._next_address(under_way)
+                        under_way.append(address)
+                        nursery.start_soon(attempt, address, number)
                     with trio.move_on_after(pause_s) as self._next_attempt:
                         result = await take.receive()
-                        break
                     pause_s = 2 * self._attempt_s
-                else:
-                    nursery.start_soon(attempt, ATTEMPTS_MAX - 1)
-                    result = await take.receive()
                 nursery.cancel_scope.cancel()
             is_over = True
         finally:
@@ -286,11 +291,12 @@ class Link:
             return result
         raise result
 
-    def _next_address(self, others: int) -> tuple[Address, int]:
-        """Where to try beside so many attempts that have not failed yet, and which of its host's
+    def _next_address(self, under_way: Sequence[Address]) -> tuple[Address, int]:
+        """Where to try beside attempts that have not failed yet, and which of its host's
         addresses."""
         known = tuple(dict.fromkeys((self._address, *self._elsewhere())))
-        address = known[(self._in_vain + others) % len(known)]
+        first = self._in_vain % len(known)
+        address = min(known[first:] + known[:first], key=under_way.count)
         number, self._attempts = self._attempts, self._attempts + 1
         return address, number // len(known)
 
@@ -319,7 +325,7 @@ class Link:
                 raise _Down(
                     f"cannot connect to {where}: {sentence_of(error)}", refused=refused
                 ) from error
-        raise _Down(f"cannot connect to {where}: no answer within {timeout_s:g} s")
+        raise _Down(f"cannot connect to {where}: no answer within {timeout_s:g} s", silent=True)
 
     async def _introduce(self, connection: Connection) -> None:
         timeout_s = self._context.limits.handshake_timeout_s
@@ -331,25 +337,28 @@ class Link:
                 raise _Down(f"handshake with {where} failed: {error}") from error
             except BROKEN as error:
                 raise _Down(f"handshake with {where} failed: {sentence_of(error)}") from error
-        raise _Down(f"handshake with {where} failed: no answer within {timeout_s:g} s")
+        raise _Down(f"handshake with {where} failed: no answer within {timeout_s:g} s", silent=True)
 
     async def _handshake(self, connection: Connection) -> None:
         context = self._context
+        certificate = None
         if context.tls is not None:
             await connection.secure(context.tls.client, server_hostname=self._peer)
-        if connection.certified is not None:
-            check_certificate(self._peer, connection.certified)
+            certificate = certificate_of(connection.stream)
+            context.check_certificate(self._peer, certificate)
         hello = encode_hello(
             cluster_id=context.cluster_id,
             introduction=context.owner.introduction(self._peer),
             address=None if self.is_answer else context.advertised,
+            invitation=context.invitation,
         )
         await connection.stream.send_all(hello)
         payload = await connection.first_payload()
         if payload is None:
             hint = "" if context.tls is None else " (perhaps it does not trust our certificate)"
             raise BadMessage(f"it closed the connection without an answer{hint}")
-        said = check_reply(payload, sender=self._peer, receiver=context.node_id)
+        said, invitation = check_reply(payload, sender=self._peer, receiver=context.node_id)
+        context.check_credentials(said, certificate, invitation)
         context.owner.on_introduction(said)
 
     async def _carry(self, connection: Connection) -> _Ending:

@@ -12,7 +12,9 @@ Rules of this file:
   gone.
 * Nobody answers an answer: the link to a non-member tells no address, or two nodes that have left
   each other's table would answer each other for ever.
-* Non-members are bounded, apart from members: no number of them keeps a member out.
+* Non-members are bounded, apart from members: no number of them keeps a member out. A further one
+  takes the place of the one that has been there longest: it may be a member, even our leader, of
+  whom our configuration does not know yet, so none is refused for there being many.
 """
 
 from __future__ import annotations
@@ -22,16 +24,17 @@ from typing import final
 
 import trio
 
-from ..core.errors import BadMessage, ConfigError
-from ..core.types import Address, NodeId
+from ..core.errors import ConfigError
+from ..core.types import MEMBERS_MAX, Address, NodeId
 from ..net.addresses import AddressRules, is_wildcard
 from .base import AddressUnusable
 from .context import TransportContext
 from .link import Link
 from .peers import PeerTable
 
-NON_MEMBERS_MAX = 32
-"""Nodes outside of our table that may be connected at the same time; a further one is refused."""
+NON_MEMBERS_MAX = 2 * MEMBERS_MAX
+"""Nodes outside of our table that may be connected at the same time: to a node that joins, all
+members are."""
 
 UNREACHABLE_TOLD_MAX = 64
 """Nodes without an address of which that is told; names may come from anybody."""
@@ -108,20 +111,13 @@ class Links:
 
     # -- who connects to us: see `inbound.Admission` ----------------------------------------------
 
-    def check_room(self, peer: NodeId) -> None:
-        """Check that this peer may connect: a member, or a non-member for whom there is room.
-
-        Raises:
-            BadMessage: there are too many non-members.
-        """
-        if not self._is_non_member(peer):
-            return
-        others = sum(caller != peer and self._is_non_member(caller) for caller in self._callers)
-        if others >= NON_MEMBERS_MAX:
-            raise BadMessage(
-                f"the dialer is no member that node {self._context.node_id!r} knows, and {others} "
-                "others of the kind are connected already"
-            )
+    def who_gives_way(self, peer: NodeId) -> NodeId | None:
+        """Whose place this peer takes, which is about to arrive: that of the non-member that came
+        first, if there are too many. None: there is room."""
+        if peer in self._callers or not self._is_non_member(peer):
+            return None
+        others = [caller for caller in self._callers if self._is_non_member(caller)]
+        return others[0] if len(others) >= NON_MEMBERS_MAX else None
 
     def on_arrival(self, peer: NodeId, told: Address | None, remote_host: str) -> None:
         """A peer has connected, and told where it can be reached."""

@@ -25,6 +25,8 @@ from ..core.errors import ConfigError, InvariantViolation
 from ..core.messages import Message
 from ..core.types import Address, NodeId
 from ..net.addresses import AddressRules, host_port, is_wildcard
+from ..net.credentials import Credentials
+from ..net.invitations import CHARS_MAX, PREFIX
 from ..net.listening import Listener, listen, listen_now
 from ..net.tls import TlsContexts, check_certifiable, contexts_of
 from .base import AddressUnusable, Listening, TransportOwner
@@ -63,18 +65,23 @@ class TcpTransport:
             says; who is missing is found through the configuration, or comes by itself, so a
             node that joins may give nobody.
         ssl_context: `TlsContexts`, which says what the two contexts must be like. Each node's
-            certificate bears its id as a DNS name. (One `ssl.SSLContext` is taken only if it was
-            made for both sides.)
+            certificate bears its id as a DNS name. Contexts made by `TlsContexts.from_files` can
+            be read again while the transport runs: `reload()`. (One `ssl.SSLContext` is taken only
+            if it was made for both sides.)
         insecure: allow plain TCP beyond this machine. Then every host that can reach the port
             can pose as a node.
         rng: jitter of the reconnect pauses; its own if None.
         advertise: where the others reach this node, if not at `listen`; port 0 stands for the
             port it listens at. With a `listen` on all interfaces and no `advertise`, others take
             the host at which they see this node's connections, and `address_of` cannot say it.
+        invite_key: the cluster's invitation key, the same on all members: with it this node
+            writes invitations and takes them (16 bytes or more). Over TLS only.
+        invitation: what a node that joins was given (`trioraft admin invite`), where its name is
+            not among the others' `TlsContexts.peer_names`. On plain TCP nobody asks for one.
 
     Raises:
-        ConfigError: an address is unusable, plain TCP would leave this machine, or an id cannot
-            stand in a certificate.
+        ConfigError: an address is unusable, plain TCP would leave this machine, an id cannot
+            stand in a certificate, or cryptography is not there to read one.
     """
 
     def __init__(
@@ -87,14 +94,18 @@ class TcpTransport:
         *,
         rng: random.Random | None = None,
         advertise: Address | None = None,
+        invite_key: bytes | None = None,
+        invitation: str = "",
     ) -> None:
         self._node_id = node_id
         self._tls = contexts_of(ssl_context)
+        self._invitation = _checked_invitation(invitation)
         self._rules = AddressRules(self._tls is not None, insecure)
         self._rng = random.Random() if rng is None else rng
         self._listen = self._rules.check("listen", listen, port_min=0)
         self._advertise = self._checked_advertise(advertise)
         self._table = PeerTable()
+        self._credentials: Credentials | None = None
         self._unusable: dict[NodeId, str] = {}  # the configuration's addresses: why not
         self._untold: set[NodeId] = set()  # of them
         self._bound: socket.socket | None = None
@@ -102,6 +113,11 @@ class TcpTransport:
         self._running = False
         if self._tls is not None:
             check_certifiable(node_id)
+            self._credentials = Credentials(
+                names=self._tls.peer_names,
+                given=lambda: self._table.given,
+                invite_key=invite_key,
+            )
         for peer, address in peers.items():
             self.add_peer(peer, address)
 
@@ -131,6 +147,42 @@ class TcpTransport:
             return None if port == 0 or is_wildcard(host) else (host, port)
         found = None if self._active is None else self._active.links.address_of(peer)
         return found or self._table.member_address(peer) or self._table.given_address(peer)
+
+    def budgets(self) -> dict[str, tuple[int, int]]:
+        """What all who connect to this node share, by name: what is used, and the bound."""
+        if self._active is None:
+            return {}
+        inbound = self._active.inbound
+        strangers, half = inbound.visitors.strangers, inbound.half_frames
+        return {
+            "peers_strangers": (len(strangers), inbound.visitors.strangers_max),
+            "peers_half_frames_bytes": (half.bytes, half.bytes_max),
+        }
+
+    def invite(self, node_id: NodeId, valid_s: float, *, cluster_id: str) -> str:
+        """Write an invitation, with which a node may join whose name the others were not told.
+
+        Args:
+            node_id: its name, which its certificate bears.
+            valid_s: for how long, in seconds. By then its name is to be among the others'.
+            cluster_id: the cluster's name.
+
+        Raises:
+            ConfigError: nobody asks for one here (plain TCP), there is no `invite_key`, or the
+                time or the name cannot be.
+        """
+        if self._credentials is None:
+            raise ConfigError(
+                "peers speak plain TCP here, and nobody asks for an invitation: start the new node "
+                "without one"
+            )
+        return self._credentials.invite(node_id, valid_s, cluster_id=cluster_id)
+
+    @property
+    def certificate_expires_s(self) -> float | None:
+        """When its certificates cannot be used any more, in seconds since the epoch; None: there
+        are none, or it is not known."""
+        return None if self._tls is None else self._tls.expires_s
 
     def add_peer(self, peer: NodeId, address: Address) -> None:
         """Add a peer, or move it to another address, as if `peers` had said so from the start.
@@ -225,7 +277,16 @@ class TcpTransport:
             where = self._reachable_at()
             timing = getattr(owner, "timing", Timing())  # owners of others may not have it yet
             context = TransportContext(
-                self._node_id, cluster_id, owner, limits, self._tls, self._rng, timing, where
+                self._node_id,
+                cluster_id,
+                owner,
+                limits,
+                self._tls,
+                self._rng,
+                timing,
+                where,
+                credentials=self._credentials,
+                invitation=self._invitation,
             )
             async with trio.open_nursery() as nursery:
                 links = Links(context, nursery, self._table, self._rules)
@@ -314,3 +375,18 @@ class TcpTransport:
             rejections=run.inbound.rejections,
             task_name=lambda remote: f"raft[{self._node_id}].inbound[{remote}]",
         )
+
+
+def _checked_invitation(text: str) -> str:
+    """What was given, without the line end that it may come with.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    said = text.strip()
+    if said and (not said.startswith(f"{PREFIX}.") or len(said) > CHARS_MAX):
+        raise ConfigError(
+            f"the invitation is none: one begins with {PREFIX}, and is made by trioraft admin "
+            "invite"
+        )
+    return said

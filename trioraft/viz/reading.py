@@ -45,6 +45,8 @@ PENDING_MAX: Final = 10_000
 TEXTS_SHARED_MAX: Final = 1 << 16
 """Equal texts are kept once, as long as there are no more different ones."""
 REPORT_EVERY_LINES: Final = 50_000
+LINE_CHARS_MAX: Final = 16 << 20
+"""A longer line ends the reading."""
 _BINARY_SAMPLE_BYTES: Final = 1 << 16
 _INDENTED: Final = ("    ", "\t")
 
@@ -73,7 +75,7 @@ def read_log(path: Path, progress: Callable[[int], None] | None = None) -> tuple
             _refuse_useless(sample, path)
             encoding = "utf-16" if sample.startswith(_UTF16_MARKS) else "utf-8-sig"
             with io.TextIOWrapper(raw, encoding, errors="replace", newline="\n") as stream:
-                runs = read_lines(_reporting(stream, raw, progress), str(path))
+                runs = read_lines(_reporting(_bounded(stream, path), raw, progress), str(path))
     except OSError as error:
         raise LogError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeError as error:
@@ -124,6 +126,16 @@ def _refuse_useless(sample: bytes, path: Path) -> None:
         raise LogError(f"{path} is empty: there is no log to show")
     if b"\x00" in sample and not sample.startswith(_UTF16_MARKS):
         raise LogError(f"{path} is a binary file, not a log")
+
+
+def _bounded(stream: io.TextIOWrapper, path: Path) -> Iterator[str]:
+    """Its lines; a file without ends of lines, which may itself have no end, is no log."""
+    while line := stream.readline(LINE_CHARS_MAX):
+        if len(line) == LINE_CHARS_MAX and not line.endswith("\n"):
+            raise LogError(
+                f"{path} has a line of more than {LINE_CHARS_MAX} characters: no log has"
+            )
+        yield line
 
 
 def _reporting(

@@ -54,9 +54,9 @@ class RemembersItsLeader(Raft):
 class LeadsOnWithoutADisk(Raft):
     """Hazard L7: a leader whose disk is full or hangs goes on leading, and commits nothing."""
 
-    def on_disk_full(self, now: float) -> None:
+    def on_disk_full(self, now: float, lacking: str | None = None) -> None:
         if self._leadership is None:
-            super().on_disk_full(now)
+            super().on_disk_full(now, lacking)
 
     def _watch_leadership(self, leadership: Leadership) -> Transition | None:
         writes, self._out._writes = self._out._writes, deque()

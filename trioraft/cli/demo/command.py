@@ -24,6 +24,7 @@ from ...core.errors import RaftError
 from ...viz.analysis import analyse_log
 from ...viz.reading import LogError
 from ..exits import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_TERMINATED, exiting
+from ..saying import shown_text
 from .report import print_report
 from .run import open_log, run_demo
 from .views import DemoView, LiveView, PlainView
@@ -159,7 +160,7 @@ def _view(console: Console, what: str) -> DemoView:
     # isatty as well: FORCE_COLOR makes rich take a pipe for a terminal.
     if console.is_interactive and sys.stdout.isatty():
         return LiveView(console, f"trioraft demo: {what}")
-    console.print(f"trioraft demo: {what}", markup=False, highlight=False, soft_wrap=True)
+    console.print(shown_text(f"trioraft demo: {what}"), soft_wrap=True)
     return PlainView(console)
 
 

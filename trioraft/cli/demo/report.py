@@ -8,10 +8,10 @@ import attrs
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from trioleaks import KINDS, Leak, LeakKind
 
+from ..saying import shown_text
 from .board import Board, Step, StepState
 from .views import milliseconds
 
@@ -91,4 +91,4 @@ def _outcome(step: Step) -> str:
 
 
 def _line(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(text, style=style), soft_wrap=True)
+    console.print(shown_text(text, style), soft_wrap=True)

@@ -23,6 +23,7 @@ from rich.text import Text
 from ...core.config import Timing
 from ...core.types import Role
 from ...tasks.background import running_beside
+from ..saying import shown_text
 from .board import Board, BoardRow, Note, Step, StepState
 from .story import Tempo
 
@@ -105,7 +106,7 @@ class PlainView:
             self._has_lines = trio.Event()
         for at_s, line in lines:
             if at_s <= until_s:
-                self._console.print(Text(line), soft_wrap=True)
+                self._console.print(shown_text(line), soft_wrap=True)
 
 
 # -- the live view -------------------------------------------------------------------------

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import inspect
 import os
-import sys
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -17,6 +19,7 @@ import typer
 from ...core.errors import RaftError
 from ...logs import loggers as logs
 from ..exits import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE
+from ..saying import complain
 from .options import CONFIG_FLAG, OPTIONS, Option
 from .preflight import look_around, prepare
 from .run import NotStarted, run_server
@@ -35,7 +38,8 @@ The command line wins over the environment, the environment over the file.
 Example:  trioraft serve --id 0 --listen 127.0.0.1:7000 --client-listen 127.0.0.1:8000 \
 --peer 1=127.0.0.1:7001 --peer 2=127.0.0.1:7002 --data node-0 --create-data
 
-SIGTERM or SIGINT: transfer the leadership, and leave. A second one: leave at once.
+SIGTERM or SIGINT: transfer the leadership, and leave. A second one: leave at once. SIGHUP: read \
+the certificates again now; they are read anyway when their files change.
 
 Exit code: 0 left after a signal, 1 failed while it served, 2 did not start: what is wrong with \
 the options, files or ports is said in one line each.
@@ -46,7 +50,10 @@ def add_to(app: typer.Typer) -> None:
     """Add the command."""
 
     def serve(**flags: Any) -> None:
-        raise typer.Exit(_serve({name.replace("_", "-"): value for name, value in flags.items()}))
+        named = {name.replace("_", "-"): value for name, value in flags.items()}
+        with _hangups_ignored():
+            code = _serve(named)
+        raise typer.Exit(code)
 
     parameters = [_config_parameter(), *(_parameter(option) for option in OPTIONS.values())]
     signature = inspect.Signature(parameters)
@@ -84,6 +91,17 @@ def _named(name: str, annotation: Any, default: object) -> inspect.Parameter:
     )
 
 
+@contextmanager
+def _hangups_ignored() -> Iterator[None]:
+    """What SIGHUP asks for, reading the certificates, is about to be done anyway: it does not end a
+    server that does not watch for it yet, or has left."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def _serve(flags: Flags) -> int:
     problems: list[str] = []
     reader = SettingsReader(gather(flags, os.environ, problems), problems)
@@ -112,4 +130,4 @@ def _serve(flags: Flags) -> int:
 
 
 def _complain(problem: str) -> None:
-    print(f"trioraft serve: {problem}", file=sys.stderr)
+    complain(f"trioraft serve: {problem}")

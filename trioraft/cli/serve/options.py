@@ -126,12 +126,27 @@ _PARSED: Final = (
     ),
     Option(
         "tls-cert", values.parse_path, "FILE",
-        "This node's certificate (PEM) for peers; it bears the node's id as a DNS name.", _TLS,
+        "This node's certificate (PEM) for peers; it bears the node's id as a DNS name, and is "
+        "made for serverAuth and clientAuth.", _TLS,
     ),
     Option("tls-key", values.parse_path, "FILE", "Its private key.", _TLS),
     Option(
         "tls-ca", values.parse_path, "FILE", "Who must have signed the other nodes' certificates.",
         _TLS,
+    ),
+    Option(
+        "tls-peer-names", values.parse_peer_names, "NAMES",
+        "Names that peers have, with commas; * stands for anything within one label. Others need "
+        "an invitation. Default: any name that --tls-ca has signed in a peer's certificate.", _TLS,
+    ),
+    Option(
+        "invite-key", values.parse_path, "FILE",
+        "The cluster's invitation key, 16 bytes or more, the same on all members: with it, "
+        "`trioraft admin invite` writes invitations and this node takes them.", _TLS,
+    ),
+    Option(
+        "invitation", values.parse_path, "FILE",
+        "What `trioraft admin invite` wrote for this node, to join with.", _TLS,
     ),
     Option(
         "client-tls-cert", values.parse_path, "FILE",
@@ -140,7 +155,13 @@ _PARSED: Final = (
     Option("client-tls-key", values.parse_path, "FILE", "Its private key.", _TLS),
     Option(
         "client-tls-ca", values.parse_path, "FILE",
-        "Who must have signed the clients' certificates; needed unless --insecure.", _TLS,
+        "Who must have signed the clients' certificates; needed unless --insecure or "
+        "--client-roles.", _TLS,
+    ),
+    Option(
+        "client-roles", values.parse_path, "FILE",
+        "Which clients may read, write and change the cluster (TOML): by the names in their "
+        "certificates, or by tokens. Without it, all that get in may do everything.", _TLS,
     ),
     Option(
         "election-timeout", values.parse_duration_range_s, "LOW-HIGH",
@@ -180,7 +201,9 @@ _PARSED: Final = (
     ),
     Option(
         "client-connections-max", values.parse_count, "COUNT",
-        "Clients that may be connected at the same time.", _LIMITS, default="1024",
+        "Clients that may be connected at the same time: for one more, the one that was idle "
+        "longest goes. By default 1024, or as many as this process may have descriptors for.",
+        _LIMITS,
     ),
     Option(
         "watch-changes", values.parse_count, "COUNT",

@@ -7,27 +7,39 @@ opens them may still find that they cannot be used.
 from __future__ import annotations
 
 import os
-import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar, final
+from typing import Any, Final, TypeVar, final
 
 import attrs
 
 from ...core.errors import RaftError, StorageError
-from ...core.types import Address
+from ...core.types import Address, NodeId
 from ...member.identity import decode_identity
 from ...net.addresses import host_port
+from ...net.certificates import TlsFiles, names
+from ...net.credentials import why_never_a_peer
+from ...net.descriptors import raise_descriptors_max
 from ...net.listening import listen_now
-from ...net.tls import TlsContexts
-from ...storage.directory import Directory
+from ...net.tls import ServerTls, TlsContexts, problems_of
+from ...service.context import ServiceLimits
+from ...service.port import DESCRIPTORS_RESERVED
+from ...service.roles import Roles
+from ...storage.directory import Directory, make_private
 from ...storage.health import Health
 from ...storage.log_database import read_identity
 from ...transport.tcp import TcpTransport
-from .settings import Settings, TlsFiles
+from ..files import read_small
+from .settings import Settings
 
 T = TypeVar("T")
+
+
+DESCRIPTORS_OF_A_PEER: Final = 16
+"""Links, attempts and connections of one other node, at their worst."""
+CONNECTIONS_MIN: Final = 16
+"""Clients below which a server is of no use."""
 
 
 @final
@@ -36,7 +48,13 @@ class Preflight:
     """What a server needs of the machine."""
 
     transport: TcpTransport
-    client_tls: ssl.SSLContext | None
+    tls: TlsContexts | None
+    """Of the peers' port; None: plain TCP."""
+    client_tls: ServerTls | None
+    client_limits: ServiceLimits
+    roles: Roles | None = None
+    warnings: tuple[str, ...] = ()
+    """What is to be said at the start, a sentence each."""
 
 
 def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
@@ -52,7 +70,11 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
     before = len(problems)
     files = settings.client_tls
     client_tls = None if files is None else clients_tls(files, problems)
-    transport = _transport(settings, problems)
+    roles = _roles(settings, problems)
+    tls = None if settings.tls is None else _peers_tls(settings, settings.tls, problems)
+    is_plain = settings.tls is None
+    client_limits = fitting_limits(settings, problems)
+    transport = None if tls is None and not is_plain else _transport(settings, tls, problems)
     _check_data(settings.data, problems, create=settings.create_data)
     if len(problems) == before:
         _check_founding(settings, problems)
@@ -60,7 +82,8 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
         _tried(transport.bind, problems)
     _check_port("client-listen", settings.client_listen, problems)
     if len(problems) == before and transport is not None:
-        return Preflight(transport, client_tls)
+        warnings = tuple(_warnings(settings, tls, client_tls))
+        return Preflight(transport, tls, client_tls, client_limits, roles, warnings)
     if transport is not None:
         transport.close()
     return None
@@ -90,13 +113,14 @@ def _tried(step: Callable[[], T], problems: list[str]) -> T | None:
         return None
 
 
-def _transport(settings: Settings, problems: list[str]) -> TcpTransport | None:
+def _transport(
+    settings: Settings, contexts: TlsContexts | None, problems: list[str]
+) -> TcpTransport | None:
     before = len(problems)
-    contexts = None
-    if settings.tls is not None:
-        contexts = _peers_tls(settings.tls, problems)
-        if len(problems) > before:
-            return None
+    key = _content_of("invite-key", settings.invite_key, problems)
+    invitation = _content_of("invitation", settings.invitation, problems) or b""
+    if len(problems) > before:
+        return None
 
     def make() -> TcpTransport:
         return TcpTransport(
@@ -106,31 +130,98 @@ def _transport(settings: Settings, problems: list[str]) -> TcpTransport | None:
             ssl_context=contexts,
             insecure=settings.insecure,
             advertise=settings.advertise,
+            invite_key=key,
+            invitation=invitation.decode("ascii", errors="replace"),
         )
 
     return _tried(make, problems)
 
 
+def _roles(settings: Settings, problems: list[str]) -> Roles | None:
+    path, files = settings.client_roles, settings.client_tls
+    if path is None:
+        return None
+    roles = _tried(lambda: Roles(path), problems)
+    if roles is not None and roles.has_certificates and (files is None or files.authority is None):
+        problems.append(
+            f"--client-roles {str(path)!r} names certificates, but no client shows one: give "
+            "--client-tls-cert, --client-tls-key and --client-tls-ca, or give tokens only"
+        )
+    return roles
+
+
 # -- certificates --------------------------------------------------------------------------
 
 
-def _peers_tls(files: TlsFiles, problems: list[str]) -> TlsContexts | None:
+def _content_of(name: str, path: Path | None, problems: list[str]) -> bytes | None:
+    """What a short file holds, without the white space around it; None: there is none."""
+    if path is None:
+        return None
+    try:
+        return read_small(path, wants_file=True).strip()
+    except OSError as error:
+        problems.append(f"--{name} {str(path)!r} cannot be read: {error.strerror}")
+        return None
+
+
+def _warnings(
+    settings: Settings, tls: TlsContexts | None, client_tls: ServerTls | None
+) -> Iterator[str]:
+    """What is no mistake, and yet may not be meant."""
+    clients = settings.client_tls
+    if tls is None or clients is None or client_tls is None or clients.authority is None:
+        return
+    shared = {*tls.server.get_ca_certs(True)} & {*client_tls.server.get_ca_certs(True)}
+    if shared and settings.tls_peer_names is None:
+        yield (
+            "peers and clients have an authority in common: only the purpose in a certificate "
+            "(serverAuth) keeps a client from being a peer; give the peers an authority of their "
+            "own, or say their names with --tls-peer-names"
+        )
+
+
+def _peers_tls(settings: Settings, files: TlsFiles, problems: list[str]) -> TlsContexts | None:
     """Both sides' contexts for the peers' port; None if something is wrong with the files.
 
     Args:
+        settings: whose id the certificate must bear.
         files: all three.
         problems: what is wrong is appended.
     """
     if not _are_usable("tls", files, problems):
         return None
+    before = len(problems)
+    unfit = _tried(lambda: unfit_for(settings.id, files), problems)
+    if unfit:
+        problems.append(f"--tls-cert {unfit}")
+    if len(problems) > before:
+        return None
     return TlsContexts.from_files(
         certificate=files.certificate,
         key=files.key,
         authority=files.authority or files.certificate,
+        peer_names=settings.tls_peer_names,
     )
 
 
-def clients_tls(files: TlsFiles, problems: list[str]) -> ssl.SSLContext | None:
+def unfit_for(node_id: NodeId, files: TlsFiles) -> str | None:
+    """Why peers would not take this certificate for the node's; None: they would, as far as that
+    can be read.
+
+    Raises:
+        ConfigError: cryptography is not installed.
+    """
+    bears = names(files.certificate)
+    if bears is None or node_id in bears:
+        why_never = why_never_a_peer(files.certificate)
+        return f"{str(files.certificate)!r} {why_never}" if why_never else None
+    return (
+        f"{str(files.certificate)!r} is for {sorted(bears)}, not for node {node_id!r}: peers want "
+        "the node's id among its DNS names"
+    )
+
+
+def clients_tls(files: TlsFiles, problems: list[str]) -> ServerTls | None:
     """The server's context for the client port; None if something is wrong with the files.
 
     Args:
@@ -139,13 +230,9 @@ def clients_tls(files: TlsFiles, problems: list[str]) -> ssl.SSLContext | None:
     """
     if not _are_usable("client-tls", files, problems):
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_cert_chain(files.certificate, files.key)
-    if files.authority is not None:
-        context.load_verify_locations(files.authority)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
+    return ServerTls.from_files(
+        certificate=files.certificate, key=files.key, authority=files.authority
+    )
 
 
 def _are_usable(prefix: str, files: TlsFiles, problems: list[str]) -> bool:
@@ -154,35 +241,50 @@ def _are_usable(prefix: str, files: TlsFiles, problems: list[str]) -> bool:
         if path is None:
             continue
         try:
-            path.read_bytes()
+            read_small(path, wants_file=True)
         except OSError as error:
             problems.append(f"--{prefix}-{name} {str(path)!r} cannot be read: {error.strerror}")
-    if len(problems) > before:
-        return False
-    tried = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority = files.authority
-    if authority is not None:
-        what = f"--{prefix}-ca {str(authority)!r}"
-        _try(lambda: tried.load_verify_locations(authority), what, problems)
-    what = f"--{prefix}-cert {str(files.certificate)!r} with --{prefix}-key {str(files.key)!r}"
-    _try(lambda: tried.load_cert_chain(files.certificate, files.key, _no_password), what, problems)
+    if len(problems) == before:
+        problems += problems_of(files, (f"--{prefix}-cert", f"--{prefix}-key", f"--{prefix}-ca"))
     return len(problems) == before
 
 
-def _no_password() -> str:
-    """Instead of asking at the terminal."""
-    raise ValueError("the key has a password: give one without")
+# -- descriptors ---------------------------------------------------------------------------
 
 
-def _try(load: Callable[[], None], what: str, problems: list[str]) -> None:
-    try:
-        load()
-    except (OSError, ValueError) as error:
-        said = str(error)
-        if isinstance(error, ssl.SSLError):
-            said = (error.reason or said).replace("_", " ").lower()
-            said += " (is it PEM, and do they belong together?)"
-        problems.append(f"{what} cannot be used: {said}")
+def fitting_limits(settings: Settings, problems: list[str]) -> ServiceLimits:
+    """The client port's bounds, such that this process has descriptors for all of them; its limit
+    is raised as far as that needs, and as the system lets it.
+
+    Args:
+        settings: with the bound, if one was given.
+        problems: a bound that was given, and for which there are not enough.
+    """
+    wanted = settings.client_connections_max or ServiceLimits().connections_max
+    others = (
+        ServiceLimits().strangers_max
+        + settings.limits.inbound_connections_max
+        + DESCRIPTORS_OF_A_PEER * len(settings.peers)
+        + DESCRIPTORS_RESERVED
+    )
+    allowed = raise_descriptors_max(wanted + others)
+    room = allowed - others
+    if room < wanted and settings.client_connections_max is not None:
+        problems.append(
+            f"--client-connections-max is {wanted}, and this process may have {allowed} "
+            f"descriptors, of which {others} are for its disk, its peers and those who knock: give "
+            f"at most {max(room, 0)}, or raise the limit (ulimit -n, LimitNOFILE=) to "
+            f"{wanted + others}"
+        )
+    elif room < CONNECTIONS_MIN:
+        problems.append(
+            f"this process may have {allowed} descriptors, and needs {others + CONNECTIONS_MIN}: "
+            "raise the limit (ulimit -n, LimitNOFILE=)"
+        )
+    connections_max = max(min(wanted, room), CONNECTIONS_MIN)
+    return ServiceLimits(
+        connections_max=connections_max, connections_of_host_max=max(1, connections_max * 3 // 4)
+    )
 
 
 # -- ports ---------------------------------------------------------------------------------
@@ -202,7 +304,7 @@ def _check_port(name: str, address: Address, problems: list[str]) -> None:
 def _check_data(path: Path, problems: list[str], *, create: bool) -> None:
     if not path.exists():
         if create:
-            _tried(lambda: path.mkdir(parents=True), problems)
+            _tried(lambda: make_private(path), problems)
         else:
             problems.append(
                 f"--data {str(path)!r} does not exist: if this node had data, its volume is not "

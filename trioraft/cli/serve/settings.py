@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,13 +26,20 @@ from ...core.errors import ConfigError
 from ...core.types import Address, NodeId
 from ...logs.loggers import Format, Level
 from ...net.addresses import host_port, is_loopback, is_wildcard
+from ...net.certificates import TlsFiles
 from ...net.tls import check_certifiable
+from ..files import read_small
 from .options import CONFIG_FLAG, CONFIG_VARIABLE, ENVIRONMENT_PREFIX, OPTIONS, Option
 
-OTHER_VARIABLES: Final = frozenset({CONFIG_VARIABLE, "TRIORAFT_ADDRESSES"})
+OTHER_VARIABLES: Final = frozenset(
+    {CONFIG_VARIABLE, "TRIORAFT_ADDRESSES", "TRIORAFT_TOKEN", "TRIORAFT_TOKEN_FILE"}
+)
 """What the environment may also say to trioraft."""
 _SERVICE_LINK: Final = re.compile(r"TRIORAFT_(.+_)?(SERVICE_(HOST|PORT)|PORT)(_.*)?")
 """What Kubernetes puts into a container's environment for a service that is called trioraft."""
+
+_INT_BITS_MAX: Final = 64
+"""No setting is a larger number."""
 
 Flags: TypeAlias = Mapping[str, str | bool | Sequence[str] | None]
 """What the command line says, by the option's name; None or an empty list: nothing."""
@@ -92,12 +100,15 @@ def _slips(environment: Mapping[str, str]) -> Iterator[str]:
 
 def _from_file(path: Path, where: str, problems: list[str]) -> Iterator[tuple[str, Given]]:
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_small(path).decode("utf-8"))
     except OSError as error:
         problems.append(f"{where} {str(path)!r} cannot be read: {error.strerror}")
         return
     except ValueError as error:  # no TOML, or no UTF-8
         problems.append(f"{where} {str(path)!r} is not a TOML file: {error}")
+        return
+    except RecursionError:  # tables or lists within each other, hundreds deep
+        problems.append(f"{where} {str(path)!r} is nested too deeply: no setting is nested so")
         return
     by_key = {option.key: option for option in OPTIONS.values()}
     for key, value in content.items():
@@ -114,7 +125,13 @@ def _from_file(path: Path, where: str, problems: list[str]) -> Iterator[tuple[st
         shape = "one value"
         if option.kind == "many":
             shape = 'a table, as { 1 = "127.0.0.1:7001" }, or a list of "ID=HOST:PORT"'
-        problems.append(f"{path}: {key} is {value!r}: give {shape}")
+        problems.append(f"{path}: {key} is {_shown(value)}: give {shape}")
+
+
+def _shown(value: object) -> str:
+    """A file's value, bounded in depth and length."""
+    is_huge = isinstance(value, int) and value.bit_length() > _INT_BITS_MAX
+    return "a huge number" if is_huge else reprlib.repr(value)
 
 
 def _texts_of(option: Option, value: object) -> tuple[str, ...] | None:
@@ -127,18 +144,11 @@ def _texts_of(option: Option, value: object) -> tuple[str, ...] | None:
         return None
     if isinstance(value, bool):
         return ("true" if value else "false",)
+    if isinstance(value, int) and value.bit_length() > _INT_BITS_MAX:
+        return None  # written in hexadecimal, it may have more digits than Python shows
     if isinstance(value, str | int | float):
         return (str(value),)
     return None
-
-
-@attrs.frozen
-class TlsFiles:
-    """Where certificates are."""
-
-    certificate: Path
-    key: Path
-    authority: Path | None
 
 
 @final
@@ -162,11 +172,15 @@ class Settings:
     client_advertise: Address | None
     insecure: bool
     tls: TlsFiles | None
+    tls_peer_names: tuple[str, ...] | None
+    invite_key: Path | None
+    invitation: Path | None
     client_tls: TlsFiles | None
+    client_roles: Path | None
     timing: Timing
     limits: Limits
     log_bytes_max: int | None
-    client_connections_max: int
+    client_connections_max: int | None
     watch_changes: int
     log_format: Format
     log_level: Level
@@ -204,7 +218,10 @@ class SettingsReader:
         peers = self._peers()
         self._check_ports()
         tls = self._tls_files("tls", needs_authority=True)
-        client_tls = self._tls_files("client-tls", needs_authority=not self.values["insecure"])
+        client_tls = self._tls_files(
+            "client-tls",
+            needs_authority=not (self.values["insecure"] or self.values["client-roles"]),
+        )
         self._check_plain(peers, tls, client_tls)
         timing, limits = self._timing(), self._limits()
         client_peers = self._client_peers()

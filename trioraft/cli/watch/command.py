@@ -17,6 +17,7 @@ from ...core.types import Address
 from ...net.addresses import host_port
 from ...rpc.protocol import NodeNews
 from ..connecting import ReachedCluster, reaching
+from ..saying import say, say_json
 from .picture import picture
 from .scene import Scene, listen
 
@@ -102,9 +103,9 @@ async def _lines(client: Client, interval_s: float, *, as_json: bool) -> None:
         since_s = trio.current_time() - began_s
         if as_json:
             said = {"at_s": round(since_s, 6), "server": host_port(address), "news": news}
-            print(msgspec.json.encode(said).decode(), flush=True)
+            say_json(msgspec.json.encode(said).decode())
             return
         for happened in scene.take_untold():
-            print(f"{since_s:8.3f} s  {happened.node}  {happened.text}", flush=True)
+            say(f"{since_s:8.3f} s  {happened.node}  {happened.text}", flush=True)
 
     await listen(client, scene, interval_s, change)

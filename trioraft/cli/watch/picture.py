@@ -11,8 +11,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ...core.escaping import escaped
 from ...net.addresses import host_port
-from ...rpc.protocol import printable
+from ..saying import shown_text
 from .scene import Scene, ServerView, links_of
 
 _LOOKS: Final = {
@@ -61,7 +62,7 @@ def _headline(scene: Scene) -> Text:
     if leader is None:
         named = sorted({status.leader_id for status in scene.statuses() if status.leader_id})
         if named:
-            return Text(f"{', '.join(named)} leads, and is not watched: name its address too")
+            return shown_text(f"{', '.join(named)} leads, and is not watched: name its address too")
         return Text("no leader is known", style="bold red")
     configuration = leader.configuration
     parts = [f"cluster {leader.cluster_id}", f"voters {', '.join(configuration.voters)}"]
@@ -71,7 +72,9 @@ def _headline(scene: Scene) -> Text:
         parts.append(f"learners {', '.join(configuration.learners)}")
     if leader.change is not None:
         parts.append(f"changing to {', '.join(leader.change.voters)} ({leader.change.stage})")
-    return Text(printable("; ".join(parts)), style="bold", no_wrap=True, overflow="ellipsis")
+    headline = shown_text("; ".join(parts), style="bold")
+    headline.no_wrap, headline.overflow = True, "ellipsis"
+    return headline
 
 
 def _cells(scene: Scene, server: ServerView, console: Console, now_s: float) -> list[Text]:
@@ -81,7 +84,7 @@ def _cells(scene: Scene, server: ServerView, console: Console, now_s: float) -> 
         silent_s = 0.0 if server.silent_since_s is None else now_s - server.silent_since_s
         name = "?" if status is None else status.node_id
         texts = [name, where, f"silent for {silent_s:.0f} s", *[""] * 5, server.problem or ""]
-        return [Text(printable(text), style="red") for text in texts]
+        return [shown_text(text, style="red") for text in texts]
     sign, style = _LOOKS.get(status.role, ("", ""))
     lag = scene.lag_of(status)
     role = "removed" if status.is_removed else status.role
@@ -96,7 +99,7 @@ def _cells(scene: Scene, server: ServerView, console: Console, now_s: float) -> 
         " ".join(f"{peer}{_sign('✓' if up else '✗', console)}" for peer, up in links_of(status)),
         status.last_role_change,
     ]
-    return [Text(printable(text), style=style) for text in texts]
+    return [shown_text(text, style=style) for text in texts]
 
 
 def _sign(sign: str, console: Console) -> str:
@@ -105,5 +108,5 @@ def _sign(sign: str, console: Console) -> str:
 
 def _happened(since_s: float, node: str, text: str) -> Text:
     line = Text(f"{since_s:8.1f} s  ", style="dim", no_wrap=True, overflow="ellipsis")
-    line.append(printable(f"{node}  {text}"), style="")
+    line.append(escaped(f"{node}  {text}"), style="")
     return line

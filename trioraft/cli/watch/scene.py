@@ -21,7 +21,7 @@ from ...client.client import Client
 from ...core.errors import RaftError
 from ...core.types import Address, LogIndex, NodeId
 from ...net.addresses import host_port
-from ...rpc.protocol import NodeNews, RoleNews, ServerStatus, StatusNews, printable
+from ...rpc.protocol import NodeNews, RoleNews, ServerStatus, StatusNews
 from ..connecting import latest_leader
 
 HAPPENED_MAX: Final = 200
@@ -155,7 +155,7 @@ async def listen(client: Client, scene: Scene, interval_s: float, changed: Chang
                             changed(address, news)
                     problem = "the node is Dead"
                 except RaftError as error:
-                    problem = printable(str(error))
+                    problem = str(error)
                 scene.lost(address, problem, trio.current_time())
                 changed(address, None)
                 await trio.sleep(PAUSES_S[min(attempt, len(PAUSES_S) - 1)])

@@ -19,11 +19,12 @@ import attrs
 import msgspec
 import trio
 
+from ...core.decoding import UNREADABLE
 from ...core.errors import ConfigError, OutcomeUnknown
 from ...core.types import LogIndex
 from ...member.state_machine import is_local
 from ..chunks import ChunkReader, framed
-from ..nesting import check_nesting, check_result_nesting
+from ..nesting import NESTING_MAX, check_nesting, check_result_nesting, is_deeper
 from ..sessions import UnknownCommand
 from .calls import ForPart, Port
 from .definition import BadArguments, Definition, Method
@@ -238,6 +239,8 @@ class Replica:
             Exception: whatever the query raised.
         """
         name = self.definition.cls_name
+        if is_deeper(data, NESTING_MAX):
+            raise UnknownCommand(f"a question for {name} is nested more than {NESTING_MAX} deep")
         try:
             question = _QUESTIONS.decode(data)
             if question.name == LOG_NOW:
@@ -386,7 +389,7 @@ class Replica:
         reader = ChunkReader(chunks)
         try:
             head = _HEADS.decode(reader.head(_MAGIC, f"a {name}"))
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise ConfigError(
                 f"the head of a snapshot of {name} cannot be read: {error}"
             ) from error
@@ -421,7 +424,7 @@ class Replica:
                 else _default(name, field_name, self.definition)
                 for field_name, field in self.definition.fields.items()
             }
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise ConfigError(
                 f"the snapshot does not fit {name}: {error}. A field may be added, with a default, "
                 "or removed; to change its type, give it another name"

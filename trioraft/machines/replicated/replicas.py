@@ -12,11 +12,12 @@ from typing import final
 
 import msgspec
 
+from ...core.decoding import UNREADABLE
 from ...core.errors import ConfigError, OutcomeUnknown
 from ...core.types import LogIndex
 from ...member.state_machine import is_local
 from ..chunks import ChunkReader, framed
-from ..nesting import check_nesting
+from ..nesting import NESTING_MAX, check_nesting, is_deeper
 from ..sessions import UnknownCommand
 from .calls import ForPart, InnerPort, Port
 from .object import ReplicatedObject
@@ -105,6 +106,8 @@ class Replicas:
             UnknownCommand: it cannot be read, or there is no such object.
             Exception: whatever the query raised.
         """
+        if is_deeper(data, NESTING_MAX):
+            raise UnknownCommand(f"a question for Replicas is nested more than {NESTING_MAX} deep")
         question = _decoded(data, "question")
         part = self._objects.get(question.name)
         if part is None:
@@ -126,7 +129,7 @@ class Replicas:
         """
         try:
             states = _STATES.decode(ChunkReader(chunks).head(_MAGIC, "Replicas"))
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise ConfigError(f"a snapshot of Replicas cannot be read: {error}") from error
         lacking = sorted(states.keys() - self._objects.keys())
         if lacking:

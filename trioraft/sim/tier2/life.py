@@ -35,6 +35,7 @@ from ...core.types import (
     Configuration,
     Entry,
     HardState,
+    Incarnation,
     LogIndex,
     NodeId,
     Recovered,
@@ -552,6 +553,9 @@ class _Receiver:
 
     def introduction(self, peer: NodeId) -> Introduction:
         return self._owner.introduction(peer)
+
+    def disk_of(self, peer: NodeId) -> Incarnation | None:
+        return self._owner.disk_of(peer)
 
     def on_introduction(self, said: Introduction) -> None:
         if not self._life.is_fenced:

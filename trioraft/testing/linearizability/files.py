@@ -10,11 +10,14 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from ...core.decoding import UNREADABLE
 from .history import History, HistoryError, Operation, OperationOutcome
 from .models import MODELS, Model
 
 FORMAT: Final = "trioraft-history"
 VERSION: Final = 1
+HISTORY_BYTES_MAX: Final = 256 << 20
+"""Largest file that is read as a history; a device that never ends is none."""
 
 T = TypeVar("T")
 
@@ -75,7 +78,11 @@ def load_history(
         HistoryError: it is no history, or one of another model or version.
         OSError: the file cannot be read.
     """
-    first, *others = Path(path).read_bytes().split(b"\n")
+    with Path(path).open("rb") as file:
+        content = file.read(HISTORY_BYTES_MAX + 1)
+    if len(content) > HISTORY_BYTES_MAX:
+        raise HistoryError(f"{path} has more than {HISTORY_BYTES_MAX} bytes: no history has")
+    first, *others = content.split(b"\n")
     header = _decoded(first, HistoryHeader, 1)
     if (header.format, header.version) != (FORMAT, VERSION):
         raise HistoryError(
@@ -118,5 +125,5 @@ def _operation(text: bytes, model: Model[Any], number: int) -> Operation:
 def _decoded(text: bytes | msgspec.Raw, wanted: type[T], number: int) -> T:
     try:
         return msgspec.json.decode(text, type=wanted)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise HistoryError(f"line {number} is no line of a history: {error}") from error

@@ -1,0 +1,327 @@
+"""The client port against whoever knocks: what one connection does is its own end, and what all of
+them make the server keep has a bound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import attrs
+import msgspec
+import pytest
+import trio
+
+from tests.client.service_support import (
+    Appends,
+    RawClient,
+    client_of,
+    raw_client,
+    serving,
+    until,
+)
+from tests.client.support import PATIENCE_S, ends
+from trioraft import Service
+from trioraft.core.errors import InvariantViolation
+from trioraft.core.events import TraceEvent
+from trioraft.machines.sessions import encode_plain
+from trioraft.net.events import ConnectionRejected
+from trioraft.net.framing import LENGTH_BYTES
+from trioraft.rpc.protocol import (
+    Cancel,
+    Failure,
+    GetStatus,
+    Item,
+    NodeNews,
+    Ping,
+    Propose,
+    Query,
+    Result,
+    ServerStatus,
+    StatusNews,
+    TakeSnapshot,
+    Watch,
+    WatchStatus,
+    decode_request,
+)
+from trioraft.service import conversation
+from trioraft.service.context import ServiceLimits
+from trioraft.tasks.slices import Slices
+
+
+@attrs.define
+class Told:
+    """A logger that keeps why connections were closed."""
+
+    reasons: list[str] = attrs.field(factory=list)
+
+    def _keep(self, *_: Any, trace: TraceEvent | ConnectionRejected, **__: Any) -> None:
+        if isinstance(trace, ConnectionRejected):
+            self.reasons.append(trace.reason)
+
+    debug = info = warning = error = _keep
+
+
+async def serves(service: Service) -> None:
+    """Somebody else is served."""
+    async with raw_client(service.address) as other:
+        await other.send(Ping(1))
+        assert isinstance(await ends(other.answer()), Result)
+
+
+# -- the wall --------------------------------------------------------------------------------
+
+
+class OddError(Exception):
+    """What nobody expects."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OddError("odd"),
+        ExceptionGroup("several", [OddError("odd"), ExceptionGroup("", [OddError()])]),
+    ],
+)
+async def test_g8_whatever_goes_wrong_in_a_connection_ends_it_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+
+    def failing(payload: bytes) -> Any:
+        request = decode_request(payload)
+        if request.id == 13:
+            raise error
+        return request
+
+    monkeypatch.setattr(conversation, "decode_request", failing)
+    log = Told()
+    async with serving(logger=log) as (_, service), raw_client(service.address) as raw:
+        await raw.send(Ping(13))
+        assert await ends(raw.is_closed())
+        await until(lambda: log.reasons != [])
+        await serves(service)
+    (reason,) = log.reasons
+    assert reason.startswith("client: serving it failed: odd (")
+
+
+async def test_g8_a_broken_invariant_is_not_the_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def failing(payload: bytes) -> Any:
+        raise InvariantViolation("the node's own")
+
+    monkeypatch.setattr(conversation, "decode_request", failing)
+
+    async def meet_it() -> None:
+        async with serving() as (_, service), raw_client(service.address) as raw:
+            await raw.send(Ping(1))
+            await raw.is_closed()
+
+    with pytest.raises(InvariantViolation, match="the node's own"):
+        await meet_it()
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -math.inf, -1.0, 1e30])
+async def test_g8_times_are_finite_and_not_negative(seconds: float) -> None:
+    log = Told()
+    async with serving(logger=log) as (_, service), raw_client(service.address) as raw:
+        payload = msgspec.msgpack.encode([9, 1, seconds])
+        await raw.stream.send_all(len(payload).to_bytes(LENGTH_BYTES, "big") + payload)
+        assert await ends(raw.is_closed())
+        await serves(service)
+    assert "is not a request" in log.reasons[0]
+
+
+async def test_who_only_looks_whether_somebody_listens_is_nobodys_business() -> None:
+    log = Told()
+    async with serving(logger=log) as (_, service):
+        for _ in range(5):
+            (await trio.open_tcp_stream(*service.address)).socket.close()
+        await serves(service)
+        async with await trio.open_tcp_stream(*service.address) as stream:
+            await stream.send_all(b"GET")  # this one did say something
+        await until(lambda: log.reasons != [])
+    assert log.reasons == ["client: it closed the connection without saying who it is"]
+
+
+# -- budgets ---------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def several(service: Service, count: int) -> AsyncIterator[list[RawClient]]:
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(raw_client(service.address)) for _ in range(count)]
+
+
+async def becomes(service: Service, name: str, wanted: int) -> None:
+    """Wait until so much of a budget is used."""
+    with trio.fail_after(PATIENCE_S):
+        while await used(service, name) != wanted:  # noqa: ASYNC110 - nothing tells when
+            await trio.sleep(0.002)
+
+
+async def used(service: Service, name: str) -> int:
+    async with raw_client(service.address) as raw:
+        await raw.send(GetStatus(1))
+        answer = await ends(raw.answer())
+        assert isinstance(answer, Result)
+        status = msgspec.msgpack.decode(answer.value, type=ServerStatus)
+        return status.budgets[name][0]
+
+
+async def test_g3_half_frames_of_all_connections_have_one_bound() -> None:
+    limits = ServiceLimits(half_frames_bytes_max=300_000)
+    half = (1_000_000).to_bytes(LENGTH_BYTES, "big") + bytes(99_000)
+    async with serving(limits=limits) as (_, service), several(service, 5) as raws:
+        for raw in raws:
+            await raw.stream.send_all(half)
+            await raw.stream.send_all(b"x")
+        assert await ends(raws[0].is_closed())
+        assert await ends(raws[1].is_closed())
+        assert 0 < await used(service, "half_frames_bytes") <= 300_000
+        for raw in raws:
+            await raw.stream.aclose()
+        await becomes(service, "half_frames_bytes", 0)
+
+
+async def test_g3_answers_that_nobody_takes_have_one_bound_too() -> None:
+    limits = ServiceLimits(unsent_total_bytes_max=20_000_000)
+    log = Told()
+    async with (
+        serving(Appends(), limits=limits, logger=log) as (_, service),
+        several(service, 6) as raws,
+    ):
+        for raw in raws:
+            await raw.send(*(Query(number, b"12000000", "stale") for number in range(5)))
+        await until(lambda: log.reasons != [])
+        await serves(service)
+        assert await used(service, "unsent_bytes") <= 20_000_000
+    assert "answers that wait to be taken together pass 20000000 bytes" in log.reasons[0]
+
+
+async def test_g3_questions_that_wait_have_one_bound_too() -> None:
+    """Two voters, one of them away: nothing is answered."""
+    limits = ServiceLimits(waiting_bytes_max=3_000_000, unsent_bytes_max=1_000_000)
+    log = Told()
+    async with (
+        serving(Appends(), limits=limits, logger=log) as (node, service),
+        several(service, 4) as raws,
+    ):
+        never = trio.Event()
+
+        async def barrier(**_: Any) -> None:
+            await never.wait()
+
+        node.read_barrier = barrier  # type: ignore[assignment,method-assign] # nothing is answered from here on
+        for raw in raws:
+            await raw.send(*(Query(number, bytes(400_000)) for number in range(3)))
+        await until(lambda: log.reasons != [])
+        assert 0 < await used(service, "waiting_bytes") <= 3_000_000
+        never.set()
+    assert "all requests that wait together pass 3000000 bytes" in log.reasons[0]
+
+
+async def until_item(raw: RawClient, request_id: int) -> None:
+    """Wait for an item of this subscription."""
+    while True:
+        answer = await ends(raw.answer())
+        if isinstance(answer, Item) and answer.id == request_id:
+            return
+
+
+async def test_g3_subscriptions_have_a_bound_and_the_next_is_told_so() -> None:
+    limits = ServiceLimits(subscriptions_max=3, status_watches_max=2)
+    async with (
+        serving(Appends(), limits=limits) as (_, service),
+        raw_client(service.address) as raw,
+    ):
+        await raw.send(
+            *(WatchStatus(number) for number in range(3)), Watch(7, b"0"), Watch(8, b"0")
+        )
+        refused: dict[int, str] = {}
+        while len(refused) < 2:
+            answer = await ends(raw.answer())
+            if isinstance(answer, Failure):
+                refused[answer.id] = answer.message
+        assert "2 watch the status of this server already" in refused[2]
+        assert "this server has 3 subscriptions already" in refused[8]
+        assert await used(service, "subscriptions") == 3
+        await raw.send(Cancel(0))
+        await becomes(service, "status_watches", 1)
+        await raw.send(WatchStatus(9))
+        await until_item(raw, 9)
+
+
+async def test_g3_changes_of_the_cluster_have_a_bound() -> None:
+    limits = ServiceLimits(changes_max=1)
+    async with serving(Appends(), limits=limits) as (node, service), client_of(service) as client:
+        asked, go_on = trio.Event(), trio.Event()
+
+        async def slow() -> int:
+            asked.set()
+            await go_on.wait()
+            return 5
+
+        node.take_snapshot = slow  # type: ignore[method-assign] # it takes as long as the test says
+        async with raw_client(service.address) as raw, trio.open_nursery() as nursery:
+            nursery.start_soon(client.take_snapshot)
+            await asked.wait()
+            await raw.send(TakeSnapshot(1))
+            answer = await ends(raw.answer())
+            assert isinstance(answer, Failure)
+            assert answer.kind == "overloaded"
+            go_on.set()
+        assert await used(service, "changes") == 0
+
+
+async def test_g3_a_request_is_no_place_to_keep_bytes_in() -> None:
+    log = Told()
+    async with serving(Appends(), logger=log) as (_, service), raw_client(service.address) as raw:
+        await raw.send(Propose(1, bytes(20_000)), Query(2, b"1", "stale"))
+        answers = [await ends(raw.answer()) for _ in range(2)]
+        assert {answer.id for answer in answers if isinstance(answer, Result)} == {1, 2}
+        await raw.send(Watch(3, bytes(20_000)))
+        assert await ends(raw.is_closed())
+    assert "at most 16384 are accepted" in log.reasons[0]
+
+
+async def test_g4_a_thousand_questions_in_one_frame_leave_the_loop_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While they are answered, another connection's are too, many times in between. (The slice is
+    one question long, so that the machine's speed does not count.)"""
+    monkeypatch.setattr(Slices.__init__, "__defaults__", (0.0,))
+    async with serving(Appends()) as (_, service), several(service, 2) as (flood, other):
+        await flood.send(*(GetStatus(number) for number in range(1, 5001)))
+        between = 0
+        answered = 0
+
+        async def take() -> None:
+            nonlocal answered
+            while answered < 5000:
+                assert isinstance(await ends(flood.answer()), Result)
+                answered += 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take)
+            while answered < 5000:
+                between += 1
+                await other.send(Ping(between))
+                assert isinstance(await ends(other.answer()), Result)
+        assert between > 20
+
+
+async def test_all_who_watch_a_status_get_the_same_and_later_ones_too() -> None:
+    async with serving() as (node, service), several(service, 3) as raws:
+        for raw in raws:
+            await raw.send(*(WatchStatus(number, 0.0) for number in range(20)))
+        await node.propose(encode_plain(b"x"))
+        for raw in raws:
+            seen: dict[int, int] = {}
+            while len(seen) < 20 or min(seen.values()) < node.status.commit_index:
+                answer = await ends(raw.answer())
+                assert isinstance(answer, Item)
+                news = msgspec.msgpack.decode(answer.value, type=NodeNews)
+                if isinstance(news, StatusNews):
+                    seen[answer.id] = news.status.commit_index

@@ -1,0 +1,1 @@
+"""`trioraft certs`: authorities and certificates for a small team, in one directory."""
