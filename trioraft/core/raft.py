@@ -61,6 +61,7 @@ from .reconfiguration import (
 from .timer import ElectionTimer
 from .transfer import Transfer
 from .types import (
+    TERM_END,
     TERM_MAX,
     Configuration,
     Entry,
@@ -646,6 +647,8 @@ class Raft:
         """Whether elections may have led to a term that is beyond all bounds: a quorum of voters
         says so. Otherwise whoever was away while one member's word took the others there could
         never come back. A node that knows no voters has nothing to lose."""
+        if message.term > TERM_END:
+            return False
         configuration = self.configuration
         if not configuration.voters:
             return self.term == 0
