@@ -194,7 +194,7 @@ def test_g2_a_majority_that_lies_leaves_terms_for_later_too() -> None:
     one = Actor("1", term=7, timing=NO_PRE_VOTE)
     refuse(one, append("2", TERM_END + 1), "is believed")
     refuse(one, append("3", TERM_END + 1), "is believed")
-    joins = Actor("4", voters=())
+    joins = Actor("1", voters=())
     refuse(joins, append("2", TERM_END + 1), "is believed")
 
 
