@@ -218,7 +218,7 @@ class Limits:
     inbound_connections_max: int = 64
     """Connections that have not said yet who they are; for one more, the one that kept silent
     longest goes. Peers that did say it count apart: four connections each."""
-    inbound_half_frames_bytes_max: int = 64 * 1024 * 1024
+    inbound_half_frames_bytes_max: int = 32 * 1024 * 1024
     """Bytes of half-read frames of all peers together; beyond it the oldest goes."""
     link_queue_messages_max: int = 4096
     """Messages that may wait for one peer; beyond it new ones are dropped (Raft retries)."""

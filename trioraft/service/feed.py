@@ -24,8 +24,8 @@ from ..node.event_stream import EventStream
 from ..node.node import Node
 from ..rpc.protocol import Item, RoleNews, ServerStatus, StatusNews, encode_value
 
-EACH_S: Final = 0.0002
-"""Time between two statuses for each who watches: a thousand get five a second."""
+EACH_S: Final = 0.001
+"""Time between two statuses for each who watches: a thousand get one a second."""
 
 
 class Outbox(Protocol):
