@@ -106,7 +106,10 @@ async def test_a_heartbeat_waits_for_little_of_a_large_frame() -> None:
         receiver.send(heartbeat("0", "1", 2))
         await receiver.until_count(1)
         assert rounds(receiver.messages) == [2]
-        assert receiver.bytes_read - before < 60_000  # what the kernels of both sides held
+        # What the kernels of both sides held, and what it drains in a moment: how much that is, the
+        # machine decides.
+        window_bytes = receiver.drain.window_bytes
+        assert receiver.bytes_read - before < 60_000 + window_bytes < LARGE_BYTES / 4
         await receiver.until_count(2)
         assert rounds(receiver.messages) == [2, 1]
 
