@@ -355,6 +355,12 @@ class Siege:
                                  f"quarter to {after:.0f} in the last")  # fmt: skip
         return found
 
+    def _phases_seen(self) -> dict[str, list[Sample]]:
+        seen: dict[str, list[Sample]] = {}
+        for sample in self.watcher.samples:
+            seen.setdefault(sample.phase, []).append(sample)
+        return seen
+
     def told(self) -> str:
         """The figures, as Markdown."""
         assert self.report is not None
@@ -364,6 +370,12 @@ class Siege:
             asked_ms = 1000 * max(self.watcher.asked_s.get(phase.name, [0.0]))
             lines.append(f"| {phase.name} | {phase.puts} | {phase.failed} | {phase.p50_ms} | "
                          f"{phase.p99_ms} | {phase.max_ms} | {asked_ms:.0f} ms |")  # fmt: skip
+        lines.append("")
+        for name, seen in self._phases_seen().items():
+            lasted_s = seen[-1].at_s - seen[0].at_s
+            if lasted_s:
+                idle = (seen[-1].idle_s - seen[0].idle_s) / lasted_s
+                lines.append(f"{name}: the servers' core was idle for {100 * idle:.0f} %")
         lines += ["", "| server, phase | CPU s/s | RSS max MB | fds max | threads max | disk MB | "
                   "turned away | rejected |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
         names = ("soak",) if self.options.soak else ("baseline", "siege", "quiet")
