@@ -139,7 +139,8 @@ class Siege:
             while lines := await process.lines():
                 said += lines
             if not said:
-                raise AssertionError(f"the load said nothing:\n{process.complaints()}")
+                code = process.wait()
+                raise AssertionError(f"the load ended with {code}:\n{process.complaints()}")
             self.report = msgspec.json.decode(said[-1], type=load.Report)
 
     def _process(self, module: str, setup: msgspec.Struct) -> Process:
