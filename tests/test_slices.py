@@ -7,7 +7,7 @@ from time import perf_counter
 
 import trio
 
-from trioraft.tasks.slices import Slices
+from trioraft.tasks.slices import Slices, Turn
 
 TASKS = 40
 SLICE_S = 0.002
@@ -22,19 +22,20 @@ def work(for_s: float) -> None:
 async def test_g4_others_have_their_turn_between_two_slices_however_many_share_them() -> None:
     """Forty tasks with a hundred pieces of work each: in no pass is more done than a slice, and
     what comes over it by the last piece of each task."""
-    slices = Slices(SLICE_S)
+    slices = Slices(SLICE_S, SLICE_S / 10)
     done = 0
     at_each_turn: list[int] = []
 
     async def busy() -> None:
         nonlocal done
-        began_s = perf_counter()
+        turn = Turn(slices)
+        turn.begin()
         for _ in range(100):
+            if turn.is_over():
+                await turn.next()
             work(SLICE_S / 10)
             done += 1
-            if slices.is_over(began_s):
-                began_s = await slices.next(began_s)
-        slices.spend(began_s)
+        turn.end()
 
     async with trio.open_nursery() as nursery:
         for _ in range(TASKS):
@@ -47,12 +48,52 @@ async def test_g4_others_have_their_turn_between_two_slices_however_many_share_t
     assert len(steps) >= 50
 
 
+async def test_g4_who_asks_little_does_not_wait_behind_those_who_flood() -> None:
+    """One piece of work now and then, beside forty tasks that never stop: it waits for a pass or
+    two, and not for its chance among forty."""
+    slices = Slices(SLICE_S, SLICE_S / 10)
+    passes = 0
+    waited: list[int] = []
+
+    async def flood() -> None:
+        turn = Turn(slices)
+        turn.begin()
+        while len(waited) < 20:
+            if turn.is_over():
+                await turn.next()
+            work(SLICE_S / 10)
+        turn.end()
+
+    async def ask_now_and_then() -> None:
+        turn = Turn(slices)
+        for _ in range(20):
+            await trio.sleep(0.01)
+            before = passes
+            turn.begin()
+            if turn.is_over():
+                await turn.next()
+            work(SLICE_S / 10)
+            turn.end()
+            waited.append(passes - before)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(TASKS):
+            nursery.start_soon(flood)
+        nursery.start_soon(ask_now_and_then)
+        while len(waited) < 20:
+            passes += 1
+            await trio.lowlevel.checkpoint()
+    assert max(waited) <= 4, waited
+
+
 async def test_waiting_for_the_next_slice_can_be_cancelled() -> None:
-    slices = Slices(0.0)
+    turn = Turn(Slices(0.0))
     with trio.CancelScope() as scope:
         scope.cancel()
-        began_s = perf_counter()
+        turn.begin()
         work(0.001)
-        await slices.next(began_s)
+        await turn.next()
     assert scope.cancelled_caught
-    assert await slices.next(perf_counter()) > 0  # and others go on
+    turn.begin()
+    await turn.next()  # and others go on
+    assert turn.is_over()

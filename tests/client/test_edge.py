@@ -291,7 +291,7 @@ async def test_g4_a_thousand_questions_in_one_frame_leave_the_loop_to_others(
 ) -> None:
     """While they are answered, another connection's are too, many times in between. (The slice is
     one question long, so that the machine's speed does not count.)"""
-    monkeypatch.setattr(Slices.__init__, "__defaults__", (0.0,))
+    monkeypatch.setattr(Slices.__init__, "__defaults__", (0.0, 0.0))
     async with serving(Appends()) as (_, service), several(service, 2) as (flood, other):
         await flood.send(*(GetStatus(number) for number in range(1, 5001)))
         between = 0

@@ -12,7 +12,7 @@ from trioraft.core import events
 from trioraft.core.config import Timing
 from trioraft.core.errors import BadMessage
 from trioraft.core.messages import Message
-from trioraft.core.types import TERM_MAX, Role
+from trioraft.core.types import TERM_END, TERM_MAX, Role
 
 from .conversation import Actor, entries_of, terms_of
 from .messages_by_hand import append, matched, request_vote, vote
@@ -187,6 +187,15 @@ def test_an_empty_node_that_knows_no_voters_believes_who_feeds_it() -> None:
     joins = Actor("1", voters=())
     joins.hears(append("2", TERM_MAX + 3))
     assert joins.raft.term == TERM_MAX + 3
+
+
+def test_g2_a_majority_that_lies_leaves_terms_for_later_too() -> None:
+    """Else its word would take a node to a number that cannot be counted up."""
+    one = Actor("1", term=7, timing=NO_PRE_VOTE)
+    refuse(one, append("2", TERM_END + 1), "is believed")
+    refuse(one, append("3", TERM_END + 1), "is believed")
+    joins = Actor("1", voters=())
+    refuse(joins, append("2", TERM_END + 1), "is believed")
 
 
 @pytest.mark.parametrize("term", [0, 10])

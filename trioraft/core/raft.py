@@ -61,6 +61,7 @@ from .reconfiguration import (
 from .timer import ElectionTimer
 from .transfer import Transfer
 from .types import (
+    TERM_END,
     TERM_MAX,
     Configuration,
     Entry,
@@ -646,14 +647,14 @@ class Raft:
         """Whether elections may have led to a term that is beyond all bounds: a quorum of voters
         says so. Otherwise whoever was away while one member's word took the others there could
         never come back. A node that knows no voters has nothing to lose."""
-        configuration = self.configuration
+        configuration, ends = self.configuration, message.term > TERM_END
         if not configuration.voters:
-            return self.term == 0
+            return self.term == 0 and not ends
         if not configuration.is_voter(message.sender):
             return False
         self._far_terms[message.sender] = message.term
         reached = quorum.agreed(configuration, lambda voter: self._far_terms.get(voter, 0))
-        return reached > TERM_MAX and message.term - reached <= TERM_JUMP_MAX
+        return reached > TERM_MAX and message.term - reached <= TERM_JUMP_MAX and not ends
 
     def _adopt_term(self, message: Message) -> None:
         self._far_terms.clear()

@@ -33,6 +33,10 @@ TERM_MAX: Final = 2**48
 take nine thousand years. One that said the last number there is would leave none for the next
 (hazard G2). A quorum of voters is, for whoever was away meanwhile."""
 
+TERM_END: Final = 2**56
+"""And beyond this one nobody is, whoever says so: elections go on from here for ages, and a
+majority that lies ends nobody's arithmetic."""
+
 LogIndex: TypeAlias = Count
 """A position in the log, from 1; 0 stands before the first entry."""
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import deque
 from functools import partial
-from time import perf_counter
 from typing import Any, final
 
 import trio
@@ -58,6 +57,7 @@ from ..rpc.protocol import (
     frame,
     id_of_unknown,
 )
+from ..tasks.slices import Turn
 from ..tasks.wakeup import Wakeup
 from .context import ServiceContext, ServiceLimits
 from .feed import Watcher
@@ -232,7 +232,8 @@ class Conversation:
         self.shown = Credentials()
         self.permission: Permission = UNLIMITED
         """Goes with what it showed; changed by who reloads the roles."""
-        self._queries = Queries(context, self._answer, self._fail, self._outbox.room)
+        self._turn = Turn(context.slices)
+        self._queries = Queries(context, self._answer, self._fail, self._outbox.room, self._turn)
         self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
@@ -326,15 +327,15 @@ class Conversation:
 
     async def _read(self) -> None:
         connection, deframer = self._connection, self._connection.deframer
-        slices = self._context.slices
+        turn = self._turn
         is_open = True
         self._note_idle()
         while is_open:
             took_frames = False
-            began_s = perf_counter()
+            turn.begin()
             while (payload := deframer.next_payload()) is not None:
-                if slices.is_over(began_s):
-                    began_s = await slices.next(began_s)
+                if turn.is_over():
+                    await turn.next()
                 took_frames = True
                 try:
                     request = decode_request(payload)
@@ -354,8 +355,8 @@ class Conversation:
                     has_waited = True
                     await self._catch_up()
                 if has_waited:  # which is no work
-                    began_s = perf_counter()
-            slices.spend(began_s)
+                    turn.begin()
+            turn.end()
             is_open = await connection.receive(took_frames=took_frames)
 
     def _may(self, request: Request) -> bool:
@@ -426,7 +427,7 @@ class Conversation:
 
     async def _collect(self) -> None:
         """Answer the commands. Their outcomes come in the order of the log."""
-        proposals, slices = self._proposals, self._context.slices
+        proposals = self._proposals
         while True:
             await self._proposed.wait()
             while proposals:
@@ -434,16 +435,10 @@ class Conversation:
                 try:
                     value = await proposal.result()
                 except Exception as error:  # noqa: BLE001 - the command's result, whatever it is
-                    began_s = perf_counter()
                     self._fail(request_id, error, by_machine=proposal.was_applied)
                 else:
-                    began_s = perf_counter()
                     self._answer(request_id, value)
                 proposals.popleft()
-                if slices.is_over(began_s):
-                    await slices.next(began_s)
-                else:
-                    slices.spend(began_s)
                 if self._outbox.is_full:  # many large answers must not pile up
                     await self._outbox.room()
 

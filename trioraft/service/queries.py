@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from time import perf_counter
 from typing import Any, Protocol, final, runtime_checkable
 
 import trio
@@ -13,6 +12,7 @@ from ..core.errors import BadMessage, ConfigError, RaftError
 from ..machines.sessions import SessionMachine
 from ..member.state_machine import StateMachine
 from ..rpc.protocol import Consistency, Query
+from ..tasks.slices import Turn
 from .context import ServiceContext
 
 
@@ -65,6 +65,7 @@ class Queries:
         answer: called with a request's id and what it returned.
         fail: called with a request's id, what went wrong, and whether the machine raised it.
         room: waits until the client has taken enough of the answers.
+        turn: the connection's, for the event loop.
     """
 
     def __init__(
@@ -73,11 +74,13 @@ class Queries:
         answer: Callable[[int, object], None],
         fail: _Fail,
         room: Callable[[], Awaitable[None]],
+        turn: Turn,
     ) -> None:
         self._context = context
         self._answer = answer
         self._fail = fail
         self._room = room
+        self._turn = turn
         self._waiting: dict[Consistency, dict[int, bytes]] = {"linearizable": {}, "lease": {}}
         self._asking: dict[Consistency, dict[int, bytes]] = {}  # the round that is under way
         self.bytes = 0
@@ -129,17 +132,19 @@ class Queries:
             del self._asking[consistency]
 
     async def _answer_round(self, round_: dict[int, bytes]) -> None:
-        slices = self._context.slices
-        began_s = perf_counter()
+        turn = self._turn
+        turn.begin()
         while round_:  # shrinks under us where a question is called back
             request_id = next(iter(round_))
             data = round_.pop(request_id)
             self.bytes -= len(data)
             self._ask_machine(request_id, data)
-            if slices.is_over(began_s):
-                began_s = await slices.next(began_s)
+            if turn.is_over():
+                await turn.next()
+            turn.end()
             await self._room()
-        slices.spend(began_s)
+            turn.begin()
+        turn.end()
 
     def _fail_all(self, queries: dict[int, bytes], error: Exception) -> None:
         while queries:

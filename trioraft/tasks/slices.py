@@ -1,67 +1,130 @@
 """Slices: many tasks of one kind share the event loop with all others, and never hold it long.
 
-Rules of this file: a pass of the scheduler runs every task that is ready. A thousand connections
-with work for a few milliseconds each would make that pass last seconds, and heartbeats late. So
-they share one slice; when it is used up, whoever wants more waits for a later pass.
+Rules of this file:
+
+* A pass of the scheduler runs every task that is ready. A thousand connections with work for a few
+  milliseconds each would make that pass last seconds, and heartbeats late. So they share one slice;
+  when it is used up, whoever wants more waits for a later pass.
+* Who has used least of late goes first, and only as many are woken as a slice has room for: who
+  asks little does not wait behind those who flood, however many they are.
 """
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
+from itertools import count
 from time import perf_counter
 from typing import Final, final
 
+import attrs
 import trio
 
 SLICE_S: Final = 0.004
-"""How long the tasks that share a slice may keep the loop before all others have their turn."""
+"""How long all who share may keep the loop before everybody else has a turn, in seconds."""
+QUANTUM_S: Final = 0.00025
+"""How long one may, while others of the kind wait."""
+FORGOTTEN_S: Final = 0.100
+"""After what time half of what somebody has used is forgotten."""
+
+
+@final
+@attrs.define(eq=False)
+class _Waiter:
+    woken: trio.Event = attrs.Factory(trio.Event)
+    has_left: bool = False
 
 
 @final
 class Slices:
-    """One slice after the other, for all who share them.
+    """One slice after the other, for all who share them: each has a `Turn`."""
 
-    Use, with no wait of another kind in between::
-
-        began_s = perf_counter()
-        for each in work:
-            do(each)
-            if slices.is_over(began_s):
-                began_s = await slices.next(began_s)
-        slices.spend(began_s)
-    """
-
-    def __init__(self, slice_s: float = SLICE_S) -> None:
+    def __init__(self, slice_s: float = SLICE_S, quantum_s: float = QUANTUM_S) -> None:
         self._slice_s = slice_s
+        self._quantum_s = quantum_s
         self._spent_s = 0.0
-        self._lot = trio.lowlevel.ParkingLot()
+        self._waiting: list[tuple[float, int, _Waiter]] = []  # a heap: who has used least first
+        self._numbers = count()
         self._is_renewing = False
 
-    def spend(self, began_s: float) -> None:
-        """Work that began then (by `perf_counter`) pauses, or is done."""
-        self._spent_s += perf_counter() - began_s
+    def is_over(self, since_s: float) -> bool:
+        """Whether who has kept the loop for so long is to let others go on."""
+        if self._waiting and since_s > self._quantum_s:
+            return True
+        return self._spent_s + since_s > self._slice_s
 
-    def is_over(self, began_s: float) -> bool:
-        """Whether the slice is used up, by whomever and by work that began then."""
-        return self._spent_s + perf_counter() - began_s > self._slice_s
+    def spend(self, for_s: float) -> None:
+        """Somebody has kept the loop for so long."""
+        self._spent_s += for_s
 
-    async def next(self, began_s: float) -> float:
-        """Wait until everybody else has had a turn. Cancellable.
+    async def wait(self, used_s: float) -> None:
+        """Wait for a later pass, behind those who have used less. Cancellable."""
+        waiter = _Waiter()
+        heappush(self._waiting, (used_s, next(self._numbers), waiter))
+        self._renew_soon()
+        try:
+            await waiter.woken.wait()
+        finally:
+            waiter.has_left = True
 
-        Args:
-            began_s: when the work began that pauses now.
-
-        Returns:
-            When it goes on.
-        """
-        self.spend(began_s)
-        while self._spent_s > self._slice_s:  # who comes late may find it used up again
-            if not self._is_renewing:
-                self._is_renewing = True
-                trio.lowlevel.current_trio_token().run_sync_soon(self._renew)
-            await self._lot.park()
-        return perf_counter()
+    def _renew_soon(self) -> None:
+        if not self._is_renewing:
+            self._is_renewing = True
+            trio.lowlevel.current_trio_token().run_sync_soon(self._renew)
 
     def _renew(self) -> None:
+        """A pass is over: wake as many as the next slice has room for."""
         self._is_renewing = False
         self._spent_s = 0.0
-        self._lot.unpark_all()
+        room_s = self._slice_s
+        while self._waiting and room_s >= 0:
+            _, _, waiter = heappop(self._waiting)
+            if not waiter.has_left:
+                waiter.woken.set()
+                room_s -= self._quantum_s
+        if self._waiting:
+            self._renew_soon()
+
+
+@final
+class Turn:
+    """What one of those who share has used.
+
+    Use, with no wait of another kind between `begin` and `end`::
+
+        turn.begin()
+        for each in work:
+            if turn.is_over():
+                await turn.next()
+            do(each)
+        turn.end()
+    """
+
+    def __init__(self, slices: Slices) -> None:
+        self._slices = slices
+        self._began_s = 0.0
+        self._used_s = 0.0
+        self._used_at_s = 0.0
+
+    def begin(self) -> None:
+        """Work begins, or goes on after a wait."""
+        self._began_s = perf_counter()
+
+    def end(self) -> None:
+        """Work pauses, or is done."""
+        now_s = perf_counter()
+        for_s = now_s - self._began_s
+        self._began_s = now_s
+        self._slices.spend(for_s)
+        self._used_s *= 0.5 ** ((now_s - self._used_at_s) / FORGOTTEN_S)
+        self._used_s += for_s
+        self._used_at_s = now_s
+
+    def is_over(self) -> bool:
+        """Whether others should go on now."""
+        return self._slices.is_over(perf_counter() - self._began_s)
+
+    async def next(self) -> None:
+        """Wait until everybody else has had a turn. Cancellable."""
+        self.end()
+        await self._slices.wait(self._used_s)
+        self.begin()
