@@ -169,11 +169,12 @@ class Siege:
         """Kill a member, start it again, and see how long it takes to be one of them. Without a
         name, it is one that does not lead: nobody else is to be elected."""
         async with Client(self.servers.addresses) as client:
-            while node_id is None:
-                known = await self._statuses(client)
-                if any(said.role == "Leader" for said in known.values()):
-                    followers = [each for each, said in known.items() if said.role == "Follower"]
-                    node_id = self.rng.choice(followers) if followers else None
+            if node_id is None:
+                node_id = await self._follower(client)
+            if node_id is None:
+                self.errors.append(f"{self.watcher.phase}: nobody said that it leads, and nobody "
+                                   f"that it follows, for {JOIN_TRIES_S:g} s")  # fmt: skip
+                return
             server = self.servers.servers[node_id]
             await trio.to_thread.run_sync(server.kill)
             begun_s = trio.current_time()
@@ -195,6 +196,17 @@ class Siege:
                     await trio.sleep(0.02)
             joined = (self.watcher.phase, ready_s - begun_s, trio.current_time() - ready_s)
             self.joined_s.append(joined)
+
+    async def _follower(self, client: Client) -> str | None:
+        """Some member that follows, while another one leads; None: there is none for long."""
+        with trio.move_on_after(JOIN_TRIES_S):
+            while True:
+                known = await self._statuses(client)
+                followers = [each for each, said in known.items() if said.role == "Follower"]
+                if followers and any(said.role == "Leader" for said in known.values()):
+                    return self.rng.choice(followers)
+                await trio.sleep(0.05)
+        return None
 
     async def _statuses(self, client: Client) -> dict[str, ServerStatus]:
         answers = await client.statuses(timeout_s=2.0)
