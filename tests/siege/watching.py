@@ -167,10 +167,14 @@ def cpu_s_of(pid: int) -> float:
 
 
 def idle_s() -> float:
-    """Seconds that the cores this process may use have been idle since the machine started."""
+    """Seconds that the cores this process may use have been idle since the machine started, or
+    busy with what gives way to us."""
     ours = {f"cpu{core}" for core in os.sched_getaffinity(0)}
     lines = [line.split() for line in Path("/proc/stat").read_text().splitlines()]
-    return sum(int(words[4]) + int(words[5]) for words in lines if words[0] in ours) * TICK_S
+    return (
+        sum(int(words[2]) + int(words[4]) + int(words[5]) for words in lines if words[0] in ours)
+        * TICK_S
+    )
 
 
 def _grown(before: float, after: float) -> float:
