@@ -478,9 +478,9 @@ def main(words: list[str]) -> int:
     told, missed = siege.told(), siege.missed()
     print(told)
     if options.markdown:
-        Path(options.markdown).write_text(told + "\n")
+        Path(options.markdown).write_text(told + "\n", encoding="utf-8")
     if options.plot:
-        Path(options.plot).write_text(plot(siege.watcher.samples))
+        Path(options.plot).write_text(plot(siege.watcher.samples), encoding="utf-8")
     print("NOT AS IT SHOULD BE" if missed else "all is well", *missed, sep="\n")
     return 1 if missed else 0
 

@@ -83,7 +83,7 @@ class Watcher:
         if pid is None:
             return
         try:
-            told = Path(f"/proc/{pid}/status").read_text()
+            told = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
             fields = dict(line.split(":", 1) for line in told.splitlines())
             rss_mb = int(fields["VmRSS"].split()[0]) * 1024 / MB
             fds = len(os.listdir(f"/proc/{pid}/fd"))
@@ -162,7 +162,7 @@ class Change:
 
 def cpu_s_of(pid: int) -> float:
     """Seconds of CPU that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) * TICK_S
 
 
@@ -170,7 +170,7 @@ def idle_s() -> float:
     """Seconds that the cores this process may use have been idle since the machine started, or
     busy with what gives way to us."""
     ours = {f"cpu{core}" for core in os.sched_getaffinity(0)}
-    lines = [line.split() for line in Path("/proc/stat").read_text().splitlines()]
+    lines = [line.split() for line in Path("/proc/stat").read_text(encoding="utf-8").splitlines()]
     return (
         sum(int(words[2]) + int(words[4]) + int(words[5]) for words in lines if words[0] in ours)
         * TICK_S
