@@ -139,7 +139,8 @@ class Siege:
             while lines := await process.lines():
                 said += lines
             if not said:
-                raise AssertionError(f"the load said nothing:\n{process.complaints()}")
+                code = process.wait()
+                raise AssertionError(f"the load ended with {code}:\n{process.complaints()}")
             self.report = msgspec.json.decode(said[-1], type=load.Report)
 
     def _process(self, module: str, setup: msgspec.Struct) -> Process:
@@ -168,11 +169,12 @@ class Siege:
         """Kill a member, start it again, and see how long it takes to be one of them. Without a
         name, it is one that does not lead: nobody else is to be elected."""
         async with Client(self.servers.addresses) as client:
-            while node_id is None:
-                known = await self._statuses(client)
-                if any(said.role == "Leader" for said in known.values()):
-                    followers = [each for each, said in known.items() if said.role == "Follower"]
-                    node_id = self.rng.choice(followers) if followers else None
+            if node_id is None:
+                node_id = await self._follower(client)
+            if node_id is None:
+                self.errors.append(f"{self.watcher.phase}: nobody said that it leads, and nobody "
+                                   f"that it follows, for {JOIN_TRIES_S:g} s")  # fmt: skip
+                return
             server = self.servers.servers[node_id]
             await trio.to_thread.run_sync(server.kill)
             begun_s = trio.current_time()
@@ -194,6 +196,17 @@ class Siege:
                     await trio.sleep(0.02)
             joined = (self.watcher.phase, ready_s - begun_s, trio.current_time() - ready_s)
             self.joined_s.append(joined)
+
+    async def _follower(self, client: Client) -> str | None:
+        """Some member that follows, while another one leads; None: there is none for long."""
+        with trio.move_on_after(JOIN_TRIES_S):
+            while True:
+                known = await self._statuses(client)
+                followers = [each for each, said in known.items() if said.role == "Follower"]
+                if followers and any(said.role == "Leader" for said in known.values()):
+                    return self.rng.choice(followers)
+                await trio.sleep(0.05)
+        return None
 
     async def _statuses(self, client: Client) -> dict[str, ServerStatus]:
         answers = await client.statuses(timeout_s=2.0)
@@ -355,6 +368,12 @@ class Siege:
                                  f"quarter to {after:.0f} in the last")  # fmt: skip
         return found
 
+    def _phases_seen(self) -> dict[str, list[Sample]]:
+        seen: dict[str, list[Sample]] = {}
+        for sample in self.watcher.samples:
+            seen.setdefault(sample.phase, []).append(sample)
+        return seen
+
     def told(self) -> str:
         """The figures, as Markdown."""
         assert self.report is not None
@@ -364,6 +383,12 @@ class Siege:
             asked_ms = 1000 * max(self.watcher.asked_s.get(phase.name, [0.0]))
             lines.append(f"| {phase.name} | {phase.puts} | {phase.failed} | {phase.p50_ms} | "
                          f"{phase.p99_ms} | {phase.max_ms} | {asked_ms:.0f} ms |")  # fmt: skip
+        lines.append("")
+        for name, seen in self._phases_seen().items():
+            lasted_s = seen[-1].at_s - seen[0].at_s
+            if lasted_s:
+                idle = (seen[-1].idle_s - seen[0].idle_s) / lasted_s
+                lines.append(f"{name}: the servers' core was idle for {100 * idle:.0f} %")
         lines += ["", "| server, phase | CPU s/s | RSS max MB | fds max | threads max | disk MB | "
                   "turned away | rejected |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
         names = ("soak",) if self.options.soak else ("baseline", "siege", "quiet")
@@ -453,9 +478,9 @@ def main(words: list[str]) -> int:
     told, missed = siege.told(), siege.missed()
     print(told)
     if options.markdown:
-        Path(options.markdown).write_text(told + "\n")
+        Path(options.markdown).write_text(told + "\n", encoding="utf-8")
     if options.plot:
-        Path(options.plot).write_text(plot(siege.watcher.samples))
+        Path(options.plot).write_text(plot(siege.watcher.samples), encoding="utf-8")
     print("NOT AS IT SHOULD BE" if missed else "all is well", *missed, sep="\n")
     return 1 if missed else 0
 

@@ -41,6 +41,8 @@ class Sample:
     rejected: int
     has_said: bool
     """Whether it answered in time; the counters are 0 otherwise."""
+    idle_s: float = 0.0
+    """How long the cores that servers may use have been idle, since the machine started."""
 
 
 @attrs.define
@@ -81,7 +83,7 @@ class Watcher:
         if pid is None:
             return
         try:
-            told = Path(f"/proc/{pid}/status").read_text()
+            told = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
             fields = dict(line.split(":", 1) for line in told.splitlines())
             rss_mb = int(fields["VmRSS"].split()[0]) * 1024 / MB
             fds = len(os.listdir(f"/proc/{pid}/fd"))
@@ -93,7 +95,7 @@ class Watcher:
         turned_away, rejected = (0, 0) if status is None else (status.turned_away, status.rejected)
         self.samples.append(
             Sample(at_s, self.phase, node_id, rss_mb, fds, int(fields["Threads"]), cpu_s, disk_mb,
-                   turned_away, rejected, status is not None)
+                   turned_away, rejected, status is not None, idle_s())
         )  # fmt: skip
 
     def pid(self, node_id: str) -> int | None:
@@ -160,8 +162,19 @@ class Change:
 
 def cpu_s_of(pid: int) -> float:
     """Seconds of CPU that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) * TICK_S
+
+
+def idle_s() -> float:
+    """Seconds that the cores this process may use have been idle since the machine started, or
+    busy with what gives way to us."""
+    ours = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+    lines = [line.split() for line in Path("/proc/stat").read_text(encoding="utf-8").splitlines()]
+    return (
+        sum(int(words[2]) + int(words[4]) + int(words[5]) for words in lines if words[0] in ours)
+        * TICK_S
+    )
 
 
 def _grown(before: float, after: float) -> float:
