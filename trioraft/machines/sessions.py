@@ -527,7 +527,12 @@ class SessionMachine:
 
     def _repeat(self, stored: _Outcome) -> Any:
         if isinstance(stored, _Success):
-            return self._results.decode(stored.value)
+            try:
+                return self._results.decode(stored.value)
+            except msgspec.ValidationError as error:  # kept by a release with other results
+                raise OutcomeUnknown(
+                    f"it was applied; what it returned is of old: {error}"
+                ) from None
         if stored.type_name == OutcomeUnknown.__qualname__:  # this node could not say, and cannot
             raise OutcomeUnknown(stored.message)
         raise error_from(stored.type_name, stored.message, self._error_types)
@@ -630,6 +635,10 @@ def _encoded(result: object) -> _Success:
 def _read_table(content: bytes) -> _SessionTable:
     try:
         table = _TABLES.decode(content)
+        for _, session in table.sessions:
+            for outcome in session.results.values():
+                if isinstance(outcome, _Success):
+                    msgspec.msgpack.decode(outcome.value)
     except UNREADABLE as error:
         raise ConfigError(f"the snapshot's session table cannot be read: {error}") from error
     if table.version != TABLE_VERSION:

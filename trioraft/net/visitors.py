@@ -17,6 +17,8 @@ Rules of this file:
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
+from math import inf
 from typing import Final, final
 
 import attrs
@@ -25,10 +27,14 @@ from .connection import Connection
 
 LOOKS_PER_S: Final = 300.0
 """Strangers looked at in a second, from all hosts that never got in, on the average."""
-LOOKS_OF_HOST_PER_S: Final = 1000.0
-"""Likewise, from each host that did: a quarter of a core at the most."""
+LOOKS_OF_KNOWN_PER_S: Final = 600.0
+"""Likewise, from all hosts that did: a sixth of a core at the most."""
 LOOKS_AT_ONCE: Final = 1000.0
 """How many may come at once after a quiet time, of either kind."""
+OWN_LOOKS_PER_S: Final = 1.0
+"""What each host that got in has for itself, whatever others use up."""
+OWN_LOOKS_AT_ONCE: Final = 20.0
+"""How many it may have kept of these."""
 KNOWN_HOSTS_MAX: Final = 1024
 """Hosts that are remembered for having got in; the one that was longest away is forgotten."""
 
@@ -76,14 +82,19 @@ class Visitors:
         self.guests: dict[Connection, None] = {}
         self.turned_away = 0
         """Connections that were closed for others since the port was opened, or unlooked at."""
-        self._hosts: Counter[str] = Counter()  # of the guests
+        self._of_host: dict[str, dict[Connection, None]] = {}  # the guests
         self._known: dict[str, Looks] = {}
         self._unknown = Looks(LOOKS_PER_S, LOOKS_AT_ONCE)
+        self._all_known = Looks(LOOKS_OF_KNOWN_PER_S, LOOKS_AT_ONCE)
 
     def may_look(self, host: str, now_s: float) -> bool:
         """Whether a connection from this host is to be looked at, or closed unlooked at."""
-        looks = self._known.get(host, self._unknown)
-        if looks.take(now_s):
+        own = self._known.get(host)
+        if own is None:
+            is_looked_at = self._unknown.take(now_s)
+        else:
+            is_looked_at = self._all_known.take(now_s) or own.take(now_s)
+        if is_looked_at:
             return True
         self.turned_away += 1
         return False
@@ -102,18 +113,18 @@ class Visitors:
         """
         host = connection.remote_host
         told, room = "", True
-        if self._hosts[host] >= self.guests_of_host_max:
-            of_host = [guest for guest in self.guests if guest.remote_host == host]
+        of_host = self._of_host.get(host, {})
+        if len(of_host) >= self.guests_of_host_max:
             told = f"there are {self.guests_of_host_max} connections from {host}"
             room = self._idle_goes(of_host, f"{told}, and it was idle longest")
         elif len(self.guests) >= self.guests_max:
             told = f"there are {self.guests_max} connections"
-            room = self._idle_goes(list(self.guests), f"{told}, and it was idle longest")
+            room = self._idle_of_any_goes(f"{told}, and it was idle longest")
         if not room:
             return f"{told}, and all of them are busy"
         self.strangers.pop(connection, None)
         self.guests[connection] = None
-        self._hosts[host] += 1
+        self._of_host.setdefault(host, {})[connection] = None
         self._remember(host)
         return ""
 
@@ -122,24 +133,34 @@ class Visitors:
         if self.strangers:
             self._send_away(_silent_longest(self.strangers), "descriptors are scarce")
             return
-        self._idle_goes(list(self.guests), "descriptors are scarce, and it was idle longest")
+        self._idle_of_any_goes("descriptors are scarce, and it was idle longest")
 
     def leave(self, connection: Connection) -> None:
         """It is over. Idempotent."""
         self.strangers.pop(connection, None)
         if connection in self.guests:
             del self.guests[connection]
-            host = connection.remote_host
-            self._hosts[host] -= 1
-            if not self._hosts[host]:
-                del self._hosts[host]
+            of_host = self._of_host[connection.remote_host]
+            del of_host[connection]
+            if not of_host:
+                del self._of_host[connection.remote_host]
 
-    def _idle_goes(self, guests: list[Connection], reason: str) -> bool:
+    def _idle_of_any_goes(self, reason: str) -> bool:
+        """As `_idle_goes`, of the host with the most guests that has an idle one."""
+        hosts = sorted(self._of_host.values(), key=len, reverse=True)
+        return any(self._idle_goes(of_host, reason) for of_host in hosts)
+
+    def _idle_goes(self, guests: Iterable[Connection], reason: str) -> bool:
         """Send away the one of them that is missed least. False: all are busy."""
-        idle = [guest for guest in guests if guest.idle_since_s is not None]
-        if idle:
-            self._send_away(_idle_longest(idle, self._hosts), reason)
-        return bool(idle)
+        least, least_s = None, (True, inf)
+        for guest in guests:
+            if guest.idle_since_s is not None:
+                missed = (guest.has_asked, guest.idle_since_s)
+                if missed < least_s:
+                    least, least_s = guest, missed
+        if least is not None:
+            self._send_away(least, reason)
+        return least is not None
 
     def _send_away(self, connection: Connection, reason: str) -> None:
         self.leave(connection)
@@ -147,7 +168,7 @@ class Visitors:
         connection.end(reason)
 
     def _remember(self, host: str) -> None:
-        looks = self._known.pop(host, None) or Looks(LOOKS_OF_HOST_PER_S, LOOKS_AT_ONCE)
+        looks = self._known.pop(host, None) or Looks(OWN_LOOKS_PER_S, OWN_LOOKS_AT_ONCE)
         self._known[host] = looks
         if len(self._known) > KNOWN_HOSTS_MAX:
             del self._known[next(iter(self._known))]
@@ -158,12 +179,3 @@ def _silent_longest(strangers: dict[Connection, None]) -> Connection:
     hosts = Counter(stranger.remote_host for stranger in strangers)
     most = max(hosts.values())
     return next(stranger for stranger in strangers if hosts[stranger.remote_host] == most)
-
-
-def _idle_longest(idle: list[Connection], hosts: Counter[str]) -> Connection:
-    """Of the host with the most connections, the one that was idle longest."""
-
-    def how_much_missed(guest: Connection) -> tuple[int, bool, float]:
-        return (-hosts[guest.remote_host], guest.has_asked, guest.idle_since_s or 0.0)
-
-    return min(idle, key=how_much_missed)

@@ -31,7 +31,7 @@ import msgspec
 
 from ..core.decoding import UNREADABLE
 from ..core.errors import CorruptStorage, ResourceExhausted, StorageError
-from ..core.types import Entry, HardState, LogIndex, NodeId, Term
+from ..core.types import Count, Entry, HardState, LogIndex, NodeId, Term
 from .directory import (
     BEING_CREATED,
     CREATION_LEFTOVERS,
@@ -85,7 +85,7 @@ class Base(msgspec.Struct, frozen=True, array_like=True):
 
     index: LogIndex = 0
     term: Term = 0
-    first_record: int = 1
+    first_record: Count = 1
     """Records before this one are compacted away, or about to be."""
 
 

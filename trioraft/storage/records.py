@@ -108,12 +108,14 @@ def from_row(row: Row, file: str, previous_index: LogIndex) -> StoredWrite:
         except UNREADABLE as error:
             raise damaged(file, row, previous_index, f"cannot be decoded: {error}") from error
         entries = record.entries
-        if entries:
+        if record.first_index != first_index or record.number != number:
+            fits = False
+        elif entries:
             fits = last_index == entries[-1].index == entries[0].index + len(entries) - 1
             fits = fits and entries[0].index == first_index
         else:
             fits = last_index == (previous_index if first_index is None else first_index - 1)
-        if fits and record.number == number and record.first_index == first_index:
+        if fits:
             return record
         raise damaged(file, row, previous_index, "says something else than its columns")
     raise damaged(file, row, previous_index, "does not match its CRC-32")
