@@ -52,11 +52,12 @@ class Files:
         self.paths["key"].write_bytes(issued.key)
         self.paths["authority"].write_bytes(self.authority.issued().certificate)
 
-    def contexts(self) -> TlsContexts:
+    def contexts(self, peer_names: tuple[str, ...] | None = None) -> TlsContexts:
         return TlsContexts.from_files(
             certificate=self.paths["certificate"],
             key=self.paths["key"],
             authority=self.paths["authority"],
+            peer_names=peer_names,
         )
 
     def server_tls(self, *, asks: bool = True) -> ServerTls:
@@ -139,6 +140,15 @@ def test_g9_contexts_from_files_are_read_again(files: Files) -> None:
     assert contexts.is_current
     assert contexts.server is not server
     assert contexts.client is not client
+
+
+def test_reading_again_keeps_whom_the_operator_named(files: Files) -> None:
+    """No file says the peers' names: without them, any that the authority signed would pass."""
+    names = ("node-*",)
+    contexts = files.contexts(names)
+    files.write()
+    contexts.reload()
+    assert contexts.peer_names == names
 
 
 def test_an_authority_that_is_gone_is_trusted_no_longer(files: Files) -> None:
