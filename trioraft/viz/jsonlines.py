@@ -158,7 +158,7 @@ def _role_changed(fields: _Fields) -> facts.Fact | None:
 
 def _timer_started(fields: _Fields) -> facts.Fact | None:
     timeout_s, term = fields.get("timeout_s"), _number(fields, "term")
-    if not isinstance(timeout_s, int | float) or term is None:
+    if not isinstance(timeout_s, int | float) or not abs(timeout_s) < 1e12 or term is None:
         return None
     return facts.TimerStarted(float(timeout_s), term)
 
