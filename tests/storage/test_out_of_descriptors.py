@@ -184,7 +184,7 @@ def test_g5_what_is_durable_is_not_refused_for_what_comes_after_it(tmp_path: Pat
     assert storage._opened is not None
     log = storage._opened.log
     connection: Any = log._connection
-    log._connection = NoCheckpoints(connection)  # type: ignore[assignment]
+    log._connection = NoCheckpoints(connection)  # type: ignore[assignment] # as much of one as is used
     with descriptors_left(0):
         storage.append(None, entries(248, 1, 6, 5 * 1024 * 1024), 248)
     log._connection = connection
