@@ -232,6 +232,10 @@ class Limits:
     """AppendEntries on the way to one follower before the leader waits for an answer."""
     inflight_bytes_max: int = 16 * 1024 * 1024
     """Bytes of commands on the way to one follower."""
+    write_bytes_max: int = 2 * 1024 * 1024
+    """Bytes of commands in one durable write (one entry may exceed it alone). A leader whose disk
+    does not finish one within an election timeout gives way: what the disk can write in a fraction
+    of that is a good bound."""
     snapshot_entries: int = 100_000
     """Entries applied since the last snapshot that make a node take another."""
     snapshot_bytes: int = 64 * 1024 * 1024

@@ -22,6 +22,8 @@ from .types import Entry, HardState, LogIndex, SnapshotMeta, Term
 
 TURN_TIMEOUTS: Final = 8
 """For so many election timeouts a write may wait for other work of its own disk."""
+SLOWEST_DISK_BYTES_PER_S: Final = 8 * 1024 * 1024
+"""A disk that writes more slowly is as good as one that hangs."""
 
 
 class Outbox:
@@ -60,7 +62,8 @@ class Outbox:
         # Writes under way: (number, last index of the log then, did it carry a vote for us, when
         # it was handed out).
         self._writes: deque[tuple[int, LogIndex, Term | None, float]] = deque()
-        self._begun: tuple[int, float] | None = None  # the last Ready of the write under way; since
+        # The last Ready of the write under way; since when; how long it may take for its size.
+        self._begun: tuple[int, float, float] | None = None
         self._messages: list[Message] = []
         self._messages_after_persist: list[Message] = []
         self._events: list[TraceEvent] = []
@@ -102,9 +105,9 @@ class Outbox:
         """Since when the disk is busy with a write."""
         return None if self._begun is None else self._begun[1]
 
-    def on_write_begun(self, number: int, now: float) -> None:
-        """The disk is busy with the writes of this Ready, and of all before it."""
-        self._begun = number, now
+    def on_write_begun(self, number: int, now: float, size_bytes: int) -> None:
+        """The disk is busy with writes of this Ready, and of all before it; again for each part."""
+        self._begun = number, now, size_bytes / SLOWEST_DISK_BYTES_PER_S
 
     def on_disk_full(self) -> None:
         """How long the write takes now says nothing of the disk."""
@@ -117,8 +120,16 @@ class Outbox:
             return float("inf")
         number, _, _, handed_s = self._writes[0]
         if self._begun is not None and number <= self._begun[0]:
-            return self._begun[1] + patience_s
+            _, begun_s, for_size_s = self._begun
+            return begun_s + for_size_s + patience_s
         return handed_s + TURN_TIMEOUTS * patience_s
+
+    @property
+    def waits_since_s(self) -> float:
+        """Since when what waits longest for the disk does so; infinity: nothing does."""
+        if not self._writes:
+            return float("inf")
+        return self._writes[0][3] if self._begun is None else self._begun[1]
 
     def on_persisted(self, number: int, log: RaftLog) -> Term | None:
         """All Readys up to this number are durable: mark the log as far as they vouch for it.

@@ -421,11 +421,17 @@ class Raft:
                 self._replace_lost_disks(self._leadership)
         self._go_on_replacing(self._leadership)
 
-    def on_write_begun(self, number: int, now: float) -> None:
-        """The write of this Ready, and of all before it, has its turn at the disk now. What it
-        waited for before (a compaction, a snapshot to be installed) was no fault of the disk
-        (hazard P6)."""
-        self._out.on_write_begun(number, now)
+    def on_write_begun(self, number: int, now: float, size_bytes: int = 0) -> None:
+        """The write of this Ready, and of all before it, has its turn at the disk now, or the next
+        part of it has. What it waited for before (a compaction, a snapshot to be installed, another
+        part) was no fault of the disk (hazard P6).
+
+        Args:
+            number: of the Ready.
+            now: the time.
+            size_bytes: of the commands in it: a disk that is busy with much does not hang.
+        """
+        self._out.on_write_begun(number, now, size_bytes)
 
     def on_persisted(self, number: int, now: float) -> None:
         """The Ready of this number, and all before it, are durable."""
@@ -1086,7 +1092,7 @@ class Raft:
             silent_s = self._now - quorum_deadline + patience_s
             return Transition(Role.FOLLOWER, reasons.QuorumLost(silent_s))
         if disk_deadline <= self._now:
-            stalled = reasons.DiskStalled(self._now - disk_deadline + patience_s)
+            stalled = reasons.DiskStalled(self._now - self._out.waits_since_s)
             return self._resign(leadership, stalled)
         self._timer.hurry_to(min(quorum_deadline, disk_deadline))
         return None

@@ -27,7 +27,7 @@ from .outcomes import Outcomes, Proposed
 from .reads import ReadBatch, Reads
 from .results import RunningChecksum
 from .state_machine import StateMachine, contents_of, preparation_of
-from .write_queue import WriteQueue
+from .write_queue import WriteQueue, size_bytes
 
 OUTCOME_WAIT_TIMEOUTS: Final = 10
 """Upper election timeouts that a deposed leader waits for what becomes of its entries, unless
@@ -69,7 +69,7 @@ class Member:
         self.raft: Final = raft
         self.outcomes: Final = Outcomes()
         self.reads: Final = Reads()
-        self.writes: Final = WriteQueue()
+        self.writes: Final = WriteQueue(limits.write_bytes_max)
         self.applies: Final = ApplyQueue(
             machine,
             self.outcomes,
@@ -428,7 +428,7 @@ class Member:
             if writes.steps:
                 step = writes.steps[0]
                 if isinstance(step, Write) and writes.group:
-                    self.raft.on_write_begun(writes.group[-1].number, now)
+                    self.raft.on_write_begun(writes.group[-1].number, now, size_bytes(step.entries))
                 self._actions.append(step)
                 return
             if writes.group:

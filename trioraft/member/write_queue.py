@@ -1,24 +1,38 @@
-"""The write queue: Readys that wait for the disk, one durable write at a time."""
+"""The write queue: Readys that wait for the disk, one durable write at a time.
+
+* What arrives while a write is on its way joins the next one: that is where group commit comes
+  from.
+* No write grows without end: beyond `Limits.write_bytes_max` the rest is another one. A disk is
+  judged by the writes that it finishes: one that is busy with much is not taken for one that hangs.
+* Entries of one Ready may be written in parts, in order: after a crash in between, the log is one
+  that ends earlier. Nothing that waits for the Ready leaves before its last part is durable.
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import final
 
 import attrs
 
 from ..core.ready import Ready, Write, join_writes
+from ..core.types import Entry
 from .actions import Compact, Install, StorageStep
 
 
 @final
 class WriteQueue:
-    """Readys in their order. What arrives while a write is on its way joins the next one: that is
-    where group commit comes from."""
+    """Readys in their order.
 
-    __slots__ = ("group", "identity", "steps", "waiting")
+    Args:
+        write_bytes_max: bytes of commands in one durable write; one entry may exceed it alone.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_write_bytes_max", "group", "identity", "steps", "waiting")
+
+    def __init__(self, write_bytes_max: int) -> None:
+        self._write_bytes_max = write_bytes_max
         self.waiting: list[Ready] = []
         """What joins the next write."""
         self.group: list[Ready] = []
@@ -43,8 +57,9 @@ class WriteQueue:
         self.waiting.append(ready)
 
     def begin_group(self) -> bool:
-        """Take what waits: plain writes together, as one transaction; anything else (a snapshot, a
-        chunk, compaction) by itself, in its place. False if nothing waits."""
+        """Take what waits: plain writes together, as one transaction while that is not too large;
+        anything else (a snapshot, a chunk, compaction) by itself, in its place. False if nothing
+        waits."""
         waiting, identity = self.waiting, self.identity
         if not waiting:
             if identity is None:
@@ -55,8 +70,8 @@ class WriteQueue:
         if len(waiting) == 1:
             self.group, self.waiting = waiting, []
         else:
-            plain = next((i for i, r in enumerate(waiting) if not r.is_plain_write), len(waiting))
-            self.group, self.waiting = waiting[: plain or 1], waiting[plain or 1 :]
+            joined = self._how_many(waiting)
+            self.group, self.waiting = waiting[:joined], waiting[joined:]
         first, steps = self.group[0], self.steps
         if first.install is not None:
             steps.append(Install(first.install, identity))
@@ -66,11 +81,36 @@ class WriteQueue:
             self.identity = None
             write = attrs.evolve(write or Write(None, (), None), identity=identity)
         if write is not None:
-            steps.append(write)
+            steps.extend(self._parts(write))
         steps.extend(first.chunks)
         if first.compact is not None:
             steps.append(Compact(*first.compact))
         return True
+
+    def _how_many(self, waiting: Sequence[Ready]) -> int:
+        """How many of these are written together."""
+        so_far_bytes = 0
+        for i, ready in enumerate(waiting):
+            so_far_bytes += size_bytes(ready.append)
+            if i and (not ready.is_plain_write or so_far_bytes > self._write_bytes_max):
+                return i
+            if not ready.is_plain_write:
+                return 1
+        return len(waiting)
+
+    def _parts(self, write: Write) -> Iterator[Write]:
+        """One write as several, none of which is too large."""
+        entries, bytes_max = write.entries, self._write_bytes_max
+        if len(entries) < 2 or size_bytes(entries) <= bytes_max:
+            yield write
+            return
+        begin = part_bytes = 0
+        for i, entry in enumerate(entries):
+            part_bytes += len(entry.data)
+            if part_bytes > bytes_max and i > begin:
+                yield _part(write, begin, i)
+                begin, part_bytes = i, len(entry.data)
+        yield _part(write, begin, len(entries))
 
     def step_done(self) -> StorageStep:
         """What was on its way is durable."""
@@ -80,3 +120,16 @@ class WriteQueue:
         """All steps are done: these Readys, and all before them, are durable."""
         group, self.group = self.group, []
         return group
+
+
+def size_bytes(entries: Iterable[Entry]) -> int:
+    """Of their commands."""
+    return sum([len(entry.data) for entry in entries])
+
+
+def _part(write: Write, begin: int, end: int) -> Write:
+    """Some of its entries; all else goes with the first of them."""
+    part = write.entries[begin:end]
+    if begin:
+        return Write(None, part, part[0].index)
+    return attrs.evolve(write, entries=part)
