@@ -24,11 +24,11 @@ import trio
 from ..core.config import Limits, Timing
 from ..core.errors import ConfigError, NodeDead, NotLeader, Overloaded, ProposalDropped, RaftError
 from ..core.reconfiguration import AddLearner, Change, ChangeVoters, Remove
-from ..core.types import Address, Configuration, LogIndex, NodeId, Recovered, Role
+from ..core.types import Address, LogIndex, NodeId
 from ..logs.loggers import EventLogger, TraceLogger
 from ..member.member import Member
 from ..member.state_machine import StateMachine
-from ..member.status import Status, status_before_start, status_of
+from ..member.status import Status
 from ..storage.base import Storage
 from ..tasks.background import running_beside
 from ..transport.base import Transport
@@ -46,18 +46,16 @@ from .arguments import (
 from .event_stream import EventStream
 from .proposal import Proposal
 from .runner import NodeRunner
+from .status_waits import never
 
 
 @final
 class Node:
     """One member of a cluster, as its process sees it. Made by `open_node`."""
 
-    def __init__(
-        self, runner: NodeRunner, administration: Administration, configuration: Configuration
-    ) -> None:
+    def __init__(self, runner: NodeRunner, administration: Administration) -> None:
         self._runner = runner
         self._administration = administration
-        self._configuration = configuration
 
     def __repr__(self) -> str:
         status = self.status
@@ -71,12 +69,7 @@ class Node:
     @property
     def status(self) -> Status:
         """What the node is at this moment; also of a node that is Dead."""
-        raft = self._runner.raft
-        if raft is None:
-            role = Role.DEAD if self._runner.is_dead else Role.FOLLOWER
-            return status_before_start(self.id, role, self._configuration)
-        runner = self._runner
-        return status_of(raft, runner.links, runner.lineage, runner.certificate_expires_s)
+        return self._runner.status()
 
     def budgets(self) -> dict[str, tuple[int, int]]:
         """Every bound in bytes or connections that callers and peers of this node share: what is
@@ -356,17 +349,23 @@ class Node:
 
         Level-triggered: what holds only for a moment between two looks may be missed.
 
+        Args:
+            predicate: asked by the node, about one status for all who wait, so it is quick. With
+                many who wait, indices are looked at less often: with 1,000, every 20 ms.
+
         Raises:
             NodeDead: the node is Dead, and the predicate does not hold of that.
+            Exception: what the predicate raised.
+
+        It can be cancelled.
         """
-        while True:
-            status = self.status
-            if predicate(status):
-                await trio.lowlevel.checkpoint_if_cancelled()
-                return status
-            if self._runner.is_dead:
-                raise NodeDead(f"node {self.id!r} is Dead; what was waited for will not happen")
-            await self._runner.status_changed.park()
+        status = self.status
+        if predicate(status):
+            await trio.lowlevel.checkpoint_if_cancelled()
+            return status
+        if self._runner.is_dead:
+            raise never(self.id)
+        return await self._runner.waits.add(predicate)
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[EventStream]:
@@ -477,7 +476,6 @@ async def open_node(
     check_id("cluster_id", cluster_id)
     check_machine(machine)
     check_storage_methods(storage)
-    configuration = bootstrap_configuration(node_id, voters, transport)
     runner = NodeRunner(
         node_id,
         cluster_id=cluster_id,
@@ -489,9 +487,9 @@ async def open_node(
         transport=transport,
         logger=TraceLogger(logger, node_id),
         auto_replace=is_volatile(storage) if auto_replace is None else auto_replace,
+        bootstrap=bootstrap_configuration(node_id, voters, transport),
     )
     administration = Administration(runner)
-    service = partial(runner.run, Recovered(configuration=configuration))
     stop, before_stop = partial(runner.kill, "left"), administration.transfer_before_leaving
-    async with running_beside(service, stop=stop, before_stop=before_stop, name=runner.name):
-        yield Node(runner, administration, configuration)
+    async with running_beside(runner.run, stop=stop, before_stop=before_stop, name=runner.name):
+        yield Node(runner, administration)

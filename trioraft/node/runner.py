@@ -42,7 +42,17 @@ from ..core.raft import Raft
 from ..core.ready import ChunkRequest, SnapshotChunk, Write
 from ..core.reconfiguration import Change, MembershipChange
 from ..core.transfer import Transfer
-from ..core.types import Address, Incarnation, LogIndex, NodeId, Recovered, SnapshotMeta, Term
+from ..core.types import (
+    Address,
+    Configuration,
+    Incarnation,
+    LogIndex,
+    NodeId,
+    Recovered,
+    Role,
+    SnapshotMeta,
+    Term,
+)
 from ..logs.loggers import TraceLogger
 from ..member.actions import (
     AdmitClients,
@@ -59,6 +69,7 @@ from ..member.member import Member, voters_ignored
 from ..member.reads import ReadBatch
 from ..member.results import restore
 from ..member.state_machine import StateMachine, timed
+from ..member.status import Status, status_before_start, status_of
 from ..storage.base import Storage
 from ..tasks.byte_budget import ByteBudget
 from ..tasks.wakeup import Wakeup
@@ -67,6 +78,7 @@ from .due import DueTask
 from .event_stream import EventStream, NodeEvent
 from .peers import MemberLinks
 from .proposal import Proposal
+from .status_waits import StatusWaits
 from .storage_calls import DISK_NUMBERS, StorageCalls
 from .suspension import Suspension
 
@@ -109,6 +121,7 @@ class NodeRunner:
         transport: Transport,
         logger: TraceLogger,
         auto_replace: bool,
+        bootstrap: Configuration,
     ) -> None:
         self.node_id = node_id
         self.name = f"raft[{node_id}]"
@@ -118,6 +131,8 @@ class NodeRunner:
         """None until the storage is open."""
         self.budget = ByteBudget(limits.proposals_bytes_max)
         self.status_changed = trio.lowlevel.ParkingLot()
+        """For a wait that looks at more than the status, and so for itself."""
+        self.waits = StatusWaits(self._look_later)
         self.is_dead = False
         self.links: dict[NodeId, bool] = {}
         """Whether the connection to each peer is up, as the transport tells."""
@@ -134,6 +149,7 @@ class NodeRunner:
         self._member_links = MemberLinks(transport)
         self._logger = logger
         self._auto_replace = auto_replace
+        self._bootstrap = bootstrap
         self._forming_since_s: float | None = None
         self._forming_said: Mapping[NodeId, str] = {}
         self.lineage: Lineage | None = None
@@ -162,12 +178,7 @@ class NodeRunner:
 
     # -- life ------------------------------------------------------------------------------
 
-    async def run(
-        self,
-        bootstrap: Recovered,
-        *,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Live until killed, cancelled or failed; `started()` once the node can be reached.
 
         Raises:
@@ -175,7 +186,7 @@ class NodeRunner:
             OSError: the transport cannot listen.
             InvariantViolation: a bug in trioraft.
         """
-        storage = self._storage
+        storage, bootstrap = self._storage, Recovered(configuration=self._bootstrap)
         recovered = await self._calls.write(
             lambda: storage.open(cluster_id=self._cluster_id, node_id=self.node_id)
         )
@@ -259,6 +270,8 @@ class NodeRunner:
         for stream in self._streams:
             stream.end()
         self.status_changed.unpark_all()
+        if self.waits:
+            self.waits.on_dead(self.status())
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
@@ -297,8 +310,27 @@ class NodeRunner:
         self._member_links.follow(raft)
         if member.reads.new and raft.leader_id is not None:
             self._ask()
+        self._wake(raft, now)
+
+    def _wake(self, raft: Raft, now: float) -> None:
+        """Whoever waits for something of this node looks again."""
         if self.status_changed:
             self.status_changed.unpark_all()
+        if self.waits:
+            self.waits.on_input(raft, now, self.status)
+
+    def status(self) -> Status:
+        """What the node is at this moment; also of a node that is Dead."""
+        raft = self.raft
+        if raft is None:
+            role = Role.DEAD if self.is_dead else Role.FOLLOWER
+            return status_before_start(self.node_id, role, self._bootstrap)
+        return status_of(raft, self.links, self.lineage, self.certificate_expires_s)
+
+    def _look_later(self, until_s: float) -> None:
+        if self._nursery is not None:
+            look = self.waits.look_at
+            self._nursery.start_soon(look, until_s, self.status, name=f"{self.name}.waits")
 
     def _say_whom_it_waits_for(self, lineage: Lineage, now: float) -> None:
         """Once a usual forming would be through, and whenever it is somebody else, or for another
@@ -354,8 +386,8 @@ class NodeRunner:
         """Act on what the state machine has done; mostly that brings about nothing."""
         if self.member is not None and not self.member.is_settled:
             self._act()
-        elif self.status_changed:
-            self.status_changed.unpark_all()
+        elif self.raft is not None:
+            self._wake(self.raft, trio.current_time())
 
     def _ask(self) -> None:
         """A caller has brought something."""

@@ -5,8 +5,9 @@ Rules of this file:
 * A node's tasks are known by their names: `raft[ID]` is its life, `raft[ID].ROLE` a role.
 * A role has one task. A node leads one term: leaders of two terms are two of one role.
 * A task that is cancelled is on its way out and does not count.
-* How many connections a node has is for its peers to decide, and a snapshot is written now and
-  then: such tasks are never "no others", but two of one name are two all the same.
+* How many connections a node has is for its peers to decide, a snapshot is written now and then,
+  and where many wait for a status it is looked at a little later: such tasks are never "no others",
+  but two of one name are two all the same.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ def check_roles(*, expected: Mapping[str, Collection[str]] | None = None) -> Non
     Args:
         expected: which tasks each node must have now, all of them and no others, by the name
             of the node's own task: `{"raft[0]": node.expected_tasks()}`. The node's own task
-            may be among them; its connections' tasks, and the one that writes a snapshot, need
-            not be. A role that began in this very moment has not started all of its tasks:
-            `await trio.testing.wait_all_tasks_blocked()` first. Nodes that are not mentioned are
-            only checked for doubles.
+            may be among them; its connections' tasks, and those that write a snapshot or look at a
+            status later, need not be. A role that began in this very moment has not started all of
+            its tasks: `await trio.testing.wait_all_tasks_blocked()` first. Nodes that are
+            not mentioned are only checked for doubles.
 
     Raises:
         LeakError: a role has two tasks, or a node has not just the expected ones.
@@ -90,6 +91,7 @@ def _optional(node: Task) -> set[str]:
     """Names of tasks that the node may have or not, whatever its role: see the rules above."""
     return {
         f"{node.name}.snapshot",
+        f"{node.name}.waits",
         *(
             task.name
             for transport in walk_tasks(node)
