@@ -101,6 +101,8 @@ class Write:
     replace_from: LogIndex | None
     identity: bytes | None = None
     """Opaque record of whose disk this is; None leaves what is stored."""
+    size_bytes: int = 0
+    """Of the commands in it."""
 
 
 def join_writes(readies: Sequence[Ready]) -> Write | None:

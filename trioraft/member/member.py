@@ -27,7 +27,7 @@ from .outcomes import Outcomes, Proposed
 from .reads import ReadBatch, Reads
 from .results import RunningChecksum
 from .state_machine import StateMachine, contents_of, preparation_of
-from .write_queue import WriteQueue, size_bytes
+from .write_queue import WriteQueue
 
 OUTCOME_WAIT_TIMEOUTS: Final = 10
 """Upper election timeouts that a deposed leader waits for what becomes of its entries, unless
@@ -428,7 +428,7 @@ class Member:
             if writes.steps:
                 step = writes.steps[0]
                 if isinstance(step, Write) and writes.group:
-                    self.raft.on_write_begun(writes.group[-1].number, now, size_bytes(step.entries))
+                    self.raft.on_write_begun(writes.group[-1].number, now, step.size_bytes)
                 self._actions.append(step)
                 return
             if writes.group:

@@ -11,13 +11,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import final
 
 import attrs
 
 from ..core.ready import Ready, Write, join_writes
-from ..core.types import Entry
 from .actions import Compact, Install, StorageStep
 
 
@@ -91,7 +90,7 @@ class WriteQueue:
         """How many of these are written together."""
         so_far_bytes = 0
         for i, ready in enumerate(waiting):
-            so_far_bytes += size_bytes(ready.append)
+            so_far_bytes += sum([len(entry.data) for entry in ready.append])
             if i and (not ready.is_plain_write or so_far_bytes > self._write_bytes_max):
                 return i
             if not ready.is_plain_write:
@@ -99,18 +98,16 @@ class WriteQueue:
         return len(waiting)
 
     def _parts(self, write: Write) -> Iterator[Write]:
-        """One write as several, none of which is too large."""
+        """One write as several, none of which is too large; all else goes with the first one."""
         entries, bytes_max = write.entries, self._write_bytes_max
-        if len(entries) < 2 or size_bytes(entries) <= bytes_max:
-            yield write
-            return
-        begin = part_bytes = 0
+        begin = so_far_bytes = 0
         for i, entry in enumerate(entries):
-            part_bytes += len(entry.data)
-            if part_bytes > bytes_max and i > begin:
-                yield _part(write, begin, i)
-                begin, part_bytes = i, len(entry.data)
-        yield _part(write, begin, len(entries))
+            size_bytes = len(entry.data)
+            if so_far_bytes + size_bytes > bytes_max and i > begin:
+                yield _part(write, begin, i, so_far_bytes)
+                begin, so_far_bytes = i, 0
+            so_far_bytes += size_bytes
+        yield _part(write, begin, len(entries), so_far_bytes)
 
     def step_done(self) -> StorageStep:
         """What was on its way is durable."""
@@ -122,14 +119,8 @@ class WriteQueue:
         return group
 
 
-def size_bytes(entries: Iterable[Entry]) -> int:
-    """Of their commands."""
-    return sum([len(entry.data) for entry in entries])
-
-
-def _part(write: Write, begin: int, end: int) -> Write:
-    """Some of its entries; all else goes with the first of them."""
-    part = write.entries[begin:end]
+def _part(write: Write, begin: int, end: int, size_bytes: int) -> Write:
+    part = write.entries if end - begin == len(write.entries) else write.entries[begin:end]
     if begin:
-        return Write(None, part, part[0].index)
-    return attrs.evolve(write, entries=part)
+        return Write(None, part, part[0].index, size_bytes=size_bytes)
+    return Write(write.hard_state, part, write.replace_from, write.identity, size_bytes)

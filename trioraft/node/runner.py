@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import random
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -76,6 +77,7 @@ from ..tasks.wakeup import Wakeup
 from ..transport.base import LinkDown, LinkUp, Transport, TransportEvent
 from .due import DueTask
 from .event_stream import EventStream, NodeEvent
+from .inline_writes import InlineWrites
 from .peers import MemberLinks
 from .proposal import Proposal
 from .status_waits import StatusWaits
@@ -144,6 +146,7 @@ class NodeRunner:
         self._timed = timed(machine)
         self._due: DueTask | None = None  # while this node leads, if anything ends by itself
         self._calls = StorageCalls(storage)
+        self._inline = InlineWrites(storage, is_allowed=self._calls.in_threads)
         self._storage = storage
         self._transport = transport
         self._member_links = MemberLinks(transport)
@@ -572,7 +575,9 @@ class NodeRunner:
         storage = self._storage
         match step:
             case Write(hard_state, entries, replace_from, identity):
+                begun_s = time.perf_counter()
                 storage.append(hard_state, entries, replace_from, identity)
+                self._inline.took(step, begun_s)
             case Install(meta, identity):
                 storage.install_snapshot(meta, identity)
             case SnapshotChunk(_, meta, offset, data):
@@ -582,9 +587,10 @@ class NodeRunner:
         return None
 
     def _store(self, step: StorageStep) -> None:
-        """At once if the storage does not block; otherwise, or while it is full, by the task."""
+        """At once if the storage does not block, or not for long; otherwise, or while it is full,
+        by the task."""
         member = self.member
-        if member is not None and not self._storage.blocking:
+        if member is not None and (not self._storage.blocking or self._inline.may(step)):
             try:
                 next_offset = self._do(step)
             except ResourceExhausted:

@@ -49,6 +49,11 @@ class StorageCalls:
         self._writes = trio.CapacityLimiter(1)  # no other code can hold these up
         self._snapshots = trio.CapacityLimiter(1)
 
+    @property
+    def in_threads(self) -> bool:
+        """Whether calls that block run in worker threads, in the time of this machine."""
+        return self._run_blocking is _in_a_thread
+
     async def write(self, call: Callable[[], T]) -> T:
         """One of the calls that the storage wants one at a time. Cannot be cancelled: half a write
         is nobody's friend.

@@ -39,6 +39,10 @@ class Storage(Protocol):
     One whose content is gone with its process may say so by an attribute `is_volatile = True`: then
     a leader that has such a storage replaces voters that came back with an empty one by itself
     (`open_node(auto_replace=…)`).
+
+    A blocking one may have an attribute or property `append_is_short`: whether the next `append`
+    does nothing but one write and one sync, and waits for no lock. The node makes such a call in
+    its own thread where this disk is measured to be quick (`trioraft.node.inline_writes`).
     """
 
     @property

@@ -496,6 +496,8 @@ class LogDatabase:
             identity: as there.
             notices: what the next opening shall say, in the same transaction; None: as before.
         """
+        if self.is_checkpoint_due:
+            self._checkpoint()
         record = StoredWrite(
             self._ends.last_record + 1,
             self._hard_state if hard_state is None else hard_state,
@@ -522,8 +524,11 @@ class LogDatabase:
         if notices is not None:
             self._notices = notices
         self._took(rows)
-        if self._wal_bytes > WAL_BYTES_MAX:
-            self._checkpoint()
+
+    @property
+    def is_checkpoint_due(self) -> bool:
+        """Whether the next `append` first copies the write-ahead log into the database."""
+        return self._wal_bytes > WAL_BYTES_MAX
 
     def _append_many(
         self,

@@ -113,6 +113,13 @@ class SQLiteStorage:
         self._notices: tuple[str, ...] = ()
 
     @property
+    def append_is_short(self) -> bool:
+        """Whether the next `append` is one small transaction: it is a longer one where the
+        write-ahead log has grown so far that it is copied into the database before."""
+        opened = self._opened
+        return opened is not None and opened.is_noted and not opened.log.is_checkpoint_due
+
+    @property
     def directory(self) -> Path:
         """Where it is."""
         return self._path
