@@ -26,6 +26,7 @@ from ..core.errors import ConfigError, NodeDead, NotLeader, Overloaded, Proposal
 from ..core.reconfiguration import AddLearner, Change, ChangeVoters, Remove
 from ..core.types import Address, Configuration, LogIndex, NodeId, Recovered, Role
 from ..logs.loggers import EventLogger, TraceLogger
+from ..member.attempts import Attempt
 from ..member.member import Member
 from ..member.state_machine import StateMachine
 from ..member.status import Status, status_before_start, status_of
@@ -38,12 +39,14 @@ from .arguments import (
     check_id,
     check_is_bytes,
     check_machine,
+    check_size,
     check_storage_methods,
     checked_address,
     checked_ids,
     is_volatile,
 )
 from .event_stream import EventStream
+from .forwarding import forward
 from .proposal import Proposal
 from .runner import NodeRunner
 
@@ -107,22 +110,63 @@ class Node:
         Cancelling the wait does not undo the command: it may still be applied.
         """
         check_is_bytes(data)
+        member = await self._with_room(data, self._check)
+        return await self._runner.propose(member, data).result()
+
+    async def forward(self, data: bytes, *, attempt: Attempt | None = None) -> Any:
+        """As `propose`, but on any node: whoever leads takes the command, and it is applied here
+        before this returns.
+
+        Waits for as long as no leader is known, and sends the command again as long as it certainly
+        was not taken: put it under `trio.fail_after`.
+
+        Args:
+            data: the command, for the state machine's `apply`.
+            attempt: is told meanwhile what is known of the command, for callers that give up. With
+                `Attempt(is_repeatable=True)` the command may be applied twice without harm (as in a
+                session of `SessionMachine`): then it is sent again until its outcome is known.
+
+        Returns:
+            What `apply` returned on this node.
+
+        Raises:
+            OutcomeUnknown: the node died, or the leader did or lost its office, and nobody told
+                within `Limits.outcome_wait_s` what became of the command; or a snapshot of the
+                leader's brought it here. It may or may not be applied.
+            NodeDead: the node was Dead, and the command certainly is not in the log.
+            NotMember: the node was removed from the cluster; likewise.
+            ConfigError: the command is not `bytes`, or larger than `Limits.command_bytes_max`, or
+                the leader's state machine cannot read it.
+            Exception: whatever `apply` raised for this command.
+
+        Cancelling the wait does not undo the command: it may still be applied.
+        """
+        check_is_bytes(data)
+        return await forward(self._runner, data, attempt or Attempt(), self._with_room)
+
+    async def _with_room(self, data: bytes, check: Callable[[bytes], Member]) -> Member:
+        """Wait for room in the budget, and take it.
+
+        Args:
+            data: the command.
+            check: raises unless it can be taken; asked after each wait.
+        """
         runner = self._runner
         while runner.is_transferring:
             await runner.status_changed.park()
-        member = self._check(data)
+        member = check(data)
         budget = runner.budget
         if not budget.take(len(data)):
             while not await budget.wait(len(data)):
-                self._check(data)  # turned away: it says why
+                check(data)  # turned away: it says why
             try:
                 while runner.is_transferring:
                     await runner.status_changed.park()
-                member = self._check(data)
+                member = check(data)
             except (RaftError, trio.Cancelled):
                 budget.give_back(len(data))
                 raise
-        return await runner.propose(member, data).result()
+        return member
 
     def submit(self, data: bytes) -> Proposal:
         """Put a command into the leader's log without waiting: for pipelines.
@@ -414,12 +458,7 @@ class Node:
     def _check(self, data: bytes) -> Member:
         """The member, if it leads and the command can be taken at all."""
         member = self._check_leads()
-        bytes_max = self._runner.limits.command_bytes_max
-        if len(data) > bytes_max:
-            raise ConfigError(
-                f"a command of {len(data)} bytes exceeds Limits.command_bytes_max "
-                f"({bytes_max}): split it, or raise the limit on every node"
-            )
+        check_size(data, self._runner.limits)
         return member
 
     def _check_leads(self) -> Member:

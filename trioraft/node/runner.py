@@ -227,6 +227,7 @@ class NodeRunner:
             read_chunk=self._read_chunk,
             admit_clients=self._admit_clients,
             tell=self._tell,
+            make_room=self._make_room,
         )
         member = Member(raft, self._machine, self.limits, runner, self.lineage, checksum=checksum)
         name = self.name
@@ -438,6 +439,29 @@ class NodeRunner:
         except BaseException:
             self.budget.give_back(len(data))
             raise
+        return proposal
+
+    def forward(self, member: Member, data: bytes, *, is_repeatable: bool) -> Proposal:
+        """Have whoever leads take a command; its place in this node's budget is taken already."""
+        if not self._is_asked:
+            self._batch_s = trio.current_time()
+            self._ask()
+        proposal = Proposal(len(data), self.budget)
+        proposal.is_repeatable = is_repeatable
+        bring = member.forward if member.raft.leadership is None else member.propose
+        try:
+            bring(data, proposal, self._batch_s)
+        except BaseException:
+            self.budget.give_back(len(data))
+            raise
+        return proposal
+
+    def _make_room(self, size_bytes: int) -> Proposal | None:
+        """For a command that another member has forwarded here."""
+        if not self.budget.take(size_bytes):
+            return None
+        proposal = Proposal(size_bytes, self.budget)
+        proposal.is_repeatable = True  # nobody waits for it here
         return proposal
 
     @property
