@@ -103,8 +103,7 @@ PEER_MESSAGES: Final[tuple[messages.Message, ...]] = (
     FOUNDER,
     messages.ResultsCheck("1", "2", 7, 288, 0xDEADBEEF, ("1", "3")),
     messages.Forward("2", "1", 7, 2**60 + 2, b"x=1"),
-    messages.Forwarded("1", "2", 7, 2**60 + 2, 300),
-    messages.Forwarded("1", "2", 7, 2**60 + 3, 0, "it leads term 7 no more", True),
+    messages.Forwarded("1", "2", 7, 2**60 + 3, 300, "why it did not take it", True),
 )
 
 
