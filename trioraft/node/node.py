@@ -14,7 +14,7 @@ Rules of this file:
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, final
@@ -28,7 +28,7 @@ from ..core.types import Address, Configuration, LogIndex, NodeId, Recovered, Ro
 from ..logs.loggers import EventLogger, TraceLogger
 from ..member.attempts import Attempt
 from ..member.member import Member
-from ..member.state_machine import StateMachine
+from ..member.state_machine import StateMachine, hosted
 from ..member.status import Status, status_before_start, status_of
 from ..storage.base import Storage
 from ..tasks.background import running_beside
@@ -442,6 +442,14 @@ class Node:
         """
         return await self._runner.take_snapshot()
 
+    def before_leaving(self, job: Callable[[], Awaitable[None]]) -> None:
+        """Have something done when `open_node` is left, while the node still takes part.
+
+        Args:
+            job: called then, once, and shielded from cancellation: it must end by itself, soon.
+        """
+        self._runner.before_leaving.append(job)
+
     def kill(self) -> None:
         """Become Dead, now. Everything the node owns is cancelled; nothing sleeps out a tick.
 
@@ -497,7 +505,8 @@ async def open_node(
         node_id: this node's name, one of `voters` if there are any.
         voters: all nodes of a new cluster, this one included, which forms once all have met
             (`status.waiting_for`); later its log counts. Empty: join, once a leader adds this node.
-        machine: what committed commands are applied to.
+        machine: what committed commands are applied to. Around a `ReplicatedObject`, or `Replicas`,
+            comes a `SessionMachine` by itself.
         storage: where term, vote and log survive; one for each node.
         transport: how the others are reached; one for each node.
         cluster_id: nodes of different clusters refuse each other.
@@ -516,6 +525,7 @@ async def open_node(
     check_id("cluster_id", cluster_id)
     check_machine(machine)
     check_storage_methods(storage)
+    machine = hosted(machine)
     configuration = bootstrap_configuration(node_id, voters, transport)
     runner = NodeRunner(
         node_id,
@@ -531,6 +541,13 @@ async def open_node(
     )
     administration = Administration(runner)
     service = partial(runner.run, Recovered(configuration=configuration))
-    stop, before_stop = partial(runner.kill, "left"), administration.transfer_before_leaving
+
+    async def before_stop() -> None:
+        if not runner.is_dead:
+            for job in runner.before_leaving:
+                await job()
+        await administration.transfer_before_leaving()
+
+    stop = partial(runner.kill, "left")
     async with running_beside(service, stop=stop, before_stop=before_stop, name=runner.name):
         yield Node(runner, administration, configuration)

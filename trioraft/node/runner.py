@@ -16,7 +16,7 @@ import math
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from types import FrameType
 from typing import TypeVar, final
@@ -116,6 +116,8 @@ class NodeRunner:
         self.budget = ByteBudget(limits.proposals_bytes_max)
         self.status_changed = trio.lowlevel.ParkingLot()
         self.is_dead = False
+        self.before_leaving: list[Callable[[], Awaitable[None]]] = []
+        """What is to be done when the node leaves, while it still takes part."""
         self.links: dict[NodeId, bool] = {}
         """Whether the connection to each peer is up, as the transport tells."""
         self._cluster_id = cluster_id
