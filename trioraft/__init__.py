@@ -24,6 +24,8 @@ from .core.errors import BadMessage as BadMessage
 from .core.errors import ConfigError as ConfigError
 from .core.errors import ConfigurationConflict as ConfigurationConflict
 from .core.errors import CorruptStorage as CorruptStorage
+from .core.errors import DeadlineExceeded as DeadlineExceeded
+from .core.errors import DeadlineOutcomeUnknown as DeadlineOutcomeUnknown
 from .core.errors import DescriptorsExhausted as DescriptorsExhausted
 from .core.errors import DiskFull as DiskFull
 from .core.errors import InvariantViolation as InvariantViolation
@@ -43,6 +45,7 @@ from .core.types import Configuration as Configuration
 from .core.types import Entry as Entry
 from .core.types import NodeId as NodeId
 from .core.types import Role as Role
+from .machines.local import LocalClient as LocalClient
 from .machines.replicated import LeaderLatch as LeaderLatch
 from .machines.replicated import LeadershipLost as LeadershipLost
 from .machines.replicated import Replicas as Replicas
@@ -53,6 +56,7 @@ from .machines.replicated import run_while_leader as run_while_leader
 from .machines.sessions import CommandFailed as CommandFailed
 from .machines.sessions import SessionMachine as SessionMachine
 from .machines.sessions import UnknownCommand as UnknownCommand
+from .member.attempts import Attempt as Attempt
 from .member.state_machine import StateMachine as StateMachine
 from .member.status import Status as Status
 from .net.tls import ServerTls as ServerTls
@@ -62,7 +66,6 @@ from .node.node import Node as Node
 from .node.node import open_node as open_node
 from .node.proposal import Proposal as Proposal
 from .rpc.errors import ClientClosed as ClientClosed
-from .rpc.errors import DeadlineExceeded as DeadlineExceeded
 from .rpc.errors import HandshakeRefused as HandshakeRefused
 from .rpc.errors import PermissionDenied as PermissionDenied
 from .rpc.errors import ServerLeaving as ServerLeaving

@@ -75,6 +75,14 @@ class OutcomeUnknown(RaftError):  # noqa: N818 - the pinned name
     did not learn in time what became of the command."""
 
 
+class DeadlineExceeded(RaftError):  # noqa: N818 - as the field says
+    """The call's deadline passed. Unless it is an `OutcomeUnknown` too, nothing was applied."""
+
+
+class DeadlineOutcomeUnknown(DeadlineExceeded, OutcomeUnknown):
+    """The call's deadline passed while the command was on its way: it may or may not be applied."""
+
+
 class Overloaded(RaftError):  # noqa: N818 - the pinned name
     """A bound in `Limits` is reached; the command was not taken. Slow down, or `await propose`."""
 

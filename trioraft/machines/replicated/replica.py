@@ -22,11 +22,11 @@ import trio
 from ...core.decoding import UNREADABLE
 from ...core.errors import ConfigError, OutcomeUnknown
 from ...core.types import LogIndex
-from ...member.state_machine import is_local
+from ...member.state_machine import StateMachine, is_local
 from ..chunks import ChunkReader, framed
 from ..nesting import NESTING_MAX, check_nesting, check_result_nesting, is_deeper
-from ..sessions import UnknownCommand
-from .calls import ForPart, Port
+from ..sessions import CommandFailed, SessionMachine, UnknownCommand, error_from
+from .calls import ForPart, Way
 from .definition import BadArguments, Definition, Method
 
 LOG_TIME_MAX_S = 1e12
@@ -88,6 +88,10 @@ class LogClock:
         self.start(now_s)
 
 
+RAISED_MAX = 256
+"""Kinds of exceptions that are remembered, to raise them again."""
+
+
 class MethodCall(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
     """A command, as it stands in the log."""
 
@@ -147,27 +151,36 @@ class Replica:
         self.definition = definition
         self.clock = LogClock()
         self.active_version: int | None = None
-        self.port: Port | None = None
+        self.port: Way | None = None
+        self.around: SessionMachine | None = None
+        """What a node has this object in; None: it was not asked for."""
         self.is_running = False
         """Whether a command or a query runs at this moment."""
         self.is_writable = True
         """Whether the state may be assigned to: until it is attached, and inside commands."""
+        self._node: object = None
+        self._raised: dict[str, type[Exception]] = {}  # by commands, here, by name
         self._instance = instance
+        self._log_index: LogIndex | None = None  # of the command that runs
         self._proposing = 0
         self._declared: tuple[type[Exception], ...] = ()  # by the command that was run last
 
-    def attach(self, port: Port) -> None:
+    def attach(self, node: object, way: Callable[[], Way]) -> None:
         """Belong to this node from here on.
+
+        Args:
+            node: which one.
+            way: makes what calls go through.
 
         Raises:
             ConfigError: it belongs to another, or a field has no value.
         """
         name = self.definition.cls_name
-        if self.port == port:
+        if self._node == node:
             return
-        if self.port is not None:
+        if self._node is not None:
             raise ConfigError(
-                f"this {name} belongs to {self.port!r} already, and its state with it: make a new "
+                f"this {name} belongs to {self._node!r} already, and its state with it: make a new "
                 f"{name}() for every node that you open"
             )
         for field in self.definition.fields:
@@ -175,11 +188,11 @@ class Replica:
                 raise ConfigError(
                     f"{name}.{field} has no value: give it a default, or set it in __init__"
                 )
-        self.port = port
+        self.port, self._node = way(), node
         self.is_writable = False
         self.clock.start(trio.current_time())
 
-    def require_port(self) -> Port:
+    def require_port(self) -> Way:
         """The node, if there is one."""
         if self.port is None:
             name = self.definition.cls_name
@@ -198,7 +211,7 @@ class Replica:
         arguments = msgspec.Raw(method.encode(args, kwargs))
         self._check_is_current()
         call = MethodCall(name, self.definition.version, self._reading_s(), arguments)
-        return method.result.decode(await self._send(port, call))
+        return method.result.decode(await self._send(port, call, method.mark.errors))
 
     async def activate_version(self) -> int:
         """Make this class's version the active one; returns the one that is active now."""
@@ -209,10 +222,15 @@ class Replica:
         )
         return version
 
-    async def _send(self, port: Port, command: _Command) -> bytes:
+    async def _send(
+        self, port: Way, command: _Command, errors: tuple[type[Exception], ...] = ()
+    ) -> bytes:
         self._proposing += 1
         try:
             result: bytes = await port.propose(_ENCODER.encode(command))
+        except CommandFailed as failed:  # it was applied when it was sent before
+            known = {**self._raised, **{error.__qualname__: error for error in errors}}
+            raise error_from(failed.type_name, failed.message, known) from None
         finally:
             self._proposing -= 1
         return result
@@ -266,7 +284,7 @@ class Replica:
 
     # -- commands out of the log -----------------------------------------------------------
 
-    def apply(self, _index: LogIndex, data: bytes) -> bytes:
+    def apply(self, index: LogIndex, data: bytes) -> bytes:
         """Apply one command; the result is encoded.
 
         Raises:
@@ -283,7 +301,21 @@ class Replica:
         if isinstance(command, Activate):
             self._advance(command.at_s)
             return _ENCODER.encode(self.active_version)
-        return self._run(self._method(command, self.active_version), command)
+        method = self._method(command, self.active_version)
+        self._log_index = index
+        try:
+            return self._run(method, command)
+        finally:
+            self._log_index = None
+
+    def require_log_index(self) -> LogIndex:
+        """Of the command that runs, if one does."""
+        if self._log_index is None:
+            raise ConfigError(
+                "log_index is known inside a command only, on every node alike: keep it in a "
+                "field, or return it"
+            )
+        return self._log_index
 
     def prepare_command(self, data: bytes) -> bytes:
         """Refuse what cannot be read, or is nested too deep, before it is proposed.
@@ -333,6 +365,10 @@ class Replica:
                 f"{command.version} gave it: {error}. Do not change a command that was released; "
                 "add another, with since="
             ) from error
+        except Exception as error:
+            if len(self._raised) < RAISED_MAX:
+                self._raised[type(error).__qualname__] = type(error)
+            raise
         finally:
             self.is_running = False
             self.is_writable = self.port is None
@@ -440,6 +476,19 @@ def _default(cls_name: str, name: str, definition: Definition) -> Any:
             "release adds needs one"
         )
     return field.new_default()
+
+
+RESULTS_MAX = 4096
+RESULTS_BYTES_MAX = 16 * 1024 * 1024
+"""What a session may have of results whose commands are on their way, where an object or `Replicas`
+are a node's machine: many calls at once, with large results."""
+
+
+def around(machine: StateMachine) -> SessionMachine:
+    """Sessions around an object, or `Replicas`, as a node has them."""
+    return SessionMachine(
+        machine, results_max=RESULTS_MAX, results_bytes_max=RESULTS_BYTES_MAX, reads_bare=True
+    )
 
 
 ASK_AGAIN_S = 60.0
