@@ -25,7 +25,11 @@ Token = NewType("Token", int)
 
 
 class HistoryError(RaftError, ValueError):
-    """A history is recorded or written in a way that means nothing."""
+    """A history is recorded or written in a way that means nothing.
+
+    Fault: the test's.
+    Remedy: one call and at most one end for each operation, as the message says.
+    """
 
 
 class OperationOutcome(enum.Enum):
