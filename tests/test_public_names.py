@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,21 @@ def test_every_public_name_is_there_and_says_so() -> None:
     assert [name for name in dir(trioraft) if not name.startswith("__")] == sorted(names)
     for name in names:
         assert getattr(trioraft, name) is getattr(trioraft, name)
+
+
+def test_the_version_is_the_distribution_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert trioraft.__version__ == metadata.version("trioraft")
+    assert "__version__" in dir(trioraft)
+    shown = in_a_fresh_interpreter(
+        "import sys; sys.argv[1:] = ['--version']; import trioraft.cli as c; c.main()"
+    )
+    assert shown == f"trioraft {trioraft.__version__}\n"
+
+    def is_not_installed(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", is_not_installed)
+    assert trioraft.__version__ == "0+unknown"
 
 
 def test_a_star_gives_the_public_names_and_no_other() -> None:

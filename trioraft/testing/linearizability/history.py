@@ -101,7 +101,7 @@ CERTAINLY_NOT: Final[tuple[type[BaseException], ...]] = (NotLeader, ProposalDrop
 @final
 @attrs.define(eq=False)
 class OpenOperation:
-    """An operation under way, in a `with history.operation(...)` block."""
+    """An operation under way, in its `with` block. Made by `History.operation`."""
 
     _history: History
     _token: Token
