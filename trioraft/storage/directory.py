@@ -14,7 +14,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import stat
@@ -27,6 +26,15 @@ import msgspec
 
 from ..core.errors import CorruptStorage, StorageError
 from .health import SCRATCH, Health, describe, is_out_of_descriptors, out_of_descriptors
+
+try:
+    import fcntl
+except ImportError as error:
+    raise ImportError(
+        "SQLiteStorage locks its directory as POSIX systems do (fcntl), and this system does not: "
+        "use MemoryStorage, or a storage of your own (trioraft.protocols.Storage)",
+        name="fcntl",
+    ) from error
 
 DATABASE = "log.sqlite3"
 WRITE_AHEAD_LOG = "log.sqlite3-wal"
