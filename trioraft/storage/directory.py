@@ -234,13 +234,17 @@ class Directory:
             StorageError: it is not open.
         """
         if self._itself is None:
-            raise StorageError(f"the directory {self.path} is not held by this storage")
+            raise StorageError(
+                f"the directory {self.path} is not held by this storage: open it first"
+            )
         os.fsync(self._itself)
 
     def note(self, state: Literal["open", "closed"]) -> None:
         """Write down, durably, what the next one to open this directory must know."""
         if self._lock is None:
-            raise StorageError(f"the directory {self.path} is not locked by this storage")
+            raise StorageError(
+                f"the directory {self.path} is not locked by this storage: open it first"
+            )
         note = LockNote(state, os.getpid(), socket.gethostname()[:64])
         with self._health.watching("writing the lock file"):
             os.pwrite(self._lock, msgspec.json.encode(note).ljust(_NOTE_BYTES - 1) + b"\n", 0)

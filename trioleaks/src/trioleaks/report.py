@@ -146,7 +146,10 @@ class Leak:
 
 @final
 class LeakError(AssertionError):
-    """Something that the code started was still there when it ended. Yours to fix.
+    """Something that the code started was still there when it ended.
+
+    Fault: of the code that started it.
+    Remedy: each leak in the message says where it was started, and how such things are ended.
 
     Attributes:
         leaks: what was left behind, tasks first.

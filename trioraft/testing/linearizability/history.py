@@ -226,7 +226,7 @@ class History:
         with self._lock:
             begun = self._operations[token]
             if self._is_over[token]:
-                raise HistoryError(f"{begun} has ended already")
+                raise HistoryError(f"{begun} has ended already: say one outcome of each")
             self._is_over[token] = True
             self._operations[token] = attrs.evolve(
                 begun, returned_at=self._tick(), outcome=outcome, result=result
