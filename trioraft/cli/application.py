@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import click
 
 COMMANDS: Final = {
+    "cluster": ("cluster.command", "Start members of a development cluster, on this machine."),
     "demo": (
         "demo.command",
         "Watch nodes elect a leader, lose it, elect another, and die without a trace.",
@@ -30,8 +31,11 @@ COMMANDS: Final = {
     "watch": ("watch.command", "Watch a running cluster: who leads, since when and why."),
     "viz": ("viz", "Show what happened in a log: a picture of each run, and what was wrong."),
     "recover": ("recover", "Make a stopped node go on alone when the others are lost for good."),
-    "certs": ("certs.command", "Make an authority, and certificates for the members and clients of a cluster."),
-    "sim": ("sim", "Run whole clusters in a simulation, through everything that goes wrong."),
+    "certs": ("certs.command", "Make the certificates of a small cluster, and renew them."),
+    "sim": (
+        "sim",
+        "Run whole clusters in a deterministic simulation, through everything that goes wrong.",
+    ),
     "completion": ("completion", "Have a shell complete commands and options."),
 }
 """In the order of the help: the module of each, with its `command()`, and what it does."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .directory import Team
 
 HELP: Final = """\
-Make an authority, and certificates for the members and clients of a cluster.
+Make the certificates of a small cluster, and renew them.
 
 The directory belongs to whoever looks after the cluster; each node's directory in it goes to its \
 machine. Run it again with another --node or --client, and what is missing is signed by the \
