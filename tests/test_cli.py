@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
-from typer.testing import Result
+from click.testing import Result
 
 from tests.serve import commands
+from trioraft.cli.application import COMMANDS, application
 
 PLAIN_ENVIRONMENT = {"COLUMNS": "80", "NO_COLOR": "1", "PYTHONWARNINGS": "error::ResourceWarning"}
 
@@ -112,7 +115,7 @@ def test_a_log_that_cannot_be_written_is_said_before_anything_starts(
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize("missing", ["typer", "rich"])
+@pytest.mark.parametrize("missing", ["click", "rich"])
 def test_without_the_extra_one_line_says_what_to_install(missing: str, tmp_path: Path) -> None:
     text = f"raise ModuleNotFoundError('there is no {missing}', name={missing!r})\n"
     result = run("demo", PYTHONPATH=stub(tmp_path, missing, text), cwd=tmp_path)
@@ -123,7 +126,7 @@ def test_without_the_extra_one_line_says_what_to_install(missing: str, tmp_path:
 
 
 def test_another_missing_module_is_not_taken_for_the_extra(tmp_path: Path) -> None:
-    path = stub(tmp_path, "typer", "import a_module_that_nobody_has\n")
+    path = stub(tmp_path, "click", "import a_module_that_nobody_has\n")
     result = run("demo", PYTHONPATH=path, cwd=tmp_path)
     assert result.returncode != 0
     assert "ModuleNotFoundError" in result.stderr
@@ -132,7 +135,7 @@ def test_another_missing_module_is_not_taken_for_the_extra(tmp_path: Path) -> No
 
 def test_importing_the_entry_point_needs_nothing_of_the_extra(tmp_path: Path) -> None:
     path = ""
-    for module in ("typer", "rich", "jinja2"):
+    for module in ("click", "rich", "jinja2"):
         path = stub(tmp_path, module, f"raise ModuleNotFoundError(name={module!r})\n")
     result = subprocess.run(
         [sys.executable, "-c", "import trioraft.cli"],
@@ -142,3 +145,55 @@ def test_importing_the_entry_point_needs_nothing_of_the_extra(tmp_path: Path) ->
         check=False,
     )
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def leaves(group: click.Group, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command that does something."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        below = group.get_command(context, name)
+        assert below is not None
+        if isinstance(below, click.Group):
+            yield from leaves(below, (*above, name))
+        else:
+            yield (*above, name)
+
+
+LEAVES = list(leaves(application()))
+
+
+def test_a_command_is_listed_with_what_its_help_begins_with() -> None:
+    group = application()
+    for name, (_, what) in COMMANDS.items():
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        assert command.help is not None
+        begins, said = (text.partition(".")[0].partition(":")[0] for text in (command.help, what))
+        assert begins == said
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=" ".join)
+def test_every_command_has_help_and_refuses_what_it_does_not_know(leaf: tuple[str, ...]) -> None:
+    helped = run_here(*leaf, "--help")
+    assert helped.exit_code == 0
+    assert helped.stdout.startswith(f"Usage: trioraft {' '.join(leaf)} ")
+    wrong = run_here(*leaf, "--there-is-no-such-option")
+    assert wrong.exit_code == 2
+    assert "--there-is-no-such-option" in wrong.stderr
+    assert wrong.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["kv", "put", "n", "-x"], "trioraft kv put n -- -x"),
+        (["kv", "put", "n", "-5", "--json"], "trioraft kv put n -- -5"),
+        (["kv", "append", "-n", "5"], "trioraft kv append -- -n 5"),
+        (["kv", "range", "-x"], "trioraft kv range -- -x"),
+        (["admin", "remove", "-1"], "trioraft admin remove -- -1"),
+    ],
+)
+def test_a_value_that_begins_with_a_hyphen_is_told_how(typed: list[str], meant: str) -> None:
+    result = run_here(*typed)
+    assert result.exit_code == 2
+    assert f"as in: {meant}\n" in result.stderr

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import Result
+from click.testing import Result
 
 from benchmarks.processes import ServerProcess, ServerProcesses, free_ports, shown
 from tests.serve.commands import lines, run
