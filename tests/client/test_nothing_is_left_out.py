@@ -52,12 +52,15 @@ STATUS = Status(
     uuid="8",
     incarnation=15,
     peer_certificate_expires_s=16.0,
+    client_addresses={"4": ("announced", 17), "5": ("0.0.0.0", 18)},
 )
 
 
 def context_of(**fields: Any) -> ServiceContext:
     nothing: Any = None
-    node: Any = SimpleNamespace(budgets=lambda: {"of_the_node": (16, 17)})
+    node: Any = SimpleNamespace(
+        budgets=lambda: {"of_the_node": (16, 17)}, address_of=lambda _: ("host-of-peers", 1)
+    )
     given = {"cluster_id": "the cluster", "client_addresses": {"4": ("host", 14)}, **fields}
     return ServiceContext(
         node=node,
@@ -81,7 +84,8 @@ def test_a_status_arrives_whole() -> None:
         "configuration": msgspec.to_builtins(STATUS.configuration),
         "configuration_index": 6,
         "cluster_id": "the cluster",
-        "client_addresses": {"4": ("host", 14)},
+        "client_addresses": {"4": ("announced", 17), "5": ("host-of-peers", 18)},
+        "other_client_addresses": {"4": (("host", 14),)},
         "connections": 0,
         "budgets": context.budgets(),
         "turned_away": 0,

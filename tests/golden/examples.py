@@ -86,6 +86,7 @@ FOUNDER: Final = messages.Introduction(
     (5, 2, 77),
     True,
     (97, 98),
+    ("10.0.0.1", 8000),
 )
 CHUNK: Final = messages.InstallSnapshot("1", "2", 7, META, 65_536, b"content", 11)
 PEER_MESSAGES: Final[tuple[messages.Message, ...]] = (
@@ -161,6 +162,7 @@ STATUS: Final = protocol.ServerStatus(
     is_removed=False,
     change=protocol.ChangeStatus("joint", ("1", "2", "3"), ("4",)),
     client_addresses={"1": ("10.0.0.1", 8000)},
+    other_client_addresses={"1": (("::1", 8000),)},
     connections=3,
     links={"2": True},
 )

@@ -391,6 +391,10 @@ def _as_fields(status: ServerStatus) -> dict[str, Any]:
     }
     clients = status.client_addresses
     fields["client_addresses"] = {name: host_port(where) for name, where in clients.items()}
+    fields["other_client_addresses"] = {
+        name: [host_port(each) for each in others]
+        for name, others in status.other_client_addresses.items()
+    }
     return fields
 
 

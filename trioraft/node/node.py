@@ -347,6 +347,24 @@ class Node:
         await trio.lowlevel.checkpoint()
         return self._runner.invite(node_id, valid_s)
 
+    def announce(self, clients_at: Address | None) -> None:
+        """Tell the other members where clients reach this node, now and whenever they meet it: so
+        each can tell its own clients where all the others are (`status.client_addresses`).
+        `open_service` does this for its port.
+
+        Args:
+            clients_at: host and port; a wildcard host stands for the one at which peers reach this
+                node. None: it takes no clients any more.
+
+        Raises:
+            ConfigError: the address cannot be one.
+        """
+        self._runner.announce(checked_address(clients_at))
+
+    def address_of(self, node_id: NodeId) -> Address | None:
+        """Where peers reach this or another node, as far as this node's transport knows."""
+        return self._runner.address_of(node_id)
+
     async def _change(self, change: Change, expected_index: LogIndex | None) -> LogIndex:
         self._check_leads()
         return await self._administration.change(change, expected_index)

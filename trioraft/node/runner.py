@@ -461,6 +461,10 @@ class NodeRunner:
         self._ask()
         return begun
 
+    def announce(self, clients_at: Address | None) -> None:
+        """See `Node.announce`."""
+        self._input(lambda member, _: member.announce(clients_at))
+
     def address_of(self, peer: NodeId | None) -> Address | None:
         """Where this node can be reached, if that is known."""
         return None if peer is None else self._transport.address_of(peer)

@@ -307,7 +307,8 @@ class ServerStatus(msgspec.Struct, frozen=True):
     change: ChangeStatus | None = None
     """On a leader: the change of members that is under way."""
     client_addresses: dict[NodeId, Address] = {}
-    """Where servers take clients, as far as this one knows."""
+    """Where servers take clients, as far as this one knows: what they say themselves comes
+    first."""
     connections: int = 0
     """Clients that are connected to this server."""
     links: dict[NodeId, bool] = {}
@@ -334,6 +335,9 @@ class ServerStatus(msgspec.Struct, frozen=True):
     epoch; None: there are none, or it is not known."""
     client_certificate_expires_s: float | None = None
     """Likewise, of its port for clients."""
+    other_client_addresses: dict[NodeId, tuple[Address, ...]] = {}
+    """Where else they may take clients: what the operator says and the server itself does not, or a
+    guess."""
 
 
 class RoleNews(msgspec.Struct, frozen=True, tag="role"):

@@ -545,7 +545,7 @@ class Conversation:
     def _fail(self, request_id: int, error: Exception, *, by_machine: bool = False) -> None:
         address = None
         if isinstance(error, NotLeader) and error.leader_id is not None:
-            address = self._context.client_addresses.get(error.leader_id)
+            address = self._context.leader_address(error.leader_id)
         self._outbox.put(failure_of(request_id, error, address, by_machine=by_machine))
         self._forget_one()
 

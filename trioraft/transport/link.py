@@ -156,7 +156,7 @@ class Link:
         self._accepting = False
         self._dropped = 0  # in the present episode of a full queue
         self._peer_back = trio.Event()
-        self._attempts = 0
+        self._tried: dict[Address, int] = {}  # how often each known address was
         self._failures = 0  # in a row
         self._up_s = math.inf  # since when the connection is ready, if there is one
         self._told_reasons: set[str] = set()  # in the present outage
@@ -292,17 +292,18 @@ class Link:
         raise result
 
     def _next_address(self, under_way: Sequence[Address]) -> tuple[Address, int]:
-        """Where to try beside attempts that have not failed yet, and which of its host's
-        addresses."""
+        """Where to try beside attempts that have not failed yet, and which of the addresses that
+        its host has, one after the other."""
         known = tuple(dict.fromkeys((self._address, *self._elsewhere())))
         first = self._in_vain % len(known)
         address = min(known[first:] + known[:first], key=under_way.count)
-        number, self._attempts = self._attempts, self._attempts + 1
-        return address, number // len(known)
+        self._tried = {each: self._tried.get(each, 0) for each in known}
+        self._tried[address] += 1
+        return address, self._tried[address] - 1
 
     async def _attempt(self, address: Address, number: int) -> Connection:
         """Try once."""
-        stream = await self._dial(address, number)
+        stream, where = await self._dial(address, number)
         timeout_s = self._context.limits.frame_timeout_s
         connection = Connection.over(stream, timeout_s, host_port(address))
         connection.deframer.frame_bytes_max = HANDSHAKE_BYTES_MAX
@@ -311,21 +312,26 @@ class Link:
         except BaseException:
             connection.hang_up()
             raise
-        self._reached_at = address
+        self._reached_at = where
         return connection
 
-    async def _dial(self, address: Address, attempt: int) -> trio.SocketStream:
+    async def _dial(self, address: Address, attempt: int) -> tuple[trio.SocketStream, Address]:
+        """Connect to the next of the addresses that this one leads to; return which it was."""
         timeout_s = self._context.limits.connect_timeout_s
-        where = host_port(address)
+        where = None
         with trio.move_on_after(timeout_s):
             try:
-                return await dial(address, attempt)
+                found = await self._context.resolver.find(address)
+                where = found[attempt % len(found)].address
+                return await dial(where), where
             except (OSError, ValueError) as error:  # ValueError: no resolver would take that name
-                refused = isinstance(error, ConnectionRefusedError) and address == self._reached_at
+                refused = isinstance(error, ConnectionRefusedError) and where == self._reached_at
                 raise _Down(
-                    f"cannot connect to {where}: {sentence_of(error)}", refused=refused
+                    f"cannot connect to {_shown(address, where)}: {sentence_of(error)}",
+                    refused=refused,
                 ) from error
-        raise _Down(f"cannot connect to {where}: no answer within {timeout_s:g} s", silent=True)
+        shown = _shown(address, where)
+        raise _Down(f"cannot connect to {shown}: no answer within {timeout_s:g} s", silent=True)
 
     async def _introduce(self, connection: Connection) -> None:
         timeout_s = self._context.limits.handshake_timeout_s
@@ -550,6 +556,13 @@ class Link:
         return trio.current_time() - up_s >= enough_s
 
 
+def _shown(address: Address, where: Address | None) -> str:
+    """An address, and what it led to if that looks otherwise."""
+    if where is None or where == (numeric_host(address[0]), address[1]):
+        return host_port(address)
+    return f"{host_port(address)} ({host_port(where)})"
+
+
 def _has_got_on(sock: trio.socket.SocketType | None, before: Acknowledged | None) -> bool:
     """Whether the peer's kernel has acknowledged more than before."""
     now = None if before is None else acknowledged(sock)
@@ -564,18 +577,17 @@ def _hang_up(endings: Iterable[object]) -> None:
             ending.hang_up()
 
 
-async def dial(address: Address, attempt: int) -> trio.SocketStream:
-    """Connect a socket; a host of several addresses is tried at another one each attempt.
-
-    A literal address (or `localhost`, taken as 127.0.0.1) is resolved without a thread, so that
-    cancelling leaves nothing behind.
+async def dial(address: Address) -> trio.SocketStream:
+    """Connect a socket to an address whose host is written out in full, which takes no thread.
 
     Raises:
-        OSError: the name cannot be resolved, or the address cannot be reached.
+        OSError: the address cannot be reached.
     """
     host, port = address
-    found = await trio.socket.getaddrinfo(numeric_host(host), port, type=socket.SOCK_STREAM)
-    family, kind, protocol, _, where = found[attempt % len(found)]
+    found = await trio.socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+    )
+    family, kind, protocol, _, where = found[0]
     sock = trio.socket.socket(family, kind, protocol)
     try:
         # Our own port, should it hit the one of a node that is down, must not keep that node from
