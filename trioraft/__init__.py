@@ -39,6 +39,7 @@ from .core.errors import SessionExpired as SessionExpired
 from .core.errors import StorageError as StorageError
 from .core.errors import ThreadsExhausted as ThreadsExhausted
 from .core.errors import TransferFailed as TransferFailed
+from .core.errors import Unreachable as Unreachable
 from .core.types import Configuration as Configuration
 from .core.types import Entry as Entry
 from .core.types import NodeId as NodeId

@@ -22,6 +22,7 @@ from trioraft.rpc.protocol import (
     ChangeStatus,
     ChangeVotersRequest,
     InviteNode,
+    MoveNode,
     PeerStatus,
     RemoveNode,
     ReplaceNode,
@@ -149,6 +150,7 @@ REQUESTS: list[tuple[Any, str, tuple[Any, ...], dict[str, Any]]] = [
     ),
     (RemoveNode(1, "2", 3), "remove", ("2",), {"expected_index": 3}),
     (ReplaceNode(1, "2"), "replace", ("2",), {}),
+    (MoveNode(1, "2", WHERE, True), "move", ("2", WHERE), {"force": True}),
     (InviteNode(1, "4", 60.0), "invite", ("4", 60.0), {}),
     (TakeSnapshot(1), "take_snapshot", (), {}),
 ]

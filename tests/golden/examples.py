@@ -179,6 +179,7 @@ REQUESTS: Final[tuple[protocol.Request, ...]] = (
     protocol.ChangeVotersRequest(6, ("1", "2"), {"2": ("10.0.0.2", 7000)}, 6),
     protocol.RemoveNode(7, "4", 6),
     protocol.ReplaceNode(7, "4"),
+    protocol.MoveNode(7, "4", ("::1", 7000), True),
     protocol.InviteNode(7, "4", 3600.0),
     protocol.TakeSnapshot(8),
     protocol.Watch(9, b"watched"),

@@ -17,6 +17,7 @@ from ..rpc.protocol import (
     ChangeVotersRequest,
     GetStatus,
     InviteNode,
+    MoveNode,
     RemoveNode,
     ReplaceNode,
     ServerStatus,
@@ -198,6 +199,33 @@ class ClusterAdministration:
     ) -> LogIndex:
         """Remove a node from the cluster; `Node.remove`. Otherwise as `add_learner`."""
         value = await self._administer(timeout_s, RemoveNode, node_id, expected_index)
+        return int(self._decoded(value, int))
+
+    async def move(
+        self,
+        node_id: NodeId,
+        address: Address,
+        *,
+        force: bool = False,
+        timeout_s: float | None = None,
+    ) -> LogIndex:
+        """Say in the log where peers reach a member from now on; `Node.move`.
+
+        Args:
+            node_id: its name.
+            address: where *peers* reach it.
+            force: without asking first whether it answers there.
+            timeout_s: when to give up, in seconds; default: the client's.
+
+        Returns:
+            The index of the configuration with that address.
+
+        Raises:
+            Unreachable: it does not answer there, as the leader finds; nothing was changed.
+            ConfigError: it is no member, or the address cannot be one.
+            ConfigurationConflict, OutcomeUnknown, DeadlineExceeded, …: as `add_learner`.
+        """
+        value = await self._administer(timeout_s, MoveNode, node_id, address, force)
         return int(self._decoded(value, int))
 
     async def replace(self, node_id: NodeId, *, timeout_s: float | None = None) -> LogIndex:

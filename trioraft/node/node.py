@@ -276,6 +276,39 @@ class Node:
         change = ChangeVoters(ids, {node: where for node, where in known.items() if where})
         return await self._change(change, expected_index)
 
+    async def move(self, node_id: NodeId, address: Address, *, force: bool = False) -> LogIndex:
+        """Say in the log where peers reach a member from now on: a voter, a learner, or this node
+        itself; whether it is there already, still elsewhere, or down.
+
+        A member that has moved is found by the others as soon as it reaches one of them, since it
+        says where it is. That holds while it is connected; what stands in the log, for ever.
+
+        Args:
+            node_id: who has moved.
+            address: host and port where it is reached.
+            force: do not ask first whether it answers there, because it is down, or not there yet.
+
+        Returns:
+            The index of the configuration with that address, once it is committed.
+
+        Raises:
+            NotLeader: this node does not lead.
+            Unreachable: this node connected to that address, and it is not there; nothing was
+                changed.
+            ConfigError: it is no member, or the address cannot be one.
+            ConfigurationConflict: another change is under way; nothing was changed.
+            OutcomeUnknown: leadership was lost, or the node died, meanwhile.
+            NodeDead: the node is Dead.
+
+        Cancelling the wait does not undo what is in the log.
+        """
+        check_id("node_id", node_id)
+        checked = checked_address(address)
+        if checked is None:
+            raise ConfigError("the address is None: give (host, port), as ('10.0.0.3', 7000)")
+        self._check_leads()
+        return await self._administration.move(node_id, checked, force=force)
+
     async def remove(self, node_id: NodeId, *, expected_index: LogIndex | None = None) -> LogIndex:
         """Take a node out of the cluster, voter or learner, the leader itself included.
 

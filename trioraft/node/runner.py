@@ -461,6 +461,18 @@ class NodeRunner:
         self._ask()
         return begun
 
+    async def check_reachable(self, peer: NodeId, address: Address) -> None:
+        """Check that a node answers at an address, where the transport has such.
+
+        Raises:
+            Unreachable: it does not.
+        """
+        check = getattr(self._transport, "check_reachable", None)  # as of `budgets`
+        if check is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await check(peer, address)
+
     def announce(self, clients_at: Address | None) -> None:
         """See `Node.announce`."""
         self._input(lambda member, _: member.announce(clients_at))

@@ -100,7 +100,7 @@ class _Tagged(msgspec.Struct, frozen=True, array_like=True):
 
 # -- requests ------------------------------------------------------------------------------
 
-REQUEST_KIND_MAX: Final = 13
+REQUEST_KIND_MAX: Final = 14
 """Largest tag of a request that this release knows."""
 
 
@@ -208,6 +208,16 @@ class InviteNode(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False)
     valid_s: float
 
 
+class MoveNode(msgspec.Struct, frozen=True, array_like=True, tag=14, gc=False):
+    """`Node.move`; the answer is the configuration's index."""
+
+    id: RequestId
+    node_id: NodeId
+    address: Address
+    """Where peers reach it from now on."""
+    force: bool = False
+
+
 Request: TypeAlias = (
     Propose
     | Query
@@ -223,6 +233,7 @@ Request: TypeAlias = (
     | Ping
     | ReplaceNode
     | InviteNode
+    | MoveNode
 )
 
 # -- answers -------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ from ..rpc.protocol import (
     GoingAway,
     InviteNode,
     Item,
+    MoveNode,
     Ping,
     Propose,
     Query,
@@ -611,6 +612,8 @@ async def administer(node: Node, request: Any) -> Any:
             return await node.remove(node_id, expected_index=index)
         case ReplaceNode(node_id=node_id):
             return await node.replace(node_id)
+        case MoveNode(node_id=node_id, address=address, force=force):
+            return await node.move(node_id, address, force=force)
         case InviteNode(node_id=node_id, valid_s=valid_s):
             return await node.invite(node_id, valid_s)
         case TakeSnapshot():

@@ -41,13 +41,14 @@ from ..net.addresses import host_port, numeric_host
 from ..net.connection import BROKEN, Connection
 from ..net.credentials import certificate_of
 from ..net.framing import LENGTH_BYTES, frame_of
+from ..net.resolving import Found
 from ..net.sentences import sentence_of
 from ..net.sockets import Acknowledged, acknowledged, check_not_itself, round_trip_s, socket_under
 from .base import LinkDown, LinkReplaced, LinkUp, MessagesDropped
 from .codec import encode_frame
 from .context import TransportContext
 from .drain import Drain
-from .handshake import HANDSHAKE_BYTES_MAX, check_reply, encode_hello
+from .handshake import HANDSHAKE_BYTES_MAX, check_reply, encode_hello, this_very_node
 from .outgoing import Outgoing
 from .writing import LOOK_FIRST_S, Writer
 
@@ -61,6 +62,9 @@ whoever has the next turn must not let a narrow line idle."""
 
 REASONS_TOLD_MAX = 8
 """Different reasons told in one outage: a peer that makes up new ones does not fill the log."""
+
+ASK_S: Final = 3.0
+"""How long it may take to find out whether a peer is at an address, in seconds."""
 
 DOUBT_PER_TIMEOUT: Final = 1 / 2
 """After so much of the lower election timeout without an acknowledgement, and two round trips, a
@@ -300,6 +304,44 @@ class Link:
         self._tried = {each: self._tried.get(each, 0) for each in known}
         self._tried[address] += 1
         return address, self._tried[address] - 1
+
+    async def ask_whether_there(self) -> str | None:
+        """Connect and shake hands at the address only, and hang up: for a link that does not run.
+
+        Returns:
+            Why the peer is not there; None: it is.
+        """
+        reason = f"cannot connect to {host_port(self._address)}: no answer within {ASK_S:g} s"
+        found: tuple[Found, ...] = ()
+        with trio.move_on_after(ASK_S):
+            try:
+                found = await self._context.resolver.find(self._address)
+            except (OSError, ValueError) as error:
+                return f"cannot connect to {host_port(self._address)}: {sentence_of(error)}"
+            reasons: list[str | None] = []
+
+            async def attempt(number: int, over: trio.Event) -> None:
+                try:
+                    (await self._attempt(self._address, number)).hang_up()
+                    reasons.append(None)
+                except _Down as down:
+                    reasons.append(None if self._is_ourselves(down.reason) else down.reason)
+                over.set()
+                if reasons[-1] is None:
+                    nursery.cancel_scope.cancel()
+
+            async with trio.open_nursery() as nursery:
+                for number in range(len(found[:ATTEMPTS_MAX])):
+                    over = trio.Event()
+                    nursery.start_soon(attempt, number, over)
+                    with trio.move_on_after(self._attempt_s):
+                        await over.wait()
+            return None if None in reasons else reasons[-1]
+        return reason
+
+    def _is_ourselves(self, reason: str) -> bool:
+        node_id = self._context.node_id
+        return self._peer == node_id and reason.endswith(this_very_node(node_id))
 
     async def _attempt(self, address: Address, number: int) -> Connection:
         """Try once."""

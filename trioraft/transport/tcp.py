@@ -21,7 +21,7 @@ import attrs
 import trio
 
 from ..core.config import Limits, Timing
-from ..core.errors import ConfigError, InvariantViolation
+from ..core.errors import ConfigError, InvariantViolation, Unreachable
 from ..core.messages import Message
 from ..core.types import Address, NodeId
 from ..net.addresses import AddressRules, host_port, is_service_name, is_wildcard
@@ -33,6 +33,7 @@ from ..net.tls import TlsContexts, check_certifiable, contexts_of
 from .base import AddressUnusable, Listening, TransportOwner
 from .context import TransportContext
 from .inbound import Inbound
+from .link import Link
 from .links import Links
 from .peers import PeerTable
 
@@ -212,6 +213,30 @@ class TcpTransport:
             self._table.give(peer, given)
             self._unusable.pop(peer, None)
             self._fit_links(peer)
+
+    async def check_reachable(self, peer: NodeId, address: Address) -> None:
+        """Check that a node answers at an address, by connecting to it there and hanging up.
+
+        Args:
+            peer: who is to answer; this very node too.
+            address: where, names looked up.
+
+        Raises:
+            Unreachable: nobody does within three seconds, or somebody else.
+            ConfigError: the address is unusable, or plain TCP would leave this machine.
+        """
+        name = f"the new address of node {peer!r}"
+        address = self._rules.check_peer(name, peer, address)
+        if is_wildcard(address[0]):
+            raise ConfigError(f"{name} is {host_port(address)}, which nobody can dial")
+        if self._active is None:
+            raise Unreachable(f"the transport of {self._node_id!r} does not run")
+        reason = await Link(self._active.context, peer, address).ask_whether_there()
+        if reason is not None:
+            raise Unreachable(
+                f"node {peer!r} does not answer at {host_port(address)} ({reason}), as node "
+                f"{self._node_id!r} finds; nothing was changed"
+            )
 
     def set_peer(self, peer: NodeId, address: Address | None) -> None:
         """See `Transport.set_peer`; the operator's is `add_peer`."""
