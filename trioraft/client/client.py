@@ -104,7 +104,7 @@ class Client(ClusterAdministration):
         token: what `trioraft admin new-token` made, for servers that go by roles. Never shown.
         rng: jitter; its own if None.
         connect: how to open a byte stream; for tests and tunnels. `ssl_context` is not used then,
-            and names are left to it.
+            and names are left to it unless there is a `resolver`.
         resolver: how names are looked up, again in each search for a leader; default: the system's.
 
     Raises:
@@ -164,7 +164,7 @@ class Client(ClusterAdministration):
             partial(ServerConnection, silence_s=silence_s, error_types=self._error_types),
             may_leave_machine=may_leave,
             rng=rng,
-            resolver=_resolver(resolver, given, rng) if connect is None else None,
+            resolver=_resolver(resolver, given, rng) if connect is None or resolver else None,
         )
         super().__init__(servers, timeout_s, rng)
         self._tasks: TaskGroup | None = None
@@ -431,9 +431,7 @@ class Client(ClusterAdministration):
         )
 
 
-def _resolver(
-    resolver: Resolver | None, given: Iterable[Address], rng: random.Random
-) -> Resolver:
+def _resolver(resolver: Resolver | None, given: Iterable[Address], rng: random.Random) -> Resolver:
     """What looks names up.
 
     Raises:

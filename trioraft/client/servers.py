@@ -177,8 +177,7 @@ class Servers:
         """Which given address has led to this one, or is it; None: it was only announced."""
         for place in self._places.values():
             if place.is_given and (
-                place.address == address
-                or any(server.address == address for server in place.found)
+                place.address == address or any(server.address == address for server in place.found)
             ):
                 return place.address
         return None
