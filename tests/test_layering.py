@@ -31,7 +31,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     "viz": ("", "attrs msgspec jinja2"),
     "member": ("core", "attrs msgspec"),
     "storage": ("core", "attrs msgspec"),
-    "net": ("core", "attrs msgspec trio cryptography"),
+    "net": ("core", "attrs msgspec trio cryptography dns"),
     "transport": ("core net", "attrs msgspec trio"),
     "machines": ("core tasks member", "attrs msgspec trio"),
     "logs": ("core transport", "attrs msgspec structlog trio"),

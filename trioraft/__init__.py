@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from .core.errors import StorageError as StorageError
     from .core.errors import ThreadsExhausted as ThreadsExhausted
     from .core.errors import TransferFailed as TransferFailed
+    from .core.errors import Unreachable as Unreachable
     from .core.types import Address as Address
     from .core.types import Configuration as Configuration
     from .core.types import Entry as Entry
@@ -148,6 +149,7 @@ _HOMES: Final = {
     "StorageError": "core.errors",
     "ThreadsExhausted": "core.errors",
     "TransferFailed": "core.errors",
+    "Unreachable": "core.errors",
     "Address": "core.types",
     "Configuration": "core.types",
     "Entry": "core.types",

@@ -117,7 +117,6 @@ class ServerProcesses:
             arguments.append("--found-alone")
         for peer in self.ids:
             arguments += ["--peer", f"{peer}={shown(self.peers[peer])}"]
-            arguments += ["--client-peer", f"{peer}={shown(self.clients[peer])}"]
         return arguments
 
     @property

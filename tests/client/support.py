@@ -125,6 +125,7 @@ class FakeServer:
     """How long all that it says is on its way, in seconds."""
     welcome: Welcome | None = None
     client_addresses: dict[str, Address] = attrs.field(factory=dict)
+    other_client_addresses: dict[str, tuple[Address, ...]] = attrs.field(factory=dict)
     requests: list[Request] = attrs.field(factory=list)
     hellos: list[ClientHello] = attrs.field(factory=list)
     streams: list[MemoryByteStream] = attrs.field(factory=list)
@@ -212,6 +213,7 @@ class FakeServer:
             progress={},
             last_role_change="started",
             client_addresses=self.client_addresses,
+            other_client_addresses=self.other_client_addresses,
         )
 
     def _welcome(self) -> Welcome:

@@ -22,6 +22,7 @@ from trioraft.rpc.protocol import (
     ChangeStatus,
     ChangeVotersRequest,
     InviteNode,
+    MoveNode,
     PeerStatus,
     RemoveNode,
     ReplaceNode,
@@ -52,12 +53,15 @@ STATUS = Status(
     uuid="8",
     incarnation=15,
     peer_certificate_expires_s=16.0,
+    client_addresses={"4": ("announced", 17), "5": ("0.0.0.0", 18)},
 )
 
 
 def context_of(**fields: Any) -> ServiceContext:
     nothing: Any = None
-    node: Any = SimpleNamespace(budgets=lambda: {"of_the_node": (16, 17)})
+    node: Any = SimpleNamespace(
+        budgets=lambda: {"of_the_node": (16, 17)}, address_of=lambda _: ("host-of-peers", 1)
+    )
     given = {"cluster_id": "the cluster", "client_addresses": {"4": ("host", 14)}, **fields}
     return ServiceContext(
         node=node,
@@ -81,7 +85,8 @@ def test_a_status_arrives_whole() -> None:
         "configuration": msgspec.to_builtins(STATUS.configuration),
         "configuration_index": 6,
         "cluster_id": "the cluster",
-        "client_addresses": {"4": ("host", 14)},
+        "client_addresses": {"4": ("announced", 17), "5": ("host-of-peers", 18)},
+        "other_client_addresses": {"4": (("host", 14),)},
         "connections": 0,
         "budgets": context.budgets(),
         "turned_away": 0,
@@ -145,6 +150,7 @@ REQUESTS: list[tuple[Any, str, tuple[Any, ...], dict[str, Any]]] = [
     ),
     (RemoveNode(1, "2", 3), "remove", ("2",), {"expected_index": 3}),
     (ReplaceNode(1, "2"), "replace", ("2",), {}),
+    (MoveNode(1, "2", WHERE, True), "move", ("2", WHERE), {"force": True}),
     (InviteNode(1, "4", 60.0), "invite", ("4", 60.0), {}),
     (TakeSnapshot(1), "take_snapshot", (), {}),
 ]

@@ -192,7 +192,7 @@ def harmless_request(payload: bytes) -> bytes:
         return payload
     if isinstance(request, _MEMBERSHIP):
         request = msgspec.structs.replace(request, expected_index=NUMBER_MAX - 1)
-    elif isinstance(request, protocol.ReplaceNode):
+    elif isinstance(request, protocol.ReplaceNode | protocol.MoveNode):
         request = msgspec.structs.replace(request, node_id=NOBODY)
     else:
         return payload

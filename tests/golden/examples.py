@@ -86,6 +86,7 @@ FOUNDER: Final = messages.Introduction(
     (5, 2, 77),
     True,
     (97, 98),
+    ("10.0.0.1", 8000),
 )
 CHUNK: Final = messages.InstallSnapshot("1", "2", 7, META, 65_536, b"content", 11)
 PEER_MESSAGES: Final[tuple[messages.Message, ...]] = (
@@ -163,6 +164,7 @@ STATUS: Final = protocol.ServerStatus(
     is_removed=False,
     change=protocol.ChangeStatus("joint", ("1", "2", "3"), ("4",)),
     client_addresses={"1": ("10.0.0.1", 8000)},
+    other_client_addresses={"1": (("::1", 8000),)},
     connections=3,
     links={"2": True},
 )
@@ -179,6 +181,7 @@ REQUESTS: Final[tuple[protocol.Request, ...]] = (
     protocol.ChangeVotersRequest(6, ("1", "2"), {"2": ("10.0.0.2", 7000)}, 6),
     protocol.RemoveNode(7, "4", 6),
     protocol.ReplaceNode(7, "4"),
+    protocol.MoveNode(7, "4", ("::1", 7000), True),
     protocol.InviteNode(7, "4", 3600.0),
     protocol.TakeSnapshot(8),
     protocol.Watch(9, b"watched"),

@@ -6,6 +6,7 @@ bytes matter, nothing at all where only time does.
 
 from __future__ import annotations
 
+import itertools
 import random
 import select
 import socket
@@ -79,9 +80,8 @@ async def linked(
     dials: list[float] = []
     ends: list[trio.SocketStream] = []
 
-    async def dial_test(address: tuple[str, int], attempt: int) -> trio.SocketStream:
+    async def dial_test(address: tuple[str, int]) -> trio.SocketStream:
         assert address == ADDRESS
-        assert attempt >= len(dials)
         dials.append(trio.current_time())
         await trio.lowlevel.checkpoint()
         if refuse:
@@ -163,9 +163,11 @@ async def test_each_reason_is_told_once_in_an_outage_and_not_too_many(
     async with linked(monkeypatch) as peer:
         codes = [111, 113] * 50 + list(range(1, 30))
 
-        async def fail(address: tuple[str, int], attempt: int) -> trio.SocketStream:
+        attempts = itertools.count()
+
+        async def fail(address: tuple[str, int]) -> trio.SocketStream:
             await trio.lowlevel.checkpoint()
-            raise OSError(codes[min(attempt, len(codes) - 1)], "out of order")
+            raise OSError(codes[min(next(attempts), len(codes) - 1)], "out of order")
 
         monkeypatch.setattr(link_module, "dial", fail)
         await trio.sleep(50)
@@ -196,7 +198,7 @@ async def test_a_connection_that_cannot_be_made_in_time(
 ) -> None:
     async with linked(monkeypatch) as peer:
 
-        async def hang(address: tuple[str, int], attempt: int) -> trio.SocketStream:
+        async def hang(address: tuple[str, int]) -> trio.SocketStream:
             await trio.sleep_forever()
             raise AssertionError("unreachable")
 
@@ -353,7 +355,7 @@ async def test_what_waited_for_a_connection_that_was_not_made_is_not_sent_later(
     async with linked(monkeypatch, Limits(reconnect_backoff_s=(0.001, 0.001))) as peer:
         dial_test = link_module.dial
 
-        async def refuse_once(address: tuple[str, int], attempt: int) -> trio.SocketStream:
+        async def refuse_once(address: tuple[str, int]) -> trio.SocketStream:
             peer.link.offer(heartbeat("0", "1", 1))
             monkeypatch.setattr(link_module, "dial", dial_test)
             await trio.lowlevel.checkpoint()
@@ -433,6 +435,6 @@ async def test_a_socket_that_is_connected_to_itself_is_no_connection(
 
     monkeypatch.setattr(trio.socket, "socket", bound_to_the_same_port)
     with pytest.raises(ConnectionRefusedError):
-        await dial(("127.0.0.1", port), 0)
+        await dial(("127.0.0.1", port))
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", port))  # without SO_REUSEADDR: no trace of it is left

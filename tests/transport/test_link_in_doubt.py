@@ -248,7 +248,7 @@ async def test_nobody_is_there_any_more(
         await peer.admit()
         kernel.fall_silent()
 
-        async def refuse(address: object, attempt: int) -> trio.SocketStream:
+        async def refuse(address: object) -> trio.SocketStream:
             await trio.lowlevel.checkpoint()
             raise ConnectionRefusedError(111, "nobody there")
 
@@ -265,11 +265,11 @@ async def test_a_refusal_elsewhere_is_no_news_of_a_connection(
     async with linked(monkeypatch) as peer:
         dial_test, dials = link_module.dial, []
 
-        async def dial(address: tuple[str, int], attempt: int) -> trio.SocketStream:
+        async def dial(address: tuple[str, int]) -> trio.SocketStream:
             dials.append(address)
             await trio.lowlevel.checkpoint()
             if len(dials) == 2:
-                return await dial_test(address, attempt)
+                return await dial_test(address)
             raise ConnectionRefusedError(111, "nobody there")
 
         monkeypatch.setattr(link_module, "dial", dial)
@@ -288,12 +288,12 @@ async def test_a_refusal_elsewhere_does_not_end_an_attempt_that_takes_its_time(
     async with linked(monkeypatch) as peer:
         dial_test = link_module.dial
 
-        async def dial(address: tuple[str, int], attempt: int) -> trio.SocketStream:
+        async def dial(address: tuple[str, int]) -> trio.SocketStream:
             if address == ELSEWHERE:
                 await trio.lowlevel.checkpoint()
                 raise ConnectionRefusedError(111, "nobody there")
             await trio.sleep(4 * HIGH_S)  # a long line
-            return await dial_test(address, attempt)
+            return await dial_test(address)
 
         monkeypatch.setattr(link_module, "dial", dial)
         peer.link._elsewhere = lambda: [ELSEWHERE]
@@ -311,13 +311,13 @@ async def test_an_address_that_swallows_attempts_keeps_no_other_untried(
     async with linked(monkeypatch, limits) as peer:
         dial_test = link_module.dial
 
-        async def dial(address: tuple[str, int], attempt: int) -> trio.SocketStream:
+        async def dial(address: tuple[str, int]) -> trio.SocketStream:
             if address != ELSEWHERE:
                 await trio.sleep_forever()
             if trio.current_time() - began_s < begins_s:
                 await trio.lowlevel.checkpoint()
                 raise ConnectionRefusedError(111, "nobody there")
-            return await dial_test(ADDRESS, attempt)
+            return await dial_test(ADDRESS)
 
         began_s = trio.current_time()
         monkeypatch.setattr(link_module, "dial", dial)
@@ -410,10 +410,10 @@ async def test_an_attempt_that_hangs_gets_others_beside_it(
     async with linked(monkeypatch) as peer:
         dial_test = link_module.dial
 
-        async def hang(address: tuple[str, int], attempt: int) -> trio.SocketStream:
+        async def hang(address: tuple[str, int]) -> trio.SocketStream:
             begun.append(trio.current_time())
             if len(begun) == 3:
-                return await dial_test(address, attempt)
+                return await dial_test(address)
             await trio.sleep_forever()
             raise AssertionError("unreachable")
 
@@ -427,16 +427,16 @@ async def test_an_attempt_that_hangs_gets_others_beside_it(
 async def test_attempts_beside_each_other_are_bounded_and_end_together(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
-    under_way: list[int] = []
+    under_way: list[object] = []
     most: list[int] = []
 
-    async def hang(address: tuple[str, int], attempt: int) -> trio.SocketStream:
-        under_way.append(attempt)
+    async def hang(address: tuple[str, int]) -> trio.SocketStream:
+        under_way.append(address)
         most.append(len(under_way))
         try:
             await trio.sleep_forever()
         finally:
-            under_way.remove(attempt)
+            under_way.remove(address)
         raise AssertionError("unreachable")
 
     async with linked(monkeypatch) as peer:
@@ -453,7 +453,7 @@ def hang_attempts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Let nobody answer from now on; when each attempt begins, as they do."""
     begun: list[float] = []
 
-    async def hang(address: tuple[str, int], attempt: int) -> trio.SocketStream:
+    async def hang(address: tuple[str, int]) -> trio.SocketStream:
         begun.append(trio.current_time())
         await trio.sleep_forever()
         raise AssertionError("unreachable")

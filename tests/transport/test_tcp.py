@@ -53,9 +53,9 @@ class Dialing:
         monkeypatch.setattr(link, "dial", self.dial)
         self._dial = dial
 
-    async def dial(self, address: tuple[str, int], attempt: int) -> trio.SocketStream:
+    async def dial(self, address: tuple[str, int]) -> trio.SocketStream:
         self.left.release()
-        return await self._dial(address, attempt)
+        return await self._dial(address)
 
     async def until_more(self, attempts: int) -> None:
         """Wait until so many more attempts have begun."""

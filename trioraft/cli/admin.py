@@ -1,5 +1,5 @@
-"""`trioraft admin status|transfer|invite|add-learner|promote|remove|replace|snapshot|new-token`:
-each does one thing, and says in one line what came of it.
+"""`trioraft admin status|transfer|invite|add-learner|promote|move|remove|replace|snapshot` and
+`new-token`: each does one thing, and says in a line or two what came of it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import anyio
 import click
 import msgspec
 
-from ..core.errors import ConfigError, ConfigurationConflict, RaftError
+from ..core.errors import ConfigError, ConfigurationConflict, RaftError, Unreachable
 from ..core.types import Address, LogIndex, NodeId
 from ..net.addresses import host_port
 from ..net.sentences import moment
@@ -164,6 +164,67 @@ async def promote(cluster: ReachedCluster, node: NodeName) -> None:
     index = await _changed(cluster, give_vote)
     since = "already" if index is None else f"since index {index}"
     say(f"{node} is a voter {since}")
+
+
+@app.command()
+@reaching
+async def move(
+    cluster: ReachedCluster,
+    node: NodeName,
+    peers_at: Annotated[
+        str,
+        Argument(
+            metavar="HOST:PORT",
+            help="Where the other nodes reach it from now on: its --listen, or its --advertise.",
+        ),
+    ],
+    force: Annotated[
+        bool,
+        Option("--force", help="Whether it answers there or not: it is down, for instance."),
+    ] = False,
+) -> None:
+    """Say where a member is reached from now on, voter, learner or leader. Start it there first:
+    unless it answers the leader at that address, nothing is changed.
+
+    Clients find it by themselves, at its --client-listen or --client-advertise.
+    """
+    address = parsed(parse_address, peers_at, "HOST:PORT")
+
+    async def relocate(leader: ServerStatus) -> tuple[LogIndex, ServerStatus]:
+        if node not in leader.configuration.members:
+            raise ConfigError(
+                f"{node!r} is no member: {_names(leader.configuration.members)} are; "
+                "trioraft admin add-learner adds one"
+            )
+        return await cluster.client.move(node, address, force=force), leader
+
+    try:
+        index, before = await _changed(cluster, relocate)
+    except Unreachable as error:
+        raise Unreachable(
+            f"{error}. Start it there first; or say --force, if it is down or will be there later"
+        ) from error
+    after = await cluster.client.status()
+    say(_moved(before, after, node, address, index))
+    say(
+        "whether it answers there was not asked"
+        if force
+        else f"it answers there, to the leader {after.leader_id}"
+    )
+    clients_at = after.client_addresses.get(node)
+    if clients_at is not None:
+        say(f"clients reach it at {host_port(clients_at)}, as it said last")
+
+
+def _moved(
+    before: ServerStatus, after: ServerStatus, node: NodeId, address: Address, index: LogIndex
+) -> str:
+    """What came of a move, in a line."""
+    part, old = _membership(after, node), before.configuration.addresses.get(node)
+    since = f"{node}, a {part}, is reached at {host_port(address)} since index {index}"
+    if old == address:
+        return f"{since}: that was so before"
+    return f"{since}; before: {'nothing was known' if old is None else host_port(old)}"
 
 
 @app.command()
@@ -379,6 +440,10 @@ def _as_fields(status: ServerStatus) -> dict[str, Any]:
     }
     clients = status.client_addresses
     fields["client_addresses"] = {name: host_port(where) for name, where in clients.items()}
+    fields["other_client_addresses"] = {
+        name: [host_port(each) for each in others]
+        for name, others in status.other_client_addresses.items()
+    }
     return fields
 
 

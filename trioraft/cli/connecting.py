@@ -26,7 +26,7 @@ from .files import read_small
 from .running import run_client
 from .saying import complain
 from .signature import Argument, BadParameter, Exit, Option
-from .values import parse_address, parse_duration_s, parse_peer
+from .values import parse_duration_s, parse_named_seed, parse_seed
 
 ADDRESSES_VARIABLE: Final = "TRIORAFT_ADDRESSES"
 
@@ -146,7 +146,8 @@ def _reach(
             metavar="[ID=]HOST:PORT",
             show_default=False,
             panel="The cluster",
-            help=f"A server's client port; once for each that is known. {_FROM_ENVIRONMENT}",
+            help=f"A server's client port, or a name that leads to several, or srv+NAME; one that "
+            f"answers is enough. {_FROM_ENVIRONMENT}",
         ),
     ] = None,
     cluster_id: Annotated[
@@ -213,10 +214,10 @@ def _addresses(texts: Sequence[str]) -> tuple[dict[NodeId, Address], tuple[Addre
     addresses: list[Address] = []
     for text in texts:
         if "=" in text:
-            name, where = parsed(parse_peer, text, "--address")
+            name, where = parsed(parse_named_seed, text, "--address")
             names[name] = where
         else:
-            where = parsed(parse_address, text, "--address")
+            where = parsed(parse_seed, text, "--address")
         addresses.append(where)
     if not addresses:
         raise _wrong(

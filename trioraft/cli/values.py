@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast, get_args
 
 from ..core.errors import ConfigError
 from ..core.types import ID_BYTES_MAX, Address
+from ..net.addresses import SERVICE_PREFIX, is_service_name, service_of
 from ..net.tls import check_peer_names
 
 if TYPE_CHECKING:
@@ -53,12 +54,36 @@ def parse_address(text: str) -> Address:
     return host, int(port)
 
 
+def parse_seed(text: str) -> Address:
+    """ "HOST:PORT", or "srv+NAME" for the SRV records of a name, which have the ports."""
+    if not is_service_name(text):
+        return parse_address(text)
+    name = service_of(text)
+    if not name or ":" in name or name != name.strip():
+        raise ValueError(
+            f"give {SERVICE_PREFIX}NAME without a port, which SRV records have, as "
+            f"{SERVICE_PREFIX}_trioraft._tcp.example.org"
+        )
+    return text, 0
+
+
 def parse_peer(text: str) -> tuple[str, Address]:
     """ "ID=HOST:PORT"."""
-    name, equals, address = text.partition("=")
+    name, address = _named(text)
+    return name, parse_address(address)
+
+
+def parse_named_seed(text: str) -> tuple[str, Address]:
+    """ "ID=HOST:PORT", or "ID=srv+NAME"."""
+    name, address = _named(text)
+    return name, parse_seed(address)
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, equals, rest = text.partition("=")
     if not equals:
         raise ValueError("give ID=HOST:PORT, as 1=127.0.0.1:7001")
-    return parse_name(name), parse_address(address)
+    return parse_name(name), rest
 
 
 def parse_path(text: str) -> Path:

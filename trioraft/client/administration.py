@@ -17,6 +17,7 @@ from ..rpc.protocol import (
     ChangeVotersRequest,
     GetStatus,
     InviteNode,
+    MoveNode,
     RemoveNode,
     ReplaceNode,
     ServerStatus,
@@ -70,6 +71,7 @@ class ClusterAdministration:
         """
         value = await self._to_server(at, timeout_s, GetStatus)
         status: ServerStatus = self._decoded(value, ServerStatus)
+        self._servers.learn_from(status)
         return status
 
     async def statuses(
@@ -77,17 +79,46 @@ class ClusterAdministration:
     ) -> dict[Address, ServerStatus | RaftError]:
         """What every known server says of itself, or why it does not, asked at the same time.
 
+        By address: one of each server that answers. A name that leads to several addresses is told
+        as these. Of a server that answers elsewhere, an address that others announce is left out.
+
         Args:
             timeout_s: when to give one up, in seconds.
         """
         answers: dict[Address, ServerStatus | RaftError] = {}
+        with anyio.move_on_after(timeout_s):
+            await self._servers.look_up()
         todo = set(self.addresses)
         while todo:  # answers may name servers that were not known
             async with anyio.create_task_group() as asking:
                 for address in todo:
                     asking.start_soon(self._keep_status, address, timeout_s, answers)
             todo = set(self.addresses) - set(answers)
-        return {address: answers[address] for address in self.addresses}
+        return self._without_doubles(answers)
+
+    def _without_doubles(
+        self, answers: dict[Address, ServerStatus | RaftError]
+    ) -> dict[Address, ServerStatus | RaftError]:
+        servers = self._servers
+        told: dict[Address, ServerStatus | RaftError] = {}
+        who: set[NodeId] = set()
+        answered = {
+            servers.given_for(address)
+            for address, answer in answers.items()
+            if isinstance(answer, ServerStatus)
+        }
+        for address in self.addresses:
+            answer = answers.get(address)
+            if isinstance(answer, ServerStatus) and answer.node_id not in who:
+                who.add(answer.node_id)
+                told[address] = answer
+        for address in self.addresses:
+            answer, given = answers.get(address), servers.given_for(address)
+            is_elsewhere = given is None and servers.announced_for(address) in who
+            is_one_of_many = given is not None and given in answered
+            if isinstance(answer, RaftError) and not is_elsewhere and not is_one_of_many:
+                told[address] = answer
+        return {address: told[address] for address in self.addresses if address in told}
 
     async def _keep_status(
         self, address: Address, timeout_s: float, answers: dict[Address, ServerStatus | RaftError]
@@ -168,6 +199,33 @@ class ClusterAdministration:
     ) -> LogIndex:
         """Remove a node from the cluster; `Node.remove`. Otherwise as `add_learner`."""
         value = await self._administer(timeout_s, RemoveNode, node_id, expected_index)
+        return int(self._decoded(value, int))
+
+    async def move(
+        self,
+        node_id: NodeId,
+        address: Address,
+        *,
+        force: bool = False,
+        timeout_s: float | None = None,
+    ) -> LogIndex:
+        """Say in the log where peers reach a member from now on; `Node.move`.
+
+        Args:
+            node_id: its name.
+            address: where *peers* reach it.
+            force: without asking first whether it answers there.
+            timeout_s: when to give up, in seconds; default: the client's.
+
+        Returns:
+            The index of the configuration with that address.
+
+        Raises:
+            Unreachable: it does not answer there, as the leader finds; nothing was changed.
+            ConfigError: it is no member, or the address cannot be one.
+            ConfigurationConflict, OutcomeUnknown, DeadlineExceeded, …: as `add_learner`.
+        """
+        value = await self._administer(timeout_s, MoveNode, node_id, address, force)
         return int(self._decoded(value, int))
 
     async def replace(self, node_id: NodeId, *, timeout_s: float | None = None) -> LogIndex:

@@ -28,6 +28,7 @@ from ..machines.sessions import (
     encode_open,
     encode_plain,
 )
+from ..net.resolving import Resolver
 from ..net.tls import TlsContexts
 from ..rpc.errors import ClientClosed, HandshakeRefused, PermissionDenied, ServerLost
 from ..rpc.protocol import (
@@ -76,8 +77,10 @@ class Client(ClusterAdministration):
     """Talks to the client ports of a cluster. Use it as `async with Client(…) as client:`.
 
     Args:
-        addresses: client ports of some servers, better of all: `[(host, port), …]`, or
-            `{node_id: (host, port)}`. Further ones are learnt from the servers.
+        addresses: client ports of some servers: `[(host, port), …]`, or `{node_id: (host, port)}`.
+            Further ones are learnt from the servers, so one that is up is enough. A host is an
+            address written out ("::1" without brackets), or a name, all of whose addresses are
+            tried; `("srv+NAME", 0)` stands for the SRV records of NAME (`trioraft[dns]`).
         cluster_id: the cluster to talk to; servers of another one refuse us.
         ssl_context: for TLS: made with `ssl.create_default_context(cafile=…)`, with our own
             certificate loaded if servers ask for one. A server's certificate must bear the name
@@ -104,7 +107,9 @@ class Client(ClusterAdministration):
         frame_bytes_max: largest answer that is read.
         token: what `trioraft admin new-token` made, for servers that go by roles. Never shown.
         rng: jitter; its own if None.
-        connect: how to open a byte stream; for tests and tunnels. `ssl_context` is not used then.
+        connect: how to open a byte stream; for tests and tunnels. `ssl_context` is not used then,
+            and names are left to it unless there is a `resolver`.
+        resolver: how names are looked up, again in each search for a leader; default: the system's.
 
     Raises:
         ConfigError: an argument cannot work.
@@ -128,6 +133,7 @@ class Client(ClusterAdministration):
         token: str | None = None,
         rng: random.Random | None = None,
         connect: Connect | None = None,
+        resolver: Resolver | None = None,
     ) -> None:
         may_leave = insecure or ssl_context is not None or connect is not None
         given = checked_addresses(addresses, may_leave_machine=may_leave)
@@ -162,6 +168,7 @@ class Client(ClusterAdministration):
             partial(ServerConnection, silence_s=silence_s, error_types=self._error_types),
             may_leave_machine=may_leave,
             rng=rng,
+            resolver=_resolver(resolver, given, rng) if connect is None or resolver else None,
         )
         super().__init__(servers, timeout_s, rng)
         self._tasks: TaskGroup | None = None
@@ -479,6 +486,18 @@ class Client(ClusterAdministration):
         return open_subscription(
             self._dialer, self._servers, at, request, decoder, self._error_types
         )
+
+
+def _resolver(resolver: Resolver | None, given: Iterable[Address], rng: random.Random) -> Resolver:
+    """What looks names up.
+
+    Raises:
+        ConfigError: a given one needs a package that is not there.
+    """
+    found = Resolver(anyio.getaddrinfo, rng=rng) if resolver is None else resolver
+    for address in given:
+        found.check(address)
+    return found
 
 
 def _of_another_kind(server: ServerConnection) -> ConfigError:

@@ -198,7 +198,7 @@ def checked_addresses(
         named = [(None, address) for address in addresses]
     checked: dict[Address, NodeId | None] = {}
     for node_id, address in named:
-        host, port = _WELL_FORMED.check("an address", address, port_min=1)
+        host, port = _WELL_FORMED.check_dialable("an address", address)
         if not may_leave_machine and not is_loopback(host):
             raise ConfigError(
                 f"{host_port((host, port))} is on another machine and there is no ssl_context: "

@@ -13,11 +13,11 @@ from typing import Any, final
 import anyio
 import msgspec
 
-from ..core.errors import BadMessage, ConfigError
+from ..core.errors import BadMessage, ConfigError, RaftError
 from ..core.types import Address, NodeId
 from ..net.addresses import host_port
 from ..net.framing import RECEIVE_BYTES_MAX
-from ..rpc.errors import ServerLeaving, ServerLost
+from ..rpc.errors import HandshakeRefused, ServerLeaving, ServerLost
 from ..rpc.failures import error_of
 from ..rpc.protocol import (
     Answer,
@@ -104,6 +104,33 @@ class _Subscription:
             self._is_broken = False
 
 
+async def _dialed(
+    dialer: Dialer, servers: Servers, at: NodeId | Address | None
+) -> tuple[Address, Reached]:
+    """A stream of its own to a server, at the first of its addresses that leads there."""
+    failure: RaftError | None = None
+    for address, name in await servers.ways_to(at):
+        try:
+            return address, await _dialed_at(dialer, address, name, at)
+        except (ServerLost, HandshakeRefused) as error:
+            failure = error
+    if not isinstance(at, str):
+        raise failure or ServerLost("there is no server to subscribe at")
+    address = (await servers.at(at)).address  # where others say that it is now
+    return address, await _dialed_at(dialer, address, servers.name_at(address), at)
+
+
+async def _dialed_at(
+    dialer: Dialer, address: Address, name: str, at: NodeId | Address | None
+) -> Reached:
+    reached = await dialer.dial(address, name)
+    who = reached.welcome.node_id
+    if isinstance(at, str) and who != at:
+        await anyio.aclose_forcefully(reached.stream)
+        raise ServerLost(f"at {host_port(address)} is {who!r}, not {at!r}")
+    return reached
+
+
 @asynccontextmanager
 async def open_subscription(
     dialer: Dialer,
@@ -123,8 +150,7 @@ async def open_subscription(
         decoder: of items.
         error_types: by name: what the state machine raises on purpose.
     """
-    address = (await servers.any()).address if at is None else await servers.address_of(at)
-    reached = await dialer.dial(address, servers.name_at(address))
+    address, reached = await _dialed(dialer, servers, at)
     try:
         kind, *fields = request
         try:

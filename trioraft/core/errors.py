@@ -149,6 +149,10 @@ class ConfigurationConflict(RaftError):  # noqa: N818 - as the field says
     """
 
 
+class Unreachable(RaftError):  # noqa: N818 - what was found
+    """Nobody answers as that node at that address; nothing was changed."""
+
+
 class NodeDead(RaftError):  # noqa: N818 - the pinned name
     """The node is Dead: it was killed, left, or failed.
 

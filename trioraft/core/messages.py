@@ -20,6 +20,7 @@ import msgspec
 from .types import (
     MEMBERS_MAX,
     NUMBER_MAX,
+    Address,
     Count,
     Entry,
     Incarnation,
@@ -231,6 +232,9 @@ class Introduction(msgspec.Struct, frozen=True, array_like=True, tag=12):
     nonces: Annotated[tuple[Count, ...], msgspec.Meta(max_length=NONCES_MAX)] = ()
     """The numbers of the openings before the present one, the newest last: whoever remembers one of
     them sees that this disk has gone on from there, and is no copy that went another way."""
+    clients_at: Address | None = None
+    """Where it takes clients, for the receiver to tell its own; a wildcard host stands for the one
+    at which it is reached. None: nowhere, or not told yet."""
 
 
 class ResultsCheck(msgspec.Struct, frozen=True, array_like=True, tag=13):

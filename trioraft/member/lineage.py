@@ -82,6 +82,7 @@ class Lineage:
         self._messages: list[Introduction] = []
         self._said: dict[NodeId, Introduction] = {}
         self._disagreeing: dict[NodeId, Introduction] = {}  # they hold another record
+        self._clients_at: Address | None = None
         self._asked: set[NodeId] = set()  # they have not answered yet
         self._away: set[NodeId] = set()  # they went, or did not answer: they may have formed since
 
@@ -111,6 +112,7 @@ class Lineage:
                 own.opening,
                 self._remembered(met),
                 nonces=own.nonces[:-1],
+                clients_at=self._clients_at,
             )
         return msgspec.structs.replace(said, wants_reply=True) if wants_reply else said
 
@@ -160,10 +162,29 @@ class Lineage:
         self._said.clear()
         told = (before.record, before.uuid, before.formed)
         if told != (self._durable.record, self._durable.uuid, self._durable.formed):
-            for peer in sorted(self._others | self.met.keys()):
-                self._messages.append(self.introduction(peer))
+            self._introduce_to_all()
         self.has_news = True
         self._go_on_forming()
+
+    def announce(self, clients_at: Address | None) -> None:
+        """From now on this node takes clients there, which all others are told. It is no part of
+        the identity, and is not stored: whoever starts again says anew where it is."""
+        if clients_at != self._clients_at:
+            self._clients_at = clients_at
+            self._said.clear()
+            self._introduce_to_all()
+            self.has_news = True
+
+    def announced(self) -> dict[NodeId, Address]:
+        """Where each other node takes clients, as it said itself; the last word of who is away."""
+        return {
+            peer: said.clients_at for peer, said in self.met.items() if said.clients_at is not None
+        }
+
+    def _introduce_to_all(self) -> None:
+        self._messages += [
+            self.introduction(peer) for peer in sorted(self._others | self.met.keys())
+        ]
 
     # -- what others say -------------------------------------------------------------------
 

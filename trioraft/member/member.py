@@ -26,7 +26,7 @@ from ..core.events import storage_waits
 from ..core.messages import REFUSAL_CHARS_MAX, Forward, Forwarded, Introduction, Message
 from ..core.raft import Raft
 from ..core.ready import ChunkRequest, Ready, SnapshotChunk, Write
-from ..core.types import LogIndex, NodeId, Recovered, Role, SnapshotMeta, Term
+from ..core.types import Address, LogIndex, NodeId, Recovered, Role, SnapshotMeta, Term
 from .actions import Action, AdmitClients, Apply, Install, Runner, SaveSnapshot
 from .apply_queue import ApplyQueue, WantsSnapshot
 from .forwarding import Answers, Forwards, answer_to, refusal_of
@@ -194,6 +194,11 @@ class Member:
         if self.lineage.identity.formed is not formed:
             self._on_formed(now)
         return True
+
+    def announce(self, clients_at: Address | None) -> None:
+        """This node takes clients there from now on; None: nowhere. See `Lineage.announce`."""
+        if self.lineage is not None:
+            self.lineage.announce(clients_at)
 
     def on_peer_lost(self, peer: NodeId, now: float) -> None:
         """A connection with `peer` closed: a hint, never proof."""

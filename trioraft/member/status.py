@@ -11,7 +11,7 @@ import attrs
 
 from ..core.raft import Raft
 from ..core.reasons import Reason, Started
-from ..core.types import Configuration, Incarnation, LogIndex, NodeId, Role, Term
+from ..core.types import Address, Configuration, Incarnation, LogIndex, NodeId, Role, Term
 from .lineage import Lineage
 
 
@@ -78,6 +78,9 @@ class Status:
     peer_certificate_expires_s: float | None = None
     """When the certificates of its transport cannot be used any more, in seconds since the epoch;
     None: there are none, or it is not known."""
+    client_addresses: Mapping[NodeId, Address] = attrs.field(factory=dict)
+    """Where each other member takes clients, as it has told this node itself; of who is away, what
+    it said last. A wildcard host stands for the one at which peers reach it."""
 
     @property
     def configuration_index(self) -> LogIndex:
@@ -120,6 +123,11 @@ def status_of(
         incarnation=0 if lineage is None else lineage.identity.incarnation,
         differing={} if raft.leadership is None else dict(raft.agreement.differing),
         peer_certificate_expires_s=peer_certificate_expires_s,
+        client_addresses={
+            peer: address
+            for peer, address in ({} if lineage is None else lineage.announced()).items()
+            if peer in members
+        },
     )
 
 

@@ -26,6 +26,9 @@ from .tls import check_certifiable
 HOST_CHARS_MAX = 253
 """What a DNS name may have at most."""
 
+SERVICE_PREFIX = "srv+"
+"""Before a name whose SRV records say hosts and ports; as an address it has the port 0."""
+
 
 @final
 @attrs.frozen
@@ -51,7 +54,21 @@ class AddressRules:
         """
         if self.has_tls:
             check_certifiable(peer)
-        return self.check(name, address, port_min=1)
+        return self.check_dialable(name, address)
+
+    def check_dialable(self, name: str, address: Address) -> Address:
+        """As `check`, of what is to be connected to: with a port, or SRV records that have it.
+
+        Raises:
+            ConfigError: as for `check_peer`.
+        """
+        is_pair = isinstance(address, list | tuple) and len(address) == 2
+        is_service = is_pair and is_service_name(address[0])
+        if is_service and (address[1] != 0 or not service_of(address[0])):
+            raise ConfigError(
+                f"{name} is {address!r}: SRV records have the port, so give ('srv+NAME', 0)"
+            )
+        return self.check(name, address, port_min=0 if is_service else 1)
 
     def check(self, name: str, address: Address, *, port_min: int) -> Address:
         """Return the address as a pair of host and port; `port_min=0` lets the port be open.
@@ -76,6 +93,11 @@ class AddressRules:
 
 
 def _check_host(name: str, host: object) -> None:
+    if isinstance(host, str) and host.startswith("["):
+        raise ConfigError(
+            f"{name} has the host {host[:HOST_CHARS_MAX]!r}: give it without the brackets, as "
+            "'::1'; they stand only where a port follows in the same text"
+        )
     if not isinstance(host, str) or not host or not host.isprintable() or " " in host:
         shown = host[:HOST_CHARS_MAX] if isinstance(host, str) else host
         raise ConfigError(
@@ -89,9 +111,21 @@ def _check_host(name: str, host: object) -> None:
 
 
 def host_port(address: Address) -> str:
-    """Render an address: `127.0.0.1:4000`, `[::1]:4000`."""
+    """Render an address: `127.0.0.1:4000`, `[::1]:4000`, `srv+_trioraft._tcp.example.org`."""
     host, port = address
+    if is_service_name(host):
+        return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_service_name(host: object) -> bool:
+    """Whether this stands for the SRV records of a name."""
+    return isinstance(host, str) and host.startswith(SERVICE_PREFIX)
+
+
+def service_of(host: str) -> str:
+    """Whose SRV records a host stands for."""
+    return host.removeprefix(SERVICE_PREFIX)
 
 
 def numeric_host(host: str) -> str:

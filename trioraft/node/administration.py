@@ -15,7 +15,14 @@ from typing import final
 
 import trio
 
-from ..core.errors import ConfigurationConflict, NodeDead, NotLeader, OutcomeUnknown, TransferFailed
+from ..core.errors import (
+    ConfigError,
+    ConfigurationConflict,
+    NodeDead,
+    NotLeader,
+    OutcomeUnknown,
+    TransferFailed,
+)
 from ..core.leadership import Leadership
 from ..core.raft import Raft
 from ..core.reconfiguration import (
@@ -26,7 +33,7 @@ from ..core.reconfiguration import (
     Replace,
     Stage,
 )
-from ..core.types import Configuration, LogIndex, NodeId
+from ..core.types import Address, Configuration, LogIndex, NodeId
 from .runner import NodeRunner
 
 LEAVING_PATIENCE = 3
@@ -102,6 +109,12 @@ class Administration:
         raft = self._raft("the members were not changed")
         change = self._with_addresses(change)
         leadership = await self._ready_to_change(raft)
+        return await self._carried_out(raft, leadership, change, expected_index)
+
+    async def _carried_out(
+        self, raft: Raft, leadership: Leadership, change: Change, expected_index: LogIndex | None
+    ) -> LogIndex:
+        """Begin a change, and wait for its end."""
         begun = self._runner.change_members(raft, change, expected_index)
         try:
             while not begun.has_ended and raft.leadership is leadership:
@@ -112,6 +125,16 @@ class Administration:
         if begun.stage is not Stage.DONE:
             raise self._lost(raft, begun)
         return begun.goal.index
+
+    async def move(self, node_id: NodeId, address: Address, *, force: bool) -> LogIndex:
+        """See `Node.move`."""
+        raft = self._raft("nobody was moved")
+        _check_is_member(raft, node_id)
+        if not force:
+            await self._runner.check_reachable(node_id, address)
+        leadership = await self._ready_to_change(raft)
+        _check_is_member(raft, node_id)  # it may have left meanwhile, and is not to join by this
+        return await self._carried_out(raft, leadership, AddLearner(node_id, address), None)
 
     async def replace(self, node_id: NodeId) -> LogIndex:
         """See `Node.replace`."""
@@ -184,6 +207,15 @@ class Administration:
         if raft is None or self._runner.is_dead:
             raise NodeDead(f"node {self._runner.node_id!r} is Dead; {what_did_not_happen}")
         return raft
+
+
+def _check_is_member(raft: Raft, node_id: NodeId) -> None:
+    configuration = raft.configuration
+    if node_id not in configuration.members:
+        raise ConfigError(
+            f"{node_id!r} is no member of the cluster, which has {list(configuration.members)}: "
+            "only a member moves; add_learner adds one"
+        )
 
 
 def _is_on_its_way(configuration: Configuration, node_id: NodeId) -> bool:

@@ -313,6 +313,39 @@ class Node:
         change = ChangeVoters(ids, {node: where for node, where in known.items() if where})
         return await self._change(change, expected_index)
 
+    async def move(self, node_id: NodeId, address: Address, *, force: bool = False) -> LogIndex:
+        """Say in the log where peers reach a member from now on: a voter, a learner, or this node
+        itself; whether it is there already, still elsewhere, or down.
+
+        A member that has moved is found by the others as soon as it reaches one of them, since it
+        says where it is. That holds while it is connected; what stands in the log, for ever.
+
+        Args:
+            node_id: who has moved.
+            address: host and port where it is reached.
+            force: do not ask first whether it answers there, because it is down, or not there yet.
+
+        Returns:
+            The index of the configuration with that address, once it is committed.
+
+        Raises:
+            NotLeader: this node does not lead.
+            Unreachable: this node connected to that address, and it is not there; nothing was
+                changed.
+            ConfigError: it is no member, or the address cannot be one.
+            ConfigurationConflict: another change is under way; nothing was changed.
+            OutcomeUnknown: leadership was lost, or the node died, meanwhile.
+            NodeDead: the node is Dead.
+
+        Cancelling the wait does not undo what is in the log.
+        """
+        check_id("node_id", node_id)
+        checked = checked_address(address)
+        if checked is None:
+            raise ConfigError("the address is None: give (host, port), as ('10.0.0.3', 7000)")
+        self._check_leads()
+        return await self._administration.move(node_id, checked, force=force)
+
     async def remove(self, node_id: NodeId, *, expected_index: LogIndex | None = None) -> LogIndex:
         """Take a node out of the cluster, voter or learner, the leader itself included.
 
@@ -383,6 +416,24 @@ class Node:
         check_id("node_id", node_id)
         await trio.lowlevel.checkpoint()
         return self._runner.invite(node_id, valid_s)
+
+    def announce(self, clients_at: Address | None) -> None:
+        """Tell the other members where clients reach this node, now and whenever they meet it: so
+        each can tell its own clients where all the others are (`status.client_addresses`).
+        `open_service` does this for its port.
+
+        Args:
+            clients_at: host and port; a wildcard host stands for the one at which peers reach this
+                node. None: it takes no clients any more.
+
+        Raises:
+            ConfigError: the address cannot be one.
+        """
+        self._runner.announce(checked_address(clients_at))
+
+    def address_of(self, node_id: NodeId) -> Address | None:
+        """Where peers reach this or another node, as far as this node's transport knows."""
+        return self._runner.address_of(node_id)
 
     async def _change(self, change: Change, expected_index: LogIndex | None) -> LogIndex:
         self._check_leads()

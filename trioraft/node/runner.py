@@ -538,6 +538,22 @@ class NodeRunner:
         self._ask()
         return begun
 
+    async def check_reachable(self, peer: NodeId, address: Address) -> None:
+        """Check that a node answers at an address, where the transport has such.
+
+        Raises:
+            Unreachable: it does not.
+        """
+        check = getattr(self._transport, "check_reachable", None)  # as of `budgets`
+        if check is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await check(peer, address)
+
+    def announce(self, clients_at: Address | None) -> None:
+        """See `Node.announce`."""
+        self._input(lambda member, _: member.announce(clients_at))
+
     def address_of(self, peer: NodeId | None) -> Address | None:
         """Where this node can be reached, if that is known."""
         return None if peer is None else self._transport.address_of(peer)

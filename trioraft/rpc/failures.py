@@ -26,6 +26,7 @@ from ..core.errors import (
     SessionExpired,
     ThreadsExhausted,
     TransferFailed,
+    Unreachable,
 )
 from ..core.types import Address
 from ..machines.sessions import CommandFailed, SessionFull, UnknownCommand, error_from, message_of
@@ -53,6 +54,7 @@ _KINDS: Final[Mapping[str, type[RaftError]]] = {
     "no-descriptors": DescriptorsExhausted,
     "no-threads": ThreadsExhausted,
     "denied": PermissionDenied,
+    "unreachable": Unreachable,
 }
 _KIND_OF: Final[Mapping[type, str]] = {error: kind for kind, error in _KINDS.items()}
 _OF_MACHINES: Final = frozenset(

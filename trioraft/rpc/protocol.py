@@ -98,7 +98,7 @@ class _Tagged(msgspec.Struct, frozen=True, array_like=True):
 
 # -- requests ------------------------------------------------------------------------------
 
-REQUEST_KIND_MAX: Final = 13
+REQUEST_KIND_MAX: Final = 14
 """Largest tag of a request that this release knows."""
 
 
@@ -206,6 +206,16 @@ class InviteNode(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False)
     valid_s: float
 
 
+class MoveNode(msgspec.Struct, frozen=True, array_like=True, tag=14, gc=False):
+    """`Node.move`; the answer is the configuration's index."""
+
+    id: RequestId
+    node_id: NodeId
+    address: Address
+    """Where peers reach it from now on."""
+    force: bool = False
+
+
 Request: TypeAlias = (
     Propose
     | Query
@@ -221,6 +231,7 @@ Request: TypeAlias = (
     | Ping
     | ReplaceNode
     | InviteNode
+    | MoveNode
 )
 
 # -- answers -------------------------------------------------------------------------------
@@ -305,7 +316,8 @@ class ServerStatus(msgspec.Struct, frozen=True):
     change: ChangeStatus | None = None
     """On a leader: the change of members that is under way."""
     client_addresses: dict[NodeId, Address] = {}
-    """Where servers take clients, as far as this one knows."""
+    """Where servers take clients, as far as this one knows: what they say themselves comes
+    first."""
     connections: int = 0
     """Clients that are connected to this server."""
     links: dict[NodeId, bool] = {}
@@ -332,6 +344,9 @@ class ServerStatus(msgspec.Struct, frozen=True):
     epoch; None: there are none, or it is not known."""
     client_certificate_expires_s: float | None = None
     """Likewise, of its port for clients."""
+    other_client_addresses: dict[NodeId, tuple[Address, ...]] = {}
+    """Where else they may take clients: what the operator says and the server itself does not, or a
+    guess."""
 
 
 class RoleNews(msgspec.Struct, frozen=True, tag="role"):

@@ -15,6 +15,7 @@ from ..core.types import Address, NodeId
 from ..logs.loggers import TraceLogger
 from ..member.state_machine import StateMachine
 from ..member.status import Status
+from ..net.addresses import AddressRules, is_wildcard
 from ..net.events import ConnectionRejected
 from ..net.holdings import Holdings
 from ..net.rejections import Rejections
@@ -33,6 +34,17 @@ from ..rpc.protocol import (
 from ..tasks.slices import Slices
 from .feed import StatusFeed
 from .roles import UNLIMITED, Credentials, Permission, Roles
+
+_WELL_FORMED = AddressRules(has_tls=False, insecure=True)
+
+
+def _is_well_formed(address: Address) -> bool:
+    """Whether a client can be told it; it may come from anybody's handshake."""
+    try:
+        _WELL_FORMED.check("an address", address, port_min=1)
+    except ConfigError:
+        return False
+    return True
 
 
 @attrs.frozen
@@ -108,12 +120,17 @@ class ServiceContext:
     certificates: TlsContexts | ServerTls | None = attrs.field(alias="tls")
     """None: plain TCP."""
     client_addresses: dict[NodeId, Address]
+    """Where clients reach servers, as the operator says; what servers say themselves comes
+    beside it."""
     has_sessions: bool
     log: TraceLogger
     roles: Roles | None = None
     """None: whoever gets in may do everything."""
     usage: Callable[[], Mapping[str, tuple[int, int | None]]] = dict
     """What the state machine counts against bounds of its own."""
+    own_address: Address | None = None
+    """Where clients reach this very port; a wildcard host stands for the one at which peers reach
+    its node."""
     is_leaving: bool = False
     slices: Slices = attrs.Factory(Slices)
     """What all connections together may keep the loop for."""
@@ -165,14 +182,49 @@ class ServiceContext:
             **self.usage(),
         }
 
+    def addresses_of(self, node_id: NodeId, announced: Address | None) -> list[Address]:
+        """Where clients may reach a server, the likeliest first.
+
+        What a server says itself counts first, for it may have moved since the operator of this
+        one was told. One that listens on all interfaces knows only its port: then the host at which
+        peers reach it is a guess, and comes last.
+        """
+        given = self.client_addresses.get(node_id)
+        found = [] if given is None else [given]
+        if announced is not None and not is_wildcard(announced[0]):
+            found.insert(0, announced)
+        elif announced is not None:
+            of_peers = self.node.address_of(node_id)
+            if of_peers is not None and not is_wildcard(of_peers[0]):
+                found.append((of_peers[0], announced[1]))
+        return [address for address in dict.fromkeys(found) if _is_well_formed(address)]
+
+    def leader_address(self, leader_id: NodeId) -> Address | None:
+        """Where clients reach the leader, if that is known."""
+        found = self.addresses_of(leader_id, self.node.status.client_addresses.get(leader_id))
+        return found[0] if found else None
+
+    def _client_addresses(self, status: Status) -> dict[NodeId, list[Address]]:
+        """Of all servers of which anything is known."""
+        own = {} if self.own_address is None else {status.node_id: self.own_address}
+        announced = {**status.client_addresses, **own}
+        names = dict.fromkeys((*self.client_addresses, *announced))
+        found = {name: self.addresses_of(name, announced.get(name)) for name in names}
+        return {name: addresses for name, addresses in found.items() if addresses}
+
     def server_status(self, status: Status) -> ServerStatus:
         """The node's status for its clients: all of it, and what only the port knows."""
+        addresses = self._client_addresses(status)
         fields = attrs.asdict(status, recurse=False)
         fields["role"] = status.role.value
         fields["last_role_change"] = str(status.last_role_change)
         fields["links"] = dict(status.links)
         fields["problems"] = dict(status.problems)
         fields["differing"] = dict(status.differing)
+        fields["client_addresses"] = {name: found[0] for name, found in addresses.items()}
+        fields["other_client_addresses"] = {
+            name: tuple(found[1:]) for name, found in addresses.items() if found[1:]
+        }
         fields["progress"] = {
             peer: PeerStatus(**attrs.asdict(progress)) for peer, progress in status.progress.items()
         }
@@ -182,7 +234,6 @@ class ServiceContext:
             **fields,
             cluster_id=self.cluster_id,
             configuration_index=status.configuration_index,
-            client_addresses=dict(self.client_addresses),
             connections=self.connections,
             budgets=self.budgets(),
             turned_away=self.visitors.turned_away,

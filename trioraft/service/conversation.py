@@ -40,6 +40,7 @@ from ..rpc.protocol import (
     GoingAway,
     InviteNode,
     Item,
+    MoveNode,
     Ping,
     Propose,
     Query,
@@ -549,7 +550,7 @@ class Conversation:
     def _fail(self, request_id: int, error: Exception, *, by_machine: bool = False) -> None:
         address = None
         if isinstance(error, NotLeader) and error.leader_id is not None:
-            address = self._context.client_addresses.get(error.leader_id)
+            address = self._context.leader_address(error.leader_id)
         self._outbox.put(failure_of(request_id, error, address, by_machine=by_machine))
         self._forget_one()
 
@@ -615,6 +616,8 @@ async def administer(node: Node, request: Any) -> Any:
             return await node.remove(node_id, expected_index=index)
         case ReplaceNode(node_id=node_id):
             return await node.replace(node_id)
+        case MoveNode(node_id=node_id, address=address, force=force):
+            return await node.move(node_id, address, force=force)
         case InviteNode(node_id=node_id, valid_s=valid_s):
             return await node.invite(node_id, valid_s)
         case TakeSnapshot():

@@ -20,7 +20,7 @@ from ..logs.loggers import EventLogger, TraceLogger
 from ..machines.questions import inner_machine
 from ..machines.sessions import SessionMachine
 from ..member.state_machine import StateMachine, hosted
-from ..net.addresses import AddressRules, host_port, is_wildcard
+from ..net.addresses import AddressRules, host_port
 from ..net.connection import Connection
 from ..net.listening import Listener, listen
 from ..net.tls import ServerTls, TlsContexts, server_tls_of
@@ -65,7 +65,8 @@ class Service:
         return self._context.connections
 
     def set_client_address(self, node_id: NodeId, address: Address | None) -> None:
-        """Say where clients reach another server from now on, or (None) that nobody knows.
+        """Say where clients reach another server from now on, or (None) say nothing of it. What
+        that server says itself comes first (`status.client_addresses`).
 
         Raises:
             ConfigError: the address is unusable.
@@ -177,9 +178,9 @@ async def open_service(
             are `roles`. Those made by `from_files` can be read again meanwhile: `reload()`.
         insecure: allow plain TCP beyond this machine, and TLS without clients' certificates.
         advertise: where clients reach this server, if that is not where it listens.
-        client_addresses: where clients reach the other servers. It is told to clients, so that
-            they find the leader with one address of any server; without it they find those they
-            were given.
+        client_addresses: where clients reach other servers, as far as these do not say so
+            themselves: servers tell each other where they take clients, and their clients, who so
+            find all of them with one address of any.
         has_sessions: whether `machine` takes the commands of sessions; None: if it is a
             `SessionMachine`. Clients of the other kind are told so.
         roles: who may read, write and change the cluster (`Roles(path)`); None: whoever gets in may
@@ -215,9 +216,8 @@ async def _serving(
     node_id, host = context.node.id, address[0]
     failure = f"node {node_id!r} cannot take clients at {host_port(address)}"
     service = Service(context, await listen(address, failure))
-    own = advertise or (None if is_wildcard(host) else (host, service.address[1]))
-    if own is not None:
-        context.client_addresses[node_id] = own
+    context.own_address = advertise or (host, service.address[1])
+    context.node.announce(context.own_address)
     try:
         async with running_beside(service.run, stop=service.leave, name=f"clients[{node_id}]"):
             yield service

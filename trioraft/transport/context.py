@@ -6,12 +6,14 @@ import random
 from typing import final
 
 import attrs
+import trio
 
 from ..core.config import Limits, Timing
 from ..core.messages import Introduction
 from ..core.types import Address, NodeId
 from ..net.credentials import Certificate, Credentials, Shown
 from ..net.events import TransportEvent
+from ..net.resolving import Resolver
 from ..net.tls import TlsContexts
 from .base import TransportOwner
 from .drain import Share
@@ -38,6 +40,8 @@ class TransportContext:
     invitation: str = ""
     """What we show to those that were not told our name; empty: nothing."""
 
+    resolver: Resolver = attrs.Factory(lambda: Resolver(trio.socket.getaddrinfo))
+    """Looks peers' names up."""
     share: Share = attrs.Factory(Share)
     """Of what all links of this run hold."""
 

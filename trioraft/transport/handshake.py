@@ -139,8 +139,13 @@ def check_hello(hello: PeerHello, *, cluster_id: str, node_id: NodeId) -> None:
         )
     _check_name(hello.sender, "the dialer calls itself")
     if hello.sender == node_id:
-        raise BadMessage(f"the dialer says that it is node {quoted(node_id)}, which is this node")
+        raise BadMessage(this_very_node(node_id))
     _check_introduction(hello.introduction, hello.sender, hello.receiver)
+
+
+def this_very_node(node_id: NodeId) -> str:
+    """Why a node does not take itself: whoever hears this has reached itself."""
+    return f"the dialer says that it is node {quoted(node_id)}, which is this node"
 
 
 def _check_introduction(said: Introduction, sender: NodeId, receiver: NodeId) -> None:

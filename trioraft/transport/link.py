@@ -41,13 +41,14 @@ from ..net.addresses import host_port, numeric_host
 from ..net.connection import BROKEN, Connection, socket_under
 from ..net.credentials import certificate_of
 from ..net.framing import LENGTH_BYTES, frame_of
+from ..net.resolving import Found
 from ..net.sentences import sentence_of
 from ..net.sockets import Acknowledged, acknowledged, check_not_itself, round_trip_s
 from .base import LinkDown, LinkReplaced, LinkUp, MessagesDropped
 from .codec import encode_frame
 from .context import TransportContext
 from .drain import Drain
-from .handshake import HANDSHAKE_BYTES_MAX, check_reply, encode_hello
+from .handshake import HANDSHAKE_BYTES_MAX, check_reply, encode_hello, this_very_node
 from .outgoing import Outgoing
 from .writing import LOOK_FIRST_S, Writer
 
@@ -61,6 +62,9 @@ whoever has the next turn must not let a narrow line idle."""
 
 REASONS_TOLD_MAX = 8
 """Different reasons told in one outage: a peer that makes up new ones does not fill the log."""
+
+ASK_S: Final = 3.0
+"""How long it may take to find out whether a peer is at an address, in seconds."""
 
 DOUBT_PER_TIMEOUT: Final = 1 / 2
 """After so much of the lower election timeout without an acknowledgement, and two round trips, a
@@ -156,7 +160,7 @@ class Link:
         self._accepting = False
         self._dropped = 0  # in the present episode of a full queue
         self._peer_back = trio.Event()
-        self._attempts = 0
+        self._tried: dict[Address, int] = {}  # how often each known address was
         self._failures = 0  # in a row
         self._up_s = math.inf  # since when the connection is ready, if there is one
         self._told_reasons: set[str] = set()  # in the present outage
@@ -292,17 +296,56 @@ class Link:
         raise result
 
     def _next_address(self, under_way: Sequence[Address]) -> tuple[Address, int]:
-        """Where to try beside attempts that have not failed yet, and which of its host's
-        addresses."""
+        """Where to try beside attempts that have not failed yet, and which of the addresses that
+        its host has, one after the other."""
         known = tuple(dict.fromkeys((self._address, *self._elsewhere())))
         first = self._in_vain % len(known)
         address = min(known[first:] + known[:first], key=under_way.count)
-        number, self._attempts = self._attempts, self._attempts + 1
-        return address, number // len(known)
+        self._tried = {each: self._tried.get(each, 0) for each in known}
+        self._tried[address] += 1
+        return address, self._tried[address] - 1
+
+    async def ask_whether_there(self) -> str | None:
+        """Connect and shake hands at the address only, and hang up: for a link that does not run.
+
+        Returns:
+            Why the peer is not there; None: it is.
+        """
+        reason = f"cannot connect to {host_port(self._address)}: no answer within {ASK_S:g} s"
+        found: tuple[Found, ...] = ()
+        with trio.move_on_after(ASK_S):
+            try:
+                found = await self._context.resolver.find(self._address)
+            except (OSError, ValueError) as error:
+                return f"cannot connect to {host_port(self._address)}: {sentence_of(error)}"
+            reasons: list[str | None] = []
+
+            async def attempt(number: int, over: trio.Event) -> None:
+                try:
+                    (await self._attempt(self._address, number)).hang_up()
+                    reasons.append(None)
+                except _Down as down:
+                    reasons.append(None if self._is_ourselves(down.reason) else down.reason)
+                over.set()
+                if reasons[-1] is None:
+                    nursery.cancel_scope.cancel()
+
+            async with trio.open_nursery() as nursery:
+                for number in range(len(found[:ATTEMPTS_MAX])):
+                    over = trio.Event()
+                    nursery.start_soon(attempt, number, over)
+                    with trio.move_on_after(self._attempt_s):
+                        await over.wait()
+            return None if None in reasons else reasons[-1]
+        return reason
+
+    def _is_ourselves(self, reason: str) -> bool:
+        node_id = self._context.node_id
+        return self._peer == node_id and reason.endswith(this_very_node(node_id))
 
     async def _attempt(self, address: Address, number: int) -> Connection:
         """Try once."""
-        stream = await self._dial(address, number)
+        stream, where = await self._dial(address, number)
         timeout_s = self._context.limits.frame_timeout_s
         connection = Connection.over(stream, timeout_s, host_port(address))
         connection.deframer.frame_bytes_max = HANDSHAKE_BYTES_MAX
@@ -311,21 +354,26 @@ class Link:
         except BaseException:
             connection.hang_up()
             raise
-        self._reached_at = address
+        self._reached_at = where
         return connection
 
-    async def _dial(self, address: Address, attempt: int) -> trio.SocketStream:
+    async def _dial(self, address: Address, attempt: int) -> tuple[trio.SocketStream, Address]:
+        """Connect to the next of the addresses that this one leads to; return which it was."""
         timeout_s = self._context.limits.connect_timeout_s
-        where = host_port(address)
+        where = None
         with trio.move_on_after(timeout_s):
             try:
-                return await dial(address, attempt)
+                found = await self._context.resolver.find(address)
+                where = found[attempt % len(found)].address
+                return await dial(where), where
             except (OSError, ValueError) as error:  # ValueError: no resolver would take that name
-                refused = isinstance(error, ConnectionRefusedError) and address == self._reached_at
+                refused = isinstance(error, ConnectionRefusedError) and where == self._reached_at
                 raise _Down(
-                    f"cannot connect to {where}: {sentence_of(error)}", refused=refused
+                    f"cannot connect to {_shown(address, where)}: {sentence_of(error)}",
+                    refused=refused,
                 ) from error
-        raise _Down(f"cannot connect to {where}: no answer within {timeout_s:g} s", silent=True)
+        shown = _shown(address, where)
+        raise _Down(f"cannot connect to {shown}: no answer within {timeout_s:g} s", silent=True)
 
     async def _introduce(self, connection: Connection) -> None:
         timeout_s = self._context.limits.handshake_timeout_s
@@ -550,6 +598,13 @@ class Link:
         return trio.current_time() - up_s >= enough_s
 
 
+def _shown(address: Address, where: Address | None) -> str:
+    """An address, and what it led to if that looks otherwise."""
+    if where is None or where == (numeric_host(address[0]), address[1]):
+        return host_port(address)
+    return f"{host_port(address)} ({host_port(where)})"
+
+
 def _has_got_on(sock: trio.socket.SocketType | None, before: Acknowledged | None) -> bool:
     """Whether the peer's kernel has acknowledged more than before."""
     now = None if before is None else acknowledged(sock)
@@ -564,18 +619,17 @@ def _hang_up(endings: Iterable[object]) -> None:
             ending.hang_up()
 
 
-async def dial(address: Address, attempt: int) -> trio.SocketStream:
-    """Connect a socket; a host of several addresses is tried at another one each attempt.
-
-    A literal address (or `localhost`, taken as 127.0.0.1) is resolved without a thread, so that
-    cancelling leaves nothing behind.
+async def dial(address: Address) -> trio.SocketStream:
+    """Connect a socket to an address whose host is written out in full, which takes no thread.
 
     Raises:
-        OSError: the name cannot be resolved, or the address cannot be reached.
+        OSError: the address cannot be reached.
     """
     host, port = address
-    found = await trio.socket.getaddrinfo(numeric_host(host), port, type=socket.SOCK_STREAM)
-    family, kind, protocol, _, where = found[attempt % len(found)]
+    found = await trio.socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+    )
+    family, kind, protocol, _, where = found[0]
     sock = trio.socket.socket(family, kind, protocol)
     try:
         # Our own port, should it hit the one of a node that is down, must not keep that node from

@@ -94,6 +94,10 @@ class Links:
         """Where this member or non-member can be reached, if it is known."""
         return self._table.member_address(peer) or self._callers.get(peer)
 
+    def told_by(self, peer: NodeId) -> Address | None:
+        """Where a peer that is connected to us says that it is."""
+        return self._callers.get(peer)
+
     def _others_of(self, peer: NodeId) -> list[Address]:
         """Where a peer may be that is not where it should be: it has moved, or the entry that says
         so is not committed yet, which may take its answer."""

@@ -21,17 +21,19 @@ import attrs
 import trio
 
 from ..core.config import Limits, Timing
-from ..core.errors import ConfigError, InvariantViolation
+from ..core.errors import ConfigError, InvariantViolation, Unreachable
 from ..core.messages import Message
 from ..core.types import Address, NodeId
-from ..net.addresses import AddressRules, host_port, is_wildcard
+from ..net.addresses import AddressRules, host_port, is_service_name, is_wildcard
 from ..net.credentials import Credentials
 from ..net.invitations import CHARS_MAX, PREFIX
 from ..net.listening import Listener, listen, listen_now
+from ..net.resolving import Resolver
 from ..net.tls import TlsContexts, check_certifiable, contexts_of
 from .base import AddressUnusable, Listening, TransportOwner
 from .context import TransportContext
 from .inbound import Inbound
+from .link import Link
 from .links import Links
 from .peers import PeerTable
 
@@ -60,7 +62,9 @@ class TcpTransport:
         node_id: whose transport this is.
         listen: host and port to accept connections at; port 0 lets the system choose (see
             `bind`). For all interfaces say "0.0.0.0" or "::".
-        peers: where the other nodes are. The node's own entry may be in it and is ignored, so
+        peers: where the other nodes are: a host by name, all of whose addresses are tried, or an
+            address written out ("::1" without brackets), or `("srv+NAME", 0)` for the SRV records
+            of NAME (`trioraft[dns]`). The node's own entry may be in it and is ignored, so
             that all nodes can share one table. It wins over what the cluster's configuration
             says; who is missing is found through the configuration, or comes by itself, so a
             node that joins may give nobody.
@@ -78,6 +82,7 @@ class TcpTransport:
             writes invitations and takes them (16 bytes or more). Over TLS only.
         invitation: what a node that joins was given (`trioraft admin invite`), where its name is
             not among the others' `TlsContexts.peer_names`. On plain TCP nobody asks for one.
+        resolver: how names are looked up, for each attempt to connect anew; default: the system's.
 
     Raises:
         ConfigError: an address is unusable, plain TCP would leave this machine, an id cannot
@@ -96,12 +101,14 @@ class TcpTransport:
         advertise: Address | None = None,
         invite_key: bytes | None = None,
         invitation: str = "",
+        resolver: Resolver | None = None,
     ) -> None:
         self._node_id = node_id
         self._tls = contexts_of(ssl_context)
         self._invitation = _checked_invitation(invitation)
         self._rules = AddressRules(self._tls is not None, insecure)
         self._rng = random.Random() if rng is None else rng
+        self._resolver = resolver or Resolver(trio.socket.getaddrinfo, rng=self._rng)
         self._listen = self._rules.check("listen", listen, port_min=0)
         self._advertise = self._checked_advertise(advertise)
         self._table = PeerTable()
@@ -145,8 +152,16 @@ class TcpTransport:
         if peer == self._node_id:
             host, port = self._reachable_at()
             return None if port == 0 or is_wildcard(host) else (host, port)
-        found = None if self._active is None else self._active.links.address_of(peer)
-        return found or self._table.member_address(peer) or self._table.given_address(peer)
+        links = None if self._active is None else self._active.links
+        known = (
+            None if links is None else links.address_of(peer),
+            self._table.member_address(peer),
+            self._table.given_address(peer),
+            None if links is None else links.told_by(peer),
+        )
+        # What stands for SRV records is good for this node only: others may be without dnspython.
+        found = (each for each in known if each is not None and not is_service_name(each[0]))
+        return next(found, None)
 
     def budgets(self) -> dict[str, tuple[int, int]]:
         """What all who connect to this node share, by name: what is used, and the bound."""
@@ -193,9 +208,35 @@ class TcpTransport:
             ConfigError: the address is unusable, or plain TCP would leave this machine.
         """
         if peer != self._node_id:
-            self._table.give(peer, self._rules.check_peer(f"peers[{peer!r}]", peer, address))
+            given = self._rules.check_peer(f"peers[{peer!r}]", peer, address)
+            self._resolver.check(given)
+            self._table.give(peer, given)
             self._unusable.pop(peer, None)
             self._fit_links(peer)
+
+    async def check_reachable(self, peer: NodeId, address: Address) -> None:
+        """Check that a node answers at an address, by connecting to it there and hanging up.
+
+        Args:
+            peer: who is to answer; this very node too.
+            address: where, names looked up.
+
+        Raises:
+            Unreachable: nobody does within three seconds, or somebody else.
+            ConfigError: the address is unusable, or plain TCP would leave this machine.
+        """
+        name = f"the new address of node {peer!r}"
+        address = self._rules.check_peer(name, peer, address)
+        if is_wildcard(address[0]):
+            raise ConfigError(f"{name} is {host_port(address)}, which nobody can dial")
+        if self._active is None:
+            raise Unreachable(f"the transport of {self._node_id!r} does not run")
+        reason = await Link(self._active.context, peer, address).ask_whether_there()
+        if reason is not None:
+            raise Unreachable(
+                f"node {peer!r} does not answer at {host_port(address)} ({reason}), as node "
+                f"{self._node_id!r} finds; nothing was changed"
+            )
 
     def set_peer(self, peer: NodeId, address: Address | None) -> None:
         """See `Transport.set_peer`; the operator's is `add_peer`."""
@@ -287,6 +328,7 @@ class TcpTransport:
                 where,
                 credentials=self._credentials,
                 invitation=self._invitation,
+                resolver=self._resolver,
             )
             async with trio.open_nursery() as nursery:
                 links = Links(context, nursery, self._table, self._rules)

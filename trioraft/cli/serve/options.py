@@ -78,14 +78,15 @@ _PARSED: Final = (
         "Where clients connect; never the peers' port.", _NODE, required=True,
     ),
     Option(
-        "peer", values.parse_peer, "ID=HOST:PORT",
+        "peer", values.parse_named_seed, "ID=HOST:PORT",
         "Another node, and where it is reached; once for each. All nodes of a new cluster are "
-        "given the same ones. This node's own may be among them.", _NODE, kind="many",
+        "given the same ones. This node's own may be among them. A host may be a name, all of "
+        "whose addresses are tried; ID=srv+NAME stands for SRV records.", _NODE, kind="many",
     ),
     Option(
         "client-peer", values.parse_peer, "ID=HOST:PORT",
-        "Where clients reach another node; once for each. Told to clients, so that one address "
-        "is enough for them.", _NODE, kind="many",
+        "Where clients reach another node, if it does not say so itself by its --client-advertise "
+        "or --client-listen; once for each. Told to clients.", _NODE, kind="many",
     ),
     Option(
         "data", values.parse_path, "DIR",

@@ -25,7 +25,7 @@ from ...core.config import Limits, Timing
 from ...core.errors import ConfigError
 from ...core.types import Address, NodeId
 from ...logs.loggers import Format, Level
-from ...net.addresses import host_port, is_loopback, is_wildcard
+from ...net.addresses import host_port, is_loopback, is_service_name, is_wildcard
 from ...net.certificates import TlsFiles
 from ...net.tls import check_certifiable
 from ..files import read_small
@@ -319,6 +319,8 @@ class SettingsReader:
     def _check_own_entry(self, own: Address) -> None:
         """Among the peers this node may stand as well: where the others reach it."""
         values = self.values
+        if is_service_name(own[0]):
+            return  # it says where this node is only to the others
         listen, advertise = values["listen"], values["advertise"]
         if advertise is None and (listen is None or own[1] == listen[1]):
             values["advertise"] = own
