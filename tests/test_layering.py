@@ -78,7 +78,8 @@ def floor_of(module: str) -> str | None:
         return top
     if top == "__main__":
         return "cli"
-    return FACE if top in ("", "structures", "aio", "sync") else None
+    faces = ("", "structures", "protocols", "events", "aio", "sync")
+    return FACE if top in faces else None
 
 
 def imports_of(module: str, source: str, *, is_package: bool = False) -> Iterator[str]:

@@ -236,7 +236,7 @@ class _Items(Generic[R]):
 
 @final
 class AsyncEventStream(_Items[NodeEvent]):
-    """An async iterator over a node's events since it was opened; see `AsyncNode.events`."""
+    """An async iterator over a node's events since it was opened. Made by `AsyncNode.events`."""
 
     def __init__(self, thread: TrioThread[LocalClient], stream: EventStream) -> None:
         super().__init__(thread, "AsyncNode.events", stream)

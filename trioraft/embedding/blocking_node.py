@@ -312,7 +312,7 @@ class _Items(Generic[R]):
 
 @final
 class BlockingEventStream(_Items[NodeEvent]):
-    """An iterator over a node's events since it was opened; see `BlockingNode.events`."""
+    """An iterator over a node's events since it was opened. Made by `BlockingNode.events`."""
 
     def __init__(self, thread: TrioThread[LocalClient], stream: EventStream) -> None:
         super().__init__(thread, "BlockingNode.events", stream)

@@ -28,12 +28,18 @@ Value: TypeAlias = Annotated[bytes, msgspec.Meta(max_length=VALUE_BYTES_MAX)]
 
 
 class ValueTooLarge(RaftError):  # noqa: N818 - what happened, as in the other errors of this kind
-    """An append would make the value longer than `VALUE_BYTES_MAX`; nothing was changed."""
+    """An append would make the value longer than `VALUE_BYTES_MAX`; nothing was changed.
+
+    Fault: the caller's.
+    Remedy: go on in another key.
+    """
 
 
 class HistoryCompacted(RaftError):  # noqa: N818 - as above
-    """The changes that a watch asks for are not kept any more. Read the keys that matter, and
-    watch from the index that came with the answer.
+    """The changes that a watch asks for are not kept any more.
+
+    Fault: nobody's: the watcher was away for longer than the history that is kept.
+    Remedy: read the keys that matter, and watch from the index after the one that came with them.
 
     Attributes:
         oldest_index: a watch may begin here.

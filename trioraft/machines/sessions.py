@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Annotated, Any, Final, TypeAlias, final
 
@@ -29,10 +29,12 @@ from ..core.types import Count, LogIndex
 from ..member.state_machine import (
     KeyedCommands,
     StateMachine,
+    Timed,
     contents_of,
     is_local,
     is_result,
     preparation_of,
+    timed,
 )
 from .chunks import ChunkReader, head_of
 from .nesting import check_nesting, check_result_nesting, result_too_deep
@@ -83,11 +85,18 @@ DEFAULT_BOUNDS: Final = Bounds()
 
 
 class UnknownCommand(RaftError):  # noqa: N818 - what happened, as in the other errors of this kind
-    """A committed command that this release cannot read; refused on every node, nothing changed."""
+    """A committed command that this release cannot read; refused on every node, nothing changed.
+
+    Fault: the sender's, who is of a newer release, or speaks to another kind of machine.
+    Remedy: upgrade all nodes before the clients that use what is new.
+    """
 
 
 class CommandFailed(RaftError):  # noqa: N818 - as above
-    """What a repeated command raised when it was applied, if that type is not known here.
+    """What a command raised when it was applied, if that type is not known here.
+
+    Fault: as the error says that the state machine raised.
+    Remedy: name the type in `error_types`, to get it as itself.
 
     Attributes:
         type_name: the exception's class, as in "ValueError".
@@ -99,7 +108,11 @@ class CommandFailed(RaftError):  # noqa: N818 - as above
 
 
 class SessionFull(Overloaded):
-    """The session has too many results that its client did not acknowledge; not applied."""
+    """The session has too many results that its client did not acknowledge; not applied.
+
+    Fault: the client's, which has more commands on their way than `results_max`.
+    Remedy: a smaller `Client(spread_max=…)`, or a larger `SessionMachine(results_max=…)`.
+    """
 
 
 def message_of(error: BaseException) -> str:
@@ -340,6 +353,10 @@ class SessionMachine:
         self._keys_inside = machine.keys_written if isinstance(machine, KeyedCommands) else None
         self.keys_written = None if self._keys_inside is None else self._keys_written
         """Which keys a command writes, if the inner machine says that; else None."""
+        inside = timed(machine)
+        self.due_in_s = None if inside is None else inside.due_in_s
+        """When something ends by itself in the inner machine, if it says that; else None."""
+        self.command_when_due = None if inside is None else self._command_when_due(inside)
         self._results: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(result_type)
         self._error_types = {error_type.__qualname__: error_type for error_type in error_types}
         given = (sessions_max, results_max, results_bytes_max, results_total_bytes_max)
@@ -404,6 +421,10 @@ class SessionMachine:
         if self._keys_inside is None or not isinstance(envelope, PlainCommand | SessionCommand):
             return ()
         return self._keys_inside(envelope.data)
+
+    @staticmethod
+    def _command_when_due(inside: Timed) -> Callable[[float], bytes]:
+        return lambda now_s: encode_plain(inside.command_when_due(now_s))
 
     def is_result(self, error: Exception) -> bool:
         """Whether what the last `apply` raised is a result; called by the node."""

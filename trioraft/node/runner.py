@@ -30,7 +30,9 @@ from ..core.errors import (
     ConfigError,
     InvariantViolation,
     NodeDead,
+    NotLeader,
     NotMember,
+    ProposalDropped,
     ResourceExhausted,
     SnapshotGone,
 )
@@ -56,11 +58,12 @@ from ..member.lineage import Lineage
 from ..member.member import Member, voters_ignored
 from ..member.reads import ReadBatch
 from ..member.results import restore
-from ..member.state_machine import StateMachine
+from ..member.state_machine import StateMachine, timed
 from ..storage.base import Storage
 from ..tasks.byte_budget import ByteBudget
 from ..tasks.wakeup import Wakeup
 from ..transport.base import LinkDown, LinkUp, Transport, TransportEvent
+from .due import DueTask
 from .event_stream import EventStream, NodeEvent
 from .peers import MemberLinks
 from .proposal import Proposal
@@ -123,6 +126,8 @@ class NodeRunner:
         uses_leases = timing.lease_clock_drift_max is not None
         self._suspension = Suspension() if uses_leases else None
         self._machine = machine
+        self._timed = timed(machine)
+        self._due: DueTask | None = None  # while this node leads, if anything ends by itself
         self._calls = StorageCalls(storage)
         self._storage = storage
         self._transport = transport
@@ -264,6 +269,7 @@ class NodeRunner:
         roles = ["driver", "election_timer", "storage", "restore", "transport"]
         if self._leading_term is not None:
             roles += [f"leader(term={self._leading_term})", "heartbeat", "snapshot_sender"]
+            roles += [] if self._timed is None else ["due"]
         return frozenset({self.name, *(f"{self.name}.{role}" for role in roles)})
 
     # -- running the member ----------------------------------------------------------------
@@ -315,7 +321,7 @@ class NodeRunner:
     def _change_leader_tasks(self, member: Member) -> None:
         if self._leader_scope is not None:
             self._leader_scope.cancel()
-            self._leader_scope = None
+            self._leader_scope = self._due = None
             self._chunk_requests.clear()
             self.budget.turn_away()  # they are told who leads now
         term = self._leading_term = member.leading_term
@@ -340,6 +346,8 @@ class NodeRunner:
                 self._act()
                 has_applied = not has_applied and self._apply_slice()  # it was committed just now
             if has_applied:
+                if self._due is not None:
+                    self._due.look()
                 self._follow_applied()
 
     def _follow_applied(self) -> None:
@@ -439,6 +447,14 @@ class NodeRunner:
             self.budget.give_back(len(data))
             raise
         return proposal
+
+    def _propose_due(self, member: Member, data: bytes) -> Proposal | None:
+        if not self.budget.take(len(data)):
+            return None
+        try:
+            return self.propose(member, data)
+        except (NotLeader, ProposalDropped):  # deposed just now, or about to hand over
+            return None
 
     @property
     def is_transferring(self) -> bool:
@@ -668,6 +684,9 @@ class NodeRunner:
                 nursery.start_soon(
                     self._send_snapshots, member, name=f"{self.name}.snapshot_sender"
                 )
+                if self._timed is not None:
+                    self._due = DueTask(self._timed, partial(self._propose_due, member))
+                    nursery.start_soon(self._due.run, name=f"{self.name}.due")
 
     async def _beat(self, member: Member) -> None:
         too_short = 0

@@ -1,7 +1,7 @@
 """Which event loop runs here, and whether that is the right one: decided in one place.
 
-Rules of this file: asyncio is never imported for the sake of looking; where nobody has imported it,
-it does not run.
+Rules of this file: neither Trio nor asyncio is imported for the sake of looking; where nobody has
+imported one, it does not run.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, ParamSpec, TypeAlias, TypeVar, final
-
-import trio
 
 from ..core.errors import ConfigError, WrongEventLoop
 
@@ -43,12 +41,12 @@ _NEEDS: Final[dict[EventLoop | None, str]] = {
 
 def running_event_loop() -> EventLoop | None:
     """Whose task, or whose callback, this is."""
-    if trio.lowlevel.in_trio_task():
+    trio, events = sys.modules.get("trio.lowlevel"), sys.modules.get("asyncio.events")
+    if trio is not None and trio.in_trio_task():
         return "trio"
-    events = sys.modules.get("asyncio.events")
     if events is not None and events._get_running_loop() is not None:
         return "asyncio"
-    return "trio" if trio.lowlevel.in_trio_run() else None
+    return "trio" if trio is not None and trio.in_trio_run() else None
 
 
 def require_event_loop(what: str, *wanted: EventLoop | None) -> None:

@@ -338,7 +338,7 @@ class MemoryNetwork:
 
 @final
 class MemoryTransport:
-    """One node's end of a `MemoryNetwork`; made by `MemoryNetwork.transport`."""
+    """One node's end of a `MemoryNetwork`. Made by `MemoryNetwork.transport`."""
 
     def __init__(self, network: MemoryNetwork, node_id: NodeId) -> None:
         self._network = network

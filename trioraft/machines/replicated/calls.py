@@ -114,8 +114,9 @@ def command(
 ) -> Any:
     """Make a method of a `ReplicatedObject` a command: it goes through the log to every node.
 
-    The method is deterministic: it reads its arguments, its object, `self.log_time_s`, and nothing
-    else. It must not iterate over a `set`, whose order differs between processes.
+    The method is deterministic: it reads its arguments, its object, `self.log_time_s` and
+    `self.log_index`, and nothing else. It must not iterate over a `set`, whose order differs
+    between processes.
 
     Args:
         since: the `version` of the class that brought it; see `ReplicatedObject.version`.

@@ -159,6 +159,19 @@ class ReplicatedObject:
         """
         return self._replica.clock.log_time_s
 
+    @property
+    def log_index(self) -> LogIndex:
+        """Where in the log the command that runs stands; the same on every node, and never twice.
+
+        A number that only rises, from command to command: a fencing token, say. Among `Replicas`
+        it rises over all of them.
+
+        Raises:
+            ConfigError: no command of this object runs: a node that was brought up by a snapshot
+                could not say which one was the last.
+        """
+        return self._replica.require_log_index()
+
     def log_now_s(self) -> float:
         """What log time would be if a command were proposed here now. Not for commands.
 

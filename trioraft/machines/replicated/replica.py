@@ -153,6 +153,7 @@ class Replica:
         self.is_writable = True
         """Whether the state may be assigned to: until it is attached, and inside commands."""
         self._instance = instance
+        self._log_index: LogIndex | None = None  # of the command that runs
         self._proposing = 0
         self._declared: tuple[type[Exception], ...] = ()  # by the command that was run last
 
@@ -266,7 +267,7 @@ class Replica:
 
     # -- commands out of the log -----------------------------------------------------------
 
-    def apply(self, _index: LogIndex, data: bytes) -> bytes:
+    def apply(self, index: LogIndex, data: bytes) -> bytes:
         """Apply one command; the result is encoded.
 
         Raises:
@@ -283,7 +284,21 @@ class Replica:
         if isinstance(command, Activate):
             self._advance(command.at_s)
             return _ENCODER.encode(self.active_version)
-        return self._run(self._method(command, self.active_version), command)
+        method = self._method(command, self.active_version)
+        self._log_index = index
+        try:
+            return self._run(method, command)
+        finally:
+            self._log_index = None
+
+    def require_log_index(self) -> LogIndex:
+        """Of the command that runs, if one does."""
+        if self._log_index is None:
+            raise ConfigError(
+                "log_index is known inside a command only, on every node alike: keep it in a "
+                "field, or return it"
+            )
+        return self._log_index
 
     def prepare_command(self, data: bytes) -> bytes:
         """Refuse what cannot be read, or is nested too deep, before it is proposed.

@@ -25,7 +25,11 @@ Token = NewType("Token", int)
 
 
 class HistoryError(RaftError, ValueError):
-    """A history is recorded or written in a way that means nothing."""
+    """A history is recorded or written in a way that means nothing.
+
+    Fault: the test's.
+    Remedy: one call and at most one end for each operation, as the message says.
+    """
 
 
 class OperationOutcome(enum.Enum):
@@ -97,7 +101,7 @@ CERTAINLY_NOT: Final[tuple[type[BaseException], ...]] = (NotLeader, ProposalDrop
 @final
 @attrs.define(eq=False)
 class OpenOperation:
-    """An operation under way, in a `with history.operation(...)` block."""
+    """An operation under way, in its `with` block. Made by `History.operation`."""
 
     _history: History
     _token: Token
