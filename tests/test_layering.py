@@ -37,7 +37,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     "logs": ("core transport", "attrs msgspec structlog trio"),
     "node": ("core tasks member storage transport logs", "attrs trio"),
     "rpc": ("core net machines", "attrs msgspec"),
-    "client": ("core net machines rpc", "anyio attrs msgspec"),
+    "client": ("core tasks net machines rpc", "anyio attrs msgspec"),
     "service": (
         "core tasks member net machines logs node rpc",
         "attrs msgspec trio",

@@ -6,6 +6,8 @@ import asyncio
 import random
 import threading
 from collections.abc import Coroutine, Iterable
+from contextlib import suppress
+from importlib import import_module
 from typing import Any, Final
 
 import pytest
@@ -13,11 +15,9 @@ import pytest
 from trioraft import MemoryNetwork, MemoryStorage, Role, Status
 from trioraft.testing import CommandLog
 
-try:
-    import uvloop
-except ImportError:  # it has no wheel for every system
-    uvloop = None
-else:
+uvloop: Any = None  # it has no wheel for every system
+with suppress(ImportError):
+    uvloop = import_module("uvloop")
     uvloop.new_event_loop().close()  # libuv keeps one pipe for the process: here, and in no test
 
 PATIENCE_S: Final = 60.0

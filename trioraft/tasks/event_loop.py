@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Final, Literal, NoReturn, ParamSpec, TypeAlias
 from ..core.errors import ConfigError, WrongEventLoop
 
 EventLoop: TypeAlias = Literal["trio", "asyncio"]
+EVENT_LOOPS: Final[tuple[EventLoop, EventLoop]] = ("trio", "asyncio")
 
 T_co = TypeVar("T_co", covariant=True)
 P = ParamSpec("P")
 
 _INSTEAD: Final[dict[EventLoop | None, str]] = {
-    "trio": "in a Trio program use trioraft.open_node and trioraft.Client",
-    "asyncio": "in an asyncio program use trioraft.aio.open_node and trioraft.Client",
-    None: "in a thread without an event loop use trioraft.sync.open_node and "
+    "trio": "in a Trio program use trioraft.open_node or trioraft.Client",
+    "asyncio": "in an asyncio program use trioraft.aio.open_node or trioraft.Client, and objects "
+    "made by `through` one of these",
+    None: "in a thread without an event loop use trioraft.sync.open_node or "
     "trioraft.BlockingClient",
 }
 """What to use under each event loop, and under none."""
@@ -66,11 +68,16 @@ def require_event_loop(what: str, *wanted: EventLoop | None) -> None:
 
 
 def opened_under(
-    *wanted: EventLoop,
+    *wanted: EventLoop, what: str | None = None
 ) -> Callable[
     [Callable[P, AbstractAsyncContextManager[T_co]]], Callable[P, AbstractAsyncContextManager[T_co]]
 ]:
-    """Make an async context manager one that says so where it cannot be entered."""
+    """Make an async context manager one that says so where it cannot be entered.
+
+    Args:
+        wanted: the event loops under which it can.
+        what: is entered, for errors; the function's own name if None.
+    """
 
     def decorate(
         function: Callable[P, AbstractAsyncContextManager[T_co]],
@@ -78,7 +85,7 @@ def opened_under(
         @functools.wraps(function)
         def opening(*args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[T_co]:
             make = functools.partial(function, *args, **kwargs)
-            return _Opening(make, function.__qualname__, wanted)
+            return _Opening(make, what or function.__qualname__, wanted)
 
         return opening
 
