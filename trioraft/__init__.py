@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from .core.errors import ThreadsExhausted as ThreadsExhausted
     from .core.errors import TransferFailed as TransferFailed
     from .core.errors import Unreachable as Unreachable
+    from .core.errors import WrongEventLoop as WrongEventLoop
     from .core.types import Address as Address
     from .core.types import Configuration as Configuration
     from .core.types import Entry as Entry
@@ -150,6 +151,7 @@ _HOMES: Final = {
     "ThreadsExhausted": "core.errors",
     "TransferFailed": "core.errors",
     "Unreachable": "core.errors",
+    "WrongEventLoop": "core.errors",
     "Address": "core.types",
     "Configuration": "core.types",
     "Entry": "core.types",

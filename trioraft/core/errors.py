@@ -47,6 +47,11 @@ class ConfigError(RaftError, ValueError):
     """
 
 
+class WrongEventLoop(RaftError, RuntimeError):  # noqa: N818 - what is wrong
+    """Something was used under an event loop that it is not made for, or under none; nothing was
+    done."""
+
+
 class NotLeader(RaftError):  # noqa: N818 - the pinned name; the field says "not leader"
     """This node does not lead, so the command was not taken; it is certainly not in the log.
 
