@@ -398,7 +398,10 @@ class SessionMachine:
         check_nesting(data[1:])
         envelope = decode_envelope(data)
         if self._prepare_inside is not None and isinstance(envelope, PlainCommand | SessionCommand):
-            self._prepare_inside(envelope.data)
+            prepared = self._prepare_inside(envelope.data)
+            if prepared is not envelope.data:
+                changed = msgspec.structs.replace(envelope, data=prepared)
+                return ENVELOPE_VERSION + _ENCODER.encode(changed)
         elif isinstance(envelope, OpenSession):
             opening = OpenSession(envelope.client_id, self._settings, True)
             return ENVELOPE_VERSION + _ENCODER.encode(opening)
