@@ -77,7 +77,7 @@ def floor_of(module: str) -> str | None:
         return top
     if top == "__main__":
         return "cli"
-    return FACE if top in ("", "structures") else None
+    return FACE if top in ("", "structures", "protocols", "events") else None
 
 
 def imports_of(module: str, source: str, *, is_package: bool = False) -> Iterator[str]:

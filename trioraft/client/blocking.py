@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from types import TracebackType
-from typing import Any, Generic, Literal, TypeVar, final
+from typing import Any, Generic, Literal, TypeVar, final, overload
 
 from anyio import CancelScope
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -92,13 +92,36 @@ class BlockingClient:
                 raise ClientClosed(f"the client takes no call from here: {error}") from error
             return future.result()
         except CancelledError as error:
-            raise ClientClosed("the client was closed while this was under way") from error
+            raise ClientClosed(
+                "the client was closed while this was under way: it may be done or not; leave its "
+                "`with` when its calls have ended"
+            ) from error
         except Exception:
             raise
         except BaseException:  # Ctrl-C, wherever in the above it came
             with suppress(RuntimeError):  # the thread has ended, and the call with it
                 portal.start_task_soon(call.give_up)
             raise
+
+    @overload
+    def call(
+        self,
+        data: bytes,
+        *,
+        timeout_s: float | None = None,
+        result_type: type[_T],
+        exactly_once: bool = True,
+    ) -> _T: ...
+
+    @overload
+    def call(
+        self,
+        data: bytes,
+        *,
+        timeout_s: float | None = None,
+        result_type: Any = Any,
+        exactly_once: bool = True,
+    ) -> Any: ...
 
     def call(
         self,
@@ -114,6 +137,28 @@ class BlockingClient:
                 data, timeout_s=timeout_s, result_type=result_type, exactly_once=exactly_once
             )
         )
+
+    @overload
+    def query(
+        self,
+        data: bytes,
+        *,
+        consistency: Consistency = "linearizable",
+        at: NodeId | Address | None = None,
+        timeout_s: float | None = None,
+        result_type: type[_T],
+    ) -> _T: ...
+
+    @overload
+    def query(
+        self,
+        data: bytes,
+        *,
+        consistency: Consistency = "linearizable",
+        at: NodeId | Address | None = None,
+        timeout_s: float | None = None,
+        result_type: Any = Any,
+    ) -> Any: ...
 
     def query(
         self,
@@ -131,11 +176,26 @@ class BlockingClient:
             )
         )
 
-    @contextmanager
+    @overload
+    def watch(
+        self, data: bytes, *, at: NodeId | Address | None = None, item_type: type[_T]
+    ) -> AbstractContextManager[Iterator[_T]]: ...
+
+    @overload
     def watch(
         self, data: bytes, *, at: NodeId | Address | None = None, item_type: Any = Any
-    ) -> Iterator[Iterator[Any]]:
+    ) -> AbstractContextManager[Iterator[Any]]: ...
+
+    def watch(
+        self, data: bytes, *, at: NodeId | Address | None = None, item_type: Any = Any
+    ) -> AbstractContextManager[Iterator[Any]]:
         """`Client.watch`: `with client.watch(…) as items: for item in items: …`."""
+        return self._watch(data, at, item_type)
+
+    @contextmanager
+    def _watch(
+        self, data: bytes, at: NodeId | Address | None, item_type: Any
+    ) -> Iterator[Iterator[Any]]:
         portal, client = self._opened()
         subscription = client.watch(data, at=at, item_type=item_type)
         with portal.wrap_async_context_manager(subscription) as items:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
-from typing import Any, final
+from typing import Any, TypeVar, final, overload
 
 import anyio
 import msgspec
@@ -62,6 +62,8 @@ from .connection import (
 )
 from .servers import Servers
 from .subscription import open_subscription
+
+_T = TypeVar("_T")
 
 CLOSE_PATIENCE_S = 0.5
 """How long leaving a client waits for its session to be closed, in seconds."""
@@ -182,7 +184,7 @@ class Client(ClusterAdministration):
     ) -> None:
         tasks = self._tasks
         if tasks is None:
-            raise ClientClosed("the client is not open")
+            raise ClientClosed("the client is not open: enter it before you leave it")
         cancelled = anyio.get_cancelled_exc_class()
         is_cancelled = isinstance(error, cancelled)
         try:
@@ -204,6 +206,26 @@ class Client(ClusterAdministration):
 
     # -- commands --------------------------------------------------------------------------
 
+    @overload
+    async def call(
+        self,
+        data: bytes,
+        *,
+        timeout_s: float | None = None,
+        result_type: type[_T],
+        exactly_once: bool = True,
+    ) -> _T: ...
+
+    @overload
+    async def call(
+        self,
+        data: bytes,
+        *,
+        timeout_s: float | None = None,
+        result_type: Any = Any,
+        exactly_once: bool = True,
+    ) -> Any: ...
+
     async def call(
         self,
         data: bytes,
@@ -217,7 +239,8 @@ class Client(ClusterAdministration):
         Args:
             data: the command, for the state machine's `apply`.
             timeout_s: when to give up, in seconds; default: the client's.
-            result_type: what `apply` returns; msgspec decodes and checks it.
+            result_type: what `apply` returns; msgspec decodes and checks it, and type checkers
+                know the result by it, if it is a class. (They take `A | B` for `Any`.)
             exactly_once: False sends the command outside the session: a little less work for the
                 servers, and `OutcomeUnknown` instead of trying again.
 
@@ -237,7 +260,7 @@ class Client(ClusterAdministration):
         Cancelling gives up the wait; the command may still be applied.
         """
         if not isinstance(data, bytes):
-            raise ConfigError(f"a command is bytes, but {type(data).__name__} was given")
+            raise ConfigError(f"a command is bytes, but {type(data).__name__} was given: encode it")
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         attempt = Attempt()
         with anyio.move_on_after(timeout_s):
@@ -322,6 +345,28 @@ class Client(ClusterAdministration):
             except RaftError:
                 return  # evicted when others need its room
 
+    @overload
+    async def query(
+        self,
+        data: bytes,
+        *,
+        consistency: Consistency = "linearizable",
+        at: NodeId | Address | None = None,
+        timeout_s: float | None = None,
+        result_type: type[_T],
+    ) -> _T: ...
+
+    @overload
+    async def query(
+        self,
+        data: bytes,
+        *,
+        consistency: Consistency = "linearizable",
+        at: NodeId | Address | None = None,
+        timeout_s: float | None = None,
+        result_type: Any = Any,
+    ) -> Any: ...
+
     async def query(
         self,
         data: bytes,
@@ -340,7 +385,7 @@ class Client(ClusterAdministration):
                 whatever that server has applied so far.
             at: which server to ask, by id or address; default: the leader ("stale": any).
             timeout_s: when to give up, in seconds; default: the client's.
-            result_type: what `query` returns; msgspec decodes and checks it.
+            result_type: what `query` returns, as in `call`.
 
         Raises:
             DeadlineExceeded: time is up.
@@ -369,7 +414,7 @@ class Client(ClusterAdministration):
             try:
                 with anyio.move_on_after(patience_s):
                     return await server.request(Query, data, consistency)
-                why: RaftError = ServerLost(f"no answer within {patience_s:g} s")
+                why: RaftError = ServerLost(f"no answer within {patience_s:g} s: it is asked again")
                 patience_s *= 2
             except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
                 why = error
@@ -377,6 +422,16 @@ class Client(ClusterAdministration):
             await backoff.pause()
 
     # -- subscriptions ---------------------------------------------------------------------
+
+    @overload
+    def watch(
+        self, data: bytes, *, at: NodeId | Address | None = None, item_type: type[_T]
+    ) -> AbstractAsyncContextManager[AsyncIterator[_T]]: ...
+
+    @overload
+    def watch(
+        self, data: bytes, *, at: NodeId | Address | None = None, item_type: Any = Any
+    ) -> AbstractAsyncContextManager[AsyncIterator[Any]]: ...
 
     def watch(
         self, data: bytes, *, at: NodeId | Address | None = None, item_type: Any = Any
@@ -390,7 +445,7 @@ class Client(ClusterAdministration):
         Args:
             data: what to watch.
             at: at which server, by id or address; default: the leader's if it is known, else any.
-            item_type: what an item is; msgspec decodes and checks it.
+            item_type: what an item is, as `result_type` in `call`.
 
         Raises (on entering, or while iterating):
             ServerLost: the server cannot be reached, or its connection ended: subscribe again, from

@@ -398,7 +398,7 @@ class Servers:
         except (ServerLost, HandshakeRefused) as error:
             dial.error = server.last_error = error
         except BaseException:
-            dial.error = ClientClosed("the client was closed")
+            dial.error = ClientClosed("the client was closed: open another one")
             if reached is not None:
                 await anyio.aclose_forcefully(reached.stream)
             raise

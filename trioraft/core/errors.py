@@ -5,7 +5,8 @@ Rules of this file:
 * Each class says whose fault it is: yours (`ConfigError`), the cluster's state
   (`NotLeader`, `ProposalDropped`, …), a peer's (`BadMessage`), the disk's
   (`StorageError`) or ours (`InvariantViolation`).
-* Each message says what happened, with which values, and what to do.
+* Each message says what happened, with which values, and what to do. Each class says in its
+  docstring whose fault it is ("Fault:") and what to do ("Remedy:"); `docs/errors.md` quotes both.
 * `NotLeader` and `ProposalDropped` mean *certainly not in the log*; `OutcomeUnknown`
   means *may or may not be*. No error blurs the two.
 """
@@ -13,7 +14,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 def forming_text(waiting_for: Sequence[str]) -> str:
@@ -22,15 +23,35 @@ def forming_text(waiting_for: Sequence[str]) -> str:
 
 
 class RaftError(Exception):
-    """Base class of every error that trioraft raises on purpose."""
+    """Base class of every error that trioraft raises on purpose.
+
+    Fault: its subclasses say whose.
+    Remedy: catch the subclasses that you have an answer to, and let the others end the program.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles, as multiprocessing makes them, are made of what the error has. The
+        constructor is not called again: subclasses want other arguments than the message."""
+        return _made_again, (type(self), self.args), self.__dict__ or None
+
+
+def _made_again(error_type: type[RaftError], args: tuple[Any, ...]) -> RaftError:
+    return error_type.__new__(error_type, *args)
 
 
 class ConfigError(RaftError, ValueError):
-    """A value given by the caller cannot work. Raised before anything is started."""
+    """A value given by the caller cannot work. Raised before anything is started.
+
+    Fault: the caller's.
+    Remedy: give another value; the message names the one that was given, and what can be.
+    """
 
 
 class NotLeader(RaftError):  # noqa: N818 - the pinned name; the field says "not leader"
     """This node does not lead, so the command was not taken; it is certainly not in the log.
+
+    Fault: nobody's; leaders change.
+    Remedy: ask `leader_id`, or wait for a leader and ask again. A `Client` does so by itself.
 
     Attributes:
         leader_id: the leader this node knows of, or None.
@@ -56,7 +77,11 @@ class NotLeader(RaftError):  # noqa: N818 - the pinned name; the field says "not
 
 class NotMember(NotLeader):
     """This node was removed from the cluster, so it gets no more entries: what is asked of it here
-    it could not answer, however long it waited. Ask one of the members."""
+    it could not answer, however long it waited.
+
+    Fault: nobody's; it was removed on purpose.
+    Remedy: ask one of the members, or add the node again.
+    """
 
     def __init__(self, node_id: str, removed_index: int) -> None:
         super().__init__()
@@ -67,82 +92,145 @@ class NotMember(NotLeader):
 
 
 class ProposalDropped(RaftError):  # noqa: N818 - the pinned name
-    """The command certainly is not in the log and never will be: it is safe to propose again."""
+    """The command certainly is not in the log and never will be.
+
+    Fault: nobody's; leadership moved meanwhile.
+    Remedy: propose it again.
+    """
 
 
 class OutcomeUnknown(RaftError):  # noqa: N818 - the pinned name
     """The command may or may not be applied: the node died meanwhile, or lost its leadership and
-    did not learn in time what became of the command."""
+    did not learn in time what became of the command.
+
+    Fault: nobody's; it cannot be known.
+    Remedy: look at the state before you repeat it; a `Client`'s session makes repeating safe.
+    """
 
 
 class Overloaded(RaftError):  # noqa: N818 - the pinned name
-    """A bound in `Limits` is reached; the command was not taken. Slow down, or `await propose`."""
+    """A bound in `Limits` or `ServiceLimits` is reached; the command was not taken.
+
+    Fault: the callers', who bring more than the cluster takes.
+    Remedy: slow down, or `await node.propose()`, which waits for room.
+    """
 
 
 class TransferFailed(RaftError):  # noqa: N818 - as the field says
-    """Leadership was not transferred in time; this node leads on, and takes commands again."""
+    """Leadership was not transferred in time; this node leads on, and takes commands again.
+
+    Fault: nobody's; the other node was too slow, or another transfer is under way.
+    Remedy: see `status.progress` for who keeps up, and transfer to that one.
+    """
 
 
 class ConfigurationConflict(RaftError):  # noqa: N818 - as the field says
     """A change of the cluster's members was refused; nothing was changed. Another one is under
-    way, or the configuration is not the one that the caller had looked at."""
+    way, or the configuration is not the one that the caller had looked at.
+
+    Fault: nobody's; two operators at once.
+    Remedy: look at `status.configuration` and `status.change`, and decide anew.
+    """
 
 
 class NodeDead(RaftError):  # noqa: N818 - the pinned name
-    """The node is Dead: it was killed, left, or failed. Open a new one."""
+    """The node is Dead: it was killed, left, or failed.
+
+    Fault: the caller's, who uses it after its end; or what ended it, which `open_node` raises.
+    Remedy: open a new one, over the same storage.
+    """
 
 
 class SessionExpired(RaftError):  # noqa: N818 - the pinned name
-    """The client's session was evicted: its retries can no longer be told from new commands."""
+    """The client's session was evicted: its retries can no longer be told from new commands.
+
+    Fault: nobody's; more clients than `SessionMachine(sessions_max=…)`, or one that was away long.
+    Remedy: look at the state before you repeat the command; the next call opens a new session.
+    """
 
 
 class StorageError(RaftError):
-    """The disk failed, or cannot be used as it is. Nothing unacknowledged was promised."""
+    """The disk failed, or cannot be used as it is. Nothing unacknowledged was promised.
+
+    Fault: the disk's, or of whoever gave this directory.
+    Remedy: do what the message says. The node is Dead; the others go on without it.
+    """
 
 
 class ResourceExhausted(StorageError):  # noqa: N818 - as the field says
     """The process or the machine has nothing left of something that a call of the storage needs.
-    The disk has not failed, nothing of the call is stored, and it may be tried again."""
+    The disk has not failed, nothing of the call is stored.
+
+    Fault: the machine's, which has too little.
+    Remedy: make room; what waits is tried again by itself.
+    """
 
     lacking: ClassVar[str | None] = "resources"
     """What is used up, in a word; None: room on the disk."""
 
 
 class DiskFull(ResourceExhausted):
-    """There is no room for a write; it was rolled back as a whole. It may be tried again."""
+    """There is no room for a write; it was rolled back as a whole.
+
+    Fault: the machine's: the disk, or the quota, is full.
+    Remedy: make room on the disk; the write is tried again by itself.
+    """
 
     lacking: ClassVar[str | None] = None
 
 
 class DescriptorsExhausted(ResourceExhausted):
-    """Nothing can be opened: this process (`ulimit -n`), or the machine, has no descriptors left.
-    Nothing of the call is stored; it may be tried again."""
+    """Nothing can be opened: this process, or the machine, has no descriptors left. Nothing of the
+    call is stored.
+
+    Fault: the machine's, or of a program that leaks descriptors.
+    Remedy: raise `ulimit -n`, or close what is open; it is tried again by itself.
+    """
 
     lacking: ClassVar[str | None] = "descriptors"
 
 
 class ThreadsExhausted(ResourceExhausted):
-    """No thread can be started that would call the storage. The call was not made; it may be tried
-    again."""
+    """No thread can be started that would call the storage. The call was not made.
+
+    Fault: the machine's: its bound on processes and threads is reached, or its memory is used up.
+    Remedy: raise the bound (`ulimit -u`, the container's); it is tried again by itself.
+    """
 
     lacking: ClassVar[str | None] = "threads"
 
 
 class SnapshotGone(StorageError):  # noqa: N818 - as the field says
-    """A snapshot that is asked for was replaced by a newer one meanwhile."""
+    """A snapshot that is asked for was replaced by a newer one meanwhile. Storages raise it; a node
+    then sends the newer one.
+
+    Fault: nobody's.
+    Remedy: ask for the newest one.
+    """
 
 
 class CorruptStorage(StorageError):  # noqa: N818 - the pinned name
-    """A stored record is not what was written. Nothing was repaired or cut off."""
+    """A stored record is not what was written. Nothing was repaired or cut off.
+
+    Fault: the disk's, or of whoever wrote to its files.
+    Remedy: replace the node (`Node.replace`, `trioraft admin replace`); it gets everything anew.
+    """
 
 
 class BadMessage(RaftError):  # noqa: N818 - the pinned name
-    """A peer sent what no correct peer sends. It costs the sender its connection, nothing else."""
+    """A peer sent what no correct peer sends. It costs the sender its connection, nothing else.
+
+    Fault: the peer's: another program, another release, or a bug there.
+    Remedy: see who dials this port. The node goes on, and logs it.
+    """
 
 
 class ApplyFailed(RaftError):  # noqa: N818 - what happened
     """Applying a committed entry failed by something that other nodes may not have, such as want of
     memory: no result. The node is Dead, and the entry is not applied here; the cause is chained.
+
+    Fault: the machine's, which has too little; or the state machine's, which asks for too much.
+    Remedy: give it what it lacks, and open the node again.
 
     Attributes:
         index: of the entry.
@@ -164,13 +252,29 @@ class ApplyFailed(RaftError):  # noqa: N818 - what happened
 
 
 class PeerRefused(BadMessage):
-    """Whoever sent this is of another history, or an older copy of a disk: nothing of it counts."""
+    """Whoever sent this is of another history, or an older copy of a disk: nothing of it counts.
+
+    Fault: the peer's: its disk is a copy, or of another cluster.
+    Remedy: start it with an empty disk.
+    """
 
 
 class ResultsDiverged(RaftError):  # noqa: N818 - what happened
     """A majority of voters has other results than this node for the same entries. It is Dead: its
-    state is not theirs, and nobody may read from it."""
+    state is not theirs, and nobody may read from it.
+
+    Fault: the state machine's: its `apply` depends on more than the entries, or differs by release.
+    Remedy: find what it depends on; run the same release everywhere; replace the node.
+    """
 
 
 class InvariantViolation(RaftError):  # noqa: N818 - the pinned name
-    """A bug in trioraft: a state that must not exist. The node dies loudly; please report it."""
+    """A state that must not exist. The node dies loudly.
+
+    Fault: ours: a bug in trioraft.
+    Remedy: report it, with the message and the log; the other nodes go on.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.add_note("This is a bug in trioraft: please report it, with the node's log.")

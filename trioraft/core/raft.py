@@ -1586,7 +1586,8 @@ class Raft:
             raise NotLeader(self.leader_id)
         if leadership.transfer is not None:
             raise TransferFailed(
-                f"leadership is being transferred to {leadership.transfer.target!r} already"
+                f"leadership is being transferred to {leadership.transfer.target!r} already: wait "
+                "for its end, by its deadline"
             )
         self._now = now
         if to is None:

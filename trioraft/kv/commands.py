@@ -58,29 +58,51 @@ Amount: TypeAlias = Annotated[int, msgspec.Meta(ge=NUMBER_MIN, le=NUMBER_MAX)]
 
 class ValueTooLarge(RaftError):  # noqa: N818 - what happened, as in the other errors of this kind
     """The value would become longer than `VALUE_BYTES_MAX`, or a number beyond 64 bits; nothing
-    was changed."""
+    was changed.
+
+    Fault: the caller's.
+    Remedy: go on in another key.
+    """
 
 
 class NotANumber(RaftError):  # noqa: N818 - as above
-    """What is to be incremented is no decimal number of 64 bits; nothing was changed."""
+    """What is to be incremented is no decimal number of 64 bits; nothing was changed.
+
+    Fault: the caller's.
+    Remedy: look at the value, and put a number there first.
+    """
 
 
 class RequestTooLarge(RaftError):  # noqa: N818 - as above
-    """One command would change, look at, write or answer too much at once; nothing was changed."""
+    """One command would change, look at, write or answer too much at once; nothing was changed.
+
+    Fault: the caller's.
+    Remedy: do it in several steps, or give a limit.
+    """
 
 
 class LeaseNotFound(RaftError):  # noqa: N818 - as above
-    """There is no such lease (any more): it is over, or was revoked; nothing was changed."""
+    """There is no such lease (any more): it is over, or was revoked; nothing was changed.
+
+    Fault: nobody's, if it was not renewed in time; the caller's, if it was never granted so.
+    Remedy: grant another, and put again what belonged to it.
+    """
 
 
 class LeaseRefused(RaftError):  # noqa: N818 - as above
     """There are too many leases, or keys of one, or the key is not one that the lease may have;
-    nothing was changed."""
+    nothing was changed.
+
+    Fault: the caller's.
+    Remedy: revoke what is not needed, or grant a lease with a prefix that the key begins with.
+    """
 
 
 class HistoryCompacted(RaftError):  # noqa: N818 - as above
-    """The changes that a watch asks for are not kept any more. Read the keys that matter, and
-    watch from the index that came with the answer.
+    """The changes that a watch asks for are not kept any more.
+
+    Fault: nobody's: the watcher was away for longer than the history that is kept.
+    Remedy: read the keys that matter, and watch from the index after the one that came with them.
 
     Attributes:
         oldest_index: a watch may begin here.

@@ -14,4 +14,7 @@ from .loggers import flatten_trace as flatten_trace
 from .loggers import open_raftlog as open_raftlog
 from .loggers import sink_logger as sink_logger
 from .loggers import use_sink as use_sink
+from .raftlog import NodeNumbers as NodeNumbers
+from .raftlog import RaftlogRun as RaftlogRun
+from .raftlog import WallClock as WallClock
 from .repeats import RepeatFilter as RepeatFilter

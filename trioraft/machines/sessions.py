@@ -85,11 +85,18 @@ DEFAULT_BOUNDS: Final = Bounds()
 
 
 class UnknownCommand(RaftError):  # noqa: N818 - what happened, as in the other errors of this kind
-    """A committed command that this release cannot read; refused on every node, nothing changed."""
+    """A committed command that this release cannot read; refused on every node, nothing changed.
+
+    Fault: the sender's, who is of a newer release, or speaks to another kind of machine.
+    Remedy: upgrade all nodes before the clients that use what is new.
+    """
 
 
 class CommandFailed(RaftError):  # noqa: N818 - as above
-    """What a repeated command raised when it was applied, if that type is not known here.
+    """What a command raised when it was applied, if that type is not known here.
+
+    Fault: as the error says that the state machine raised.
+    Remedy: name the type in `error_types`, to get it as itself.
 
     Attributes:
         type_name: the exception's class, as in "ValueError".
@@ -101,7 +108,11 @@ class CommandFailed(RaftError):  # noqa: N818 - as above
 
 
 class SessionFull(Overloaded):
-    """The session has too many results that its client did not acknowledge; not applied."""
+    """The session has too many results that its client did not acknowledge; not applied.
+
+    Fault: the client's, which has more commands on their way than `results_max`.
+    Remedy: a smaller `Client(spread_max=…)`, or a larger `SessionMachine(results_max=…)`.
+    """
 
 
 def message_of(error: BaseException) -> str:

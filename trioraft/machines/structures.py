@@ -166,7 +166,11 @@ class Set(ReplicatedObject, Generic[T]):
 
 
 class QueueFull(RaftError):  # noqa: N818 - what it is, as in the other errors of this kind
-    """The queue holds as many items as it may; nothing was put."""
+    """The queue holds as many items as it may; nothing was put.
+
+    Fault: of those who put more than is taken.
+    Remedy: put it again when items were taken, or derive a queue with a larger `items_max`.
+    """
 
 
 class Queue(ReplicatedObject, Generic[T]):
@@ -243,7 +247,11 @@ LeaseTime: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=LEASE_S_MAX)]
 
 
 class LockLost(RaftError):  # noqa: N818 - what happened, as in the other errors of this kind
-    """The lease ran out, or was taken away, while its holder was at work; that was cancelled."""
+    """The lease ran out, or was taken away, while its holder was at work; that was cancelled.
+
+    Fault: nobody's: the holder, or the cluster, was away for longer than the lease.
+    Remedy: take the lock again; a longer lease outlives longer pauses.
+    """
 
 
 class Lease(msgspec.Struct, frozen=True):

@@ -33,7 +33,11 @@ _IPV4 = re.compile(r"[0-9]+(\.[0-9]+){3}")
 
 
 class UnusableCertificates(ConfigError):  # noqa: N818 - what they are
-    """Files of certificates that TLS cannot work with; each problem is a sentence."""
+    """Files of certificates that TLS cannot work with; each problem is a sentence.
+
+    Fault: of whoever made or named the files.
+    Remedy: each sentence of `problems` says what to change.
+    """
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))

@@ -19,7 +19,7 @@ NodeEvent: TypeAlias = TraceEvent | TransportEvent
 
 @final
 class EventStream:
-    """An async iterator over the events since it was opened.
+    """An async iterator over the events since it was opened. Made by `Node.events`.
 
     ```python
     async with node.events() as stream:

@@ -12,7 +12,8 @@ from ..tasks.byte_budget import ByteBudget
 
 @final
 class Proposal:
-    """A command that is in the leader's log. Its `index` is known, its outcome comes later."""
+    """A command that is in the leader's log. Its `index` is known, its outcome comes later.
+    Made by `Node.submit`."""
 
     __slots__ = (
         "_budget",

@@ -10,24 +10,43 @@ from ..core.errors import OutcomeUnknown, RaftError
 
 
 class DeadlineExceeded(RaftError):  # noqa: N818 - as the field says
-    """The call's deadline passed. Unless it is an `OutcomeUnknown` too, nothing was applied."""
+    """The call's deadline passed. Unless it is an `OutcomeUnknown` too, nothing was applied.
+
+    Fault: the cluster's, which has no leader, or is slow; or of a deadline that is too short.
+    Remedy: call again; `trioraft admin status` shows what keeps the cluster.
+    """
 
 
 class DeadlineOutcomeUnknown(DeadlineExceeded, OutcomeUnknown):
-    """The call's deadline passed while the command was on its way: it may or may not be applied."""
+    """The call's deadline passed while the command was on its way: it may or may not be applied.
+
+    Fault: as `DeadlineExceeded`.
+    Remedy: look at the state before you repeat the command.
+    """
 
 
 class ServerLost(RaftError):  # noqa: N818 - what happened
     """A server could not be reached, or its connection ended. A call goes elsewhere by itself; a
-    subscription, or a question to one certain server, ends with this."""
+    subscription, or a question to one certain server, ends with this.
+
+    Fault: the server's, or the network's.
+    Remedy: subscribe again from where you are, or ask another server.
+    """
 
 
 class ServerLeaving(RaftError):  # noqa: N818 - what happens
-    """The server is shutting down and did not take the request."""
+    """The server is shutting down and did not take the request.
+
+    Fault: nobody's.
+    Remedy: ask another server. A `Client`'s calls do so by themselves.
+    """
 
 
 class HandshakeRefused(RaftError):  # noqa: N818 - what happened
     """A server does not talk to this client, and never will.
+
+    Fault: the client's: a wrong port, cluster id, release or credential.
+    Remedy: the message says which; give the right one.
 
     Attributes:
         refusal: "not-a-client", "version", "cluster" or "no-role".
@@ -40,12 +59,24 @@ class HandshakeRefused(RaftError):  # noqa: N818 - what happened
 
 class PermissionDenied(RaftError):  # noqa: N818 - what happened
     """This client may not do that; the message names the rule. It was not applied, and is never
-    sent again."""
+    sent again.
+
+    Fault: the client's, or of whoever wrote the servers' roles.
+    Remedy: use another certificate or token, or have the role changed (docs/security.md).
+    """
 
 
 class NoRole(HandshakeRefused, PermissionDenied):
-    """A server gives this client no role at all."""
+    """A server gives this client no role at all.
+
+    Fault: the client's, whose certificate or token the servers' roles do not name.
+    Remedy: give a token or certificate that they name.
+    """
 
 
 class ClientClosed(RaftError):  # noqa: N818 - a state
-    """The client is not open: use it inside its `with`."""
+    """The client is not open, or was closed meanwhile.
+
+    Fault: the caller's.
+    Remedy: use it inside its `with`, and make one for each `with` and each process.
+    """

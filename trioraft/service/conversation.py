@@ -465,7 +465,10 @@ class Conversation:
         elif context.changes >= limits.changes_max:
             self._fail(
                 request.id,
-                Overloaded(f"{limits.changes_max} changes of the cluster are under way already"),
+                Overloaded(
+                    f"{limits.changes_max} changes of the cluster are under way already: wait "
+                    "until one has ended"
+                ),
             )
         else:
             context.changes += 1
@@ -615,7 +618,9 @@ async def administer(node: Node, request: Any) -> Any:
             return await node.invite(node_id, valid_s)
         case TakeSnapshot():
             return await node.take_snapshot()
-    raise ConfigError(f"{type(request).__name__} is no request that changes anything")
+    raise ConfigError(
+        f"{type(request).__name__} is no request that changes anything: ask for it elsewhere"
+    )
 
 
 async def watch_machine(context: ServiceContext, outbox: ReplyQueue, request: Watch) -> None:

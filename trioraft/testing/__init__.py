@@ -6,6 +6,7 @@ Everything public is here; modules may be rearranged at will.
 
 from .cluster import Cluster as Cluster
 from .cluster import CommandLog as CommandLog
+from .cluster import Storages as Storages
 from .cluster import open_cluster as open_cluster
 from .faulty_storage import FaultyStorage as FaultyStorage
 from .leaks import Leak as Leak
@@ -31,5 +32,8 @@ from .linearizability import Unknown as Unknown
 from .linearizability import check_linearizable as check_linearizable
 from .linearizability import load_history as load_history
 from .linearizability import save_history as save_history
+from .networks import ClusterNetwork as ClusterNetwork
 from .storage_conformance import STORAGE_CHECKS as STORAGE_CHECKS
+from .storage_conformance import StorageBench as StorageBench
+from .storage_conformance import StorageRuleBroken as StorageRuleBroken
 from .storage_conformance import check_storage as check_storage

@@ -44,7 +44,11 @@ NODE = "0"
 
 
 class StorageRuleBroken(AssertionError):  # noqa: N818 - reads as what it says
-    """A storage does not keep the protocol; the message begins with the rule."""
+    """A storage does not keep the protocol; the message begins with the rule.
+
+    Fault: of the storage that is tested.
+    Remedy: keep the rule, as docs/architecture.md explains it.
+    """
 
 
 def expect(rule: str, actual: object, expected: object) -> None:

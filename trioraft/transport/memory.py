@@ -240,7 +240,9 @@ class MemoryNetwork:
         for number, group in enumerate(groups):
             for node_id in group:
                 if group_of.setdefault(node_id, number) != number:
-                    raise ConfigError(f"node {node_id!r} is in two groups of the partition")
+                    raise ConfigError(
+                        f"node {node_id!r} is in two groups of the partition: name it in one"
+                    )
         self._group_of = group_of
         self._lose_in_flight()
 
@@ -338,7 +340,7 @@ class MemoryNetwork:
 
 @final
 class MemoryTransport:
-    """One node's end of a `MemoryNetwork`; made by `MemoryNetwork.transport`."""
+    """One node's end of a `MemoryNetwork`. Made by `MemoryNetwork.transport`."""
 
     def __init__(self, network: MemoryNetwork, node_id: NodeId) -> None:
         self._network = network

@@ -52,7 +52,11 @@ _INDENTED: Final = ("    ", "\t")
 
 
 class LogError(Exception):
-    """There is no log to show in this file. The message says why, and what would be one."""
+    """There is no log to show in this file. The message says why, and what would be one.
+
+    Fault: the caller's.
+    Remedy: give a file that `trioraft.logs` or `open_raftlog` wrote.
+    """
 
 
 def read_log(path: Path, progress: Callable[[int], None] | None = None) -> tuple[Run, ...]:

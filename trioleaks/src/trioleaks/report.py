@@ -10,7 +10,8 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, final
+from functools import partial
+from typing import Any, ClassVar, final
 
 import attrs
 
@@ -145,7 +146,10 @@ class Leak:
 
 @final
 class LeakError(AssertionError):
-    """Something that the code started was still there when it ended. Yours to fix.
+    """Something that the code started was still there when it ended.
+
+    Fault: of the code that started it.
+    Remedy: each leak in the message says where it was started, and how such things are ended.
 
     Attributes:
         leaks: what was left behind, tasks first.
@@ -156,8 +160,8 @@ class LeakError(AssertionError):
         self._heading = heading
         super().__init__(render(self.leaks, heading=heading))
 
-    def __reduce__(self) -> tuple[type[LeakError], tuple[tuple[Leak, ...]]]:
-        return LeakError, (self.leaks,)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(LeakError, heading=self._heading), (self.leaks,), self.__dict__
 
 
 def render(leaks: tuple[Leak, ...], *, heading: str | None = None) -> str:

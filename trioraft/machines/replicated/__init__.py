@@ -11,4 +11,5 @@ from .leader import LeaderLatch as LeaderLatch
 from .leader import LeadershipLost as LeadershipLost
 from .leader import run_while_leader as run_while_leader
 from .object import ReplicatedObject as ReplicatedObject
+from .replica import Remote as Remote
 from .replicas import Replicas as Replicas

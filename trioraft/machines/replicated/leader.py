@@ -27,6 +27,9 @@ R = TypeVar("R")
 class LeadershipLost(RaftError):  # noqa: N818 - what happened, as in the other errors of this kind
     """The node stopped leading while work for the leader was under way; that was cancelled.
 
+    Fault: nobody's; leaders change.
+    Remedy: wait until this node leads again, or let the new leader do it.
+
     Attributes:
         term: the term that it led.
         leader_id: who leads now, as far as this node knows.

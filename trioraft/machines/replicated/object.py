@@ -60,7 +60,9 @@ class ReplicatedObject:
         """State and bookkeeping stand before `__init__`, whether or not that calls ours."""
         instance = super().__new__(cls)
         if cls is ReplicatedObject:
-            raise ConfigError("derive a class from ReplicatedObject, and make one of that")
+            raise ConfigError(
+                "ReplicatedObject itself has no state: derive a class from it, and make one of that"
+            )
         object.__setattr__(instance, "_replica", Replica(cls._definition, instance))
         for name, field in cls._definition.fields.items():
             if field.has_default:

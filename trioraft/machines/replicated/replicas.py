@@ -45,7 +45,7 @@ class Replicas:
         for name, part in objects.items():
             if not isinstance(part, ReplicatedObject):
                 raise ConfigError(
-                    f"{name} is a {type(part).__name__}, and Replicas takes ReplicatedObjects only"
+                    f"{name} is a {type(part).__name__}: Replicas takes ReplicatedObjects only"
                 )
         if len({id(part) for part in objects.values()}) < len(objects):
             raise ConfigError("Replicas was given the same object under two names; make two")

@@ -259,6 +259,9 @@ LINES_SHOWN_MAX: Final = 12
 class NotLinearizable(RaftError, AssertionError):  # noqa: N818 - as the result says
     """A history is not linearizable, or nobody knows.
 
+    Fault: of the system that was tested, or of a model that is not its.
+    Remedy: the message shows the order that cannot be continued; see docs/linearizability.md.
+
     Attributes:
         result: an `Illegal` or an `Unknown`.
     """

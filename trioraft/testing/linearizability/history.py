@@ -25,7 +25,11 @@ Token = NewType("Token", int)
 
 
 class HistoryError(RaftError, ValueError):
-    """A history is recorded or written in a way that means nothing."""
+    """A history is recorded or written in a way that means nothing.
+
+    Fault: the test's.
+    Remedy: one call and at most one end for each operation, as the message says.
+    """
 
 
 class OperationOutcome(enum.Enum):
@@ -97,7 +101,7 @@ CERTAINLY_NOT: Final[tuple[type[BaseException], ...]] = (NotLeader, ProposalDrop
 @final
 @attrs.define(eq=False)
 class OpenOperation:
-    """An operation under way, in a `with history.operation(...)` block."""
+    """An operation under way, in its `with` block. Made by `History.operation`."""
 
     _history: History
     _token: Token
@@ -222,7 +226,7 @@ class History:
         with self._lock:
             begun = self._operations[token]
             if self._is_over[token]:
-                raise HistoryError(f"{begun} has ended already")
+                raise HistoryError(f"{begun} has ended already: say one outcome of each")
             self._is_over[token] = True
             self._operations[token] = attrs.evolve(
                 begun, returned_at=self._tick(), outcome=outcome, result=result

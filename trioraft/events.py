@@ -1,0 +1,60 @@
+"""What nodes tell: the typed events of `Node.events()` and of logs, and why a role changed.
+
+Each is a value whose fields are what happened; `str()` of a reason is a sentence.
+"""
+
+from .core.events import AcknowledgedLost as AcknowledgedLost
+from .core.events import CommitAdvanced as CommitAdvanced
+from .core.events import ConfigurationChanged as ConfigurationChanged
+from .core.events import DiskIsFull as DiskIsFull
+from .core.events import ElectionTimerStarted as ElectionTimerStarted
+from .core.events import ElectionWonEvent as ElectionWonEvent
+from .core.events import ForeignDisk as ForeignDisk
+from .core.events import Forming as Forming
+from .core.events import LogSummary as LogSummary
+from .core.events import MessageReceived as MessageReceived
+from .core.events import MessageSent as MessageSent
+from .core.events import ResultsDiffer as ResultsDiffer
+from .core.events import RoleChanged as RoleChanged
+from .core.events import SnapshotDamaged as SnapshotDamaged
+from .core.events import SnapshotInstalled as SnapshotInstalled
+from .core.events import SnapshotRotten as SnapshotRotten
+from .core.events import SnapshotSaved as SnapshotSaved
+from .core.events import StaleReply as StaleReply
+from .core.events import StorageNotice as StorageNotice
+from .core.events import StorageWaits as StorageWaits
+from .core.events import TermJumped as TermJumped
+from .core.events import TermOutOfDate as TermOutOfDate
+from .core.events import TimeoutsWidened as TimeoutsWidened
+from .core.events import TimingTooShort as TimingTooShort
+from .core.events import TraceEvent as TraceEvent
+from .core.events import TransferGivenUp as TransferGivenUp
+from .core.events import TransferStarted as TransferStarted
+from .core.reasons import DiskStalled as DiskStalled
+from .core.reasons import ElectionWon as ElectionWon
+from .core.reasons import HigherTerm as HigherTerm
+from .core.reasons import LeaderHeard as LeaderHeard
+from .core.reasons import NoContact as NoContact
+from .core.reasons import NoRoom as NoRoom
+from .core.reasons import NoWinner as NoWinner
+from .core.reasons import PeerLost as PeerLost
+from .core.reasons import PreVoteWon as PreVoteWon
+from .core.reasons import QuorumLost as QuorumLost
+from .core.reasons import Reason as Reason
+from .core.reasons import Removed as Removed
+from .core.reasons import Started as Started
+from .core.reasons import Stopped as Stopped
+from .core.reasons import TransferFrom as TransferFrom
+from .core.reasons import TransferTo as TransferTo
+from .net.events import CertificateExpires as CertificateExpires
+from .net.events import CertificatesReloaded as CertificatesReloaded
+from .net.events import CertificatesUnusable as CertificatesUnusable
+from .net.events import ConnectionRejected as ConnectionRejected
+from .net.events import TransportEvent as TransportEvent
+from .node.event_stream import EventStream as EventStream
+from .transport.base import AddressUnusable as AddressUnusable
+from .transport.base import LinkDown as LinkDown
+from .transport.base import LinkReplaced as LinkReplaced
+from .transport.base import LinkUp as LinkUp
+from .transport.base import Listening as Listening
+from .transport.base import MessagesDropped as MessagesDropped
