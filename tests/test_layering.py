@@ -42,7 +42,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
         "core tasks member net machines logs node rpc",
         "attrs msgspec trio",
     ),
-    "kv": ("core tasks machines rpc", "attrs msgspec trio"),
+    "kv": ("core tasks machines rpc", "anyio attrs msgspec trio"),
     FACE: ("core member storage net transport machines node rpc client service", ""),
     "testing": (
         "core tasks viz member storage transport logs node",
