@@ -43,7 +43,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
         "attrs msgspec trio",
     ),
     "embedding": ("core tasks member machines node rpc", "attrs msgspec trio"),
-    "kv": ("core tasks machines rpc", "attrs msgspec trio"),
+    "kv": ("core tasks machines rpc", "anyio attrs msgspec trio"),
     FACE: ("core member storage net transport machines node rpc client service embedding", ""),
     "testing": (
         "core tasks viz member storage transport logs node",

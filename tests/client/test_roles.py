@@ -109,21 +109,41 @@ def test_every_kind_of_request_needs_a_role_and_unknown_ones_the_highest() -> No
 
 # -- prefixes ------------------------------------------------------------------------------
 
+
+def compare(key: bytes, *, is_prefix: bool = False, until: bytes | None = None) -> kv.Compare:
+    by, how = kv.CompareBy.VERSION, kv.CompareHow.EQUAL
+    return kv.Compare(key, by, how, 0, is_prefix, until)
+
+
 COMMANDS: tuple[Callable[[bytes], kv.Command], ...] = (
     lambda key: kv.Put(key, b""),
     lambda key: kv.Append(key, b""),
     lambda key: kv.Cas(key, None, b""),
     kv.Delete,
+    kv.Increment,
+    kv.DeleteRange,
+    lambda key: kv.DeleteRange(key, key + b"\x00"),
+    lambda key: kv.Txn((compare(key),)),
+    lambda key: kv.Txn((compare(key, is_prefix=True),)),
+    lambda key: kv.Txn((compare(key, until=key + b"\x00"),)),
+    lambda key: kv.Txn(then=(kv.Put(b"app/", b""), kv.Put(key, b""))),
+    lambda key: kv.Txn(then=(kv.Look(kv.Range(key)),)),
+    lambda key: kv.Txn(otherwise=(kv.Look(kv.Get(key)),)),
+    lambda key: kv.GrantLease(1000, key),
+    lambda key: kv.KeepAlive(7, key),
+    lambda key: kv.Revoke(7, key),
 )
 QUERIES: tuple[Callable[[bytes], kv.Query], ...] = (
     kv.Get,
     kv.Range,
     lambda key: kv.Changes(1, key),
+    lambda key: kv.Changes(1, key, until=key + b"\x00"),
+    lambda key: kv.TimeToLive(7, key),
 )
 
 
 def test_all_kinds_are_tried() -> None:
-    assert {type(make(b"")) for make in COMMANDS} == set(get_args(kv.Command))
+    assert {type(make(b"")) for make in COMMANDS} == set(get_args(kv.Command)) - {kv.Expire}
     assert {type(make(b"")) for make in QUERIES} == set(get_args(kv.Query))
 
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import attrs
 import msgspec
@@ -33,6 +33,7 @@ from trioraft.core.decoding import UNREADABLE
 from trioraft.core.errors import BadMessage, ConfigError, RaftError, StorageError
 from trioraft.core.reconfiguration import configuration_of
 from trioraft.core.types import Address, Entry, EntryKind
+from trioraft.kv import commands as kv
 from trioraft.kv.machine import KvMachine
 from trioraft.machines.replicated import Replicas, replica
 from trioraft.machines.sessions import (
@@ -352,12 +353,10 @@ def _take_snapshot_header(data: bytes) -> None:
 _DATA: Final = {example.name: example.data for example in examples.snapshots()}
 _REQUESTS: Final = tuple(examples.kv_requests())
 _QUERIES: Final = tuple(
-    example.data for example in _REQUESTS if example.name in ("Get", "Range", "Changes")
+    example.data for example in _REQUESTS if isinstance(example.value, get_args(kv.Query))
 )
 _COMMANDS: Final = tuple(
-    example.data
-    for example in _REQUESTS
-    if example.name.partition(",")[0] in ("Put", "Append", "Cas", "Delete")
+    example.data for example in _REQUESTS if isinstance(example.value, get_args(kv.Command))
 )
 
 

@@ -229,21 +229,57 @@ KV_COMMANDS: Final[tuple[kv.Command, ...]] = (
     kv.Cas(b"key", b"value", b"other"),
     kv.Cas(b"new", None, b"value"),
     kv.Delete(b"key", True),
+    kv.GrantLease(30_000, b"k", b"mine", 1.5),
+    kv.Put(b"key", b"value", False, 15, 60_000, 2.5),
+    kv.Increment(b"number", -7),
+    kv.Txn(
+        (
+            kv.Compare(b"key", kv.CompareBy.VALUE, kv.CompareHow.EQUAL, b"value"),
+            kv.Compare(b"n", kv.CompareBy.COUNT, kv.CompareHow.LESS, 9, True),
+            kv.Compare(b"k", kv.CompareBy.VERSION, kv.CompareHow.GREATER, 0, until=b"l"),
+        ),
+        (
+            kv.Put(b"kept", b"1", ttl_ms=10),
+            kv.Append(b"kept", b"2"),
+            kv.Increment(b"kept", 3),
+            kv.Look(kv.Get(b"kept")),
+        ),
+        (kv.DeleteRange(b"k", b"l", 10), kv.Delete(b"n"), kv.Look(kv.Range())),
+        3.5,
+    ),
+    kv.KeepAlive(15, b"k", 4.5),
+    kv.Expire(4.5),
+    kv.DeleteRange(b"new", None, None),
+    kv.Revoke(15, b"k"),
 )
 KV_QUERIES: Final[tuple[kv.Query, ...]] = (
     kv.Get(b"key"),
     kv.Range(b"k", b"key", 10),
     kv.Changes(5, b"k", 10),
+    kv.Range(b"a", None, 5, b"c", True, kv.RangeShows.KEYS, 7),
+    kv.Changes(5, b"a", 10, b"c", True),
+    kv.TimeToLive(15, b"k"),
 )
 KV_RESULTS: Final[tuple[kv.Result, ...]] = (
-    kv.Written(7, True, b"value"),
-    kv.Swapped(7, False, b"value"),
+    kv.Written(7, True, b"value", 5, 2),
+    kv.Swapped(7, False, b"value", 6, 5, 2),
+    kv.Incremented(7, -5, 5, 2),
+    kv.Deleted(7, 3, True),
+    kv.TxnDone(7, True, (kv.Written(7, False), kv.Looked(kv.Found(7, None)))),
+    kv.Granted(7, 5, 30_000),
 )
 KV_ANSWERS: Final[tuple[kv.Answer, ...]] = (
-    kv.Found(7, b"value", 5),
-    kv.Page(7, (kv.Pair(b"key", b"value", 5),), True),
-    kv.Changed((kv.Change(5, b"key", b"value"), kv.Change(6, b"key", None)), 7),
+    kv.Found(7, b"value", 5, 4, 2, 3),
+    kv.Page(7, (kv.Pair(b"key", b"value", 5, 4, 2, 3),), True, 9, True),
+    kv.Changed(
+        (
+            kv.Change(5, b"key", b"value", b"before", 4, 2, 3),
+            kv.Change(6, b"key", None, None, 4, 0, 3, True),
+        ),
+        7,
+    ),
     kv.Compacted(5),
+    kv.LeaseLife(7, 30_000, 12_345, (b"key",)),
 )
 
 
@@ -260,8 +296,15 @@ def kv_requests() -> Iterable[Example]:
 
 
 def _kv_name(request: msgspec.Struct) -> str:
-    is_new = isinstance(request, kv.Cas) and request.expected is None
-    return type(request).__name__ + (", of a key that is new" if is_new else "")
+    name = type(request).__name__
+    match request:
+        case kv.Cas(expected=None):
+            return f"{name}, of a key that is new"
+        case kv.Put(lease_id=int()):
+            return f"{name}, with an end"
+        case kv.Range(until=bytes()) | kv.Changes(until=bytes()):
+            return f"{name}, between two keys"
+    return name
 
 
 class Notes(ReplicatedObject):
@@ -307,7 +350,7 @@ def _call(name: str, *arguments: str) -> replica.MethodCall:
 def snapshots() -> Iterable[Example]:
     """What state machines put into a snapshot."""
     machine = KvMachine()
-    for index, request in enumerate((*KV_COMMANDS, kv.Put(b"last", b"one")), 10):
+    for index, request in enumerate((*KV_COMMANDS[:-1], kv.Put(b"last", b"one")), 10):
         machine.apply(index, kv.encode(request))
     yield Example("KvMachine", _kv_state(machine), b"".join(machine.snapshot()), _restored_kv)
     sessions = _sessions(KvMachine())
@@ -328,7 +371,7 @@ def _sessions(inner: KvMachine) -> SessionMachine:
 
 
 def _kv_state(machine: KvMachine) -> object:
-    ask = (kv.Range(), kv.Changes(10))
+    ask = (kv.Range(), kv.Changes(10, wants_previous=True))
     return machine.index, [machine.query(kv.encode(question)) for question in ask]
 
 

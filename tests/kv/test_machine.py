@@ -19,6 +19,7 @@ from trioraft.kv import (
     ValueTooLarge,
     Written,
     commands,
+    history,
     machine,
     snapshot,
 )
@@ -69,18 +70,18 @@ def recut(chunks: Iterable[bytes], size: int) -> list[bytes]:
 
 def test_put_tells_what_was_there() -> None:
     told = Told()
-    assert told.do(Put(b"k", b"1", wants_previous=True)) == Written(1, False, None)
-    assert told.do(Put(b"k", b"2", wants_previous=True)) == Written(2, True, b"1")
-    assert told.do(Put(b"k", b"3")) == Written(3, True, None)
-    assert told.ask(Get(b"k")) == Found(3, b"3", 3)
+    assert told.do(Put(b"k", b"1", wants_previous=True)) == Written(1, False, None, 1, 1)
+    assert told.do(Put(b"k", b"2", wants_previous=True)) == Written(2, True, b"1", 1, 2)
+    assert told.do(Put(b"k", b"3")) == Written(3, True, None, 1, 3)
+    assert told.ask(Get(b"k")) == Found(3, b"3", 3, 1, 3)
     assert told.ask(Get(b"other")) == Found(3, None, 0)
 
 
 def test_append_to_what_is_there_and_to_nothing() -> None:
     told = Told()
-    assert told.do(Append(b"k", b"a", wants_previous=True)) == Written(1, False, None)
-    assert told.do(Append(b"k", b"b", wants_previous=True)) == Written(2, True, b"a")
-    assert told.ask(Get(b"k")) == Found(2, b"ab", 2)
+    assert told.do(Append(b"k", b"a", wants_previous=True)) == Written(1, False, None, 1, 1)
+    assert told.do(Append(b"k", b"b", wants_previous=True)) == Written(2, True, b"a", 1, 2)
+    assert told.ask(Get(b"k")) == Found(2, b"ab", 2, 1, 2)
 
 
 def test_append_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,16 +90,16 @@ def test_append_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     told.do(Append(b"k", b"abcd"))
     with pytest.raises(ValueTooLarge, match="makes 5; at most 4"):
         told.do(Append(b"k", b"e"))
-    assert told.ask(Get(b"k")) == Found(2, b"abcd", 1)
+    assert told.ask(Get(b"k")) == Found(2, b"abcd", 1, 1, 1)
 
 
 def test_compare_and_set() -> None:
     told = Told()
     assert told.do(Cas(b"k", b"1", b"2")) == Swapped(1, False, None)
-    assert told.do(Cas(b"k", None, b"1")) == Swapped(2, True, None)
-    assert told.do(Cas(b"k", None, b"x")) == Swapped(3, False, b"1")
-    assert told.do(Cas(b"k", b"1", b"2")) == Swapped(4, True, b"1")
-    assert told.ask(Get(b"k")) == Found(4, b"2", 4)
+    assert told.do(Cas(b"k", None, b"1")) == Swapped(2, True, None, 2, 2, 1)
+    assert told.do(Cas(b"k", None, b"x")) == Swapped(3, False, b"1", 2, 2, 1)
+    assert told.do(Cas(b"k", b"1", b"2")) == Swapped(4, True, b"1", 4, 2, 2)
+    assert told.ask(Get(b"k")) == Found(4, b"2", 4, 2, 2)
 
 
 def test_delete() -> None:
@@ -169,7 +170,7 @@ def test_a_page_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     page = told.ask(Range())
     assert isinstance(page, Page)
     assert (len(page.pairs), page.has_more) == (2, True)
-    assert page.pairs[0] == Pair(b"0", bytes(60), 1)
+    assert page.pairs[0] == Pair(b"0", bytes(60), 1, 1, 1)
 
 
 # -- watching ------------------------------------------------------------------------------
@@ -184,10 +185,13 @@ def test_changes_from_an_index_on() -> None:
     told.do(Delete(b"a"))  # changes nothing
     told.do(Cas(b"b", b"x", b"y"))  # nor does this
     changed = told.ask(Changes(2))
-    assert changed == Changed(
-        (Change(2, b"b", b"2"), Change(3, b"a", b"13"), Change(4, b"a", None)), 7
+    first, second, third = (
+        Change(2, b"b", b"2", created_index=2, version=1),
+        Change(3, b"a", b"13", created_index=1, version=2),
+        Change(4, b"a", None, created_index=1),
     )
-    assert told.ask(Changes(2, b"a")) == Changed((Change(3, b"a", b"13"), Change(4, b"a", None)), 7)
+    assert changed == Changed((first, second, third), 7)
+    assert told.ask(Changes(2, b"a")) == Changed((second, third), 7)
     assert told.ask(Changes(100)) == Changed((), 100)
 
 
@@ -211,15 +215,17 @@ def test_a_query_scans_a_bounded_number_of_changes(monkeypatch: pytest.MonkeyPat
         told.do(Put(b"noise", b""))
     told.do(Put(b"wanted", b""))
     assert told.ask(Changes(1, b"wanted")) == Changed((), 11)
-    assert told.ask(Changes(21, b"wanted")) == Changed((Change(26, b"wanted", b""),), 27)
+    assert told.ask(Changes(21, b"wanted")) == Changed(
+        (Change(26, b"wanted", b"", created_index=26, version=1),), 27
+    )
 
 
-@pytest.mark.parametrize("bounds", [{"changes_max": 10}, {"changes_bytes_max": 10 * 2}])
+@pytest.mark.parametrize("bounds", [{"changes_max": 10}, {"changes_bytes_max": 10 * 3}])
 def test_changes_that_are_gone_are_never_skipped_in_silence(bounds: dict[str, int]) -> None:
     told = Told(KvMachine(**bounds))
     for number in range(1000):
         told.do(Put(b"k", b"%d" % (number % 10)))
-    assert told.machine.changes_bytes == 10 * 2
+    assert told.machine.changes_bytes == 10 * 3
     assert told.ask(Changes(990)) == Compacted(991)
     changed = told.ask(Changes(991))
     assert isinstance(changed, Changed)
@@ -227,15 +233,15 @@ def test_changes_that_are_gone_are_never_skipped_in_silence(bounds: dict[str, in
 
 
 def test_the_values_of_dropped_changes_are_let_go() -> None:
-    history = machine.ChangeHistory(changes_max=10_000, bytes_max=100_000)
+    kept = history.ChangeHistory(changes_max=10_000, bytes_max=100_000)
     tracemalloc.start()
     try:
         for number in range(1, 1_001):
-            history.add(Change(number, b"k", bytes(10_000)))
+            kept.add(Change(number, b"k", bytes(10_000)))
         held_bytes, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert history.held_bytes <= 100_000
+    assert kept.held_bytes <= 100_000
     assert held_bytes < 1_000_000
 
 
@@ -292,4 +298,4 @@ def test_results_survive_a_session() -> None:
         KvMachine(), result_type=commands.Result, error_types=[ValueTooLarge, UnknownCommand]
     )
     result = sessions.apply(1, encode_plain(encode(Put(b"k", b"v"))))
-    assert result == Written(1, False)
+    assert result == Written(1, False, None, 1, 1)

@@ -87,4 +87,4 @@ def test_watching_needs_nothing_of_a_machine_that_nobody_watches() -> None:
     machine = KvMachine()
     machine.apply(1, encode(Put(b"k", b"v")))
     machine.restore(list(machine.snapshot()))
-    assert machine.query(encode(Get(b"k"))) == commands.Found(1, b"v", 1)
+    assert machine.query(encode(Get(b"k"))) == commands.Found(1, b"v", 1, 1, 1)

@@ -13,8 +13,9 @@ from trio.testing import MockClock
 
 from tests.replicated.support import Board, open_objects
 from trioraft import ConfigError
+from trioraft.machines.log_clock import LogClock
 from trioraft.machines.replicated import ReplicatedObject, command, run_while_leader
-from trioraft.machines.replicated.replica import LOG_NOW, LogClock, MethodCall, Question
+from trioraft.machines.replicated.replica import LOG_NOW, MethodCall, Question
 
 
 def define(body: dict[str, Any], *bases: type) -> Any:

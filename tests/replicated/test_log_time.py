@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from tests.replicated.support import Board, open_objects
 from tests.support import open_single
-from trioraft.machines.replicated.replica import LogClock
+from trioraft.machines.log_clock import LogClock
 
 
 def test_a_clock_that_was_never_started_reads_what_the_log_says() -> None:

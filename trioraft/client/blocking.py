@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from concurrent.futures import CancelledError, Future
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    suppress,
+)
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar, final, overload
 
-from anyio import CancelScope
+from anyio import CancelScope, Event
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from ..core.errors import ConfigError, RaftError
@@ -102,6 +108,46 @@ class BlockingClient:
             with suppress(RuntimeError):  # the thread has ended, and the call with it
                 portal.start_task_soon(call.give_up)
             raise
+
+    @contextmanager
+    def hold(self, function: Callable[[Client], AbstractAsyncContextManager[_T]]) -> Iterator[_T]:
+        """Enter an async context manager of the `Client`, in its thread, for the body here.
+
+        ```python
+        with client.hold(lambda client: client.watch(b"x")) as items:
+            first = client.run(lambda _: anext(items))
+        ```
+
+        It ends when the body does, and sees no exception of the body's. What it raises then, or
+        raised meanwhile, is raised at the end of the body.
+
+        Raises:
+            ClientClosed: the client is not open, or was opened before a fork, or was closed
+                meanwhile.
+        """
+        portal, client = self._opened()
+        held = _Held(function, client)
+        try:
+            try:
+                future = portal.start_task_soon(held.run)
+            except RuntimeError as error:
+                raise ClientClosed(f"the client takes no call from here: {error}") from error
+            value = held.value_or_error(future)
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C, wherever in the above it came
+            with suppress(RuntimeError):
+                portal.start_task_soon(held.give_up)
+            raise
+        try:
+            yield value
+        finally:
+            with suppress(RuntimeError):  # the thread has ended, and all with it
+                portal.start_task_soon(held.leave)
+            try:
+                future.result()
+            except CancelledError as error:
+                raise ClientClosed("the client was closed while this was held") from error
 
     @overload
     def call(
@@ -322,6 +368,53 @@ class _Call(Generic[_T]):
                 self._scope.cancel()
             return await self._function(self._client)
         raise CancelledError
+
+    def give_up(self) -> None:
+        self._is_given_up = True
+        if self._scope is not None:
+            self._scope.cancel()
+
+
+@final
+class _Held(Generic[_T]):
+    """An async context manager that is entered in the client's thread."""
+
+    def __init__(
+        self, function: Callable[[Client], AbstractAsyncContextManager[_T]], client: Client
+    ) -> None:
+        self._function = function
+        self._client = client
+        self._entered: Future[_T] = Future()
+        self._scope: CancelScope | None = None
+        self._is_given_up = False
+        self._left: Event | None = None
+
+    async def run(self) -> None:
+        self._left = Event()
+        with CancelScope() as self._scope:
+            if self._is_given_up:
+                self._scope.cancel()
+            async with self._function(self._client) as value:
+                self._entered.set_result(value)
+                await self._left.wait()
+            return
+        raise CancelledError
+
+    def value_or_error(self, future: Future[None]) -> _T:
+        """Wait until it is entered; or raise what it raised instead."""
+        future.add_done_callback(lambda _: self._entered.done() or self._entered.cancel())
+        try:
+            return self._entered.result()
+        except CancelledError:
+            try:
+                future.result()
+            except CancelledError as error:
+                raise ClientClosed("the client was closed while this was under way") from error
+            raise ClientClosed("it ended before it began") from None
+
+    def leave(self) -> None:
+        if self._left is not None:
+            self._left.set()
 
     def give_up(self) -> None:
         self._is_given_up = True

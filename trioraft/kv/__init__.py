@@ -2,20 +2,47 @@
 
 from typing import TYPE_CHECKING
 
-from .client import ERROR_TYPES as ERROR_TYPES
-from .client import ClusterClient as ClusterClient
+from .blocking import BlockingKvClient as BlockingKvClient
+from .blocking import BlockingRunner as BlockingRunner
 from .client import KvClient as KvClient
+from .client import RangeChanged as RangeChanged
 from .commands import Change as Change
 from .commands import Changed as Changed
 from .commands import ChangeKind as ChangeKind
 from .commands import Compacted as Compacted
+from .commands import Compare as Compare
+from .commands import CompareBy as CompareBy
+from .commands import CompareHow as CompareHow
+from .commands import Deleted as Deleted
 from .commands import Found as Found
 from .commands import HistoryCompacted as HistoryCompacted
+from .commands import Incremented as Incremented
+from .commands import LeaseLife as LeaseLife
+from .commands import LeaseNotFound as LeaseNotFound
+from .commands import LeaseRefused as LeaseRefused
+from .commands import NotANumber as NotANumber
+from .commands import Operation as Operation
 from .commands import Page as Page
 from .commands import Pair as Pair
+from .commands import RequestTooLarge as RequestTooLarge
 from .commands import Swapped as Swapped
 from .commands import ValueTooLarge as ValueTooLarge
 from .commands import Written as Written
+from .leasing import KeptLease as KeptLease
+from .leasing import Lease as Lease
+from .leasing import LeaseLost as LeaseLost
+from .requests import ERROR_TYPES as ERROR_TYPES
+from .requests import ClusterClient as ClusterClient
+from .stm import BlockingStm as BlockingStm
+from .stm import Stm as Stm
+from .transactions import Do as Do
+from .transactions import If as If
+from .transactions import StmConflict as StmConflict
+from .transactions import TxnOutcome as TxnOutcome
+from .turns import Elected as Elected
+from .turns import KvGrant as KvGrant
+from .turns import Leadership as Leadership
+from .turns import Observed as Observed
 
 if TYPE_CHECKING:
     from .machine import KvMachine as KvMachine

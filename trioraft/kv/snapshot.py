@@ -1,8 +1,8 @@
 """A key-value state as bytes, piece by piece, and back; neither way holds the content as a whole.
 
 A magic, then frames: four bytes of length, and msgpack. The first frame is a `_KvHead`, then come
-the pairs and the changes it counts, in parts of some kilobytes; nothing follows. What cannot be
-read is refused before anything of the old state is gone.
+the pairs, the changes and the leases it counts, in parts of some kilobytes; nothing follows. What
+cannot be read is refused before anything of the old state is gone.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from ..core.decoding import UNREADABLE
 from ..core.errors import ConfigError
 from ..core.types import Count, LogIndex
 from ..machines.chunks import ChunkReader
+from ..machines.log_clock import LogTime
 from .commands import Change
+from .history import size_bytes
+from .leases import Lease, Record
 from .sorted_map import MapView
 
 MAGIC: Final = b"trioraft kv\n"
 VERSION: Final = 1
 """Of the content; fields of its structs are only ever appended, with a default."""
+VERSION_WITH_ENDS: Final = 2
+"""Of one in which something ends by itself: a release that knows of no such thing must not read it
+as if nothing did."""
 PART_BYTES: Final = 64 * 1024
 """From this size on a part is closed."""
 _LENGTH_BYTES: Final = 4
-
-
-class SnapshotRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What is kept of a key."""
-
-    value: bytes
-    changed_index: LogIndex
+_LEASE_BYTES: Final = 32
+"""About what one takes without its prefix."""
 
 
 @attrs.frozen
@@ -41,10 +42,14 @@ class KvState:
 
     index: LogIndex
     """Of the last command."""
-    records: MapView[SnapshotRecord]
+    records: MapView[Record]
     changes: tuple[Change, ...]
     oldest_index: LogIndex
     """Changes before it are not kept."""
+    leases: tuple[Lease, ...] = ()
+    has_ends: bool = False
+    """Whether there are leases, or keys that end by themselves."""
+    log_time_s: float = 0.0
 
 
 class _KvHead(msgspec.Struct, frozen=True, array_like=True):
@@ -53,33 +58,47 @@ class _KvHead(msgspec.Struct, frozen=True, array_like=True):
     records: Count
     changes: Count
     oldest_index: Count
+    leases: Count = 0
+    log_time_s: LogTime = 0.0
 
 
-_Pairs = list[tuple[bytes, SnapshotRecord]]
+_Pairs = list[tuple[bytes, Record]]
 _ENCODER = msgspec.msgpack.Encoder()
 _HEADS = msgspec.msgpack.Decoder(_KvHead)
 _PAIRS: msgspec.msgpack.Decoder[_Pairs] = msgspec.msgpack.Decoder(_Pairs)
 _CHANGES: msgspec.msgpack.Decoder[list[Change]] = msgspec.msgpack.Decoder(list[Change])
+_LEASES: msgspec.msgpack.Decoder[list[Lease]] = msgspec.msgpack.Decoder(list[Lease])
 
 T = TypeVar("T")
 
 
 def encode_state(state: KvState) -> Iterator[bytes]:
     """The content of a snapshot, in chunks."""
-    head = _KvHead(VERSION, state.index, len(state.records), len(state.changes), state.oldest_index)
+    head = _KvHead(
+        VERSION_WITH_ENDS if state.has_ends else VERSION,
+        state.index,
+        len(state.records),
+        len(state.changes),
+        state.oldest_index,
+        len(state.leases),
+        state.log_time_s,
+    )
     yield MAGIC + _frame(head)
     yield from _parts(state.records.items(), lambda pair: len(pair[0]) + len(pair[1].value))
-    yield from _parts(state.changes, lambda change: len(change.key) + len(change.value or b""))
+    yield from _parts(state.changes, size_bytes)
+    yield from _parts(state.leases, lambda lease: len(lease.prefix) + _LEASE_BYTES)
 
 
 @attrs.frozen
 class Restored:
-    """What a snapshot held; both are to be read once, the pairs first."""
+    """What a snapshot held; each is to be read once, and in this order."""
 
     index: LogIndex
     oldest_index: LogIndex
-    pairs: Iterator[tuple[bytes, SnapshotRecord]]
+    log_time_s: float
+    pairs: Iterator[tuple[bytes, Record]]
     changes: Iterator[Change]
+    leases: Iterator[Lease]
 
 
 def decode_state(chunks: Iterable[bytes]) -> Restored:
@@ -96,17 +115,27 @@ def decode_state(chunks: Iterable[bytes]) -> Restored:
         )
     frames = _Frames(reader)
     head = frames.next(_HEADS)
-    if head.version != VERSION:
+    if head.version not in (VERSION, VERSION_WITH_ENDS):
         raise ConfigError(
-            f"the key-value snapshot has version {head.version}, this release reads {VERSION}: "
-            "run a release that reads it"
+            f"the key-value snapshot has version {head.version}, this release reads "
+            f"{VERSION_WITH_ENDS}: run a release that reads it"
         )
     return Restored(
         head.index,
         head.oldest_index,
-        frames.items(_PAIRS, head.records),
+        head.log_time_s,
+        map(_with_revision, frames.items(_PAIRS, head.records)),
         frames.items(_CHANGES, head.changes),
+        frames.items(_LEASES, head.leases),
     )
+
+
+def _with_revision(pair: tuple[bytes, Record]) -> tuple[bytes, Record]:
+    """Before there were revisions, it was not kept how old a key is."""
+    key, record = pair
+    if record.version:
+        return pair
+    return key, Record(record.value, record.changed_index, record.changed_index, 1)
 
 
 def _parts(items: Iterable[T], size_bytes: Callable[[T], int]) -> Iterator[bytes]:

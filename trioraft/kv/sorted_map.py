@@ -121,6 +121,32 @@ class SortedMap(Generic[V]):
             chunk = self._chunks[later]
             yield from zip(chunk.keys, chunk.values, strict=True)
 
+    def items_before(self, key: bytes | None) -> Iterator[tuple[bytes, V]]:
+        """The pairs before `key` (None: all), the last one first. As above."""
+        number = len(self._chunks) if key is None else bisect_left(self._firsts, key)
+        if key is not None and number > 0:
+            number -= 1
+            chunk = self._chunks[number]
+            for place in range(bisect_left(chunk.keys, key) - 1, -1, -1):
+                yield chunk.keys[place], chunk.values[place]
+        for earlier in range(number - 1, -1, -1):
+            chunk = self._chunks[earlier]
+            yield from zip(reversed(chunk.keys), reversed(chunk.values), strict=True)
+
+    def count(self, start: bytes, end: bytes | None) -> int:
+        """How many keys there are from `start` on, and before `end` (None: to the last one)."""
+        if end is None:
+            return self._size - self._rank(start)
+        return max(0, self._rank(end) - self._rank(start))
+
+    def _rank(self, key: bytes) -> int:
+        """How many keys are before this one. A look at each chunk's length, not at each key."""
+        number = bisect_right(self._firsts, key) - 1
+        if number < 0:
+            return 0
+        before = sum(len(chunk.keys) for chunk in self._chunks[:number])
+        return before + bisect_left(self._chunks[number].keys, key)
+
     def view(self) -> MapView[V]:
         """All that it holds now; changes of the map do not show in it."""
         self._epoch += 1

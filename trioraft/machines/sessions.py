@@ -427,7 +427,10 @@ class SessionMachine:
         check_nesting(data[1:])
         envelope = self._opened(data)
         if self._prepare_inside is not None and isinstance(envelope, PlainCommand | SessionCommand):
-            self._prepare_inside(envelope.data)
+            prepared = self._prepare_inside(envelope.data)
+            if prepared is not envelope.data:
+                changed = msgspec.structs.replace(envelope, data=prepared)
+                return ENVELOPE_VERSION + _ENCODER.encode(changed)
         elif isinstance(envelope, OpenSession):
             opening = OpenSession(envelope.client_id, self._settings, True)
             return ENVELOPE_VERSION + _ENCODER.encode(opening)

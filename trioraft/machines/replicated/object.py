@@ -186,7 +186,7 @@ class ReplicatedObject:
         """Seconds of log time, the same on every node: the only clock that a command may read.
 
         It is when the latest command was proposed, and never goes back; see
-        `trioraft.machines.replicated.replica.LogClock` for what it can be trusted with.
+        `trioraft.machines.log_clock.LogClock` for what it can be trusted with.
         """
         return self._replica.clock.log_time_s
 

@@ -1,0 +1,64 @@
+"""LogClock: a time that all nodes agree on, because it comes out of the log."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias, final
+
+import msgspec
+
+LOG_TIME_MAX_S = 1e12
+"""Latest log time that is believed: some 30,000 years."""
+
+LogTime: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=LOG_TIME_MAX_S)]
+"""Seconds since the first command of the cluster."""
+
+
+@final
+class LogClock:
+    """The log time of one machine, and this node's estimate of what it is by now.
+
+    A command carries the time at which it was proposed: the log time that its proposer knew, plus
+    what the proposer's monotonic clock has counted since; no wall clock takes part. *Log time* is
+    the latest of them so far (dissertation, section 6.3). It runs no faster than the fastest of the
+    proposers' clocks. It runs slower: it stands still while there is no leader, and before somebody
+    proposes something. So a lease may last longer than asked for, and shorter only by the drift
+    between two monotonic clocks, and by how far a remote proposer lags behind (the time that one
+    answer took to come).
+    """
+
+    def __init__(self) -> None:
+        self.log_time_s = 0.0
+        """When the latest command was proposed; the same on every node."""
+        self._known_s = 0.0
+        self._known_since_s: float | None = None
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it counts."""
+        return self._known_since_s is not None
+
+    def start(self, now_s: float) -> None:
+        """The node's monotonic clock is known from here on."""
+        self._known_s, self._known_since_s = self.log_time_s, now_s
+
+    def reading_s(self, now_s: float) -> float:
+        """What to write into a command that is proposed at this moment."""
+        if self._known_since_s is None:
+            return self.log_time_s
+        counted_s = self._known_s + now_s - self._known_since_s
+        if counted_s >= self.log_time_s:
+            return counted_s
+        self.start(now_s)  # it came from elsewhere, as with a snapshot: count on from there
+        return self.log_time_s
+
+    def advance(self, at_s: float) -> None:
+        """A command is being applied that was proposed at this log time."""
+        self.log_time_s = max(self.log_time_s, at_s)
+
+    def adopt(self, now_s: float) -> None:
+        """Follow the log: another node proposes, so what this one had counted says nothing.
+
+        A proposer goes on counting from where it began instead: to follow its own commands would
+        lose, each time, what they take to be committed.
+        """
+        self.start(now_s)
