@@ -16,6 +16,8 @@ from typing import Any, Final, Protocol
 import attrs
 import trio
 
+from ..core.types import Address
+
 try:
     import fcntl
     import termios
@@ -81,6 +83,15 @@ def socket_under(stream: trio.abc.Stream) -> trio.socket.SocketType | None:
     if isinstance(stream, trio.SSLStream):
         stream = stream.transport_stream
     return stream.socket if isinstance(stream, trio.SocketStream) else None
+
+
+def remote_address(sock: trio.socket.SocketType) -> Address | None:
+    """Where the other side is; None: it was reset before we looked, or has no such address."""
+    try:
+        found = sock.getpeername()
+    except OSError:
+        return None
+    return (found[0], found[1]) if isinstance(found, tuple) else None
 
 
 def segment_bytes(sock: trio.socket.SocketType | None) -> int | None:

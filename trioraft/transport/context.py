@@ -11,6 +11,7 @@ from ..core.config import Limits, Timing
 from ..core.messages import Introduction
 from ..core.types import Address, NodeId
 from ..net.credentials import Certificate, Credentials, Shown
+from ..net.door import Door
 from ..net.events import TransportEvent
 from ..net.tls import TlsContexts
 from .base import TransportOwner
@@ -37,6 +38,9 @@ class TransportContext:
     """Whom we take as a peer; None on plain TCP: everyone."""
     invitation: str = ""
     """What we show to those that were not told our name; empty: nothing."""
+
+    door: Door = attrs.Factory(Door)
+    """What connections of strangers may cost us."""
 
     share: Share = attrs.Factory(Share)
     """Of what all links of this run hold."""

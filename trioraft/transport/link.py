@@ -312,6 +312,8 @@ class Link:
             connection.hang_up()
             raise
         self._reached_at = address
+        if not self.is_answer:  # where we know it to be, it may come from too
+            self._context.door.vouch(connection.remote_host)
         return connection
 
     async def _dial(self, address: Address, attempt: int) -> trio.SocketStream:
