@@ -74,7 +74,7 @@ def context_of(**fields: Any) -> ServiceContext:
     )
 
 
-def test_a_status_arrives_whole() -> None:
+async def test_a_status_arrives_whole() -> None:
     context = context_of()
     sent = context.server_status(STATUS)
     arrived = msgspec.to_builtins(
@@ -112,7 +112,7 @@ def test_every_field_has_a_place_on_the_wire(inside: Any, outside: Any) -> None:
     assert names <= set(outside.__struct_fields__)
 
 
-def test_a_new_field_without_a_place_on_the_wire_is_an_error() -> None:
+async def test_a_new_field_without_a_place_on_the_wire_is_an_error() -> None:
     @attrs.frozen
     class LaterStatus(Status):
         mood: str = "calm"

@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from trioraft.net.connection import Connection
+from trioraft.net.door import CREDIT_AT_FIRST, Door, Look
 from trioraft.net.holdings import Holdings
 from trioraft.net.listening import Listener, listen, listen_now
 from trioraft.net.rejections import Rejections
@@ -48,7 +49,8 @@ async def open_port(*, strangers_max: int = 9) -> AsyncIterator[Port]:
     sock = await listen(ANY_PORT, "the test cannot listen")
     listener = Listener(
         sock,
-        visitors=Visitors(strangers_max, 9),
+        door=Door(),
+        visitors=Visitors(lambda _host: False, strangers_max, 9),
         half_frames=Holdings("half frames", 1000),
         descriptors_reserved=0,
         silence_s=10.0,
@@ -98,35 +100,81 @@ async def test_g5_some_descriptors_are_never_given_to_whoever_knocks(
         assert port.told[0][1].startswith("descriptors are scarce")
 
 
+def failing_to_accept(monkeypatch: pytest.MonkeyPatch, *codes: int) -> None:
+    """The next connections are not accepted, but fail so."""
+    accept, failures = socket.socket.accept, list(codes)
+
+    def failing(self: socket.socket) -> tuple[socket.socket, tuple[str, int]]:
+        if failures:
+            raise OSError(failures.pop(), "it failed")
+        return accept(self)
+
+    monkeypatch.setattr(socket.socket, "accept", failing)
+
+
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
 async def test_running_out_of_something_is_survived_and_told_once(
     monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    accept = trio.SocketListener.accept
-    failures = [code, code]
-
-    async def failing(self: trio.SocketListener) -> trio.SocketStream:
-        if failures:
-            raise OSError(failures.pop(), "scarce")
-        return await accept(self)
-
-    monkeypatch.setattr(trio.SocketListener, "accept", failing)
+    failing_to_accept(monkeypatch, code, code)
     async with open_port() as port, await trio.open_tcp_stream(*port.address) as stream:
         assert await port.is_greeted(stream)
         assert port.told == [("", f"cannot accept: {os.strerror(code)}")]
 
 
-async def test_any_other_failure_to_accept_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def failing(self: trio.SocketListener) -> trio.SocketStream:
-        raise OSError(errno.EINVAL, "not listening")
+@pytest.mark.parametrize("code", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN])
+async def test_a_connection_that_failed_before_it_was_accepted_is_nobodys_business(
+    monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    failing_to_accept(monkeypatch, code)
+    async with open_port() as port, await trio.open_tcp_stream(*port.address) as stream:
+        assert await port.is_greeted(stream)
+        assert port.told == []
 
-    monkeypatch.setattr(trio.SocketListener, "accept", failing)
+
+async def test_any_other_failure_to_accept_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_to_accept(monkeypatch, errno.EINVAL)
     with pytest.raises(ExceptionGroup) as group:
-        async with open_port():
+        async with open_port() as port, await trio.open_tcp_stream(*port.address):
             await trio.sleep_forever()
     (error,) = group.value.exceptions
     assert isinstance(error, OSError)
     assert error.errno == errno.EINVAL
+
+
+async def test_g10_who_is_not_looked_at_is_closed_and_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_port() as port:
+        monkeypatch.setattr(port.listener.door, "look", lambda _host, _now_s: None)
+        async with await trio.open_tcp_stream(*port.address) as stream:
+            assert not await port.is_greeted(stream)
+        assert port.listener.connections == 0
+        assert port.told == []
+
+
+async def test_g10_what_a_connection_costs_is_measured_until_it_is_over() -> None:
+    spent: list[Look] = []
+    async with open_port() as port:
+        look = port.listener.door.look
+
+        def looking(host: str, now_s: float) -> Look | None:
+            found = look(host, now_s)
+            assert found is not None
+            spent.append(found)
+            return found
+
+        port.listener.door.look = looking  # type: ignore[method-assign] # to see what it returns
+        async with await trio.open_tcp_stream(*port.address) as stream:
+            assert await port.is_greeted(stream)
+            assert spent[0]._spent_s > 0
+            assert not spent[0].is_over
+        with trio.fail_after(PATIENCE_S):
+            while not spent[0].is_over:
+                await trio.lowlevel.checkpoint()
+        assert not port.listener.door.knows("127.0.0.1")
+        left = port.listener.door._others["127.0.0.1"].left(trio.current_time())
+        assert left == pytest.approx(CREDIT_AT_FIRST - 1, abs=0.9)
 
 
 async def test_an_address_that_cannot_be_used_says_why() -> None:

@@ -1,11 +1,13 @@
-"""Who has to make room at a full port, and who is looked at."""
+"""Who has to make room at a full port."""
 
 from __future__ import annotations
 
 import trio.testing
 
 from trioraft.net.connection import Connection
-from trioraft.net.visitors import LOOKS_AT_ONCE, Visitors
+from trioraft.net.visitors import Visitors
+
+NOBODY = frozenset[str]().__contains__
 
 
 def visitor(host: str, *, idle_since_s: float | None = None, has_asked: bool = False) -> Connection:
@@ -21,7 +23,7 @@ def visitor(host: str, *, idle_since_s: float | None = None, has_asked: bool = F
 
 
 async def test_g6_the_host_with_the_most_strangers_makes_room_with_its_oldest() -> None:
-    visitors = Visitors(strangers_max=3, guests_max=9)
+    visitors = Visitors(NOBODY, strangers_max=3, guests_max=9)
     lone, *crowd = visitor("a"), visitor("b"), visitor("b")
     for stranger in (lone, *crowd, visitor("c")):
         visitors.arrive(stranger)
@@ -35,7 +37,7 @@ async def test_g6_the_host_with_the_most_strangers_makes_room_with_its_oldest() 
 
 
 async def test_g6_strangers_take_no_guests_place() -> None:
-    visitors = Visitors(strangers_max=2, guests_max=2)
+    visitors = Visitors(NOBODY, strangers_max=2, guests_max=2)
     guest = visitor("a", idle_since_s=0.0)
     visitors.arrive(guest)
     assert visitors.admit(guest) == ""
@@ -45,9 +47,33 @@ async def test_g6_strangers_take_no_guests_place() -> None:
     assert (len(visitors.strangers), len(visitors.guests)) == (2, 1)
 
 
+async def test_g6_a_host_that_was_of_use_makes_room_last_among_strangers() -> None:
+    visitors = Visitors({"friend"}.__contains__, strangers_max=3, guests_max=9)
+    friends = visitor("friend"), visitor("friend")
+    lone = visitor("a")
+    for stranger in (*friends, lone, visitor("b")):
+        visitors.arrive(stranger)
+    assert lone.ended_because == "others came, and it kept silent"
+    assert [each.ended_because for each in friends] == ["", ""]
+
+
+async def test_who_never_asked_makes_room_before_any_host_with_many_that_did() -> None:
+    visitors = Visitors(NOBODY, 9, guests_max=4)
+    pool = [visitor("a", idle_since_s=0.0) for _ in range(3)]
+    idler = visitor("b", idle_since_s=9.0)
+    for guest in (*pool, idler):
+        assert visitors.admit(guest) == ""
+    for guest in pool:
+        guest.note_use()
+    assert visitors.admit(visitor("c")) == ""
+    assert "idle longest" in idler.ended_because
+    assert visitors.admit(visitor("c")) == ""
+    assert [bool(guest.ended_because) for guest in pool] == [True, False, False]
+
+
 async def test_of_idle_guests_the_busiest_hosts_oldest_goes_and_first_who_never_asked() -> None:
-    visitors = Visitors(9, guests_max=4)
-    lone = visitor("a", idle_since_s=0.0)
+    visitors = Visitors(NOBODY, 9, guests_max=4)
+    lone = visitor("a", idle_since_s=0.0, has_asked=True)
     asked = visitor("b", idle_since_s=1.0, has_asked=True)
     never = visitor("b", idle_since_s=2.0)
     busy = visitor("b")
@@ -63,7 +89,7 @@ async def test_of_idle_guests_the_busiest_hosts_oldest_goes_and_first_who_never_
 
 
 async def test_one_host_never_has_all_places() -> None:
-    visitors = Visitors(9, guests_max=4, guests_of_host_max=3)
+    visitors = Visitors(NOBODY, 9, guests_max=4, guests_of_host_max=3)
     first = visitor("a", idle_since_s=0.0)
     for guest in (first, visitor("a"), visitor("a"), visitor("a")):
         assert visitors.admit(guest) == ""
@@ -74,7 +100,7 @@ async def test_one_host_never_has_all_places() -> None:
 
 
 async def test_who_leaves_gives_back_its_place_once() -> None:
-    visitors = Visitors(9, guests_max=1)
+    visitors = Visitors(NOBODY, 9, guests_max=1)
     guest = visitor("a")
     assert visitors.admit(guest) == ""
     visitors.leave(guest)
@@ -83,18 +109,8 @@ async def test_who_leaves_gives_back_its_place_once() -> None:
     assert visitors.admit(visitor("a")) != ""
 
 
-async def test_a_host_that_got_in_is_looked_at_while_others_are_not_any_more() -> None:
-    visitors = Visitors(9, guests_max=9)
-    assert visitors.admit(visitor("friend")) == ""
-    flood = [visitors.may_look(f"10.0.0.{number}", 5.0) for number in range(int(LOOKS_AT_ONCE) + 9)]
-    assert flood.count(False) == 9
-    assert not visitors.may_look("10.0.0.1", 5.0)
-    assert visitors.may_look("friend", 5.0)
-    assert visitors.may_look("10.0.0.1", 5.1)  # some are looked at again a moment later
-
-
 async def test_g5_when_descriptors_are_scarce_strangers_go_first_and_busy_guests_never() -> None:
-    visitors = Visitors(9, 9)
+    visitors = Visitors(NOBODY, 9, 9)
     stranger, idle, busy = visitor("a"), visitor("b", idle_since_s=0.0), visitor("c")
     visitors.arrive(stranger)
     assert visitors.admit(idle) == visitors.admit(busy) == ""

@@ -186,15 +186,15 @@ async def test_no_thread_is_used_for_literal_addresses() -> None:
 
 
 async def test_running_out_of_descriptors_is_survived(monkeypatch: pytest.MonkeyPatch) -> None:
-    accept = trio.SocketListener.accept
+    accept = socket.socket.accept
     failures = [errno.EMFILE, errno.EMFILE, errno.ENOBUFS]
 
-    async def failing(self: trio.SocketListener) -> trio.SocketStream:
+    def failing(self: socket.socket) -> tuple[socket.socket, object]:
         if failures:
             raise OSError(failures.pop(), "scarce")
-        return await accept(self)
+        return accept(self)
 
-    monkeypatch.setattr(trio.SocketListener, "accept", failing)
+    monkeypatch.setattr(socket.socket, "accept", failing)
     transport = TcpTransport("0", LOOPBACK, {})
     async with running(transport) as owner, connected(transport) as stream:
         with trio.fail_after(PATIENCE_S):

@@ -22,9 +22,10 @@ import trio
 
 from ..core.errors import BadMessage
 from .addresses import host_port
+from .door import Look
 from .framing import FIRST_FRAME_BYTES_MAX, RECEIVE_BYTES_MAX, Deframer
 from .holdings import Holdings
-from .sockets import give_up_sending, keep_alive
+from .sockets import give_up_sending, keep_alive, remote_address
 from .tls import certified_names
 
 BROKEN: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
@@ -55,6 +56,8 @@ class Connection:
     there are too many; None: something is, or it is not known."""
     has_asked: bool = False
     """Whether it was ever of use to whoever opened it."""
+    look: Look | None = None
+    """What it costs until then."""
     half_frames: Holdings | None = None
     """What all connections of its port keep of frames that have begun."""
     life: trio.CancelScope = attrs.Factory(trio.CancelScope)
@@ -72,14 +75,9 @@ class Connection:
         a sign of life. The remote address is looked up unless it is given."""
         keep_alive(stream, silence_s)
         give_up_sending(stream, silence_s)
-        host = ""
-        if not remote:
-            try:
-                host, port = stream.socket.getpeername()[:2]
-            except OSError:
-                remote = "unknown"  # it was reset before we looked
-            else:
-                remote = host_port((host, port))
+        found = remote_address(stream.socket)
+        host = "" if found is None else found[0]
+        remote = remote or ("unknown" if found is None else host_port(found))
         return cls(stream, remote, stream.socket.close, remote_host=host)
 
     def end(self, reason: str) -> None:
@@ -87,6 +85,13 @@ class Connection:
         if not self.ended_because:
             self.ended_because = reason
             self.life.cancel()
+
+    def note_use(self) -> None:
+        """It is of use to whoever opened it. Idempotent, and cheap."""
+        if not self.has_asked:
+            self.has_asked = True
+            if self.look is not None:
+                self.look.end(was_of_use=True)
 
     def forget(self) -> None:
         """It is over: nothing is kept for it any more, whoever may still refer to it."""

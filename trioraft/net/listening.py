@@ -7,7 +7,8 @@ Rules of this file:
   with the connection, passes: `OwnerFailed` and broken invariants.
 * No lack of descriptors ends the accepting; only the address being unusable prevents it. Some are
   always left over, for the disk and for whoever is more important (hazard G5).
-* Who comes to a full port is let in, and another goes: see `visitors`.
+* Who comes to a full port is let in, and another goes: see `visitors`. Who is looked at at all, the
+  `door` decides: until then nothing is made for a connection, neither a stream nor a task.
 * An address is bound again right after its last owner has gone.
 """
 
@@ -16,7 +17,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from time import thread_time
 from typing import Any, Final, final
 
 import trio
@@ -26,18 +28,34 @@ from ..core.types import Address
 from .addresses import numeric_host
 from .connection import Connection
 from .descriptors import descriptors_max
+from .door import Door, Look, metered
 from .holdings import Holdings
 from .rejections import Rejections
 from .sentences import sentence_of
 from .visitors import Visitors
 
-LISTEN_BACKLOG: Final = 128
+LISTEN_BACKLOG: Final = 1024
 """Connections the kernel may hold for us before we accept them."""
 
 ACCEPT_PAUSE_S: Final = 0.100
 """Pause, in seconds, before accepting again when the machine is out of descriptors or memory."""
 
+ACCEPT_S: Final = 0.001
+"""How long accepting may keep the loop before everybody else has a turn, in seconds."""
+
+LOOKS_IN_A_PASS: Final = 32
+"""Strangers that are looked at in one pass of the loop: their tasks begin all at once."""
+
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+
+_OF_THE_CONNECTION: Final = frozenset(
+    {
+        *(errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENOPROTOOPT, errno.EOPNOTSUPP),
+        *(errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+    }
+)
+"""What `accept` says of a connection that failed before it was accepted; Linux's manual has them.
+EPERM is a firewall's."""
 
 
 def listen_now(address: Address, failure: str) -> socket.socket:
@@ -101,6 +119,7 @@ class Listener:
 
     Args:
         sock: listens already; closed when `run` ends, or by `close`.
+        door: who is looked at.
         visitors: who is connected, and who goes when there are too many.
         half_frames: the bound on what all of them keep here of frames that have begun.
         descriptors_reserved: how many of this process's descriptors this port leaves alone.
@@ -114,14 +133,16 @@ class Listener:
         self,
         sock: socket.socket,
         *,
+        door: Door,
         visitors: Visitors,
         half_frames: Holdings,
         descriptors_reserved: int,
         silence_s: float,
-        serve: Callable[[Connection], Awaitable[None]],
+        serve: Callable[[Connection], Coroutine[Any, Any, None]],
         rejections: Rejections,
         task_name: Callable[[str], str],
     ) -> None:
+        self.door = door
         self.visitors = visitors
         self.half_frames = half_frames
         self.connections = 0
@@ -139,12 +160,13 @@ class Listener:
 
     async def run(self, nursery: trio.Nursery) -> None:
         """Accept until cancelled; connections live in `nursery`, and may outlive this."""
-        with trio.socket.from_stdlib_socket(self._sock) as sock:
-            listener = trio.SocketListener(sock)
+        with self._sock as sock:
+            sock.setblocking(False)
             was_short = False
             while True:
+                await trio.lowlevel.wait_readable(sock)
                 try:
-                    stream = await listener.accept()
+                    shut_s = self._accept_some(nursery)
                 except OSError as error:
                     if error.errno not in _OUT_OF_RESOURCES:
                         raise
@@ -155,36 +177,58 @@ class Listener:
                     await trio.sleep(ACCEPT_PAUSE_S)  # no event says when there are some again
                 else:
                     was_short = False
-                    self._receive(stream, nursery)
+                    if shut_s:
+                        await trio.sleep(shut_s)  # the share comes back with time alone
 
-    def _receive(self, stream: trio.SocketStream, nursery: trio.Nursery) -> None:
-        try:
-            host = stream.socket.getpeername()[0]
-        except OSError:  # it was reset before we looked
-            stream.socket.close()
-            return
-        if not self.visitors.may_look(host, trio.current_time()):
-            stream.socket.close()
-            return
-        if stream.socket.fileno() >= descriptors_max() - self._descriptors_reserved:
+    def _accept_some(self, nursery: trio.Nursery) -> float:
+        """Accept who waits, until others should have a turn. Returns for how long nobody is to be
+        accepted after that, in seconds."""
+        began_s = thread_time()
+        spent_s, looks = 0.0, 0
+        while spent_s < ACCEPT_S and looks < LOOKS_IN_A_PASS:
+            try:
+                sock, (host, port, *_) = self._sock.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno not in _OF_THE_CONNECTION:
+                    raise
+                continue
+            look = self.door.look(host, trio.current_time())
+            if look is None:
+                sock.close()
+            else:
+                looks += 1
+                self._receive(sock, (host, port), look, nursery)
+            spent_s = thread_time() - began_s
+        return self.door.accepted(thread_time() - began_s, trio.current_time())
+
+    def _receive(
+        self, sock: socket.socket, remote: Address, look: Look, nursery: trio.Nursery
+    ) -> None:
+        if sock.fileno() >= descriptors_max() - self._descriptors_reserved:
             self.visitors.make_room()
-            stream.socket.close()
-            self._reject(host, "descriptors are scarce: those left are for the disk and for others")
+            sock.close()
+            look.end()
+            told = "descriptors are scarce: those left are for the disk and for others"
+            self._reject(remote[0], told)
             return
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
         connection = Connection.over(stream, self._silence_s)
+        connection.look = look
         connection.half_frames = self.half_frames
         self.visitors.arrive(connection)
         self.connections += 1
         name = self._task_name(connection.remote)
-        nursery.start_soon(self._serve_within_wall, connection, name=name)
+        nursery.start_soon(self._serve_within_wall, connection, look, name=name)
 
     def _reject(self, remote: str, reason: str) -> None:
         self.rejections.add(remote, None, reason)
 
-    async def _serve_within_wall(self, connection: Connection) -> None:
+    async def _serve_within_wall(self, connection: Connection, look: Look) -> None:
         try:
             with connection.life:
-                await self._serve(connection)
+                await metered(self._serve(connection), look)
         except OwnerFailed as failed:
             raise failed.error from failed.error.__cause__
         except BaseException as error:
@@ -199,8 +243,9 @@ class Listener:
             self.connections -= 1
             self.visitors.leave(connection)
             connection.forget()
+            look.end()
         if connection.ended_because:
-            self._reject(connection.remote, connection.ended_because)
+            self.rejections.add(connection.remote, None, connection.ended_because, is_counted=False)
 
 
 def _parted(error: BaseException) -> tuple[BaseException | None, BaseException | None]:

@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from ..core.types import NodeId
-from .visitors import Looks
+from .token_bucket import TokenBucket
 
 TOLD_AT_ONCE: Final = 20
 """How many are told one by one after a quiet time."""
@@ -39,13 +39,16 @@ class Rejections:
 
     def __init__(self, tell: Tell) -> None:
         self.count = 0
-        """All, since the port was opened."""
+        """Those that were refused or ended for what they did, since the port was opened."""
         self._tell = tell
         self._senders: dict[NodeId | None, _Sender] = {None: _Sender()}
 
-    def add(self, remote: str, peer: NodeId | None, reason: str) -> None:
-        """A connection was refused or ended."""
-        self.count += 1
+    def add(
+        self, remote: str, peer: NodeId | None, reason: str, *, is_counted: bool = True
+    ) -> None:
+        """A connection was refused or ended. Not counted: that was for others' sake, and others
+        count it."""
+        self.count += is_counted
         sender = self._senders.get(peer)
         if sender is None:
             known = self._senders
@@ -61,5 +64,5 @@ class Rejections:
 
 @attrs.define
 class _Sender:
-    may_tell: Looks = attrs.Factory(lambda: Looks(1 / TOLD_EACH_S, TOLD_AT_ONCE))
+    may_tell: TokenBucket = attrs.Factory(lambda: TokenBucket(1 / TOLD_EACH_S, TOLD_AT_ONCE))
     untold: int = 0

@@ -18,6 +18,8 @@ import attrs
 if TYPE_CHECKING:  # clients use this file too, and need no Trio
     import trio
 
+from ..core.types import Address
+
 try:
     import fcntl
     import termios
@@ -76,6 +78,15 @@ def _set(sock: HasOptions, level: int, name: str, value: int) -> None:
     if option is not None:
         with contextlib.suppress(OSError):
             sock.setsockopt(level, option, value)
+
+
+def remote_address(sock: trio.socket.SocketType) -> Address | None:
+    """Where the other side is; None: it was reset before we looked, or has no such address."""
+    try:
+        found = sock.getpeername()
+    except OSError:
+        return None
+    return (found[0], found[1]) if isinstance(found, tuple) else None
 
 
 def segment_bytes(sock: trio.socket.SocketType | None) -> int | None:

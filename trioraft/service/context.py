@@ -16,6 +16,7 @@ from ..logs.loggers import TraceLogger
 from ..member.state_machine import StateMachine
 from ..member.status import Status
 from ..net.addresses import AddressRules, is_wildcard
+from ..net.door import Door
 from ..net.events import ConnectionRejected
 from ..net.holdings import Holdings
 from ..net.rejections import Rejections
@@ -134,6 +135,7 @@ class ServiceContext:
     is_leaving: bool = False
     slices: Slices = attrs.Factory(Slices)
     """What all connections together may keep the loop for."""
+    door: Door = attrs.Factory(Door)
     visitors: Visitors = attrs.field(init=False)
     half_frames: Holdings = attrs.field(init=False)
     unsent: Holdings = attrs.field(init=False)
@@ -147,7 +149,10 @@ class ServiceContext:
     def __attrs_post_init__(self) -> None:
         limits = self.limits
         self.visitors = Visitors(
-            limits.strangers_max, limits.connections_max, limits.connections_of_host_max
+            self.door.knows,
+            limits.strangers_max,
+            limits.connections_max,
+            limits.connections_of_host_max,
         )
         self.half_frames = Holdings("half requests", limits.half_frames_bytes_max)
         self.unsent = Holdings("answers that wait to be taken", limits.unsent_total_bytes_max)
@@ -171,6 +176,7 @@ class ServiceContext:
         limits, visitors = self.limits, self.visitors
         return {
             "connections": (len(visitors.guests), limits.connections_max),
+            "strangers_cpu_ms": self.door.used_ms(trio.current_time()),
             "strangers": (len(visitors.strangers), limits.strangers_max),
             "half_frames_bytes": (self.half_frames.bytes, limits.half_frames_bytes_max),
             "unsent_bytes": (self.unsent.bytes, limits.unsent_total_bytes_max),
@@ -236,7 +242,7 @@ class ServiceContext:
             configuration_index=status.configuration_index,
             connections=self.connections,
             budgets=self.budgets(),
-            turned_away=self.visitors.turned_away,
+            turned_away=self.visitors.turned_away + self.door.closed,
             rejected=self.rejections.count,
             client_certificate_expires_s=(
                 None if self.certificates is None else self.certificates.expires_s

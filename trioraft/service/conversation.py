@@ -237,9 +237,11 @@ class Conversation:
         self._turn = Turn(context.slices)
         self._queries = Queries(context, self._answer, self._fail, self._outbox.room, self._turn)
         self._nursery: trio.Nursery | None = None
+        self._name = ""
 
     async def run(self) -> None:
         """Serve the connection to its end, and close it."""
+        self._name = trio.lowlevel.current_task().name
         try:
             if await self._admit():
                 await self._serve()
@@ -252,6 +254,7 @@ class Conversation:
         if self._nursery is None:
             self._connection.hang_up()
             return
+        self._begin_to_answer()
         self._outbox.put(GoingAway())
         self._queries.refuse_all(ServerLeaving(_LEAVING))
         for request_id in self._watches:
@@ -301,13 +304,10 @@ class Conversation:
     async def _serve(self) -> None:
         """Read, answer, and end when either is over."""
         connection = self._connection
-        name = trio.lowlevel.current_task().name
         reason = ""
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                nursery.start_soon(self._collect, name=f"{name}.outcomes")
-                nursery.start_soon(self._outbox.send_forever, name=f"{name}.answers")
                 with self._connection.reading(self._context.limits.frame_timeout_s):
                     await self._read()
                 nursery.cancel_scope.cancel()
@@ -332,9 +332,9 @@ class Conversation:
         turn = self._turn
         is_open = True
         self._note_idle()
+        turn.begin()
         while is_open:
             took_frames = False
-            turn.begin()
             while (payload := deframer.next_payload()) is not None:
                 if turn.is_over():
                     await turn.next()
@@ -345,7 +345,8 @@ class Conversation:
                     self._refuse_unknown(payload)
                     continue
                 self._unanswered += 1
-                connection.idle_since_s, connection.has_asked = None, True
+                connection.idle_since_s = None
+                self._begin_to_answer()
                 has_waited = False
                 if not self._may(request):
                     pass
@@ -360,6 +361,17 @@ class Conversation:
                     turn.begin()
             turn.end()
             is_open = await connection.receive(took_frames=took_frames)
+            # A byte at a time, or a thousand that close at once, is work too.
+            turn.begin()
+            if turn.is_over():
+                await turn.next()
+
+    def _begin_to_answer(self) -> None:
+        """Have the tasks that answer: who never asks for anything needs none. Idempotent."""
+        if not self._connection.has_asked and self._nursery is not None:
+            self._connection.note_use()
+            self._nursery.start_soon(self._collect, name=f"{self._name}.outcomes")
+            self._nursery.start_soon(self._outbox.send_forever, name=f"{self._name}.answers")
 
     def _may(self, request: Request) -> bool:
         """Whether its role allows it; if not, that is the answer."""
@@ -535,6 +547,7 @@ class Conversation:
         if request_id is None:
             decode_request(payload)  # says what is wrong with it
             return
+        self._begin_to_answer()
         self._unanswered += 1
         self._fail(
             request_id,

@@ -48,6 +48,7 @@ class Service:
         self._leave = trio.Event()
         self._listener = Listener(
             sock,
+            door=context.door,
             visitors=context.visitors,
             half_frames=context.half_frames,
             descriptors_reserved=DESCRIPTORS_RESERVED,

@@ -12,6 +12,7 @@ from ..core.config import Limits, Timing
 from ..core.messages import Introduction
 from ..core.types import Address, NodeId
 from ..net.credentials import Certificate, Credentials, Shown
+from ..net.door import Door
 from ..net.events import TransportEvent
 from ..net.resolving import Resolver
 from ..net.tls import TlsContexts
@@ -42,6 +43,9 @@ class TransportContext:
 
     resolver: Resolver = attrs.Factory(lambda: Resolver(trio.socket.getaddrinfo))
     """Looks peers' names up."""
+    door: Door = attrs.Factory(Door)
+    """What connections of strangers may cost us."""
+
     share: Share = attrs.Factory(Share)
     """Of what all links of this run hold."""
 

@@ -80,7 +80,7 @@ class Inbound:
         self._admission = admission
         self._readings: dict[NodeId, list[trio.CancelScope]] = {}  # the newest last
         limits = context.limits
-        self.visitors = Visitors(limits.inbound_connections_max, guests_max=sys.maxsize)
+        self.visitors = Visitors(context.door.knows, limits.inbound_connections_max, sys.maxsize)
         """Strangers, and admitted peers: of these the `Admission` says who is too many."""
         self.half_frames = Holdings("half frames", limits.inbound_half_frames_bytes_max)
         self.rejections = Rejections(self._tell)
@@ -238,6 +238,7 @@ class Inbound:
                     except Exception as error:
                         raise OwnerFailed(error) from error
                     took_frames = True
+                    connection.note_use()
             finally:
                 if took_frames:
                     self._end_batch()

@@ -355,6 +355,8 @@ class Link:
             connection.hang_up()
             raise
         self._reached_at = where
+        if not self.is_answer:  # where we know it to be, it may come from too
+            self._context.door.vouch(connection.remote_host)
         return connection
 
     async def _dial(self, address: Address, attempt: int) -> tuple[trio.SocketStream, Address]:

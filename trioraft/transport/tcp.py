@@ -170,6 +170,7 @@ class TcpTransport:
         inbound = self._active.inbound
         strangers, half = inbound.visitors.strangers, inbound.half_frames
         return {
+            "peers_strangers_cpu_ms": self._active.context.door.used_ms(trio.current_time()),
             "peers_strangers": (len(strangers), inbound.visitors.strangers_max),
             "peers_half_frames_bytes": (half.bytes, half.bytes_max),
         }
@@ -409,6 +410,7 @@ class TcpTransport:
             raise InvariantViolation(f"node {self._node_id!r} runs without a listening socket")
         return Listener(
             bound,
+            door=run.context.door,
             visitors=run.inbound.visitors,
             half_frames=run.inbound.half_frames,
             descriptors_reserved=DESCRIPTORS_RESERVED,
