@@ -134,7 +134,20 @@ async def test_a_holder_whose_lease_was_taken_away_is_cancelled(autojump_clock: 
             await hold()
 
 
-async def test_holding_needs_the_leader_and_a_node_that_lives(autojump_clock: MockClock) -> None:
+async def test_it_is_held_on_any_node_while_leaders_change(autojump_clock: MockClock) -> None:
+    async with open_objects(Lock) as locks:
+        leader, _ = await locks.cluster.check_single_leader()
+        lock = await locks.following()
+        async with lock.hold("a", lease_s=2):
+            await locks.cluster.crash(leader)
+            await trio.sleep(10)
+            assert await lock.holder() is not None
+        assert await lock.holder() is None
+
+
+async def test_holding_needs_a_node_that_lives_and_without_forwarding_the_leader(
+    autojump_clock: MockClock,
+) -> None:
     async with open_objects(Lock) as locks:
         leader, _ = await locks.cluster.check_single_leader()
 
@@ -143,8 +156,11 @@ async def test_holding_needs_the_leader_and_a_node_that_lives(autojump_clock: Mo
                 await locks.cluster.crash(leader)
                 await trio.sleep_forever()
 
+        follower = next(node_id for node_id in locks.cluster.ids if node_id != leader)
+        lock = locks.cluster.machines[follower]
+        lock.attach(locks.cluster.nodes[follower], forward=False)
         with pytest.raises(NotLeader):
-            await hold(await locks.following())
+            await hold(lock)
         assert leader in locks.cluster.nodes  # it did not begin
         with pytest.raises(NodeDead):
             await hold(locks.at(leader))

@@ -16,7 +16,13 @@ import attrs
 import msgspec
 import trio
 
-from ..core.errors import NotLeader, OutcomeUnknown, ProposalDropped, RaftError
+from ..core.errors import (
+    DeadlineExceeded,
+    NotLeader,
+    OutcomeUnknown,
+    ProposalDropped,
+    RaftError,
+)
 from ..core.types import Role
 from ..member.status import Status
 from ..tasks.background import running_beside
@@ -342,7 +348,7 @@ class Lock(ReplicatedObject):
 
         Raises:
             LockLost: the body was cancelled, because the lease could not be renewed.
-            NotLeader: this node does not lead, so it cannot acquire the lock.
+            NotLeader: attached with `forward=False`, and this node does not lead.
             NodeDead: the node died; the body was cancelled.
             Exception: the body's own.
 
@@ -375,7 +381,7 @@ class _Keeper:
             asked_s = trio.current_time()
             try:
                 token = await self._lock.acquire(self._owner, self._lease_s)
-            except (ProposalDropped, OutcomeUnknown):
+            except (ProposalDropped, OutcomeUnknown, DeadlineExceeded):
                 continue  # the same owner asks again: at worst it has the lock already
             if token is not None:
                 self.token, self._until_s = token, asked_s + self._lease_s
@@ -413,7 +419,7 @@ class _Keeper:
                 is_ours = await self._lock.renew(self.token, self._lease_s)
             except NotLeader:
                 await self._lock.port.wait(_leads)
-            except (ProposalDropped, OutcomeUnknown):
+            except (ProposalDropped, OutcomeUnknown, DeadlineExceeded):
                 continue  # another turn says who leads now
             else:
                 break

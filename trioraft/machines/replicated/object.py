@@ -103,7 +103,8 @@ class ReplicatedObject:
                 False: only on the leader, as `Node.propose` (`NotLeader` elsewhere, and
                 `OutcomeUnknown` where leadership is lost).
             timeout_s: deadline of a call, in seconds: `DeadlineExceeded`, which is an
-                `OutcomeUnknown` too if the command may be applied. Without `forward` there is none.
+                `OutcomeUnknown` too if the command may be applied. `math.inf`, or without
+                `forward`: there is none.
             sessions: makes no difference any more: there are always sessions around an object.
 
         Raises:
