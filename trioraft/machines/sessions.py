@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Annotated, Any, Final, TypeAlias, final
 
@@ -345,11 +345,13 @@ class SessionMachine:
     ) -> None:
         self.machine = machine
         """The inner state machine."""
-        self.canonical_contents = contents_of(machine)
+        self.canonical_contents: Callable[[], bytes | Iterable[bytes]] | None = contents_of(machine)
         """Of the inner machine. The table is not: the texts of exceptions may differ."""
         self._prepare_inside = preparation_of(machine)
         self._keys_inside = machine.keys_written if isinstance(machine, KeyedCommands) else None
-        self.keys_written = None if self._keys_inside is None else self._keys_written
+        self.keys_written: Callable[[bytes], Iterable[bytes]] | None = (
+            None if self._keys_inside is None else self._keys_written
+        )
         """Which keys a command writes, if the inner machine says that; else None."""
         self._results: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(result_type)
         self._error_types = {error_type.__qualname__: error_type for error_type in error_types}

@@ -75,7 +75,7 @@ class StorageBench:
 
     def __init__(self, factory: StorageFactory, reborn: StorageReborn) -> None:
         self._reborn = reborn
-        self.storage = factory()
+        self.storage: Storage = factory()
 
     def open(self) -> Recovered | None:
         """Open it as the node it belongs to."""
