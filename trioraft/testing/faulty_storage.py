@@ -38,8 +38,7 @@ class FaultyStorage:
     ```python
     storage = FaultyStorage(SQLiteStorage(tmp_path), blocking=True)
     with storage.held():            # a disk that hangs
-        proposal = node.submit(b"x")
-        ...
+        proposal = node.submit(b"x")  # of a node that has this storage
     storage.disk_full = True        # until it is False again
     storage.no_descriptors = True   # snapshots can neither be written nor read
     storage.fail_next_append()      # an fsync that fails; the node must die of it
