@@ -35,7 +35,7 @@ Example:  trioraft admin status --address 127.0.0.1:8000
 {EXITS_HELP}
 """
 
-app = Commands(help=HELP)
+app: Commands = Commands(help=HELP)
 
 
 def command() -> click.Command:

@@ -36,7 +36,7 @@ Example:  trioraft kv put colour red --address 127.0.0.1:8000
 RETRY_S: Final = 0.2
 """Pause before a watch goes on at another server."""
 
-app = Commands(help=HELP)
+app: Commands = Commands(help=HELP)
 
 
 def command() -> click.Command:

@@ -44,11 +44,13 @@ class Visitors:
     ) -> None:
         self.strangers_max = strangers_max
         self.guests_max = guests_max
-        self.guests_of_host_max = guests_max if guests_of_host_max is None else guests_of_host_max
+        self.guests_of_host_max: int = (
+            guests_max if guests_of_host_max is None else guests_of_host_max
+        )
         self.strangers: dict[Connection, None] = {}
         """In the order in which they came."""
         self.guests: dict[Connection, None] = {}
-        self.turned_away = 0
+        self.turned_away: int = 0
         """Connections that were closed for others since the port was opened."""
         self._is_of_use = is_of_use
         self._unproven: dict[Connection, None] = {}  # guests; some may have asked meanwhile

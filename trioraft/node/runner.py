@@ -126,16 +126,16 @@ class NodeRunner:
         bootstrap: Configuration,
     ) -> None:
         self.node_id = node_id
-        self.name = f"raft[{node_id}]"
+        self.name: str = f"raft[{node_id}]"
         self.timing = timing
         self.limits = limits
         self.member: Member | None = None
         """None until the storage is open."""
-        self.budget = ByteBudget(limits.proposals_bytes_max)
-        self.status_changed = trio.lowlevel.ParkingLot()
+        self.budget: ByteBudget = ByteBudget(limits.proposals_bytes_max)
+        self.status_changed: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
         """For a wait that looks at more than the status, and so for itself."""
-        self.waits = StatusWaits(self._look_later)
-        self.is_dead = False
+        self.waits: StatusWaits = StatusWaits(self._look_later)
+        self.is_dead: bool = False
         self.before_leaving: list[Callable[[], Awaitable[None]]] = []
         """What is to be done when the node leaves, while it still takes part."""
         self.links: dict[NodeId, bool] = {}

@@ -91,14 +91,14 @@ class Replica:
 
     def __init__(self, definition: Definition, instance: Any) -> None:
         self.definition = definition
-        self.clock = LogClock()
+        self.clock: LogClock = LogClock()
         self.active_version: int | None = None
         self.port: Way | None = None
         self.around: SessionMachine | None = None
         """What a node has this object in; None: it was not asked for."""
-        self.is_running = False
+        self.is_running: bool = False
         """Whether a command or a query runs at this moment."""
-        self.is_writable = True
+        self.is_writable: bool = True
         """Whether the state may be assigned to: until it is attached, and inside commands."""
         self._node: object = None
         self._raised: dict[str, type[Exception]] = {}  # by commands, here, by name
@@ -452,7 +452,7 @@ class RemoteReplica:
     """Stands behind an object made by `ReplicatedObject.through`."""
 
     def __init__(self, definition: Definition, client: Remote, now_s: Callable[[], float]) -> None:
-        self.is_running = False
+        self.is_running: bool = False
         self._definition = definition
         self._client = client
         self._now_s = now_s
