@@ -156,10 +156,16 @@ def test_standard_input_that_is_not_there_is_said(addresses: str, tmp_path: Path
 
 # -- a user's patience -----------------------------------------------------------------------
 
-GO = (
-    "import sys; from trioraft.cli.application import main; "
-    "sys.argv[0] = 'trioraft'; print('go', flush=True); main()"
-)
+GO = """\
+import trioraft.cli.application as application
+
+def open_streams(open=application.open_streams):
+    open()
+    print("go", flush=True)  # what comes before is the interpreter's own beginning
+
+application.open_streams = open_streams
+application.main()
+"""
 
 
 @pytest.mark.parametrize(
