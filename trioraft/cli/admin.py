@@ -18,7 +18,7 @@ import click
 import msgspec
 
 from ..core.errors import ConfigError, ConfigurationConflict, RaftError, Unreachable
-from ..core.types import Address, LogIndex, NodeId
+from ..core.types import Address, Configuration, LogIndex, NodeId
 from ..net.addresses import host_port
 from ..net.sentences import moment
 from ..rpc.protocol import ServerStatus, StatusNews
@@ -54,6 +54,7 @@ TOKEN_BYTES: Final = 32
 T = TypeVar("T")
 
 NodeName = Annotated[str, Argument(metavar="ID", help="The node's name.")]
+AsJson = Annotated[bool, Option("--json", help="As one JSON object.")]
 
 
 class Check(enum.StrEnum):
@@ -67,7 +68,7 @@ class Check(enum.StrEnum):
 @reaching
 async def status(
     cluster: ReachedCluster,
-    as_json: Annotated[bool, Option("--json", help="As one JSON object.")] = False,
+    as_json: AsJson = False,
     budgets: Annotated[
         bool,
         Option("--budgets", help="What is used of every bound that all who connect share."),
@@ -82,6 +83,8 @@ async def status(
     ] = None,
 ) -> None:
     """What every server says of itself."""
+    if check is not None and (as_json or budgets):
+        raise BadParameter("--check says yes or no, with neither --json nor --budgets")
     if check is not None:
         await _check_one(cluster, check)
         return
@@ -97,9 +100,11 @@ async def transfer(
         str | None,
         Option(metavar="ID", show_default=False, help="To this node; default: who is ready first."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Have the leader transfer its leadership."""
-    say(f"{await cluster.client.transfer_leadership(to)} leads now")
+    leader = await cluster.client.transfer_leadership(to)
+    _tell(as_json, f"{leader} leads now", leader=leader)
 
 
 @app.command()
@@ -108,6 +113,7 @@ async def invite(
     cluster: ReachedCluster,
     node: NodeName,
     valid: Annotated[str, Option(metavar="TIME", help="For how long, as 24h or 30min.")] = "24h",
+    as_json: AsJson = False,
 ) -> None:
     """Write an invitation for a node whose name the members were not told (--tls-peer-names).
 
@@ -116,7 +122,8 @@ async def invite(
     for one.
     """
     valid_s = parsed(parse_duration_s, valid, "--valid")
-    say(await cluster.client.invite(node, valid_s))
+    invitation = await cluster.client.invite(node, valid_s)
+    _tell(as_json, invitation, node=node, invitation=invitation, valid_s=valid_s)
 
 
 @app.command("add-learner")
@@ -132,20 +139,39 @@ async def add_learner(
             help="Where the other nodes reach it: its --listen, or its --advertise.",
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Add a node that gets the log and does not vote. Start it with `serve --join`."""
-    address = None if peers_at is None else parsed(parse_address, peers_at, "HOST:PORT")
+    """Add a node that gets the log and does not vote. Start it with `serve --join`.
 
-    async def add(_: ServerStatus) -> LogIndex:
-        return await cluster.client.add_learner(node, address)
+    Of a member, voter or not, only the address can change.
+    """
+    address = None if peers_at is None else parsed(parse_address, peers_at, "HOST:PORT")
+    seen: list[Configuration] = []
+
+    async def add(leader: ServerStatus) -> LogIndex | None:
+        seen[:] = [leader.configuration]
+        is_member = node in leader.configuration.members
+        if is_member and address in (None, leader.configuration.addresses.get(node)):
+            return None
+        return await cluster.client.add_learner(
+            node, address, expected_index=leader.configuration_index
+        )
 
     index = await _changed(cluster, add)
-    say(f"{node} is a learner since index {index}")
+    before = seen[0]
+    part = "voter" if before.is_voter(node) else "learner"
+    text = f"{node} is a learner since index {index}"
+    if node in before.members:
+        changed = "nothing was changed"
+        if address is not None and index is not None:
+            changed = f"its address is {host_port(address)} since index {index}"
+        text = f"{node} is a {part} already: {changed}"
+    _tell(as_json, text, node=node, part=part, index=index)
 
 
 @app.command()
 @reaching
-async def promote(cluster: ReachedCluster, node: NodeName) -> None:
+async def promote(cluster: ReachedCluster, node: NodeName, as_json: AsJson = False) -> None:
     """Make a learner a voter, once it has caught up."""
 
     async def give_vote(leader: ServerStatus) -> LogIndex | None:
@@ -162,8 +188,8 @@ async def promote(cluster: ReachedCluster, node: NodeName) -> None:
         )
 
     index = await _changed(cluster, give_vote)
-    since = "already" if index is None else f"since index {index}"
-    say(f"{node} is a voter {since}")
+    since = "already: nothing was changed" if index is None else f"since index {index}"
+    _tell(as_json, f"{node} is a voter {since}", node=node, part="voter", index=index)
 
 
 @app.command()
@@ -182,6 +208,7 @@ async def move(
         bool,
         Option("--force", help="Whether it answers there or not: it is down, for instance."),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say where a member is reached from now on, voter, learner or leader. Start it there first:
     unless it answers the leader at that address, nothing is changed.
@@ -205,15 +232,23 @@ async def move(
             f"{error}. Start it there first; or say --force, if it is down or will be there later"
         ) from error
     after = await cluster.client.status()
-    say(_moved(before, after, node, address, index))
-    say(
+    clients_at = after.client_addresses.get(node)
+    lines = [
+        _moved(before, after, node, address, index),
         "whether it answers there was not asked"
         if force
-        else f"it answers there, to the leader {after.leader_id}"
-    )
-    clients_at = after.client_addresses.get(node)
+        else f"it answers there, to the leader {after.leader_id}",
+    ]
     if clients_at is not None:
-        say(f"clients reach it at {host_port(clients_at)}, as it said last")
+        lines.append(f"clients reach it at {host_port(clients_at)}, as it said last")
+    _tell(
+        as_json,
+        *lines,
+        node=node,
+        part=_membership(after, node),
+        index=index,
+        clients_at=None if clients_at is None else host_port(clients_at),
+    )
 
 
 def _moved(
@@ -229,7 +264,7 @@ def _moved(
 
 @app.command()
 @reaching
-async def remove(cluster: ReachedCluster, node: NodeName) -> None:
+async def remove(cluster: ReachedCluster, node: NodeName, as_json: AsJson = False) -> None:
     """Take a node out of the cluster, whether it votes or not."""
 
     async def take_out(leader: ServerStatus) -> LogIndex:
@@ -238,7 +273,7 @@ async def remove(cluster: ReachedCluster, node: NodeName) -> None:
         return await cluster.client.remove(node, expected_index=leader.configuration_index)
 
     index = await _changed(cluster, take_out)
-    say(f"{node} is no member since index {index}")
+    _tell(as_json, f"{node} is no member since index {index}", node=node, part=None, index=index)
 
 
 async def _changed(cluster: ReachedCluster, change: Callable[[ServerStatus], Awaitable[T]]) -> T:
@@ -281,7 +316,7 @@ on the node that is left.
 
 @app.command(help=REPLACE_HELP)
 @reaching
-async def replace(cluster: ReachedCluster, node: NodeName) -> None:
+async def replace(cluster: ReachedCluster, node: NodeName, as_json: AsJson = False) -> None:
     failure: RaftError | None = None
     async with anyio.create_task_group() as telling:
         telling.start_soon(_tell_progress, cluster, node)
@@ -292,7 +327,8 @@ async def replace(cluster: ReachedCluster, node: NodeName) -> None:
         telling.cancel_scope.cancel()
     if failure is not None:
         raise failure
-    say(f"{node} is a voter with its new disk since index {index}")
+    text = f"{node} is a voter with its new disk since index {index}"
+    _tell(as_json, text, node=node, part="voter", index=index)
 
 
 async def _tell_progress(cluster: ReachedCluster, node: NodeId) -> None:
@@ -329,6 +365,7 @@ def new_token(
     role: Annotated[
         str, Option(metavar="read|write|admin", help="What its bearer may do.")
     ] = "read",
+    as_json: AsJson = False,
 ) -> None:
     """Make a client's token, and the section of the servers' --client-roles file that knows it.
     Asks no server."""
@@ -337,7 +374,11 @@ def new_token(
         raise BadParameter("give read, write or admin", param_hint="'--role'")
     token = f"trioraft-{secrets.token_urlsafe(TOKEN_BYTES)}"
     digest = hashlib.sha256(token.encode()).hexdigest()
-    for line in (token, "", f"[tokens.{section}]", f'sha256 = "{digest}"', f'role = "{role}"'):
+    lines = (f"[tokens.{section}]", f'sha256 = "{digest}"', f'role = "{role}"')
+    if as_json:
+        say_json(json.dumps({"token": token, "section": "\n".join(lines)}))
+        return
+    for line in (token, "", *lines):
         say(line)
 
 
@@ -360,10 +401,21 @@ async def snapshot(
             metavar="ID|HOST:PORT", show_default=False, help="At this server; default: the leader."
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Have a server take a snapshot now."""
     where = parsed(parse_address, at, "HOST:PORT") if at is not None and ":" in at else at
-    say(f"snapshot taken, up to index {await cluster.client.take_snapshot(where)}")
+    index = await cluster.client.take_snapshot(where)
+    _tell(as_json, f"snapshot taken, up to index {index}", index=index)
+
+
+def _tell(as_json: bool, *lines: str, **fields: Any) -> None:
+    """What came of it: lines for people, or an object for programs."""
+    if as_json:
+        say_json(json.dumps(fields))
+        return
+    for line in lines:
+        say(line)
 
 
 def _names(names: tuple[str, ...]) -> str:

@@ -13,7 +13,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
-from .exits import EXIT_FAILURE, exiting
+from .exits import EXIT_FAILURE, exiting, quit_at_ctrl_c
 from .saying import complain, flush, open_streams
 
 if TYPE_CHECKING:
@@ -45,9 +45,10 @@ _EXTRA: Final = frozenset({"click", "rich", "jinja2"})
 
 def main() -> None:
     """Run the command that the command line names, and exit with its code."""
-    open_streams()
+    quit_at_ctrl_c()
     try:
         with exiting("trioraft"):
+            open_streams()
             try:
                 application().main()
             finally:

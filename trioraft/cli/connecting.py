@@ -34,7 +34,8 @@ TOKEN_VARIABLE: Final = "TRIORAFT_TOKEN"  # noqa: S105 - a variable's name
 
 EXITS_HELP: Final = (
     "Exit code: 0 done, 1 failed, 2 a wrong option, 3 the answer is no, 4 not known whether it "
-    "was done."
+    "was done, 130 after Ctrl-C; 141 (nobody reads) or 74: it may be done, but what it says could "
+    "not be written."
 )
 
 _TOKEN_FILE_CHARS_MAX: Final = 4096

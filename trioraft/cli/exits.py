@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Final
 
 from .saying import OutputLost, complain
@@ -25,6 +27,22 @@ EXIT_BROKEN_PIPE: Final = 141
 """128 + SIGPIPE: as EXIT_OUTPUT, where the reader has gone."""
 EXIT_TERMINATED: Final = 143
 """128 + SIGTERM."""
+
+
+def quit_at_ctrl_c() -> None:
+    """Until the command itself begins, nothing was done, and nothing is to be tidied up: Ctrl-C
+    ends the process there and then. (Raised within an import, it may come out as any error.)"""
+    signal.signal(signal.SIGINT, _quit)
+
+
+def raise_at_ctrl_c() -> None:
+    """The command begins."""
+    if signal.getsignal(signal.SIGINT) is _quit:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _quit(_number: int, _frame: FrameType | None) -> None:
+    os._exit(EXIT_INTERRUPTED)
 
 
 @contextmanager

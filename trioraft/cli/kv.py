@@ -202,7 +202,7 @@ async def watch(
 ) -> None:
     """Show changes as they are made, until Ctrl-C. Goes on at another server by itself."""
     kv = KvClient(cluster.client)
-    shown = 0
+    shown, said = 0, ""
     wanted = from_index
     if wanted is None:
         wanted = (await kv.page(_bytes(prefix), items_max=1)).index + 1
@@ -210,13 +210,16 @@ async def watch(
         try:
             async with kv.watch(_bytes(prefix), from_index=wanted) as changes:
                 async for change in changes:
+                    said = ""
                     _show_change(change, as_json)
                     wanted = change.index + 1
                     shown += 1
                     if shown == count:
                         return
         except (ServerLost, ServerLeaving) as error:
-            complain(f"trioraft: {error}; going on at another server")
+            if str(error) != said:  # and not five times a second, while nobody answers
+                said = str(error)
+                complain(f"trioraft: {error}; going on at another server")
             await anyio.sleep(RETRY_S)
 
 

@@ -35,7 +35,14 @@ def run_client(main: Callable[[], Awaitable[None]]) -> None:
         KeyboardInterrupt: Ctrl-C was pressed meanwhile, whatever came of the command.
     """
     run = _Run(main)
-    anyio.run(run.run, backend="asyncio", backend_options={"loop_factory": _ClientLoop})
+    is_main = threading.current_thread() is threading.main_thread()
+    # Before asyncio looks, which has a handler of its own where it finds Python's.
+    before = signal.signal(signal.SIGINT, run.interrupt) if is_main else None
+    try:
+        anyio.run(run.run, backend="asyncio", backend_options={"loop_factory": _ClientLoop})
+    finally:
+        if is_main:
+            signal.signal(signal.SIGINT, before)
     if run.is_interrupted:
         raise KeyboardInterrupt
 
@@ -47,22 +54,20 @@ class _Run:
         self.is_interrupted = False
 
     async def run(self) -> None:
-        """The command, under our own handler of SIGINT."""
+        """The command, which Ctrl-C cancels."""
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         if task is not None:
             self._cancel = lambda: loop.call_soon_threadsafe(task.cancel)
-        is_main = threading.current_thread() is threading.main_thread()
-        before = signal.signal(signal.SIGINT, self._interrupt) if is_main else None
+        if self.is_interrupted:
+            return
         try:
             await self._main()
         except BaseException:  # who interrupts a command is not told what became of it
             if not self.is_interrupted:
                 raise
-        finally:
-            if is_main:
-                signal.signal(signal.SIGINT, before)
 
-    def _interrupt(self, _number: int, frame: FrameType | None) -> None:
+    def interrupt(self, _number: int, frame: FrameType | None) -> None:
+        """Handle SIGINT."""
         was_interrupted, self.is_interrupted = self.is_interrupted, True
         if was_interrupted or _waits_for_a_stream(frame):
             raise KeyboardInterrupt

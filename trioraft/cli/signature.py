@@ -20,6 +20,8 @@ from typing import Any, Final, TypeVar, Union, final, get_args, get_origin, get_
 
 import click
 
+from .exits import raise_at_ctrl_c
+
 BadParameter = click.BadParameter
 """A mistake in the command line: one message, and exit code 2."""
 Exit = click.exceptions.Exit
@@ -82,6 +84,10 @@ class Command(click.Command):
         for panel, records in panels.items():
             with formatter.section(panel):
                 formatter.write_dl(records)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        raise_at_ctrl_c()
+        return super().invoke(ctx)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         words = list(args)

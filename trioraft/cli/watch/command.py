@@ -17,8 +17,8 @@ from ...core.types import Address
 from ...net.addresses import host_port
 from ...rpc.protocol import NodeNews
 from ..connecting import ReachedCluster, reaching
-from ..saying import say, say_json
-from ..signature import Option, command_of
+from ..saying import WIDTH_ELSEWHERE, say, say_json
+from ..signature import BadParameter, Option, command_of
 from .picture import picture
 from .scene import Scene, listen
 
@@ -30,10 +30,6 @@ FRAME_S: Final = 0.1
 """Shortest time between two frames; the seconds of who is silent move once a second."""
 CLOCK_S: Final = 1.0
 """Longest time between two frames."""
-WIDTH_ELSEWHERE: Final = 200
-"""Columns of a picture that is printed into a file or a pipe."""
-FIRST_ANSWERS_S: Final = 2.0
-"""How long `--once` waits for the servers."""
 
 
 def command() -> click.Command:
@@ -51,10 +47,12 @@ async def watch(
         bool, Option("--json", help="Print what the servers tell, one JSON object a line.")
     ] = False,
 ) -> None:
+    if once and json:
+        raise BadParameter("--once draws a picture; for JSON: trioraft admin status --json")
     interval_s = interval_ms / 1000
     console = Console(width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE)
     if once:
-        await _once(cluster.client, interval_s, console)
+        await _once(cluster, interval_s, console)
     elif json or not console.is_terminal:
         await _lines(cluster.client, interval_s, as_json=json)
     else:
@@ -78,17 +76,17 @@ async def _live(client: Client, interval_s: float, console: Console) -> None:
                 await anyio.sleep(FRAME_S)  # a picture has a frame rate; it waits for nothing
 
 
-async def _once(client: Client, interval_s: float, console: Console) -> None:
-    """A picture as soon as everybody has answered, or when that takes too long."""
+async def _once(cluster: ReachedCluster, interval_s: float, console: Console) -> None:
+    """A picture as soon as it is known of everybody whether he answers, or when time is up."""
     scene, complete = Scene(), anyio.Event()
 
     def change(_address: Address, _news: NodeNews | None) -> None:
-        if scene.servers and all(server.status is not None for server in scene.servers.values()):
+        if all(server.is_known for server in scene.servers.values()):
             complete.set()
 
     async with anyio.create_task_group() as listening:
-        listening.start_soon(listen, client, scene, interval_s, change)
-        with anyio.move_on_after(FIRST_ANSWERS_S):
+        listening.start_soon(listen, cluster.client, scene, interval_s, change)
+        with anyio.move_on_after(cluster.timeout_s):
             await complete.wait()
         listening.cancel_scope.cancel()
     console.print(picture(scene, console, anyio.current_time()))

@@ -39,6 +39,11 @@ class ServerView:
     silent_since_s: float | None = None
 
     @property
+    def is_known(self) -> bool:
+        """Whether it has answered, or is known not to."""
+        return self.status is not None or self.silent_since_s is not None
+
+    @property
     def name(self) -> str:
         """Its id, or its address until that is known."""
         return host_port(self.address) if self.status is None else self.status.node_id
