@@ -21,12 +21,10 @@ EAGER = Limits(reconnect_backoff_s=(0.001, 0.005))
 NAME = "node-1.example"
 
 
-def named(names: Names, port: int, **options: object) -> TcpTransport:
+def named(names: Names, port: int) -> TcpTransport:
     """Node 0, which knows node 1 by name."""
     resolver = Resolver(names.getaddrinfo)
-    return TcpTransport(
-        "0", LOOPBACK, {"1": (NAME, port)}, insecure=True, resolver=resolver, **options
-    )
+    return TcpTransport("0", LOOPBACK, {"1": (NAME, port)}, insecure=True, resolver=resolver)
 
 
 async def until_up(owner: Recorder, peer: str = "1", times: int = 1) -> None:

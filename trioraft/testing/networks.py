@@ -130,6 +130,14 @@ class CuttableTransport:
     def address_of(self, peer: NodeId) -> Address | None:
         return self._inner.address_of(peer)
 
+    async def check_reachable(self, peer: NodeId, address: Address) -> None:
+        """As the one inside, if it has addresses."""
+        check = getattr(self._inner, "check_reachable", None)
+        if check is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await check(peer, address)
+
 
 class _CuttableOwner:
     def __init__(self, owner: TransportOwner, cuts: Cuts, node_id: NodeId) -> None:
