@@ -100,3 +100,18 @@ async def test_where_nodes_have_no_addresses_nobody_is_asked() -> None:
         there = ("127.0.0.1", 7)
         await cluster.nodes[leader].move("0", there)
         assert configured(cluster, leader)["0"] == there
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "0", "[::1]", "a b", "x" * 254])
+async def test_what_nobody_can_dial_never_gets_into_the_log(host: str) -> None:
+    async with open_cluster(1) as cluster:
+        await cluster.check_single_leader()
+        node, where = cluster.nodes["0"], (host, 4000)
+        for ask in (
+            lambda: node.move("0", where, force=True),
+            lambda: node.add_learner("1", where),
+            lambda: node.change_voters(["0", "1"], addresses={"1": where}),
+        ):
+            with pytest.raises(ConfigError, match=r"the address"):
+                await ask()
+        assert node.status.configuration_index <= 1
