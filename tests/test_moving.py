@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import random
+from contextlib import suppress
+
 import pytest
 import trio
 
-from tests.transport.support import free_port
-from trioraft import ConfigError, NotLeader, Unreachable
+from tests.support import open_single
+from tests.transport.support import LOOPBACK, free_port
+from trioraft import (
+    ConfigError,
+    MemoryStorage,
+    Node,
+    NodeDead,
+    NotLeader,
+    Role,
+    TcpTransport,
+    Unreachable,
+)
 from trioraft.core.types import Address, NodeId
 from trioraft.testing import open_cluster
 from trioraft.testing.cluster import Cluster
 
 PATIENCE_S = 10.0
+IDS = ("0", "1", "2")
 
 
 def configured(cluster: Cluster, node_id: NodeId) -> dict[NodeId, Address]:
@@ -107,11 +121,84 @@ async def test_what_nobody_can_dial_never_gets_into_the_log(host: str) -> None:
     async with open_cluster(1) as cluster:
         await cluster.check_single_leader()
         node, where = cluster.nodes["0"], (host, 4000)
-        for ask in (
-            lambda: node.move("0", where, force=True),
-            lambda: node.add_learner("1", where),
-            lambda: node.change_voters(["0", "1"], addresses={"1": where}),
-        ):
-            with pytest.raises(ConfigError, match=r"the address"):
-                await ask()
+        with pytest.raises(ConfigError, match=r"the address"):
+            await node.move("0", where, force=True)
+        with pytest.raises(ConfigError, match=r"the address"):
+            await node.add_learner("1", where)
+        with pytest.raises(ConfigError, match=r"the address"):
+            await node.change_voters(["0", "1"], addresses={"1": where})
         assert node.status.configuration_index <= 1
+
+
+class Nodes:
+    """Three nodes over TCP, each told where the others were first."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.nursery = nursery
+        self.storages = {node_id: MemoryStorage() for node_id in IDS}
+        self.first: dict[NodeId, Address] = dict.fromkeys(IDS, LOOPBACK)
+        self.nodes: dict[NodeId, Node] = {}
+        self.scopes: dict[NodeId, trio.CancelScope] = {}
+
+    async def start(self, node_id: NodeId, listen: Address = LOOPBACK) -> None:
+        """Open one, at a port of the system's choice if none is given."""
+        self.nodes[node_id], self.scopes[node_id] = await self.nursery.start(
+            self._run, node_id, listen
+        )
+
+    async def _run(
+        self,
+        node_id: NodeId,
+        listen: Address,
+        *,
+        task_status: trio.TaskStatus[tuple[Node, trio.CancelScope]],
+    ) -> None:
+        transport = TcpTransport(node_id, listen, self.first)
+        with trio.CancelScope() as scope:
+            async with open_single(
+                node_id,
+                IDS,
+                transport=transport,
+                storage=self.storages[node_id],
+                rng=random.Random(f"{node_id}/{transport.bind()}"),
+            ) as node:
+                task_status.started((node, scope))
+                await trio.sleep_forever()
+
+    async def move(self, *ids: NodeId) -> None:
+        """Close these, and open them at other ports."""
+        for node_id in ids:
+            self.scopes[node_id].cancel()
+            with suppress(NodeDead):
+                await self.nodes[node_id].wait(lambda status: status.role is Role.DEAD)
+        for node_id in ids:
+            await self.start(node_id)
+
+    async def until_linked(self, *ids: NodeId) -> None:
+        """Wait until these reach each other."""
+        with trio.fail_after(PATIENCE_S):
+            for node_id in ids:
+                others = [other for other in ids if other != node_id]
+                await self.nodes[node_id].wait(
+                    lambda status, others=others: all(status.links.get(each) for each in others)  # type: ignore[misc] # mypy cannot infer it
+                )
+
+
+async def test_two_that_have_moved_find_each_other_by_a_third_that_has_seen_both() -> None:
+    """Neither can tell the other where it is, and the log has the old addresses of both."""
+    async with trio.open_nursery() as nursery:
+        nodes = Nodes(nursery)
+        ports = [free_port() for _ in IDS]
+        nodes.first = {node_id: ("127.0.0.1", ports[int(node_id)]) for node_id in IDS}
+        for node_id in IDS:
+            await nodes.start(node_id, nodes.first[node_id])
+        await nodes.until_linked(*IDS)
+        await nodes.move("0", "1")
+        await nodes.until_linked(*IDS)
+        nodes.scopes["2"].cancel()  # and go on without it
+        with trio.fail_after(PATIENCE_S):
+            await nodes.nodes["0"].wait(lambda status: status.leader_id in ("0", "1"))
+            leader = nodes.nodes["0"].status.leader_id
+            assert leader is not None
+            await nodes.nodes[leader].propose(b"one")
+        nursery.cancel_scope.cancel()

@@ -169,6 +169,12 @@ class _CuttableOwner:
         if not self._cuts.is_cut(peer, self._node_id):
             self._owner.on_peer_lost(peer)
 
+    def on_seen_at(self, peer: NodeId, address: Address) -> None:
+        self._owner.on_seen_at(peer, address)
+
+    def addresses_told_of(self, peer: NodeId) -> Collection[Address]:
+        return self._owner.addresses_told_of(peer)
+
     def on_transport_event(self, event: TransportEvent) -> None:
         self._owner.on_transport_event(event)
 
