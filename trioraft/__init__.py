@@ -56,6 +56,7 @@ from .machines.sessions import SessionMachine as SessionMachine
 from .machines.sessions import UnknownCommand as UnknownCommand
 from .member.state_machine import StateMachine as StateMachine
 from .member.status import Status as Status
+from .net.resolving import Resolver as Resolver
 from .net.tls import ServerTls as ServerTls
 from .net.tls import TlsContexts as TlsContexts
 from .net.tls import UnusableCertificates as UnusableCertificates
