@@ -35,7 +35,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     "transport": ("core net", "attrs msgspec trio"),
     "machines": ("core tasks member", "attrs msgspec trio"),
     "logs": ("core transport", "attrs msgspec structlog trio"),
-    "node": ("core tasks member storage transport logs", "attrs trio"),
+    "node": ("core tasks member net storage transport logs", "attrs trio"),
     "rpc": ("core net machines", "attrs msgspec"),
     "client": ("core tasks net machines rpc", "anyio attrs msgspec"),
     "service": (

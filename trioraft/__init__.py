@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from .member.status import Status as Status
     from .net.certificates import Expiry as Expiry
     from .net.certificates import TlsFiles as TlsFiles
+    from .net.resolving import Resolver as Resolver
     from .net.tls import ServerTls as ServerTls
     from .net.tls import TlsContexts as TlsContexts
     from .net.tls import UnusableCertificates as UnusableCertificates
@@ -178,6 +179,7 @@ _HOMES: Final = {
     "Status": "member.status",
     "Expiry": "net.certificates",
     "TlsFiles": "net.certificates",
+    "Resolver": "net.resolving",
     "ServerTls": "net.tls",
     "TlsContexts": "net.tls",
     "UnusableCertificates": "net.tls",

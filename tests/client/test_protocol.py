@@ -31,6 +31,7 @@ from trioraft.rpc.failures import error_of, failure_of
 from trioraft.rpc.protocol import (
     MAGIC,
     PROTOCOL_VERSION,
+    REQUEST_KIND_MAX,
     AddLearnerRequest,
     Answer,
     Cancel,
@@ -134,7 +135,7 @@ def test_what_is_no_request_is_a_bad_message(payload: bytes) -> None:
 @pytest.mark.parametrize(
     ("payload", "request_id"),
     [
-        (msgspec.msgpack.encode([14, 7, "new"]), 7),
+        (msgspec.msgpack.encode([REQUEST_KIND_MAX + 1, 7, "new"]), 7),
         (msgspec.msgpack.encode([0, 7]), None),  # known, and wrong
         (b"\xc1", None),
     ],

@@ -87,6 +87,7 @@ FOUNDER: Final = messages.Introduction(
     True,
     (97, 98),
     ("10.0.0.1", 8000),
+    {"3": ("10.0.0.3", 7000)},
 )
 CHUNK: Final = messages.InstallSnapshot("1", "2", 7, META, 65_536, b"content", 11)
 PEER_MESSAGES: Final[tuple[messages.Message, ...]] = (

@@ -10,7 +10,7 @@ import pytest
 from tests.member.by_hand import ByHand
 from tests.support import introduction
 from trioraft.core.errors import PeerRefused
-from trioraft.core.messages import Introduction
+from trioraft.core.messages import SEEN_MAX, Introduction
 from trioraft.core.types import NodeId
 from trioraft.member.identity import encode_identity, opened
 from trioraft.member.lineage import MET_MAX, REMEMBERED_MAX, Lineage
@@ -137,3 +137,56 @@ def test_nobody_is_told_to_empty_disks_while_somebody_may_have_formed() -> None:
     assert fresh.problems().keys() == {"1"}
     fresh.meet(msgspec.structs.replace(holds, receiver="2"), is_live=True)
     assert fresh.problems()["0"].endswith("its own status says what to do")
+
+
+# -- addresses that are told -----------------------------------------------------------------
+
+
+def told(lineage: Lineage) -> dict[NodeId, Introduction]:
+    """What it says now, by receiver."""
+    return {each.receiver: each for each in lineage.take_messages()}
+
+
+def test_where_a_node_takes_clients_is_told_to_all_at_once_and_to_whoever_comes() -> None:
+    lineage = lineage_of("0", "0", "1", "2")
+    store(lineage)
+    told(lineage)
+    lineage.meet(introduction("3", "0", incarnation=7), is_live=True)
+    lineage.announce(("10.0.0.1", 8000))
+    assert lineage.has_news
+    now = told(lineage)
+    assert set(now) == {"1", "2", "3"}
+    assert {each.clients_at for each in now.values()} == {("10.0.0.1", 8000)}
+    lineage.announce(("10.0.0.1", 8000))
+    assert told(lineage) == {}  # that is no news
+    assert said(lineage, "4").clients_at == ("10.0.0.1", 8000)
+
+
+def test_what_others_say_of_their_clients_is_kept_while_they_are_away() -> None:
+    lineage = lineage_of("0", "0", "1")
+    announcing = introduction("1", "0", incarnation=7, clients_at=("10.0.0.2", 8000))
+    lineage.meet(announcing, is_live=True)
+    lineage.meet(introduction("2", "0", incarnation=8), is_live=True)
+    assert lineage.announced() == {"1": ("10.0.0.2", 8000)}
+    lineage.meet(msgspec.structs.replace(announcing, clients_at=("::1", 8001)), is_live=False)
+    assert lineage.announced() == {"1": ("::1", 8001)}
+
+
+def test_where_members_were_seen_is_told_until_the_configuration_has_it() -> None:
+    lineage = lineage_of("0", "0", "1", "2")
+    store(lineage)
+    told(lineage)
+    there = ("10.0.0.9", 7000)
+    lineage.note_seen_at("1", there)
+    assert {each.seen_at["1"] for each in told(lineage).values()} == {there}
+    lineage.note_seen_at("1", there)
+    assert told(lineage) == {}
+    lineage.note_seen_at("1", None)
+    assert {len(each.seen_at) for each in told(lineage).values()} == {0}
+    for number in range(3 * SEEN_MAX):
+        lineage.note_seen_at(f"m{number}", there)
+    assert len(said(lineage, "1").seen_at) == SEEN_MAX
+    lineage.meet(introduction("2", "0", incarnation=8, seen_at={"5": there}), is_live=True)
+    lineage.meet(introduction("3", "0", incarnation=9, seen_at={"5": there}), is_live=True)
+    assert lineage.addresses_told_of("5") == [there]
+    assert lineage.addresses_told_of("6") == []

@@ -16,6 +16,7 @@ import anyio
 import attrs
 import dns.asyncresolver
 import dns.message
+import dns.rcode
 import dns.rrset
 import pytest
 import trio
@@ -196,7 +197,7 @@ async def answer_questions(sock: trio.socket.SocketType) -> None:
         if name in RECORDS:
             reply.answer.append(dns.rrset.from_text(name, 60, "IN", "SRV", *RECORDS[name]))
         else:
-            reply.set_rcode(3)  # there is no such name
+            reply.set_rcode(dns.rcode.NXDOMAIN)
         await sock.sendto(reply.to_wire(), where)
 
 

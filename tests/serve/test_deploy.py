@@ -6,6 +6,7 @@ ports free ones, and its volume a directory; nothing else of what the manifest s
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from collections.abc import Iterator
@@ -115,7 +116,8 @@ def test_the_servers_form_one_cluster(manifest: str) -> None:
         assert str(settings.data).startswith(container.volume)
         assert settings.advertise is not None
         voters.add(settings.voters)
-        assert set(settings.client_peers) == set(settings.peers)
+        if container.environment.get("TRIORAFT_CLIENT_PEERS") is not None:
+            assert settings.client_advertise is not None  # told to the others, too
     assert len(voters) == 1
     assert len(voters.pop()) == 3
 
@@ -132,6 +134,7 @@ def test_the_statefulset_fits_its_services() -> None:
         port["containerPort"] for port in stateful["template"]["spec"]["containers"][0]["ports"]
     }
     clients = found["Service/trioraft"]["spec"]
+    assert clients["clusterIP"] == "None", "its name leads to all members"
     assert {port["port"] for port in [*peers["ports"], *clients["ports"]]} == ports
     for pod in of_statefulset():
         for entry in pod.environment["TRIORAFT_PEERS"].split():
@@ -285,7 +288,9 @@ class Adapted:
         node_id = self._id_of(container)
         environment = dict(container.environment)
         for name, table in (("PEERS", self.peers_at), ("CLIENT_PEERS", self.clients_at)):
-            text = environment[f"TRIORAFT_{name}"]
+            text = environment.get(f"TRIORAFT_{name}")
+            if text is None:
+                continue
             for peer, address in table.items():
                 text, count = re.subn(rf"\b{peer}=[^,\s]+", f"{peer}={shown(address)}", text)
                 assert count == 1
@@ -325,6 +330,8 @@ def test_what_is_started_serves_and_its_probes_agree(adapted: Adapted) -> None:
         server.wait_ready()
     address = shown(adapted.clients_at[adapted._id_of(container)])
     lines(run("kv", "put", "k", "v", "--address", address))  # waits for a leader
+    told = json.loads(run("admin", "status", "--json", "--address", address).stdout)["servers"]
+    assert set(told) == {shown(each) for each in adapted.clients_at.values()}  # by one of them
     for container in containers:
         for probe in container.probes:
             assert adapted.probe(container, probe) == 0

@@ -19,7 +19,7 @@ import trio
 from tests.support import introduction
 from trioraft.core.config import Limits, Timing
 from trioraft.core.errors import BadMessage
-from trioraft.core.messages import AppendEntries, Introduction, Message
+from trioraft.core.messages import SEEN_MAX, AppendEntries, Introduction, Message
 from trioraft.core.types import (
     ID_BYTES_MAX,
     MEMBERS_MAX,
@@ -30,6 +30,7 @@ from trioraft.core.types import (
     NodeId,
 )
 from trioraft.member.identity import NONCES_KEPT
+from trioraft.net.addresses import HOST_CHARS_MAX
 from trioraft.transport.base import ConnectionRejected, LinkDown, LinkUp, Transport, TransportEvent
 from trioraft.transport.handshake import check_reply, encode_hello
 from trioraft.transport.tcp import TcpTransport
@@ -52,6 +53,8 @@ LONGEST = introduction(
     remembered=(NUMBER_MAX, NUMBER_MAX, NUMBER_MAX),
     wants_reply=True,
     nonces=(NUMBER_MAX,) * NONCES_KEPT,
+    clients_at=("h" * HOST_CHARS_MAX, 65535),
+    seen_at=dict.fromkeys(NAMES[:SEEN_MAX], ("h" * HOST_CHARS_MAX, 65535)),
 )
 """As many first voters as there may be, with the longest names, opened often."""
 
@@ -72,6 +75,9 @@ class Recorder:
     """Of each message, what its sender had said of itself."""
     named: dict[NodeId, Incarnation] = attrs.Factory(dict)
     """Which disks its configuration names."""
+    seen_at: dict[NodeId, Address] = attrs.Factory(dict)
+    told_of: dict[NodeId, list[Address]] = attrs.Factory(dict)
+    """Where others have seen a peer."""
     refuses: Callable[[Message], bool] = lambda message: False
     _changed: trio.Event = attrs.Factory(trio.Event)
 
@@ -99,6 +105,12 @@ class Recorder:
     def on_peer_lost(self, peer: NodeId) -> None:
         self.lost.append(peer)
         self._note_change()
+
+    def on_seen_at(self, peer: NodeId, address: Address) -> None:
+        self.seen_at[peer] = address
+
+    def addresses_told_of(self, peer: NodeId) -> list[Address]:
+        return self.told_of.get(peer, [])
 
     def on_transport_event(self, event: TransportEvent) -> None:
         self.events.append(event)

@@ -202,7 +202,7 @@ async def test_a_refused_dialer_is_told_why(
 GARBAGE = {
     "a web browser": (
         b"GET / HTTP/1.1\r\n\r\n",
-        "a frame declares 1195725856 bytes, at most 40960",
+        "a frame declares 1195725856 bytes, at most 49152",
     ),
     "another magic": (
         frame_of(msgspec.msgpack.encode(PeerHello("otherraft", 1, CLUSTER, "1", "0", SAID))),

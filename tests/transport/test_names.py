@@ -21,12 +21,10 @@ EAGER = Limits(reconnect_backoff_s=(0.001, 0.005))
 NAME = "node-1.example"
 
 
-def named(names: Names, port: int, **options: object) -> TcpTransport:
+def named(names: Names, port: int) -> TcpTransport:
     """Node 0, which knows node 1 by name."""
     resolver = Resolver(names.getaddrinfo)
-    return TcpTransport(
-        "0", LOOPBACK, {"1": (NAME, port)}, insecure=True, resolver=resolver, **options
-    )
+    return TcpTransport("0", LOOPBACK, {"1": (NAME, port)}, insecure=True, resolver=resolver)
 
 
 async def until_up(owner: Recorder, peer: str = "1", times: int = 1) -> None:
@@ -141,3 +139,26 @@ async def test_who_does_not_answer_is_not_reachable_and_it_is_said_why(
     async with running(insecure):
         with pytest.raises(ConfigError, match="nobody can dial"):
             await insecure.check_reachable("1", ("0.0.0.0", 4000))
+
+
+# -- what others say -----------------------------------------------------------------------------
+
+
+async def test_a_peer_is_looked_for_where_others_have_seen_it_after_all_else() -> None:
+    one = TcpTransport("1", LOOPBACK, {})
+    transport = TcpTransport("0", LOOPBACK, {"1": ("127.0.0.1", free_port())})
+    async with running(one), running(transport, limits=EAGER) as owner:
+        await owner.until_down("1")
+        assert owner.all(LinkUp) == []
+        unusable: list[Address] = [("10.0.0.1", 4000), ("", 0)]  # not over plain TCP, or not at all
+        owner.told_of["1"] = [*unusable, one.address]
+        await until_up(owner)
+
+
+async def test_where_a_peer_says_that_it_is_the_owner_is_told() -> None:
+    zero, one = TcpTransport("0", LOOPBACK, {}), TcpTransport("1", LOOPBACK, {})
+    one.add_peer("0", zero.bind())
+    async with running(zero) as owner, running(one):
+        with trio.fail_after(PATIENCE_S):
+            await owner.until(lambda r: "1" in r.seen_at)
+        assert owner.seen_at == {"1": one.address}

@@ -123,6 +123,22 @@ def test_role_changes_are_kept_with_their_reasons_and_repetitions_are_not() -> N
     assert texts == ["Follower → PreCandidate, term 3: no contact for 200 ms"]
 
 
+def test_a_server_has_one_row_wherever_it_is_heard() -> None:
+    """By a name and by its address; and after it has moved."""
+    scene, here, there, later = Scene(), ("127.0.0.1", 1), ("localhost", 1), ("127.0.0.1", 2)
+    for address in (here, there):
+        assert scene.expect(address)
+    assert scene.tell(here, StatusNews(status_of("0", "Leader")), 1.0)
+    assert not scene.tell(there, StatusNews(status_of("0", "Leader")), 2.0)
+    assert list(scene.servers) == [here]
+    assert scene.answers("0")
+    scene.lost(here, "it closed the connection", 3.0)
+    assert not scene.answers("0")
+    assert scene.expect(later)
+    assert scene.tell(later, StatusNews(status_of("0", "Follower")), 4.0)
+    assert list(scene.servers) == [later]
+
+
 def test_a_leader_that_is_not_watched_is_named() -> None:
     scene = Scene()
     scene.expect(TWO)

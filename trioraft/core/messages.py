@@ -30,6 +30,9 @@ from .types import (
     Term,
 )
 
+SEEN_MAX: Final = 8
+"""Most members that a node tells of; with all, a handshake would be too large."""
+
 OwnIncarnation: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=NUMBER_MAX)]
 """What a node says of its own disk: always a number."""
 
@@ -235,6 +238,9 @@ class Introduction(msgspec.Struct, frozen=True, array_like=True, tag=12):
     clients_at: Address | None = None
     """Where it takes clients, for the receiver to tell its own; a wildcard host stands for the one
     at which it is reached. None: nowhere, or not told yet."""
+    seen_at: Annotated[dict[NodeId, Address], msgspec.Meta(max_length=SEEN_MAX)] = {}
+    """Where other members were when they connected to the sender, by their own words, if that is
+    not where the configuration has them: two that have moved may find each other by it."""
 
 
 class ResultsCheck(msgspec.Struct, frozen=True, array_like=True, tag=13):

@@ -21,6 +21,7 @@ import msgspec
 
 from ..core.errors import PeerRefused, StorageError
 from ..core.messages import (
+    SEEN_MAX,
     AppendEntries,
     AppendEntriesReply,
     InstallSnapshot,
@@ -83,6 +84,7 @@ class Lineage:
         self._said: dict[NodeId, Introduction] = {}
         self._disagreeing: dict[NodeId, Introduction] = {}  # they hold another record
         self._clients_at: Address | None = None
+        self._seen_at: dict[NodeId, Address] = {}  # not where the configuration has them
         self._asked: set[NodeId] = set()  # they have not answered yet
         self._away: set[NodeId] = set()  # they went, or did not answer: they may have formed since
 
@@ -113,6 +115,7 @@ class Lineage:
                 self._remembered(met),
                 nonces=own.nonces[:-1],
                 clients_at=self._clients_at,
+                seen_at=self._seen_at,
             )
         return msgspec.structs.replace(said, wants_reply=True) if wants_reply else said
 
@@ -174,6 +177,24 @@ class Lineage:
             self._said.clear()
             self._introduce_to_all()
             self.has_news = True
+
+    def note_seen_at(self, peer: NodeId, address: Address | None) -> None:
+        """A member that is connected to us is there, and not where the configuration has it; all
+        others are told. None: it is where it should be."""
+        if self._seen_at.get(peer) == address:
+            return
+        seen_at = {other: at for other, at in self._seen_at.items() if other != peer}
+        if address is not None:
+            seen_at[peer] = address
+        self._seen_at = dict(list(seen_at.items())[-SEEN_MAX:])
+        self._said.clear()
+        self._introduce_to_all()
+        self.has_news = True
+
+    def addresses_told_of(self, peer: NodeId) -> list[Address]:
+        """Where others have seen this peer, or it itself has said so."""
+        told = [said.seen_at[peer] for said in self.met.values() if peer in said.seen_at]
+        return list(dict.fromkeys(told))
 
     def announced(self) -> dict[NodeId, Address]:
         """Where each other node takes clients, as it said itself; the last word of who is away."""

@@ -200,6 +200,13 @@ class Member:
         if self.lineage is not None:
             self.lineage.announce(clients_at)
 
+    def note_seen_at(self, peer: NodeId, address: Address) -> None:
+        """A peer that has connected says that it is there."""
+        if self.lineage is not None:
+            configuration = self.raft.configuration
+            is_news = peer in configuration.members and configuration.addresses.get(peer) != address
+            self.lineage.note_seen_at(peer, address if is_news else None)
+
     def on_peer_lost(self, peer: NodeId, now: float) -> None:
         """A connection with `peer` closed: a hint, never proof."""
         self.raft.on_peer_lost(peer, now)

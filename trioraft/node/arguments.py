@@ -11,8 +11,11 @@ from collections.abc import Iterable
 from ..core.config import Limits
 from ..core.errors import ConfigError
 from ..core.types import ID_BYTES_MAX, MEMBERS_MAX, Address, Configuration, NodeId
+from ..net.addresses import AddressRules, host_port, is_wildcard
 from ..storage.base import Storage
 from ..transport.base import Transport
+
+_WELL_FORMED = AddressRules(has_tls=False, insecure=True)
 
 
 def bootstrap_configuration(
@@ -51,13 +54,19 @@ def checked_ids(what: str, names: Iterable[NodeId]) -> tuple[NodeId, ...]:
     return ids
 
 
-def checked_address(address: object) -> Address | None:
-    """An address goes to every node by the log: what cannot be one never gets there."""
+def checked_address(address: object, *, may_be_wildcard: bool = False) -> Address | None:
+    """An address goes to every node: what cannot be one, or nobody can dial, never gets there."""
     if address is None:
         return None
     match address:
         case (str() as host, int() as port) if host and 0 < port < 2**16:
-            return host, port
+            checked = _WELL_FORMED.check("the address", (host, port), port_min=1)
+            if is_wildcard(host) and not may_be_wildcard:
+                raise ConfigError(
+                    f"the address is {host_port(checked)}, which nobody can dial: give the name or "
+                    "the address at which the other nodes reach it"
+                )
+            return checked
     raise ConfigError(f"the address is {address!r}: give (host, port), as ('10.0.0.3', 7000)")
 
 

@@ -439,7 +439,7 @@ class Node:
         Raises:
             ConfigError: the address cannot be one.
         """
-        self._runner.announce(checked_address(clients_at))
+        self._runner.announce(checked_address(clients_at, may_be_wildcard=True))
 
     def address_of(self, node_id: NodeId) -> Address | None:
         """Where peers reach this or another node, as far as this node's transport knows."""

@@ -44,6 +44,7 @@ from ..core.ready import ChunkRequest, SnapshotChunk, Write
 from ..core.reconfiguration import Change, MembershipChange
 from ..core.transfer import Transfer
 from ..core.types import (
+    MEMBERS_MAX,
     Address,
     Configuration,
     Incarnation,
@@ -100,6 +101,9 @@ STACK_FRAMES_MIN = 500
 DISK_FULL_RETRY_S = 0.1
 """How long a full disk is left alone before the write is tried again; and so with whatever else a
 storage may lack (hazard G5)."""
+
+LINKS_MAX = 4 * MEMBERS_MAX
+"""Peers of which it is noted whether a link to them is up; members are never left out."""
 
 
 class _AbandonedError(Exception):
@@ -450,6 +454,14 @@ class NodeRunner:
         """A connection with this peer ended."""
         self._input(lambda member, now: member.on_peer_lost(peer, now))
 
+    def on_seen_at(self, peer: NodeId, address: Address) -> None:
+        """A peer that has connected says where it can be reached."""
+        self._input(lambda member, _: member.note_seen_at(peer, address))
+
+    def addresses_told_of(self, peer: NodeId) -> list[Address]:
+        """Where others have seen this peer."""
+        return [] if self.lineage is None else self.lineage.addresses_told_of(peer)
+
     def on_transport_event(self, event: TransportEvent) -> None:
         """Something that belongs into the log."""
         if isinstance(event, LinkUp | LinkDown):
@@ -457,11 +469,15 @@ class NodeRunner:
         self._tell(event)
 
     def _note_link(self, peer: NodeId, *, is_up: bool) -> None:
-        """Of members; others come and go."""
-        if self.raft is not None and peer in self.raft.configuration.members:
+        """Of members, and of those that may become some: a node that joins, or forms a cluster,
+        has links before it knows who the members are. Others come and go, and are bounded."""
+        members = () if self.raft is None else self.raft.configuration.members
+        self.links.pop(peer, None)
+        if is_up or peer in members:
             self.links[peer] = is_up
-        else:
-            self.links.pop(peer, None)
+        if len(self.links) > LINKS_MAX:
+            gone = (known for known in self.links if known not in members)
+            del self.links[next(gone)]
         self.status_changed.unpark_all()
 
     async def _run_transport(

@@ -130,6 +130,14 @@ class CuttableTransport:
     def address_of(self, peer: NodeId) -> Address | None:
         return self._inner.address_of(peer)
 
+    async def check_reachable(self, peer: NodeId, address: Address) -> None:
+        """As the one inside, if it has addresses."""
+        check = getattr(self._inner, "check_reachable", None)
+        if check is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await check(peer, address)
+
 
 class _CuttableOwner:
     def __init__(self, owner: TransportOwner, cuts: Cuts, node_id: NodeId) -> None:
@@ -160,6 +168,12 @@ class _CuttableOwner:
     def on_peer_lost(self, peer: NodeId) -> None:
         if not self._cuts.is_cut(peer, self._node_id):
             self._owner.on_peer_lost(peer)
+
+    def on_seen_at(self, peer: NodeId, address: Address) -> None:
+        self._owner.on_seen_at(peer, address)
+
+    def addresses_told_of(self, peer: NodeId) -> Collection[Address]:
+        return self._owner.addresses_told_of(peer)
 
     def on_transport_event(self, event: TransportEvent) -> None:
         self._owner.on_transport_event(event)

@@ -111,6 +111,13 @@ class TransportOwner(Protocol):
     def on_peer_lost(self, peer: NodeId) -> None:
         """A connection with this peer ended (EOF, reset, refused). A hint, never proof."""
 
+    def on_seen_at(self, peer: NodeId, address: Address) -> None:
+        """This peer has connected, and says that it is reached there. For transports that have
+        addresses, as is the next one."""
+
+    def addresses_told_of(self, peer: NodeId) -> Collection[Address]:
+        """Where other nodes have seen this peer: to be tried after all else."""
+
     def on_transport_event(self, event: TransportEvent) -> None:
         """Something that belongs into the log."""
 

@@ -32,8 +32,9 @@ MAGIC = "trioraft"
 PROTOCOL_VERSION = 3
 """Raised when old and new nodes can no longer read each other's messages."""
 
-HANDSHAKE_BYTES_MAX = 40 * 1024
-"""Largest frame of a handshake: what a node says of itself names all first voters, twice."""
+HANDSHAKE_BYTES_MAX = 48 * 1024
+"""Largest frame of a handshake: what a node says of itself names all first voters, twice, and has
+addresses."""
 
 NODE_ID_CHARS_MAX = 253
 """Longest name of a dialer: it is in task names and log lines from here on."""
@@ -156,6 +157,8 @@ def _check_introduction(said: Introduction, sender: NodeId, receiver: NodeId) ->
         )
     for name in (*said.voters, *(said.record or ())):
         _check_name(name, f"{quoted(sender)} knows a first voter")
+    for name in said.seen_at:
+        _check_name(name, f"{quoted(sender)} has seen a node")
 
 
 def _check_name(name: NodeId, who: str) -> None:

@@ -5,8 +5,9 @@ Rules of this file:
 * A non-member is who connects to us without being in our table: to a node that joins everyone is
   one, and a node that was removed comes as one and is told so. Whether it has anything to say is
   for the core to judge; the handshake has checked only who it is.
-* A member that is not at its address is looked for where the configuration says that it is, and
-  where it says itself while it is connected to us: it may have moved.
+* A member that is not at its address is looked for where the configuration says that it is,
+  where it says itself while it is connected to us, and where others have seen it: it may have
+  moved, and so may we.
 * A non-member is answered over a link to the address that it told in its handshake. That link
   lives as long as its connection to us, or until it is a member; nothing is kept of one that has
   gone.
@@ -101,8 +102,17 @@ class Links:
     def _others_of(self, peer: NodeId) -> list[Address]:
         """Where a peer may be that is not where it should be: it has moved, or the entry that says
         so is not committed yet, which may take its answer."""
-        found = (self._table.configured_address(peer), self._callers.get(peer))
+        found = [self._table.configured_address(peer), self._callers.get(peer)]
+        told_of = getattr(self._context.owner, "addresses_told_of", None)  # as with `timing`
+        found += [] if told_of is None else [self._checked(peer, each) for each in told_of(peer)]
         return [address for address in found if address is not None]
+
+    def _checked(self, peer: NodeId, address: Address) -> Address | None:
+        """What somebody says of a third one, if it can be used."""
+        try:
+            return self._rules.check_peer("an address", peer, address)
+        except ConfigError:
+            return None
 
     def note_unreachable(self, peer: NodeId) -> None:
         """There is something to say to this peer, and no address for it: tell so once."""
@@ -125,7 +135,10 @@ class Links:
 
     def on_arrival(self, peer: NodeId, told: Address | None, remote_host: str) -> None:
         """A peer has connected, and told where it can be reached."""
-        self._callers[peer] = self._usable(peer, told, remote_host)
+        self._callers[peer] = usable = self._usable(peer, told, remote_host)
+        on_seen_at = getattr(self._context.owner, "on_seen_at", None)
+        if usable is not None and on_seen_at is not None:
+            on_seen_at(peer, usable)
         self.fit(peer)
         link = self.by_peer.get(peer)
         if link is not None:

@@ -5,7 +5,8 @@ Rules of this file:
 * One task a server; none that fails disturbs another. A server that is gone is tried again, less
   and less often. Servers that others name are listened to as well.
 * A role that is taken again, as by one that finds no winner for minutes, is no news.
-* A server that does not answer keeps its last known row, marked, with the reason and since when.
+* A server that does not answer keeps its last known row, marked, with the reason and since when;
+  unless it answers elsewhere: a server has one row, at whichever of its addresses it was heard.
 """
 
 from __future__ import annotations
@@ -73,9 +74,28 @@ class Scene:
         self.servers[address] = ServerView(address)
         return True
 
-    def tell(self, address: Address, news: NodeNews, at_s: float) -> None:
-        """A server said something."""
+    def answers(self, node_id: NodeId, *, but_at: Address | None = None) -> bool:
+        """Whether this server is heard, at another address than this one."""
+        return any(
+            server.status is not None
+            and server.status.node_id == node_id
+            and server.problem is None
+            and server.address != but_at
+            for server in self.servers.values()
+        )
+
+    def tell(self, address: Address, news: NodeNews, at_s: float) -> bool:
+        """A server said something. False if it has a row already, at another address: then the
+        one at this address is gone, and what it says is told there."""
+        node_id = news.status.node_id if isinstance(news, StatusNews) else news.node_id
+        if self.answers(node_id, but_at=address):
+            del self.servers[address]
+            return False
         server = self.servers[address]
+        for other in list(self.servers.values()):  # where it was before it moved
+            is_same = other.status is not None and other.status.node_id == node_id
+            if is_same and other is not server:
+                del self.servers[other.address]
         if server.problem is not None and server.silent_since_s is not None:
             self._note(at_s, server.name, "answers again")
         server.problem = server.silent_since_s = None
@@ -85,6 +105,7 @@ class Scene:
             case RoleNews(role=role, previous=previous) if role != previous:
                 text = f"{news.previous} → {news.role}, term {news.term}: {news.reason}"
                 self._note(at_s, news.node_id, text)
+        return True
 
     def lost(self, address: Address, problem: str, at_s: float) -> None:
         """A server is not heard from any more, or never was."""
@@ -146,21 +167,24 @@ async def listen(client: Client, scene: Scene, interval_s: float, changed: Chang
 
         def follow(address: Address) -> None:
             if scene.expect(address):
-                listening.start_soon(_listen_to, address, name=f"watch[{address[0]}:{address[1]}]")
+                listening.start_soon(_listen_to, address, name=f"watch[{host_port(address)}]")
 
         async def _listen_to(address: Address) -> None:
             attempt = 0
-            while True:
+            while address in scene.servers:
                 try:
                     async with client.watch_status(address, interval_s=interval_s) as stream:
                         async for news in stream:
                             attempt = 0
-                            scene.tell(address, news, anyio.current_time())
-                            _named_in(news, follow)
+                            if not scene.tell(address, news, anyio.current_time()):
+                                return
+                            _named_in(news, scene, follow)
                             changed(address, news)
                     problem = "the node is Dead"
                 except RaftError as error:
                     problem = str(error)
+                if address not in scene.servers:
+                    return
                 scene.lost(address, problem, anyio.current_time())
                 changed(address, None)
                 await anyio.sleep(PAUSES_S[min(attempt, len(PAUSES_S) - 1)])
@@ -171,7 +195,9 @@ async def listen(client: Client, scene: Scene, interval_s: float, changed: Chang
         await anyio.sleep_forever()
 
 
-def _named_in(news: NodeNews, follow: Callable[[Address], None]) -> None:
+def _named_in(news: NodeNews, scene: Scene, follow: Callable[[Address], None]) -> None:
+    """Listen to the servers that this one names, and that are not heard yet."""
     if isinstance(news, StatusNews):
-        for address in news.status.client_addresses.values():
-            follow(address)
+        for node_id, address in news.status.client_addresses.items():
+            if not scene.answers(node_id):
+                follow(address)

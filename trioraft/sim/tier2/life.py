@@ -575,6 +575,13 @@ class _Receiver:
         if not self._life.is_fenced:
             self._owner.on_peer_lost(peer)
 
+    def on_seen_at(self, peer: NodeId, address: Address) -> None:
+        if not self._life.is_fenced:
+            self._owner.on_seen_at(peer, address)
+
+    def addresses_told_of(self, peer: NodeId) -> Collection[Address]:
+        return self._owner.addresses_told_of(peer)
+
     def on_transport_event(self, event: TransportEvent) -> None:
         if not self._life.is_fenced:
             self._owner.on_transport_event(event)
