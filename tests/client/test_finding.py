@@ -376,3 +376,19 @@ async def test_a_name_leads_nowhere_else_over_plain_tcp(autojump_clock: MockCloc
         ("localhost", 8000),
         ("::1", 8000),
     ]
+
+
+@pytest.mark.parametrize(
+    "address", [("127.0.0.1", 2**63), ("127.0.0.1", -1), ("::1", 0), ("\x1b[2J", 7), ("", 7)]
+)
+async def test_what_a_server_announces_that_is_no_address_is_ignored(
+    address: Address, autojump_clock: MockClock
+) -> None:
+    leader = FakeServer("0", "Leader", client_addresses={"1": address})
+    leader.other_client_addresses = {"2": (address,) * 100}
+    async with open_network(leader, insecure=True) as (client, network):
+        assert await ends(client.call(b"one")) == b"one"
+        assert await ends(client.statuses()) == {address_of(leader): leader.status()}
+        with pytest.raises(ServerLost, match="nobody knows"):
+            await ends(client.status("1"))
+    assert {where for where, _ in network.names} == {address_of(leader)}

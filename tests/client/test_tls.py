@@ -5,12 +5,16 @@ from __future__ import annotations
 import ssl
 
 import pytest
+import trio
 import trustme
 
 from tests.client.service_support import LOOPBACK, Appends, serving
 from tests.client.support import ends
 from tests.support import open_single
 from trioraft import Client, ConfigError, DeadlineExceeded, TlsContexts, open_service
+from trioraft.core.types import Address
+from trioraft.machines.sessions import SessionMachine
+from trioraft.testing.cluster import open_cluster
 
 
 def server_context(authority: trustme.CA, name: str, *, asks: bool = True) -> ssl.SSLContext:
@@ -66,7 +70,7 @@ async def test_a_wrong_name_a_stranger_and_plain_tcp_are_refused() -> None:
         ):
             async with client:
                 with pytest.raises(DeadlineExceeded, match=reason):
-                    await client.call(b"x", timeout_s=0.15)
+                    await client.call(b"x", timeout_s=0.6)
 
 
 async def test_a_context_that_lets_everyone_in_is_refused() -> None:
@@ -87,3 +91,30 @@ async def test_a_context_that_lets_everyone_in_is_refused() -> None:
         Client({"0": service.address}, ssl_context=nameless) as client,
     ):
         assert await ends(client.call(b"x")) == 1
+
+
+async def test_one_address_is_enough_where_certificates_bear_ids() -> None:
+    """What servers announce is held to the id that it was announced for."""
+    authority = trustme.CA()
+
+    async def serve(node_id: str, *, task_status: trio.TaskStatus[Address]) -> None:
+        node, machine = cluster.nodes[node_id], cluster.machines[node_id]
+        context = server_context(authority, node_id)
+        async with open_service(node, machine, LOOPBACK, ssl_context=context) as service:
+            task_status.started(service.address)
+            await trio.sleep_forever()
+
+    async with (
+        open_cluster(3, machine=lambda: SessionMachine(Appends())) as cluster,
+        trio.open_nursery() as nursery,
+    ):
+        leader, _ = await cluster.check_single_leader()
+        addresses = {each: await nursery.start(serve, each) for each in cluster.ids}
+        follower = next(each for each in cluster.ids if each != leader)
+        given = {follower: addresses[follower]}
+        async with Client(given, ssl_context=client_context(authority)) as client:
+            assert await ends(client.call(b"x")) == 1
+            assert (await ends(client.status(leader))).node_id == leader
+            found = await ends(client.statuses())
+            assert set(found) == set(addresses.values())
+        nursery.cancel_scope.cancel()

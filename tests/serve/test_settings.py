@@ -123,6 +123,24 @@ def file_with(tmp_path: Path, content: str) -> str:
     return str(path)
 
 
+def test_srv_records_say_where_peers_are(tmp_path: Path) -> None:
+    peers = [f"{number}=srv+_node-{number}._tcp.example" for number in range(3)]
+    settings = sound(peer=peers, insecure=True)
+    assert settings.peers == {
+        str(number): (f"srv+_node-{number}._tcp.example", 0) for number in (1, 2)
+    }
+    assert settings.advertise is None  # its own entry is for the others
+    for wrong in ("1=srv+", "1=srv+_a._tcp.example:7000", "1=srv+ a"):
+        assert "give srv+NAME without a port" in only_problem(peer=[wrong], insecure=True)
+    for option in ("listen", "client_listen", "advertise", "client_advertise"):
+        said = only_problem(**{option: "srv+_a._tcp.example"}, insecure=True)
+        assert "give HOST:PORT" in said
+    path = tmp_path / "node.toml"
+    path.write_text('[peers]\n1 = "[::1]:7001"\n2 = "srv+_node-2._tcp.example"\n')
+    settings = sound(peer=None, config=str(path), insecure=True)
+    assert settings.peers == {"1": ("::1", 7001), "2": ("srv+_node-2._tcp.example", 0)}
+
+
 def test_everything_from_a_file(tmp_path: Path) -> None:
     config = file_with(
         tmp_path,

@@ -311,6 +311,19 @@ class BlockingClient:
             )
         )
 
+    def move(
+        self,
+        node_id: NodeId,
+        address: Address,
+        *,
+        force: bool = False,
+        timeout_s: float | None = None,
+    ) -> LogIndex:
+        """`Client.move`."""
+        return self.run(
+            lambda client: client.move(node_id, address, force=force, timeout_s=timeout_s)
+        )
+
     def replace(self, node_id: NodeId, *, timeout_s: float | None = None) -> LogIndex:
         """`Client.replace`."""
         return self.run(lambda client: client.replace(node_id, timeout_s=timeout_s))

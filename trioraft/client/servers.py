@@ -26,7 +26,7 @@ from anyio.abc import TaskGroup
 
 from ..core.errors import NotLeader, Overloaded, RaftError, forming_text
 from ..core.types import Address, NodeId, Role, Term
-from ..net.addresses import host_port, is_loopback
+from ..net.addresses import host_port, is_loopback, is_well_formed
 from ..net.resolving import Found, Resolver, is_literal
 from ..rpc.errors import ClientClosed, HandshakeRefused, ServerLost
 from ..rpc.protocol import GetStatus, ServerStatus
@@ -388,7 +388,7 @@ class Servers:
         if not self._servers:
             await self._until_one_is_found()
         shuffled = sorted(self._servers.values(), key=lambda _: self._rng.random())
-        found = await self._reached_of(shuffled, patience_s=ROUND_S)
+        found = await self._reached_of(shuffled, is_patient=False)
         if isinstance(found, RaftError):
             self.last_problem = str(found)
             return None
@@ -414,7 +414,7 @@ class Servers:
         servers: Iterable[_Server],
         *,
         node_id: NodeId | None = None,
-        patience_s: float | None = None,
+        is_patient: bool = True,
     ) -> ServerConnection | RaftError | None:
         """A connection to the first of these that answers, the next one tried beside those that
         take long; or why there is none.
@@ -422,8 +422,8 @@ class Servers:
         Args:
             servers: in the order in which to try them.
             node_id: who must answer; None: anybody.
-            patience_s: how long the last one may take; what is being made then goes on, and is
-                there next time. None: as long as an attempt may.
+            is_patient: whether they may take as long as an attempt may. Otherwise they are left
+                after a round, and what is being made goes on and is there next time.
         """
         results: list[ServerConnection | RaftError] = []
         async with anyio.create_task_group() as trying:
@@ -446,7 +446,7 @@ class Servers:
                 trying.start_soon(reach, server, failed)
                 with anyio.move_on_after(ROUND_S):
                     await failed.wait()
-            if patience_s is not None:
+            if not is_patient:
                 trying.cancel_scope.cancel()
         connections = [each for each in results if isinstance(each, ServerConnection)]
         return connections[0] if connections else results[-1] if results else None
@@ -715,7 +715,7 @@ class Servers:
             return
         if not known and len(self._announced) >= ANNOUNCED_MAX:
             return
-        if not (self._may_leave_machine or is_loopback(address[0])):
+        if not (self._may_leave_machine or is_loopback(address[0])) or not is_well_formed(address):
             return
         if address in known:
             known.remove(address)

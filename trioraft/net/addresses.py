@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from typing import final
+from typing import Final, final
 
 import attrs
 
@@ -90,6 +90,18 @@ class AddressRules:
                 "stay on 127.0.0.1, or say insecure=True if the network is trusted"
             )
         return (host, port)
+
+
+_ANY: Final = AddressRules(has_tls=False, insecure=True)
+
+
+def is_well_formed(address: Address) -> bool:
+    """Whether this can be an address at all; for one that somebody has told."""
+    try:
+        _ANY.check("an address", address, port_min=1)
+    except ConfigError:
+        return False
+    return True
 
 
 def _check_host(name: str, host: object) -> None:

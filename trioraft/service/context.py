@@ -15,7 +15,7 @@ from ..core.types import Address, NodeId
 from ..logs.loggers import TraceLogger
 from ..member.state_machine import StateMachine
 from ..member.status import Status
-from ..net.addresses import AddressRules, is_wildcard
+from ..net.addresses import is_well_formed, is_wildcard
 from ..net.door import Door
 from ..net.events import ConnectionRejected
 from ..net.holdings import Holdings
@@ -35,17 +35,6 @@ from ..rpc.protocol import (
 from ..tasks.slices import Slices
 from .feed import StatusFeed
 from .roles import UNLIMITED, Credentials, Permission, Roles
-
-_WELL_FORMED = AddressRules(has_tls=False, insecure=True)
-
-
-def _is_well_formed(address: Address) -> bool:
-    """Whether a client can be told it; it may come from anybody's handshake."""
-    try:
-        _WELL_FORMED.check("an address", address, port_min=1)
-    except ConfigError:
-        return False
-    return True
 
 
 @attrs.frozen
@@ -203,7 +192,7 @@ class ServiceContext:
             of_peers = self.node.address_of(node_id)
             if of_peers is not None and not is_wildcard(of_peers[0]):
                 found.append((of_peers[0], announced[1]))
-        return [address for address in dict.fromkeys(found) if _is_well_formed(address)]
+        return [address for address in dict.fromkeys(found) if is_well_formed(address)]
 
     def leader_address(self, leader_id: NodeId) -> Address | None:
         """Where clients reach the leader, if that is known."""
