@@ -154,6 +154,29 @@ def test_standard_input_that_is_not_there_is_said(addresses: str, tmp_path: Path
     assert "standard input" in ended.stderr
 
 
+def test_a_watch_whose_servers_vanish_says_so_once_and_ends(tmp_path: Path) -> None:
+    with started("1", cwd=tmp_path) as cluster:
+        cluster.wait_for(READY)
+        watching = subprocess.Popen(
+            [*TRIORAFT, "kv", "watch", "--from", "1", "--timeout", "1s"],
+            env={**os.environ, "TRIORAFT_ADDRESSES": cluster.addresses},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with watching:
+            assert watching.stdout is not None
+            assert watching.stderr is not None
+            run_here("kv", "put", "k", "v", "--address", cluster.addresses)
+            assert watching.stdout.readline().endswith("set\tk\tv\n")
+            assert cluster.end(signal.SIGINT) == 130
+            assert watching.wait(PATIENCE_S) == 1
+            said = watching.stderr.read().splitlines()
+    assert "going on at another server" in said[0]
+    assert said[-1] == "trioraft: no server was reached within 1 s"
+    assert len(said) <= 4
+
+
 # -- a user's patience -----------------------------------------------------------------------
 
 GO = """\

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Annotated, Any, Final
 
 import anyio
@@ -20,7 +21,7 @@ import click
 from ..core.escaping import escaped
 from ..kv.client import KvClient
 from ..kv.commands import VALUE_BYTES_MAX, Change, Pair, Written
-from ..rpc.errors import ServerLeaving, ServerLost
+from ..rpc.errors import DeadlineExceeded, ServerLeaving, ServerLost
 from .connecting import EXITS_HELP, ReachedCluster, SaidNo, reaching
 from .saying import complain, read_input, say, say_block, say_bytes, say_json
 from .signature import Argument, BadParameter, Commands, Option
@@ -200,7 +201,10 @@ async def watch(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show changes as they are made, until Ctrl-C. Goes on at another server by itself."""
+    """Show changes as they are made, until Ctrl-C. Goes on at another server by itself.
+
+    It fails when none is reached for as long as --timeout says.
+    """
     kv = KvClient(cluster.client)
     shown, said = 0, ""
     wanted = from_index
@@ -208,7 +212,12 @@ async def watch(
         wanted = (await kv.page(_bytes(prefix), items_max=1)).index + 1
     while True:
         try:
-            async with kv.watch(_bytes(prefix), from_index=wanted) as changes:
+            async with AsyncExitStack() as stack:
+                with anyio.move_on_after(cluster.timeout_s) as patience:
+                    watching = kv.watch(_bytes(prefix), from_index=wanted)
+                    changes = await stack.enter_async_context(watching)
+                if patience.cancelled_caught:
+                    raise DeadlineExceeded(f"no server was reached within {cluster.timeout_s:g} s")
                 async for change in changes:
                     said = ""
                     _show_change(change, as_json)
