@@ -4,9 +4,11 @@ them make the server keep has a bound."""
 from __future__ import annotations
 
 import math
+import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from time import thread_time
+from typing import Any, Final
 
 import attrs
 import msgspec
@@ -23,13 +25,17 @@ from tests.client.service_support import (
 )
 from tests.client.support import PATIENCE_S, ends
 from trioraft import Service
+from trioraft.core.config import Timing
 from trioraft.core.errors import InvariantViolation
 from trioraft.core.events import TraceEvent
 from trioraft.machines.sessions import encode_plain
 from trioraft.net.events import ConnectionRejected
 from trioraft.net.framing import LENGTH_BYTES
 from trioraft.rpc.protocol import (
+    MAGIC,
+    PROTOCOL_VERSION,
     Cancel,
+    ClientHello,
     Failure,
     GetStatus,
     Item,
@@ -44,10 +50,13 @@ from trioraft.rpc.protocol import (
     Watch,
     WatchStatus,
     decode_request,
+    frame,
 )
 from trioraft.service import conversation
 from trioraft.service.context import ServiceLimits
 from trioraft.tasks.slices import Slices
+
+CLOSING_AT_ONCE: Final = 250
 
 
 @attrs.define
@@ -310,6 +319,59 @@ async def test_g4_a_thousand_questions_in_one_frame_leave_the_loop_to_others(
                 await other.send(Ping(between))
                 assert isinstance(await ends(other.answer()), Result)
         assert between > 20
+
+
+async def test_g4_bytes_one_at_a_time_take_turns_like_questions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Slices.__init__, "__defaults__", (0.0, 0.0))
+    wait, waits = Slices.wait, 0
+
+    async def counted(self: Slices, used_s: float) -> None:
+        nonlocal waits
+        waits += 1
+        await wait(self, used_s)
+
+    monkeypatch.setattr(Slices, "wait", counted)
+    async with serving() as (_, service), raw_client(service.address) as raw:
+        for number, byte in enumerate(frame(Ping(1))[:-1]):
+            await raw.stream.send_all(bytes([byte]))
+            await until(lambda number=number: waits > number)  # type: ignore[misc] # bound now
+
+
+class Passes(trio.abc.Instrument):
+    """How long each pass of the scheduler keeps the loop, in CPU time."""
+
+    def __init__(self) -> None:
+        self.longest_s = 0.0
+        self._began_s = math.inf
+
+    def after_io_wait(self, timeout: float) -> None:
+        self._began_s = thread_time()
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.longest_s = max(self.longest_s, thread_time() - self._began_s)
+
+
+async def test_g4_many_that_close_at_once_keep_the_loop_for_less_than_an_election_timeout() -> None:
+    hello = frame(ClientHello(MAGIC, PROTOCOL_VERSION, "trioraft"))
+    async with serving() as (_, service):
+        with ExitStack() as stack:
+
+            def dial() -> None:
+                for _ in range(CLOSING_AT_ONCE):
+                    sock = stack.enter_context(socket.create_connection(service.address))
+                    sock.sendall(hello + frame(Ping(1)))
+                    while not sock.recv(4096):
+                        pass
+
+            await trio.to_thread.run_sync(dial)
+            passes = Passes()
+            trio.lowlevel.add_instrument(passes)
+            await trio.to_thread.run_sync(stack.close)
+        await until(lambda: service.connections == 0)
+        trio.lowlevel.remove_instrument(passes)
+    assert passes.longest_s < Timing().election_timeout_s[0]
 
 
 async def test_all_who_watch_a_status_get_the_same_and_later_ones_too() -> None:
