@@ -72,6 +72,13 @@ class Told:
     debug = info = warning = error = _keep
 
 
+def make_slices_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one step each."""
+    defaults = Slices.__init__.__defaults__
+    assert defaults is not None
+    monkeypatch.setattr(Slices.__init__, "__defaults__", (0.0, 0.0, *defaults[2:]))
+
+
 async def serves(service: Service) -> None:
     """Somebody else is served."""
     async with raw_client(service.address) as other:
@@ -300,7 +307,7 @@ async def test_g4_a_thousand_questions_in_one_frame_leave_the_loop_to_others(
 ) -> None:
     """While they are answered, another connection's are too, many times in between. (The slice is
     one question long, so that the machine's speed does not count.)"""
-    monkeypatch.setattr(Slices.__init__, "__defaults__", (0.0, 0.0))
+    make_slices_short(monkeypatch)
     async with serving(Appends()) as (_, service), several(service, 2) as (flood, other):
         await flood.send(*(GetStatus(number) for number in range(1, 5001)))
         between = 0
@@ -321,10 +328,29 @@ async def test_g4_a_thousand_questions_in_one_frame_leave_the_loop_to_others(
         assert between > 20
 
 
+async def test_g4_slices_are_shorter_while_the_cluster_commits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+    begin = Slices.__init__
+
+    def beginning(self: Slices, **options: Any) -> None:
+        asked.append(options["is_pressed"])
+        begin(self, **options)
+
+    monkeypatch.setattr(Slices, "__init__", beginning)
+    async with serving() as (node, _):
+        (is_pressed,) = asked
+        is_pressed()
+        await until(lambda: not is_pressed())
+        await node.propose(encode_plain(b"x"))
+        assert is_pressed()
+
+
 async def test_g4_bytes_one_at_a_time_take_turns_like_questions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Slices.__init__, "__defaults__", (0.0, 0.0))
+    make_slices_short(monkeypatch)
     wait, waits = Slices.wait, 0
 
     async def counted(self: Slices, used_s: float) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Iterable, Mapping
-from typing import final
+from math import inf
+from typing import Final, final
 
 import attrs
 import trio
@@ -34,6 +35,9 @@ from ..rpc.protocol import (
 from ..tasks.slices import Slices
 from .feed import StatusFeed
 from .roles import UNLIMITED, Credentials, Permission, Roles
+
+WRITING_S: Final = 0.100
+"""So long after a commit, writes are taken to be under way, in seconds."""
 
 
 @attrs.frozen
@@ -116,7 +120,7 @@ class ServiceContext:
     usage: Callable[[], Mapping[str, tuple[int, int | None]]] = dict
     """What the state machine counts against bounds of its own."""
     is_leaving: bool = False
-    slices: Slices = attrs.Factory(Slices)
+    slices: Slices = attrs.field(init=False)
     """What all connections together may keep the loop for."""
     door: Door = attrs.Factory(Door)
     visitors: Visitors = attrs.field(init=False)
@@ -128,9 +132,12 @@ class ServiceContext:
     status_watches: int = 0
     changes: int = 0
     feed: StatusFeed = attrs.field(init=False)
+    _commit_index: int = 0
+    _committed_s: float = -inf
 
     def __attrs_post_init__(self) -> None:
         limits = self.limits
+        self.slices = Slices(is_pressed=self._is_writing)
         self.visitors = Visitors(
             self.door.knows,
             limits.strangers_max,
@@ -170,6 +177,13 @@ class ServiceContext:
             **self.node.budgets(),
             **self.usage(),
         }
+
+    def _is_writing(self) -> bool:
+        """Whether the cluster has committed something lately, so that others may wait for more."""
+        index, now_s = self.node.status.commit_index, trio.current_time()
+        if index != self._commit_index:
+            self._commit_index, self._committed_s = index, now_s
+        return now_s - self._committed_s < WRITING_S
 
     def server_status(self, status: Status) -> ServerStatus:
         """The node's status for its clients: all of it, and what only the port knows."""
