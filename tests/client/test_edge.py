@@ -28,7 +28,7 @@ from trioraft import Service
 from trioraft.core.config import Timing
 from trioraft.core.errors import InvariantViolation
 from trioraft.core.events import TraceEvent
-from trioraft.machines.sessions import encode_plain
+from trioraft.machines.sessions import CLIENT_ID_BYTES, encode_close, encode_open, encode_plain
 from trioraft.net.events import ConnectionRejected
 from trioraft.net.framing import LENGTH_BYTES
 from trioraft.rpc.protocol import (
@@ -413,3 +413,27 @@ async def test_all_who_watch_a_status_get_the_same_and_later_ones_too() -> None:
                 news = msgspec.msgpack.decode(answer.value, type=NodeNews)
                 if isinstance(news, StatusNews):
                     seen[answer.id] = news.status.commit_index
+
+
+async def test_g3_one_client_does_not_open_all_sessions_there_are() -> None:
+    limits = ServiceLimits(sessions_of_client_max=3)
+    async with serving(limits=limits) as (_, service), several(service, 2) as (greedy, other):
+        opened = []
+        for number in range(3):
+            await greedy.send(Propose(number, encode_open(bytes([number]) * CLIENT_ID_BYTES)))
+            answer = await ends(greedy.answer())
+            assert isinstance(answer, Result)
+            opened.append(msgspec.msgpack.decode(answer.value))
+        for raw in (greedy, other):  # of the same host
+            await raw.send(Propose(10, encode_open(b"z" * CLIENT_ID_BYTES)))
+            answer = await ends(raw.answer())
+            assert isinstance(answer, Failure)
+            assert (answer.kind, "sessions_of_client_max" in answer.message) == ("overloaded", True)
+        await other.send(GetStatus(11), Propose(12, encode_close(opened[0])))
+        status = await ends(other.answer())
+        assert isinstance(status, Result)
+        decoded = msgspec.msgpack.decode(status.value, type=ServerStatus)
+        assert decoded.budgets["sessions_of_client"] == (3, 3)
+        assert isinstance(await ends(other.answer()), Result)
+        await other.send(Propose(13, encode_open(b"y" * CLIENT_ID_BYTES)))
+        assert isinstance(await ends(other.answer()), Result)

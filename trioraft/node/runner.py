@@ -31,6 +31,7 @@ from ..core.errors import (
     InvariantViolation,
     NodeDead,
     NotMember,
+    Overloaded,
     ResourceExhausted,
     SnapshotGone,
 )
@@ -79,6 +80,9 @@ then the measurement has settled, and is no hiccup."""
 
 STACK_FRAMES_MIN = 500
 """Room in the stack that commands have at least."""
+
+PRESS_AGAIN_S = 5.0
+"""Pause, in seconds, between two snapshots that are tried because the log is too long."""
 
 DISK_FULL_RETRY_S = 0.1
 """How long a full disk is left alone before the write is tried again; and so with whatever else a
@@ -143,6 +147,7 @@ class NodeRunner:
         self._batch_s = 0.0
         self._is_asked = False  # a caller brought something since the driver last came round
         self._admits = False  # clients of a new leader are being let in
+        self._press_again_s = -math.inf  # when another snapshot may be tried for the log's length
         self._step: StorageStep | None = None  # for the storage task
         self._storage_work = Wakeup()
         self._restore_work = Wakeup()
@@ -362,7 +367,37 @@ class NodeRunner:
         """See `Node.budgets`."""
         told = getattr(self._transport, "budgets", None)  # transports of others need not have it
         of_peers: dict[str, tuple[int, int]] = {} if told is None else told()
-        return {"proposals_bytes": (self.budget.taken_bytes, self.budget.bytes_max), **of_peers}
+        return {
+            "proposals_bytes": (self.budget.taken_bytes, self.budget.bytes_max),
+            "log_bytes": self.log_bytes,
+            **of_peers,
+        }
+
+    @property
+    def log_bytes(self) -> tuple[int, int]:
+        """What the log holds in memory, and the bound on it."""
+        held_bytes = 0 if self.raft is None else self.raft.log.memory_bytes
+        return held_bytes, self.limits.log_memory_bytes_bound
+
+    def check_log_room(self) -> None:
+        """Have a snapshot tried, now and then, while the log is too long.
+
+        Raises:
+            Overloaded: it is.
+        """
+        held_bytes, bound = self.log_bytes
+        if held_bytes <= bound:
+            return
+        now_s = trio.current_time()
+        if self.member is not None and now_s >= self._press_again_s:
+            self._press_again_s = now_s + PRESS_AGAIN_S
+            self.member.press_snapshot()
+            self._ask()
+        raise Overloaded(
+            f"the log in memory has {held_bytes} bytes, more than Limits.log_memory_bytes_max "
+            f"({bound}): no snapshot could be written for long, the node's own log says why; "
+            "nothing is taken until one is"
+        )
 
     def invite(self, node_id: NodeId, valid_s: float) -> str:
         """See `Node.invite`."""

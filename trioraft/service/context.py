@@ -34,6 +34,7 @@ from ..rpc.protocol import (
 )
 from ..tasks.slices import Slices
 from .feed import StatusFeed
+from .openings import Openings
 from .roles import UNLIMITED, Credentials, Permission, Roles
 
 WRITING_S: Final = 0.100
@@ -70,6 +71,11 @@ class ServiceLimits:
     """Of them, to the status of this node; the more there are, the fewer statuses each gets."""
     changes_max: int = 64
     """Requests that change the cluster, of all clients together, under way at the same time."""
+    sessions_of_client_max: int = 2000
+    """Sessions that one client may have opened here and not closed; then further ones are refused
+    (`Overloaded`). A client is who shows the same names and token, or comes from the same host if
+    it shows nothing. As sessions that are not used are forgotten some day, a six hundredth of this
+    number comes back each second. (How many there are of all, the state machine bounds.)"""
     requests_max: int = 1024
     """Unanswered requests of one connection; then it is not read any further."""
     frame_bytes_max: int = FRAME_BYTES_MAX
@@ -132,6 +138,7 @@ class ServiceContext:
     status_watches: int = 0
     changes: int = 0
     feed: StatusFeed = attrs.field(init=False)
+    openings: Openings = attrs.field(init=False)
     _commit_index: int = 0
     _committed_s: float = -inf
 
@@ -148,6 +155,7 @@ class ServiceContext:
         self.unsent = Holdings("answers that wait to be taken", limits.unsent_total_bytes_max)
         self.waiting = Holdings("requests that wait", limits.waiting_bytes_max)
         self.rejections = Rejections(self._tell_rejected)
+        self.openings = Openings(limits.sessions_of_client_max)
         self.feed = StatusFeed(self.node, limits.watch_interval_min_s, self.server_status)
 
     @property
@@ -174,6 +182,7 @@ class ServiceContext:
             "subscriptions": (self.subscriptions, limits.subscriptions_max),
             "status_watches": (self.status_watches, limits.status_watches_max),
             "changes": (self.changes, limits.changes_max),
+            "sessions_of_client": self.openings.used(trio.current_time()),
             **self.node.budgets(),
             **self.usage(),
         }

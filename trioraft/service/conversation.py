@@ -16,7 +16,7 @@ from typing import Any, final
 import trio
 
 from ..core.errors import BadMessage, ConfigError, NotLeader, Overloaded, RaftError
-from ..machines.sessions import is_repeatable, message_of
+from ..machines.sessions import closes_session, is_repeatable, message_of, opens_session
 from ..net.connection import BROKEN, Connection
 from ..net.handshake import SaidNothing, first_frame, in_time
 from ..net.holdings import Holdings
@@ -306,8 +306,11 @@ class Conversation:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                with self._connection.reading(self._context.limits.frame_timeout_s):
-                    await self._read()
+                try:
+                    with self._connection.reading(self._context.limits.frame_timeout_s):
+                        await self._read()
+                finally:
+                    self._nursery = None  # it ends, and takes no task any more
                 nursery.cancel_scope.cancel()
         except* BadMessage as errors:
             reason = str(errors.exceptions[0])
@@ -316,7 +319,6 @@ class Conversation:
         except* BROKEN:
             pass  # it is gone, which is its right
         finally:
-            self._nursery = None
             self._outbox.abandon()
             self._unanswered = 0
             self._answered.unpark_all()
@@ -415,6 +417,8 @@ class Conversation:
         if self._context.is_leaving:
             self._fail(request.id, ServerLeaving(_LEAVING))
             return False
+        if not self._may_open(request):
+            return False
         while True:
             try:
                 proposal = self._context.node.submit(request.data)
@@ -428,6 +432,7 @@ class Conversation:
             else:
                 # Who can send it again shall do so as soon as another leads, and not wait here.
                 proposal.is_repeatable = self._context.has_sessions and is_repeatable(request.data)
+                self._note_session(request.data)
                 self._proposals.append((request.id, proposal))
                 self._proposed.set()
                 return has_waited
@@ -436,6 +441,37 @@ class Conversation:
             self._note_waiting(len(request.data))
             await self._answered.park()  # our own commands fill it: wait for one of them
             self._note_waiting()
+
+    def _may_open(self, request: Propose) -> bool:
+        """Whether it may open a session, if that is what it wants; if not, that is the answer."""
+        context = self._context
+        if not (context.has_sessions and opens_session(request.data)):
+            return True
+        if context.openings.may_open(self._client, trio.current_time()):
+            return True
+        self._fail(
+            request.id,
+            Overloaded(
+                f"this client has opened {context.openings.of_client_max} sessions at this server "
+                "and closed none of them (ServiceLimits.sessions_of_client_max): close some"
+            ),
+        )
+        return False
+
+    def _note_session(self, data: bytes) -> None:
+        """Count what it has opened or closed."""
+        openings = self._context.openings
+        if self._context.has_sessions and opens_session(data):
+            openings.on_opened(self._client, trio.current_time())
+        elif self._context.has_sessions and closes_session(data):
+            openings.on_closed(self._client)
+
+    @property
+    def _client(self) -> object:
+        """Who it is, as far as bounds go: by what was verified."""
+        if self._context.roles is not None and self.shown != Credentials():
+            return self.shown
+        return self.shown.names or self._connection.remote_host
 
     async def _collect(self) -> None:
         """Answer the commands. Their outcomes come in the order of the log."""
