@@ -38,6 +38,7 @@ from trioraft.rpc.protocol import (
     ClientHello,
     Failure,
     GetStatus,
+    GoingAway,
     Item,
     NodeNews,
     Ping,
@@ -413,6 +414,54 @@ async def test_all_who_watch_a_status_get_the_same_and_later_ones_too() -> None:
                 news = msgspec.msgpack.decode(answer.value, type=NodeNews)
                 if isinstance(news, StatusNews):
                     seen[answer.id] = news.status.commit_index
+
+
+async def test_who_was_idle_longest_is_told_why_it_goes_and_may_come_again() -> None:
+    limits = ServiceLimits(connections_max=1)
+    async with serving(limits=limits) as (_, service), raw_client(service.address) as first:
+        await first.send(Ping(1))
+        assert isinstance(await ends(first.answer()), Result)
+        async with raw_client(service.address):
+            farewell = await ends(first.answer())
+            assert isinstance(farewell, GoingAway)
+            assert farewell.reason == "there are 1 connections, and it was idle longest"
+            assert await ends(first.is_closed())
+        await serves(service)
+
+
+async def test_who_never_asked_goes_without_a_word() -> None:
+    limits = ServiceLimits(connections_max=1)
+    async with (
+        serving(limits=limits) as (_, service),
+        raw_client(service.address) as first,
+        raw_client(service.address),
+    ):
+        assert await ends(first.is_closed())
+
+
+async def test_who_only_listens_is_told_too_and_its_subscription_ends() -> None:
+    limits = ServiceLimits(connections_max=1)
+    async with serving(limits=limits) as (_, service), raw_client(service.address) as first:
+        await first.send(WatchStatus(1, 0.0))
+        assert isinstance(await ends(first.answer()), Item)
+        async with raw_client(service.address):
+            while isinstance(farewell := await ends(first.answer()), Item):
+                pass
+            assert isinstance(farewell, GoingAway)
+            assert farewell.reason
+            assert await ends(first.is_closed())
+
+
+async def test_a_client_that_went_for_another_one_comes_again_unnoticed() -> (
+    None
+):
+    limits = ServiceLimits(connections_max=1)
+    async with serving(limits=limits) as (_, service), client_of(service) as client:
+        assert await ends(client.call(b"x")) is not None
+        for number in range(3):
+            async with raw_client(service.address):
+                await until(lambda number=number: service._context.visitors.turned_away > number)  # type: ignore[misc] # bound now
+            assert await ends(client.call(b"x")) is not None
 
 
 async def test_g3_one_client_does_not_open_all_sessions_there_are() -> None:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from typing import Any, final
 
@@ -66,6 +67,9 @@ from .roles import UNLIMITED, Credentials, Permission
 
 PIECE_BYTES = 64 * 1024
 """What a client must take within `frame_timeout_s`."""
+
+FAREWELL_S = 0.5
+"""How long a client that goes for others may take to be told so, in seconds."""
 
 SMALL_BYTES = 16 * 1024
 """What is not worth counting; and the most that a request may have which is neither a command nor a
@@ -302,7 +306,7 @@ class Conversation:
     async def _serve(self) -> None:
         """Read, answer, and end when either is over."""
         connection = self._connection
-        reason = ""
+        reason, owes_nothing = "", False
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -311,6 +315,7 @@ class Conversation:
                         await self._read()
                 finally:
                     self._nursery = None  # it ends, and takes no task any more
+                    owes_nothing = connection.idle_since_s is not None and self._outbox.is_empty
                 nursery.cancel_scope.cancel()
         except* BadMessage as errors:
             reason = str(errors.exceptions[0])
@@ -322,8 +327,17 @@ class Conversation:
             self._outbox.abandon()
             self._unanswered = 0
             self._answered.unpark_all()
+            if owes_nothing and connection.has_asked and connection.ended_because:
+                await self._say_farewell()
         if reason:
             self._context.reject(connection.remote, reason)
+
+    async def _say_farewell(self) -> None:
+        """It goes for others' sake, and may come again. Nothing was left half sent."""
+        until_s = trio.current_time() + FAREWELL_S
+        farewell = frame(GoingAway(self._connection.ended_because))
+        with trio.CancelScope(shield=True, deadline=until_s), suppress(*BROKEN):
+            await self._connection.stream.send_all(farewell)
 
     # -- requests --------------------------------------------------------------------------
 
