@@ -452,9 +452,7 @@ async def test_who_only_listens_is_told_too_and_its_subscription_ends() -> None:
             assert await ends(first.is_closed())
 
 
-async def test_a_client_that_went_for_another_one_comes_again_unnoticed() -> (
-    None
-):
+async def test_a_client_that_went_for_another_one_comes_again_unnoticed() -> None:
     limits = ServiceLimits(connections_max=1)
     async with serving(limits=limits) as (_, service), client_of(service) as client:
         assert await ends(client.call(b"x")) is not None
