@@ -16,6 +16,7 @@ import pytest
 import trio
 
 from tests.client.service_support import (
+    LOOPBACK,
     Appends,
     RawClient,
     client_of,
@@ -24,7 +25,8 @@ from tests.client.service_support import (
     until,
 )
 from tests.client.support import PATIENCE_S, ends
-from trioraft import Service
+from tests.support import open_single
+from trioraft import Service, open_service
 from trioraft.core.config import Timing
 from trioraft.core.errors import InvariantViolation
 from trioraft.core.events import TraceEvent
@@ -414,6 +416,33 @@ async def test_all_who_watch_a_status_get_the_same_and_later_ones_too() -> None:
                 news = msgspec.msgpack.decode(answer.value, type=NodeNews)
                 if isinstance(news, StatusNews):
                     seen[answer.id] = news.status.commit_index
+
+
+@pytest.mark.parametrize("kind", ["status", "change"])
+async def test_g3_a_request_id_that_is_in_use_counts_against_no_bound(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """It ends its connection, and what it would have begun is not counted for ever."""
+    machine = Appends()
+    async with (
+        open_single(machine=machine, voters=("0", "1")) as node,  # nothing is ever committed
+        open_service(node, machine, LOOPBACK) as service,
+    ):
+        for _ in range(3):
+            async with raw_client(service.address) as raw:
+                if kind == "status":
+                    await raw.send(WatchStatus(7, 0.0), WatchStatus(7, 0.0))
+                else:
+                    monkeypatch.setattr(conversation, "administer", forever)
+                    await raw.send(TakeSnapshot(7), TakeSnapshot(7))
+                assert await ends(raw.is_closed())
+        await until(lambda: service.connections == 0)
+        budgets = service._context.budgets()
+        assert {budgets[name][0] for name in ("changes", "status_watches", "subscriptions")} == {0}
+
+
+async def forever(*_args: object) -> None:
+    await trio.sleep_forever()
 
 
 async def test_who_was_idle_longest_is_told_why_it_goes_and_may_come_again() -> None:

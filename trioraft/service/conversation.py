@@ -530,10 +530,12 @@ class Conversation:
                 Overloaded(f"{limits.changes_max} changes of the cluster are under way already"),
             )
         else:
+            self._check_free(request.id)
             context.changes += 1
             self._start(request.id, change_counted, context, request)
 
     def _subscribe(self, request: Watch | WatchStatus) -> None:
+        self._check_free(request.id)
         context, limits = self._context, self._context.limits
         too_many = ""
         if context.subscriptions >= limits.subscriptions_max:
@@ -552,9 +554,16 @@ class Conversation:
             context.subscriptions += 1
             self._note_idle()
 
-    def _start(self, request_id: int, work: Any, *args: Any) -> None:
+    def _check_free(self, request_id: int) -> None:
+        """Before anything is counted for it.
+
+        Raises:
+            BadMessage: an earlier request of this id is not answered.
+        """
         if request_id in self._scopes:
             raise BadMessage(f"request id {request_id} is in use already")
+
+    def _start(self, request_id: int, work: Any, *args: Any) -> None:
         if self._nursery is not None:
             scope = self._scopes[request_id] = trio.CancelScope()
             self._nursery.start_soon(
