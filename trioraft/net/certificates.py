@@ -32,6 +32,9 @@ class TlsFiles:
     """Who may have signed the other side's certificate; None: it need not show one."""
     password: str | None = attrs.field(default=None, repr=False)
     """Of the key, if it has one."""
+    may_be_nameless: bool = False
+    """Whether the other side need not show a certificate, though there is an authority; one that
+    it shows must be the authority's all the same."""
 
     @property
     def paths(self) -> tuple[Path, ...]:

@@ -211,6 +211,7 @@ class ServerTls(LiveTls):
         key: str | PathLike[str],
         authority: str | PathLike[str] | None,
         password: str | None = None,
+        may_be_nameless: bool = False,
     ) -> ServerTls:
         """Make it (TLS 1.3) from PEM files.
 
@@ -219,12 +220,14 @@ class ServerTls(LiveTls):
             key: its private key.
             authority: the certificates that may have signed a client's; None: clients need none.
             password: of the key, if it has one.
+            may_be_nameless: clients may come without, too; for a port whose `Roles` know tokens.
 
         Raises:
             UnusableCertificates: a file cannot be read, or is not what it should be.
         """
         trusted = None if authority is None else Path(authority)
-        return cls._from(TlsFiles(Path(certificate), Path(key), trusted, password))
+        files = TlsFiles(Path(certificate), Path(key), trusted, password, may_be_nameless)
+        return cls._from(files)
 
     @classmethod
     def _from(cls, files: TlsFiles) -> ServerTls:
@@ -256,7 +259,8 @@ def _loaded(context: ssl.SSLContext, files: TlsFiles) -> ssl.SSLContext:
     if problems:
         raise UnusableCertificates(problems)
     if files.authority is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
+        nameless = files.may_be_nameless
+        context.verify_mode = ssl.CERT_OPTIONAL if nameless else ssl.CERT_REQUIRED
     return context
 
 
