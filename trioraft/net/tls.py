@@ -22,7 +22,7 @@ import attrs
 
 from ..core.errors import ConfigError
 from ..core.types import NodeId
-from .certificates import Expiry, TlsFiles, expiries
+from .certificates import CertificateExpiry, TlsFiles, expiries
 
 if TYPE_CHECKING:
     import trio
@@ -52,7 +52,7 @@ class LiveTls:
     _not_from_files: ClassVar[frozenset[str]] = frozenset()
     _files: TlsFiles | None = attrs.field(default=None, init=False)
     _digest: bytes | None = attrs.field(default=None, init=False)
-    _expiries: tuple[Expiry, ...] = attrs.field(default=(), init=False)
+    _expiries: tuple[CertificateExpiry, ...] = attrs.field(default=(), init=False)
 
     @property
     def files(self) -> TlsFiles | None:
@@ -65,7 +65,7 @@ class LiveTls:
         return self._files is None or self._files.digest() == self._digest
 
     @property
-    def expiries(self) -> tuple[Expiry, ...]:
+    def expiries(self) -> tuple[CertificateExpiry, ...]:
         """Until when each of the files can be used, as far as that is known."""
         return self._expiries
 

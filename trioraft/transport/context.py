@@ -10,7 +10,7 @@ import attrs
 from ..core.config import Limits, Timing
 from ..core.messages import Introduction
 from ..core.types import Address, NodeId
-from ..net.credentials import Certificate, Credentials, Shown
+from ..net.credentials import Certificate, Evidence, PeerRule
 from ..net.door import Door
 from ..net.events import TransportEvent
 from ..net.tls import TlsContexts
@@ -34,7 +34,7 @@ class TransportContext:
     advertised: Address | None = None
     """Where others can reach us; a wildcard host means the host at which they see us."""
 
-    credentials: Credentials | None = None
+    credentials: PeerRule | None = None
     """Whom we take as a peer; None on plain TCP: everyone."""
     invitation: str = ""
     """What we show to those that were not told our name; empty: nothing."""
@@ -65,7 +65,7 @@ class TransportContext:
         if self.credentials is None or certificate is None:
             return
         named = self.owner.disk_of(said.sender)
-        shown = Shown(self.cluster_id, invitation, said.incarnation, named)
+        shown = Evidence(self.cluster_id, invitation, said.incarnation, named)
         self.credentials.check(said.sender, certificate, shown)
 
     def tell(self, event: TransportEvent) -> None:
