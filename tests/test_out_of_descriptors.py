@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from trioraft import (
     Limits,
     MemoryStorage,
     OutcomeUnknown,
+    Overloaded,
     Role,
     SQLiteStorage,
     Status,
@@ -69,6 +70,36 @@ async def test_g5_snapshots_wait_for_descriptors_and_the_leader_leads_on(
         assert (node.status.role, node.status.term) == (Role.LEADER, term)
         storage.no_descriptors = False
         assert await node.take_snapshot() == node.status.applied_index
+
+
+async def test_g3_the_log_in_memory_has_a_bound_while_no_snapshot_can_be_written(
+    autojump_clock: MockClock,
+) -> None:
+    storage = FaultyStorage(MemoryStorage())
+    limits = Limits(snapshot_bytes=1000, snapshot_tail_entries=1, log_memory_bytes_max=20_000)
+    async with open_single(storage=storage, limits=limits) as node:
+        await node.wait(leads)
+        storage.no_descriptors = True
+        taken = 0
+        with suppress(Overloaded):
+            for _ in range(100):
+                await node.propose(bytes(500))
+                taken += 1
+        assert 10 < taken < 40
+        with pytest.raises(Overloaded, match=r"Limits\.log_memory_bytes_max"):
+            node.submit(b"x")
+        held_bytes, bound = node.budgets()["log_bytes"]
+        assert (bound, bound + 1000 > held_bytes > bound) == (20_000, True)
+        await trio.sleep(60)
+        with pytest.raises(Overloaded):  # and tries one
+            await node.propose(b"x")
+        await trio.sleep(60)
+        storage.no_descriptors = False
+        with pytest.raises(Overloaded):  # and tries another
+            await node.propose(b"x")
+        await trio.sleep(1)
+        await node.propose(b"x")
+        assert node.budgets()["log_bytes"][0] < 2000
 
 
 @pytest.mark.parametrize("lacks", ["leader", "follower"])

@@ -7,7 +7,7 @@ from time import perf_counter
 
 import trio
 
-from trioraft.tasks.slices import Slices, Turn
+from trioraft.tasks.slices import PRESSED_SLICE_S, Slices, Turn
 
 TASKS = 40
 SLICE_S = 0.002
@@ -97,3 +97,11 @@ async def test_waiting_for_the_next_slice_can_be_cancelled() -> None:
     turn.begin()
     await turn.next()  # and others go on
     assert turn.is_over()
+
+
+async def test_g4_a_slice_is_shorter_while_something_waits_that_takes_many_passes() -> None:
+    pressed = True
+    slices = Slices(10.0, 10.0, is_pressed=lambda: pressed)
+    for pressed in (True, False):
+        await slices.wait(0.0)  # a slice begins
+        assert slices.is_over(2 * PRESSED_SLICE_S) is pressed

@@ -80,7 +80,7 @@ if TYPE_CHECKING:
     from .member.status import ChangeProgress as ChangeProgress
     from .member.status import PeerProgress as PeerProgress
     from .member.status import Status as Status
-    from .net.certificates import Expiry as Expiry
+    from .net.certificates import CertificateExpiry as CertificateExpiry
     from .net.certificates import TlsFiles as TlsFiles
     from .net.resolving import Resolver as Resolver
     from .net.tls import ServerTls as ServerTls
@@ -177,7 +177,7 @@ _HOMES: Final = {
     "ChangeProgress": "member.status",
     "PeerProgress": "member.status",
     "Status": "member.status",
-    "Expiry": "net.certificates",
+    "CertificateExpiry": "net.certificates",
     "TlsFiles": "net.certificates",
     "Resolver": "net.resolving",
     "ServerTls": "net.tls",

@@ -4,9 +4,11 @@ them make the server keep has a bound."""
 from __future__ import annotations
 
 import math
+import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from time import thread_time
+from typing import Any, Final
 
 import attrs
 import msgspec
@@ -14,6 +16,7 @@ import pytest
 import trio
 
 from tests.client.service_support import (
+    LOOPBACK,
     Appends,
     RawClient,
     client_of,
@@ -22,16 +25,22 @@ from tests.client.service_support import (
     until,
 )
 from tests.client.support import PATIENCE_S, ends
-from trioraft import Service
+from tests.support import open_single
+from trioraft import Service, open_service
+from trioraft.core.config import Timing
 from trioraft.core.errors import InvariantViolation
 from trioraft.core.events import TraceEvent
-from trioraft.machines.sessions import encode_plain
+from trioraft.machines.sessions import CLIENT_ID_BYTES, encode_close, encode_open, encode_plain
 from trioraft.net.events import ConnectionRejected
 from trioraft.net.framing import LENGTH_BYTES
 from trioraft.rpc.protocol import (
+    MAGIC,
+    PROTOCOL_VERSION,
     Cancel,
+    ClientHello,
     Failure,
     GetStatus,
+    GoingAway,
     Item,
     NodeNews,
     Ping,
@@ -44,10 +53,13 @@ from trioraft.rpc.protocol import (
     Watch,
     WatchStatus,
     decode_request,
+    frame,
 )
 from trioraft.service import conversation
 from trioraft.service.context import ServiceLimits
 from trioraft.tasks.slices import Slices
+
+CLOSING_AT_ONCE: Final = 250
 
 
 @attrs.define
@@ -61,6 +73,13 @@ class Told:
             self.reasons.append(trace.reason)
 
     debug = info = warning = error = _keep
+
+
+def make_slices_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one step each."""
+    defaults = Slices.__init__.__defaults__
+    assert defaults is not None
+    monkeypatch.setattr(Slices.__init__, "__defaults__", (0.0, 0.0, *defaults[2:]))
 
 
 async def serves(service: Service) -> None:
@@ -291,7 +310,7 @@ async def test_g4_a_thousand_questions_in_one_frame_leave_the_loop_to_others(
 ) -> None:
     """While they are answered, another connection's are too, many times in between. (The slice is
     one question long, so that the machine's speed does not count.)"""
-    monkeypatch.setattr(Slices.__init__, "__defaults__", (0.0, 0.0))
+    make_slices_short(monkeypatch)
     async with serving(Appends()) as (_, service), several(service, 2) as (flood, other):
         await flood.send(*(GetStatus(number) for number in range(1, 5001)))
         between = 0
@@ -312,6 +331,78 @@ async def test_g4_a_thousand_questions_in_one_frame_leave_the_loop_to_others(
         assert between > 20
 
 
+async def test_g4_slices_are_shorter_while_the_cluster_commits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+    begin = Slices.__init__
+
+    def beginning(self: Slices, **options: Any) -> None:
+        asked.append(options["is_pressed"])
+        begin(self, **options)
+
+    monkeypatch.setattr(Slices, "__init__", beginning)
+    async with serving() as (node, _):
+        (is_pressed,) = asked
+        is_pressed()
+        await until(lambda: not is_pressed())
+        await node.propose(encode_plain(b"x"))
+        assert is_pressed()
+
+
+async def test_g4_bytes_one_at_a_time_take_turns_like_questions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_slices_short(monkeypatch)
+    wait, waits = Slices.wait, 0
+
+    async def counted(self: Slices, used_s: float) -> None:
+        nonlocal waits
+        waits += 1
+        await wait(self, used_s)
+
+    monkeypatch.setattr(Slices, "wait", counted)
+    async with serving() as (_, service), raw_client(service.address) as raw:
+        for number, byte in enumerate(frame(Ping(1))[:-1]):
+            await raw.stream.send_all(bytes([byte]))
+            await until(lambda number=number: waits > number)  # type: ignore[misc] # bound now
+
+
+class Passes(trio.abc.Instrument):
+    """How long each pass of the scheduler keeps the loop, in CPU time."""
+
+    def __init__(self) -> None:
+        self.longest_s = 0.0
+        self._began_s = math.inf
+
+    def after_io_wait(self, timeout: float) -> None:
+        self._began_s = thread_time()
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.longest_s = max(self.longest_s, thread_time() - self._began_s)
+
+
+async def test_g4_many_that_close_at_once_keep_the_loop_for_less_than_an_election_timeout() -> None:
+    hello = frame(ClientHello(MAGIC, PROTOCOL_VERSION, "trioraft"))
+    async with serving() as (_, service):
+        with ExitStack() as stack:
+
+            def dial() -> None:
+                for _ in range(CLOSING_AT_ONCE):
+                    sock = stack.enter_context(socket.create_connection(service.address))
+                    sock.sendall(hello + frame(Ping(1)))
+                    while not sock.recv(4096):
+                        pass
+
+            await trio.to_thread.run_sync(dial)
+            passes = Passes()
+            trio.lowlevel.add_instrument(passes)
+            await trio.to_thread.run_sync(stack.close)
+        await until(lambda: service.connections == 0)
+        trio.lowlevel.remove_instrument(passes)
+    assert passes.longest_s < Timing().election_timeout_s[0]
+
+
 async def test_all_who_watch_a_status_get_the_same_and_later_ones_too() -> None:
     async with serving() as (node, service), several(service, 3) as raws:
         for raw in raws:
@@ -325,3 +416,100 @@ async def test_all_who_watch_a_status_get_the_same_and_later_ones_too() -> None:
                 news = msgspec.msgpack.decode(answer.value, type=NodeNews)
                 if isinstance(news, StatusNews):
                     seen[answer.id] = news.status.commit_index
+
+
+@pytest.mark.parametrize("kind", ["status", "change"])
+async def test_g3_a_request_id_that_is_in_use_counts_against_no_bound(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """It ends its connection, and what it would have begun is not counted for ever."""
+    machine = Appends()
+    async with (
+        open_single(machine=machine, voters=("0", "1")) as node,  # nothing is ever committed
+        open_service(node, machine, LOOPBACK) as service,
+    ):
+        for _ in range(3):
+            async with raw_client(service.address) as raw:
+                if kind == "status":
+                    await raw.send(WatchStatus(7, 0.0), WatchStatus(7, 0.0))
+                else:
+                    monkeypatch.setattr(conversation, "administer", forever)
+                    await raw.send(TakeSnapshot(7), TakeSnapshot(7))
+                assert await ends(raw.is_closed())
+        await until(lambda: service.connections == 0)
+        budgets = service._context.budgets()
+        assert {budgets[name][0] for name in ("changes", "status_watches", "subscriptions")} == {0}
+
+
+async def forever(*_args: object) -> None:
+    await trio.sleep_forever()
+
+
+async def test_who_was_idle_longest_is_told_why_it_goes_and_may_come_again() -> None:
+    limits = ServiceLimits(connections_max=1)
+    async with serving(limits=limits) as (_, service), raw_client(service.address) as first:
+        await first.send(Ping(1))
+        assert isinstance(await ends(first.answer()), Result)
+        async with raw_client(service.address):
+            farewell = await ends(first.answer())
+            assert isinstance(farewell, GoingAway)
+            assert farewell.reason == "there are 1 connections, and it was idle longest"
+            assert await ends(first.is_closed())
+        await serves(service)
+
+
+async def test_who_never_asked_goes_without_a_word() -> None:
+    limits = ServiceLimits(connections_max=1)
+    async with (
+        serving(limits=limits) as (_, service),
+        raw_client(service.address) as first,
+        raw_client(service.address),
+    ):
+        assert await ends(first.is_closed())
+
+
+async def test_who_only_listens_is_told_too_and_its_subscription_ends() -> None:
+    limits = ServiceLimits(connections_max=1)
+    async with serving(limits=limits) as (_, service), raw_client(service.address) as first:
+        await first.send(WatchStatus(1, 0.0))
+        assert isinstance(await ends(first.answer()), Item)
+        async with raw_client(service.address):
+            while isinstance(farewell := await ends(first.answer()), Item):
+                pass
+            assert isinstance(farewell, GoingAway)
+            assert farewell.reason
+            assert await ends(first.is_closed())
+
+
+async def test_a_client_that_went_for_another_one_comes_again_unnoticed() -> None:
+    limits = ServiceLimits(connections_max=1)
+    async with serving(limits=limits) as (_, service), client_of(service) as client:
+        assert await ends(client.call(b"x")) is not None
+        for number in range(3):
+            async with raw_client(service.address):
+                await until(lambda number=number: service._context.visitors.turned_away > number)  # type: ignore[misc] # bound now
+            assert await ends(client.call(b"x")) is not None
+
+
+async def test_g3_one_client_does_not_open_all_sessions_there_are() -> None:
+    limits = ServiceLimits(sessions_of_client_max=3)
+    async with serving(limits=limits) as (_, service), several(service, 2) as (greedy, other):
+        opened = []
+        for number in range(3):
+            await greedy.send(Propose(number, encode_open(bytes([number]) * CLIENT_ID_BYTES)))
+            answer = await ends(greedy.answer())
+            assert isinstance(answer, Result)
+            opened.append(msgspec.msgpack.decode(answer.value))
+        for raw in (greedy, other):  # of the same host
+            await raw.send(Propose(10, encode_open(b"z" * CLIENT_ID_BYTES)))
+            answer = await ends(raw.answer())
+            assert isinstance(answer, Failure)
+            assert (answer.kind, "sessions_of_client_max" in answer.message) == ("overloaded", True)
+        await other.send(GetStatus(11), Propose(12, encode_close(opened[0])))
+        status = await ends(other.answer())
+        assert isinstance(status, Result)
+        decoded = msgspec.msgpack.decode(status.value, type=ServerStatus)
+        assert decoded.budgets["sessions_of_client"] == (3, 3)
+        assert isinstance(await ends(other.answer()), Result)
+        await other.send(Propose(13, encode_open(b"y" * CLIENT_ID_BYTES)))
+        assert isinstance(await ends(other.answer()), Result)

@@ -23,7 +23,16 @@ from tests.client.support import (
 )
 from trioraft import Client, CommandFailed, DeadlineExceeded, ServerLost
 from trioraft.client.subscription import SUBSCRIPTION_SILENCE_S
-from trioraft.rpc.protocol import Answer, Item, Propose, Query, Request, Watch, encode_value
+from trioraft.rpc.protocol import (
+    Answer,
+    GoingAway,
+    Item,
+    Propose,
+    Query,
+    Request,
+    Watch,
+    encode_value,
+)
 
 Serve = Callable[[trio.SocketStream], Awaitable[None]]
 
@@ -157,3 +166,20 @@ async def test_a_subscription_with_nothing_to_tell_goes_on(autojump_clock: MockC
         assert waiting.cancelled_caught
         await server.tell(Item(1, encode_value(b"second")))
         assert await ends(anext(items)) == b"second"
+
+
+async def test_what_an_idle_connection_did_not_take_is_asked_again_without_a_doubt(
+    autojump_clock: MockClock,
+) -> None:
+    """Also a command that may not be sent twice: the request and the farewell crossed."""
+
+    def goes_once(server: FakeServer, request: Request) -> Answer:
+        proposals = [each for each in server.requests if isinstance(each, Propose)]
+        if len(proposals) == 1:
+            return GoingAway("there are 1024 connections, and it was idle longest")
+        return echo(server, request)
+
+    leader = FakeServer("0", "Leader", handler=goes_once)
+    async with open_client(leader) as client:
+        assert await ends(client.call(b"x", exactly_once=False)) is not None
+    assert len(leader.hellos) == 2

@@ -87,6 +87,7 @@ ANSWERS: list[Any] = [
     Failure(2, "not-leader", "", leader_id="1", leader_address=("host", 1)),
     Item(3, encode_value(None)),
     GoingAway(),
+    GoingAway("there are 1024 connections"),
 ]
 
 

@@ -19,9 +19,11 @@ from trioraft import (
     BlockingClient,
     Client,
     ConfigError,
+    DeadlineExceeded,
     HandshakeRefused,
     PermissionDenied,
     Roles,
+    ServerTls,
     SessionMachine,
     UnknownCommand,
     open_service,
@@ -292,6 +294,43 @@ async def test_tokens_need_no_certificate(write: Write) -> None:
         Client([service.address], ssl_context=trusting, token=TOKEN) as client,
     ):
         assert await ends(client.call(b"x")) == 1
+
+
+async def test_where_certificates_are_known_tokens_need_none_all_the_same(
+    write: Write, tmp_path: Path
+) -> None:
+    """Clients' certificates and tokens side by side, also after the files were read again; a
+    certificate that is shown must be the authority's."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    certificate, key, ca = (tmp_path / name for name in ("cert.pem", "key.pem", "ca.pem"))
+    for number, blob in enumerate(issued.cert_chain_pems):
+        blob.write_to_path(str(certificate), append=number > 0)
+    issued.private_key_pem.write_to_path(str(key))
+    authority.cert_pem.write_to_path(str(ca))
+    tls = ServerTls.from_files(certificate=certificate, key=key, authority=ca, may_be_nameless=True)
+    tls.reload()
+    roles = write(token_section("write") + '[certificates."app-*"]\nrole = "write"\n')
+
+    def trusting(signed_by: trustme.CA | None) -> ssl.SSLContext:
+        made = ssl.create_default_context()
+        authority.configure_trust(made)
+        if signed_by is not None:
+            signed_by.issue_cert("app-1").configure_cert(made)
+        return made
+
+    async with serving(ssl_context=tls, roles=roles) as (_, service):
+        at = [service.address]
+        async with Client(at, ssl_context=trusting(None), token=TOKEN) as client:
+            assert await ends(client.call(b"x")) == 1
+        async with Client(at, ssl_context=trusting(authority)) as client:
+            assert await ends(client.call(b"x")) == 2
+        async with Client(at, ssl_context=trusting(None)) as client:
+            with pytest.raises(PermissionDenied, match="no certificate and no token"):
+                await ends(client.call(b"x"))
+        async with Client(at, ssl_context=trusting(trustme.CA()), token=TOKEN) as client:
+            with pytest.raises(DeadlineExceeded):
+                await ends(client.call(b"x", timeout_s=0.3))
 
 
 async def test_reloading_parts_with_whose_rights_changed(write: Write) -> None:

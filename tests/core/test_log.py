@@ -137,12 +137,11 @@ TestLogAgainstList = LogAgainstList.TestCase
 TestLogAgainstList.settings = quietly
 
 
-@given(
-    st.lists(st.integers(0, 20), min_size=1, max_size=15),
-    st.data(),
-    st.integers(1, 8),
-    st.integers(0, 60),
-)
+SIZES = st.lists(st.integers(0, 20), min_size=1, max_size=15)
+ENTRIES_MAX = st.integers(1, 8)
+
+
+@given(SIZES, st.data(), ENTRIES_MAX, st.integers(0, 60))
 @quietly
 def test_a_batch_is_the_longest_within_its_bounds_and_at_least_one_entry(
     sizes: list[int], data: st.DataObject, entries_max: int, bytes_max: int
@@ -158,12 +157,7 @@ def test_a_batch_is_the_longest_within_its_bounds_and_at_least_one_entry(
     assert log.last_within(first, entries_max=entries_max, bytes_max=bytes_max) == expected
 
 
-@given(
-    st.lists(st.integers(0, 20), min_size=1, max_size=15),
-    st.data(),
-    st.integers(1, 8),
-    st.integers(1, 60),
-)
+@given(SIZES, st.data(), ENTRIES_MAX, st.integers(1, 60))
 @quietly
 def test_a_tail_is_the_longest_within_its_bounds(
     sizes: list[int], data: st.DataObject, entries_max: int, bytes_max: int

@@ -180,6 +180,15 @@ def three_is_behind(limits: Limits = SHORT_TAIL) -> Conversation:
     return talk
 
 
+def three_is_being_sent() -> tuple[Conversation, Actor]:
+    """As `three_is_behind`, and the leader: the first chunk is there, the next is on its way."""
+    talk = three_is_behind(IN_CHUNKS)
+    one = talk["1"]
+    one.loses("3")
+    talk.talk(2)
+    return talk, one
+
+
 def told(actor: Actor, kind: type[TraceEvent]) -> int:
     """How many events of this kind there were."""
     return sum(isinstance(event, kind) for event in actor.events)
@@ -246,10 +255,7 @@ def test_a_transfer_that_a_restart_has_lost_is_not_called_damaged() -> None:
 def test_p3_what_is_being_sent_is_not_pushed_out_by_newer_snapshots() -> None:
     """A storage keeps two: one newer one may come, and no third, until the transfer has ended or
     nothing more of it was stored for long."""
-    talk = three_is_behind(IN_CHUNKS)
-    one = talk["1"]
-    one.loses("3")
-    talk.talk(2)  # the first chunk is there, and the next is on its way
+    talk, one = three_is_being_sent()
     sent = one.disk.snapshots[-1][0]
     talk.cut_off("1", "2")
     for _ in range(3 * EVERY):
@@ -272,10 +278,8 @@ def test_p3_what_is_being_sent_is_not_pushed_out_by_newer_snapshots() -> None:
 
 
 def test_p3_a_transfer_goes_on_where_it_was_though_its_connection_closes_all_the_time() -> None:
-    talk = three_is_behind(IN_CHUNKS)
-    one, three = talk["1"], talk["3"]
-    one.loses("3")
-    talk.talk(2)
+    talk, one = three_is_being_sent()
+    three = talk["3"]
     sent = one.disk.snapshots[-1][0]
     for _ in range(6 * EVERY):
         one.proposes(b"x")  # there would be a newer snapshot after a few
@@ -292,10 +296,7 @@ def test_p3_a_transfer_goes_on_where_it_was_though_its_connection_closes_all_the
 
 
 def test_p3_nothing_of_a_snapshot_is_sent_into_a_connection_that_closed() -> None:
-    talk = three_is_behind(IN_CHUNKS)
-    one = talk["1"]
-    one.loses("3")
-    talk.talk(2)
+    talk, one = three_is_being_sent()
     one.loses("3")
     one.outbox.clear()  # it was lost with the connection
     talk.cut_off("3")
@@ -312,11 +313,8 @@ def test_p3_nothing_of_a_snapshot_is_sent_into_a_connection_that_closed() -> Non
 
 def test_p3_the_log_after_what_is_being_sent_stays_though_its_snapshot_is_gone() -> None:
     """Whoever drives the core may keep one snapshot: what follows the transfer is kept here."""
-    talk = three_is_behind(IN_CHUNKS)
-    one = talk["1"]
+    talk, one = three_is_being_sent()
     one.saves_by_itself = False
-    one.loses("3")
-    talk.talk(2)
     sent = one.disk.snapshots[-1][0]
     talk.cut_off("3")
     for _ in range(EVERY - 1):
@@ -329,10 +327,7 @@ def test_p3_the_log_after_what_is_being_sent_stays_though_its_snapshot_is_gone()
 
 
 def test_p3_a_transfer_that_does_not_move_is_given_up() -> None:
-    talk = three_is_behind(IN_CHUNKS)
-    one = talk["1"]
-    one.loses("3")
-    talk.talk(2)
+    talk, one = three_is_being_sent()
     sent = one.disk.snapshots[-1][0]
     talk.cut_off("1", "2")
     given_up_s = one.now + TRANSFER_TIMEOUTS * NO_PRE_VOTE.election_timeout_s[1]
@@ -347,10 +342,7 @@ def test_p3_a_transfer_that_does_not_move_is_given_up() -> None:
 
 def test_p3_who_stays_away_pins_nothing_after_it_was_given_up() -> None:
     """What is taken since is not sent to it, and so not kept for it either, before it is heard."""
-    talk = three_is_behind(IN_CHUNKS)
-    one = talk["1"]
-    one.loses("3")
-    talk.talk(2)
+    talk, one = three_is_being_sent()
     one.loses("3")
     one.outbox.clear()  # it was lost with the connection
     talk.cut_off("1", "2")

@@ -202,6 +202,7 @@ def _answers() -> Iterable[tuple[str, protocol.Answer]]:
     for news in NEWS:
         yield f"Item, {type(news).__name__}", protocol.Item(10, protocol.encode_value(news))
     yield "GoingAway", protocol.GoingAway()
+    yield "GoingAway, for others", protocol.GoingAway("there are 1024 connections")
 
 
 def client_frames() -> Iterable[Example]:

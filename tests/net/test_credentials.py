@@ -14,8 +14,8 @@ from trioraft.net import credentials, invitations
 from trioraft.net.credentials import (
     SERVER_AUTH,
     Certificate,
-    Credentials,
-    Shown,
+    Evidence,
+    PeerRule,
     matches,
     why_never_a_peer,
 )
@@ -48,18 +48,18 @@ def rule(
     given: tuple[str, ...] = (),
     key: bytes | None = KEY,
     clock: Clock | None = None,
-) -> Credentials:
-    return Credentials(
+) -> PeerRule:
+    return PeerRule(
         names=names, given=lambda: given, invite_key=key, now_s=Clock() if clock is None else clock
     )
 
 
-def shown(invitation: str = "", disk: int = 7, named: int | None = None) -> Shown:
-    return Shown("blue", invitation, disk, named)
+def shown(invitation: str = "", disk: int = 7, named: int | None = None) -> Evidence:
+    return Evidence("blue", invitation, disk, named)
 
 
 def refuse(
-    who: Credentials, certificate: Certificate, what: Shown, match: str, peer: str = "9"
+    who: PeerRule, certificate: Certificate, what: Evidence, match: str, peer: str = "9"
 ) -> None:
     with pytest.raises(BadMessage, match=match) as refusal:
         who.check(peer, certificate, what)
@@ -164,20 +164,20 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def others(clock: Clock) -> Credentials:
+def others(clock: Clock) -> PeerRule:
     """A member that was told other names."""
     return rule(("1", "2"), clock=clock)
 
 
 @pytest.fixture
-def invitation(others: Credentials) -> str:
+def invitation(others: PeerRule) -> str:
     return others.invite("9", DAY_S, cluster_id="blue")
 
 
 NINE = for_peers("9")
 
 
-def test_an_invited_node_passes_and_again(others: Credentials, invitation: str) -> None:
+def test_an_invited_node_passes_and_again(others: PeerRule, invitation: str) -> None:
     others.check("9", NINE, shown(invitation))
     others.check("9", NINE, shown(invitation))
     others.check("9", NINE, shown(invitation, named=7))
@@ -191,7 +191,7 @@ def test_every_member_with_the_key_takes_it(invitation: str, clock: Clock) -> No
     refuse(other, NINE, shown(invitation), "written with another invitation key")
 
 
-def test_it_is_for_one_name_and_cluster(others: Credentials, invitation: str) -> None:
+def test_it_is_for_one_name_and_cluster(others: PeerRule, invitation: str) -> None:
     eight = for_peers("8")
     refuse(others, eight, shown(invitation), "is for node '9' of cluster 'blue', not for '8'", "8")
     refuse(others, for_peers("8"), shown(invitation), r"for \['8'\], not for node '9'")
@@ -199,7 +199,7 @@ def test_it_is_for_one_name_and_cluster(others: Credentials, invitation: str) ->
     refuse(others, NINE, shown(green), "cluster 'green', not for '9' of 'blue'")
 
 
-def test_it_is_for_the_first_disk_that_shows_it(others: Credentials, invitation: str) -> None:
+def test_it_is_for_the_first_disk_that_shows_it(others: PeerRule, invitation: str) -> None:
     others.check("9", NINE, shown(invitation, disk=7))
     refuse(others, NINE, shown(invitation, disk=8), "is used up, by another disk")
     others.check("9", NINE, shown(invitation, disk=7))
@@ -207,14 +207,14 @@ def test_it_is_for_the_first_disk_that_shows_it(others: Credentials, invitation:
 
 
 def test_where_the_id_is_bound_to_a_disk_only_that_one_may_use_it(
-    others: Credentials, invitation: str
+    others: PeerRule, invitation: str
 ) -> None:
     refuse(others, NINE, shown(invitation, disk=8, named=7), "has joined with another disk")
     others.check("9", NINE, shown(invitation, disk=7, named=7))
 
 
 def test_it_expires_but_for_who_has_joined_with_it(
-    others: Credentials, invitation: str, clock: Clock
+    others: PeerRule, invitation: str, clock: Clock
 ) -> None:
     others.check("9", NINE, shown(invitation))
     clock.now_s += DAY_S + 1
@@ -223,7 +223,7 @@ def test_it_expires_but_for_who_has_joined_with_it(
     others.check("9", NINE, shown(invitation, named=7))
 
 
-def test_an_altered_one_is_none(others: Credentials, invitation: str) -> None:
+def test_an_altered_one_is_none(others: PeerRule, invitation: str) -> None:
     for at in range(len(invitation)):
         other = "A" if invitation[at] != "A" else "B"
         altered = invitation[:at] + other + invitation[at + 1 :]
@@ -236,7 +236,7 @@ def test_an_altered_one_is_none(others: Credentials, invitation: str) -> None:
 
 
 def test_what_is_remembered_is_bounded(
-    others: Credentials, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    others: PeerRule, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(credentials, "USED_MAX", 2)
     texts = [others.invite("9", DAY_S, cluster_id="blue") for _ in range(3)]
@@ -248,7 +248,7 @@ def test_what_is_remembered_is_bounded(
     others.check("9", NINE, shown(others.invite("9", DAY_S, cluster_id="blue")))
 
 
-def test_what_cannot_be_invited(others: Credentials) -> None:
+def test_what_cannot_be_invited(others: PeerRule) -> None:
     with pytest.raises(ConfigError, match="has no invitation key: start every member"):
         rule(key=None).invite("9", DAY_S, cluster_id="blue")
     with pytest.raises(ConfigError, match="cannot be a DNS name"):

@@ -1,14 +1,18 @@
 """The manifests in `deploy/`: they use documented options only, and what they start serves.
 
 Rules of this file: a container becomes a process on the loopback. Host names become 127.0.0.1,
-ports free ones, and its volume a directory; nothing else of what the manifest says is changed.
+ports free ones, and what is mounted directories and files; nothing else of what the manifest says
+is changed. Certificates are made with the commands that the manifests and the docs give.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,7 @@ from benchmarks.processes import ServerProcess, free_ports, shown
 from tests.serve.commands import lines, run
 from trioraft.cli.serve.options import OPTIONS
 from trioraft.cli.serve.settings import SettingsReader, gather
+from trioraft.service.roles import Roles
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -36,6 +41,8 @@ class Container:
     probes: tuple[tuple[str, ...], ...]
     """Commands, `trioraft` included."""
     volume: str
+    mounts: dict[str, str]
+    """What else is mounted: by its path in the container, where it comes from."""
 
 
 def of_compose() -> list[Container]:
@@ -44,8 +51,13 @@ def of_compose() -> list[Container]:
     for name, service in content["services"].items():
         kind, *probe = service["healthcheck"]["test"]
         assert kind == "CMD"
-        (volume,) = service["volumes"]
+        volume, *others = service["volumes"]
         assert volume.partition(":")[0] in content["volumes"]
+        mounts = {}
+        for each in others:
+            source, target, mode = each.split(":")
+            assert mode == "ro"
+            mounts[target] = source
         containers.append(
             Container(
                 name,
@@ -53,6 +65,7 @@ def of_compose() -> list[Container]:
                 service["environment"],
                 (tuple(probe),),
                 volume.partition(":")[2],
+                mounts,
             )
         )
     return containers
@@ -71,7 +84,10 @@ def of_statefulset() -> list[Container]:
     containers = []
     for number in range(stateful["spec"]["replicas"]):
         pod = f"{stateful['metadata']['name']}-{number}"
-        environment = {each["name"]: each.get("value", pod) for each in container["env"]}
+        environment = {
+            each["name"]: each.get("value", pod).replace("$(TRIORAFT_ID)", pod)
+            for each in container["env"]
+        }
         containers.append(
             Container(
                 pod,
@@ -79,6 +95,7 @@ def of_statefulset() -> list[Container]:
                 environment,
                 tuple(tuple(probe["exec"]["command"]) for probe in probes),
                 mount["mountPath"],
+                {"/run/secrets/trioraft": "secret"},
             )
         )
     return containers
@@ -193,7 +210,9 @@ def test_secrets_are_files_that_only_the_server_reads() -> None:
     assert all(each["readOnly"] for each in container["volumeMounts"] if each["name"] == "secrets")
     assert volumes["tmp"]["emptyDir"].keys() == {"medium", "sizeLimit"}
     secret = ("KEY", "TOKEN", "PASSWORD", "SECRET")
-    assert not any(word in each["name"] for each in container["env"] for word in secret)
+    for each in container["env"]:
+        if any(word in each["name"] for word in secret):
+            assert each["value"].startswith("/run/secrets/trioraft/"), "the file, not what it holds"
 
 
 def test_members_are_apart_and_leave_one_at_a_time() -> None:
@@ -248,6 +267,45 @@ def _project_text() -> str:
     return DEPLOY.parent.joinpath("pyproject.toml").read_text(encoding="utf-8")
 
 
+COMPOSE_CERTS = re.compile(r"^#   (trioraft certs .*?\n#     --node .*)$", re.MULTILINE)
+DOCS_CERTS = re.compile(r"```bash\n(trioraft certs certs .*?)```", re.DOTALL)
+
+
+def make_certificates(directory: Path) -> None:
+    """As the manifest of compose and the docs say, in a directory with the files of `deploy`."""
+    docs = DEPLOY.parent.joinpath("docs", "serve.md").read_text(encoding="utf-8")
+    compose = DEPLOY.joinpath("compose.yaml").read_text(encoding="utf-8")
+    for text, commands in ((compose, COMPOSE_CERTS), (docs, DOCS_CERTS)):
+        found = commands.search(text)
+        assert found is not None
+        lines_ = found[1].replace("\n#    ", "\n").splitlines()
+        script = "\n".join(line for line in lines_ if not line.startswith("kubectl "))
+        command = f'trioraft() {{ {sys.executable} -m trioraft "$@"; }}; set -e\n{script}'
+        subprocess.run(["bash", "-c", command], cwd=directory, check=True, capture_output=True)
+
+
+def test_the_docs_certificates_are_those_that_are_mounted(tmp_path: Path) -> None:
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    make_certificates(tmp_path)
+    for container in of_statefulset():
+        for value in container.environment.values():
+            if value.startswith("/run/secrets/"):
+                assert (tmp_path / "secret" / value.rpartition("/")[2]).exists()
+    assert Roles(DEPLOY / "roles.toml").has_certificates
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS)
+def test_nothing_is_plain_and_clients_have_roles(manifest: str) -> None:
+    for container in MANIFESTS[manifest]():
+        assert "TRIORAFT_INSECURE" not in container.environment
+        given = {name.removeprefix("TRIORAFT_") for name in container.environment}
+        ports = {
+            f"{port}_{file}" for port in ("TLS", "CLIENT_TLS") for file in ("CERT", "KEY", "CA")
+        }
+        assert ports | {"TLS_PEER_NAMES", "INVITE_KEY", "CLIENT_ROLES"} <= given
+        assert all({"--ca", "--cert", "--key"} <= set(probe) for probe in container.probes)
+
+
 def flags_of(command: tuple[str, ...]) -> dict[str, str]:
     assert command[0] == "serve"
     words = command[1:]
@@ -263,13 +321,16 @@ class Adapted:
 
     def __init__(self, containers: list[Container], directory: Path) -> None:
         self.containers = containers
+        self.directory = directory
+        shutil.copytree(DEPLOY, directory / "deploy")
+        make_certificates(directory)
         ids = [self._id_of(container) for container in containers]
         with free_ports(2 * len(ids)) as addresses:
             self.peers_at = dict(zip(ids, addresses[: len(ids)], strict=True))
             self.clients_at = dict(zip(ids, addresses[len(ids) :], strict=True))
         self.servers = []
         for container in containers:
-            volume = directory / container.name
+            volume = directory / f"volume-{container.name}"
             volume.mkdir()
             self.servers.append(
                 ServerProcess(
@@ -300,13 +361,31 @@ class Adapted:
         environment["TRIORAFT_DATA"] = environment["TRIORAFT_DATA"].replace(
             container.volume, str(volume), 1
         )
-        return environment
+        return {name: self.mounted(container, text) for name, text in environment.items()}
+
+    def mounted(self, container: Container, text: str) -> str:
+        """A path in the container, or something else; on this machine."""
+        for target, source in container.mounts.items():
+            if text == target or text.startswith(f"{target}/"):
+                root = self.directory / ("deploy" if source.startswith("./") else "")
+                return str(root / source) + text.removeprefix(target)
+        return text
+
+    def credentials(self, container: Container) -> list[str]:
+        """Of a client that may read and write."""
+        probe = [self.mounted(container, word) for word in container.probes[0]]
+        ca = probe[probe.index("--ca") + 1]
+        certs = self.directory / (
+            "certs" if "secret" in container.mounts.values() else "deploy/certs"
+        )
+        own = certs / "clients" / "app-1"
+        return ["--ca", ca, "--cert", f"{own}.pem", "--key", f"{own}.key"]
 
     def probe(self, container: Container, probe: tuple[str, ...]) -> int:
         """Run a probe as in this container; returns its exit code."""
         address = shown(self.clients_at[self._id_of(container)])
-        adapted = [address if word == "127.0.0.1:8000" else word for word in probe[1:]]
-        return run(*adapted, env=container.environment).exit_code
+        words = [address if word == "127.0.0.1:8000" else word for word in probe[1:]]
+        return run(*(self.mounted(container, word) for word in words)).exit_code
 
 
 @pytest.fixture(params=MANIFESTS)
@@ -332,10 +411,15 @@ def test_what_is_started_serves_and_its_probes_agree(adapted: Adapted) -> None:
     lines(run("kv", "put", "k", "v", "--address", address))  # waits for a leader
     told = json.loads(run("admin", "status", "--json", "--address", address).stdout)["servers"]
     assert set(told) == {shown(each) for each in adapted.clients_at.values()}  # by one of them
+    shows = adapted.credentials(container)
+    lines(run("kv", "put", "k", "v", "--address", address, *shows))  # waits for a leader
     for container in containers:
         for probe in container.probes:
             assert adapted.probe(container, probe) == 0
-    assert lines(run("kv", "get", "k", "--address", address)) == ["v"]
+    assert lines(run("kv", "get", "k", "--address", address, *shows)) == ["v"]
+    assert run("kv", "get", "k", "--address", address).exit_code != 0, "plain TCP"
+    nameless = run("kv", "get", "k", "--address", address, *shows[:2])
+    assert "it shows no certificate and no token" in nameless.stderr
     for server in servers:
         server.signal(signal.SIGTERM)
     assert [server.wait() for server in servers] == [0, 0, 0]

@@ -406,3 +406,6 @@ def test_the_context_for_clients_is_strict(certificates: dict[str, Any]) -> None
     context = tls.server
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.minimum_version is ssl.TLSVersion.TLSv1_3
+    tls = clients_tls(TlsFiles(cert, key, ca), problems, has_roles=True)
+    assert tls is not None
+    assert tls.server.verify_mode is ssl.CERT_OPTIONAL, "a token will do"

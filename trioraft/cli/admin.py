@@ -531,6 +531,8 @@ def _print_table(statuses: _Statuses) -> None:
 
 NEARLY_ALL: Final = 0.9
 """From what part of a budget on the table of servers says so."""
+USUALLY_FULL: Final = frozenset({"changes_bytes"})
+"""Budgets of what is kept as long as there is room: that there is none is nobody's business."""
 
 
 def _print_budgets(statuses: _Statuses) -> None:
@@ -551,7 +553,7 @@ def _nearly_used_up(status: ServerStatus) -> list[str]:
     return [
         f"node {status.node_id}: {used} of {bound} {name.replace('_', ' ')} are used"
         for name, (used, bound) in status.budgets.items()
-        if bound is not None and used >= NEARLY_ALL * bound
+        if bound is not None and used >= NEARLY_ALL * bound and name not in USUALLY_FULL
     ]
 
 

@@ -260,7 +260,7 @@ LATE_S: Final = 0.02
 
 
 class NotSent(ServerLost):
-    """The connection was gone before the request left."""
+    """The connection was gone before the request left, or the server said that it took none."""
 
 
 @final
@@ -301,6 +301,7 @@ class ServerConnection:
         self.is_open: bool = True
         self.is_leaving: bool = False
         """The server takes nothing new."""
+        self._took_nothing = False  # of what it had not answered when the connection ended
         self.is_in_doubt: bool = False
         """It owes an answer, and did not say in time that it is there."""
         self.has_sessions: bool | None = reached.welcome.has_sessions
@@ -355,7 +356,7 @@ class ServerConnection:
             What the request returned, as msgpack.
 
         Raises:
-            NotSent: the connection had ended; nothing was asked.
+            NotSent: the connection had ended, or ended without having taken anything.
             ServerLost: the connection ended before the answer came.
             ConfigError: the request is larger than the server reads.
             Exception: what the server answered; see `failures`.
@@ -376,7 +377,7 @@ class ServerConnection:
             return answer.value
         if isinstance(answer, Failure):
             raise error_of(answer, self._error_types)
-        raise ServerLost(self._ended_because)
+        raise (NotSent if self._took_nothing else ServerLost)(self._ended_because)
 
     async def run(self) -> None:
         """Live until the connection ends or `close` is called; then nothing of it is left."""
@@ -464,6 +465,9 @@ class ServerConnection:
     def _on_answer(self, answer: Result | Failure | Item | GoingAway) -> None:
         if isinstance(answer, GoingAway):
             self.is_leaving = True
+            if answer.reason:
+                self._took_nothing = True
+                self.close(f"it ended an idle connection: {sentences.quoted(answer.reason)}")
             return
         if isinstance(answer, Item):
             raise BadMessage("it sent a piece of a subscription that nobody has")

@@ -17,6 +17,7 @@ from ..core.errors import BadMessage, ConfigError, RaftError
 from ..core.types import Address, NodeId
 from ..net.addresses import host_port
 from ..net.framing import RECEIVE_BYTES_MAX
+from ..net.sentences import quoted
 from ..rpc.errors import HandshakeRefused, ServerLeaving, ServerLost
 from ..rpc.failures import error_of
 from ..rpc.protocol import (
@@ -66,7 +67,10 @@ class _Subscription:
         if isinstance(answer, Result):
             raise StopAsyncIteration
         if isinstance(answer, GoingAway):
-            raise ServerLeaving(f"{host_port(self._address)} is shutting down: subscribe elsewhere")
+            address = host_port(self._address)
+            if answer.reason:
+                raise ServerLost(f"{address} ended it: {quoted(answer.reason)}; subscribe again")
+            raise ServerLeaving(f"{address} is shutting down: subscribe elsewhere")
         try:
             return self._decoder.decode(answer.value)
         except msgspec.MsgspecError as error:

@@ -193,6 +193,11 @@ class Timing:
             )
 
 
+ENTRY_OVERHEAD_BYTES: Final = 256
+"""What an entry of the log, or a command on its way, costs in memory beside its bytes."""
+
+LOG_BYTES_LEAST: Final = 512 * 1024 * 1024
+
 FRAME_BYTES_LIMIT = 2**30 - 1
 """What the four bytes of a frame's length can say, beside two marks."""
 
@@ -253,11 +258,30 @@ class Limits:
     proposals_bytes_max: int = 64 * 1024 * 1024
     """Bytes of commands proposed and not yet applied, with 256 more for each; then `propose` waits,
     and `submit` refuses."""
+    log_memory_bytes_max: int | None = None
+    """Bytes of commands in the log, all of which is in memory, with 256 more for each: beyond it,
+    as where no snapshot can be written for long, a leader takes no further command (`Overloaded`)
+    until one is. None: four times what snapshots are to keep it at, and at least 512 MiB
+    (`log_memory_bytes_bound`). A follower takes what its leader has taken."""
     outcome_wait_s: float | None = None
     """How long a leader that was deposed waits for what becomes of commands that it took, in
     seconds; then their outcome is unknown. None: ten upper election timeouts."""
     event_stream_max: int = 4096
     """Events that may wait in one `node.events()` stream; beyond it they are dropped, counted."""
+
+    @property
+    def log_memory_bytes_bound(self) -> int:
+        """`log_memory_bytes_max`, or what stands for it."""
+        if self.log_memory_bytes_max is not None:
+            return self.log_memory_bytes_max
+        return max(LOG_BYTES_LEAST, 4 * self._log_bytes_wanted)
+
+    @property
+    def _log_bytes_wanted(self) -> int:
+        """What the log holds where snapshots are taken when they are due."""
+        entries = self.snapshot_entries + self.snapshot_tail_entries
+        by_entries = entries * ENTRY_OVERHEAD_BYTES
+        return self.snapshot_bytes + self.snapshot_tail_bytes + by_entries
 
     def __attrs_post_init__(self) -> None:
         for field in attrs.fields(Limits):
@@ -272,6 +296,13 @@ class Limits:
             raise ConfigError(
                 f"Limits.frame_bytes_max is {self.frame_bytes_max}: the length of a frame has 30 "
                 f"bits; give at most {FRAME_BYTES_LIMIT}"
+            )
+        given, least = self.log_memory_bytes_max, 2 * self.snapshot_bytes
+        if given is not None and not (_is_count(given) and given >= least):
+            raise ConfigError(
+                f"Limits.log_memory_bytes_max is {given!r}: a snapshot is due after snapshot_bytes "
+                f"({self.snapshot_bytes}), and the log grows until it is written; give a whole "
+                f"number, at least {least}"
             )
         if 2 * self.snapshot_chunk_bytes > self.frame_bytes_max:
             raise ConfigError(

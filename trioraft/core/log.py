@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from operator import attrgetter
 
+from .config import ENTRY_OVERHEAD_BYTES
 from .errors import InvariantViolation
 from .events import LogSummary
 from .types import Entry, LogIndex, SnapshotMeta, Term
@@ -124,6 +125,11 @@ class RaftLog:
     def held_bytes(self) -> int:
         """Bytes of commands in all the entries that are here."""
         return self._end_bytes(self.last_index) - self._bytes_at_base
+
+    @property
+    def memory_bytes(self) -> int:
+        """What all of that takes, about."""
+        return self.held_bytes + (self.last_index - self.base_index) * ENTRY_OVERHEAD_BYTES
 
     def _end_bytes(self, index: LogIndex) -> int:
         offset = index - self.base_index - 1

@@ -144,6 +144,10 @@ class KvMachine:
         """Bytes of keys and values in the changes that are kept for who watches from the past."""
         return self._history.held_bytes
 
+    def usage(self) -> dict[str, tuple[int, int | None]]:
+        """What counts against a bound: by name, how much there is and how much there may be."""
+        return {"changes_bytes": (self.changes_bytes, self._changes_bytes_max)}
+
     @property
     def index(self) -> LogIndex:
         """Of the last command that was applied."""

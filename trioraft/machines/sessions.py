@@ -250,6 +250,16 @@ def is_repeatable(data: bytes) -> bool:
     return len(data) > 2 and data[:1] == ENVELOPE_VERSION and data[2] != 0
 
 
+def opens_session(data: bytes) -> bool:
+    """Whether an envelope opens a session."""
+    return data[:1] == ENVELOPE_VERSION and data[2:3] == b"\x01"
+
+
+def closes_session(data: bytes) -> bool:
+    """Whether an envelope closes one."""
+    return data[:1] == ENVELOPE_VERSION and data[2:3] == b"\x03"
+
+
 def decode_envelope(data: bytes) -> Envelope:
     """What `encode_…` made.
 
@@ -398,9 +408,12 @@ class SessionMachine:
 
     def usage(self) -> dict[str, tuple[int, int | None]]:
         """What counts against a bound over all sessions: by name, how much there is and how much
-        there may be (None: any). Names and numbers only; nothing of a session."""
+        there may be (None: any); with that of the inner machine, if it has a `usage` too. Names
+        and numbers only; nothing of a session."""
         bounds = self._bounds
+        inside = getattr(self.machine, "usage", None)
         return {
+            **({} if inside is None else inside()),
             "sessions": (len(self._sessions), bounds.sessions_max),
             "results_bytes": (self._results_bytes, bounds.results_total_bytes_max),
         }

@@ -73,6 +73,7 @@ class ApplyQueue:
         self.is_saving: bool = False
         """Whether a snapshot is being written."""
         self.is_distrusted: bool = False
+        self.is_pressed: bool = False  # the log is too long
         """Whether the newest one is damaged."""
         self.has_failed: bool = False
         """A command ended half-way: the state is nobody's, and is neither saved nor applied to."""
@@ -200,6 +201,7 @@ class ApplyQueue:
         limits = self._limits
         return (
             self.is_distrusted
+            or self.is_pressed
             or bool(self._wanted)
             or self._entries_since >= limits.snapshot_entries
             or self._bytes_since >= limits.snapshot_bytes
@@ -207,7 +209,7 @@ class ApplyQueue:
 
     def begin_save(self) -> Iterable[bytes]:
         """A view of the state as it is now; entries go on being applied while it is written."""
-        self.is_saving = True
+        self.is_saving, self.is_pressed = True, False
         self._entries_since = self._bytes_since = 0
         head = self.checksum.head()
         content = self._machine.snapshot()

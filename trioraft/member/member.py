@@ -268,6 +268,10 @@ class Member:
         self.applies.want_snapshot(wanted)
         self._must_save = self.applies.is_wanted
 
+    def press_snapshot(self) -> None:
+        """The log is too long: take a snapshot, whatever the thresholds say."""
+        self.applies.is_pressed = self._must_save = True
+
     def leave_reads(self, batch: ReadBatch) -> None:
         """Nobody waits for this batch of reads any more."""
         self.reads.leave(batch, self.raft)
@@ -362,9 +366,12 @@ class Member:
 
     def on_snapshot_saved(self, meta: SnapshotMeta, now: float) -> None:
         """A snapshot of our own is durable: the log may be cut, but for what the one before it
-        would need, so that one damaged snapshot is not the end of the node."""
+        would need, so that one damaged snapshot is not the end of the node; unless the log is
+        longer than may be, and nothing is taken any more."""
         before = self.raft.snapshot
-        keep_after = 0 if before is None else before.index
+        keep_after: LogIndex | None = 0 if before is None else before.index
+        if self.raft.log.memory_bytes > self.raft.limits.log_memory_bytes_bound:
+            keep_after = None
         self._has_news = True
         self.raft.on_snapshot_saved(meta, now, keep_after=keep_after)
         self.applies.saved(meta.index)

@@ -32,6 +32,9 @@ class TlsFiles:
     """Who may have signed the other side's certificate; None: it need not show one."""
     password: str | None = attrs.field(default=None, repr=False)
     """Of the key, if it has one."""
+    may_be_nameless: bool = False
+    """Whether the other side need not show a certificate, though there is an authority; one that
+    it shows must be the authority's all the same."""
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -53,7 +56,7 @@ class TlsFiles:
 
 @final
 @attrs.frozen
-class Expiry:
+class CertificateExpiry:
     """Until when a file of certificates can be used."""
 
     path: Path
@@ -70,7 +73,7 @@ def can_read() -> bool:
     return True
 
 
-def expiries(files: TlsFiles) -> tuple[Expiry, ...]:
+def expiries(files: TlsFiles) -> tuple[CertificateExpiry, ...]:
     """Until when these files can be used, as far as that can be read.
 
     A chain is good until the first of its certificates expires. Of authorities, several may be
@@ -79,13 +82,13 @@ def expiries(files: TlsFiles) -> tuple[Expiry, ...]:
     return tuple(_expiries(files))
 
 
-def _expiries(files: TlsFiles) -> Iterator[Expiry]:
+def _expiries(files: TlsFiles) -> Iterator[CertificateExpiry]:
     chain = _read(files.certificate)
     if chain:
-        yield Expiry(files.certificate, min(map(_expires_s, chain)))
+        yield CertificateExpiry(files.certificate, min(map(_expires_s, chain)))
     authorities = _read(files.authority) if files.authority is not None else []
     if authorities and files.authority is not None:
-        yield Expiry(files.authority, max(map(_expires_s, authorities)))
+        yield CertificateExpiry(files.authority, max(map(_expires_s, authorities)))
 
 
 def _expires_s(certificate: Certificate) -> float:

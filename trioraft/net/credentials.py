@@ -58,7 +58,7 @@ class Certificate:
 
 @final
 @attrs.frozen
-class Shown:
+class Evidence:
     """What a peer has shown beside its certificate."""
 
     cluster_id: str
@@ -126,7 +126,7 @@ _CLIENT_AUTH: Final = "1.3.6.1.5.5.7.3.2"
 
 
 @final
-class Credentials:
+class PeerRule:
     """Whom one node takes as a peer, and how it invites others.
 
     Args:
@@ -171,7 +171,7 @@ class Credentials:
                 "of a peer's lists serverAuth, that of a client's does not"
             )
 
-    def check(self, peer: NodeId, certificate: Certificate, shown: Shown) -> None:
+    def check(self, peer: NodeId, certificate: Certificate, shown: Evidence) -> None:
         """Check that whoever shows this may speak as that peer.
 
         Raises:
@@ -206,7 +206,7 @@ class Credentials:
             "extended key usage that lists serverAuth and clientAuth"
         )
 
-    def _check_invitation(self, peer: NodeId, invitation: Invitation, shown: Shown) -> None:
+    def _check_invitation(self, peer: NodeId, invitation: Invitation, shown: Evidence) -> None:
         """One invitation is for one id, and for the first disk that shows it."""
         if (invitation.cluster_id, invitation.node_id) != (shown.cluster_id, peer):
             raise BadMessage(

@@ -22,7 +22,7 @@ import attrs
 
 from ..core.errors import ConfigError
 from ..core.types import NodeId
-from .certificates import Expiry, TlsFiles, expiries
+from .certificates import CertificateExpiry, TlsFiles, expiries
 
 if TYPE_CHECKING:
     import trio
@@ -56,7 +56,7 @@ class LiveTls:
     _not_from_files: ClassVar[frozenset[str]] = frozenset()
     _files: TlsFiles | None = attrs.field(default=None, init=False)
     _digest: bytes | None = attrs.field(default=None, init=False)
-    _expiries: tuple[Expiry, ...] = attrs.field(default=(), init=False)
+    _expiries: tuple[CertificateExpiry, ...] = attrs.field(default=(), init=False)
 
     @property
     def files(self) -> TlsFiles | None:
@@ -69,7 +69,7 @@ class LiveTls:
         return self._files is None or self._files.digest() == self._digest
 
     @property
-    def expiries(self) -> tuple[Expiry, ...]:
+    def expiries(self) -> tuple[CertificateExpiry, ...]:
         """Until when each of the files can be used, as far as that is known."""
         return self._expiries
 
@@ -215,6 +215,7 @@ class ServerTls(LiveTls):
         key: str | PathLike[str],
         authority: str | PathLike[str] | None,
         password: str | None = None,
+        may_be_nameless: bool = False,
     ) -> ServerTls:
         """Make it (TLS 1.3) from PEM files.
 
@@ -223,12 +224,14 @@ class ServerTls(LiveTls):
             key: its private key.
             authority: the certificates that may have signed a client's; None: clients need none.
             password: of the key, if it has one.
+            may_be_nameless: clients may come without, too; for a port whose `Roles` know tokens.
 
         Raises:
             UnusableCertificates: a file cannot be read, or is not what it should be.
         """
         trusted = None if authority is None else Path(authority)
-        return cls._from(TlsFiles(Path(certificate), Path(key), trusted, password))
+        files = TlsFiles(Path(certificate), Path(key), trusted, password, may_be_nameless)
+        return cls._from(files)
 
     @classmethod
     def _from(cls, files: TlsFiles) -> ServerTls:
@@ -260,7 +263,8 @@ def _loaded(context: ssl.SSLContext, files: TlsFiles) -> ssl.SSLContext:
     if problems:
         raise UnusableCertificates(problems)
     if files.authority is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
+        nameless = files.may_be_nameless
+        context.verify_mode = ssl.CERT_OPTIONAL if nameless else ssl.CERT_REQUIRED
     return context
 
 

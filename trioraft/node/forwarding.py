@@ -14,6 +14,7 @@ from ..core.errors import (
     NotLeader,
     NotMember,
     OutcomeUnknown,
+    Overloaded,
     ProposalDropped,
     RaftError,
 )
@@ -54,7 +55,8 @@ def _may_go_on(error: RaftError, attempt: Attempt, runner: NodeRunner) -> bool:
     """Whether the command may be sent once more, and there is any sense in it."""
     if isinstance(error, OutcomeUnknown):
         return attempt.is_repeatable and not runner.is_dead
-    return isinstance(error, NotLeader | ProposalDropped) and not isinstance(error, NotMember)
+    not_taken = isinstance(error, NotLeader | ProposalDropped | Overloaded)
+    return not_taken and not isinstance(error, NotMember)
 
 
 async def _sent(runner: NodeRunner, data: bytes, attempt: Attempt, with_room: WithRoom) -> Proposal:

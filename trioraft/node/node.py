@@ -98,6 +98,7 @@ class Node:
             OutcomeUnknown: the node died, or lost its leadership and did not learn within
                 `Limits.outcome_wait_s` what became of the command; it may or may not be applied.
             NodeDead: the node was Dead already; certainly not in the log.
+            Overloaded: the log is longer than `Limits.log_memory_bytes_max`; certainly not in it.
             ConfigError: the command is not `bytes`, or larger than `Limits.command_bytes_max`.
             Exception: whatever `apply` raised for this command.
 
@@ -173,7 +174,8 @@ class Node:
             A `Proposal` that knows its index now, and its result later.
 
         Raises:
-            Overloaded: the commands on their way fill `Limits.proposals_bytes_max`.
+            Overloaded: the commands on their way fill `Limits.proposals_bytes_max`, or the log is
+                longer than `Limits.log_memory_bytes_max`.
             ProposalDropped: leadership is being transferred.
             NotLeader, NodeDead, ConfigError: as `propose`.
         """
@@ -531,6 +533,7 @@ class Node:
         """The member, if it leads and the command can be taken at all."""
         member = self._check_leads()
         check_size(data, self._runner.limits)
+        self._runner.check_log_room()
         return member
 
     def _check_leads(self) -> Member:

@@ -33,6 +33,7 @@ from ..core.errors import (
     NodeDead,
     NotLeader,
     NotMember,
+    Overloaded,
     ProposalDropped,
     ResourceExhausted,
     SnapshotGone,
@@ -97,6 +98,9 @@ then the measurement has settled, and is no hiccup."""
 
 STACK_FRAMES_MIN = 500
 """Room in the stack that commands have at least."""
+
+PRESS_AGAIN_S = 5.0
+"""Pause, in seconds, between two snapshots that are tried because the log is too long."""
 
 DISK_FULL_RETRY_S = 0.1
 """How long a full disk is left alone before the write is tried again; and so with whatever else a
@@ -173,6 +177,7 @@ class NodeRunner:
         self._batch_s = 0.0
         self._is_asked = False  # a caller brought something since the driver last came round
         self._admits = False  # clients of a new leader are being let in
+        self._press_again_s = -math.inf  # when another snapshot may be tried for the log's length
         self._step: StorageStep | None = None  # for the storage task
         self._storage_work = Wakeup()
         self._restore_work = Wakeup()
@@ -412,7 +417,37 @@ class NodeRunner:
         """See `Node.budgets`."""
         told = getattr(self._transport, "budgets", None)  # transports of others need not have it
         of_peers: dict[str, tuple[int, int]] = {} if told is None else told()
-        return {"proposals_bytes": (self.budget.taken_bytes, self.budget.bytes_max), **of_peers}
+        return {
+            "proposals_bytes": (self.budget.taken_bytes, self.budget.bytes_max),
+            "log_bytes": self.log_bytes,
+            **of_peers,
+        }
+
+    @property
+    def log_bytes(self) -> tuple[int, int]:
+        """What the log holds in memory, and the bound on it."""
+        held_bytes = 0 if self.raft is None else self.raft.log.memory_bytes
+        return held_bytes, self.limits.log_memory_bytes_bound
+
+    def check_log_room(self) -> None:
+        """Have a snapshot tried, now and then, while the log is too long.
+
+        Raises:
+            Overloaded: it is.
+        """
+        held_bytes, bound = self.log_bytes
+        if held_bytes <= bound:
+            return
+        now_s = trio.current_time()
+        if self.member is not None and now_s >= self._press_again_s:
+            self._press_again_s = now_s + PRESS_AGAIN_S
+            self.member.press_snapshot()
+            self._ask()
+        raise Overloaded(
+            f"the log in memory has {held_bytes} bytes, more than Limits.log_memory_bytes_max "
+            f"({bound}): no snapshot could be written for long, the node's own log says why; "
+            "nothing is taken until one is"
+        )
 
     def invite(self, node_id: NodeId, valid_s: float) -> str:
         """See `Node.invite`."""
@@ -517,8 +552,11 @@ class NodeRunner:
             self._ask()
         proposal = Proposal(len(data), self.budget)
         proposal.is_repeatable = is_repeatable
-        bring = member.forward if member.raft.leadership is None else member.propose
+        leads = member.raft.leadership is not None
+        bring = member.propose if leads else member.forward
         try:
+            if leads:
+                self.check_log_room()
             bring(data, proposal, self._batch_s)
         except BaseException:
             self.budget.give_back(len(data))
@@ -527,6 +565,10 @@ class NodeRunner:
 
     def _make_room(self, size_bytes: int) -> Proposal | None:
         """For a command that another member has forwarded here."""
+        try:
+            self.check_log_room()
+        except Overloaded:
+            return None
         if not self.budget.take(size_bytes):
             return None
         proposal = Proposal(size_bytes, self.budget)

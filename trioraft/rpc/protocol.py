@@ -267,7 +267,13 @@ class Item(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
 
 
 class GoingAway(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
-    """The server is leaving: what is under way will be answered, anything new will be refused."""
+    """The server is leaving: what is under way will be answered, anything new will be refused.
+
+    With a reason, only this connection ends, for others' sake: nothing is under way, what has no
+    answer before this was not taken, and whoever wants may come again.
+    """
+
+    reason: str = ""
 
 
 Answer: TypeAlias = Result | Failure | Item | GoingAway

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Iterable, Mapping
-from typing import final
+from math import inf
+from typing import Final, final
 
 import attrs
 import trio
@@ -34,7 +35,11 @@ from ..rpc.protocol import (
 )
 from ..tasks.slices import Slices
 from .feed import StatusFeed
+from .openings import Openings
 from .roles import UNLIMITED, Credentials, Permission, Roles
+
+WRITING_S: Final = 0.100
+"""So long after a commit, writes are taken to be under way, in seconds."""
 
 
 @attrs.frozen
@@ -67,6 +72,11 @@ class ServiceLimits:
     """Of them, to the status of this node; the more there are, the fewer statuses each gets."""
     changes_max: int = 64
     """Requests that change the cluster, of all clients together, under way at the same time."""
+    sessions_of_client_max: int = 2000
+    """Sessions that one client may have opened here and not closed; then further ones are refused
+    (`Overloaded`). A client is who shows the same names and token, or comes from the same host if
+    it shows nothing. As sessions that are not used are forgotten some day, a six hundredth of this
+    number comes back each second. (How many there are of all, the state machine bounds.)"""
     requests_max: int = 1024
     """Unanswered requests of one connection; then it is not read any further."""
     frame_bytes_max: int = FRAME_BYTES_MAX
@@ -122,7 +132,7 @@ class ServiceContext:
     """Where clients reach this very port; a wildcard host stands for the one at which peers reach
     its node."""
     is_leaving: bool = False
-    slices: Slices = attrs.Factory(Slices)
+    slices: Slices = attrs.field(init=False)
     """What all connections together may keep the loop for."""
     door: Door = attrs.Factory(Door)
     visitors: Visitors = attrs.field(init=False)
@@ -134,9 +144,13 @@ class ServiceContext:
     status_watches: int = 0
     changes: int = 0
     feed: StatusFeed = attrs.field(init=False)
+    openings: Openings = attrs.field(init=False)
+    _commit_index: int = 0
+    _committed_s: float = -inf
 
     def __attrs_post_init__(self) -> None:
         limits = self.limits
+        self.slices = Slices(is_pressed=self._is_writing)
         self.visitors = Visitors(
             self.door.knows,
             limits.strangers_max,
@@ -147,6 +161,7 @@ class ServiceContext:
         self.unsent = Holdings("answers that wait to be taken", limits.unsent_total_bytes_max)
         self.waiting = Holdings("requests that wait", limits.waiting_bytes_max)
         self.rejections = Rejections(self._tell_rejected)
+        self.openings = Openings(limits.sessions_of_client_max)
         self.feed = StatusFeed(self.node, limits.watch_interval_min_s, self.server_status)
 
     @property
@@ -173,6 +188,7 @@ class ServiceContext:
             "subscriptions": (self.subscriptions, limits.subscriptions_max),
             "status_watches": (self.status_watches, limits.status_watches_max),
             "changes": (self.changes, limits.changes_max),
+            "sessions_of_client": self.openings.used(trio.current_time()),
             **self.node.budgets(),
             **self.usage(),
         }
@@ -206,6 +222,13 @@ class ServiceContext:
         names = dict.fromkeys((*self.client_addresses, *announced))
         found = {name: self.addresses_of(name, announced.get(name)) for name in names}
         return {name: addresses for name, addresses in found.items() if addresses}
+
+    def _is_writing(self) -> bool:
+        """Whether the cluster has committed something lately, so that others may wait for more."""
+        index, now_s = self.node.status.commit_index, trio.current_time()
+        if index != self._commit_index:
+            self._commit_index, self._committed_s = index, now_s
+        return now_s - self._committed_s < WRITING_S
 
     def server_status(self, status: Status) -> ServerStatus:
         """The node's status for its clients: all of it, and what only the port knows."""

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from typing import Any, final
 
@@ -17,7 +18,7 @@ import trio
 
 from ..core.errors import BadMessage, ConfigError, NotLeader, Overloaded, RaftError
 from ..machines.questions import watchable
-from ..machines.sessions import is_repeatable, message_of
+from ..machines.sessions import closes_session, is_repeatable, message_of, opens_session
 from ..net.connection import BROKEN, Connection
 from ..net.handshake import SaidNothing, first_frame, in_time
 from ..net.holdings import Holdings
@@ -68,6 +69,9 @@ from .roles import UNLIMITED, Credentials, Permission
 
 PIECE_BYTES = 64 * 1024
 """What a client must take within `frame_timeout_s`."""
+
+FAREWELL_S = 0.5
+"""How long a client that goes for others may take to be told so, in seconds."""
 
 SMALL_BYTES = 16 * 1024
 """What is not worth counting; and the most that a request may have which is neither a command nor a
@@ -304,12 +308,16 @@ class Conversation:
     async def _serve(self) -> None:
         """Read, answer, and end when either is over."""
         connection = self._connection
-        reason = ""
+        reason, owes_nothing = "", False
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                with self._connection.reading(self._context.limits.frame_timeout_s):
-                    await self._read()
+                try:
+                    with self._connection.reading(self._context.limits.frame_timeout_s):
+                        await self._read()
+                finally:
+                    self._nursery = None  # it ends, and takes no task any more
+                    owes_nothing = connection.idle_since_s is not None and self._outbox.is_empty
                 nursery.cancel_scope.cancel()
         except* BadMessage as errors:
             reason = str(errors.exceptions[0])
@@ -318,12 +326,20 @@ class Conversation:
         except* BROKEN:
             pass  # it is gone, which is its right
         finally:
-            self._nursery = None
             self._outbox.abandon()
             self._unanswered = 0
             self._answered.unpark_all()
+            if owes_nothing and connection.has_asked and connection.ended_because:
+                await self._say_farewell()
         if reason:
             self._context.reject(connection.remote, reason)
+
+    async def _say_farewell(self) -> None:
+        """It goes for others' sake, and may come again. Nothing was left half sent."""
+        until_s = trio.current_time() + FAREWELL_S
+        farewell = frame(GoingAway(self._connection.ended_because))
+        with trio.CancelScope(shield=True, deadline=until_s), suppress(*BROKEN):
+            await self._connection.stream.send_all(farewell)
 
     # -- requests --------------------------------------------------------------------------
 
@@ -417,6 +433,8 @@ class Conversation:
         if self._context.is_leaving:
             self._fail(request.id, ServerLeaving(_LEAVING))
             return False
+        if not self._may_open(request):
+            return False
         while True:
             try:
                 proposal = self._context.node.submit(request.data)
@@ -430,6 +448,7 @@ class Conversation:
             else:
                 # Who can send it again shall do so as soon as another leads, and not wait here.
                 proposal.is_repeatable = self._context.has_sessions and is_repeatable(request.data)
+                self._note_session(request.data)
                 self._proposals.append((request.id, proposal))
                 self._proposed.set()
                 return has_waited
@@ -438,6 +457,37 @@ class Conversation:
             self._note_waiting(len(request.data))
             await self._answered.park()  # our own commands fill it: wait for one of them
             self._note_waiting()
+
+    def _may_open(self, request: Propose) -> bool:
+        """Whether it may open a session, if that is what it wants; if not, that is the answer."""
+        context = self._context
+        if not (context.has_sessions and opens_session(request.data)):
+            return True
+        if context.openings.may_open(self._client, trio.current_time()):
+            return True
+        self._fail(
+            request.id,
+            Overloaded(
+                f"this client has opened {context.openings.of_client_max} sessions at this server "
+                "and closed none of them (ServiceLimits.sessions_of_client_max): close some"
+            ),
+        )
+        return False
+
+    def _note_session(self, data: bytes) -> None:
+        """Count what it has opened or closed."""
+        openings = self._context.openings
+        if self._context.has_sessions and opens_session(data):
+            openings.on_opened(self._client, trio.current_time())
+        elif self._context.has_sessions and closes_session(data):
+            openings.on_closed(self._client)
+
+    @property
+    def _client(self) -> object:
+        """Who it is, as far as bounds go: by what was verified."""
+        if self._context.roles is not None and self.shown != Credentials():
+            return self.shown
+        return self.shown.names or self._connection.remote_host
 
     async def _collect(self) -> None:
         """Answer the commands. Their outcomes come in the order of the log."""
@@ -485,10 +535,12 @@ class Conversation:
                 ),
             )
         else:
+            self._check_free(request.id)
             context.changes += 1
             self._start(request.id, change_counted, context, request)
 
     def _subscribe(self, request: Watch | WatchStatus) -> None:
+        self._check_free(request.id)
         context, limits = self._context, self._context.limits
         too_many = ""
         if context.subscriptions >= limits.subscriptions_max:
@@ -507,9 +559,16 @@ class Conversation:
             context.subscriptions += 1
             self._note_idle()
 
-    def _start(self, request_id: int, work: Any, *args: Any) -> None:
+    def _check_free(self, request_id: int) -> None:
+        """Before anything is counted for it.
+
+        Raises:
+            BadMessage: an earlier request of this id is not answered.
+        """
         if request_id in self._scopes:
             raise BadMessage(f"request id {request_id} is in use already")
+
+    def _start(self, request_id: int, work: Any, *args: Any) -> None:
         if self._nursery is not None:
             scope = self._scopes[request_id] = trio.CancelScope()
             self._nursery.start_soon(

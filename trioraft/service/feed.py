@@ -28,7 +28,7 @@ EACH_S: Final = 0.001
 """Time between two statuses for each who watches: a thousand get one a second."""
 
 
-class Outbox(Protocol):
+class NewsSink(Protocol):
     """Where the news of one watcher go."""
 
     @property
@@ -43,7 +43,7 @@ class Watcher:
     """One subscription to the node."""
 
     request_id: int
-    outbox: Outbox
+    outbox: NewsSink
     interval_s: float
     """Shortest time between two statuses."""
     over: trio.Event = attrs.Factory(trio.Event)

@@ -232,8 +232,9 @@ def _adopt(context: ServiceContext, machine: StateMachine) -> None:
     """What the machine around the one that questions are for has to say."""
     if context.roles is not None:
         context.roles.serve(machine, context.machine)
-    if isinstance(machine, SessionMachine):
-        context.usage = machine.usage
+    usage = getattr(machine, "usage", None)  # of what counts against bounds of its own
+    if usage is not None:
+        context.usage = usage
 
 
 def _checked_addresses(given: Mapping[NodeId, Address]) -> dict[NodeId, Address]:

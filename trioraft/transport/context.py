@@ -11,7 +11,7 @@ import trio
 from ..core.config import Limits, Timing
 from ..core.messages import Introduction
 from ..core.types import Address, NodeId
-from ..net.credentials import Certificate, Credentials, Shown
+from ..net.credentials import Certificate, Evidence, PeerRule
 from ..net.door import Door
 from ..net.events import TransportEvent
 from ..net.resolving import Resolver
@@ -36,7 +36,7 @@ class TransportContext:
     advertised: Address | None = None
     """Where others can reach us; a wildcard host means the host at which they see us."""
 
-    credentials: Credentials | None = None
+    credentials: PeerRule | None = None
     """Whom we take as a peer; None on plain TCP: everyone."""
     invitation: str = ""
     """What we show to those that were not told our name; empty: nothing."""
@@ -69,7 +69,7 @@ class TransportContext:
         if self.credentials is None or certificate is None:
             return
         named = self.owner.disk_of(said.sender)
-        shown = Shown(self.cluster_id, invitation, said.incarnation, named)
+        shown = Evidence(self.cluster_id, invitation, said.incarnation, named)
         self.credentials.check(said.sender, certificate, shown)
 
     def tell(self, event: TransportEvent) -> None:

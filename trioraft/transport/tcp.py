@@ -25,7 +25,7 @@ from ..core.errors import ConfigError, InvariantViolation, Unreachable
 from ..core.messages import Message
 from ..core.types import Address, NodeId
 from ..net.addresses import AddressRules, host_port, is_service_name, is_wildcard
-from ..net.credentials import Credentials
+from ..net.credentials import PeerRule
 from ..net.invitations import CHARS_MAX, PREFIX
 from ..net.listening import Listener, listen, listen_now
 from ..net.resolving import Resolver
@@ -112,7 +112,7 @@ class TcpTransport:
         self._listen = self._rules.check("listen", listen, port_min=0)
         self._advertise = self._checked_advertise(advertise)
         self._table = PeerTable()
-        self._credentials: Credentials | None = None
+        self._credentials: PeerRule | None = None
         self._unusable: dict[NodeId, str] = {}  # the configuration's addresses: why not
         self._untold: set[NodeId] = set()  # of them
         self._bound: socket.socket | None = None
@@ -120,7 +120,7 @@ class TcpTransport:
         self._running = False
         if self._tls is not None:
             check_certifiable(node_id)
-            self._credentials = Credentials(
+            self._credentials = PeerRule(
                 names=self._tls.peer_names,
                 given=lambda: self._table.given,
                 invite_key=invite_key,

@@ -55,7 +55,7 @@ class Bail:
 
 
 @attrs.frozen
-class Expiry:
+class TimerExpiry:
     """An election began."""
 
     at_s: float
@@ -77,7 +77,7 @@ class Restart:
     at_s: float
 
 
-TimerEvent: TypeAlias = Start | Bail | Expiry | Stop | Restart
+TimerEvent: TypeAlias = Start | Bail | TimerExpiry | Stop | Restart
 
 
 @attrs.define(eq=False)
@@ -108,9 +108,9 @@ def single_timers(node: NodeName, events: Iterable[TimerEvent], end_s: float) ->
     timers: list[Timer] = []
     running: _Running | None = None
     for event in events:
-        if running is not None and isinstance(event, Start | Expiry | Stop):
+        if running is not None and isinstance(event, Start | TimerExpiry | Stop):
             how: TimerEnd = "replaced"
-            if isinstance(event, Expiry):
+            if isinstance(event, TimerExpiry):
                 how = "expired"
             elif isinstance(event, Stop):
                 how = "stopped"
@@ -141,7 +141,7 @@ def goroutine_timers(node: NodeName, events: Iterable[TimerEvent], end_s: float)
             case Bail() if (bailed := _who_bails(running, event)) is not None:
                 running.remove(bailed)
                 timers.append(bailed.ended(node, event.at_s, event.entry, "bailed out"))
-            case Expiry() if running:
+            case TimerExpiry() if running:
                 expired = min(running, key=lambda timer: abs(timer.due_s - event.at_s))
                 running.remove(expired)
                 timers.append(expired.ended(node, event.at_s, event.entry, "expired"))
@@ -350,9 +350,9 @@ class RunBuilder:
         who.spans.append(_Span(fact.role, term, at_s, index, fact.reason))
         match fact.role:
             case "PreCandidate":
-                who.timer_events.append(Expiry(at_s, index))
+                who.timer_events.append(TimerExpiry(at_s, index))
             case "Candidate":
-                who.timer_events.append(Expiry(at_s, index))
+                who.timer_events.append(TimerExpiry(at_s, index))
                 known = self._term(term, at_s)
                 if who.name not in known.candidates:
                     candidates = (*known.candidates, who.name)

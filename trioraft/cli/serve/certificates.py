@@ -22,7 +22,7 @@ import trio
 from ...core.errors import ConfigError
 from ...core.types import NodeId
 from ...logs.loggers import EventLogger, TraceLogger
-from ...net.certificates import PACKAGE, Expiry, can_read
+from ...net.certificates import PACKAGE, CertificateExpiry, can_read
 from ...net.sentences import moment
 from ...net.tls import LiveTls
 from ...tasks.wakeup import Wakeup
@@ -96,7 +96,7 @@ class _Port:
         self.unusable = self.told = None
         self.looks = 0
 
-    def warnings(self, now_s: float) -> Iterable[tuple[Expiry, int]]:
+    def warnings(self, now_s: float) -> Iterable[tuple[CertificateExpiry, int]]:
         """What of them expires soon and was not told yet, with how many days are left."""
         for expiry in self.tls.expiries:
             left_s = expiry.at_s - now_s

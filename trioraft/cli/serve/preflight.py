@@ -69,7 +69,8 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
     """
     before = len(problems)
     files = settings.client_tls
-    client_tls = None if files is None else clients_tls(files, problems)
+    has_roles = settings.client_roles is not None
+    client_tls = None if files is None else clients_tls(files, problems, has_roles=has_roles)
     roles = _roles(settings, problems)
     tls = None if settings.tls is None else _peers_tls(settings, settings.tls, problems)
     is_plain = settings.tls is None
@@ -221,17 +222,24 @@ def unfit_for(node_id: NodeId, files: TlsFiles) -> str | None:
     )
 
 
-def clients_tls(files: TlsFiles, problems: list[str]) -> ServerTls | None:
+def clients_tls(
+    files: TlsFiles, problems: list[str], *, has_roles: bool = False
+) -> ServerTls | None:
     """The server's context for the client port; None if something is wrong with the files.
 
     Args:
         files: without an authority, clients need no certificate.
         problems: what is wrong is appended.
+        has_roles: whether clients' roles are known; then who shows no certificate may show a token,
+            and gets nothing without.
     """
     if not _are_usable("client-tls", files, problems):
         return None
     return ServerTls.from_files(
-        certificate=files.certificate, key=files.key, authority=files.authority
+        certificate=files.certificate,
+        key=files.key,
+        authority=files.authority,
+        may_be_nameless=has_roles,
     )
 
 
