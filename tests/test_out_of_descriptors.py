@@ -102,6 +102,34 @@ async def test_g3_the_log_in_memory_has_a_bound_while_no_snapshot_can_be_written
         assert node.budgets()["log_bytes"][0] < 2000
 
 
+async def test_g3_that_bound_holds_for_what_others_forward_and_they_wait_for_room(
+    autojump_clock: MockClock,
+) -> None:
+    storages: dict[str, FaultyStorage] = {}
+    limits = Limits(snapshot_bytes=1000, snapshot_tail_entries=1, log_memory_bytes_max=20_000)
+
+    def storage_of(node_id: str) -> FaultyStorage:
+        return storages.setdefault(node_id, FaultyStorage(MemoryStorage()))
+
+    async with open_cluster(3, limits=limits, storage=storage_of) as cluster:
+        leader_id, _ = await cluster.check_single_leader()
+        for storage in storages.values():
+            storage.no_descriptors = True
+        leader = cluster.nodes[leader_id]
+        for node in cluster.nodes.values():  # the leader too has its own commands wait
+            with trio.move_on_after(30) as until_full:
+                while True:
+                    await node.forward(bytes(500))
+            assert until_full.cancelled_caught
+            held_bytes, bound = leader.budgets()["log_bytes"]
+            assert bound < held_bytes < bound + 2000
+        for storage in storages.values():
+            storage.no_descriptors = False
+        with trio.fail_after(60):
+            for node in cluster.nodes.values():
+                await node.forward(b"there is room again")
+
+
 @pytest.mark.parametrize("lacks", ["leader", "follower"])
 async def test_g5_a_snapshot_on_its_way_waits_for_descriptors(
     lacks: str, autojump_clock: MockClock

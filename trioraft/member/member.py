@@ -541,7 +541,10 @@ class Member:
             return answer_to(message, refusal=why, is_final=True)
         proposed = self._make_room(size_bytes)
         if proposed is None:
-            why = "the commands on their way there fill its Limits.proposals_bytes_max"
+            why = (
+                "the commands on their way there fill its Limits.proposals_bytes_max, or its log "
+                "Limits.log_memory_bytes_max"
+            )
             return answer_to(message, refusal=why)
         try:
             self.propose(message.data, proposed, now)
