@@ -573,8 +573,7 @@ async def open_node(
         node_id: this node's name, one of `voters` if there are any.
         voters: all nodes of a new cluster, this one included, which forms once all have met
             (`status.waiting_for`); later its log counts. Empty: join, once a leader adds this node.
-        machine: what committed commands are applied to. Around a `ReplicatedObject`, or `Replicas`,
-            comes a `SessionMachine` by itself.
+        machine: what committed commands are applied to; around an object sessions come by itself.
         storage: where term, vote and log survive; one for each node.
         transport: how the others are reached; one for each node.
         cluster_id: nodes of different clusters refuse each other.
@@ -608,13 +607,6 @@ async def open_node(
         bootstrap=bootstrap_configuration(node_id, voters, transport),
     )
     administration = Administration(runner)
-
-    async def before_stop() -> None:
-        if not runner.is_dead:
-            for job in runner.before_leaving:
-                await job()
-        await administration.transfer_before_leaving()
-
-    stop = partial(runner.kill, "left")
+    stop, before_stop = partial(runner.kill, "left"), administration.leave
     async with running_beside(runner.run, stop=stop, before_stop=before_stop, name=runner.name):
         yield Node(runner, administration)
