@@ -566,7 +566,7 @@ class KvClient:
         begin, end = key_of(prefix), optional_key_of(until)
         if key is not None:
             if begin or end is not None:
-                raise ConfigError("give a key, or a prefix (and until), not both")
+                raise ConfigError("a key and a range are given: give one of them")
             begin = key_of(key)
             end = begin + b"\0"
         wanted = Changes(from_index, begin, until=end, wants_previous=wants_previous)

@@ -181,8 +181,8 @@ async def kept(
             with keeper._scope:
                 try:
                     yield keeper
-                # A task group would wrap it in a group of one: raised again as it is, below.
-                except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001
+                except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 - raised below
+                    # A task group would wrap it in a group of one: raised as it is, after it.
                     failure = error
             beside.cancel_scope.cancel()
     finally:
