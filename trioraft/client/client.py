@@ -438,9 +438,12 @@ class Client(ClusterAdministration):
     ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
         """Subscribe to the state machine (its `watch(data)`), over a connection of its own.
 
-            async with client.watch(b"…") as items:
-                async for item in items:
-                    …
+        ```python
+        async with client.watch(b"0") as items:
+            async for item in items:
+                print(item)
+                break
+        ```
 
         Args:
             data: what to watch.

@@ -67,7 +67,7 @@ class NotLeader(RaftError):  # noqa: N818 - the pinned name; the field says "not
     ) -> None:
         self.leader_id = leader_id
         self.leader_address = leader_address
-        self.waiting_for = tuple(waiting_for)
+        self.waiting_for: tuple[str, ...] = tuple(waiting_for)
         if waiting_for:
             super().__init__(f"there is no leader yet: {forming_text(waiting_for)}")
             return
@@ -85,7 +85,8 @@ class NotMember(NotLeader):
 
     def __init__(self, node_id: str, removed_index: int) -> None:
         super().__init__()
-        self.args = (
+        RaftError.__init__(  # another message than of a node that may lead some day
+            self,
             f"node {node_id!r} was removed from the cluster (configuration {removed_index}) and "
             "gets no more of its log: ask one of the members; or add it again",
         )

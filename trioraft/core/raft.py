@@ -147,7 +147,7 @@ class Raft:
         self.rotten: SnapshotMeta | None = None
         """This node's newest snapshot, if it is stored damaged: another is to be taken."""
 
-        self.role = Role.FOLLOWER
+        self.role: Role = Role.FOLLOWER
         self.last_reason: Reason = reasons.Started()
         self.leader_id: NodeId | None = None  # of this term; itself exactly while it leads
         self._leadership: Leadership | None = None  # exactly while it leads

@@ -275,7 +275,7 @@ class Lock(ReplicatedObject):
 
     ```python
     async with lock.hold("backup", lease_s=10) as token:
-        await write_backup(token)
+        print("whoever acts for us is told", token)
     ```
     """
 

@@ -229,7 +229,7 @@ class Conversation:
         self._answered = trio.lowlevel.ParkingLot()
         self._scopes: dict[int, trio.CancelScope] = {}  # of requests that have a task
         self._watches: set[int] = set()  # those of them that end only with one side's will
-        self.shown = Credentials()
+        self.shown: Credentials = Credentials()
         self.permission: Permission = UNLIMITED
         """Goes with what it showed; changed by who reloads the roles."""
         self._turn = Turn(context.slices)

@@ -191,7 +191,7 @@ class Roles:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._name = self.path.name  # what strangers are told; where it lies is not their affair
         self._written: KeysOf | None = None
         self._read: KeysOf | None = None

@@ -29,12 +29,12 @@ from .health import SCRATCH, Health, describe, is_out_of_descriptors, out_of_des
 
 try:
     import fcntl
-except ImportError as error:
+except ImportError:
     raise ImportError(
         "SQLiteStorage locks its directory as POSIX systems do (fcntl), and this system does not: "
         "use MemoryStorage, or a storage of your own (trioraft.protocols.Storage)",
         name="fcntl",
-    ) from error
+    ) from None
 
 DATABASE = "log.sqlite3"
 WRITE_AHEAD_LOG = "log.sqlite3-wal"
@@ -184,14 +184,14 @@ class Directory:
 
     def __init__(self, path: Path, health: Health) -> None:
         self.path = path
-        self.database = path / DATABASE
-        self.write_ahead_log = path / WRITE_AHEAD_LOG
+        self.database: Path = path / DATABASE
+        self.write_ahead_log: Path = path / WRITE_AHEAD_LOG
         self._health = health
         self._lock: int | None = None
         self._itself: int | None = None  # open, so that its names become durable without opening it
         self._locked_by = 0  # the process that did
         self._files: tuple[_HeldFile, ...] = ()  # the one that is written to comes last
-        self.is_lost = False
+        self.is_lost: bool = False
         """What stands under the names of this directory is not what is open."""
 
     def acquire(self) -> DirectoryState:

@@ -190,7 +190,7 @@ class MemoryNetwork:
         late: tuple[float, float] = (0.0, 0.0),
         tell_lost: bool = True,
     ) -> None:
-        self.faults = NetworkFaults(delay_s, drop, duplicate, late)
+        self.faults: NetworkFaults = NetworkFaults(delay_s, drop, duplicate, late)
         """How messages fare from now on; assign another value at any time."""
         self.tell_lost = tell_lost
         """Whether the end of a node is noticed by the others; may be changed at any time."""

@@ -156,7 +156,7 @@ class LeakError(AssertionError):
     """
 
     def __init__(self, leaks: Iterable[Leak], *, heading: str | None = None) -> None:
-        self.leaks = tuple(leaks)
+        self.leaks: tuple[Leak, ...] = tuple(leaks)
         self._heading = heading
         super().__init__(render(self.leaks, heading=heading))
 

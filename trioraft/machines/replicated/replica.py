@@ -88,12 +88,12 @@ class Replica:
 
     def __init__(self, definition: Definition, instance: Any) -> None:
         self.definition = definition
-        self.clock = LogClock()
+        self.clock: LogClock = LogClock()
         self.active_version: int | None = None
         self.port: Port | None = None
-        self.is_running = False
+        self.is_running: bool = False
         """Whether a command or a query runs at this moment."""
-        self.is_writable = True
+        self.is_writable: bool = True
         """Whether the state may be assigned to: until it is attached, and inside commands."""
         self._instance = instance
         self._proposing = 0
