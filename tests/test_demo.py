@@ -26,9 +26,9 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
+from click.testing import Result
 from rich.cells import cell_len
 from rich.console import Console
-from typer.testing import Result
 
 from benchmarks.processes import Process
 from tests.serve import commands

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
-from typer.testing import Result
+from click.testing import Result
 
 from benchmarks.processes import ServerProcess, ServerProcesses, free_ports, shown
 from tests.serve.commands import lines, run

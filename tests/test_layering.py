@@ -55,7 +55,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     "cli": (
         "core tasks viz member storage net transport machines logs node rpc client service kv "
         "testing sim",
-        "attrs msgspec trio structlog trioleaks typer click rich cryptography",
+        "anyio attrs msgspec trio structlog trioleaks click rich cryptography",
     ),
 }
 PURE = ("core", "member")
@@ -191,7 +191,7 @@ def test_the_check_bites(module: str, source: str) -> None:
         ("core.raft", "import random\nimport attrs\nfrom .log import RaftLog"),
         ("node.runner", "from ..storage.base import Storage\nfrom ..transport import base"),
         ("transport.tcp", "import trio\nimport ssl\nfrom .base import Transport"),
-        ("cli.demo.run", "from ...testing.leaks import no_leaks\nimport typer"),
+        ("cli.demo.run", "from ...testing.leaks import no_leaks\nimport click"),
         ("testing.raftlog_plugin", "import pytest"),
     ],
 )

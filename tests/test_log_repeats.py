@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import json
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import attrs
@@ -14,17 +14,20 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trioraft import MemoryNetwork, MemoryStorage, Timing, open_node
+from trioraft import MemoryNetwork, MemoryStorage, RaftError, Timing, open_node
 from trioraft.core.events import Forming, LogSummary, RoleChanged, SnapshotSaved
 from trioraft.core.reasons import ElectionWon, HigherTerm, NoWinner
 from trioraft.core.types import Role
 from trioraft.logs import RepeatFilter, TraceLogger, configure
 from trioraft.logs.event_texts import Traced
-from trioraft.logs.loggers import Format
+from trioraft.logs.loggers import EventLogger, Format
 from trioraft.logs.repeats import KINDS_MAX
+from trioraft.storage.base import Storage
+from trioraft.testing import FaultyStorage
 from trioraft.testing.cluster import CommandLog
 from trioraft.transport.base import (
     CertificatesReloaded,
+    CertificatesUnusable,
     ConnectionRejected,
     LinkDown,
     LinkUp,
@@ -221,36 +224,151 @@ def test_it_listens_where_its_logger_does() -> None:
     assert not TraceLogger(RepeatFilter(configure("json", level="critical")), "0").enabled
 
 
-async def test_an_isolated_node_writes_some_lines_a_minute(autojump_clock: MockClock) -> None:
-    """Its election is lost several times a second, for days."""
-    voters = ("0", "1", "2")
-    network = MemoryNetwork(random.Random(0))
-    async with open_log() as written, trio.open_nursery() as nursery:
-        scopes = {voter: trio.CancelScope() for voter in voters}
+async def test_what_goes_on_is_told_less_and_less_often(autojump_clock: MockClock) -> None:
+    async with open_log() as written:
+        for _ in range(2 * 3500):
+            written.tell(lost_again())
+            await trio.sleep(0.5)
+        told = [line["over_s"] for line in written.objects if "over_s" in line]
+        assert told == [60, 120, 240, 480, 900, 900]
+    assert 1 + sum(count or 0 for count in written.repeats) == 2 * 3500
 
-        async def live(node_id: str) -> None:
-            with scopes[node_id]:
-                async with open_node(
-                    node_id,
-                    voters=voters,
-                    machine=CommandLog(),
-                    storage=MemoryStorage(),
-                    transport=network.transport(node_id),
-                    timing=Timing(),
-                    rng=random.Random(node_id),
-                    logger=written.log._logger if node_id == "0" else None,
-                ) as node:
-                    await node.wait(lambda status: status.leader_id is not None)
-                    await trio.sleep_forever()
 
-        for voter in voters:
-            nursery.start_soon(live, voter)
-        await trio.sleep(5)
-        for voter in ("1", "2"):
-            scopes[voter].cancel()
-        await trio.sleep(65)
+async def test_where_it_is_quiet_for_a_minute_it_is_news_again_however_long_it_lasted(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_log() as written:
+        for _ in range(2400):
+            written.tell(lost_again())
+            await trio.sleep(0.5)
         before = len(written.lines)
-        await trio.sleep(600)
-        assert 10 <= len(written.lines) - before <= 30
-        assert sum(count or 0 for count in written.repeats[before:]) > 600
-        scopes["0"].cancel()
+        await trio.sleep(61)
+        assert len(written.lines) == before + 1, "what was counted is told"
+        written.tell(lost_again())
+        assert written.repeats[-1] is None, "the next one is told at once"
+
+
+AN_HOUR_S = 3600.0
+
+
+def refused(number: int) -> list[Traced]:
+    """Another cluster's member knocks."""
+    remote = f"192.0.2.7:{1024 + number % 60000}"
+    return [ConnectionRejected(trio.current_time(), remote, "7", "it is of another cluster")]
+
+
+def flooded(number: int) -> list[Traced]:
+    """Somebody sends whatever comes to his mind."""
+    remote = f"192.0.2.{number % 250}:{1024 + number % 60000}"
+    return [ConnectionRejected(trio.current_time(), remote, None, f"it calls itself {number}")]
+
+
+def unreachable(_: int) -> list[Traced]:
+    """A peer is down, and is tried at both of its addresses."""
+    at_s = trio.current_time()
+    reasons = [f"cannot connect to {host}:7000: Connection refused" for host in ("b", "10.0.0.2")]
+    return [LinkDown(at_s, "1", reason) for reason in reasons]
+
+
+def flapping(_: int) -> list[Traced]:
+    at_s = trio.current_time()
+    return [LinkUp(at_s, "1"), LinkDown(at_s, "1", "closed"), MessagesDropped(at_s, "1", 3)]
+
+
+def uncertified(_: int) -> list[Traced]:
+    return [CertificatesUnusable(trio.current_time(), "peers", "0.pem is not PEM")]
+
+
+@pytest.mark.parametrize(
+    ("happens", "every_s", "kinds"),
+    [
+        (refused, 0.2, 1),
+        (unreachable, 0.2, 2),
+        (flapping, 1.0, 3),
+        (uncertified, 5.0, 1),
+        (flooded, 0.2, KINDS_MAX + 1),
+    ],
+    ids=lambda given: given.__name__ if callable(given) else "",
+)
+async def test_what_lasts_an_hour_is_some_lines(
+    happens: Callable[[int], list[Traced]], every_s: float, kinds: int, autojump_clock: MockClock
+) -> None:
+    told = 0
+    async with open_log() as written:
+        for number in range(round(AN_HOUR_S / every_s)):
+            events = happens(number)
+            told += len(events)
+            written.tell(*events)
+            if number == round(60 / every_s):
+                assert len(written.lines) <= 2 * kinds
+            await trio.sleep(every_s)
+        # 60, 120, 240, 480 and three times 900 s. A flood's kinds are each told once.
+        assert len(written.lines) <= (kinds + 8 if happens is flooded else 8 * kinds)
+    assert sum(1 if count is None else count for count in written.repeats) == told
+
+
+@asynccontextmanager
+async def open_members(
+    log: EventLogger | None, started: Sequence[str], storage: Storage
+) -> AsyncIterator[dict[str, trio.CancelScope]]:
+    """Some of three members, the first of which writes this log; each ends when it is cancelled."""
+    network = MemoryNetwork(random.Random(0))
+    scopes = {member: trio.CancelScope() for member in started}
+    async with trio.open_nursery() as nursery:
+
+        async def live(member: str) -> None:
+            is_first = member == started[0]
+            with scopes[member]:
+                async with open_node(
+                    member,
+                    voters=("0", "1", "2"),
+                    machine=CommandLog(),
+                    storage=storage if is_first else MemoryStorage(),
+                    transport=network.transport(member),
+                    # Slower than usual: an hour of heartbeats is a minute's work.
+                    timing=Timing(election_timeout_s=(6.0, 12.0), heartbeat_interval_s=2.0),
+                    rng=random.Random(member),
+                    logger=log if is_first else None,
+                ) as node:
+                    while True:  # somebody always wants something
+                        with trio.move_on_after(10), suppress(RaftError):
+                            await node.propose(b"x")
+                        await trio.sleep(20)
+
+        for member in started:
+            nursery.start_soon(live, member)
+        yield scopes
+        nursery.cancel_scope.cancel()
+
+
+STATES = ("no majority", "one peer away", "forming", "disk full")
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_a_state_that_lasts_is_a_few_lines_an_hour(
+    state: str, autojump_clock: MockClock
+) -> None:
+    """Once it was 384,000 lines a day where a majority was missing."""
+    disk = FaultyStorage(MemoryStorage(), blocking=False)
+    started = ("0", "1", "2") if state != "forming" else ("0", "1")
+    async with (
+        open_log() as written,
+        open_members(written.log._logger, started, disk) as scopes,
+    ):
+        await trio.sleep(30)
+        away = {"no majority": ("1", "2"), "one peer away": ("2",)}.get(state, ())
+        for member in away:
+            scopes[member].cancel()
+        disk.disk_full = state == "disk full"
+        await trio.sleep(60)
+        first_minute = len(written.lines)
+        assert first_minute <= 40
+        await trio.sleep(AN_HOUR_S)
+        first_hour = len(written.lines)
+        await trio.sleep(AN_HOUR_S)
+        second_hour = len(written.lines) - first_hour
+        assert first_hour - first_minute <= 20
+        assert second_hour <= 10
+        disk.disk_full = False
+    if state == "no majority":
+        assert sum(count or 0 for count in written.repeats) > 500

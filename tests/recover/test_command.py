@@ -11,7 +11,7 @@ import pytest
 
 from tests.storage.support import DATABASE, fingerprint, flip
 from trioraft import SQLiteStorage
-from trioraft.cli import application as cli
+from trioraft.cli.application import application
 from trioraft.storage.recovery import find
 
 from .support import CLUSTER, DISKS, IDENTITY, JOINT, THREE, stopped_node
@@ -19,10 +19,9 @@ from .support import CLUSTER, DISKS, IDENTITY, JOINT, THREE, stopped_node
 
 def run(*args: str, typed: str, monkeypatch: pytest.MonkeyPatch) -> int:
     """The command's exit code."""
-    monkeypatch.setattr(sys, "argv", ["trioraft", "recover", *args])
     monkeypatch.setattr(sys, "stdin", StringIO(typed))
     with pytest.raises(SystemExit) as exit_info:
-        cli.main()
+        application().main(["recover", *args])
     return int(exit_info.value.code or 0)
 
 

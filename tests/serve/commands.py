@@ -1,12 +1,12 @@
-"""The commands, run in this process: a process of its own would cost each half a second."""
+"""The commands, run in this process: a process of its own would cost each a part of a second."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from typer.testing import CliRunner, Result
+from click.testing import CliRunner, Result
 
-from trioraft.cli.application import _application
+from trioraft.cli.application import application
 
 
 def run(
@@ -20,7 +20,7 @@ def run(
         "TRIORAFT_INSECURE": None,
     }
     result = CliRunner().invoke(
-        _application(arguments[0]), list(arguments), input=input, env={**clean, **(env or {})}
+        application(), list(arguments), input=input, env={**clean, **(env or {})}
     )
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception

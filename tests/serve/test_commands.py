@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import Result
+from click.testing import Result
 
 from benchmarks.processes import ServerProcess, ServerProcesses, free_ports, shown
 from tests.serve.commands import lines, run
@@ -112,6 +112,7 @@ def test_status(cli: Cli, server: ServerProcesses) -> None:
 
 
 def test_probes(cli: Cli) -> None:
+    lines(cli("kv", "put", "probed", "yes"))  # there is a leader
     for check in ("live", "ready"):
         assert lines(cli("admin", "status", "--check", check))[0].startswith(f"{check}: node 0")
     with free_ports(1) as (nobody,):
@@ -145,9 +146,21 @@ def test_a_node_joins_and_leaves(cli: Cli, server: ServerProcesses, tmp_path: Pa
         at_newcomer = ("admin", "status", "--check", "ready", "--address", shown(clients_at))
         assert cli(*at_newcomer).exit_code == 3
         assert cli("admin", "promote", "new").exit_code == 2
-        assert lines(cli("admin", "add-learner", "new", shown(peers_at)))[0].startswith("new is a")
+        add = ("admin", "add-learner", "new", shown(peers_at))
+        assert lines(cli(*add))[0].startswith("new is a learner since index ")
+        assert lines(cli(*add)) == ["new is a learner already: nothing was changed"]
         assert "new is a voter" in lines(cli("admin", "promote", "new"))[0]
-        assert lines(cli("admin", "promote", "new")) == ["new is a voter already"]
+        assert lines(cli("admin", "promote", "new")) == [
+            "new is a voter already: nothing was changed"
+        ]
+        assert lines(cli(*add)) == ["new is a voter already: nothing was changed"]
+        assert lines(cli(*add[:3])) == ["new is a voter already: nothing was changed"]
+        told = answer_of(cli(*add, "--json"))
+        assert told == {"node": "new", "part": "voter", "index": None}
+        other = shown((peers_at[0], 1))
+        moved = lines(cli(*add[:3], other))[0]
+        assert moved.startswith(f"new is a voter already: its address is {other} since index ")
+        assert "voter already: its address is" in lines(cli(*add))[0], "and back"
         assert "is Follower in term" in lines(cli(*at_newcomer))[0]
         lines(cli("kv", "put", "joined", "yes"))
         assert "no member since" in lines(cli("admin", "remove", "new"))[0]

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from typer.testing import Result as Ran
+from click.testing import Result as Ran
 
 from benchmarks.processes import PATIENCE_S, Process, python, shown
 from tests.serve.commands import run

@@ -196,6 +196,34 @@ def test_a_cluster_of_one_is_founded_only_if_that_is_said(
     assert said.startswith("--found-alone and --join contradict each other")
 
 
+@pytest.mark.parametrize(
+    ("flags", "environment", "file"),
+    [
+        ({}, {"TRIORAFT_PEERS": ""}, ""),
+        ({}, {"TRIORAFT_FOUND_ALONE": "false"}, ""),
+        ({"peer": ["0=127.0.0.1:1"]}, {}, ""),  # itself
+        ({}, {}, "peers = {}"),
+        ({}, {}, "peers = []\nfound-alone = false"),
+    ],
+    ids=["no peers", "no", "itself", "an empty table", "an empty list"],
+)
+def test_it_is_said_wherever_nobody_is_named(
+    flags: dict[str, Any],
+    environment: dict[str, str],
+    file: str,
+    sound: dict[str, Any],
+    complaints: Complaints,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "node.toml").write_text(file, encoding="utf-8")
+    for name, text in environment.items():
+        monkeypatch.setenv(name, text)
+    named = {"listen": "127.0.0.1:1"} if flags else {}
+    sound |= {"peer": [], "config": str(tmp_path / "node.toml")} | named | flags
+    assert any("or --found-alone if it is to found" in said for said in complaints(sound))
+
+
 @pytest.mark.parametrize("uuid", [None, "ab"])
 def test_later_starts_need_not_say_so(
     uuid: str | None, sound: dict[str, Any], complaints: Complaints

@@ -6,8 +6,8 @@ import hashlib
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
-import typer
 
 from tests.serve.commands import run
 from trioraft.cli.connecting import TOKEN_VARIABLE, _token
@@ -50,5 +50,5 @@ def test_a_token_comes_from_a_file_or_the_environment(
     assert _token(str(path)) == "from-a-file"
     path.write_text("\n", encoding="utf-8")
     for name in (str(path), str(tmp_path / "none")):
-        with pytest.raises(typer.BadParameter):
+        with pytest.raises(click.BadParameter):
             _token(name)

@@ -13,11 +13,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from tests.sim.planted.voting import ForgetsItsVote
 from trioraft.cli import sim as command
-from trioraft.cli.application import _application
+from trioraft.cli.application import application
 from trioraft.core.errors import ConfigError
 from trioraft.sim import spread
 from trioraft.sim.outcomes import RunOptions
@@ -30,7 +30,7 @@ run_broken = partial(run_seed, make_core=ForgetsItsVote)
 
 def sim(*words: str) -> tuple[int, str]:
     """Run the command; its exit code and all that it said."""
-    result = CliRunner().invoke(_application("sim"), ["sim", *words])
+    result = CliRunner().invoke(application(), ["sim", *words])
     return result.exit_code, result.output
 
 

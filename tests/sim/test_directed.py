@@ -9,9 +9,9 @@ from collections import Counter
 from functools import cache
 
 import attrs
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
-from trioraft.cli.application import _application
+from trioraft.cli.application import application
 from trioraft.sim.directed import (
     HABITS,
     READ_BY_ASKING,
@@ -81,10 +81,10 @@ def test_a_machine_that_sleeps_has_a_clock_that_stands_still() -> None:
 
 def test_the_command_says_how_many_reads_there_were() -> None:
     words = ("sim", "--directed", "reads", "--seeds", "0:1", "--nodes", "2", "--jobs", "1")
-    result = CliRunner().invoke(_application("sim"), words)
+    result = CliRunner().invoke(application(), words)
     assert result.exit_code == 0
     assert "reads answered" in result.output
     for wrong in (("--directed", "writes"), ("--directed", "reads", "--tier", "2")):
-        result = CliRunner().invoke(_application("sim"), ["sim", *wrong])
+        result = CliRunner().invoke(application(), ["sim", *wrong])
         assert result.exit_code == 2
         assert "--directed" in result.output

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import attrs
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from tests.sim.planted.liveness import IsAsImpatientAsItIsSet
-from trioraft.cli.application import _application
+from trioraft.cli.application import application
 from trioraft.core.messages import (
     AppendEntries,
     InstallSnapshot,
@@ -168,7 +168,7 @@ def test_what_was_asked_for_before_is_no_progress() -> None:
 
 def test_the_command_says_what_came_closest_to_its_bound() -> None:
     words = ("sim", "--directed", "lines", "--seeds", "3:4", "--jobs", "1")
-    result = CliRunner().invoke(_application("sim"), words)
+    result = CliRunner().invoke(application(), words)
     assert result.exit_code == 0
     assert re.search(r"^  long +\d+\.\d\d of +\d+\.\d\d s +\d+%$", result.output, re.M)
     assert "reads answered" not in result.output

@@ -16,12 +16,12 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
+from click.testing import CliRunner
 from trio._core import _run
-from typer.testing import CliRunner
 
 from tests.sim import planted_nodes as planted
 from tests.sim.planted.queues import reads_without_a_round
-from trioraft.cli.application import _application
+from trioraft.cli.application import application
 from trioraft.core.errors import StorageError
 from trioraft.core.types import Entry, HardState
 from trioraft.member.member import Member
@@ -182,7 +182,7 @@ def test_the_command_runs_tier_2_and_says_how_to_repeat_a_failure(
 ) -> None:
     monkeypatch.setattr(NodeRunner, "propose", planted.answers_when_proposed)
     words = ["sim", "--tier", "2", "--seeds", "0:1", "--jobs", "1", "--trace", str(tmp_path)]
-    result = CliRunner().invoke(_application("sim"), words)
+    result = CliRunner().invoke(application(), words)
     assert result.exit_code == 1
     assert "replay: trioraft sim --tier 2 --seeds 0:1 --jobs 1 --faults none" in result.output
     log = (tmp_path / "trioraft-sim-2-0.raftlog").read_text(encoding="utf-8")

@@ -15,7 +15,8 @@ import trustme
 
 from trioraft.core.config import Limits
 from trioraft.core.errors import ConfigError
-from trioraft.net.sockets import Acknowledged, acknowledged, socket_under
+from trioraft.net.connection import socket_under
+from trioraft.net.sockets import Acknowledged, acknowledged
 from trioraft.net.tls import TlsContexts
 from trioraft.transport import link as link_module
 from trioraft.transport.base import ConnectionRejected, LinkReplaced, LinkUp

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import attrs
 import pytest
-import typer
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from tests.viz.script import Script, three_nodes
-from trioraft.cli import viz as command
+from trioraft.cli.application import application
 from trioraft.viz.analysis import analyse_lines, analyse_log
 from trioraft.viz.report import report, runs_json, summary
 
@@ -34,9 +33,8 @@ class Result:
 
 
 def viz(*arguments: object) -> Result:
-    app = typer.Typer()
-    app.command()(command.viz)
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    words = [str(argument) for argument in arguments]
+    result = CliRunner().invoke(application(), ["viz", *words])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Result(result.exit_code, result.stdout, result.stderr)

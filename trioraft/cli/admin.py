@@ -9,26 +9,22 @@ import hashlib
 import json
 import re
 import secrets
-import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Annotated, Any, Final, NoReturn, TypeAlias, TypeVar
 
+import anyio
+import click
 import msgspec
-import trio
-import typer
-from rich.console import Console
-from rich.table import Table
 
 from ..core.errors import ConfigError, ConfigurationConflict, RaftError
-from ..core.types import Address, LogIndex, NodeId
+from ..core.types import Address, Configuration, LogIndex, NodeId
 from ..net.addresses import host_port
 from ..net.sentences import moment
 from ..rpc.protocol import ServerStatus, StatusNews
-from ..tasks.background import running_beside
 from .connecting import EXITS_HELP, ReachedCluster, SaidNo, latest_leader, parsed, reaching
-from .saying import complain, say, say_json, shown_text
+from .saying import complain, say, say_json, say_table
+from .signature import Argument, BadParameter, Commands, Option
 from .values import parse_address, parse_duration_s, parse_name
 
 HELP: Final = f"""\
@@ -39,12 +35,12 @@ Example:  trioraft admin status --address 127.0.0.1:8000
 {EXITS_HELP}
 """
 
-app: typer.Typer = typer.Typer(no_args_is_help=True, help=HELP)
+app: Commands = Commands(help=HELP)
 
 
-def add_to(app_above: typer.Typer) -> None:
-    """Add the commands."""
-    app_above.add_typer(app, name="admin")
+def command() -> click.Command:
+    """All of them."""
+    return app.group("admin")
 
 
 PROGRESS_S: Final = 0.5
@@ -57,7 +53,8 @@ TOKEN_BYTES: Final = 32
 
 T = TypeVar("T")
 
-NodeName = Annotated[str, typer.Argument(metavar="ID", help="The node's name.")]
+NodeName = Annotated[str, Argument(metavar="ID", help="The node's name.")]
+AsJson = Annotated[bool, Option("--json", help="As one JSON object.")]
 
 
 class Check(enum.StrEnum):
@@ -71,14 +68,14 @@ class Check(enum.StrEnum):
 @reaching
 async def status(
     cluster: ReachedCluster,
-    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    as_json: AsJson = False,
     budgets: Annotated[
         bool,
-        typer.Option("--budgets", help="What is used of every bound that all who connect share."),
+        Option("--budgets", help="What is used of every bound that all who connect share."),
     ] = False,
     check: Annotated[
         Check | None,
-        typer.Option(
+        Option(
             show_default=False,
             help="For probes: ask only the first --address. live: it answers. ready: it is a "
             "member and follows, or is, a leader. Exit code 0 or 3.",
@@ -86,6 +83,8 @@ async def status(
     ] = None,
 ) -> None:
     """What every server says of itself."""
+    if check is not None and (as_json or budgets):
+        raise BadParameter("--check says yes or no, with neither --json nor --budgets")
     if check is not None:
         await _check_one(cluster, check)
         return
@@ -99,13 +98,13 @@ async def transfer(
     cluster: ReachedCluster,
     to: Annotated[
         str | None,
-        typer.Option(
-            metavar="ID", show_default=False, help="To this node; default: who is ready first."
-        ),
+        Option(metavar="ID", show_default=False, help="To this node; default: who is ready first."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Have the leader transfer its leadership."""
-    say(f"{await cluster.client.transfer_leadership(to)} leads now")
+    leader = await cluster.client.transfer_leadership(to)
+    _tell(as_json, f"{leader} leads now", leader=leader)
 
 
 @app.command()
@@ -113,9 +112,8 @@ async def transfer(
 async def invite(
     cluster: ReachedCluster,
     node: NodeName,
-    valid: Annotated[
-        str, typer.Option(metavar="TIME", help="For how long, as 24h or 30min.")
-    ] = "24h",
+    valid: Annotated[str, Option(metavar="TIME", help="For how long, as 24h or 30min.")] = "24h",
+    as_json: AsJson = False,
 ) -> None:
     """Write an invitation for a node whose name the members were not told (--tls-peer-names).
 
@@ -124,7 +122,8 @@ async def invite(
     for one.
     """
     valid_s = parsed(parse_duration_s, valid, "--valid")
-    say(await cluster.client.invite(node, valid_s))
+    invitation = await cluster.client.invite(node, valid_s)
+    _tell(as_json, invitation, node=node, invitation=invitation, valid_s=valid_s)
 
 
 @app.command("add-learner")
@@ -134,26 +133,45 @@ async def add_learner(
     node: NodeName,
     peers_at: Annotated[
         str | None,
-        typer.Argument(
+        Argument(
             metavar="[HOST:PORT]",
             show_default=False,
             help="Where the other nodes reach it: its --listen, or its --advertise.",
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Add a node that gets the log and does not vote. Start it with `serve --join`."""
-    address = None if peers_at is None else parsed(parse_address, peers_at, "HOST:PORT")
+    """Add a node that gets the log and does not vote. Start it with `serve --join`.
 
-    async def add(_: ServerStatus) -> LogIndex:
-        return await cluster.client.add_learner(node, address)
+    Of a member, voter or not, only the address can change.
+    """
+    address = None if peers_at is None else parsed(parse_address, peers_at, "HOST:PORT")
+    seen: list[Configuration] = []
+
+    async def add(leader: ServerStatus) -> LogIndex | None:
+        seen[:] = [leader.configuration]
+        is_member = node in leader.configuration.members
+        if is_member and address in (None, leader.configuration.addresses.get(node)):
+            return None
+        return await cluster.client.add_learner(
+            node, address, expected_index=leader.configuration_index
+        )
 
     index = await _changed(cluster, add)
-    say(f"{node} is a learner since index {index}")
+    before = seen[0]
+    part = "voter" if before.is_voter(node) else "learner"
+    text = f"{node} is a learner since index {index}"
+    if node in before.members:
+        changed = "nothing was changed"
+        if address is not None and index is not None:
+            changed = f"its address is {host_port(address)} since index {index}"
+        text = f"{node} is a {part} already: {changed}"
+    _tell(as_json, text, node=node, part=part, index=index)
 
 
 @app.command()
 @reaching
-async def promote(cluster: ReachedCluster, node: NodeName) -> None:
+async def promote(cluster: ReachedCluster, node: NodeName, as_json: AsJson = False) -> None:
     """Make a learner a voter, once it has caught up."""
 
     async def give_vote(leader: ServerStatus) -> LogIndex | None:
@@ -170,13 +188,13 @@ async def promote(cluster: ReachedCluster, node: NodeName) -> None:
         )
 
     index = await _changed(cluster, give_vote)
-    since = "already" if index is None else f"since index {index}"
-    say(f"{node} is a voter {since}")
+    since = "already: nothing was changed" if index is None else f"since index {index}"
+    _tell(as_json, f"{node} is a voter {since}", node=node, part="voter", index=index)
 
 
 @app.command()
 @reaching
-async def remove(cluster: ReachedCluster, node: NodeName) -> None:
+async def remove(cluster: ReachedCluster, node: NodeName, as_json: AsJson = False) -> None:
     """Take a node out of the cluster, whether it votes or not."""
 
     async def take_out(leader: ServerStatus) -> LogIndex:
@@ -185,23 +203,23 @@ async def remove(cluster: ReachedCluster, node: NodeName) -> None:
         return await cluster.client.remove(node, expected_index=leader.configuration_index)
 
     index = await _changed(cluster, take_out)
-    say(f"{node} is no member since index {index}")
+    _tell(as_json, f"{node} is no member since index {index}", node=node, part=None, index=index)
 
 
 async def _changed(cluster: ReachedCluster, change: Callable[[ServerStatus], Awaitable[T]]) -> T:
     """Change the members as they are now, once more where the leader has come between only to name
     a learner's disk: that changes nobody's part, and is done in a moment."""
-    give_up_s = trio.current_time() + cluster.timeout_s
+    give_up_s = anyio.current_time() + cluster.timeout_s
     looked_at = await cluster.client.status()
     while True:
         try:
             return await change(looked_at)
         except ConfigurationConflict:
             now = await cluster.client.status()
-            if not _only_names_disks(looked_at, now) or trio.current_time() >= give_up_s:
+            if not _only_names_disks(looked_at, now) or anyio.current_time() >= give_up_s:
                 raise
             looked_at = now
-        await trio.sleep(AGAIN_S)
+        await anyio.sleep(AGAIN_S)
 
 
 def _only_names_disks(before: ServerStatus, now: ServerStatus) -> bool:
@@ -228,36 +246,33 @@ on the node that is left.
 
 @app.command(help=REPLACE_HELP)
 @reaching
-async def replace(cluster: ReachedCluster, node: NodeName) -> None:
-    watching = trio.CancelScope()
-    tell = partial(_tell_progress, cluster, node, watching)
-    async with running_beside(tell, stop=watching.cancel, name="admin.progress"):
-        index = await cluster.client.replace(node, timeout_s=cluster.timeout_s)
-    say(f"{node} is a voter with its new disk since index {index}")
+async def replace(cluster: ReachedCluster, node: NodeName, as_json: AsJson = False) -> None:
+    failure: RaftError | None = None
+    async with anyio.create_task_group() as telling:
+        telling.start_soon(_tell_progress, cluster, node)
+        try:
+            index = await cluster.client.replace(node, timeout_s=cluster.timeout_s)
+        except RaftError as error:  # raised outside, where it is no group
+            failure = error
+        telling.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    text = f"{node} is a voter with its new disk since index {index}"
+    _tell(as_json, text, node=node, part="voter", index=index)
 
 
-async def _tell_progress(
-    cluster: ReachedCluster,
-    node: NodeId,
-    scope: trio.CancelScope,
-    *,
-    task_status: trio.TaskStatus[None],
-) -> None:
-    """Say on standard error how far a replacement is, as the leader sees it."""
-    task_status.started()
+async def _tell_progress(cluster: ReachedCluster, node: NodeId) -> None:
+    """Say on standard error how far a replacement is, as the leader sees it; until cancelled."""
     said = None
-    with scope:
-        while True:
-            with suppress(RaftError):
-                async with cluster.client.watch_status(interval_s=PROGRESS_S) as news:
-                    async for item in news:
-                        text = (
-                            _replaced(item.status, node) if isinstance(item, StatusNews) else None
-                        )
-                        if text is not None and text != said:
-                            said = text
-                            complain(f"{node} {text}")
-            await trio.sleep(PROGRESS_S)  # its server left; so would the next one, perhaps
+    while True:
+        with suppress(RaftError):
+            async with cluster.client.watch_status(interval_s=PROGRESS_S) as news:
+                async for item in news:
+                    text = _replaced(item.status, node) if isinstance(item, StatusNews) else None
+                    if text is not None and text != said:
+                        said = text
+                        complain(f"{node} {text}")
+        await anyio.sleep(PROGRESS_S)  # its server left; so would the next one, perhaps
 
 
 def _replaced(status: ServerStatus, node: NodeId) -> str | None:
@@ -276,19 +291,24 @@ def _replaced(status: ServerStatus, node: NodeId) -> str | None:
 
 @app.command("new-token")
 def new_token(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is, as ci.")],
+    name: Annotated[str, Argument(metavar="NAME", help="Whose it is, as ci.")],
     role: Annotated[
-        str, typer.Option(metavar="read|write|admin", help="What its bearer may do.")
+        str, Option(metavar="read|write|admin", help="What its bearer may do.")
     ] = "read",
+    as_json: AsJson = False,
 ) -> None:
     """Make a client's token, and the section of the servers' --client-roles file that knows it.
     Asks no server."""
     section = _section_name(parsed(parse_name, name, "NAME"))
     if role not in ("read", "write", "admin"):
-        raise typer.BadParameter("give read, write or admin", param_hint="'--role'")
+        raise BadParameter("give read, write or admin", param_hint="'--role'")
     token = f"trioraft-{secrets.token_urlsafe(TOKEN_BYTES)}"
     digest = hashlib.sha256(token.encode()).hexdigest()
-    for line in (token, "", f"[tokens.{section}]", f'sha256 = "{digest}"', f'role = "{role}"'):
+    lines = (f"[tokens.{section}]", f'sha256 = "{digest}"', f'role = "{role}"')
+    if as_json:
+        say_json(json.dumps({"token": token, "section": "\n".join(lines)}))
+        return
+    for line in (token, "", *lines):
         say(line)
 
 
@@ -297,7 +317,7 @@ def _section_name(name: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9_-]+", name):
         return name
     if not name.isprintable() or '"' in name or "\\" in name:
-        raise typer.BadParameter("give a name of printable characters", param_hint="'NAME'")
+        raise BadParameter("give a name of printable characters", param_hint="'NAME'")
     return f'"{name}"'
 
 
@@ -307,14 +327,24 @@ async def snapshot(
     cluster: ReachedCluster,
     at: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="ID|HOST:PORT", show_default=False, help="At this server; default: the leader."
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Have a server take a snapshot now."""
     where = parsed(parse_address, at, "HOST:PORT") if at is not None and ":" in at else at
-    say(f"snapshot taken, up to index {await cluster.client.take_snapshot(where)}")
+    index = await cluster.client.take_snapshot(where)
+    _tell(as_json, f"snapshot taken, up to index {index}", index=index)
+
+
+def _tell(as_json: bool, text: str, **fields: Any) -> None:
+    """What came of it: a line for people, or an object for programs."""
+    if as_json:
+        say_json(json.dumps(fields))
+    else:
+        say(text)
 
 
 def _names(names: tuple[str, ...]) -> str:
@@ -396,9 +426,7 @@ def _as_fields(status: ServerStatus) -> dict[str, Any]:
 
 def _print_table(statuses: _Statuses) -> None:
     """One row a server; the exit is "no" if nobody answered."""
-    table = Table(*_COLUMNS, box=None, pad_edge=False)
-    for column in table.columns[4:]:
-        column.justify = "right"
+    rows: list[list[str]] = []
     errors: list[str] = []
     for address, status in statuses.items():
         if isinstance(status, RaftError):
@@ -406,9 +434,8 @@ def _print_table(statuses: _Statuses) -> None:
             errors.append(str(status))
         else:
             row = _row(address, status)
-        table.add_row(*(shown_text(cell) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(table)
+        rows.append(row)
+    say_table(_COLUMNS, rows, numbers_from=4)
     known = [status for status in statuses.values() if isinstance(status, ServerStatus)]
     for status in known:
         if status.waiting_for:
@@ -434,17 +461,13 @@ NEARLY_ALL: Final = 0.9
 def _print_budgets(statuses: _Statuses) -> None:
     """One line for each budget of each server."""
     known = [status for status in statuses.values() if isinstance(status, ServerStatus)]
-    table = Table("node", "budget", "used", "of", box=None, pad_edge=False)
-    for column in table.columns[2:]:
-        column.justify = "right"
+    rows: list[tuple[str, ...]] = []
     for status in known:
         for name, (used, bound) in status.budgets.items():
-            cells = (status.node_id, name, str(used), "" if bound is None else str(bound))
-            table.add_row(*(shown_text(cell) for cell in cells))
+            rows.append((status.node_id, name, str(used), "" if bound is None else str(bound)))
         for name in ("rejected", "turned_away"):
-            cells = (status.node_id, name, str(getattr(status, name)), "")
-            table.add_row(*(shown_text(cell) for cell in cells))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+            rows.append((status.node_id, name, str(getattr(status, name)), ""))
+    say_table(("node", "budget", "used", "of"), rows, numbers_from=2)
     _refuse_silence(statuses)
 
 

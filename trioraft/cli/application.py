@@ -2,44 +2,57 @@
 
 Rules of this file:
 
-* Importing it costs nothing and needs nothing beyond the standard library: typer and rich are
+* Importing it costs nothing and needs nothing beyond the standard library: click and rich are
   an extra, and who has not got them is told so in one line.
-* No future annotations here: typer reads the annotations of functions whose names are local.
+* A command's modules are imported only when it is called: the help of all of them needs none.
 """
 
-import importlib
-import importlib.metadata
-import sys
-from typing import TYPE_CHECKING, Annotated, Final
+from __future__ import annotations
 
-from .exits import EXIT_FAILURE, exiting
-from .saying import complain
+import signal
+import sys
+from typing import TYPE_CHECKING, Final
+
+from .exits import EXIT_FAILURE, exiting, quit_at_ctrl_c
+from .saying import complain, flush, open_streams
 
 if TYPE_CHECKING:
-    import typer
+    import click
 
-_COMMANDS: Final = {
-    "demo": "demo.command",
-    "serve": "serve.command",
-    "kv": "kv",
-    "admin": "admin",
-    "watch": "watch.command",
-    "viz": "viz",
-    "recover": "recover",
-    "certs": "certs.command",
-    "sim": "sim",
+COMMANDS: Final = {
+    "cluster": ("cluster.command", "Start members of a development cluster, on this machine."),
+    "demo": (
+        "demo.command",
+        "Watch nodes elect a leader, lose it, elect another, and die without a trace.",
+    ),
+    "serve": ("serve.command", "Serve keys and values as one member of a cluster."),
+    "kv": ("kv", "Read and write the keys and values that `trioraft serve` keeps."),
+    "admin": ("admin", "Look at a cluster that runs, and change it."),
+    "watch": ("watch.command", "Watch a running cluster: who leads, since when and why."),
+    "viz": ("viz", "Show what happened in a log: a picture of each run, and what was wrong."),
+    "recover": ("recover", "Make a stopped node go on alone when the others are lost for good."),
+    "certs": ("certs.command", "Make the certificates of a small cluster, and renew them."),
+    "sim": (
+        "sim",
+        "Run whole clusters in a deterministic simulation, through everything that goes wrong.",
+    ),
+    "completion": ("completion", "Have a shell complete commands and options."),
 }
-"""In the order of the help: whose `add_to` adds each. A command's modules are imported only when
-it is called."""
-_EXTRA: Final = frozenset({"typer", "rich", "click", "jinja2", "shellingham"})
+"""In the order of the help: the module of each, with its `command()`, and what it does."""
+_EXTRA: Final = frozenset({"click", "rich", "jinja2"})
 """What `trioraft[cli]` brings."""
 
 
 def main() -> None:
     """Run the command that the command line names, and exit with its code."""
+    quit_at_ctrl_c()
     try:
         with exiting("trioraft"):
-            _application(sys.argv[1] if len(sys.argv) > 1 else None)()
+            open_streams()
+            try:
+                application().main()
+            finally:
+                flush()
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
@@ -48,47 +61,12 @@ def main() -> None:
             "pip install 'trioraft[cli]'"
         )
         sys.exit(EXIT_FAILURE)
+    finally:  # what is left to do is the interpreter's, and takes no Ctrl-C kindly
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _version() -> str:
-    try:
-        return importlib.metadata.version("trioraft")
-    except importlib.metadata.PackageNotFoundError:
-        return "(run from its source, not installed)"
+def application() -> click.Group:
+    """All commands."""
+    from .groups import Application
 
-
-def _application(called: str | None) -> "typer.Typer":
-    """The commands: the one that is called, or all of them, for the help and for mistakes."""
-    import typer
-
-    app = typer.Typer(
-        name="trioraft",
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-
-    def print_version(wanted: bool) -> None:
-        if wanted:
-            typer.echo(f"trioraft {_version()}")
-            raise typer.Exit
-
-    @app.callback()
-    def trioraft(
-        version: Annotated[
-            bool,
-            typer.Option(
-                "--version",
-                callback=print_version,
-                is_eager=True,
-                help="Show the version and exit.",
-            ),
-        ] = False,
-    ) -> None:
-        """Raft consensus for Trio. To see it at work: trioraft demo"""
-
-    for name, module in _COMMANDS.items():
-        if called not in _COMMANDS or name == called:
-            importlib.import_module(f".{module}", __package__).add_to(app)
-    return app
+    return Application(COMMANDS)

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar, get_type_hints
 
 import attrs
-import trio
-import typer
 
 from ..client.client import Client
 from ..core.errors import ConfigError, OutcomeUnknown, RaftError
@@ -25,7 +23,9 @@ from ..kv import ERROR_TYPES
 from ..rpc.protocol import ServerStatus
 from .exits import EXIT_FAILURE, EXIT_NO, EXIT_UNKNOWN, EXIT_USAGE
 from .files import read_small
+from .running import run_client
 from .saying import complain
+from .signature import Argument, BadParameter, Exit, Option
 from .values import parse_address, parse_duration_s, parse_peer
 
 ADDRESSES_VARIABLE: Final = "TRIORAFT_ADDRESSES"
@@ -34,7 +34,8 @@ TOKEN_VARIABLE: Final = "TRIORAFT_TOKEN"  # noqa: S105 - a variable's name
 
 EXITS_HELP: Final = (
     "Exit code: 0 done, 1 failed, 2 a wrong option, 3 the answer is no, 4 not known whether it "
-    "was done."
+    "was done, 130 after Ctrl-C; 141 (nobody reads) or 74: it may be done, but what it says could "
+    "not be written."
 )
 
 _TOKEN_FILE_CHARS_MAX: Final = 4096
@@ -76,21 +77,22 @@ def reaching(
     if by_arguments:
         shared_hints["address"] = _ADDRESS_ARGUMENTS
 
-    async def run(given: dict[str, Any], options: dict[str, Any]) -> None:
-        cluster = _reach(**given)
-        async with cluster.client:
-            await command(cluster, **options)  # type: ignore[call-arg] # typer gives its own options
-
     @functools.wraps(command)
     def with_cluster(**options: Any) -> None:
         given = {each.name: options.pop(each.name) for each in shared}
+
+        async def run() -> None:
+            cluster = _reach(**given)
+            async with cluster.client:
+                await command(cluster, **options)  # type: ignore[call-arg] # click gives its own
+
         try:
-            if until_interrupted:
-                _until_interrupted(run, given, options)
-            else:
-                trio.run(run, given, options)
+            run_client(run)
+        except KeyboardInterrupt:
+            if not until_interrupted:
+                raise
         except SaidNo:
-            raise typer.Exit(EXIT_NO) from None
+            raise Exit(EXIT_NO) from None
         except ConfigError as error:
             _end(str(error), EXIT_USAGE)
         except OutcomeUnknown as error:
@@ -112,20 +114,13 @@ def latest_leader(statuses: Iterable[ServerStatus]) -> ServerStatus | None:
     return max(leaders, key=lambda status: status.term, default=None)
 
 
-def _until_interrupted(run: Callable[..., Awaitable[None]], *given: Any) -> None:
-    try:
-        trio.run(run, *given)
-    except* KeyboardInterrupt:
-        pass  # the usual end
-
-
 def _told(name: str, help: str, *, metavar: str | None = None, default: bool = False) -> Any:
-    return typer.Option(
+    return Option(
         f"--{name}",
         envvar=f"TRIORAFT_{name.replace('-', '_').upper()}",
         metavar=metavar,
         show_default=default,
-        rich_help_panel="The cluster",
+        panel="The cluster",
         help=help,
     )
 
@@ -133,7 +128,7 @@ def _told(name: str, help: str, *, metavar: str | None = None, default: bool = F
 _FROM_ENVIRONMENT: Final = f"In the environment: {ADDRESSES_VARIABLE}, with commas."
 _ADDRESS_ARGUMENTS: Final = Annotated[
     list[str] | None,
-    typer.Argument(
+    Argument(
         envvar=ADDRESSES_VARIABLE,
         show_envvar=False,
         metavar="[ID=]HOST:PORT",
@@ -146,12 +141,12 @@ _ADDRESS_ARGUMENTS: Final = Annotated[
 def _reach(
     address: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             envvar=ADDRESSES_VARIABLE,
             show_envvar=False,
             metavar="[ID=]HOST:PORT",
             show_default=False,
-            rich_help_panel="The cluster",
+            panel="The cluster",
             help=f"A server's client port; once for each that is known. {_FROM_ENVIRONMENT}",
         ),
     ] = None,
@@ -186,7 +181,7 @@ def _reach(
     Raises:
         ConfigError: the addresses cannot be used like this.
     """
-    # In the environment they are told apart by commas too, which typer does not know.
+    # In the environment they are told apart by commas too, which click does not know.
     texts = [text for each in address or () for text in each.split(",") if text]
     names, addresses = _addresses(texts)
     timeout_s = parsed(parse_duration_s, timeout, "--timeout")
@@ -203,15 +198,15 @@ def _reach(
 
 
 def parsed(parse: Callable[[str], T], text: str, option: str) -> T:
-    """The value of an option; the parser's complaint becomes typer's."""
+    """The value of an option; the parser's complaint becomes click's."""
     try:
         return parse(text)
     except ValueError as error:
         raise _wrong(option, f"{text!r}: {error}") from None
 
 
-def _wrong(option: str, message: str) -> typer.BadParameter:
-    return typer.BadParameter(message, param_hint=f"'{option}'")
+def _wrong(option: str, message: str) -> BadParameter:
+    return BadParameter(message, param_hint=f"'{option}'")
 
 
 def _addresses(texts: Sequence[str]) -> tuple[dict[NodeId, Address], tuple[Address, ...]]:
@@ -246,7 +241,7 @@ def _tls(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext | 
         if cert is not None:
             context.load_cert_chain(cert, key)
     except (OSError, ssl.SSLError) as error:
-        raise typer.BadParameter(
+        raise BadParameter(
             f"the certificates cannot be used: {error}", param_hint="'--ca', '--cert', '--key'"
         ) from None
     return context
@@ -277,4 +272,4 @@ def _token(path: str | None) -> str | None:
 
 def _end(message: str, code: int) -> NoReturn:
     complain(f"trioraft: {message}")
-    raise typer.Exit(code)
+    raise Exit(code)

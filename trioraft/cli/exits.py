@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Final
 
-from .saying import complain
+from .saying import OutputLost, complain
 
 EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2
@@ -18,12 +19,30 @@ EXIT_NO: Final = 3
 """There is no such key, or it is not as expected."""
 EXIT_UNKNOWN: Final = 4
 """It may or may not have happened."""
+EXIT_OUTPUT: Final = 74
+"""What was asked may well be done, but what it says could not be written (sysexits' EX_IOERR)."""
 EXIT_INTERRUPTED: Final = 130
 """128 + SIGINT, as a shell would say it."""
 EXIT_BROKEN_PIPE: Final = 141
-"""128 + SIGPIPE."""
+"""128 + SIGPIPE: as EXIT_OUTPUT, where the reader has gone."""
 EXIT_TERMINATED: Final = 143
 """128 + SIGTERM."""
+
+
+def quit_at_ctrl_c() -> None:
+    """Until the command itself begins, nothing was done, and nothing is to be tidied up: Ctrl-C
+    ends the process there and then. (Raised within an import, it may come out as any error.)"""
+    signal.signal(signal.SIGINT, _quit)
+
+
+def raise_at_ctrl_c() -> None:
+    """The command begins."""
+    if signal.getsignal(signal.SIGINT) is _quit:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _quit(_number: int, _frame: FrameType | None) -> None:
+    os._exit(EXIT_INTERRUPTED)
 
 
 @contextmanager
@@ -36,17 +55,34 @@ def exiting(name: str, *failures: type[Exception]) -> Iterator[None]:
     """
     expected: tuple[type[Exception], ...] = (OSError, *failures)
     try:
-        yield
+        with _ungrouped():
+            yield
     except KeyboardInterrupt:  # before or after what handles it better
         sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
+    except OutputLost as error:
         silence_stdout()
-        sys.exit(EXIT_BROKEN_PIPE)
-    except expected as error:  # a full disk under standard output, a port in use, …
-        if isinstance(error, OSError) and error.errno == errno.EIO:
-            silence_stdout()  # the terminal is gone
+        if error.is_closed:
+            sys.exit(EXIT_BROKEN_PIPE)
+        complain(f"{name}: {error}")
+        sys.exit(EXIT_OUTPUT)
+    except expected as error:  # a full disk, a port in use, …
         complain(f"{name}: {error}")
         sys.exit(EXIT_FAILURE)
+
+
+@contextmanager
+def _ungrouped() -> Iterator[None]:
+    """What ends a command may come out of a group of tasks."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        for kind in (KeyboardInterrupt, OutputLost):
+            found: BaseException | None = group.subgroup(kind)
+            while isinstance(found, BaseExceptionGroup):
+                found = found.exceptions[0]
+            if found is not None:
+                raise found from None
+        raise
 
 
 def silence_stdout() -> None:

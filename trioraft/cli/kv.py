@@ -14,15 +14,16 @@ import sys
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 
-import trio
-import typer
+import anyio
+import click
 
 from ..core.escaping import escaped
 from ..kv.client import KvClient
 from ..kv.commands import VALUE_BYTES_MAX, Change, Pair, Written
 from ..rpc.errors import ServerLeaving, ServerLost
 from .connecting import EXITS_HELP, ReachedCluster, SaidNo, reaching
-from .saying import complain, say, say_block, say_bytes, say_json
+from .saying import complain, read_input, say, say_block, say_bytes, say_json
+from .signature import Argument, BadParameter, Commands, Option
 
 HELP: Final = f"""\
 Read and write the keys and values that `trioraft serve` keeps.
@@ -35,20 +36,20 @@ Example:  trioraft kv put colour red --address 127.0.0.1:8000
 RETRY_S: Final = 0.2
 """Pause before a watch goes on at another server."""
 
-app: typer.Typer = typer.Typer(no_args_is_help=True, help=HELP)
+app: Commands = Commands(help=HELP)
 
 
-def add_to(app_above: typer.Typer) -> None:
-    """Add the commands."""
-    app_above.add_typer(app, name="kv")
+def command() -> click.Command:
+    """All of them."""
+    return app.group("kv")
 
 
-Key = Annotated[str, typer.Argument(metavar="KEY", help="The key.")]
-Value = Annotated[str, typer.Argument(metavar="VALUE", help="The value; - for standard input.")]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON, one object a line.")]
-Previous = Annotated[bool, typer.Option("--previous", help="Show the value that was there before.")]
+Key = Annotated[str, Argument(metavar="KEY", help="The key.")]
+Value = Annotated[str, Argument(metavar="VALUE", help="The value; - for standard input.")]
+AsJson = Annotated[bool, Option("--json", help="As JSON, one object a line.")]
+Previous = Annotated[bool, Option("--previous", help="Show the value that was there before.")]
 Prefix = Annotated[
-    str, typer.Argument(metavar="[PREFIX]", help="Of the keys; default: all.", show_default=False)
+    str, Argument(metavar="[PREFIX]", help="Of the keys; default: all.", show_default=False)
 ]
 
 
@@ -102,18 +103,18 @@ async def cas(
     value: Value,
     expect: Annotated[
         str | None,
-        typer.Option(metavar="VALUE", show_default=False, help="The value that must be there."),
+        Option(metavar="VALUE", show_default=False, help="The value that must be there."),
     ] = None,
     expect_absent: Annotated[
-        bool, typer.Option("--expect-absent", help="The key must not be there.")
+        bool, Option("--expect-absent", help="The key must not be there.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare and set: set a key's value if it is as expected."""
     if (expect is None) != expect_absent:
-        raise typer.BadParameter("give exactly one of --expect and --expect-absent")
+        raise BadParameter("give exactly one of --expect and --expect-absent")
     if expect == value == "-":
-        raise typer.BadParameter("standard input can be one of the values, not both")
+        raise BadParameter("standard input can be one of the values, not both")
     wanted = None if expect is None else _value(expect)
     content = _value(value)
     swapped = await KvClient(cluster.client).cas(_bytes(name), wanted, content)
@@ -135,10 +136,10 @@ async def get(
     name: Key,
     raw: Annotated[
         bool,
-        typer.Option("--raw", help="The value's bytes and nothing else, on a terminal too."),
+        Option("--raw", help="The value's bytes and nothing else, on a terminal too."),
     ] = False,
     stale: Annotated[
-        bool, typer.Option("--stale", help="What any server has, at once; perhaps not the latest.")
+        bool, Option("--stale", help="What any server has, at once; perhaps not the latest.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -167,9 +168,7 @@ async def get(
 async def range_(
     cluster: ReachedCluster,
     prefix: Prefix = "",
-    limit: Annotated[
-        int | None, typer.Option(min=1, show_default=False, help="At most so many.")
-    ] = None,
+    limit: Annotated[int | None, Option(min=1, show_default=False, help="At most so many.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the keys that begin with a prefix, in order, each with its value."""
@@ -188,7 +187,7 @@ async def watch(
     prefix: Prefix = "",
     from_index: Annotated[
         int | None,
-        typer.Option(
+        Option(
             "--from",
             min=1,
             metavar="INDEX",
@@ -197,13 +196,13 @@ async def watch(
         ),
     ] = None,
     count: Annotated[
-        int | None, typer.Option(min=1, show_default=False, help="End after so many changes.")
+        int | None, Option(min=1, show_default=False, help="End after so many changes.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show changes as they are made, until Ctrl-C. Goes on at another server by itself."""
     kv = KvClient(cluster.client)
-    shown = 0
+    shown, said = 0, ""
     wanted = from_index
     if wanted is None:
         wanted = (await kv.page(_bytes(prefix), items_max=1)).index + 1
@@ -211,14 +210,17 @@ async def watch(
         try:
             async with kv.watch(_bytes(prefix), from_index=wanted) as changes:
                 async for change in changes:
+                    said = ""
                     _show_change(change, as_json)
                     wanted = change.index + 1
                     shown += 1
                     if shown == count:
                         return
         except (ServerLost, ServerLeaving) as error:
-            complain(f"trioraft: {error}; going on at another server")
-            await trio.sleep(RETRY_S)
+            if str(error) != said:  # and not five times a second, while nobody answers
+                said = str(error)
+                complain(f"trioraft: {error}; going on at another server")
+            await anyio.sleep(RETRY_S)
 
 
 # -- showing -------------------------------------------------------------------------------
@@ -275,7 +277,7 @@ def _print_json(**fields: Any) -> None:
 
 def _value(text: str) -> bytes:
     """At most one byte more than a value may have: the standard input may never end."""
-    return sys.stdin.buffer.read(VALUE_BYTES_MAX + 1) if text == "-" else _bytes(text)
+    return read_input(VALUE_BYTES_MAX + 1) if text == "-" else _bytes(text)
 
 
 _bytes: Callable[[str], bytes] = os.fsencode

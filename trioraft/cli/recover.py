@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
-import typer
+import click
 
 from ..core.errors import ConfigError, StorageError
 from ..core.escaping import escaped
@@ -30,6 +30,7 @@ from ..net.addresses import host_port
 from ..storage.recovery import Plan, StoppedNode, carry_out, find, plan
 from .exits import EXIT_FAILURE, EXIT_USAGE
 from .saying import ask, complain, say, say_block, say_json
+from .signature import Argument, Exit, Option, command_of
 from .values import parse_name, parse_peer
 
 HELP: Final = """\
@@ -46,21 +47,21 @@ After 1 and 2 nothing was changed, unless the message says that the disk failed.
 """
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("recover", help=HELP)(recover)
+def command() -> click.Command:
+    """The command."""
+    return command_of(recover, "recover", HELP)
 
 
 def recover(
     directory: Annotated[
         Path,
-        typer.Argument(
+        Argument(
             metavar="DIR", exists=True, file_okay=False, help="The stopped node's data directory."
         ),
     ],
     voters: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="ID,ID,…",
             show_default=False,
             help="Who shall vote: this node alone; the others join when it runs.",
@@ -68,7 +69,7 @@ def recover(
     ] = None,
     address: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             metavar="ID=HOST:PORT",
             show_default=False,
             help="Where this node is reached, if that is new.",
@@ -76,18 +77,18 @@ def recover(
     ] = None,
     skip: Annotated[
         int | None,
-        typer.Option(
+        Option(
             metavar="INDEX",
             show_default=False,
             help="Take out this entry, which ends every member that applies it (ApplyFailed).",
         ),
     ] = None,
-    show: Annotated[bool, typer.Option("--show", help="Only show what the node has.")] = False,
+    show: Annotated[bool, Option("--show", help="Only show what the node has.")] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Show it as one JSON object; changes nothing.")
+        bool, Option("--json", help="Show it as one JSON object; changes nothing.")
     ] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Do not ask: I have read docs/lost-quorum.md.")
+        bool, Option("--yes", help="Do not ask: I have read docs/lost-quorum.md.")
     ] = False,
 ) -> None:
     if as_json and voters is not None and not show:
@@ -172,12 +173,12 @@ def _is_confirmed(found: StoppedNode) -> bool:
 
 def _refuse(problem: str) -> NoReturn:
     complain(f"trioraft recover: {problem}")
-    raise typer.Exit(EXIT_USAGE)
+    raise Exit(EXIT_USAGE)
 
 
 def _fail(problem: str) -> NoReturn:
     complain(f"trioraft recover: {problem}")
-    raise typer.Exit(EXIT_FAILURE)
+    raise Exit(EXIT_FAILURE)
 
 
 # -- texts: plain words, for somebody who has a broken cluster and little time ---------------

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
 import attrs
-import typer
+import click
 
 from ..core.errors import ConfigError
 from ..sim.directed import DIRECTED
@@ -30,6 +30,7 @@ from ..viz.analysis import analyse_log
 from ..viz.page import write_pages
 from .exits import EXIT_FAILURE, exiting
 from .saying import say, say_block, show_progress
+from .signature import BadParameter, Exit, Option, command_of
 
 NODES_MAX: Final = 15
 SHRUNK_MAX: Final = 3
@@ -74,20 +75,18 @@ class _Task:
 
 
 _Seeds: TypeAlias = Annotated[
-    str, typer.Option(metavar="A:B", help="Seeds A … B - 1; N alone stands for 0:N.")
+    str, Option(metavar="A:B", help="Seeds A … B - 1; N alone stands for 0:N.")
 ]
 _Nodes: TypeAlias = Annotated[
     int | None,
-    typer.Option(
-        min=1, max=NODES_MAX, show_default=False, help="How many; by default each seed says."
-    ),
+    Option(min=1, max=NODES_MAX, show_default=False, help="How many; by default each seed says."),
 ]
 _Tier: TypeAlias = Annotated[
-    int, typer.Option(min=1, max=2, help="1: many cores. 2: real nodes, in virtual time.")
+    int, Option(min=1, max=2, help="1: many cores. 2: real nodes, in virtual time.")
 ]
 _Directed: TypeAlias = Annotated[
     str | None,
-    typer.Option(
+    Option(
         metavar="|".join(DIRECTED),
         show_default=False,
         help="Instead of a storm of everything. reads: each millisecond, by leases and by asking, "
@@ -96,12 +95,10 @@ _Directed: TypeAlias = Annotated[
         "each with a bound on the time until the cluster moves on.",
     ),
 ]
-_Jobs: TypeAlias = Annotated[
-    str, typer.Option(metavar="N|auto", help="Processes; auto: one a CPU.")
-]
+_Jobs: TypeAlias = Annotated[str, Option(metavar="N|auto", help="Processes; auto: one a CPU.")]
 _Faults: TypeAlias = Annotated[
     str | None,
-    typer.Option(
+    Option(
         metavar="1,2,…",
         show_default=False,
         help="Only these of the schedule, by number; none: without any.",
@@ -109,7 +106,7 @@ _Faults: TypeAlias = Annotated[
 ]
 _Trace: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         metavar="DIRECTORY",
         show_default=False,
         help="Where the raftlogs and pictures of failing seeds go (by default here); of a "
@@ -117,15 +114,15 @@ _Trace: TypeAlias = Annotated[
     ),
 ]
 _Recheck: TypeAlias = Annotated[
-    bool, typer.Option(help="Run 1 % of the seeds again in another process, and compare.")
+    bool, Option(help="Run 1 % of the seeds again in another process, and compare.")
 ]
 _JsonFile: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--json", metavar="FILE", show_default=False, help="Write the report there."),
+    Option("--json", metavar="FILE", show_default=False, help="Write the report there."),
 ]
 _Dask: TypeAlias = Annotated[
     str | None,
-    typer.Option(
+    Option(
         metavar="ADDRESS",
         show_default=False,
         help="Spread over this Dask cluster, as tcp://host:8786, instead of processes here.",
@@ -133,9 +130,9 @@ _Dask: TypeAlias = Annotated[
 ]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("sim", help=HELP)(sim)
+def command() -> click.Command:
+    """The command."""
+    return command_of(sim, "sim", HELP)
 
 
 def sim(
@@ -167,7 +164,7 @@ def sim(
     _check_writable(json_file)
     with exiting("trioraft sim", ConfigError):
         is_traced = trace is not None and len(task.seeds) == 1
-        raise typer.Exit(_run(task, json_file, is_traced=is_traced))
+        raise Exit(_run(task, json_file, is_traced=is_traced))
 
 
 # -- the options -----------------------------------------------------------------------------
@@ -223,8 +220,8 @@ def _check_writable(path: Path | None) -> None:
         raise _wrong("--json", f"there is no directory {str(path.parent)!r}")
 
 
-def _wrong(option: str, message: str) -> typer.BadParameter:
-    return typer.BadParameter(message, param_hint=f"'{option}'")
+def _wrong(option: str, message: str) -> BadParameter:
+    return BadParameter(message, param_hint=f"'{option}'")
 
 
 # -- the run ---------------------------------------------------------------------------------

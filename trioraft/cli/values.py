@@ -10,12 +10,14 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Final, TypeAlias, cast, get_args
 
 from ..core.errors import ConfigError
 from ..core.types import ID_BYTES_MAX, Address
-from ..logs.loggers import Format, Level
 from ..net.tls import check_peer_names
+
+if TYPE_CHECKING:
+    from ..logs.loggers import Format, Level
 
 PORT_MAX: Final = 65535
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|min|h)")
@@ -131,11 +133,15 @@ def parse_bytes(text: str) -> int:
 
 def parse_format(text: str) -> Format:
     """How the log looks."""
+    from ..logs.loggers import Format  # only who serves has a log
+
     return cast("Format", _one_of(text, get_args(Format)))
 
 
 def parse_level(text: str) -> Level:
     """What the log leaves out."""
+    from ..logs.loggers import Level  # likewise
+
     return cast("Level", _one_of(text, get_args(Level)))
 
 

@@ -11,7 +11,7 @@ import webbrowser
 from pathlib import Path
 from typing import Annotated, Final
 
-import typer
+import click
 
 from ..viz.analysis import analyse_log
 from ..viz.model import Run
@@ -19,6 +19,7 @@ from ..viz.reading import LogError
 from ..viz.report import report, runs_json, summary
 from .exits import EXIT_USAGE
 from .saying import complain, say, say_block, say_json, show_progress
+from .signature import Argument, Exit, Option, command_of
 
 OUT_DEFAULT: Final = "trioraft-viz"
 PROGRESS_FROM_BYTES: Final = 8 << 20
@@ -35,29 +36,29 @@ Example:  trioraft viz trioraft-demo.raftlog --open
 Exit code: 0 all logs were shown, 1 the pages could not be made, 2 a log that is none or a wrong \
 option.
 """
-"""Paragraphs of one line each: typer keeps the ends of lines, whatever the terminal's width."""
+"""Paragraphs of one line each: click fills lines, whatever the terminal's width."""
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("viz", help=HELP)(viz)
+def command() -> click.Command:
+    """The command."""
+    return command_of(viz, "viz", HELP)
 
 
 def viz(
-    logs: Annotated[list[Path], typer.Argument(metavar="LOG...", help="The logs to show.")],
+    logs: Annotated[list[Path], Argument(metavar="LOG...", help="The logs to show.")],
     out: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             metavar="DIR",
             show_default=False,
             help=f"Where to write the pages; made if needed. By default {OUT_DEFAULT} in the "
             "current directory.",
         ),
     ] = None,
-    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    open_page: Annotated[bool, Option("--open", help="Open the page in a browser.")] = False,
     as_json: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--json",
             help="Print runs and findings as JSON. Pages are written only with --out or --open.",
         ),
@@ -65,7 +66,7 @@ def viz(
 ) -> None:
     runs, is_complete = _read(logs)
     if not runs:
-        raise typer.Exit(EXIT_USAGE)
+        raise Exit(EXIT_USAGE)
     directory = Path(OUT_DEFAULT) if out is None else out
     is_wanted = out is not None or open_page or not as_json
     index = _write(runs, directory) if is_wanted else None
@@ -77,7 +78,7 @@ def viz(
     if open_page and index is not None and not webbrowser.open(index.resolve().as_uri()):
         complain(f"trioraft viz: found no browser; open {index} in one")
     if not is_complete:
-        raise typer.Exit(EXIT_USAGE)
+        raise Exit(EXIT_USAGE)
 
 
 def _read(logs: list[Path]) -> tuple[list[Run], bool]:
@@ -108,7 +109,7 @@ def _write(runs: list[Run], directory: Path) -> Path:
             f"trioraft viz: cannot write pages to {directory}: {reason}. "
             "Name another directory with --out DIR."
         )
-        raise typer.Exit(EXIT_USAGE) from None
+        raise Exit(EXIT_USAGE) from None
 
 
 class _ReadProgress:

@@ -1,7 +1,7 @@
 """A key-value service: its state machine and its typed client. To serve it: `trioraft serve`."""
 
-from .blocking import BlockingKvClient as BlockingKvClient
-from .blocking import BlockingRunner as BlockingRunner
+from typing import TYPE_CHECKING
+
 from .client import KvClient as KvClient
 from .client import RangeChanged as RangeChanged
 from .commands import Change as Change
@@ -29,7 +29,6 @@ from .commands import Written as Written
 from .leasing import KeptLease as KeptLease
 from .leasing import Lease as Lease
 from .leasing import LeaseLost as LeaseLost
-from .machine import KvMachine as KvMachine
 from .requests import ERROR_TYPES as ERROR_TYPES
 from .requests import ClusterClient as ClusterClient
 from .stm import BlockingStm as BlockingStm
@@ -42,3 +41,20 @@ from .turns import Elected as Elected
 from .turns import KvGrant as KvGrant
 from .turns import Leadership as Leadership
 from .turns import Observed as Observed
+
+if TYPE_CHECKING:
+    from .blocking import BlockingKvClient as BlockingKvClient
+    from .blocking import BlockingLeadership as BlockingLeadership
+    from .blocking import BlockingRunner as BlockingRunner
+    from .machine import KvMachine as KvMachine
+else:
+
+    def __getattr__(name: str) -> object:
+        """The machine is the server's: a client is not made to load it; nor what blocks."""
+        if name == "KvMachine":
+            from . import machine as module
+        elif name in ("BlockingKvClient", "BlockingLeadership", "BlockingRunner"):
+            from . import blocking as module
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return globals().setdefault(name, getattr(module, name))

@@ -259,7 +259,10 @@ def describe_trace(_logger: Any, _method: str, event_dict: _EventDict) -> _Event
 
 
 def _span(seconds: float) -> str:
-    return "minute" if round(seconds) == 60 else f"{seconds:g} s"
+    minutes = round(seconds / 60)
+    if minutes < 1 or abs(seconds - 60 * minutes) > 1:
+        return f"{seconds:g} s"
+    return "minute" if minutes == 1 else f"{minutes} minutes"
 
 
 def _plain(value: object) -> object:

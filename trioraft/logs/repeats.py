@@ -1,9 +1,11 @@
-"""Repeats: an event that comes again and again is told once, and then counted, once a minute.
+"""Repeats: an event that comes again and again is told once, and then counted, less and less often.
 
 Rules of this file:
 
 * The first of its kind is told at once. What repeats it within a minute is counted, and told with
-  the last of them when the minute is over; so is the next minute, until one is quiet.
+  the last of them when the minute is over. What goes on is told after two minutes more, then four,
+  up to a quarter of an hour: a state that lasts is some lines an hour, however often it is said.
+* After a quiet minute what was counted is told, and the next of its kind is news again.
 * Nothing is lost in silence: what was counted is told, at the latest when `run` ends.
 * What repeats an event is a table. A new leader repeats nothing, and what has no row repeats only
   what is its equal.
@@ -35,10 +37,13 @@ from .event_texts import Traced
 from .loggers import EventLogger, is_enabled
 
 REPEATS_S: Final = 60.0
-"""How long repeats are counted before they are told."""
+"""How long repeats are counted before they are told for the first time; how long it must be quiet
+for the next one to be news."""
+REPEATS_S_MAX: Final = 900.0
+"""How long they are counted in the end, where they go on."""
 KINDS_MAX: Final = 32
 """Kinds of one type, on one node, that are counted apart: strangers choose their reasons. All
-further ones are one kind."""
+further ones are one kind, for as long as there are any."""
 _OTHERS: Final = "others"
 
 
@@ -90,14 +95,22 @@ class _Counted:
     """One kind of event, since it was last told."""
 
     since_s: float
+    over_s: float
+    """After what time it is told."""
+    last_s: float
     level: str = "info"
     name: str = ""
     words: dict[str, Any] = attrs.field(factory=dict)
     """Of the last repeat."""
     count: int = 0
 
-    def add(self, level: str, name: str, words: dict[str, Any]) -> None:
+    def due_s(self, quiet_s: float) -> float:
+        """When it is told: its time is over, or nothing more of it has come."""
+        return min(self.since_s + self.over_s, self.last_s + quiet_s)
+
+    def add(self, now_s: float, level: str, name: str, words: dict[str, Any]) -> None:
         """One more."""
+        self.last_s = now_s
         before = self.words.get("trace")
         self.level, self.name = level, name
         self.words = words | {"trace": _sum(before, words["trace"])}
@@ -123,22 +136,26 @@ class RepeatFilter:
     Args:
         logger: any structlog logger. What is logged at `debug`, and what is no event, goes straight
             to it.
-        over_s: how long repeats are counted before they are told.
+        over_s: how long repeats are counted before they are told for the first time, and how long
+            it must be quiet for the next one to be news, in seconds.
+        over_s_max: how long they are counted in the end, where they go on, in seconds.
     """
 
-    def __init__(self, logger: EventLogger, *, over_s: float = REPEATS_S) -> None:
+    def __init__(
+        self, logger: EventLogger, *, over_s: float = REPEATS_S, over_s_max: float = REPEATS_S_MAX
+    ) -> None:
         bind = getattr(logger, "bind", None)
         self._logger: Any = logger if bind is None else bind()
-        self._over_s = over_s
+        self._over_s, self._over_s_max = over_s, over_s_max
         self._counted: dict[tuple[object, ...], _Counted] = {}
-        """By node, type and kind; the oldest first."""
+        """By node, type and kind."""
         self._kinds: dict[tuple[object, ...], int] = {}
         """By node and type: how many there are."""
         self._has_some = trio.Event()
         self._scope = trio.CancelScope()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Tell what was counted, minute by minute, until `stop` or cancelled; then all the rest.
+        """Tell what was counted, when its time comes, until `stop` or cancelled; then all the rest.
 
         Raises:
             Exception: whatever the logger raises.
@@ -148,8 +165,7 @@ class RepeatFilter:
             with self._scope:
                 while True:
                     await self._has_some.wait()
-                    oldest = next(iter(self._counted.values()))
-                    await trio.sleep_until(oldest.since_s + self._over_s)
+                    await trio.sleep_until(min(map(self._due_s, self._counted.values())))
                     self._tell(trio.current_time(), only_due=True)
         finally:
             self._tell(trio.current_time(), only_due=False)
@@ -184,19 +200,22 @@ class RepeatFilter:
             key = self._key(words.get("node"), trace)
             counted = self._counted.get(key)
             if counted is not None:
-                return counted.add(level, name, words)
-            self._begin(key, trio.current_time())
+                return counted.add(trio.current_time(), level, name, words)
+            self._begin(key, trio.current_time(), self._over_s)
         return getattr(self._logger, level)(name, *args, **words)
 
     def _key(self, node: object, trace: Traced) -> tuple[object, ...]:
         group = (node, type(trace))
         key = (*group, _kind(trace))
-        if key not in self._counted and self._kinds.get(group, 0) >= KINDS_MAX:
-            return (*group, _OTHERS)
-        return key
+        others = (*group, _OTHERS)
+        is_many = others in self._counted or self._kinds.get(group, 0) >= KINDS_MAX
+        return others if is_many and key not in self._counted else key
 
-    def _begin(self, key: tuple[object, ...], now_s: float) -> None:
-        self._counted[key] = _Counted(now_s)
+    def _due_s(self, counted: _Counted) -> float:
+        return counted.due_s(self._over_s)
+
+    def _begin(self, key: tuple[object, ...], now_s: float, over_s: float) -> None:
+        self._counted[key] = _Counted(now_s, over_s, now_s)
         self._kinds[key[:2]] = self._kinds.get(key[:2], 0) + 1
         self._has_some.set()
 
@@ -204,13 +223,14 @@ class RepeatFilter:
         """Tell what was counted, if its time has come, and begin to count it anew."""
         for key, counted in list(self._counted.items()):
             # The very sum that `run` slept until: a difference might round to a little less.
-            if only_due and now_s < counted.since_s + self._over_s:
-                break
+            if only_due and now_s < self._due_s(counted):
+                continue
             del self._counted[key]
             self._kinds[key[:2]] -= 1
             if counted.count == 0:
                 continue
-            self._begin(key, now_s)
+            if now_s < counted.last_s + self._over_s:  # it goes on, as far as can be seen
+                self._begin(key, now_s, min(2 * counted.over_s, self._over_s_max))
             getattr(self._logger, counted.level)(
                 counted.name,
                 **counted.words,

@@ -24,7 +24,7 @@ from ..core.errors import BadMessage
 from .addresses import host_port
 from .framing import FIRST_FRAME_BYTES_MAX, RECEIVE_BYTES_MAX, Deframer
 from .holdings import Holdings
-from .sockets import give_up_sending, keep_alive, socket_under
+from .sockets import give_up_sending, keep_alive
 from .tls import certified_names
 
 BROKEN: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
@@ -196,3 +196,10 @@ class Connection:
             return False
         deframer.feed(data)
         return True
+
+
+def socket_under(stream: trio.abc.Stream) -> trio.socket.SocketType | None:
+    """The socket that carries a stream, with or without TLS; None if it is none."""
+    if isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    return stream.socket if isinstance(stream, trio.SocketStream) else None

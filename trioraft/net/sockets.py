@@ -11,10 +11,12 @@ import errno
 import socket
 import struct
 import sys
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
-import trio
+
+if TYPE_CHECKING:  # clients use this file too, and need no Trio
+    import trio
 
 try:
     import fcntl
@@ -74,13 +76,6 @@ def _set(sock: HasOptions, level: int, name: str, value: int) -> None:
     if option is not None:
         with contextlib.suppress(OSError):
             sock.setsockopt(level, option, value)
-
-
-def socket_under(stream: trio.abc.Stream) -> trio.socket.SocketType | None:
-    """The socket that carries a stream, with or without TLS; None if it is none."""
-    if isinstance(stream, trio.SSLStream):
-        stream = stream.transport_stream
-    return stream.socket if isinstance(stream, trio.SocketStream) else None
 
 
 def segment_bytes(sock: trio.socket.SocketType | None) -> int | None:

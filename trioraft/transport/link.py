@@ -38,11 +38,11 @@ from ..core.messages import (
 )
 from ..core.types import Address, NodeId
 from ..net.addresses import host_port, numeric_host
-from ..net.connection import BROKEN, Connection
+from ..net.connection import BROKEN, Connection, socket_under
 from ..net.credentials import certificate_of
 from ..net.framing import LENGTH_BYTES, frame_of
 from ..net.sentences import sentence_of
-from ..net.sockets import Acknowledged, acknowledged, check_not_itself, round_trip_s, socket_under
+from ..net.sockets import Acknowledged, acknowledged, check_not_itself, round_trip_s
 from .base import LinkDown, LinkReplaced, LinkUp, MessagesDropped
 from .codec import encode_frame
 from .context import TransportContext

@@ -17,14 +17,13 @@ from typing import Final, final
 
 import trio
 
-from ..net.connection import BROKEN
+from ..net.connection import BROKEN, socket_under
 from ..net.sentences import sentence_of
 from ..net.sockets import (
     held_bytes,
     round_trip_s,
     segment_bytes,
     shortest_round_trip_s,
-    socket_under,
 )
 from .drain import Drain
 from .outgoing import WRITE_BYTES_MAX, Outgoing

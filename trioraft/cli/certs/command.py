@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
-import typer
+import click
 
 from ...core.errors import ConfigError
 from ...core.types import NodeId
@@ -18,13 +18,14 @@ from ...net.tls import check_certifiable
 from ..exits import EXIT_FAILURE, EXIT_USAGE
 from ..saying import complain, say_block
 from ..serve.options import OPTIONS
+from ..signature import Argument, Exit, Option, command_of
 from ..values import parse_name
 
 if TYPE_CHECKING:
     from .directory import Team
 
 HELP: Final = """\
-Make an authority, and certificates for the members and clients of a small cluster.
+Make the certificates of a small cluster, and renew them.
 
 The directory belongs to whoever looks after the cluster; each node's directory in it goes to its \
 machine. Run it again with another --node or --client, and what is missing is signed by the \
@@ -48,16 +49,16 @@ DAYS: Final = 365
 DAYS_MAX: Final = 3650
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("certs", help=HELP)(certs)
+def command() -> click.Command:
+    """The command."""
+    return command_of(certs, "certs", HELP)
 
 
 def certs(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Made if it is missing.")],
+    directory: Annotated[Path, Argument(metavar="DIR", help="Made if it is missing.")],
     node: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             metavar="ID[=HOST,HOST,…]",
             show_default=False,
             help="A node, and the names and addresses at which clients and members reach it; once "
@@ -67,29 +68,29 @@ def certs(
     ] = None,
     client: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", show_default=False, help="A client; once for each."),
+        Option(metavar="NAME", show_default=False, help="A client; once for each."),
     ] = None,
     days: Annotated[
         int,
-        typer.Option(min=1, max=DAYS_MAX, help="How long certificates are good for, in days."),
+        Option(min=1, max=DAYS_MAX, help="How long certificates are good for, in days."),
     ] = DAYS,
     renew: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--renew",
             help="Make new certificates, and keys, of those named; of all if none are named.",
         ),
     ] = False,
     renew_ca: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--renew-ca",
             help="Make new authorities, which sign from now on; the old ones are trusted as well.",
         ),
     ] = False,
     retire_ca: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--retire-ca", help="Trust the old authorities no longer, once all else is renewed."
         ),
     ] = False,
@@ -251,4 +252,4 @@ def _how_to_use(team: Team) -> Iterator[str]:
 
 def _end(problem: str, code: int) -> NoReturn:
     complain(f"trioraft certs: {problem}")
-    raise typer.Exit(code)
+    raise Exit(code)

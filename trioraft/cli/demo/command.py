@@ -6,7 +6,6 @@ What the user got wrong is said in one message before anything starts, with exit
 from __future__ import annotations
 
 import enum
-import errno
 import random
 import shlex
 import sys
@@ -16,8 +15,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Final
 
+import click
 import trio
-import typer
 from rich.console import Console
 
 from ...core.errors import RaftError
@@ -25,6 +24,7 @@ from ...viz.analysis import analyse_log
 from ...viz.reading import LogError
 from ..exits import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_TERMINATED, exiting
 from ..saying import shown_text
+from ..signature import BadParameter, Exit, Option, command_of
 from .report import print_report
 from .run import open_log, run_demo
 from .views import DemoView, LiveView, PlainView
@@ -63,24 +63,24 @@ SIGTERM.
 """
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("demo", help=HELP)(demo)
+def command() -> click.Command:
+    """The command."""
+    return command_of(demo, "demo", HELP)
 
 
 def demo(
     nodes: Annotated[
-        int, typer.Option(min=1, max=NODES_MAX, help="How many nodes. 3, 5 or 7 make sense.")
+        int, Option(min=1, max=NODES_MAX, help="How many nodes. 3, 5 or 7 make sense.")
     ] = 3,
     seed: Annotated[
         int | None,
-        typer.Option(
+        Option(
             help="Seed of the random election timeouts; drawn if not given.", show_default=False
         ),
     ] = None,
     log: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             metavar="FILE",
             show_default=False,
             help="Where to write the log; replaced if it exists. By default "
@@ -88,11 +88,11 @@ def demo(
         ),
     ] = None,
     log_format: Annotated[
-        LogFormat, typer.Option(help="raftlog has every message; the others are shorter.")
+        LogFormat, Option(help="raftlog has every message; the others are shorter.")
     ] = LogFormat.RAFTLOG,
     viz: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             metavar="DIR",
             show_default=False,
             help="Also draw a picture of the log: an HTML page in this directory.",
@@ -106,31 +106,31 @@ def demo(
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an odd encoding is no reason to fail
     with exiting("trioraft demo", RaftError, LogError):
-        raise typer.Exit(_run(nodes, seed, path, log_format, viz))
+        raise Exit(_run(nodes, seed, path, log_format, viz))
 
 
 def _refuse_unusable(directory: Path, log_format: LogFormat) -> None:
     """Say before the demo what drawing would say after it."""
     if log_format is LogFormat.CONSOLE:
-        raise typer.BadParameter(
+        raise BadParameter(
             "a console log cannot be drawn; leave --log-format out.", param_hint="'--viz'"
         )
     existing = next(parent for parent in (directory, *directory.parents) if parent.exists())
     if not existing.is_dir():
-        raise typer.BadParameter(
+        raise BadParameter(
             f"{str(existing)!r} is not a directory. Name another one with --viz DIR.",
             param_hint="'--viz'",
         )
 
 
 def _run(nodes: int, seed: int, path: Path, log_format: LogFormat, viz: Path | None) -> int:
-    console = _Console()
+    console = Console()
     what = f"{nodes} node{'s' if nodes > 1 else ''} over loopback TCP, seed {seed}"
     with ExitStack() as resources:
         try:
             log = resources.enter_context(open_log(path, log_format.value))
         except OSError as error:
-            raise typer.BadParameter(
+            raise BadParameter(
                 f"cannot write {str(path)!r}: {error.strerror}. Name another file with --log FILE.",
                 param_hint="'--log'",
             ) from error
@@ -162,9 +162,3 @@ def _view(console: Console, what: str) -> DemoView:
         return LiveView(console, f"trioraft demo: {what}")
     console.print(shown_text(f"trioraft demo: {what}"), soft_wrap=True)
     return PlainView(console)
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Not rich's way, which is to exit from wherever it is."""
-        raise BrokenPipeError(errno.EPIPE, "nobody reads standard output any more")

@@ -1,6 +1,6 @@
 """`trioraft serve` as a command: options from the table, problems all at once, exit codes.
 
-typer checks nothing: every value comes as text, so that all that is wrong is told together.
+click checks nothing: every value comes as text, so that all that is wrong is told together.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any, Final
 
+import click
 import trio
-import typer
 
 from ...core.errors import RaftError
 from ...logs import loggers as logs
 from ..exits import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE
 from ..saying import complain
-from .options import CONFIG_FLAG, OPTIONS, Option
+from ..signature import Exit, Option, command_of
+from .options import CONFIG_FLAG, OPTIONS
+from .options import Option as Setting
 from .preflight import look_around, prepare
 from .run import NotStarted, run_server
 from .settings import Flags, SettingsReader, gather
@@ -46,37 +48,37 @@ the options, files or ports is said in one line each.
 """
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
+def command() -> click.Command:
+    """The command."""
 
     def serve(**flags: Any) -> None:
         named = {name.replace("_", "-"): value for name, value in flags.items()}
         with _hangups_ignored():
             code = _serve(named)
-        raise typer.Exit(code)
+        raise Exit(code)
 
     parameters = [_config_parameter(), *(_parameter(option) for option in OPTIONS.values())]
     signature = inspect.Signature(parameters)
     serve.__signature__ = signature  # type: ignore[attr-defined] # functions may bear one
     serve.__annotations__ = {each.name: each.annotation for each in parameters}
-    app.command("serve", help=HELP)(serve)
+    return command_of(serve, "serve", HELP)
 
 
 def _config_parameter() -> inspect.Parameter:
-    told = typer.Option(
+    told = Option(
         CONFIG_FLAG, metavar="FILE", show_default=False, help="A TOML file with further settings."
     )
     return _named("config", Annotated[str | None, told], None)
 
 
-def _parameter(option: Option) -> inspect.Parameter:
+def _parameter(option: Setting) -> inspect.Parameter:
     default = f" Default: {option.default}." if option.default and option.kind == "one" else ""
-    told = typer.Option(
+    told = Option(
         option.flag,
         metavar=option.metavar or None,
         show_default=False,
         help=option.help + default,
-        rich_help_panel=option.group,
+        panel=option.group,
     )
     if option.kind == "flag":
         return _named(option.field, Annotated[bool, told], False)

@@ -4,7 +4,7 @@
 Rules of this file:
 
 * Nothing is raised: what is wrong becomes a sentence that begins with where it was said, and every
-  problem is found before any is reported. (That is why typer's own environment and default map do
+  problem is found before any is reported. (That is why click's own environment and default map do
   not serve: they end at the first wrong value, and take an empty variable for none.)
 * No socket or directory is touched here; what the machine has to say comes from `preflight`.
 """

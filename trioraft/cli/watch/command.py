@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Annotated, Final
 
+import anyio
+import click
 import msgspec
-import trio
-import typer
 from rich.console import Console
 from rich.live import Live
 
@@ -17,7 +17,8 @@ from ...core.types import Address
 from ...net.addresses import host_port
 from ...rpc.protocol import NodeNews
 from ..connecting import ReachedCluster, reaching
-from ..saying import say, say_json
+from ..saying import WIDTH_ELSEWHERE, say, say_json
+from ..signature import BadParameter, Option, command_of
 from .picture import picture
 from .scene import Scene, listen
 
@@ -29,31 +30,29 @@ FRAME_S: Final = 0.1
 """Shortest time between two frames; the seconds of who is silent move once a second."""
 CLOCK_S: Final = 1.0
 """Longest time between two frames."""
-WIDTH_ELSEWHERE: Final = 200
-"""Columns of a picture that is printed into a file or a pipe."""
-FIRST_ANSWERS_S: Final = 2.0
-"""How long `--once` waits for the servers."""
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("watch", help=HELP)(reaching(watch, by_arguments=True, until_interrupted=True))
+def command() -> click.Command:
+    """The command."""
+    return command_of(reaching(watch, by_arguments=True, until_interrupted=True), "watch", HELP)
 
 
 async def watch(
     cluster: ReachedCluster,
     interval_ms: Annotated[
-        int, typer.Option(min=10, help="Shortest time between two statuses of one server.")
+        int, Option(min=10, help="Shortest time between two statuses of one server.")
     ] = 100,
-    once: Annotated[bool, typer.Option("--once", help="Print one picture and end.")] = False,
+    once: Annotated[bool, Option("--once", help="Print one picture and end.")] = False,
     json: Annotated[
-        bool, typer.Option("--json", help="Print what the servers tell, one JSON object a line.")
+        bool, Option("--json", help="Print what the servers tell, one JSON object a line.")
     ] = False,
 ) -> None:
+    if once and json:
+        raise BadParameter("--once draws a picture; for JSON: trioraft admin status --json")
     interval_s = interval_ms / 1000
     console = Console(width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE)
     if once:
-        await _once(cluster.client, interval_s, console)
+        await _once(cluster, interval_s, console)
     elif json or not console.is_terminal:
         await _lines(cluster.client, interval_s, as_json=json)
     else:
@@ -61,46 +60,46 @@ async def watch(
 
 
 async def _live(client: Client, interval_s: float, console: Console) -> None:
-    scene, changed = Scene(), trio.Event()
+    scene, changed = Scene(), anyio.Event()
 
     def change(_address: Address, _news: NodeNews | None) -> None:
         changed.set()
 
     with Live(console=console, auto_refresh=False, transient=True, screen=False) as live:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(listen, client, scene, interval_s, change)
+        async with anyio.create_task_group() as listening:
+            listening.start_soon(listen, client, scene, interval_s, change)
             while True:
-                live.update(picture(scene, console, trio.current_time()), refresh=True)
-                with trio.move_on_after(CLOCK_S):
+                live.update(picture(scene, console, anyio.current_time()), refresh=True)
+                with anyio.move_on_after(CLOCK_S):
                     await changed.wait()
-                changed = trio.Event()
-                await trio.sleep(FRAME_S)  # a picture has a frame rate; it waits for nothing
+                changed = anyio.Event()
+                await anyio.sleep(FRAME_S)  # a picture has a frame rate; it waits for nothing
 
 
-async def _once(client: Client, interval_s: float, console: Console) -> None:
-    """A picture as soon as everybody has answered, or when that takes too long."""
-    scene, complete = Scene(), trio.Event()
+async def _once(cluster: ReachedCluster, interval_s: float, console: Console) -> None:
+    """A picture as soon as it is known of everybody whether he answers, or when time is up."""
+    scene, complete = Scene(), anyio.Event()
 
     def change(_address: Address, _news: NodeNews | None) -> None:
-        if scene.servers and all(server.status is not None for server in scene.servers.values()):
+        if all(server.is_known for server in scene.servers.values()):
             complete.set()
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(listen, client, scene, interval_s, change)
-        with trio.move_on_after(FIRST_ANSWERS_S):
+    async with anyio.create_task_group() as listening:
+        listening.start_soon(listen, cluster.client, scene, interval_s, change)
+        with anyio.move_on_after(cluster.timeout_s):
             await complete.wait()
-        nursery.cancel_scope.cancel()
-    console.print(picture(scene, console, trio.current_time()))
+        listening.cancel_scope.cancel()
+    console.print(picture(scene, console, anyio.current_time()))
     if all(server.status is None for server in scene.servers.values()):
         raise RaftError("no server answered: see the reasons above")
 
 
 async def _lines(client: Client, interval_s: float, *, as_json: bool) -> None:
     """A line for everything that happens; with `as_json`, statuses too."""
-    scene, began_s = Scene(), trio.current_time()
+    scene, began_s = Scene(), anyio.current_time()
 
     def change(address: Address, news: NodeNews | None) -> None:
-        since_s = trio.current_time() - began_s
+        since_s = anyio.current_time() - began_s
         if as_json:
             said = {"at_s": round(since_s, 6), "server": host_port(address), "news": news}
             say_json(msgspec.json.encode(said).decode())

@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
+import anyio
 import attrs
-import trio
 
 from ...client.client import Client
 from ...core.errors import RaftError
@@ -37,6 +37,11 @@ class ServerView:
     problem: str | None = "not reached yet"
     """Why nothing is heard from it; None while all is well."""
     silent_since_s: float | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it has answered, or is known not to."""
+        return self.status is not None or self.silent_since_s is not None
 
     @property
     def name(self) -> str:
@@ -137,11 +142,11 @@ async def listen(client: Client, scene: Scene, interval_s: float, changed: Chang
         changed: called after each change of the scene, with whom it came from and what was said;
             None when a server was lost.
     """
-    async with trio.open_nursery() as nursery:
+    async with anyio.create_task_group() as listening:
 
         def follow(address: Address) -> None:
             if scene.expect(address):
-                nursery.start_soon(_listen_to, address, name=f"watch[{address[0]}:{address[1]}]")
+                listening.start_soon(_listen_to, address, name=f"watch[{address[0]}:{address[1]}]")
 
         async def _listen_to(address: Address) -> None:
             attempt = 0
@@ -150,20 +155,20 @@ async def listen(client: Client, scene: Scene, interval_s: float, changed: Chang
                     async with client.watch_status(address, interval_s=interval_s) as stream:
                         async for news in stream:
                             attempt = 0
-                            scene.tell(address, news, trio.current_time())
+                            scene.tell(address, news, anyio.current_time())
                             _named_in(news, follow)
                             changed(address, news)
                     problem = "the node is Dead"
                 except RaftError as error:
                     problem = str(error)
-                scene.lost(address, problem, trio.current_time())
+                scene.lost(address, problem, anyio.current_time())
                 changed(address, None)
-                await trio.sleep(PAUSES_S[min(attempt, len(PAUSES_S) - 1)])
+                await anyio.sleep(PAUSES_S[min(attempt, len(PAUSES_S) - 1)])
                 attempt += 1
 
         for address in client.addresses:
             follow(address)
-        await trio.sleep_forever()
+        await anyio.sleep_forever()
 
 
 def _named_in(news: NodeNews, follow: Callable[[Address], None]) -> None:

@@ -1,0 +1,185 @@
+"""The members' processes: started together, heard together, ended together.
+
+Rules of this file:
+
+* Nobody outlives this process: each member watches a pipe (`member`) that ends with it.
+* A member that ends is said, and not started again: who kills one wants to see what the others do.
+* Members have a process group of their own: Ctrl-C comes to this process, which tells them.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final, final
+
+import attrs
+import trio
+
+from ...core.errors import RaftError
+from ..saying import say
+from .layout import Layout, Member
+
+LEAVE_S: Final = 10.0
+"""How long members may take to leave, in seconds, before they are killed."""
+LINE_BYTES_MAX: Final = 64 * 1024
+"""Of one line of a member's log; a longer one is cut in pieces."""
+SERVES: Final = " serves clients at "
+"""What a member says when it does."""
+MEMBER: Final = "trioraft.cli.cluster.member"
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends the cluster."""
+
+
+class MembersEnded(RaftError):  # noqa: N818 - what happened
+    """A member did not start, or none is left."""
+
+
+@attrs.define(eq=False)
+class _Started:
+    member: Member
+    process: trio.Process
+    serves: bool = False
+
+    @property
+    def text(self) -> str:
+        return f"member {self.member.id} (process {self.process.pid})"
+
+
+@final
+class RunningCluster:
+    """A cluster while it runs.
+
+    Args:
+        layout: who is where.
+        options: what every member is told besides.
+        is_marked: whether each line of the log begins with its member's id; lines for programs
+            say it themselves.
+        ready: called once, when all members serve.
+    """
+
+    def __init__(
+        self, layout: Layout, options: Sequence[str], *, is_marked: bool, ready: Callable[[], None]
+    ) -> None:
+        self._layout = layout
+        self._options = tuple(options)
+        self._is_marked = is_marked
+        self._ready = ready
+        self._started: list[_Started] = []
+        self._signal: int | None = None
+        self._failure: str | None = None
+
+    async def run(self) -> int:
+        """Run it until a signal, or until no member is left; then none is.
+
+        Returns:
+            The exit code: 128 and the signal's number.
+
+        Raises:
+            MembersEnded: a member did not start, or none is left.
+            OSError: a process cannot be started, or standard output takes nothing any more.
+        """
+        try:
+            with trio.open_signal_receiver(*SIGNALS) as received:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._obey, received)
+                    async with trio.open_nursery() as hearing:
+                        for member in self._layout.members:
+                            started = _Started(member, await self._start(member))
+                            self._started.append(started)
+                            hearing.start_soon(self._hear, started, name=f"hear[{member.id}]")
+                    nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._end_all()
+        if self._signal is None:
+            raise MembersEnded(self._failure or "no member is left")
+        return 128 + self._signal
+
+    async def _start(self, member: Member) -> trio.Process:
+        environment = {
+            name: text for name, text in os.environ.items() if not name.startswith("TRIORAFT_")
+        }
+        words = [*self._layout.arguments(member), *self._options]
+        return await trio.lowlevel.open_process(
+            [sys.executable, "-m", MEMBER, "serve", *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            process_group=0,
+        )
+
+    async def _obey(self, received: AsyncIterator[int]) -> None:
+        """The first signal has the members leave, a second one kills them."""
+        async for number in received:
+            if self._signal is not None:
+                self._tell_all(signal.SIGKILL)
+                continue
+            self._signal = number
+            self._tell_all(signal.SIGTERM)
+            say(f"trioraft cluster: leaving after {signal.Signals(number).name}", flush=True)
+
+    async def _hear(self, started: _Started) -> None:
+        """Pass on what a member says, until it has ended."""
+        stream = started.process.stdout
+        assert stream is not None  # noqa: S101 - it was asked for
+        rest = b""
+        async for piece in stream:
+            *lines, rest = (rest + piece).split(b"\n")
+            if len(rest) > LINE_BYTES_MAX:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                self._pass_on(started, line.decode("utf-8", "replace"))
+        if rest:
+            self._pass_on(started, rest.decode("utf-8", "replace"))
+        await started.process.wait()
+        self._note_end(started)
+
+    def _pass_on(self, started: _Started, line: str) -> None:
+        say(f"[{started.member.id}] {line}" if self._is_marked else line, flush=True)
+        if not started.serves and SERVES in line:
+            started.serves = True
+            count = sum(each.serves for each in self._started)
+            if count == len(self._layout.members):
+                self._ready()
+
+    def _note_end(self, started: _Started) -> None:
+        if self._signal is not None or self._failure is not None:
+            return
+        how = _how_it_ended(started.process.returncode)
+        if not started.serves:
+            self._failure = f"{started.text} did not start ({how}): see above"
+            self._tell_all(signal.SIGTERM)
+            return
+        words = ["trioraft", "serve", *self._layout.arguments(started.member)]
+        say(f"trioraft cluster: {started.text} ended ({how}). To start it again:")
+        say(f"    {shlex.join(words)}", flush=True)
+
+    def _tell_all(self, number: signal.Signals) -> None:
+        for started in self._started:
+            if started.process.returncode is None:
+                started.process.send_signal(number)
+
+    async def _end_all(self) -> None:
+        """Whoever is left when an error has ended the rest."""
+        self._tell_all(signal.SIGTERM)
+        with trio.move_on_after(LEAVE_S):
+            for started in self._started:
+                await started.process.wait()
+        self._tell_all(signal.SIGKILL)
+        for started in self._started:
+            await started.process.wait()
+            for stream in (started.process.stdin, started.process.stdout):
+                if stream is not None:
+                    await stream.aclose()
+
+
+def _how_it_ended(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"
