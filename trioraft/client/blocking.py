@@ -113,7 +113,7 @@ class BlockingClient:
     def hold(self, function: Callable[[Client], AbstractAsyncContextManager[_T]]) -> Iterator[_T]:
         """Enter an async context manager of the `Client`, in its thread, for the body here.
 
-        ```python
+        ```
         with client.hold(lambda client: client.watch(b"x")) as items:
             first = client.run(lambda _: anext(items))
         ```

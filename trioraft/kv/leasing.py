@@ -63,7 +63,7 @@ class Lease:
 
 @final
 class KeptLease:
-    """A lease that is renewed by itself. Handed out for the body of an `async with`."""
+    """A lease that is renewed by itself. Made by `KvClient.lease`, for the body of a `with`."""
 
     def __init__(self, lease: Lease, until_s: float) -> None:
         self.lease_id: LeaseId = lease.lease_id

@@ -108,7 +108,7 @@ class Attempt:
 
 @final
 class Stm:
-    """What the function of `KvClient.stm` is given."""
+    """What the function of `KvClient.stm` is given. Made by that."""
 
     def __init__(self, attempt: Attempt, look: Callable[[bytes], Awaitable[Found]]) -> None:
         self._attempt = attempt
@@ -142,7 +142,7 @@ class Stm:
 
 @final
 class BlockingStm:
-    """What the function of `BlockingKvClient.stm` is given."""
+    """What the function of `BlockingKvClient.stm` is given. Made by that."""
 
     def __init__(self, attempt: Attempt, look: Callable[[bytes], Found]) -> None:
         self._attempt = attempt

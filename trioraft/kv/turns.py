@@ -61,7 +61,7 @@ def lock_lost(message: str) -> LockLost:
 
 @final
 class KvGrant:
-    """A turn: a lock that is held. Handed out for the body of a `with`.
+    """A turn: a lock that is held. Made by `KvClient.lock`, for the body of a `with`.
 
     Attributes:
         token: the log index of the command that lined up for it; rises from holder to holder.
@@ -101,7 +101,7 @@ class KvGrant:
 
 @final
 class Leadership:
-    """Being elected. Handed out for the body of a `with`.
+    """Being elected. Made by `KvClient.elect`, for the body of a `with`.
 
     Attributes:
         token: the log index of the command that lined up for it; rises from leader to leader.
@@ -215,8 +215,10 @@ async def _until_gone(requests: Requests, key: bytes, from_index: LogIndex) -> N
 
 @final
 class Observed:
-    """Who is elected, whenever that changes: the latest, so some may be missed. No generator: one
-    that is not iterated to its end is a leak."""
+    """Who is elected, whenever that changes; the latest, so some may be missed.
+
+    Made by `KvClient.observe`. No generator: one that is not iterated to its end is a leak.
+    """
 
     def __init__(self, requests: Requests, name: Text) -> None:
         self._requests = requests
