@@ -187,8 +187,10 @@ async def kept(
             beside.cancel_scope.cancel()
     finally:
         await _release(requests, keeper)
-    if keeper._failure is not None:
+    if keeper._failure is not None and failure is not None:
         raise keeper._failure from failure
+    if keeper._failure is not None:
+        raise keeper._failure
     if failure is not None:
         raise failure
 
