@@ -24,7 +24,7 @@ import attrs
 import trio
 from trio.testing import MockClock
 
-from tests.scenarios import elections, kv, membership, replication
+from tests.scenarios import elections, kv, kv_recipes, membership, replication
 from trioraft.testing.cluster import open_cluster
 from trioraft.testing.leaks import no_leaks
 
@@ -33,7 +33,7 @@ GROUPS: Final = {
     "elections": elections.SCENARIOS,
     "replication": replication.SCENARIOS,
     "membership": membership.SCENARIOS,
-    "kv": kv.SCENARIOS,
+    "kv": kv.SCENARIOS | kv_recipes.SCENARIOS,
 }
 SCENARIOS: Final = {name: story for group in GROUPS.values() for name, story in group.items()}
 

@@ -151,7 +151,10 @@ async def a_kv_service() -> AsyncIterator[Given]:
 GIVEN: dict[str, Callable[[], AbstractAsyncContextManager[Given]]] = {
     "Client.watch": a_client,
     "KvClient": a_kv_service,
-    "KvClient.watch": a_kv_service,
+    **dict.fromkeys(
+        ("KvClient.watch", "KvClient.txn", "KvClient.stm", "KvClient.lease", "KvClient.lock"),
+        a_kv_service,
+    ),
     "Lock": a_lock,
     "ReplicatedObject.through": a_served_counter,
     "SQLiteStorage": in_real_time,

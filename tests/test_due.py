@@ -109,3 +109,26 @@ async def test_what_does_not_end_is_not_asked_for_in_a_loop(autojump_clock: Mock
         await node.propose(b"%r" % trio.current_time())
         await trio.sleep(1)
         assert 50 <= alarm.asked <= 101
+
+
+async def test_it_is_seen_whatever_else_is_asked_for_in_that_moment(
+    autojump_clock: MockClock,
+) -> None:
+    """A command may be applied in the very turn in which something else is asked for."""
+    alarm = Alarm()
+    async with open_single(machine=alarm) as node:
+        await node.wait(leads)
+
+        async def busy() -> None:
+            while True:
+                await node.read_barrier()
+
+        for number in range(50):
+            at_s = trio.current_time() + 1
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(busy)
+                await node.propose(b"%r" % at_s)
+                nursery.cancel_scope.cancel()
+            await trio.sleep_until(at_s + 0.05)
+            assert len(alarm.rung) == number + 1

@@ -9,9 +9,10 @@ import pytest
 from trio.testing import MockClock
 
 from tests.many_seeds import MODES, Mode
-from tests.scenarios.kv import SCENARIOS
+from tests.scenarios import kv, kv_recipes
 from trioraft.testing.cluster import open_cluster
 
+SCENARIOS = kv.SCENARIOS | kv_recipes.SCENARIOS
 WEATHER = [mode for mode in MODES if mode.name != "collisions"]
 
 

@@ -26,8 +26,8 @@ async def followers(kv: KvCluster) -> tuple[str, list[str]]:
     return leader, [node_id for node_id in kv.cluster.ids if node_id != leader]
 
 
-async def everywhere(kv: KvCluster, key: str, value: bytes) -> None:
-    """Wait until every connected node has this value."""
+async def everywhere(kv: KvCluster, key: str, value: bytes | None) -> None:
+    """Wait until every connected node has this value; None: until none has any."""
     cluster = kv.cluster
     await cluster.wait(
         lambda: all(kv.value_at(node_id, key) == value for node_id in cluster.nodes),

@@ -27,6 +27,7 @@ from trioraft.testing import (
     OperationOutcome,
     Queue,
     Register,
+    Transactions,
     Unknown,
     check_linearizable,
 )
@@ -531,3 +532,40 @@ def test_the_checker_agrees_with_one_that_tries_every_order(name: str) -> None:
 
     agrees()
     assert verdicts == {Linearizable, Illegal}
+
+
+# -- transactions --------------------------------------------------------------------------
+
+Do = Transactions.Do
+
+
+def test_transactions_are_seen_whole_or_not_at_all() -> None:
+    put = saw("a", Do(writes={"x": "1", "y": "1"}), 0, 10, (True, ()))
+    both = Do(reads=("x", "y"))
+    for values in ((None, None), ("1", "1")):
+        assert check_linearizable([put, saw("b", both, 1, 9, (True, values))], Transactions())
+    for half in (("1", None), (None, "1")):
+        torn = [put, saw("b", both, 1, 9, (True, half))]
+        assert isinstance(check_linearizable(torn, Transactions()), Illegal)
+
+
+def test_a_transaction_that_fails_must_have_had_a_reason() -> None:
+    put = saw("a", Do(writes={"x": "1"}), 0, 1, (True, ()))
+    claim = Do(compares={"x": "1"}, writes={"x": None}, reads=("x",))
+    assert check_linearizable([put, saw("b", claim, 2, 3, (True, (None,)))], Transactions())
+    refused = [put, saw("b", claim, 2, 3, (False, ("1",)))]
+    assert isinstance(check_linearizable(refused, Transactions()), Illegal)
+    unsure_one = unsure("c", Do({"x": "1"}, {"x": "2"}), 0)
+    assert check_linearizable([put, unsure_one, saw("b", claim, 2, 3, (False, ("2",)))],
+                              Transactions())  # fmt: skip
+
+
+def test_keys_that_are_never_touched_together_are_parts_of_their_own() -> None:
+    operations = [
+        saw("a", Do(writes={"a": "1"}, reads=("b",)), 0, 1, (True, (None,))),
+        saw("a", Do(writes={"c": "1"}), 2, 3, (True, ())),
+        saw("b", Do(reads=("b", "d")), 4, 5, (True, (None, None))),
+        saw("b", Do(), 4, 5, (True, ())),
+    ]
+    parts = Transactions().partition(operations)
+    assert sorted(len(part) for part in parts.values()) == [1, 1, 2]

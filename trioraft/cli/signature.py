@@ -125,6 +125,14 @@ class Commands:
 
         return add
 
+    def add(self, name: str, command: click.Command) -> None:
+        """One that was made elsewhere, as a group below this one."""
+        self._commands[name] = command
+
+    def include(self, other: Commands) -> None:
+        """All of another one's, beside those of this one."""
+        self._commands.update(other._commands)
+
     def group(self, name: str) -> click.Group:
         """All that was added, for click."""
         return click.Group(name, self._commands, help=self._help, no_args_is_help=True)

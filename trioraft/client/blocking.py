@@ -113,7 +113,7 @@ class BlockingClient:
     def hold(self, function: Callable[[Client], AbstractAsyncContextManager[_T]]) -> Iterator[_T]:
         """Enter an async context manager of the `Client`, in its thread, for the body here.
 
-        ```python
+        ```
         with client.hold(lambda client: client.watch(b"x")) as items:
             first = client.run(lambda _: anext(items))
         ```
@@ -147,7 +147,9 @@ class BlockingClient:
             try:
                 future.result()
             except CancelledError as error:
-                raise ClientClosed("the client was closed while this was held") from error
+                raise ClientClosed(
+                    "the client was closed while this was held: leave the body first"
+                ) from error
 
     @overload
     def call(
@@ -422,8 +424,10 @@ class _Held(Generic[_T]):
             try:
                 future.result()
             except CancelledError as error:
-                raise ClientClosed("the client was closed while this was under way") from error
-            raise ClientClosed("it ended before it began") from None
+                raise ClientClosed(
+                    "the client was closed while this was under way: open another"
+                ) from error
+            raise ClientClosed("it ended before it began: enter it again") from None
 
     def leave(self) -> None:
         if self._left is not None:

@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from .blocking import BlockingKvClient as BlockingKvClient
-from .blocking import BlockingRunner as BlockingRunner
 from .client import KvClient as KvClient
 from .client import RangeChanged as RangeChanged
 from .commands import Change as Change
@@ -45,14 +43,18 @@ from .turns import Leadership as Leadership
 from .turns import Observed as Observed
 
 if TYPE_CHECKING:
+    from .blocking import BlockingKvClient as BlockingKvClient
+    from .blocking import BlockingLeadership as BlockingLeadership
+    from .blocking import BlockingRunner as BlockingRunner
     from .machine import KvMachine as KvMachine
 else:
 
     def __getattr__(name: str) -> object:
-        """The machine is the server's: a client is not made to load it."""
-        if name != "KvMachine":
+        """The machine is the server's: a client is not made to load it; nor what blocks."""
+        if name == "KvMachine":
+            from . import machine as module
+        elif name in ("BlockingKvClient", "BlockingLeadership", "BlockingRunner"):
+            from . import blocking as module
+        else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from .machine import KvMachine
-
-        globals()[name] = KvMachine
-        return KvMachine
+        return globals().setdefault(name, getattr(module, name))

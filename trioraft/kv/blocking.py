@@ -49,7 +49,7 @@ class BlockingRunner(Protocol):
 class BlockingKvClient:
     """As `KvClient`, without `await`; may be used from any thread.
 
-    ```python
+    ```
     with BlockingClient(addresses, error_types=ERROR_TYPES) as client:
         kv = BlockingKvClient(client)
         kv.put("colour", "red")
@@ -382,7 +382,7 @@ async def _pause(attempts: int, _client: ClusterClient) -> None:
 
 @final
 class BlockingLeadership:
-    """As `Leadership`, without `await`.
+    """As `Leadership`, without `await`. Made by `BlockingKvClient.elect`.
 
     Attributes:
         token: the log index of the command that lined up for it; rises from leader to leader.

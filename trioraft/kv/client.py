@@ -345,7 +345,7 @@ class KvClient:
         ```python
         async with kv.lease(10) as lease:
             await kv.put("here/me", "127.0.0.1:80", lease=lease)
-            ...
+            print(await kv.time_to_live(lease))
         ```
 
         Cancelling the body revokes it.
@@ -368,7 +368,8 @@ class KvClient:
 
         ```python
         async with kv.lock("backup") as grant:
-            await write_backup(token=grant.token)
+            await kv.put("backup", "begun")  # and whoever is told the token, refuses older ones
+            print(grant.token)
         ```
 
         Cancelling gives it back, or the place among those who wait.
@@ -568,7 +569,7 @@ class KvClient:
         begin, end = key_of(prefix), optional_key_of(until)
         if key is not None:
             if begin or end is not None:
-                raise ConfigError("give a key, or a prefix (and until), not both")
+                raise ConfigError("a key and a range are given: give one of them")
             begin = key_of(key)
             end = begin + b"\0"
         wanted = Changes(from_index, begin, until=end, wants_previous=wants_previous)

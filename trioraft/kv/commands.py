@@ -90,7 +90,7 @@ class LeaseNotFound(RaftError):  # noqa: N818 - as above
 
 
 class LeaseRefused(RaftError):  # noqa: N818 - as above
-    """There are too many leases, or keys of one, or the key is not one that the lease may have;
+    """There are too many leases, or keys of one, or the key is not one that it may have;
     nothing was changed.
 
     Fault: the caller's.

@@ -63,7 +63,7 @@ class Lease:
 
 @final
 class KeptLease:
-    """A lease that is renewed by itself. Handed out for the body of an `async with`."""
+    """A lease that is renewed by itself. Made by `KvClient.lease`, for the body of a `with`."""
 
     def __init__(self, lease: Lease, until_s: float) -> None:
         self.lease_id: LeaseId = lease.lease_id
@@ -181,14 +181,16 @@ async def kept(
             with keeper._scope:
                 try:
                     yield keeper
-                # A task group would wrap it in a group of one: raised again as it is, below.
-                except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001
+                except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 - raised below
+                    # A task group would wrap it in a group of one: raised as it is, after it.
                     failure = error
             beside.cancel_scope.cancel()
     finally:
         await _release(requests, keeper)
-    if keeper._failure is not None:
+    if keeper._failure is not None and failure is not None:
         raise keeper._failure from failure
+    if keeper._failure is not None:
+        raise keeper._failure
     if failure is not None:
         raise failure
 

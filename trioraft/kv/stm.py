@@ -69,7 +69,7 @@ class Attempt:
     def has_read(self, key: bytes, found: Found) -> None:
         """A key was looked at."""
         if key not in self._read and len(self._read) >= COMPARES_MAX:
-            raise ConfigError(f"a transaction reads more than {COMPARES_MAX} keys")
+            raise ConfigError(f"a transaction reads more than {COMPARES_MAX} keys: read fewer")
         self._read[key] = found
 
     def put(self, key: Text, value: Text, lease: LeaseLike | None, ttl_s: float | None) -> None:
@@ -93,7 +93,7 @@ class Attempt:
             for key, found in self._read.items()
         )
         if len(self._written) > COMPARES_MAX:
-            raise ConfigError(f"a transaction writes more than {COMPARES_MAX} keys")
+            raise ConfigError(f"a transaction writes more than {COMPARES_MAX} keys: write fewer")
         return Txn(compares, tuple(self._written.values()), tuple(Look(Get(k)) for k in self._read))
 
     def found_by(self, done: TxnDone) -> dict[bytes, Found]:
@@ -108,7 +108,7 @@ class Attempt:
 
 @final
 class Stm:
-    """What the function of `KvClient.stm` is given."""
+    """What the function of `KvClient.stm` is given. Made by that."""
 
     def __init__(self, attempt: Attempt, look: Callable[[bytes], Awaitable[Found]]) -> None:
         self._attempt = attempt
@@ -142,7 +142,7 @@ class Stm:
 
 @final
 class BlockingStm:
-    """What the function of `BlockingKvClient.stm` is given."""
+    """What the function of `BlockingKvClient.stm` is given. Made by that."""
 
     def __init__(self, attempt: Attempt, look: Callable[[bytes], Found]) -> None:
         self._attempt = attempt

@@ -1,13 +1,4 @@
-"""Transactions as they are written: `If` something holds, `Do` this, else that; and what it did.
-
-```python
-bought = await kv.txn(
-    if_=[If.value("stock", ">", "0"), If.absent("order/7")],
-    then=[Do.increment("sold"), Do.put("order/7", "one")],
-    else_=[Do.get("stock")],
-)
-```
-"""
+"""Transactions as they are written: `If` something holds, `Do` this, else that; and what it did."""
 
 from __future__ import annotations
 

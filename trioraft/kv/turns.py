@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 import anyio
 import attrs
 
 from ..core.types import LogIndex
-from ..machines.structures import LockLost
 from ..rpc.errors import ServerLeaving, ServerLost
 from .commands import (
     Changes,
@@ -40,6 +39,9 @@ from .commands import (
 from .leasing import KeptLease, LeaseLost, kept
 from .requests import Requests, Text, key_of, value_of
 
+if TYPE_CHECKING:
+    from ..machines.structures import LockLost
+
 TTL_S: Final = 10.0
 """How long a lock stays taken, in seconds, if its holder vanishes; unless said otherwise."""
 LOOK_AGAIN_S: Final = 10.0
@@ -50,9 +52,16 @@ RETRY_S: Final = 0.2
 _DIGITS: Final = 16
 
 
+def lock_lost(message: str) -> LockLost:
+    """The same error that a replicated lock raises; with what comes with those only when it is."""
+    from ..machines.structures import LockLost
+
+    return LockLost(message)
+
+
 @final
 class KvGrant:
-    """A turn: a lock that is held. Handed out for the body of a `with`.
+    """A turn: a lock that is held. Made by `KvClient.lock`, for the body of a `with`.
 
     Attributes:
         token: the log index of the command that lined up for it; rises from holder to holder.
@@ -87,12 +96,12 @@ class KvGrant:
         try:
             self._lease.check()
         except LeaseLost as error:
-            raise LockLost(str(error)) from error
+            raise lock_lost(str(error)) from error
 
 
 @final
 class Leadership:
-    """Being elected. Handed out for the body of a `with`.
+    """Being elected. Made by `KvClient.elect`, for the body of a `with`.
 
     Attributes:
         token: the log index of the command that lined up for it; rises from leader to leader.
@@ -133,7 +142,7 @@ class Leadership:
         put = Put(self._key, value_of(value), lease_id=self.token)
         done = await self._requests.call(Txn((is_mine,), (put,)), TxnDone, timeout_s)
         if not done.succeeded:
-            raise LockLost(f"the leadership with token {self.token} is over: nothing was said")
+            raise lock_lost(f"the leadership with token {self.token} is over: nothing was said")
 
 
 @final
@@ -159,7 +168,7 @@ async def held(
     except LeaseLost as error:
         if lease is None or not lease.lost_by(error):
             raise  # of another one, that the body has
-        raise LockLost(f"the turn at {name!r} is over: {error}") from error
+        raise lock_lost(f"the turn at {name!r} is over: {error}") from error
 
 
 @asynccontextmanager
@@ -183,7 +192,7 @@ async def _until_first(requests: Requests, prefix: bytes, key: bytes) -> None:
         )
         page = await requests.ask(wanted, Page)
         if not page.pairs or page.pairs[0].key != key:
-            raise LockLost(f"key {key[:200]!r} is gone: somebody removed it, or revoked its lease")
+            raise lock_lost(f"key {key[:200]!r} is gone: somebody removed it, or revoked its lease")
         if len(page.pairs) == 1:
             return
         await _until_gone(requests, page.pairs[1].key, page.index + 1)
@@ -206,8 +215,10 @@ async def _until_gone(requests: Requests, key: bytes, from_index: LogIndex) -> N
 
 @final
 class Observed:
-    """Who is elected, whenever that changes: the latest, so some may be missed. No generator: one
-    that is not iterated to its end is a leak."""
+    """Who is elected, whenever that changes; the latest, so some may be missed.
+
+    Made by `KvClient.observe`. No generator: one that is not iterated to its end is a leak.
+    """
 
     def __init__(self, requests: Requests, name: Text) -> None:
         self._requests = requests

@@ -27,7 +27,7 @@ class LogClock:
     """
 
     def __init__(self) -> None:
-        self.log_time_s = 0.0
+        self.log_time_s: float = 0.0
         """When the latest command was proposed; the same on every node."""
         self._known_s = 0.0
         self._known_since_s: float | None = None

@@ -387,14 +387,15 @@ class NodeRunner:
                 self._admits = False
                 if self.member is not None:
                     self.member.go_on()
-            has_applied = self._apply_slice()
+            is_newer = has_applied = self._apply_slice()
             if not has_applied or self._is_asked:
                 self._is_asked = False
                 self._act()
                 has_applied = not has_applied and self._apply_slice()  # it was committed just now
+                is_newer = is_newer or has_applied
+            if is_newer and self._due is not None:
+                self._due.look()
             if has_applied:
-                if self._due is not None:
-                    self._due.look()
                 self._follow_applied()
 
     def _follow_applied(self) -> None:

@@ -28,6 +28,7 @@ from .linearizability import Operation as Operation
 from .linearizability import OperationOutcome as OperationOutcome
 from .linearizability import Queue as Queue
 from .linearizability import Register as Register
+from .linearizability import Transactions as Transactions
 from .linearizability import Unknown as Unknown
 from .linearizability import check_linearizable as check_linearizable
 from .linearizability import load_history as load_history

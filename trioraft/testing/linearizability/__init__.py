@@ -27,3 +27,4 @@ from .models import Lock as Lock
 from .models import Model as Model
 from .models import Queue as Queue
 from .models import Register as Register
+from .models import Transactions as Transactions

@@ -1,5 +1,6 @@
-"""Models: what a single, well-behaved copy of the thing would do; and a register, a dictionary, a
-counter, a queue and a lock by their names. A model has no state: it goes in and comes out.
+"""Models: what a single, well-behaved copy of the thing would do; and a register, a dictionary,
+transactions on one, a counter, a queue and a lock by their names. A model has no state: it goes in
+and comes out.
 """
 
 from __future__ import annotations
@@ -421,7 +422,78 @@ class Lock(Model[str | None]):
         return operation.result is False
 
 
+Kept: TypeAlias = tuple[tuple[str, Value], ...]
+"""A dictionary as a state: its pairs, by key."""
+
+
+@final
+class Transactions(Model[Kept]):
+    """A dictionary whose keys are read and written together."""
+
+    class Do(msgspec.Struct, frozen=True, tag_field="call", tag="do"):
+        """Writes if all is as expected; then reads. Gives whether it wrote, and what it read."""
+
+        compares: dict[str, Value] = {}
+        """By key: what must be there; None: nothing."""
+        writes: dict[str, Value] = {}
+        """By key: what is there afterwards; None: nothing."""
+        reads: tuple[str, ...] = ()
+        """Keys that are read, after the writes if there were any."""
+
+    name = "transactions"
+    calls = Do
+    results = tuple[bool, tuple[Value, ...]] | None
+
+    def initial(self) -> Kept:
+        """No key is there."""
+        return ()
+
+    def apply(self, state: Kept, call: Any) -> tuple[Kept, Any]:
+        match call:
+            case Transactions.Do(compares, writes, reads):
+                pairs = dict(state)
+                is_so = all(pairs.get(key) == value for key, value in compares.items())
+                if is_so:
+                    pairs |= writes
+                found = tuple(pairs.get(key) for key in reads)
+                held = {key: value for key, value in pairs.items() if value is not None}
+                return tuple(sorted(held.items())), (is_so, found)
+        raise TypeError(f"{call!r} is no transaction")
+
+    def partition(self, operations: Sequence[Operation]) -> Mapping[str, Sequence[Operation]]:
+        """By keys that are ever touched together."""
+        group_of: dict[str, str] = {}
+
+        def root(key: str) -> str:
+            while group_of.setdefault(key, key) != key:
+                key = group_of[key]
+            return key
+
+        for operation in operations:
+            first, *others = _touched(operation.call) or ("",)
+            for other in others:
+                group_of[root(other)] = root(first)
+        parts: dict[str, list[Operation]] = {}
+        for operation in operations:
+            first, *_ = _touched(operation.call) or ("",)
+            parts.setdefault(root(first), []).append(operation)
+        return parts
+
+    def only_reads(self, operation: Operation) -> bool:
+        """What wrote nothing, or had nothing to write."""
+        if not operation.call.writes:
+            return True
+        return not operation.is_pending and operation.result[0] is False
+
+
+def _touched(call: Transactions.Do) -> list[str]:
+    return sorted({*call.compares, *call.writes, *call.reads})
+
+
 MODELS: Final[Mapping[str, Model[Any]]] = MappingProxyType(
-    {model.name: model for model in (Register(), KeyValue(), Counter(), Queue(), Lock())}
+    {
+        model.name: model
+        for model in (Register(), KeyValue(), Transactions(), Counter(), Queue(), Lock())
+    }
 )
 """Every model here, by the name that stands in files."""
