@@ -176,7 +176,7 @@ def test_what_is_acquired_outside_the_line_holds_it_up_until_its_lease_is_over()
 
 
 def test_what_an_older_release_wrote_is_read() -> None:
-    """Logs, and snapshots, of version 1, which had no line; and its tokens, which are no indices."""
+    """Logs and snapshots of version 1, which had no line, and whose tokens are no indices."""
     old = Lock()
     entries = [("acquire", ("o", 5.0)), ("acquire", ("p", 5.0)), ("release", (1,))]
     entries.append(("acquire", ("p", 5.0)))
