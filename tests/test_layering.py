@@ -37,13 +37,14 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     "logs": ("core transport", "attrs msgspec structlog trio"),
     "node": ("core tasks member storage transport logs", "attrs trio"),
     "rpc": ("core net machines", "attrs msgspec"),
+    "coordination": ("core machines rpc", "anyio attrs msgspec"),
     "client": ("core net machines rpc", "anyio attrs msgspec"),
     "service": (
         "core tasks member net machines logs node rpc",
         "attrs msgspec trio",
     ),
     "kv": ("core tasks machines rpc", "attrs msgspec trio"),
-    FACE: ("core member storage net transport machines node rpc client service", ""),
+    FACE: ("core member storage net transport machines node rpc coordination client service", ""),
     "testing": (
         "core tasks viz member storage transport logs node",
         "attrs msgspec trio outcome trioleaks pytest pytest_trio pluggy",

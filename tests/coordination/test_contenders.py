@@ -100,20 +100,22 @@ async def calls_per_hand_over(objects: Objects[Lock], count: int) -> float:
     """Python calls of all nodes and contenders together."""
     locks: list[Holding] = [objects.at(node_id) for node_id in objects.cluster.ids]
     turns = 0
+    are_warm = trio.Event()
 
     async def again(lock: Holding, name: str) -> None:
         nonlocal turns
         while True:
             async with lock.hold(name, lease_s=600):
                 turns += 1
+                if turns == count:
+                    are_warm.set()
                 if turns == count + 100:
                     nursery.cancel_scope.cancel()
 
     async with trio.open_nursery() as nursery:
         for number in range(count):
             nursery.start_soon(again, locks[number % 3], f"{number}")
-        while turns < count:
-            await trio.sleep(0.01)
+        await are_warm.wait()
         profile = cProfile.Profile()
         profile.enable()
     profile.disable()
