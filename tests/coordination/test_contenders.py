@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cProfile
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Protocol
 
 import pytest
@@ -23,6 +24,11 @@ class Holding(Protocol):
     """A lock, here or elsewhere."""
 
     def hold(self, owner: str, *, lease_s: float = ...) -> AbstractAsyncContextManager[Grant]: ...
+
+
+def so_many_wait(count: int, lock: Lock) -> bool:
+    """Just these."""
+    return len(lock.waiting) == count
 
 
 async def contend(locks: list[Holding], count: int) -> list[tuple[int, str]]:
@@ -73,7 +79,7 @@ async def test_whoever_came_first_is_served_first(autojump_clock: MockClock) -> 
         async with trio.open_nursery() as nursery, locks[0].hold("first"):
             for number in range(30):
                 nursery.start_soon(once, number)
-                await locks[0].wait(lambda lock, number=number: len(lock.waiting) == number + 1)
+                await locks[0].wait(partial(so_many_wait, number + 1))
         assert order == list(range(30))
 
 
