@@ -128,8 +128,7 @@ class Holders:
         released: lin.Token | None = None
         try:
             async with holding as grant:
-                if trio.current_time() - asked_s >= LEASE_S:
-                    self.unaware.append(asked)
+                waited_s = trio.current_time() - asked_s
                 self.history.ok(asked, True)
                 self.tokens.append(grant.token)
                 try:
@@ -137,10 +136,14 @@ class Holders:
                 finally:
                     released = self.history.invoke(name, self.release(name))
         except BaseException:
+            if trio.current_time() - asked_s >= LEASE_S:
+                self.unaware.append(asked)
             if released is None:  # it may have had a turn and not have learnt of it
                 self.history.unknown(asked)
                 self.history.invoke(name, self.release(name))
             raise
+        if waited_s >= LEASE_S:
+            self.unaware.append(asked)
         if grant.is_given_back:
             self.history.ok(released, True)
 
