@@ -46,7 +46,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     "kv": ("core tasks machines rpc", "attrs msgspec trio"),
     FACE: ("core member storage net transport machines node rpc client service embedding", ""),
     "testing": (
-        "core tasks viz member storage transport logs node",
+        "core tasks viz member storage transport logs node embedding",
         "attrs msgspec trio outcome trioleaks pytest pytest_trio pluggy",
     ),
     "sim": (

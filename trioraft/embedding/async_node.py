@@ -21,7 +21,7 @@ from ..rpc.protocol import Consistency
 from .awaiting import Beside, call
 from .local import LocalClient
 from .opening import node_thread, takes_what
-from .thread import Held, TrioThread
+from .thread import Held, Reach
 
 R = TypeVar("R")
 
@@ -36,7 +36,7 @@ class AsyncNode:
     when that is.
     """
 
-    def __init__(self, thread: TrioThread[LocalClient], node: LocalClient) -> None:
+    def __init__(self, thread: Reach[LocalClient], node: LocalClient) -> None:
         self._thread = thread
         self._id = node.node.id
 
@@ -58,7 +58,7 @@ class AsyncNode:
         """`Node.budgets`. Takes as long as `status`."""
         return self._thread.look(lambda local: local.node.budgets())
 
-    async def run(self, function: Callable[[LocalClient], Awaitable[R]]) -> R:
+    async def run_in_trio(self, function: Callable[[LocalClient], Awaitable[R]]) -> R:
         """Call an async function in the node's thread, under Trio, and return what it returns.
 
         Args:
@@ -70,7 +70,7 @@ class AsyncNode:
             OutcomeUnknown: the node was left meanwhile.
             Exception: whatever the function raises.
         """
-        return await call(self._thread, "AsyncNode.run", function)
+        return await call(self._thread, "AsyncNode.run_in_trio", function)
 
     # -- as Node has it --------------------------------------------------------------------
 
@@ -222,7 +222,7 @@ class AsyncNode:
 class _Items(Generic[R]):
     """An iterator of the thread, here."""
 
-    def __init__(self, thread: TrioThread[LocalClient], what: str, items: AsyncIterator[R]) -> None:
+    def __init__(self, thread: Reach[LocalClient], what: str, items: AsyncIterator[R]) -> None:
         self._thread = thread
         self._what = what
         self._items = items
@@ -231,14 +231,14 @@ class _Items(Generic[R]):
         return self
 
     async def __anext__(self) -> R:
-        return await call(self._thread, self._what, lambda _: anext(self._items))
+        return await call(self._thread, self._what, lambda _: anext(self._items), is_awaited=False)
 
 
 @final
 class AsyncEventStream(_Items[NodeEvent]):
     """An async iterator over a node's events since it was opened. Made by `AsyncNode.events`."""
 
-    def __init__(self, thread: TrioThread[LocalClient], stream: EventStream) -> None:
+    def __init__(self, thread: Reach[LocalClient], stream: EventStream) -> None:
         super().__init__(thread, "AsyncNode.events", stream)
         self._stream = stream
 

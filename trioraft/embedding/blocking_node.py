@@ -23,7 +23,7 @@ from ..node.node import open_node as trio_open_node
 from ..rpc.protocol import Consistency
 from .local import LocalClient
 from .opening import node_thread, takes_what
-from .thread import Held, TrioThread
+from .thread import Held, Reach
 from .waiting import Beside, call
 
 R = TypeVar("R")
@@ -38,7 +38,7 @@ class BlockingNode:
     loop. Ctrl-C ends the call that the main thread waits for, and cancels it in the node's thread.
     """
 
-    def __init__(self, thread: TrioThread[LocalClient], node: LocalClient) -> None:
+    def __init__(self, thread: Reach[LocalClient], node: LocalClient) -> None:
         self._thread = thread
         self._id = node.node.id
 
@@ -295,7 +295,7 @@ class Leadership:
 class _Items(Generic[R]):
     """An iterator of the thread, here."""
 
-    def __init__(self, thread: TrioThread[LocalClient], what: str, items: AsyncIterator[R]) -> None:
+    def __init__(self, thread: Reach[LocalClient], what: str, items: AsyncIterator[R]) -> None:
         self._thread = thread
         self._what = what
         self._items = items
@@ -305,7 +305,7 @@ class _Items(Generic[R]):
 
     def __next__(self) -> R:
         try:
-            return call(self._thread, self._what, lambda _: anext(self._items))
+            return call(self._thread, self._what, lambda _: anext(self._items), is_awaited=False)
         except StopAsyncIteration:
             raise StopIteration from None
 
@@ -314,7 +314,7 @@ class _Items(Generic[R]):
 class BlockingEventStream(_Items[NodeEvent]):
     """An iterator over a node's events since it was opened. Made by `BlockingNode.events`."""
 
-    def __init__(self, thread: TrioThread[LocalClient], stream: EventStream) -> None:
+    def __init__(self, thread: Reach[LocalClient], stream: EventStream) -> None:
         super().__init__(thread, "BlockingNode.events", stream)
         self._stream = stream
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
 
-from ..node.node import Node, open_node
+from ..node.node import open_node
 from .local import LocalClient
 from .thread import TrioThread
 
@@ -27,7 +27,7 @@ def node_thread(node_id: str, **arguments: Any) -> TrioThread[LocalClient]:
 
 
 def takes_what(
-    original: Callable[P, AbstractAsyncContextManager[Node]],
+    original: Callable[P, AbstractAsyncContextManager[Any]],
 ) -> Callable[[Callable[..., T]], Callable[P, T]]:
     """Say that a function takes what another one takes: its arguments stand in one place."""
 
