@@ -409,7 +409,10 @@ class SessionMachine:
         check_nesting(data[1:])
         envelope = decode_envelope(data)
         if self._prepare_inside is not None and isinstance(envelope, PlainCommand | SessionCommand):
-            self._prepare_inside(envelope.data)
+            inside = self._prepare_inside(envelope.data)
+            if inside is not envelope.data:
+                prepared = msgspec.structs.replace(envelope, data=inside)
+                return ENVELOPE_VERSION + _ENCODER.encode(prepared)
         elif isinstance(envelope, OpenSession):
             opening = OpenSession(envelope.client_id, self._settings, True)
             return ENVELOPE_VERSION + _ENCODER.encode(opening)
