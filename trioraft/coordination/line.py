@@ -277,12 +277,13 @@ class WaitingLine(Expiring):
         before_s, host.expires_at_s = host.expires_at_s, self.log_time_s + lease_s
         self._order.note_lease(name, host, before_s)
 
-    def _give_up(self, tickets: Iterable[str]) -> int:
-        left = sum(self._leave(ticket) for ticket in tickets)
+    def _give_up(self, tickets: Iterable[str], *, tells: bool = False) -> int:
+        left = sum(self._leave(ticket, tells=tells) for ticket in tickets)
         self._serve()
         return left
 
-    def _leave(self, ticket: str) -> bool:
+    def _leave(self, ticket: str, *, tells: bool = False) -> bool:
+        """A place is gone. `tells`: its host did not ask for that, so it has to learn of it."""
         place = self.holding.pop(ticket, None)
         had_turn = place is not None
         place = place or self.waiting.pop(ticket, None)
@@ -294,7 +295,8 @@ class WaitingLine(Expiring):
             del self.hosts[place.host]
         if had_turn:
             self._on_leave(ticket, place)
-        self._tell(place.host, {ticket: 0})
+        if tells:
+            self._tell(place.host, {ticket: 0})
         return True
 
     def _serve(self, told: str | None = None) -> None:
@@ -328,7 +330,7 @@ class WaitingLine(Expiring):
         """End hosts whose lease is over: all of them before anybody gets its turn."""
         for name in self._order.pop_ended(self.hosts, self.log_time_s):
             for ticket in list(self.hosts[name].places):
-                self._leave(ticket)
+                self._leave(ticket, tells=True)
         self._serve()
 
     # -- news ------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ class Lock(WaitingLine, WithHandles["LockHandle", "BlockingLockHandle"]):
             self._serve()
             return True
         held = [ticket for ticket, place in self.holding.items() if place.token == token]
-        self._give_up(held)
+        self._give_up(held, tells=True)
         return bool(held)
 
     @query

@@ -136,14 +136,21 @@ class Grant:
         """What the place is called in the log."""
         return self._claim.ticket
 
-    @property
-    def is_safe(self) -> bool:
-        """Whether nobody can have got the turn yet, as far as the local clock can tell."""
-        return not self.is_lost and self._presence.is_alive
-
     def settle(self) -> None:
-        """The log has nothing of it any more: there is nothing to give back."""
-        self._claim.is_known = False
+        """What the turn was for is being finished: whether it was in time, the log says."""
+        self._presence.settle(self._claim)
+
+    def settled(self, *, is_over: bool) -> bool:
+        """Whether it was finished in time.
+
+        Args:
+            is_over: the log says so. If it does not, an answer that was lost may have said so,
+                unless the lease can be over.
+        """
+        is_settled = is_over or (not self.is_lost and self._presence.is_alive)
+        if is_settled:
+            self._claim.is_known = False  # there is nothing to give back
+        return is_settled
 
     def check(self) -> None:
         """Raise what ended it, if it is over: for bodies that nobody can cancel, as in a thread.
@@ -285,6 +292,10 @@ class Presence:
                 return False
             return True
         return False
+
+    def settle(self, claim: Claim) -> None:
+        """Nobody is to be told any more if its turn is lost."""
+        self._held.pop(claim.ticket, None)
 
     # -- what happens to places --------------------------------------------------------------
 

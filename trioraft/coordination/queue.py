@@ -103,10 +103,8 @@ async def take_from(line: ItemAccess[T], presence: Presence) -> T:
 
 
 async def _is_done(line: ItemAccess[Any], grant: Grant) -> bool:
-    if await persistently(lambda: line.done(grant.ticket)) or grant.is_safe:
-        grant.settle()  # an answer that was lost said so, if this one does not
-        return True
-    return False
+    grant.settle()
+    return grant.settled(is_over=await persistently(lambda: line.done(grant.ticket)))
 
 
 class ItemLine(WaitingLine, Generic[T]):
