@@ -138,6 +138,17 @@ async def test_a_holder_whose_lease_was_taken_away_is_cancelled(autojump_clock: 
             await hold()
 
 
+async def test_it_is_held_on_any_node_while_leaders_change(autojump_clock: MockClock) -> None:
+    async with open_objects(Lock) as locks:
+        leader, _ = await locks.cluster.check_single_leader()
+        lock = await locks.following()
+        async with lock.hold("a", lease_s=2):
+            await locks.cluster.crash(leader)
+            await trio.sleep(10)
+            assert await lock.holder() is not None
+        assert await lock.holder() is None
+
+
 async def test_holding_needs_a_node_that_lives(autojump_clock: MockClock) -> None:
     async with open_objects(Lock) as locks:
         leader, _ = await locks.cluster.check_single_leader()

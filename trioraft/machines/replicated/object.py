@@ -10,10 +10,13 @@ import trio
 
 from ...core.errors import ConfigError
 from ...core.types import LogIndex
-from .calls import InnerPort, Port
+from ..local import TIMEOUT_S
+from ..numbering import SPREAD_MAX
+from ..sessions import SessionMachine
+from .calls import NodePort, Port, Way
 from .definition import Definition
 from .handle import BlockingHandle, BlockingRemote, Handle, Remote, RemotePart
-from .replica import Replica
+from .replica import Replica, around
 
 
 class ReplicatedObject:
@@ -83,18 +86,44 @@ class ReplicatedObject:
 
     # -- life ------------------------------------------------------------------------------
 
-    def attach(self, port: Port, *, sessions: bool = False) -> None:
+    def attach(
+        self,
+        node: Port,
+        *,
+        forward: bool = True,
+        timeout_s: float = TIMEOUT_S,
+        sessions: bool = True,
+    ) -> None:
         """Tell the object which node its commands and queries go through.
 
         Args:
-            port: the `Node` that has this object as its machine. Again the same one is fine.
-            sessions: whether its machine is a `SessionMachine` around this object; what is
-                proposed here then has no session.
+            node: the `Node` that has this object as its machine. Again the same one is fine.
+            forward: whether commands work on every node: whoever leads takes them, each once
+                however often it has to be sent, and they are applied here before they return.
+                False: only on the leader, as `Node.propose` (`NotLeader` elsewhere, and
+                `OutcomeUnknown` where leadership is lost).
+            timeout_s: deadline of a call, in seconds: `DeadlineExceeded`, which is an
+                `OutcomeUnknown` too if the command may be applied. `math.inf`, or without
+                `forward`: there is none.
+            sessions: makes no difference any more: there are always sessions around an object.
 
         Raises:
             ConfigError: it belongs to another node, or a field has no value yet.
         """
-        self._replica.attach(InnerPort(port) if sessions else port)
+        replica = self._replica
+        spread_max = SPREAD_MAX if replica.around is None else replica.around.spread_max
+        replica.attach(
+            node,
+            lambda: NodePort(node, forward=forward, timeout_s=timeout_s, spread_max=spread_max),
+        )
+
+    def in_sessions(self) -> SessionMachine:
+        """The object as a node has it, with sessions around it; called by `open_node`. Logs and
+        snapshots from before there were any are read."""
+        replica = self._replica
+        if replica.around is None:
+            replica.around = around(self)
+        return replica.around
 
     @overload
     @classmethod
@@ -110,7 +139,8 @@ class ReplicatedObject:
     def through(cls, client: Any, *, part: str | None = None) -> Any:
         """A handle, whose commands and queries go to the machines that have the object.
 
-        They have it as `SessionMachine(stock)`, beside an `open_service`.
+        They have it as their machine, beside an `open_service`. A `LocalClient` is the way to an
+        object of this very process.
 
         ```python
         async with Client(addresses) as client:
@@ -132,8 +162,8 @@ class ReplicatedObject:
         return cls._handle_type(cls._definition, reached)
 
     @property
-    def port(self) -> Port:
-        """What it is attached to: its node, or its place among `Replicas`.
+    def port(self) -> Way:
+        """What it calls through: the way to its node, or its place among `Replicas`.
 
         Raises:
             ConfigError: nothing yet.

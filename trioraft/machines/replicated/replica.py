@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, Protocol, TypeAlias, final
 
 import msgspec
@@ -22,11 +22,11 @@ import trio
 from ...core.decoding import UNREADABLE
 from ...core.errors import ConfigError, OutcomeUnknown
 from ...core.types import LogIndex
-from ...member.state_machine import is_local
+from ...member.state_machine import StateMachine, is_local
 from ..chunks import ChunkReader, framed
 from ..nesting import NESTING_MAX, check_nesting, check_result_nesting, is_deeper
-from ..sessions import UnknownCommand
-from .calls import Port
+from ..sessions import CommandFailed, SessionMachine, UnknownCommand, error_from
+from .calls import Way
 from .definition import BadArguments, Definition, Method
 
 LOG_TIME_MAX_S = 1e12
@@ -110,6 +110,10 @@ class LogClock:
         self.start(now_s)
 
 
+RAISED_MAX = 256
+"""Kinds of exceptions that are remembered, to raise them again."""
+
+
 class MethodCall(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
     """A command, as it stands in the log."""
 
@@ -187,27 +191,35 @@ class Replica:
         self._expires = expires
         self.clock = LogClock()
         self.active_version: int | None = None
-        self.port: Port | None = None
+        self.port: Way | None = None
+        self.around: SessionMachine | None = None
+        """What a node has this object in; None: it was not asked for."""
         self.is_running = False
         """Whether a command or a query runs at this moment."""
         self.is_writable = True
         """Whether the state may be assigned to: until it is attached, and inside commands."""
+        self._node: object = None
+        self._raised: dict[str, type[Exception]] = {}  # by commands, here, by name
         self._instance = instance
         self._log_index: LogIndex | None = None  # of the command that runs
         self._declared: tuple[type[Exception], ...] = ()  # by the command that was run last
 
-    def attach(self, port: Port) -> None:
+    def attach(self, node: object, way: Callable[[], Way]) -> None:
         """Belong to this node from here on.
+
+        Args:
+            node: which one.
+            way: makes what calls go through.
 
         Raises:
             ConfigError: it belongs to another, or a field has no value.
         """
         name = self.definition.cls_name
-        if self.port == port:
+        if self._node == node:
             return
-        if self.port is not None:
+        if self._node is not None:
             raise ConfigError(
-                f"this {name} belongs to {self.port!r} already, and its state with it: make a new "
+                f"this {name} belongs to {self._node!r} already, and its state with it: make a new "
                 f"{name}() for every node that you open"
             )
         for field in self.definition.fields:
@@ -215,11 +227,11 @@ class Replica:
                 raise ConfigError(
                     f"{name}.{field} has no value: give it a default, or set it in __init__"
                 )
-        self.port = port
+        self.port, self._node = way(), node
         self.is_writable = False
         self.clock.start(trio.current_time())
 
-    def require_port(self) -> Port:
+    def require_port(self) -> Way:
         """The node, if there is one."""
         if self.port is None:
             name = self.definition.cls_name
@@ -239,20 +251,29 @@ class Replica:
         self._check_is_current()
         at_s = self._stamp_s(trio.current_time())
         call = MethodCall(name, self.definition.version, at_s, arguments)
-        return method.result.decode(await port.propose(_ENCODER.encode(call)))
+        return method.result.decode(await self._send(port, call, method.mark.errors))
 
     async def activate_version(self) -> int:
         """Make this class's version the active one; returns the one that is active now."""
         self._check_is_current()
         port = self.require_port()
         activate = Activate(self.definition.version, self._stamp_s(trio.current_time()))
-        result = await port.propose(_ENCODER.encode(activate))
-        version: int = msgspec.msgpack.decode(result, type=int)
+        version: int = msgspec.msgpack.decode(await self._send(port, activate), type=int)
         return version
 
     def _stamp_s(self, now_s: float) -> float:
         self._reading_at_s(now_s)  # starts the clock
         return self.clock.stamp(now_s)
+
+    async def _send(
+        self, port: Way, command: _Command, errors: tuple[type[Exception], ...] = ()
+    ) -> bytes:
+        try:
+            result: bytes = await port.propose(_ENCODER.encode(command))
+        except CommandFailed as failed:  # it was applied when it was sent before
+            known = {**self._raised, **{error.__qualname__: error for error in errors}}
+            raise error_from(failed.type_name, failed.message, known) from None
+        return result
 
     def _reading_s(self) -> float:
         return self._reading_at_s(trio.current_time())
@@ -417,6 +438,10 @@ class Replica:
         self._declared = method.mark.errors
         try:
             result = method.run(self._instance, values)
+        except Exception as error:
+            if len(self._raised) < RAISED_MAX:
+                self._raised[type(error).__qualname__] = type(error)
+            raise
         finally:
             self.is_running = False
             self.is_writable = self.port is None
@@ -522,3 +547,16 @@ def _default(cls_name: str, name: str, definition: Definition) -> Any:
             "release adds needs one"
         )
     return field.new_default()
+
+
+RESULTS_MAX = 4096
+RESULTS_BYTES_MAX = 16 * 1024 * 1024
+"""What a session may have of results whose commands are on their way, where an object or `Replicas`
+are a node's machine: many calls at once, with large results."""
+
+
+def around(machine: StateMachine) -> SessionMachine:
+    """Sessions around an object, or `Replicas`, as a node has them."""
+    return SessionMachine(
+        machine, results_max=RESULTS_MAX, results_bytes_max=RESULTS_BYTES_MAX, reads_bare=True
+    )

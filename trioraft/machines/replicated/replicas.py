@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, final
 
 import msgspec
@@ -19,10 +20,13 @@ from ...core.errors import ConfigError, OutcomeUnknown
 from ...core.types import LogIndex
 from ...member.state_machine import is_local
 from ..chunks import ChunkReader, framed
+from ..local import TIMEOUT_S
 from ..nesting import NESTING_MAX, check_nesting, is_deeper
-from ..sessions import UnknownCommand
-from .calls import ForPart, InnerPort, Port
+from ..numbering import SPREAD_MAX
+from ..sessions import SessionMachine, UnknownCommand
+from .calls import ForPart, InnerPort, NodePort, Port
 from .object import Expiring, ReplicatedObject
+from .replica import around
 
 _MAGIC = b"trioraft replicas\n"
 _ENCODER = msgspec.msgpack.Encoder()
@@ -52,7 +56,8 @@ class Replicas:
         if len({id(part) for part in objects.values()}) < len(objects):
             raise ConfigError("Replicas was given the same object under two names; make two")
         self._objects = objects
-        self._port: Port | None = None
+        self._node: Port | None = None
+        self._around: SessionMachine | None = None
         self._lacking: str | None = None
         self._last: ReplicatedObject | None = None  # whose command was applied last
         self._expiring = {
@@ -62,21 +67,39 @@ class Replicas:
         """How long until something ends by itself in one of them; None: in none can anything."""
         self.command_when_due = self._command_when_due if self._expiring else None
 
-    def attach(self, port: Port, *, sessions: bool = False) -> None:
+    def attach(
+        self,
+        node: Port,
+        *,
+        forward: bool = True,
+        timeout_s: float = TIMEOUT_S,
+        sessions: bool = True,
+    ) -> None:
         """Tell every object which node its commands and queries go through.
 
         Args:
-            port: the `Node` that has this as its machine. Again the same one is fine.
-            sessions: whether its machine is a `SessionMachine` around this.
+            node: the `Node` that has this as its machine. Again the same one is fine.
+            forward: as of `ReplicatedObject.attach`.
+            timeout_s: likewise.
+            sessions: makes no difference any more.
 
         Raises:
             ConfigError: they belong to another node.
         """
-        if self._port is port:
+        if self._node is node:
             return
+        spread_max = SPREAD_MAX if self._around is None else self._around.spread_max
+        way = NodePort(node, forward=forward, timeout_s=timeout_s, spread_max=spread_max)
         for name, part in self._objects.items():
-            part.attach(InnerPort(InnerPort(port) if sessions else port, name))
-        self._port = port
+            part._replica.attach((node, name), partial(InnerPort, way, name))
+        self._node = node
+
+    def in_sessions(self) -> SessionMachine:
+        """All of them as a node has them, with sessions around; called by `open_node`. Logs and
+        snapshots from before there were any are read."""
+        if self._around is None:
+            self._around = around(self)
+        return self._around
 
     def apply(self, index: LogIndex, data: bytes) -> bytes:
         """Apply one command; called by the node.
