@@ -15,7 +15,7 @@ from tests.support import open_single
 from trioraft import Client, ConfigError, Service, Timing, open_service
 from trioraft.machines.replicated import Replicas, ReplicatedObject
 from trioraft.machines.sessions import SessionMachine, UnknownCommand
-from trioraft.machines.structures import Counter, Lock
+from trioraft.structures import Counter, Lock
 
 QUICK = Timing(election_timeout_s=(0.01, 0.02), heartbeat_interval_s=0.005)
 

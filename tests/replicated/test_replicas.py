@@ -13,7 +13,7 @@ from tests.support import open_single
 from trioraft import ConfigError, Limits, MemoryStorage, OutcomeUnknown
 from trioraft.machines.replicated import Replicas
 from trioraft.machines.sessions import UnknownCommand
-from trioraft.machines.structures import Counter, Lock, Queue
+from trioraft.structures import Counter, Lock, Queue
 
 
 async def test_several_objects_share_a_log_and_survive_a_restart(

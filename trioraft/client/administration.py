@@ -24,7 +24,7 @@ from ..rpc.protocol import (
     TransferLeadership,
 )
 from ..tasks.event_loop import EVENT_LOOPS, EventLoop, require_event_loop
-from .attempts import MAYBE_TAKEN, NOT_TAKEN, Attempt, Backoff
+from .attempts import MAYBE_TAKEN, NOT_TAKEN, Attempt, Backoff, failed, pause
 from .connection import NotSent
 from .servers import Servers
 
@@ -260,7 +260,7 @@ class ClusterAdministration:
                     self._servers.forget(server, error)
                     if at is not None and not isinstance(error, NotSent):
                         raise
-                await backoff.pause()
+                await pause(backoff)
         raise Attempt().deadline_error(timeout_s, self._servers.last_problem)
 
     async def _administer(self, timeout_s: float | None, kind: Any, *fields: Any) -> msgspec.Raw:
@@ -276,11 +276,11 @@ class ClusterAdministration:
                 try:
                     return await server.request(kind, *fields)
                 except NOT_TAKEN as error:
-                    attempt.failed(error)
+                    failed(attempt, error)
                     self._servers.forget(server, error)
                 except ServerLost as error:
                     raise OutcomeUnknown(f"{error}; it may or may not have happened") from error
-                await backoff.pause()
+                await pause(backoff)
         raise attempt.deadline_error(timeout_s, self._servers.last_problem)
 
     def _check_event_loop(self) -> None:

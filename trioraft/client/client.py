@@ -52,6 +52,8 @@ from .attempts import (
     Backoff,
     Numbering,
     checked_error_types,
+    failed,
+    pause,
 )
 from .connection import (
     Connect,
@@ -319,7 +321,7 @@ class Client(ClusterAdministration):
             try:
                 return await server.request(Propose, command)
             except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
-                attempt.failed(error)
+                failed(attempt, error)
                 self._servers.forget(server, error)
                 if attempt.maybe_applied and not may_repeat:
                     raise OutcomeUnknown(
@@ -331,7 +333,7 @@ class Client(ClusterAdministration):
                 raise
             if backoff is None:
                 backoff = Backoff(self._rng, skip_first=True)
-            await backoff.pause()
+            await pause(backoff)
 
     async def _open_session(self) -> Numbering:
         """The session; opened by the first who needs it, while the others wait."""
@@ -343,7 +345,7 @@ class Client(ClusterAdministration):
                 self._client_id = self._client_id or secrets.token_bytes(CLIENT_ID_BYTES)
                 value = await self._submit(encode_open(self._client_id), Attempt(), may_repeat=True)
                 self._client_id = b""
-                self._session = Numbering(self._decoded(value, int), self._spread_max)
+                self._session = Numbering(self._decoded(value, int), anyio.Event, self._spread_max)
             return self._session
 
     async def _close_session(self) -> None:
@@ -432,7 +434,7 @@ class Client(ClusterAdministration):
             except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
                 why = error
             self._servers.forget(server, why)
-            await backoff.pause()
+            await pause(backoff)
 
     # -- subscriptions ---------------------------------------------------------------------
 

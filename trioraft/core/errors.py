@@ -113,6 +113,14 @@ class OutcomeUnknown(RaftError):  # noqa: N818 - the pinned name
     """
 
 
+class DeadlineExceeded(RaftError):  # noqa: N818 - as the field says
+    """The call's deadline passed. Unless it is an `OutcomeUnknown` too, nothing was applied."""
+
+
+class DeadlineOutcomeUnknown(DeadlineExceeded, OutcomeUnknown):
+    """The call's deadline passed while the command was on its way: it may or may not be applied."""
+
+
 class Overloaded(RaftError):  # noqa: N818 - the pinned name
     """A bound in `Limits` or `ServiceLimits` is reached; the command was not taken.
 

@@ -14,7 +14,7 @@ Rules of this file:
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, final
@@ -26,8 +26,9 @@ from ..core.errors import ConfigError, NodeDead, NotLeader, Overloaded, Proposal
 from ..core.reconfiguration import AddLearner, Change, ChangeVoters, Remove
 from ..core.types import Address, Configuration, LogIndex, NodeId, Recovered, Role
 from ..logs.loggers import EventLogger, TraceLogger
+from ..member.attempts import Attempt
 from ..member.member import Member
-from ..member.state_machine import StateMachine
+from ..member.state_machine import StateMachine, hosted
 from ..member.status import Status, status_before_start, status_of
 from ..storage.base import Storage
 from ..tasks.background import running_beside
@@ -39,12 +40,14 @@ from .arguments import (
     check_id,
     check_is_bytes,
     check_machine,
+    check_size,
     check_storage_methods,
     checked_address,
     checked_ids,
     is_volatile,
 )
 from .event_stream import EventStream
+from .forwarding import forward
 from .proposal import Proposal
 from .runner import NodeRunner
 
@@ -109,22 +112,63 @@ class Node:
         """
         require_event_loop("Node.propose", "trio")
         check_is_bytes(data)
+        member = await self._with_room(data, self._check)
+        return await self._runner.propose(member, data).result()
+
+    async def forward(self, data: bytes, *, attempt: Attempt | None = None) -> Any:
+        """As `propose`, but on any node: whoever leads takes the command, and it is applied here
+        before this returns.
+
+        Waits for as long as no leader is known, and sends the command again as long as it certainly
+        was not taken: put it under `trio.fail_after`.
+
+        Args:
+            data: the command, for the state machine's `apply`.
+            attempt: is told meanwhile what is known of the command, for callers that give up. With
+                `Attempt(is_repeatable=True)` the command may be applied twice without harm (as in a
+                session of `SessionMachine`): then it is sent again until its outcome is known.
+
+        Returns:
+            What `apply` returned on this node.
+
+        Raises:
+            OutcomeUnknown: the node died, or the leader did or lost its office, and nobody told
+                within `Limits.outcome_wait_s` what became of the command; or a snapshot of the
+                leader's brought it here. It may or may not be applied.
+            NodeDead: the node was Dead, and the command certainly is not in the log.
+            NotMember: the node was removed from the cluster; likewise.
+            ConfigError: the command is not `bytes`, or larger than `Limits.command_bytes_max`, or
+                the leader's state machine cannot read it.
+            Exception: whatever `apply` raised for this command.
+
+        Cancelling the wait does not undo the command: it may still be applied.
+        """
+        check_is_bytes(data)
+        return await forward(self._runner, data, attempt or Attempt(), self._with_room)
+
+    async def _with_room(self, data: bytes, check: Callable[[bytes], Member]) -> Member:
+        """Wait for room in the budget, and take it.
+
+        Args:
+            data: the command.
+            check: raises unless it can be taken; asked after each wait.
+        """
         runner = self._runner
         while runner.is_transferring:
             await runner.status_changed.park()
-        member = self._check(data)
+        member = check(data)
         budget = runner.budget
         if not budget.take(len(data)):
             while not await budget.wait(len(data)):
-                self._check(data)  # turned away: it says why
+                check(data)  # turned away: it says why
             try:
                 while runner.is_transferring:
                     await runner.status_changed.park()
-                member = self._check(data)
+                member = check(data)
             except (RaftError, trio.Cancelled):
                 budget.give_back(len(data))
                 raise
-        return await runner.propose(member, data).result()
+        return member
 
     def submit(self, data: bytes) -> Proposal:
         """Put a command into the leader's log without waiting: for pipelines.
@@ -411,6 +455,14 @@ class Node:
         require_event_loop("Node.take_snapshot", "trio")
         return await self._runner.take_snapshot()
 
+    def before_leaving(self, job: Callable[[], Awaitable[None]]) -> None:
+        """Have something done when `open_node` is left, while the node still takes part.
+
+        Args:
+            job: called then, once, and shielded from cancellation: it must end by itself, soon.
+        """
+        self._runner.before_leaving.append(job)
+
     def kill(self) -> None:
         """Become Dead, now. Everything the node owns is cancelled; nothing sleeps out a tick.
 
@@ -428,12 +480,7 @@ class Node:
     def _check(self, data: bytes) -> Member:
         """The member, if it leads and the command can be taken at all."""
         member = self._check_leads()
-        bytes_max = self._runner.limits.command_bytes_max
-        if len(data) > bytes_max:
-            raise ConfigError(
-                f"a command of {len(data)} bytes exceeds Limits.command_bytes_max "
-                f"({bytes_max}): split it, or raise the limit on every node"
-            )
+        check_size(data, self._runner.limits)
         return member
 
     def _check_leads(self) -> Member:
@@ -473,7 +520,8 @@ async def open_node(
         node_id: this node's name, one of `voters` if there are any.
         voters: all nodes of a new cluster, this one included, which forms once all have met
             (`status.waiting_for`); later its log counts. Empty: join, once a leader adds this node.
-        machine: what committed commands are applied to.
+        machine: what committed commands are applied to. Around a `ReplicatedObject`, or `Replicas`,
+            comes a `SessionMachine` by itself.
         storage: where term, vote and log survive; one for each node.
         transport: how the others are reached; one for each node.
         cluster_id: nodes of different clusters refuse each other.
@@ -492,6 +540,7 @@ async def open_node(
     check_id("cluster_id", cluster_id)
     check_machine(machine)
     check_storage_methods(storage)
+    machine = hosted(machine)
     configuration = bootstrap_configuration(node_id, voters, transport)
     runner = NodeRunner(
         node_id,
@@ -507,6 +556,13 @@ async def open_node(
     )
     administration = Administration(runner)
     service = partial(runner.run, Recovered(configuration=configuration))
-    stop, before_stop = partial(runner.kill, "left"), administration.transfer_before_leaving
+
+    async def before_stop() -> None:
+        if not runner.is_dead:
+            for job in runner.before_leaving:
+                await job()
+        await administration.transfer_before_leaving()
+
+    stop = partial(runner.kill, "left")
     async with running_beside(service, stop=stop, before_stop=before_stop, name=runner.name):
         yield Node(runner, administration, configuration)

@@ -165,10 +165,25 @@ class Method:
             BadArguments: the data is not the arguments of this method.
             Exception: whatever the method raised.
         """
+        return self.run(instance, self.values_of(data))
+
+    def values_of(self, data: bytes | msgspec.Raw) -> tuple[Any, ...]:
+        """The arguments.
+
+        Raises:
+            BadArguments: the data is not the arguments of this method.
+        """
         try:
-            values = self._all.decode(data)
+            return self._all.decode(data)
         except msgspec.MsgspecError as error:
             raise BadArguments(str(error)) from error
+
+    def run(self, instance: object, values: tuple[Any, ...]) -> Any:
+        """Call the method.
+
+        Raises:
+            Exception: whatever it raised.
+        """
         if not self._keyword_only:
             return self.mark.method(instance, *values)
         named = dict(zip(self.arguments, values, strict=True))
