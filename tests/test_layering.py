@@ -42,11 +42,11 @@ FLOORS: Mapping[str, tuple[str, str]] = {
         "core tasks member net machines logs node rpc",
         "attrs msgspec trio",
     ),
-    "embedding": ("core tasks member machines node rpc", "attrs msgspec trio"),
+    "embedding": ("core tasks member machines node", "attrs trio"),
     "kv": ("core tasks machines rpc", "attrs msgspec trio"),
     FACE: ("core member storage net transport machines node rpc client service embedding", ""),
     "testing": (
-        "core tasks viz member storage transport logs node embedding",
+        "core tasks viz member storage transport machines logs node embedding",
         "attrs msgspec trio outcome trioleaks pytest pytest_trio pluggy",
     ),
     "sim": (

@@ -53,7 +53,7 @@ def cancellations() -> int:
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_calls_from_many_tasks(loop: str) -> None:
-    machine = SessionMachine(Counter())
+    machine = Counter()
 
     async def main() -> None:
         async with aio.open_node("a", **arguments(machine=machine)) as node:
@@ -111,9 +111,8 @@ def test_what_runs_in_the_node_s_thread_is_given_the_node() -> None:
     async def main() -> None:
         async with aio.open_node("a", **arguments()) as node:
 
-            async def inside(local: Any) -> str:
-                assert isinstance(local.node, Node)
-                await local.node.wait(leads)
+            async def inside(trio_node: Node) -> str:
+                await trio_node.wait(leads)
                 with pytest.raises(ConfigError, match="wait for itself"):
                     node.status  # noqa: B018 - reading it is the point
                 return threading.current_thread().name

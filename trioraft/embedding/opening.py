@@ -7,21 +7,22 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
 
+from ..machines.local import LocalClient
 from ..node.node import open_node
-from .local import LocalClient
+from .inside import Inside
 from .thread import TrioThread
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def node_thread(node_id: str, **arguments: Any) -> TrioThread[LocalClient]:
+def node_thread(node_id: str, **arguments: Any) -> TrioThread[Inside]:
     """A thread for a node; arguments as of `open_node`."""
 
     @asynccontextmanager
-    async def opening() -> AsyncIterator[LocalClient]:
+    async def opening() -> AsyncIterator[Inside]:
         async with open_node(node_id, **arguments) as node:
-            yield LocalClient(node, arguments["machine"])
+            yield Inside(node, LocalClient(node, arguments["machine"]))
 
     return TrioThread(opening, f"node {node_id!r}")
 

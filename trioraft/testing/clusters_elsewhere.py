@@ -24,9 +24,10 @@ from ..core.types import LogIndex, NodeId, Term
 from ..embedding import awaiting, waiting
 from ..embedding.async_node import AsyncNode
 from ..embedding.blocking_node import BlockingNode
-from ..embedding.local import LocalClient
+from ..embedding.inside import Inside
 from ..embedding.opening import takes_what
 from ..embedding.thread import Part, TrioThread
+from ..machines.local import LocalClient
 from .cluster import Cluster, open_cluster
 
 N = TypeVar("N")
@@ -37,10 +38,11 @@ class _ClusterElsewhere(Generic[N]):
     """The verbs that need not be waited for."""
 
     def __init__(
-        self, thread: TrioThread[Cluster], make: Callable[[Part[Any, LocalClient], LocalClient], N]
+        self, thread: TrioThread[Cluster], make: Callable[[Part[Any, Inside], Inside], N]
     ) -> None:
         self._thread = thread
         self._make = make
+        self._known: dict[NodeId, Inside] = {}  # a client has a session: one for each node
 
     @property
     def ids(self) -> tuple[NodeId, ...]:
@@ -51,15 +53,17 @@ class _ClusterElsewhere(Generic[N]):
     def nodes(self) -> dict[NodeId, N]:
         """The nodes that run."""
 
-        def found(cluster: Cluster) -> dict[NodeId, LocalClient]:
-            return {
-                node_id: LocalClient(node, cluster.machines[node_id])
-                for node_id, node in cluster.nodes.items()
-            }
+        def found(cluster: Cluster) -> dict[NodeId, Inside]:
+            for node_id, node in cluster.nodes.items():
+                known = self._known.get(node_id)
+                if known is None or known.node is not node:
+                    client = LocalClient(node, cluster.machines[node_id])
+                    self._known[node_id] = Inside(node, client)
+            return {node_id: self._known[node_id] for node_id in cluster.nodes}
 
         return {
-            node_id: self._make(Part(self._thread, local), local)
-            for node_id, local in self._thread.look(found).items()
+            node_id: self._make(Part(self._thread, inside), inside)
+            for node_id, inside in self._thread.look(found).items()
         }
 
     @property

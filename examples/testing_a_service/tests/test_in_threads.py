@@ -3,10 +3,10 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from votes import Votes
 
 import trioraft.testing
 from trioraft import SessionMachine
-from votes import Votes
 
 
 @pytest.mark.raft_cluster(machine=lambda: SessionMachine(Votes()))

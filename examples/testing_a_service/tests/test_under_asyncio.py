@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
+from votes import Votes
 
 import trioraft.testing
 from trioraft import SessionMachine
-from votes import Votes
 
 
 def machine() -> SessionMachine:

@@ -1,9 +1,9 @@
 """Tests under Trio (pytest-trio): the nodes run in the test's own event loop, in virtual time."""
 
 import pytest
+from votes import AlreadyVoted, Votes
 
 import trioraft.testing
-from votes import AlreadyVoted, Votes
 
 pytestmark = [pytest.mark.trio, pytest.mark.raft_cluster(nodes=3, machine=Votes)]
 
