@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from trioraft import (
-    DeadlineExceeded,
     OutcomeUnknown,
     RaftError,
     Replicas,
@@ -110,12 +109,12 @@ class Ledger:
             os.close(file)
 
 
+TOLD = (RaftError, Refused)
+"""What is for whoever asked to know."""
+
+
 def status_of(error: Exception) -> int:
     """The HTTP status that tells a caller whether it may ask again."""
-    if isinstance(error, OutcomeUnknown):
-        return 504  # it may have happened
-    if isinstance(error, DeadlineExceeded | RaftError):
-        return 503  # it has not
     if isinstance(error, Refused):
         return 409
-    raise error
+    return 504 if isinstance(error, OutcomeUnknown) else 503  # perhaps done; certainly not

@@ -10,9 +10,9 @@ import asyncio
 import signal
 
 from aiohttp import web
-from shared import LEASE_S, REPORT_S, Ledger, Options, status_of
+from shared import LEASE_S, REPORT_S, TOLD, Ledger, Options, status_of
 
-from trioraft import RaftError, aio
+from trioraft import aio
 from trioraft.structures import Counter, Lock
 
 
@@ -28,7 +28,7 @@ async def serve(options: Options) -> None:
             """Only the leader does this; it is cancelled when another one leads."""
             while True:
                 number = await reports.add(1)
-                with (options.directory / "reports.txt").open("a") as file:  # noqa: ASYNC230 - a line
+                with (options.directory / "reports.txt").open("a") as file:
                     file.write(f"{term} {options.name} {number}\n")
                 await asyncio.sleep(REPORT_S)
 
@@ -73,9 +73,7 @@ async def errors_as_statuses(request: web.Request, handler: web.Handler) -> web.
     """What went wrong is for whoever asked."""
     try:
         return await handler(request)
-    except web.HTTPException:
-        raise
-    except Exception as error:
+    except TOLD as error:
         return web.json_response({"error": str(error)}, status=status_of(error))
 
 

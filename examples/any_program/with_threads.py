@@ -9,7 +9,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from shared import LEASE_S, REPORT_S, Ledger, Options, status_of
+from shared import LEASE_S, REPORT_S, TOLD, Ledger, Options, status_of
 
 from trioraft import NodeDead, sync
 from trioraft.structures import Counter, Lock
@@ -87,7 +87,7 @@ def handler_of(routes: dict[str, Callable[[], dict[str, Any]]]) -> type[BaseHTTP
             route = routes.get(f"{self.command} {self.path}")
             try:
                 status, said = (404, {}) if route is None else (200, route())
-            except Exception as error:
+            except TOLD as error:
                 status, said = status_of(error), {"error": str(error)}
             body = json.dumps(said).encode()
             self.send_response(status)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import h11
 import trio
-from shared import LEASE_S, REPORT_S, Ledger, Options, status_of
+from shared import LEASE_S, REPORT_S, TOLD, Ledger, Options, status_of
 
 from trioraft import Node, open_node, run_while_leader
 
@@ -37,7 +37,7 @@ async def job(options: Options, term: int) -> None:
     """Only the leader does this; it is cancelled when another one leads."""
     while True:
         number = await options.reports.add(1)
-        with (options.directory / "reports.txt").open("a") as file:  # noqa: ASYNC230 - a line
+        with (options.directory / "reports.txt").open("a") as file:
             file.write(f"{term} {options.name} {number}\n")
         await trio.sleep(REPORT_S)
 
@@ -84,7 +84,7 @@ async def answer(routes: Routes, stream: trio.SocketStream) -> None:
             route = routes.get(f"{request.method.decode()} {request.target.decode()}")
             try:
                 status, said = (404, {}) if route is None else (200, await route())
-            except Exception as error:
+            except TOLD as error:
                 status, said = status_of(error), {"error": str(error)}
             body = json.dumps(said).encode()
             headers = [("Content-Length", str(len(body)))]

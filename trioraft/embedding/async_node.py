@@ -33,8 +33,8 @@ class AsyncNode:
 
     It has what `trioraft.Node` has, and `call`, `query` and `watch` as `trioraft.LocalClient` has
     them, so that `Counter.through(node)` and `KvClient(node)` work, on every node. Its methods may
-    be awaited in any asyncio task, of any event loop; cancelling one cancels it in the node's thread too, and is over
-    when that is.
+    be awaited in any asyncio task, of any event loop; cancelling one cancels it in the node's
+    thread too, and is over when that is.
     """
 
     def __init__(self, thread: Reach[Inside], inside: Inside) -> None:
