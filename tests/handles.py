@@ -18,7 +18,10 @@ MARK = "# -- handles: written by `python -m tests.handles --update` "
 HEAD = MARK + "-" * (100 - len(MARK)) + "\n"
 FILES = (
     "machines/structures.py",
-    *(f"coordination/{name}.py" for name in ("lock", "queue")),
+    *(
+        f"coordination/{name}.py"
+        for name in ("barrier", "election", "lock", "queue", "rate_limiter", "semaphore")
+    ),
 )
 
 
@@ -45,19 +48,29 @@ def bases_of(cls: ast.ClassDef) -> tuple[str, str, str]:
     return handles, f"Blocking{handles}", variables
 
 
-def written(cls: ast.ClassDef, *, blocking: bool) -> str:
+def written(cls: ast.ClassDef, module: ast.Module, *, blocking: bool) -> str:
     """One of the two handles."""
     base, blocking_base, variables = bases_of(cls)
     kind = "Blocking" if blocking else ""
     generic = f", Generic{variables}" if variables else ""
     used = blocking_base if blocking else base
     where = "threads" if blocking else "Trio and asyncio"
-    of = variables if used.endswith("ItemHandle") else f"[{cls.name}{variables}]"
+    is_own = any(isinstance(other, ast.ClassDef) and other.name == used for other in module.body)
+    of = variables if is_own else f"[{cls.name}{variables}]"
     lines = [
         f"class {kind}{cls.name}Handle({used}{of}{generic}):",
         f'    """A `{cls.name}` on other machines, for {where}."""',
     ]
+    inherited = {
+        function.name
+        for other in module.body
+        if isinstance(other, ast.ClassDef) and other.name == used
+        for function in other.body
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
     for method in methods_of(cls):
+        if method.name in inherited:
+            continue
         arguments = ast.unparse(method.args)
         assert method.returns is not None
         given = [argument.arg for argument in method.args.args[1:]]
@@ -77,11 +90,13 @@ def handles_of(source: str) -> str:
     """What stands below the line in this file."""
     text = ""
     names = []
-    for cls in ast.parse(source.partition(MARK)[0]).body:
+    module = ast.parse(source.partition(MARK)[0])
+    for cls in module.body:
         if isinstance(cls, ast.ClassDef) and any(
             "WithHandles[" in ast.unparse(base) for base in cls.bases
         ):
-            text += "\n\n" + written(cls, blocking=False) + "\n\n" + written(cls, blocking=True)
+            text += "\n\n" + written(cls, module, blocking=False)
+            text += "\n\n" + written(cls, module, blocking=True)
             names.append(cls.name)
     text += "\n\n"
     for name in names:

@@ -496,7 +496,7 @@ async def test_a_command_that_is_no_bytes_or_too_large_is_refused(
     server.welcome = Welcome(MAGIC, PROTOCOL_VERSION, node_id="0", frame_bytes_max=100)
     async with open_client(server) as client:
         with pytest.raises(ConfigError, match="a command is bytes"):
-            await client.call("text")  # type: ignore[arg-type] # that is the point
+            await client.call("text")  # type: ignore[call-overload] # that is the point
         with pytest.raises(ConfigError, match="larger than the server reads"):
             await client.call(bytes(200))
         assert await ends(client.call(b"small")) == b"small"

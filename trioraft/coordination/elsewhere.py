@@ -46,6 +46,10 @@ class LineHandle(Handle[S_co]):
         """`WaitingLine.keep_alive`."""
         return await self(WaitingLine.keep_alive, host, lease_s, gone)
 
+    async def waiting_count(self) -> int:
+        """`WaitingLine.waiting_count`."""
+        return await self(WaitingLine.waiting_count)
+
     def line_news(self, host: str) -> AbstractAsyncContextManager[AsyncIterator[News]]:
         """`WaitingLine.line_news`."""
         return self._client.watch(encode_watch(host), item_type=dict[str, LogIndex])
@@ -64,6 +68,10 @@ class HoldHandle(LineHandle[S_co]):
 
 class BlockingLineHandle(BlockingHandle[S_co]):
     """A waiting line on other machines, for threads."""
+
+    def waiting_count(self) -> int:
+        """`WaitingLine.waiting_count`."""
+        return self(WaitingLine.waiting_count)
 
     @contextmanager
     def _held(self, opening: Callable[[Any], AbstractAsyncContextManager[T]]) -> Iterator[T]:

@@ -31,6 +31,9 @@ from ..machines.sessions import UnknownCommand
 from .answers import KeptAlive, LeaseTime, LinedUp, Name, News
 from .presence import Presence, presence_of
 
+EVERYBODY = ""
+"""Whoever watches this instead of a host, hears of all turns."""
+
 _ENCODER = msgspec.msgpack.Encoder()
 _NAMES: msgspec.msgpack.Decoder[str] = msgspec.msgpack.Decoder(Name)
 
@@ -297,6 +300,8 @@ class WaitingLine(Expiring):
             self._on_leave(ticket, place)
         if tells:
             self._tell(place.host, {ticket: 0})
+        if had_turn:
+            self._tell(EVERYBODY, {ticket: 0})
         return True
 
     def _serve(self, told: str | None = None) -> None:
@@ -309,6 +314,7 @@ class WaitingLine(Expiring):
             self._on_turn(ticket, place)
             if ticket != told:
                 self._tell(place.host, {ticket: place.token})
+            self._tell(EVERYBODY, {ticket: place.token})
         if self._local.must_tell_all:
             self._tell_all()
 
@@ -371,6 +377,8 @@ class WaitingLine(Expiring):
         return presence_of(self, self._local.presences, lease_s)
 
     def _turns_of(self, name: str) -> News:
+        if name == EVERYBODY:
+            return {ticket: place.token for ticket, place in self.holding.items()}
         host = self.hosts.get(name)
         places: Iterable[str] = () if host is None else host.places
         return {ticket: self.holding[ticket].token for ticket in places if ticket in self.holding}

@@ -1,4 +1,4 @@
-"""Ready-made replicated objects: Counter, Dict, Set.
+"""Ready-made replicated objects: Counter, Dict, List, Set.
 
 Each is written with `ReplicatedObject` as you would write yours. To keep values of your own
 classes, name them in a subclass: `class Jobs(Dict[str, Job])`. No set of Python's is part of any
@@ -8,10 +8,12 @@ differ.
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, ClassVar, Generic, Self, TypeVar, final
 
 import msgspec
 
+from ..core.errors import RaftError
 from .replicated import BlockingHandle, Handle, WithHandles, command, query
 
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
@@ -56,11 +58,62 @@ class Counter(WithHandles["CounterHandle", "BlockingCounterHandle"]):
 
 K = TypeVar("K")
 V = TypeVar("V")
+T = TypeVar("T")
+
+
+@final
+class Each(Generic[T]):
+    """What there was when the first was asked for, one after the other: an async iterator."""
+
+    def __init__(self, ask: Callable[[], Awaitable[list[T]]]) -> None:
+        self._ask = ask
+        self._items: Iterator[T] | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        if self._items is None:
+            self._items = iter(await self._ask())
+        for item in self._items:
+            return item
+        raise StopAsyncIteration
+
+
+class KeysHandle(Handle[Any], Generic[K, V]):
+    """What a dict's handle does by itself."""
+
+    async def keys(self) -> list[K]:
+        """`Dict.keys`."""
+        found: list[K] = await self(Dict.keys)
+        return found
+
+    def __aiter__(self) -> Each[K]:
+        return Each(self.keys)
+
+
+class BlockingKeysHandle(BlockingHandle[Any], Generic[K, V]):
+    """What a dict's handle for threads does by itself."""
+
+    def keys(self) -> list[K]:
+        """`Dict.keys`."""
+        found: list[K] = self(Dict.keys)
+        return found
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self.keys())
 
 
 class Dict(WithHandles["DictHandle[K, V]", "BlockingDictHandle[K, V]"], Generic[K, V]):
     """A replicated dict, in the order in which the keys came. An absent key reads as None, so a
-    stored None cannot be told from none at all; `contains` can."""
+    stored None cannot be told from none at all; `contains` can.
+
+    It has the methods of a dict that can be awaited, and none of those that cannot: `d[key] = x`
+    would have to go on before it is done, and `len(d)` or `key in d` to answer without asking.
+    `async for key in d` goes over the keys that there were when it began.
+    """
+
+    _handle_base = KeysHandle
 
     entries: dict[K, V] = msgspec.field(default_factory=dict)
 
@@ -113,12 +166,121 @@ class Dict(WithHandles["DictHandle[K, V]", "BlockingDictHandle[K, V]"], Generic[
         return len(self.entries)
 
     @query
+    def keys(self) -> list[K]:
+        """All keys, in the order in which they came."""
+        return list(self.entries)
+
+    @query
+    def values(self) -> list[V]:
+        """All values, in the order in which their keys came."""
+        return list(self.entries.values())
+
+    @query
     def items(self) -> dict[K, V]:
         """A copy of all keys and values."""
         return self.entries
 
+    def __aiter__(self) -> Each[K]:
+        return Each(self.keys)
 
-T = TypeVar("T")
+
+class List(WithHandles["ListHandle[T]", "BlockingListHandle[T]"], Generic[T]):
+    """A replicated list. Places are counted from 0, and from the end with negative numbers; one
+    that there is not raises `IndexError`, and nothing changes."""
+
+    items_max: ClassVar[int] = 100_000
+    """Items that it holds at most. It decides what a command does, so it is the same on every node:
+    another number needs a subclass."""
+
+    entries: list[T] = msgspec.field(default_factory=list)
+
+    @command
+    def append(self, item: T) -> int:
+        """Add an item at the end; returns its place. Raises `ListFull` when there are too many."""
+        self._check_room(1)
+        self.entries.append(item)
+        return len(self.entries) - 1
+
+    @command
+    def extend(self, items: list[T]) -> int:
+        """Add items at the end, all or none; returns how many there are then. Raises `ListFull`."""
+        self._check_room(len(items))
+        self.entries.extend(items)
+        return len(self.entries)
+
+    @command
+    def insert(self, place: int, item: T) -> None:
+        """Add an item before the one at `place`. Raises `ListFull`."""
+        self._check_room(1)
+        self.entries.insert(place, item)
+
+    @command
+    def put(self, place: int, item: T) -> T:
+        """Replace the item at `place`; returns the one before."""
+        before = self.entries[place]
+        self.entries[place] = item
+        return before
+
+    @command
+    def compare_and_put(self, place: int, expected: T, item: T) -> bool:
+        """Replace the item at `place` if it is `expected`; returns whether it was."""
+        if self.entries[place] != expected:
+            return False
+        self.entries[place] = item
+        return True
+
+    @command
+    def pop(self, place: int = -1) -> T:
+        """Remove the item at `place`, the last one by default, and return it."""
+        return self.entries.pop(place)
+
+    @command
+    def remove(self, item: T) -> bool:
+        """Remove the first item that is equal to this one; returns whether there was one."""
+        if item not in self.entries:
+            return False
+        self.entries.remove(item)
+        return True
+
+    @command
+    def clear(self) -> None:
+        """Remove all items."""
+        self.entries.clear()
+
+    @query
+    def get(self, place: int) -> T:
+        """The item at `place`."""
+        return self.entries[place]
+
+    @query
+    def slice(self, start: int = 0, stop: int | None = None) -> list[T]:
+        """The items from `start` to before `stop`, as `entries[start:stop]`."""
+        return self.entries[start:stop]
+
+    @query
+    def index(self, item: T) -> int | None:
+        """Where the first item stands that is equal to this one; None if there is none."""
+        return self.entries.index(item) if item in self.entries else None
+
+    @query
+    def size(self) -> int:
+        """How many items there are."""
+        return len(self.entries)
+
+    def _check_room(self, count: int) -> None:
+        if len(self.entries) + count > self.items_max:
+            raise ListFull(
+                f"the list holds {len(self.entries)} items, of {self.items_max}, its items_max: "
+                "remove some first"
+            )
+
+
+class ListFull(RaftError):  # noqa: N818 - what it is, as in the other errors of this kind
+    """The list would hold more items than it may; nothing was added.
+
+    Fault: of whoever adds more than is removed.
+    Remedy: remove some first, or derive a class with a larger `items_max`.
+    """
 
 
 class Set(WithHandles["SetHandle[T]", "BlockingSetHandle[T]"], Generic[T]):
@@ -200,7 +362,7 @@ class BlockingCounterHandle(BlockingHandle[Counter]):
         return self(Counter.get)
 
 
-class DictHandle(Handle[Dict[K, V]], Generic[K, V]):
+class DictHandle(KeysHandle[K, V], Generic[K, V]):
     """A `Dict` on other machines, for Trio and asyncio."""
 
     async def put(self, key: K, value: V) -> V | None:
@@ -235,12 +397,16 @@ class DictHandle(Handle[Dict[K, V]], Generic[K, V]):
         """`Dict.size`."""
         return await self(Dict.size)
 
+    async def values(self) -> list[V]:
+        """`Dict.values`."""
+        return await self(Dict.values)
+
     async def items(self) -> dict[K, V]:
         """`Dict.items`."""
         return await self(Dict.items)
 
 
-class BlockingDictHandle(BlockingHandle[Dict[K, V]], Generic[K, V]):
+class BlockingDictHandle(BlockingKeysHandle[K, V], Generic[K, V]):
     """A `Dict` on other machines, for threads."""
 
     def put(self, key: K, value: V) -> V | None:
@@ -275,9 +441,117 @@ class BlockingDictHandle(BlockingHandle[Dict[K, V]], Generic[K, V]):
         """`Dict.size`."""
         return self(Dict.size)
 
+    def values(self) -> list[V]:
+        """`Dict.values`."""
+        return self(Dict.values)
+
     def items(self) -> dict[K, V]:
         """`Dict.items`."""
         return self(Dict.items)
+
+
+class ListHandle(Handle[List[T]], Generic[T]):
+    """A `List` on other machines, for Trio and asyncio."""
+
+    async def append(self, item: T) -> int:
+        """`List.append`."""
+        return await self(List.append, item)
+
+    async def extend(self, items: list[T]) -> int:
+        """`List.extend`."""
+        return await self(List.extend, items)
+
+    async def insert(self, place: int, item: T) -> None:
+        """`List.insert`."""
+        return await self(List.insert, place, item)
+
+    async def put(self, place: int, item: T) -> T:
+        """`List.put`."""
+        return await self(List.put, place, item)
+
+    async def compare_and_put(self, place: int, expected: T, item: T) -> bool:
+        """`List.compare_and_put`."""
+        return await self(List.compare_and_put, place, expected, item)
+
+    async def pop(self, place: int = -1) -> T:
+        """`List.pop`."""
+        return await self(List.pop, place)
+
+    async def remove(self, item: T) -> bool:
+        """`List.remove`."""
+        return await self(List.remove, item)
+
+    async def clear(self) -> None:
+        """`List.clear`."""
+        return await self(List.clear)
+
+    async def get(self, place: int) -> T:
+        """`List.get`."""
+        return await self(List.get, place)
+
+    async def slice(self, start: int = 0, stop: int | None = None) -> list[T]:
+        """`List.slice`."""
+        return await self(List.slice, start, stop)
+
+    async def index(self, item: T) -> int | None:
+        """`List.index`."""
+        return await self(List.index, item)
+
+    async def size(self) -> int:
+        """`List.size`."""
+        return await self(List.size)
+
+
+class BlockingListHandle(BlockingHandle[List[T]], Generic[T]):
+    """A `List` on other machines, for threads."""
+
+    def append(self, item: T) -> int:
+        """`List.append`."""
+        return self(List.append, item)
+
+    def extend(self, items: list[T]) -> int:
+        """`List.extend`."""
+        return self(List.extend, items)
+
+    def insert(self, place: int, item: T) -> None:
+        """`List.insert`."""
+        return self(List.insert, place, item)
+
+    def put(self, place: int, item: T) -> T:
+        """`List.put`."""
+        return self(List.put, place, item)
+
+    def compare_and_put(self, place: int, expected: T, item: T) -> bool:
+        """`List.compare_and_put`."""
+        return self(List.compare_and_put, place, expected, item)
+
+    def pop(self, place: int = -1) -> T:
+        """`List.pop`."""
+        return self(List.pop, place)
+
+    def remove(self, item: T) -> bool:
+        """`List.remove`."""
+        return self(List.remove, item)
+
+    def clear(self) -> None:
+        """`List.clear`."""
+        return self(List.clear)
+
+    def get(self, place: int) -> T:
+        """`List.get`."""
+        return self(List.get, place)
+
+    def slice(self, start: int = 0, stop: int | None = None) -> list[T]:
+        """`List.slice`."""
+        return self(List.slice, start, stop)
+
+    def index(self, item: T) -> int | None:
+        """`List.index`."""
+        return self(List.index, item)
+
+    def size(self) -> int:
+        """`List.size`."""
+        return self(List.size)
 
 
 class SetHandle(Handle[Set[T]], Generic[T]):
@@ -332,5 +606,7 @@ Counter._handle_type = CounterHandle
 Counter._blocking_handle_type = BlockingCounterHandle
 Dict._handle_type = DictHandle
 Dict._blocking_handle_type = BlockingDictHandle
+List._handle_type = ListHandle
+List._blocking_handle_type = BlockingListHandle
 Set._handle_type = SetHandle
 Set._blocking_handle_type = BlockingSetHandle

@@ -248,10 +248,19 @@ class Field:
 class Definition:
     """A replicated class."""
 
+    owner: type
     cls_name: str
     version: int
     methods: Mapping[str, Method]
     fields: Mapping[str, Field]
+
+    def name_of(self, method: object) -> str | None:
+        """The name of this command or query, as it stands in the class or one above it; None: it is
+        none."""
+        name: str = getattr(method, "__name__", "")
+        if name not in self.methods or mark_of(method) is None:
+            return None
+        return name if any(vars(cls).get(name) is method for cls in self.owner.__mro__) else None
 
     @classmethod
     def of(cls, owner: type, reserved: frozenset[str]) -> Definition:
@@ -291,7 +300,7 @@ class Definition:
                 f"{name}.{taken[0]} has the name of something that every ReplicatedObject has; "
                 "choose another"
             )
-        return cls(name, version, methods, fields)
+        return cls(owner, name, version, methods, fields)
 
 
 def _check_overrides(owner: type, methods: Mapping[str, Method]) -> None:

@@ -14,7 +14,7 @@ import attrs
 import msgspec
 
 from ...core.errors import ConfigError
-from .calls import ForPart, mark_of
+from .calls import ForPart
 from .definition import Definition, Method
 from .replica import Activate, MethodCall, Question
 
@@ -208,9 +208,11 @@ class BlockingHandle(Generic[S_co]):
 
 
 def _name_of(definition: Definition, method: Any) -> str:
+    known = definition.name_of(method)
+    if known is not None:
+        return known
     name: str = getattr(method, "__name__", repr(method))
-    mark, known = mark_of(method), definition.methods.get(name)
-    if name == ACTIVATE_VERSION or (mark is not None and known is not None):
+    if name == ACTIVATE_VERSION:
         return name
     raise ConfigError(
         f"{name} is no command or query of {definition.cls_name}: name one on the class, as in "
