@@ -47,6 +47,11 @@ class ConfigError(RaftError, ValueError):
     """
 
 
+class WrongEventLoop(RaftError, RuntimeError):  # noqa: N818 - what is wrong
+    """Something was used under an event loop that it is not made for, or under none; nothing was
+    done."""
+
+
 class NotLeader(RaftError):  # noqa: N818 - the pinned name; the field says "not leader"
     """This node does not lead, so the command was not taken; it is certainly not in the log.
 
@@ -107,6 +112,14 @@ class OutcomeUnknown(RaftError):  # noqa: N818 - the pinned name
     Fault: nobody's; it cannot be known.
     Remedy: look at the state before you repeat it; a `Client`'s session makes repeating safe.
     """
+
+
+class DeadlineExceeded(RaftError):  # noqa: N818 - as the field says
+    """The call's deadline passed. Unless it is an `OutcomeUnknown` too, nothing was applied."""
+
+
+class DeadlineOutcomeUnknown(DeadlineExceeded, OutcomeUnknown):
+    """The call's deadline passed while the command was on its way: it may or may not be applied."""
 
 
 class Overloaded(RaftError):  # noqa: N818 - the pinned name

@@ -58,6 +58,19 @@ class StateMachine(Protocol):
 
 
 @runtime_checkable
+class Hosted(Protocol):
+    """A state machine that wants another one around it, wherever a node has it."""
+
+    def in_sessions(self) -> StateMachine:
+        """The machine for the node: always the same one."""
+
+
+def hosted(machine: StateMachine) -> StateMachine:
+    """The machine as a node has it: itself, or what it wants around it."""
+    return machine.in_sessions() if isinstance(machine, Hosted) else machine
+
+
+@runtime_checkable
 class Preparing(Protocol):
     """A state machine that looks at each command before it is proposed."""
 
@@ -80,6 +93,30 @@ class KeyedCommands(Protocol):
         Raises:
             RaftError: it cannot be read.
         """
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """A state machine in which something ends by itself, as a lease does. Only the log can end it
+    on every node alike, so whoever leads proposes a command when it is due."""
+
+    def due_in_s(self, now_s: float) -> float | None:
+        """How long from now on until something ends, in seconds; 0 or less: it is over. None:
+        nothing will. Asked after each slice of commands, so be quick.
+
+        Args:
+            now_s: the node's monotonic clock.
+        """
+
+    def command_when_due(self, now_s: float) -> bytes:
+        """The command that ends what is over, as it stands in the log. It may be proposed again
+        while the one before is on its way: it must do no harm twice."""
+
+
+def timed(machine: StateMachine) -> Timed | None:
+    """The machine, if anything in it ends by itself. One around another says so for that one, with
+    None in the place of what it has not."""
+    return machine if isinstance(machine, Timed) and callable(machine.due_in_s) else None
 
 
 def preparation_of(machine: StateMachine) -> Callable[[bytes], bytes] | None:

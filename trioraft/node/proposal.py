@@ -62,6 +62,13 @@ class Proposal:
 
         Cancelling the wait does not undo the command.
         """
+        await self.settled()
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    async def settled(self) -> None:
+        """Wait until there is an outcome, whatever it is."""
         if self.is_done:
             await trio.lowlevel.checkpoint_if_cancelled()
         elif self._waiter is None:
@@ -71,9 +78,6 @@ class Proposal:
             if self._event is None:
                 self._event = trio.Event()
             await self._event.wait()
-        if self._error is not None:
-            raise self._error
-        return self._value
 
     def resolve(self, value: Any) -> None:
         """It was applied, with this result."""

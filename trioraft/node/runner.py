@@ -16,7 +16,7 @@ import math
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from types import FrameType
 from typing import TypeVar, final
@@ -30,7 +30,9 @@ from ..core.errors import (
     ConfigError,
     InvariantViolation,
     NodeDead,
+    NotLeader,
     NotMember,
+    ProposalDropped,
     ResourceExhausted,
     SnapshotGone,
 )
@@ -56,11 +58,12 @@ from ..member.lineage import Lineage
 from ..member.member import Member, voters_ignored
 from ..member.reads import ReadBatch
 from ..member.results import restore
-from ..member.state_machine import StateMachine
+from ..member.state_machine import StateMachine, timed
 from ..storage.base import Storage
 from ..tasks.byte_budget import ByteBudget
 from ..tasks.wakeup import Wakeup
 from ..transport.base import LinkDown, LinkUp, Transport, TransportEvent
+from .due import DueTask
 from .event_stream import EventStream, NodeEvent
 from .peers import MemberLinks
 from .proposal import Proposal
@@ -116,6 +119,8 @@ class NodeRunner:
         self.budget: ByteBudget = ByteBudget(limits.proposals_bytes_max)
         self.status_changed: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
         self.is_dead: bool = False
+        self.before_leaving: list[Callable[[], Awaitable[None]]] = []
+        """What is to be done when the node leaves, while it still takes part."""
         self.links: dict[NodeId, bool] = {}
         """Whether the connection to each peer is up, as the transport tells."""
         self._cluster_id = cluster_id
@@ -123,6 +128,8 @@ class NodeRunner:
         uses_leases = timing.lease_clock_drift_max is not None
         self._suspension = Suspension() if uses_leases else None
         self._machine = machine
+        self._timed = timed(machine)
+        self._due: DueTask | None = None  # while this node leads, if anything ends by itself
         self._calls = StorageCalls(storage)
         self._storage = storage
         self._transport = transport
@@ -227,6 +234,7 @@ class NodeRunner:
             read_chunk=self._read_chunk,
             admit_clients=self._admit_clients,
             tell=self._tell,
+            make_room=self._make_room,
         )
         member = Member(raft, self._machine, self.limits, runner, self.lineage, checksum=checksum)
         name = self.name
@@ -264,6 +272,7 @@ class NodeRunner:
         roles = ["driver", "election_timer", "storage", "restore", "transport"]
         if self._leading_term is not None:
             roles += [f"leader(term={self._leading_term})", "heartbeat", "snapshot_sender"]
+            roles += [] if self._timed is None else ["due"]
         return frozenset({self.name, *(f"{self.name}.{role}" for role in roles)})
 
     # -- running the member ----------------------------------------------------------------
@@ -315,7 +324,7 @@ class NodeRunner:
     def _change_leader_tasks(self, member: Member) -> None:
         if self._leader_scope is not None:
             self._leader_scope.cancel()
-            self._leader_scope = None
+            self._leader_scope = self._due = None
             self._chunk_requests.clear()
             self.budget.turn_away()  # they are told who leads now
         term = self._leading_term = member.leading_term
@@ -340,6 +349,8 @@ class NodeRunner:
                 self._act()
                 has_applied = not has_applied and self._apply_slice()  # it was committed just now
             if has_applied:
+                if self._due is not None:
+                    self._due.look()
                 self._follow_applied()
 
     def _follow_applied(self) -> None:
@@ -438,6 +449,37 @@ class NodeRunner:
         except BaseException:
             self.budget.give_back(len(data))
             raise
+        return proposal
+
+    def _propose_due(self, member: Member, data: bytes) -> Proposal | None:
+        if not self.budget.take(len(data)):
+            return None
+        try:
+            return self.propose(member, data)
+        except (NotLeader, ProposalDropped):  # deposed just now, or about to hand over
+            return None
+
+    def forward(self, member: Member, data: bytes, *, is_repeatable: bool) -> Proposal:
+        """Have whoever leads take a command; its place in this node's budget is taken already."""
+        if not self._is_asked:
+            self._batch_s = trio.current_time()
+            self._ask()
+        proposal = Proposal(len(data), self.budget)
+        proposal.is_repeatable = is_repeatable
+        bring = member.forward if member.raft.leadership is None else member.propose
+        try:
+            bring(data, proposal, self._batch_s)
+        except BaseException:
+            self.budget.give_back(len(data))
+            raise
+        return proposal
+
+    def _make_room(self, size_bytes: int) -> Proposal | None:
+        """For a command that another member has forwarded here."""
+        if not self.budget.take(size_bytes):
+            return None
+        proposal = Proposal(size_bytes, self.budget)
+        proposal.is_repeatable = True  # nobody waits for it here
         return proposal
 
     @property
@@ -668,6 +710,9 @@ class NodeRunner:
                 nursery.start_soon(
                     self._send_snapshots, member, name=f"{self.name}.snapshot_sender"
                 )
+                if self._timed is not None:
+                    self._due = DueTask(self._timed, partial(self._propose_due, member))
+                    nursery.start_soon(self._due.run, name=f"{self.name}.due")
 
     async def _beat(self, member: Member) -> None:
         too_short = 0
