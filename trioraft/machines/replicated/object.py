@@ -146,7 +146,7 @@ class ReplicatedObject:
 
         ```python
         async with Client(addresses) as client:
-            await Stock.through(client)(Stock.sell, "lamp")
+            await Counter.through(client)(Counter.add, 5)
         ```
 
         Args:
