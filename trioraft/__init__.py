@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from .core.errors import StorageError as StorageError
     from .core.errors import ThreadsExhausted as ThreadsExhausted
     from .core.errors import TransferFailed as TransferFailed
+    from .core.errors import WrongEventLoop as WrongEventLoop
     from .core.types import Address as Address
     from .core.types import Configuration as Configuration
     from .core.types import Entry as Entry
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from .core.types import Role as Role
     from .core.types import Term as Term
     from .machines.local import LocalClient as LocalClient
+    from .machines.replicated import Expiring as Expiring
     from .machines.replicated import LeaderLatch as LeaderLatch
     from .machines.replicated import LeadershipLost as LeadershipLost
     from .machines.replicated import Replicas as Replicas
@@ -148,6 +150,7 @@ _HOMES: Final = {
     "StorageError": "core.errors",
     "ThreadsExhausted": "core.errors",
     "TransferFailed": "core.errors",
+    "WrongEventLoop": "core.errors",
     "Address": "core.types",
     "Configuration": "core.types",
     "Entry": "core.types",
@@ -156,6 +159,7 @@ _HOMES: Final = {
     "Role": "core.types",
     "Term": "core.types",
     "LocalClient": "machines.local",
+    "Expiring": "machines.replicated",
     "LeaderLatch": "machines.replicated",
     "LeadershipLost": "machines.replicated",
     "Replicas": "machines.replicated",

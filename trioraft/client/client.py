@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, final, overload
 
 import anyio
 import msgspec
@@ -42,6 +42,7 @@ from ..rpc.protocol import (
     Watch,
     WatchStatus,
 )
+from ..tasks.event_loop import refuse_plain_with, running_event_loop
 from .administration import ClusterAdministration
 from .attempts import (
     MAYBE_TAKEN,
@@ -172,6 +173,8 @@ class Client(ClusterAdministration):
     async def __aenter__(self) -> Client:
         if self._tasks is not None:
             raise ClientClosed("this client is open already; make one for each `async with`")
+        self._check_event_loop()
+        self._opened_under = running_event_loop()
         self._opening = anyio.Lock()
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
@@ -186,7 +189,7 @@ class Client(ClusterAdministration):
     ) -> None:
         tasks = self._tasks
         if tasks is None:
-            raise ClientClosed("the client is not open")
+            raise ClientClosed("the client is not open: enter it before you leave it")
         cancelled = anyio.get_cancelled_exc_class()
         is_cancelled = isinstance(error, cancelled)
         try:
@@ -205,6 +208,14 @@ class Client(ClusterAdministration):
         except cancelled:
             if error is None or is_cancelled:
                 raise  # otherwise there is an error to be told, as from any code that is cancelled
+
+    if not TYPE_CHECKING:  # a type checker is to complain, as `with` does below
+
+        def __enter__(self) -> NoReturn:
+            refuse_plain_with("Client")
+
+        def __exit__(self, *_: object) -> None:
+            """Never called; without it nobody would get to `__enter__`."""
 
     # -- commands --------------------------------------------------------------------------
 
@@ -262,7 +273,8 @@ class Client(ClusterAdministration):
         Cancelling gives up the wait; the command may still be applied.
         """
         if not isinstance(data, bytes):
-            raise ConfigError(f"a command is bytes, but {type(data).__name__} was given")
+            raise ConfigError(f"a command is bytes, but {type(data).__name__} was given: encode it")
+        self._check_event_loop()
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         attempt = Attempt()
         with anyio.move_on_after(timeout_s):
@@ -395,6 +407,7 @@ class Client(ClusterAdministration):
             HandshakeRefused, ConfigError, ClientClosed: as `call`.
             Exception: whatever `query` raised, as in `call`.
         """
+        self._check_event_loop()
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         with anyio.move_on_after(timeout_s):
             return self._decoded(await self._ask(data, consistency, at), result_type)
@@ -416,7 +429,7 @@ class Client(ClusterAdministration):
             try:
                 with anyio.move_on_after(patience_s):
                     return await server.request(Query, data, consistency)
-                why: RaftError = ServerLost(f"no answer within {patience_s:g} s")
+                why: RaftError = ServerLost(f"no answer within {patience_s:g} s: it is asked again")
                 patience_s *= 2
             except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
                 why = error
@@ -440,9 +453,12 @@ class Client(ClusterAdministration):
     ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
         """Subscribe to the state machine (its `watch(data)`), over a connection of its own.
 
-            async with client.watch(b"…") as items:
-                async for item in items:
-                    …
+        ```python
+        async with client.watch(b"0") as items:
+            async for item in items:
+                print(item)
+                break
+        ```
 
         Args:
             data: what to watch.

@@ -32,6 +32,7 @@ from ..member.state_machine import StateMachine, hosted
 from ..member.status import Status, status_before_start, status_of
 from ..storage.base import Storage
 from ..tasks.background import running_beside
+from ..tasks.event_loop import opened_under, require_event_loop
 from ..transport.base import Transport
 from .administration import Administration
 from .arguments import (
@@ -109,6 +110,7 @@ class Node:
 
         Cancelling the wait does not undo the command: it may still be applied.
         """
+        require_event_loop("Node.propose", "trio")
         check_is_bytes(data)
         member = await self._with_room(data, self._check)
         return await self._runner.propose(member, data).result()
@@ -141,6 +143,7 @@ class Node:
 
         Cancelling the wait does not undo the command: it may still be applied.
         """
+        require_event_loop("Node.forward", "trio")
         check_is_bytes(data)
         return await forward(self._runner, data, attempt or Attempt(), self._with_room)
 
@@ -182,6 +185,7 @@ class Node:
             ProposalDropped: leadership is being transferred.
             NotLeader, NodeDead, ConfigError: as `propose`.
         """
+        require_event_loop("Node.submit", "trio")
         check_is_bytes(data)
         member = self._check(data)
         runner = self._runner
@@ -220,6 +224,7 @@ class Node:
 
         Cancelling the wait disturbs nobody.
         """
+        require_event_loop("Node.read_barrier", "trio")
         if lease and self._runner.timing.lease_clock_drift_max is None:
             raise ConfigError(
                 "lease=True needs Timing(lease_clock_drift_max=…, fast_failover=False): say how "
@@ -249,6 +254,7 @@ class Node:
 
         Cancelling the wait does not stop the transfer, which ends by its deadline.
         """
+        require_event_loop("Node.transfer_leadership", "trio")
         if timeout_s is not None and not timeout_s > 0:
             raise ConfigError(f"timeout_s is {timeout_s!r}: give a positive time in seconds")
         self._check_leads()
@@ -283,6 +289,7 @@ class Node:
 
         Cancelling the wait does not undo what is in the log.
         """
+        require_event_loop("Node.add_learner", "trio")
         check_id("node_id", node_id)
         return await self._change(AddLearner(node_id, checked_address(address)), expected_index)
 
@@ -315,6 +322,7 @@ class Node:
         Cancelling the wait gives the change up as long as no voter has changed (new learners
         stay); after that it goes on to its end.
         """
+        require_event_loop("Node.change_voters", "trio")
         ids = checked_ids("voters", voters)
         known = {node: checked_address(where) for node, where in (addresses or {}).items()}
         change = ChangeVoters(ids, {node: where for node, where in known.items() if where})
@@ -331,6 +339,7 @@ class Node:
 
         Returns, raises and cancellation: as `change_voters`.
         """
+        require_event_loop("Node.remove", "trio")
         check_id("node_id", node_id)
         return await self._change(Remove(node_id), expected_index)
 
@@ -365,6 +374,7 @@ class Node:
 
         Cancelling the wait does not undo it: it goes on.
         """
+        require_event_loop("Node.replace", "trio")
         check_id("node_id", node_id)
         self._check_leads()
         return await self._administration.replace(node_id)
@@ -387,6 +397,7 @@ class Node:
             ConfigError: the transport asks nobody for one, as on plain TCP and in memory; it has
                 no `invite_key`; or an argument cannot be.
         """
+        require_event_loop("Node.invite", "trio")
         check_id("node_id", node_id)
         await trio.lowlevel.checkpoint()
         return self._runner.invite(node_id, valid_s)
@@ -403,6 +414,7 @@ class Node:
         Raises:
             NodeDead: the node is Dead, and the predicate does not hold of that.
         """
+        require_event_loop("Node.wait", "trio")
         while True:
             status = self.status
             if predicate(status):
@@ -412,6 +424,7 @@ class Node:
                 raise NodeDead(f"node {self.id!r} is Dead; what was waited for will not happen")
             await self._runner.status_changed.park()
 
+    @opened_under("trio")
     @asynccontextmanager
     async def events(self) -> AsyncIterator[EventStream]:
         """Watch what happens: typed events from here on, in order.
@@ -440,6 +453,7 @@ class Node:
 
         Cancelling the wait does not stop the snapshot.
         """
+        require_event_loop("Node.take_snapshot", "trio")
         return await self._runner.take_snapshot()
 
     def before_leaving(self, job: Callable[[], Awaitable[None]]) -> None:
@@ -457,6 +471,7 @@ class Node:
         goes on. Idempotent. What was acknowledged stays in the storage. A write that has begun is
         waited for, in the background: half a write is nobody's friend.
         """
+        require_event_loop("Node.kill", "trio")
         self._runner.kill("killed")
 
     def expected_tasks(self) -> frozenset[str]:
@@ -481,6 +496,7 @@ class Node:
         return member
 
 
+@opened_under("trio")
 @asynccontextmanager
 async def open_node(
     node_id: NodeId,

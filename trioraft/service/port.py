@@ -27,6 +27,7 @@ from ..net.tls import ServerTls, TlsContexts, server_tls_of
 from ..node.node import Node
 from ..rpc.errors import PermissionDenied
 from ..tasks.background import running_beside
+from ..tasks.event_loop import opened_under
 from .context import ServiceContext, ServiceLimits
 from .conversation import Conversation
 from .roles import NOTHING, UNLIMITED, Permission, Roles
@@ -142,6 +143,7 @@ class Service:
             self._conversations.discard(conversation)
 
 
+@opened_under("trio")
 @asynccontextmanager
 async def open_service(
     node: Node,
