@@ -37,16 +37,20 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     "logs": ("core transport", "attrs msgspec structlog trio"),
     "node": ("core tasks member net storage transport logs", "attrs trio"),
     "rpc": ("core net machines", "attrs msgspec"),
+    "coordination": ("core machines rpc", "anyio attrs msgspec"),
     "client": ("core tasks net machines rpc", "anyio attrs msgspec"),
     "service": (
         "core tasks member net machines logs node rpc",
         "attrs msgspec trio",
     ),
-    "embedding": ("core tasks member machines node rpc", "attrs msgspec trio"),
+    "embedding": ("core tasks member machines node", "attrs trio"),
     "kv": ("core tasks machines rpc", "anyio attrs msgspec trio"),
-    FACE: ("core member storage net transport machines node rpc client service embedding", ""),
+    FACE: (
+        "core member storage net transport machines node rpc coordination client service embedding",
+        "",
+    ),
     "testing": (
-        "core tasks viz member storage transport logs node",
+        "core tasks viz member storage transport machines logs node embedding",
         "attrs msgspec trio outcome trioleaks pytest pytest_trio pluggy",
     ),
     "sim": (

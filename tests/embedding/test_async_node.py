@@ -53,7 +53,7 @@ def cancellations() -> int:
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_calls_from_many_tasks(loop: str) -> None:
-    machine = SessionMachine(Counter())
+    machine = Counter()
 
     async def main() -> None:
         async with aio.open_node("a", **arguments(machine=machine)) as node:
@@ -111,14 +111,13 @@ def test_what_runs_in_the_node_s_thread_is_given_the_node() -> None:
     async def main() -> None:
         async with aio.open_node("a", **arguments()) as node:
 
-            async def inside(local: Any) -> str:
-                assert isinstance(local.node, Node)
-                await local.node.wait(leads)
+            async def inside(trio_node: Node) -> str:
+                await trio_node.wait(leads)
                 with pytest.raises(ConfigError, match="wait for itself"):
                     node.status  # noqa: B018 - reading it is the point
                 return threading.current_thread().name
 
-            assert await node.run(inside) == "trioraft node 'a'"
+            assert await node.run_in_trio(inside) == "trioraft node 'a'"
 
     on_asyncio(main())
 
@@ -142,7 +141,7 @@ def test_a_cancelled_call_is_over_in_the_thread_too(loop: str) -> None:
                 finally:
                     over.append("thread")
 
-            task = asyncio.create_task(node.run(forever))
+            task = asyncio.create_task(node.run_in_trio(forever))
             await begun.wait()
             task.cancel()
             task.cancel()  # as often as somebody likes
@@ -217,7 +216,7 @@ def test_calls_that_wait_when_the_node_is_left_are_told() -> None:
     async def main() -> None:
         async with aio.open_node("a", **arguments()) as node:
             waits = asyncio.create_task(node.wait(lambda _: False))
-            runs = asyncio.create_task(node.run(lambda _: anyio.sleep_forever()))
+            runs = asyncio.create_task(node.run_in_trio(lambda _: anyio.sleep_forever()))
             await node.wait(leads)
         with pytest.raises(NodeDead):
             await waits

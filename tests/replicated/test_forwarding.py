@@ -426,8 +426,8 @@ async def test_an_object_through_a_local_client(autojump_clock: MockClock) -> No
         node, machine = tallies.cluster.nodes[follower], tallies.cluster.machines[follower]
         client = LocalClient(node, machine, timeout_s=2.0)
         tally = Tally.through(client)
-        assert await tally.count("a") == 1
-        assert await tally.get() == 1
+        assert await tally(Tally.count, "a") == 1
+        assert await tally(Tally.get) == 1
         with pytest.raises(UnknownCommand, match="a question for Tally cannot be read"):
             await client.query(b"")
         with pytest.raises(ConfigError, match="a command is bytes"):
@@ -440,7 +440,7 @@ async def test_an_object_through_a_local_client(autojump_clock: MockClock) -> No
             if node_id != follower:
                 await tallies.cluster.crash(node_id)
         with pytest.raises(DeadlineExceeded):
-            await tally.count("b")
+            await tally(Tally.count, "b")
 
 
 async def test_three_processes_worth_of_nodes_on_tcp_and_sqlite(tmp_path: Path) -> None:

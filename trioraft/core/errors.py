@@ -49,7 +49,11 @@ class ConfigError(RaftError, ValueError):
 
 class WrongEventLoop(RaftError, RuntimeError):  # noqa: N818 - what is wrong
     """Something was used under an event loop that it is not made for, or under none; nothing was
-    done."""
+    done.
+
+    Fault: the caller's.
+    Remedy: use what the message names: it is made for that event loop.
+    """
 
 
 class NotLeader(RaftError):  # noqa: N818 - the pinned name; the field says "not leader"
@@ -135,6 +139,15 @@ class Overloaded(RaftError):  # noqa: N818 - the pinned name
 
     Fault: the callers', who bring more than the cluster takes.
     Remedy: slow down, or `await node.propose()`, which waits for room.
+    """
+
+
+class LockLost(RaftError):  # noqa: N818 - what happened, as in the other errors of this kind
+    """The lease ran out, or was taken away, while its holder was at work; that was cancelled.
+
+    Fault: of the network or the cluster, when it could not be renewed in time; or of whoever took
+        it away.
+    Remedy: take what was under way for undone, and ask for the lock again.
     """
 
 

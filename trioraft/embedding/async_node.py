@@ -12,16 +12,17 @@ from functools import partial
 from typing import Any, Generic, Self, TypeVar, final
 
 from ..core.types import Address, LogIndex, NodeId, Term
+from ..machines.questions import Consistency
 from ..machines.replicated.leader import LeaderLatch, LeadershipLost
+from ..member.attempts import Attempt
 from ..member.status import Status
 from ..node.event_stream import EventStream, NodeEvent
 from ..node.node import Node
 from ..node.node import open_node as trio_open_node
-from ..rpc.protocol import Consistency
 from .awaiting import Beside, call
-from .local import LocalClient
+from .inside import Inside
 from .opening import node_thread, takes_what
-from .thread import Held, TrioThread
+from .thread import Held, Reach
 
 R = TypeVar("R")
 
@@ -30,15 +31,15 @@ R = TypeVar("R")
 class AsyncNode:
     """One member of a cluster, as an asyncio program sees it. Made by `trioraft.aio.open_node`.
 
-    It has what `trioraft.Node` has, and `call`, `query` and `watch` as `trioraft.Client` has them,
-    so that `Counter.through(node)` and `KvClient(node)` work. Its methods may be awaited in any
-    asyncio task, of any event loop; cancelling one cancels it in the node's thread too, and is over
-    when that is.
+    It has what `trioraft.Node` has, and `call`, `query` and `watch` as `trioraft.LocalClient` has
+    them, so that `Counter.through(node)` and `KvClient(node)` work, on every node. Its methods may
+    be awaited in any asyncio task, of any event loop; cancelling one cancels it in the node's
+    thread too, and is over when that is.
     """
 
-    def __init__(self, thread: TrioThread[LocalClient], node: LocalClient) -> None:
+    def __init__(self, thread: Reach[Inside], inside: Inside) -> None:
         self._thread = thread
-        self._id = node.node.id
+        self._id = inside.node.id
 
     def __repr__(self) -> str:
         return f"<AsyncNode {self.id!r}>"
@@ -52,31 +53,35 @@ class AsyncNode:
     def status(self) -> Status:
         """`Node.status`. It is asked for in the node's thread: this takes some 0.1 ms, in which the
         event loop does nothing else."""
-        return self._thread.look(lambda local: local.node.status)
+        return self._thread.look(lambda inside: inside.node.status)
 
     def budgets(self) -> dict[str, tuple[int, int]]:
         """`Node.budgets`. Takes as long as `status`."""
-        return self._thread.look(lambda local: local.node.budgets())
+        return self._thread.look(lambda inside: inside.node.budgets())
 
-    async def run(self, function: Callable[[LocalClient], Awaitable[R]]) -> R:
+    async def run_in_trio(self, function: Callable[[Node], Awaitable[R]]) -> R:
         """Call an async function in the node's thread, under Trio, and return what it returns.
 
         Args:
-            function: is given a `trioraft.LocalClient`, whose `node` is the `trioraft.Node`: so
-                `open_service` can run beside the node, for as long as this is awaited.
+            function: is given the `trioraft.Node`: so `open_service` can run beside it, for as long
+                as this is awaited.
 
         Raises:
             NodeDead: the node was left; the function was not called.
             OutcomeUnknown: the node was left meanwhile.
             Exception: whatever the function raises.
         """
-        return await call(self._thread, "AsyncNode.run", function)
+        return await self._call("run_in_trio", function)
 
     # -- as Node has it --------------------------------------------------------------------
 
     async def propose(self, data: bytes) -> Any:
-        """`Node.propose`."""
+        """`Node.propose`: only the leader takes it; `call` works on every node."""
         return await self._call("propose", lambda node: node.propose(data))
+
+    async def forward(self, data: bytes, *, attempt: Attempt | None = None) -> Any:
+        """`Node.forward`."""
+        return await self._call("forward", lambda node: node.forward(data, attempt=attempt))
 
     async def read_barrier(self, *, lease: bool = False) -> LogIndex:
         """`Node.read_barrier`."""
@@ -142,7 +147,9 @@ class AsyncNode:
 
     def events(self) -> AbstractAsyncContextManager[AsyncEventStream]:
         """`Node.events`."""
-        held = Held(self._thread, lambda local: local.node.events(), f"events of node {self.id!r}")
+        held = Held(
+            self._thread, lambda inside: inside.node.events(), f"events of node {self.id!r}"
+        )
         return Beside(held, "AsyncNode.events", self._event_stream)
 
     def _event_stream(self, stream: EventStream) -> AsyncEventStream:
@@ -150,7 +157,7 @@ class AsyncNode:
 
     def kill(self) -> None:
         """`Node.kill`. The node is Dead when this returns, which takes as long as `status`."""
-        self._thread.look(lambda local: local.node.kill())
+        self._thread.look(lambda inside: inside.node.kill())
 
     # -- as Client has it ------------------------------------------------------------------
 
@@ -162,11 +169,11 @@ class AsyncNode:
         result_type: Any = Any,
         exactly_once: bool = True,
     ) -> Any:
-        """`Client.call`, through this node."""
+        """`LocalClient.call`, through this node."""
         return await call(
             self._thread,
             "AsyncNode.call",
-            lambda local: local.call(
+            lambda inside: inside.client.call(
                 data, timeout_s=timeout_s, result_type=result_type, exactly_once=exactly_once
             ),
         )
@@ -176,26 +183,25 @@ class AsyncNode:
         data: bytes,
         *,
         consistency: Consistency = "linearizable",
-        at: NodeId | Address | None = None,
         timeout_s: float | None = None,
         result_type: Any = Any,
     ) -> Any:
-        """`Client.query`, through this node."""
+        """`LocalClient.query`, through this node."""
         return await call(
             self._thread,
             "AsyncNode.query",
-            lambda local: local.query(
-                data, consistency=consistency, at=at, timeout_s=timeout_s, result_type=result_type
+            lambda inside: inside.client.query(
+                data, consistency=consistency, timeout_s=timeout_s, result_type=result_type
             ),
         )
 
     def watch(
-        self, data: bytes, *, at: NodeId | Address | None = None, item_type: Any = Any
+        self, data: bytes, *, at: object = None, item_type: Any = Any
     ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
-        """`Client.watch`, at this node."""
-        held: Held[LocalClient, AsyncIterator[Any]] = Held(
+        """`LocalClient.watch`, at this node."""
+        held: Held[Inside, AsyncIterator[Any]] = Held(
             self._thread,
-            lambda local: local.watch(data, at=at, item_type=item_type),
+            lambda inside: inside.client.watch(data, at=at, item_type=item_type),
             f"a watch of node {self.id!r}",
         )
         return Beside(held, "AsyncNode.watch", self._items)
@@ -211,18 +217,18 @@ class AsyncNode:
         Raises, and is no lock: as `trioraft.LeaderLatch.lead`.
         """
         held = Held(
-            self._thread, lambda local: LeaderLatch(local.node).lead(), f"lead of {self.id!r}"
+            self._thread, lambda inside: LeaderLatch(inside.node).lead(), f"lead of {self.id!r}"
         )
         return Beside(held, "AsyncNode.lead", lambda term: term)
 
     async def _call(self, name: str, function: Callable[[Node], Awaitable[R]]) -> R:
-        return await call(self._thread, f"AsyncNode.{name}", lambda local: function(local.node))
+        return await call(self._thread, f"AsyncNode.{name}", lambda inside: function(inside.node))
 
 
 class _Items(Generic[R]):
     """An iterator of the thread, here."""
 
-    def __init__(self, thread: TrioThread[LocalClient], what: str, items: AsyncIterator[R]) -> None:
+    def __init__(self, thread: Reach[Inside], what: str, items: AsyncIterator[R]) -> None:
         self._thread = thread
         self._what = what
         self._items = items
@@ -231,14 +237,14 @@ class _Items(Generic[R]):
         return self
 
     async def __anext__(self) -> R:
-        return await call(self._thread, self._what, lambda _: anext(self._items))
+        return await call(self._thread, self._what, lambda _: anext(self._items), is_awaited=False)
 
 
 @final
 class AsyncEventStream(_Items[NodeEvent]):
     """An async iterator over a node's events since it was opened. Made by `AsyncNode.events`."""
 
-    def __init__(self, thread: TrioThread[LocalClient], stream: EventStream) -> None:
+    def __init__(self, thread: Reach[Inside], stream: EventStream) -> None:
         super().__init__(thread, "AsyncNode.events", stream)
         self._stream = stream
 

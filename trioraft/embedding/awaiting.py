@@ -22,20 +22,27 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, fin
 
 from ..core.errors import ConfigError
 from ..tasks.event_loop import refuse_plain_with, require_event_loop
-from .thread import OnEnd, OnReady, TrioThread
+from .thread import OnEnd, OnReady, Reach
 
 T = TypeVar("T")
 R = TypeVar("R")
 T_co = TypeVar("T_co", covariant=True)
 
 
-async def call(thread: TrioThread[T], what: str, function: Callable[[T], Awaitable[R]]) -> R:
+async def call(
+    thread: Reach[T],
+    what: str,
+    function: Callable[[T], Awaitable[R]],
+    *,
+    is_awaited: bool = True,
+) -> R:
     """Call an async function in the thread.
 
     Args:
         thread: whose.
         what: is called, for errors.
         function: is awaited there, with what the thread holds.
+        is_awaited: whether it is waited for its end, and not for news that may never come.
 
     Raises:
         WrongEventLoop: this is no asyncio task.
@@ -45,7 +52,7 @@ async def call(thread: TrioThread[T], what: str, function: Callable[[T], Awaitab
     """
     require_event_loop(what, "asyncio")
     outcome: _Outcome[R] = _Outcome(asyncio.get_running_loop())
-    on_its_way = thread.begin(function, outcome.tell)
+    on_its_way = thread.begin(function, outcome.tell, is_awaited=is_awaited)
     try:
         return await outcome.future
     except asyncio.CancelledError:
@@ -169,7 +176,9 @@ class Beside(Generic[T, R]):
                 await _waited_for(over)
             raise
         if over.done():
-            raise self._failure or ConfigError(f"{self._service.name} ended before it began")
+            raise self._failure or ConfigError(
+                f"{self._service.name} ended before it began: open another"
+            )
         self._body = asyncio.current_task()
         return self._hand_out(ready.result())
 

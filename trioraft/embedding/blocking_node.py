@@ -15,15 +15,17 @@ from typing import Any, Generic, Self, TypeVar, final
 import trio
 
 from ..core.types import Address, LogIndex, NodeId, Term
+from ..machines.local import LocalClient
+from ..machines.questions import Consistency
 from ..machines.replicated.leader import LeaderLatch, LeadershipLost
+from ..member.attempts import Attempt
 from ..member.status import Status
 from ..node.event_stream import EventStream, NodeEvent
 from ..node.node import Node
 from ..node.node import open_node as trio_open_node
-from ..rpc.protocol import Consistency
-from .local import LocalClient
+from .inside import Inside
 from .opening import node_thread, takes_what
-from .thread import Held, TrioThread
+from .thread import Held, Reach
 from .waiting import Beside, call
 
 R = TypeVar("R")
@@ -38,9 +40,9 @@ class BlockingNode:
     loop. Ctrl-C ends the call that the main thread waits for, and cancels it in the node's thread.
     """
 
-    def __init__(self, thread: TrioThread[LocalClient], node: LocalClient) -> None:
+    def __init__(self, thread: Reach[Inside], inside: Inside) -> None:
         self._thread = thread
-        self._id = node.node.id
+        self._id = inside.node.id
 
     def __repr__(self) -> str:
         return f"<BlockingNode {self.id!r}>"
@@ -53,30 +55,37 @@ class BlockingNode:
     @property
     def status(self) -> Status:
         """`Node.status`."""
-        return self._thread.look(lambda local: local.node.status)
+        return self._thread.look(lambda inside: inside.node.status)
 
     def budgets(self) -> dict[str, tuple[int, int]]:
         """`Node.budgets`."""
-        return self._thread.look(lambda local: local.node.budgets())
+        return self._thread.look(lambda inside: inside.node.budgets())
 
     def run(self, function: Callable[[LocalClient], Awaitable[R]]) -> R:
-        """Call an async function in the node's thread, under Trio, and return what it returns.
-
-        Args:
-            function: is given a `trioraft.LocalClient`, whose `node` is the `trioraft.Node`.
+        """Call an async function with the node's `LocalClient`, in its thread, under Trio; and
+        return what it returns. Objects made by `through` this node do so.
 
         Raises:
             NodeDead: the node was left; the function was not called.
             OutcomeUnknown: the node was left meanwhile.
             Exception: whatever the function raises.
         """
-        return call(self._thread, "BlockingNode.run", function)
+        return call(self._thread, "BlockingNode.run", lambda inside: function(inside.client))
+
+    def run_in_trio(self, function: Callable[[Node], Awaitable[R]]) -> R:
+        """The same with the `trioraft.Node`: so `open_service` can run beside it, for as long as a
+        thread of yours waits here."""
+        return self._call("run_in_trio", function)
 
     # -- as Node has it --------------------------------------------------------------------
 
     def propose(self, data: bytes) -> Any:
-        """`Node.propose`."""
+        """`Node.propose`: only the leader takes it; `call` works on every node."""
         return self._call("propose", lambda node: node.propose(data))
+
+    def forward(self, data: bytes, *, attempt: Attempt | None = None) -> Any:
+        """`Node.forward`."""
+        return self._call("forward", lambda node: node.forward(data, attempt=attempt))
 
     def read_barrier(self, *, lease: bool = False) -> LogIndex:
         """`Node.read_barrier`."""
@@ -161,7 +170,9 @@ class BlockingNode:
 
     def events(self) -> AbstractContextManager[BlockingEventStream]:
         """`Node.events`."""
-        held = Held(self._thread, lambda local: local.node.events(), f"events of node {self.id!r}")
+        held = Held(
+            self._thread, lambda inside: inside.node.events(), f"events of node {self.id!r}"
+        )
         return Beside(held, "BlockingNode.events", self._event_stream)
 
     def _event_stream(self, stream: EventStream) -> BlockingEventStream:
@@ -169,7 +180,7 @@ class BlockingNode:
 
     def kill(self) -> None:
         """`Node.kill`. The node is Dead when this returns."""
-        self._thread.look(lambda local: local.node.kill())
+        self._thread.look(lambda inside: inside.node.kill())
 
     # -- as BlockingClient has it ----------------------------------------------------------
 
@@ -181,11 +192,11 @@ class BlockingNode:
         result_type: Any = Any,
         exactly_once: bool = True,
     ) -> Any:
-        """`Client.call`, through this node."""
+        """`LocalClient.call`, through this node."""
         return call(
             self._thread,
             "BlockingNode.call",
-            lambda local: local.call(
+            lambda inside: inside.client.call(
                 data, timeout_s=timeout_s, result_type=result_type, exactly_once=exactly_once
             ),
         )
@@ -195,26 +206,25 @@ class BlockingNode:
         data: bytes,
         *,
         consistency: Consistency = "linearizable",
-        at: NodeId | Address | None = None,
         timeout_s: float | None = None,
         result_type: Any = Any,
     ) -> Any:
-        """`Client.query`, through this node."""
+        """`LocalClient.query`, through this node."""
         return call(
             self._thread,
             "BlockingNode.query",
-            lambda local: local.query(
-                data, consistency=consistency, at=at, timeout_s=timeout_s, result_type=result_type
+            lambda inside: inside.client.query(
+                data, consistency=consistency, timeout_s=timeout_s, result_type=result_type
             ),
         )
 
     def watch(
-        self, data: bytes, *, at: NodeId | Address | None = None, item_type: Any = Any
+        self, data: bytes, *, at: object = None, item_type: Any = Any
     ) -> AbstractContextManager[Iterator[Any]]:
-        """`Client.watch`, at this node: `with node.watch(…) as items: for item in items: …`."""
-        held: Held[LocalClient, AsyncIterator[Any]] = Held(
+        """`LocalClient.watch`: `with node.watch(…) as items: for item in items: …`."""
+        held: Held[Inside, AsyncIterator[Any]] = Held(
             self._thread,
-            lambda local: local.watch(data, at=at, item_type=item_type),
+            lambda inside: inside.client.watch(data, at=at, item_type=item_type),
             f"a watch of node {self.id!r}",
         )
         return Beside(held, "BlockingNode.watch", self._items)
@@ -230,7 +240,8 @@ class BlockingNode:
         ```python
         with node.lead() as leadership:
             while not leadership.is_lost:
-                do_a_bit_of_what_only_the_leader_does(leadership.term)
+                print("a bit of what the leader does in term", leadership.term)
+                break
         ```
 
         A thread cannot be cancelled, so the body has to look at its leadership, often.
@@ -242,13 +253,15 @@ class BlockingNode:
         It is no lock: see `trioraft.LeaderLatch`.
         """
         held = Held(
-            self._thread, lambda local: LeaderLatch(local.node).lead(), f"lead of node {self.id!r}"
+            self._thread,
+            lambda inside: LeaderLatch(inside.node).lead(),
+            f"lead of node {self.id!r}",
         )
         leadership = Leadership()
         return Beside(held, "BlockingNode.lead", leadership._begin, on_lost=leadership._end)
 
     def _call(self, name: str, function: Callable[[Node], Awaitable[R]]) -> R:
-        return call(self._thread, f"BlockingNode.{name}", lambda local: function(local.node))
+        return call(self._thread, f"BlockingNode.{name}", lambda inside: function(inside.node))
 
 
 @final
@@ -295,7 +308,7 @@ class Leadership:
 class _Items(Generic[R]):
     """An iterator of the thread, here."""
 
-    def __init__(self, thread: TrioThread[LocalClient], what: str, items: AsyncIterator[R]) -> None:
+    def __init__(self, thread: Reach[Inside], what: str, items: AsyncIterator[R]) -> None:
         self._thread = thread
         self._what = what
         self._items = items
@@ -305,7 +318,7 @@ class _Items(Generic[R]):
 
     def __next__(self) -> R:
         try:
-            return call(self._thread, self._what, lambda _: anext(self._items))
+            return call(self._thread, self._what, lambda _: anext(self._items), is_awaited=False)
         except StopAsyncIteration:
             raise StopIteration from None
 
@@ -314,7 +327,7 @@ class _Items(Generic[R]):
 class BlockingEventStream(_Items[NodeEvent]):
     """An iterator over a node's events since it was opened. Made by `BlockingNode.events`."""
 
-    def __init__(self, thread: TrioThread[LocalClient], stream: EventStream) -> None:
+    def __init__(self, thread: Reach[Inside], stream: EventStream) -> None:
         super().__init__(thread, "BlockingNode.events", stream)
         self._stream = stream
 

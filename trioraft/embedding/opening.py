@@ -7,27 +7,28 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
 
-from ..node.node import Node, open_node
-from .local import LocalClient
+from ..machines.local import LocalClient
+from ..node.node import open_node
+from .inside import Inside
 from .thread import TrioThread
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def node_thread(node_id: str, **arguments: Any) -> TrioThread[LocalClient]:
+def node_thread(node_id: str, **arguments: Any) -> TrioThread[Inside]:
     """A thread for a node; arguments as of `open_node`."""
 
     @asynccontextmanager
-    async def opening() -> AsyncIterator[LocalClient]:
+    async def opening() -> AsyncIterator[Inside]:
         async with open_node(node_id, **arguments) as node:
-            yield LocalClient(node, arguments["machine"])
+            yield Inside(node, LocalClient(node, arguments["machine"]))
 
     return TrioThread(opening, f"node {node_id!r}")
 
 
 def takes_what(
-    original: Callable[P, AbstractAsyncContextManager[Node]],
+    original: Callable[P, AbstractAsyncContextManager[Any]],
 ) -> Callable[[Callable[..., T]], Callable[P, T]]:
     """Say that a function takes what another one takes: its arguments stand in one place."""
 

@@ -23,6 +23,7 @@ from ..core.errors import ConfigError, NodeDead, OutcomeUnknown, ThreadsExhauste
 
 T = TypeVar("T")
 R = TypeVar("R")
+T_co = TypeVar("T_co", covariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
 
 OnDone = Callable[[Any, BaseException | None], None]
@@ -47,7 +48,7 @@ class TrioThread(Generic[T]):
         opening: what to enter, in the thread.
         name: of the thread, and of what it holds, for errors.
         clock: of its Trio run; Trio's own if None.
-        on_calls: is told how many calls are under way, whenever that changes.
+        on_awaited: is told how many calls somebody waits for, whenever that changes.
     """
 
     def __init__(
@@ -56,18 +57,18 @@ class TrioThread(Generic[T]):
         name: str,
         *,
         clock: trio.abc.Clock | None = None,
-        on_calls: Callable[[int], None] | None = None,
+        on_awaited: Callable[[int], None] | None = None,
     ) -> None:
         self.name = name
         self._opening = opening
         self._clock = clock
-        self._on_calls = on_calls
+        self._on_awaited = on_awaited
         self._thread = threading.Thread(target=self._run, name=f"trioraft {name}", daemon=True)
         self._token: trio.lowlevel.TrioToken | None = None
         self._begun = threading.Event()
         self._scope = trio.CancelScope()
         self._calls: trio.Nursery | None = None
-        self._under_way = 0
+        self._awaited = 0
         self._failure: BaseException | None = None
         self._pid = 0
 
@@ -99,21 +100,32 @@ class TrioThread(Generic[T]):
         if self._pid == os.getpid():
             self._thread.join()
 
-    def begin(self, function: Callable[[T], Awaitable[R]], on_done: OnDone) -> Call[T]:
+    def begin(
+        self,
+        function: Callable[[T], Awaitable[R]],
+        on_done: OnDone,
+        *,
+        is_awaited: bool = True,
+    ) -> Call:
         """Call an async function with what is open, in the thread.
+
+        Args:
+            function: what to call.
+            on_done: is told how it ended.
+            is_awaited: whether somebody waits for that, and not for what it tells meanwhile.
 
         Raises:
             NodeDead: nothing is open any more; the function was not called.
         """
         self.check_is_here()
-        call = Call(self, function, on_done)
-        if not self._soon(self._begin, call):
+
+        async def with_held() -> R:
+            return await function(self._held)
+
+        call = Call(self._soon, with_held, on_done, self.name)
+        if not self._soon(self._begin, call, is_awaited):
             raise self._over()
         return call
-
-    def give_up(self, call: Call[T]) -> None:
-        """Cancel a call: `on_done` is told all the same, when it is over."""
-        self._soon(call.scope.cancel)
 
     def look(self, function: Callable[[T], R]) -> R:
         """Call a plain function with what is open, in the thread, and wait for it: some 0.1 ms.
@@ -200,53 +212,59 @@ class TrioThread(Generic[T]):
                 self._calls = None
                 calls.cancel_scope.cancel()
 
-    def _begin(self, call: Call[T]) -> None:
+    def _begin(self, call: Call, is_awaited: bool) -> None:
         if self._calls is None:
             call.on_done(None, self._over())
         else:
-            self._calls.start_soon(self._serve, call)
+            self._calls.start_soon(self._serve, call, int(is_awaited))
 
-    async def _serve(self, call: Call[T]) -> None:
-        self._count(1)
+    async def _serve(self, call: Call, awaited: int) -> None:
+        self.count_awaited(awaited)
         try:
-            await call.run(self._held)
+            await call.run()
         finally:
-            self._count(-1)
+            self.count_awaited(-awaited)
 
-    def _count(self, change: int) -> None:
-        self._under_way += change
-        if self._on_calls is not None:
-            self._on_calls(self._under_way)
+    def count_awaited(self, change: int) -> None:
+        """In the thread: so many more calls are waited for."""
+        self._awaited += change
+        if self._on_awaited is not None:
+            self._on_awaited(self._awaited)
 
 
 @final
-class Call(Generic[T]):
+class Call:
     """A call on its way."""
 
     def __init__(
-        self, thread: TrioThread[T], function: Callable[[T], Awaitable[Any]], on_done: OnDone
+        self,
+        soon: Callable[..., object],
+        function: Callable[[], Awaitable[Any]],
+        on_done: OnDone,
+        name: str,
     ) -> None:
-        self.scope = trio.CancelScope()
         self.on_done = on_done
-        self._thread = thread
+        self._soon = soon
         self._function = function
+        self._name = name
+        self._scope = trio.CancelScope()
 
     def give_up(self) -> None:
-        """Cancel it. Its end is told all the same."""
-        self._thread.give_up(self)
+        """Cancel it. Its end is told all the same, when it is over."""
+        self._soon(self._scope.cancel)
 
-    async def run(self, held: T) -> None:
+    async def run(self) -> None:
         """Run it, in the thread, and tell how it ended."""
         value: Any = None
         error: BaseException | None = OutcomeUnknown(
-            f"{self._thread.name} was left while this was under way: what it had begun may or may "
-            "not be done"
+            f"{self._name} was left while this was under way: what it had begun may or may not be "
+            "done"
         )
         try:
-            with self.scope:
-                value = await self._function(held)
+            with self._scope:
+                value = await self._function()
                 error = None
-            if self.scope.cancelled_caught:
+            if self._scope.cancelled_caught:
                 error = None  # it was given up, and is over
         except trio.Cancelled:
             raise
@@ -254,6 +272,57 @@ class Call(Generic[T]):
             error = raised
         finally:
             self.on_done(value, error)
+
+
+class Reach(Protocol[T_co]):
+    """A way to something that a thread holds open."""
+
+    def begin(
+        self,
+        function: Callable[[T_co], Awaitable[Any]],
+        on_done: OnDone,
+        *,
+        is_awaited: bool = ...,
+    ) -> Call:
+        """As `TrioThread.begin`."""
+
+    def look(self, function: Callable[[T_co], R]) -> R:
+        """As `TrioThread.look`."""
+
+    def count_awaited(self, change: int) -> None:
+        """As `TrioThread.count_awaited`."""
+
+
+@final
+class Part(Generic[T, R]):
+    """A way to a part of what a thread holds open.
+
+    Args:
+        whole: the way to all of it.
+        part: the part.
+    """
+
+    def __init__(self, whole: Reach[T], part: R) -> None:
+        self._whole = whole
+        self._part = part
+
+    def begin(
+        self,
+        function: Callable[[R], Awaitable[Any]],
+        on_done: OnDone,
+        *,
+        is_awaited: bool = True,
+    ) -> Call:
+        """As `TrioThread.begin`."""
+        return self._whole.begin(lambda _: function(self._part), on_done, is_awaited=is_awaited)
+
+    def look(self, function: Callable[[R], Any]) -> Any:
+        """As `TrioThread.look`."""
+        return self._whole.look(lambda _: function(self._part))
+
+    def count_awaited(self, change: int) -> None:
+        """As `TrioThread.count_awaited`."""
+        self._whole.count_awaited(change)
 
 
 @final
@@ -268,14 +337,14 @@ class Held(Generic[T, R]):
 
     def __init__(
         self,
-        thread: TrioThread[T],
+        thread: Reach[T],
         opening: Callable[[T], AbstractAsyncContextManager[R]],
         name: str,
     ) -> None:
         self.name = name
         self._thread = thread
         self._opening = opening
-        self._call: Call[T] | None = None
+        self._call: Call | None = None
 
     def start(self, on_ready: OnReady[R], on_end: OnEnd) -> None:
         """As `TrioThread.start`."""
@@ -285,7 +354,11 @@ class Held(Generic[T, R]):
         async def hold(held: T) -> None:
             async with self._opening(held) as value:
                 on_ready(value)
-                await trio.sleep_forever()
+                self._thread.count_awaited(-1)  # from here on somebody waits for its end alone
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    self._thread.count_awaited(1)
 
         self._call = self._thread.begin(hold, lambda _, error: on_end(error))
 

@@ -19,13 +19,19 @@ from typing import Any, Generic, TypeVar, final
 from ..core.errors import ConfigError
 from ..tasks.event_loop import require_event_loop
 from .awaiting import Service
-from .thread import TrioThread
+from .thread import Reach
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def call(thread: TrioThread[T], what: str, function: Callable[[T], Awaitable[R]]) -> R:
+def call(
+    thread: Reach[T],
+    what: str,
+    function: Callable[[T], Awaitable[R]],
+    *,
+    is_awaited: bool = True,
+) -> R:
     """Call an async function in the node's thread, and wait for it.
 
     Raises:
@@ -42,7 +48,7 @@ def call(thread: TrioThread[T], what: str, function: Callable[[T], Awaitable[R]]
         outcome.append((value, error))
         over.set()
 
-    on_its_way = thread.begin(function, done)
+    on_its_way = thread.begin(function, done, is_awaited=is_awaited)
     try:
         over.wait()
     except BaseException:  # Ctrl-C
@@ -104,7 +110,9 @@ class Beside(Generic[T, R]):
             raise
         if self._over.is_set():
             self._service.join()
-            raise self._failure or ConfigError(f"{self._service.name} ended before it began")
+            raise self._failure or ConfigError(
+                f"{self._service.name} ended before it began: open another"
+            )
         return self._hand_out(self._opened[0])
 
     def __exit__(

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
 import anyio
 import attrs
 
+from ..core.errors import LockLost
 from ..core.types import LogIndex
 from ..rpc.errors import ServerLeaving, ServerLost
 from .commands import (
@@ -39,9 +40,6 @@ from .commands import (
 from .leasing import KeptLease, LeaseLost, kept
 from .requests import Requests, Text, key_of, value_of
 
-if TYPE_CHECKING:
-    from ..machines.structures import LockLost
-
 TTL_S: Final = 10.0
 """How long a lock stays taken, in seconds, if its holder vanishes; unless said otherwise."""
 LOOK_AGAIN_S: Final = 10.0
@@ -50,13 +48,6 @@ again after so long, at the leader, which costs the log nothing."""
 RETRY_S: Final = 0.2
 """Pause before going on at another server."""
 _DIGITS: Final = 16
-
-
-def lock_lost(message: str) -> LockLost:
-    """The same error that a replicated lock raises; with what comes with those only when it is."""
-    from ..machines.structures import LockLost
-
-    return LockLost(message)
 
 
 @final
@@ -96,7 +87,7 @@ class KvGrant:
         try:
             self._lease.check()
         except LeaseLost as error:
-            raise lock_lost(str(error)) from error
+            raise LockLost(str(error)) from error
 
 
 @final
@@ -142,7 +133,7 @@ class Leadership:
         put = Put(self._key, value_of(value), lease_id=self.token)
         done = await self._requests.call(Txn((is_mine,), (put,)), TxnDone, timeout_s)
         if not done.succeeded:
-            raise lock_lost(f"the leadership with token {self.token} is over: nothing was said")
+            raise LockLost(f"the leadership with token {self.token} is over: nothing was said")
 
 
 @final
@@ -168,7 +159,7 @@ async def held(
     except LeaseLost as error:
         if lease is None or not lease.lost_by(error):
             raise  # of another one, that the body has
-        raise lock_lost(f"the turn at {name!r} is over: {error}") from error
+        raise LockLost(f"the turn at {name!r} is over: {error}") from error
 
 
 @asynccontextmanager
@@ -192,7 +183,7 @@ async def _until_first(requests: Requests, prefix: bytes, key: bytes) -> None:
         )
         page = await requests.ask(wanted, Page)
         if not page.pairs or page.pairs[0].key != key:
-            raise lock_lost(f"key {key[:200]!r} is gone: somebody removed it, or revoked its lease")
+            raise LockLost(f"key {key[:200]!r} is gone: somebody removed it, or revoked its lease")
         if len(page.pairs) == 1:
             return
         await _until_gone(requests, page.pairs[1].key, page.index + 1)

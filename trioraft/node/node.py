@@ -137,6 +137,7 @@ class Node:
 
         Cancelling the wait does not undo the command: it may still be applied.
         """
+        require_event_loop("Node.forward", "trio")
         check_is_bytes(data)
         return await forward(self._runner, data, attempt or Attempt(), self._with_room)
 

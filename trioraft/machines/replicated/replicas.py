@@ -7,9 +7,11 @@ object that it lacks applies nothing from there on (see `replica`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import final
+from typing import Any, final
 
 import msgspec
 
@@ -23,7 +25,7 @@ from ..nesting import NESTING_MAX, check_nesting, is_deeper
 from ..numbering import SPREAD_MAX
 from ..sessions import SessionMachine, UnknownCommand
 from .calls import ForPart, InnerPort, NodePort, Port
-from .object import ReplicatedObject
+from .object import Expiring, ReplicatedObject
 from .replica import around
 
 _MAGIC = b"trioraft replicas\n"
@@ -58,6 +60,12 @@ class Replicas:
         self._around: SessionMachine | None = None
         self._lacking: str | None = None
         self._last: ReplicatedObject | None = None  # whose command was applied last
+        self._expiring = {
+            name: part for name, part in objects.items() if isinstance(part, Expiring)
+        }
+        self.due_in_s = self._due_in_s if self._expiring else None
+        """How long until something ends by itself in one of them; None: in none can anything."""
+        self.command_when_due = self._command_when_due if self._expiring else None
 
     def attach(
         self,
@@ -111,12 +119,13 @@ class Replicas:
         return self._last.apply(index, command.data)
 
     def prepare_command(self, data: bytes) -> bytes:
-        """Refuse what cannot be read, or is nested too deep; called before it is proposed."""
+        """Give a command its log time, or refuse what cannot be read; called by the leader."""
         check_nesting(data)
         command = _decoded(data, "command")
-        if command.name in self._objects:
-            self._objects[command.name].prepare_command(command.data)
-        return data
+        if command.name not in self._objects:
+            return data
+        prepared = self._objects[command.name].prepare_command(command.data)
+        return _ENCODER.encode(ForPart(command.name, prepared))
 
     def is_result(self, error: Exception) -> bool:
         """Whether what the last `apply` raised is a result; called by the node."""
@@ -136,6 +145,38 @@ class Replicas:
         if part is None:
             raise UnknownCommand(f"there is no object {question.name!r} here")
         return part.query(question.data)
+
+    def watch(self, data: bytes) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+        """Subscribe to one of them; called by the service. See `ReplicatedObject.through`.
+
+        Raises:
+            UnknownCommand: it cannot be read, or there is no such object.
+            ConfigError: that object cannot be watched.
+        """
+        question = _decoded(data, "subscription")
+        part = self._objects.get(question.name)
+        if part is None:
+            raise UnknownCommand(f"there is no object {question.name!r} here")
+        watch = getattr(part, "watch", None)
+        if watch is None:
+            kind = type(part).__name__
+            raise ConfigError(f"{question.name!r} is a {kind}: that cannot be watched")
+        subscription: AbstractAsyncContextManager[AsyncIterator[Any]] = watch(question.data)
+        return subscription
+
+    def _due_in_s(self, now_s: float) -> float | None:
+        if self._lacking is not None:
+            return None
+        dues_s = [part.due_in_s(now_s) for part in self._expiring.values()]
+        return min((due_s for due_s in dues_s if due_s is not None), default=None)
+
+    def _command_when_due(self, now_s: float) -> bytes:
+        def due_s(name: str) -> float:
+            due_s = self._expiring[name].due_in_s(now_s)
+            return math.inf if due_s is None else due_s
+
+        first = min(self._expiring, key=due_s)
+        return _ENCODER.encode(ForPart(first, self._expiring[first].command_when_due(now_s)))
 
     def snapshot(self) -> bytes:
         """Every object's snapshot; called by the node."""
