@@ -122,7 +122,7 @@ async def cost(name: str, node: Proposes, gather: Callable[[Any, int], Awaitable
     took_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_s
     print(
         f"{name:16} one caller: median {median_us:.0f} µs, 99 % {late_us:.0f} µs; "
-        f"{CALLERS} callers: {len(times) / took_s:6.0f}/s, {1e6 * cpu_s / len(times):3.0f} µs of CPU"
+        f"{CALLERS} callers: {len(times) / took_s:.0f}/s, {1e6 * cpu_s / len(times):.0f} µs of CPU"
     )
 
 
@@ -166,9 +166,9 @@ async def blocked(
         try:
             async with opening(**arguments["a"]) as node:
                 status = await node.wait(lambda status: status.leader_id is not None)
-                for other in nodes:
-                    if other.id == status.leader_id:
-                        await asyncio.to_thread(other.transfer_leadership, "a")
+                for peer in nodes:
+                    if peer.id == status.leader_id:
+                        await asyncio.to_thread(peer.transfer_leadership, "a")
                 led = await node.wait(leads)
                 block(BLOCKED_S)
                 now = await asyncio.to_thread(nodes[0].wait, lambda s: s.leader_id is not None)

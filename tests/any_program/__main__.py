@@ -118,7 +118,9 @@ class Services:
             process.signal(signal.SIGTERM)
         for process in self.running.values():
             process.wait()
-        complaints = [(self._directory / f"{name}.errors.txt").read_text() for name in NAMES]
+        complaints = [
+            (self._directory / f"{name}.errors.txt").read_text(encoding="utf-8") for name in NAMES
+        ]
         if any(complaints):
             raise AssertionError("\n".join(complaints))
 
@@ -327,8 +329,8 @@ def run(
     if status != 200:
         raise AssertionError(f"the count was answered {status}: {said}")
     check_count(load, said["count"])
-    check_ledger((directory / "ledger.txt").read_text().splitlines(), load.tokens)
-    terms = check_reports((directory / "reports.txt").read_text().splitlines())
+    check_ledger((directory / "ledger.txt").read_text(encoding="utf-8").splitlines(), load.tokens)
+    terms = check_reports((directory / "reports.txt").read_text(encoding="utf-8").splitlines())
     return Outcome(
         len(load.acknowledged), load.maybe, len(load.tokens), load.fenced, terms, takeovers_s
     )
