@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from .core.types import Role as Role
     from .core.types import Term as Term
     from .machines.local import LocalClient as LocalClient
+    from .machines.replicated import Expiring as Expiring
     from .machines.replicated import LeaderLatch as LeaderLatch
     from .machines.replicated import LeadershipLost as LeadershipLost
     from .machines.replicated import Replicas as Replicas
@@ -158,6 +159,7 @@ _HOMES: Final = {
     "Role": "core.types",
     "Term": "core.types",
     "LocalClient": "machines.local",
+    "Expiring": "machines.replicated",
     "LeaderLatch": "machines.replicated",
     "LeadershipLost": "machines.replicated",
     "Replicas": "machines.replicated",

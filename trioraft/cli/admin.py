@@ -39,7 +39,7 @@ Example:  trioraft admin status --address 127.0.0.1:8000
 {EXITS_HELP}
 """
 
-app = typer.Typer(no_args_is_help=True, help=HELP)
+app: typer.Typer = typer.Typer(no_args_is_help=True, help=HELP)
 
 
 def add_to(app_above: typer.Typer) -> None:

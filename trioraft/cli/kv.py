@@ -35,7 +35,7 @@ Example:  trioraft kv put colour red --address 127.0.0.1:8000
 RETRY_S: Final = 0.2
 """Pause before a watch goes on at another server."""
 
-app = typer.Typer(no_args_is_help=True, help=HELP)
+app: typer.Typer = typer.Typer(no_args_is_help=True, help=HELP)
 
 
 def add_to(app_above: typer.Typer) -> None:

@@ -126,7 +126,7 @@ def _addresses(texts: list[str]) -> dict[NodeId, Address]:
         except ValueError as error:
             raise ConfigError(f"--address is {text!r}: {error}") from None
         if name in addresses:
-            raise ConfigError(f"--address names {name!r} twice")
+            raise ConfigError(f"--address names {name!r} twice: give each node one address")
         addresses[name] = address
     return addresses
 

@@ -95,7 +95,10 @@ class BlockingClient:
                 raise ClientClosed(f"the client takes no call from here: {error}") from error
             return future.result()
         except CancelledError as error:
-            raise ClientClosed("the client was closed while this was under way") from error
+            raise ClientClosed(
+                "the client was closed while this was under way: it may be done or not; leave its "
+                "`with` when its calls have ended"
+            ) from error
         except Exception:
             raise
         except BaseException:  # Ctrl-C, wherever in the above it came

@@ -189,7 +189,7 @@ class Client(ClusterAdministration):
     ) -> None:
         tasks = self._tasks
         if tasks is None:
-            raise ClientClosed("the client is not open")
+            raise ClientClosed("the client is not open: enter it before you leave it")
         cancelled = anyio.get_cancelled_exc_class()
         is_cancelled = isinstance(error, cancelled)
         try:
@@ -273,7 +273,7 @@ class Client(ClusterAdministration):
         Cancelling gives up the wait; the command may still be applied.
         """
         if not isinstance(data, bytes):
-            raise ConfigError(f"a command is bytes, but {type(data).__name__} was given")
+            raise ConfigError(f"a command is bytes, but {type(data).__name__} was given: encode it")
         self._check_event_loop()
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         attempt = Attempt()
@@ -429,7 +429,7 @@ class Client(ClusterAdministration):
             try:
                 with anyio.move_on_after(patience_s):
                     return await server.request(Query, data, consistency)
-                why: RaftError = ServerLost(f"no answer within {patience_s:g} s")
+                why: RaftError = ServerLost(f"no answer within {patience_s:g} s: it is asked again")
                 patience_s *= 2
             except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
                 why = error
@@ -453,9 +453,12 @@ class Client(ClusterAdministration):
     ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
         """Subscribe to the state machine (its `watch(data)`), over a connection of its own.
 
-            async with client.watch(b"…") as items:
-                async for item in items:
-                    …
+        ```python
+        async with client.watch(b"0") as items:
+            async for item in items:
+                print(item)
+                break
+        ```
 
         Args:
             data: what to watch.

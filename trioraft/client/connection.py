@@ -298,12 +298,12 @@ class ServerConnection:
     ) -> None:
         self.address = address
         self.node_id: NodeId = reached.welcome.node_id
-        self.is_open = True
-        self.is_leaving = False
+        self.is_open: bool = True
+        self.is_leaving: bool = False
         """The server takes nothing new."""
-        self.is_in_doubt = False
+        self.is_in_doubt: bool = False
         """It owes an answer, and did not say in time that it is there."""
-        self.has_sessions = reached.welcome.has_sessions
+        self.has_sessions: bool | None = reached.welcome.has_sessions
         """Whether commands go to a `SessionMachine`; None: not said."""
         self._stream = reached.stream
         self._deframer = reached.deframer

@@ -113,7 +113,7 @@ class Servers:
         self._search: _Search | None = None
         self._waiting = 0
         self._tasks: TaskGroup | None = None
-        self.last_problem = "no server was asked yet"
+        self.last_problem: str = "no server was asked yet"
         """Why the last attempt to find a leader, or to reach a server, came to nothing."""
 
     def open(self, tasks: TaskGroup) -> None:
@@ -398,7 +398,7 @@ class Servers:
         except (ServerLost, HandshakeRefused) as error:
             dial.error = server.last_error = error
         except BaseException:
-            dial.error = ClientClosed("the client was closed")
+            dial.error = ClientClosed("the client was closed: open another one")
             if reached is not None:
                 await anyio.aclose_forcefully(reached.stream)
             raise

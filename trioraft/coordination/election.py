@@ -61,7 +61,7 @@ async def campaigning(
 
 @final
 class Observed:
-    """The leaders of an election, as they change: an async iterator.
+    """The leaders of an election, as they change: an async iterator. Made by `Election.observe`.
 
     It tells who leads, then whoever leads next, or None for nobody. Of those that led only while
     nobody asked, it tells nothing.
@@ -174,7 +174,7 @@ class Election(WaitingLine, WithHandles["ElectionHandle", "BlockingElectionHandl
 
     ```python
     async with election.campaign("worker-1", value="10.0.0.1:8080") as office:
-        await lead(office.token)
+        print("whoever acts for us is told", office.token)
     ```
 
     Candidates stand in a line; leaving the body resigns. What was said of a `Lock`'s token and
@@ -213,6 +213,7 @@ class Election(WaitingLine, WithHandles["ElectionHandle", "BlockingElectionHandl
         async with election.observe() as leaders:
             async for leader in leaders:
                 print("nobody leads" if leader is None else leader.value)
+                break
         ```
         """
         return observing(self)

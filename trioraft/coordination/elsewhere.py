@@ -115,9 +115,9 @@ class BlockingHoldHandle(BlockingLineHandle[S_co]):
 
         ```python
         with lock.hold("backup", lease_s=10) as grant:
-            for piece in pieces:
+            for piece in range(3):
                 grant.check()  # raises LockLost
-                write(piece, grant.token)
+                print(piece, "is written by", grant.token)
         ```
 
         Raises:

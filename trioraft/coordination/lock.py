@@ -38,7 +38,7 @@ class Lock(WaitingLine, WithHandles["LockHandle", "BlockingLockHandle"]):
 
     ```python
     async with lock.hold("backup", lease_s=10) as grant:
-        await write_backup(grant.token)
+        print("whoever acts for us is told", grant.token)
     ```
     """
 

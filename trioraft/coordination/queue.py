@@ -86,7 +86,9 @@ async def taking_from(
             if items:
                 yield Taken(items[0], grant)
                 if not await _is_done(line, grant):
-                    raise LockLost("the item was lost before it was said to be done")
+                    raise LockLost(
+                        "the item was lost before it was said to be done: another taker gets it"
+                    )
                 return
 
 
@@ -138,7 +140,7 @@ class ItemLine(WaitingLine, Generic[T]):
 
         ```python
         async with jobs.taking(lease_s=30) as taken:
-            await do(taken.item)
+            print("at work on", taken.item)
         ```
 
         If the body raises, is cancelled, or this process vanishes for `lease_s`, the item comes

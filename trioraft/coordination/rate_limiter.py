@@ -71,9 +71,8 @@ class RateLimiter(WithHandles["RateLimiterHandle", "BlockingRateLimiterHandle"])
     together, in the order in which they come.
 
     ```python
-    limiter = RateLimiter(per_s=100, burst=20)
-    await limiter.acquire()
-    await send_a_mail()
+    await limiter.acquire()  # of a RateLimiter(per_s=100, burst=20)
+    print("one of a hundred in this second")
     ```
 
     Time is log time, which stands still without a leader: so at most `burst` more than `per_s`

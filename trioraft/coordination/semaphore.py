@@ -44,7 +44,7 @@ class Semaphore(WaitingLine, WithHandles["SemaphoreHandle", "BlockingSemaphoreHa
 
         ```python
         async with semaphore.hold("download", lease_s=10):
-            await download()
+            print("one of a few at a time")
         ```
         """
         return self._presence(lease_s).hold(owner)

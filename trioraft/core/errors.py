@@ -49,7 +49,11 @@ class ConfigError(RaftError, ValueError):
 
 class WrongEventLoop(RaftError, RuntimeError):  # noqa: N818 - what is wrong
     """Something was used under an event loop that it is not made for, or under none; nothing was
-    done."""
+    done.
+
+    Fault: the caller's.
+    Remedy: use what the message names: it is made for that event loop.
+    """
 
 
 class NotLeader(RaftError):  # noqa: N818 - the pinned name; the field says "not leader"
@@ -72,7 +76,7 @@ class NotLeader(RaftError):  # noqa: N818 - the pinned name; the field says "not
     ) -> None:
         self.leader_id = leader_id
         self.leader_address = leader_address
-        self.waiting_for = tuple(waiting_for)
+        self.waiting_for: tuple[str, ...] = tuple(waiting_for)
         if waiting_for:
             super().__init__(f"there is no leader yet: {forming_text(waiting_for)}")
             return
@@ -90,7 +94,8 @@ class NotMember(NotLeader):
 
     def __init__(self, node_id: str, removed_index: int) -> None:
         super().__init__()
-        self.args = (
+        RaftError.__init__(  # another message than of a node that may lead some day
+            self,
             f"node {node_id!r} was removed from the cluster (configuration {removed_index}) and "
             "gets no more of its log: ask one of the members; or add it again",
         )
@@ -114,11 +119,19 @@ class OutcomeUnknown(RaftError):  # noqa: N818 - the pinned name
 
 
 class DeadlineExceeded(RaftError):  # noqa: N818 - as the field says
-    """The call's deadline passed. Unless it is an `OutcomeUnknown` too, nothing was applied."""
+    """The call's deadline passed. Unless it is an `OutcomeUnknown` too, nothing was applied.
+
+    Fault: the cluster's, which has no leader, or is slow; or of a deadline that is too short.
+    Remedy: call again; `trioraft admin status` shows what keeps the cluster.
+    """
 
 
 class DeadlineOutcomeUnknown(DeadlineExceeded, OutcomeUnknown):
-    """The call's deadline passed while the command was on its way: it may or may not be applied."""
+    """The call's deadline passed while the command was on its way: it may or may not be applied.
+
+    Fault: as `DeadlineExceeded`.
+    Remedy: look at the state before you repeat the command.
+    """
 
 
 class Overloaded(RaftError):  # noqa: N818 - the pinned name

@@ -50,9 +50,9 @@ class RaftLog:
             base_index: last index that is covered by a snapshot; 0 for none.
             base_term: the term of that index.
         """
-        self.base_index = base_index
-        self.base_term = base_term
-        self.last_index = base_index
+        self.base_index: LogIndex = base_index
+        self.base_term: Term = base_term
+        self.last_index: LogIndex = base_index
         """Of the last entry, durable or not: base_index + the number of entries, looked at
         often."""
         self._entries: list[Entry] = []
@@ -60,11 +60,11 @@ class RaftLog:
         # are then differences, and the bounds on bytes cost a bisection instead of a sum.
         self._ends_bytes: list[int] = []
         self._bytes_at_base = 0
-        self.commit_index = base_index
-        self.applied_index = base_index
+        self.commit_index: LogIndex = base_index
+        self.applied_index: LogIndex = base_index
         self.append(entries)
-        self.handed_index = self.last_index
-        self.stable_index = self.last_index
+        self.handed_index: LogIndex = self.last_index
+        self.stable_index: LogIndex = self.last_index
 
     # -- reading ---------------------------------------------------------------------------
 

@@ -149,7 +149,7 @@ class Raft:
         self.rotten: SnapshotMeta | None = None
         """This node's newest snapshot, if it is stored damaged: another is to be taken."""
 
-        self.role = Role.FOLLOWER
+        self.role: Role = Role.FOLLOWER
         self.last_reason: Reason = reasons.Started()
         self.leader_id: NodeId | None = None  # of this term; itself exactly while it leads
         self._leadership: Leadership | None = None  # exactly while it leads
@@ -1595,7 +1595,8 @@ class Raft:
             raise NotLeader(self.leader_id)
         if leadership.transfer is not None:
             raise TransferFailed(
-                f"leadership is being transferred to {leadership.transfer.target!r} already"
+                f"leadership is being transferred to {leadership.transfer.target!r} already: wait "
+                "for its end, by its deadline"
             )
         self._now = now
         if to is None:

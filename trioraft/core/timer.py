@@ -35,13 +35,13 @@ class ElectionTimer:
     def __init__(self, timing: Timing, rng: random.Random) -> None:
         self._timing = timing
         self._rng = rng
-        self.factor = 1
+        self.factor: int = 1
         """By how much elections that nobody won have widened the range."""
-        self.is_stretched = False
+        self.is_stretched: bool = False
         """Whether the timeout drawn last is longer than the range says."""
-        self.usual_s = 0.0
+        self.usual_s: float = 0.0
         """What it would be unstretched, in seconds."""
-        self.timeout_s = 0.0
+        self.timeout_s: float = 0.0
         """The timeout drawn last, in seconds."""
         self.deadline: float | None = None
         """When the timer is due, on the caller's clock; None while it does not run."""

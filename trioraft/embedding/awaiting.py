@@ -180,7 +180,9 @@ class Beside(Generic[T, R]):
                 await _waited_for(over)
             raise
         if over.done():
-            raise self._failure or ConfigError(f"{self._service.name} ended before it began")
+            raise self._failure or ConfigError(
+                f"{self._service.name} ended before it began: open another"
+            )
         self._body = asyncio.current_task()
         return self._hand_out(ready.result())
 

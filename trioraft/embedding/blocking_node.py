@@ -240,7 +240,8 @@ class BlockingNode:
         ```python
         with node.lead() as leadership:
             while not leadership.is_lost:
-                do_a_bit_of_what_only_the_leader_does(leadership.term)
+                print("a bit of what the leader does in term", leadership.term)
+                break
         ```
 
         A thread cannot be cancelled, so the body has to look at its leadership, often.

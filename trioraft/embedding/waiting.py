@@ -110,7 +110,9 @@ class Beside(Generic[T, R]):
             raise
         if self._over.is_set():
             self._service.join()
-            raise self._failure or ConfigError(f"{self._service.name} ended before it began")
+            raise self._failure or ConfigError(
+                f"{self._service.name} ended before it began: open another"
+            )
         return self._hand_out(self._opened[0])
 
     def __exit__(

@@ -225,8 +225,10 @@ class KvClient:
         ```python
         found = await kv.find("colour")
         async with kv.watch("colour", from_index=found.index + 1) as changes:
+            await kv.put("colour", "red")
             async for change in changes:
-                ...
+                print(change.key, change.value)
+                break
         ```
 
         Args:

@@ -48,7 +48,8 @@ class ChunkReader:
         head = self.read(size_bytes)
         if len(head) < size_bytes:
             raise ConfigError(
-                f"the snapshot of {whose} ends after {len(head)} of {size_bytes} bytes of its head"
+                f"the snapshot of {whose} ends after {len(head)} of {size_bytes} bytes of its "
+                "head: it is damaged, or no snapshot of this machine"
             )
         return head
 

@@ -142,9 +142,8 @@ class LocalClient:
     """Talks to the cluster by the node of this process, whether or not that leads.
 
     ```python
-    async with open_node("a", machine=machine, …) as node:
-        kv = KvClient(LocalClient(node, machine))
-        await kv.put("colour", "blue")
+    kv = KvClient(LocalClient(node, machine))  # open_node(machine=machine, …) as node
+    await kv.put("colour", "blue")
     ```
 
     It has the methods of a `Client` of these names, so that whatever is made for a `Client` may be
@@ -201,7 +200,7 @@ class LocalClient:
         session, node = self._session, self._node
         attempt = Attempt(is_repeatable=session is not None and exactly_once)
         if not isinstance(data, bytes):
-            raise ConfigError(f"a command is bytes, but {type(data).__name__} was given")
+            raise ConfigError(f"a command is bytes, but {type(data).__name__} was given: encode it")
         with trio.move_on_after(timeout_s):
             if session is not None and exactly_once:
                 value = await session.call(data, attempt)

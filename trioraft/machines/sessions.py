@@ -354,11 +354,13 @@ class SessionMachine:
         self._reads_bare = reads_bare
         self.machine = machine
         """The inner state machine."""
-        self.canonical_contents = contents_of(machine)
+        self.canonical_contents: Callable[[], bytes | Iterable[bytes]] | None = contents_of(machine)
         """Of the inner machine. The table is not: the texts of exceptions may differ."""
         self._prepare_inside = preparation_of(machine)
         self._keys_inside = machine.keys_written if isinstance(machine, KeyedCommands) else None
-        self.keys_written = None if self._keys_inside is None else self._keys_written
+        self.keys_written: Callable[[bytes], Iterable[bytes]] | None = (
+            None if self._keys_inside is None else self._keys_written
+        )
         """Which keys a command writes, if the inner machine says that; else None."""
         inside = timed(machine)
         self.due_in_s = None if inside is None else inside.due_in_s

@@ -63,7 +63,8 @@ T = TypeVar("T")
 
 @final
 class Each(Generic[T]):
-    """What there was when the first was asked for, one after the other: an async iterator."""
+    """What there was when the first was asked for, one after the other: an async iterator.
+    Made by iterating a collection."""
 
     def __init__(self, ask: Callable[[], Awaitable[list[T]]]) -> None:
         self._ask = ask

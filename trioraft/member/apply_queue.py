@@ -70,11 +70,11 @@ class ApplyQueue:
         """Of the newest snapshot that is durable here."""
         self.is_busy = False
         """Whether the runner was asked to apply, and has not come to the end."""
-        self.is_saving = False
+        self.is_saving: bool = False
         """Whether a snapshot is being written."""
-        self.is_distrusted = False
+        self.is_distrusted: bool = False
         """Whether the newest one is damaged."""
-        self.has_failed = False
+        self.has_failed: bool = False
         """A command ended half-way: the state is nobody's, and is neither saved nor applied to."""
         self._machine = machine
         self._outcomes = outcomes

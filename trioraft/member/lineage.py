@@ -64,11 +64,11 @@ class Lineage:
         others: Collection[NodeId],
         addresses: Mapping[NodeId, Address],
     ) -> None:
-        self.identity = identity
+        self.identity: Identity = identity
         """As it shall be; what is told of it is what is durable."""
         self.met: dict[NodeId, Introduction] = {}
         """What each other node said of itself last."""
-        self.has_news = False
+        self.has_news: bool = False
         """Whether there is something to write or to say; see `take_messages`, `take_identity`."""
         self.denied_by: set[NodeId] = set()
         """Who has seen a later opening of this disk: it is an older copy, or has a twin."""

@@ -28,16 +28,16 @@ class ReadBatch:
     __slots__ = ("index", "is_over", "is_refused", "lease", "number", "wake")
 
     def __init__(self, *, lease: bool) -> None:
-        self.lease = lease
+        self.lease: bool = lease
         self.wake: Callable[[], object] = _nobody
         """Called once, when the batch is over."""
         self.number: int | None = None
         """The core's number of it; None: not asked yet."""
         self.index: LogIndex | None = None
         """How far the state machine must have applied; None: not known yet."""
-        self.is_over = False
+        self.is_over: bool = False
         """What is applied here answers the read; without an index, nothing here ever will."""
-        self.is_refused = False
+        self.is_refused: bool = False
         """The member was removed from the cluster."""
 
     def end(self) -> None:

@@ -61,7 +61,7 @@ class Deframer:
         self.frame_bytes_max = frame_bytes_max
         self.takes_pieces = False
         """Whether a frame may come in pieces; may be changed as well."""
-        self.pieces = 0
+        self.pieces: int = 0
         """How many have come."""
         self._collected: bytearray | None = None  # of the frame that comes in pieces
         self._buffer: bytes | bytearray = b""

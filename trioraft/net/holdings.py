@@ -32,7 +32,7 @@ class Holdings:
 
     def __init__(self, what: str, bytes_max: int) -> None:
         self.bytes_max = bytes_max
-        self.bytes = 0
+        self.bytes: int = 0
         """What is kept at present."""
         self._what = what
         self._held: dict[Holder, int] = {}  # who has made progress last stands last

@@ -124,7 +124,7 @@ class Listener:
     ) -> None:
         self.visitors = visitors
         self.half_frames = half_frames
-        self.connections = 0
+        self.connections: int = 0
         """Those that are open, admitted or not."""
         self.rejections = rejections
         self._sock = sock

@@ -38,7 +38,7 @@ class Rejections:
     """
 
     def __init__(self, tell: Tell) -> None:
-        self.count = 0
+        self.count: int = 0
         """All, since the port was opened."""
         self._tell = tell
         self._senders: dict[NodeId | None, _Sender] = {None: _Sender()}

@@ -41,7 +41,7 @@ class UnusableCertificates(ConfigError):  # noqa: N818 - what they are
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))
-        self.problems = tuple(problems)
+        self.problems: tuple[str, ...] = tuple(problems)
 
 
 @attrs.define(eq=False)

@@ -76,11 +76,13 @@ class Visitors:
     ) -> None:
         self.strangers_max = strangers_max
         self.guests_max = guests_max
-        self.guests_of_host_max = guests_max if guests_of_host_max is None else guests_of_host_max
+        self.guests_of_host_max: int = (
+            guests_max if guests_of_host_max is None else guests_of_host_max
+        )
         self.strangers: dict[Connection, None] = {}
         """In the order in which they came."""
         self.guests: dict[Connection, None] = {}
-        self.turned_away = 0
+        self.turned_away: int = 0
         """Connections that were closed for others since the port was opened, or unlooked at."""
         self._of_host: dict[str, dict[Connection, None]] = {}  # the guests
         self._known: dict[str, Looks] = {}

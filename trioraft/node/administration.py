@@ -55,7 +55,8 @@ class Administration:
             while not transfer.has_failed and raft.leader_id in (None, raft.node_id):
                 if runner.is_dead:
                     raise NodeDead(
-                        f"node {runner.node_id!r} died while it transferred its leadership"
+                        f"node {runner.node_id!r} died while it transferred its leadership: ask "
+                        "the others who leads now"
                     )
                 await runner.status_changed.park()
         if raft.leader_id is None:

@@ -29,7 +29,7 @@ class EventStream:
     """
 
     def __init__(self, events_max: int) -> None:
-        self.dropped = 0
+        self.dropped: int = 0
         """Events lost because they were not read in time."""
         self._is_over = False
         self._send, self._receive = trio.open_memory_channel[NodeEvent](events_max)

@@ -85,7 +85,7 @@ async def _result(runner: NodeRunner, proposal: Proposal, attempt: Attempt) -> A
     except trio.Cancelled:
         if runner.member is not None and runner.member.forget_forward(proposal):
             attempt.is_underway = False
-            proposal.fail(ProposalDropped("nobody waits for it any more, and it was not sent"))
+            proposal.fail(ProposalDropped("it was not sent: nobody waits for it any more"))
         raise
     finally:
         if proposal.is_done:

@@ -34,13 +34,13 @@ class Proposal:
         """Where in the log it stands, if it stays there."""
         self.term: Term = 0
         """The term in which it was proposed."""
-        self.size_bytes = size_bytes
-        self.is_done = False
+        self.size_bytes: int = size_bytes
+        self.is_done: bool = False
         """Whether the outcome is known."""
-        self.is_repeatable = False
+        self.is_repeatable: bool = False
         """Whether it may be sent again without harm, so that nobody waits for its outcome here once
         another leads."""
-        self.was_applied = False
+        self.was_applied: bool = False
         """Whether the command is applied here: an error as its outcome is the machine's then."""
         self._budget = budget
         self._value: Any = None

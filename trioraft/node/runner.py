@@ -111,14 +111,14 @@ class NodeRunner:
         auto_replace: bool,
     ) -> None:
         self.node_id = node_id
-        self.name = f"raft[{node_id}]"
+        self.name: str = f"raft[{node_id}]"
         self.timing = timing
         self.limits = limits
         self.member: Member | None = None
         """None until the storage is open."""
-        self.budget = ByteBudget(limits.proposals_bytes_max)
-        self.status_changed = trio.lowlevel.ParkingLot()
-        self.is_dead = False
+        self.budget: ByteBudget = ByteBudget(limits.proposals_bytes_max)
+        self.status_changed: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
+        self.is_dead: bool = False
         self.before_leaving: list[Callable[[], Awaitable[None]]] = []
         """What is to be done when the node leaves, while it still takes part."""
         self.links: dict[NodeId, bool] = {}

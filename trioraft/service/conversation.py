@@ -230,7 +230,7 @@ class Conversation:
         self._answered = trio.lowlevel.ParkingLot()
         self._scopes: dict[int, trio.CancelScope] = {}  # of requests that have a task
         self._watches: set[int] = set()  # those of them that end only with one side's will
-        self.shown = Credentials()
+        self.shown: Credentials = Credentials()
         self.permission: Permission = UNLIMITED
         """Goes with what it showed; changed by who reloads the roles."""
         self._turn = Turn(context.slices)
@@ -466,7 +466,10 @@ class Conversation:
         elif context.changes >= limits.changes_max:
             self._fail(
                 request.id,
-                Overloaded(f"{limits.changes_max} changes of the cluster are under way already"),
+                Overloaded(
+                    f"{limits.changes_max} changes of the cluster are under way already: wait "
+                    "until one has ended"
+                ),
             )
         else:
             context.changes += 1
@@ -616,7 +619,9 @@ async def administer(node: Node, request: Any) -> Any:
             return await node.invite(node_id, valid_s)
         case TakeSnapshot():
             return await node.take_snapshot()
-    raise ConfigError(f"{type(request).__name__} is no request that changes anything")
+    raise ConfigError(
+        f"{type(request).__name__} is no request that changes anything: ask for it elsewhere"
+    )
 
 
 async def watch_machine(context: ServiceContext, outbox: ReplyQueue, request: Watch) -> None:

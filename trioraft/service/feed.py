@@ -88,7 +88,7 @@ class StatusFeed:
             NodeDead: it is so already.
         """
         if self.nursery is None:
-            raise NodeDead(f"node {self._node.id!r} takes no clients any more")
+            raise NodeDead(f"node {self._node.id!r} takes no clients any more: ask another")
         self._watchers[watcher] = None
         if self._life is None:
             self._life = trio.CancelScope()

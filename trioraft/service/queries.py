@@ -47,7 +47,7 @@ class Queries:
         self._turn = turn
         self._waiting: dict[Consistency, dict[int, bytes]] = {"linearizable": {}, "lease": {}}
         self._asking: dict[Consistency, dict[int, bytes]] = {}  # the round that is under way
-        self.bytes = 0
+        self.bytes: int = 0
         """Of the questions that wait."""
 
     def put(self, query: Query, nursery: trio.Nursery) -> None:

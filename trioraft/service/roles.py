@@ -191,7 +191,7 @@ class Roles:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._name = self.path.name  # what strangers are told; where it lies is not their affair
         self._written: KeysOf | None = None
         self._read: KeysOf | None = None
@@ -252,7 +252,7 @@ class Roles:
                     return self._permission(f"certificate {quoted(name)}", grant)
         if not names:
             raise PermissionDenied(
-                f"{NEVER_SAID}, and roles are given by {self._name} to certificates and tokens only"
+                f"{NEVER_SAID}: roles are given by {self._name} to certificates and tokens only"
             )
         shown = ", ".join(quoted(name) for name in names[:4])
         raise PermissionDenied(
@@ -294,7 +294,9 @@ class Roles:
         except OSError as error:
             raise ConfigError(f"{name} cannot be read: {error.strerror}") from error
         if len(content) > FILE_BYTES_MAX:
-            raise ConfigError(f"{name} is larger than {FILE_BYTES_MAX} bytes")
+            raise ConfigError(
+                f"{name} is larger than {FILE_BYTES_MAX} bytes: it cannot be a file of roles"
+            )
         try:
             return tomllib.loads(content.decode())
         except (ValueError, RecursionError) as error:

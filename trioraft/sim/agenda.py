@@ -21,7 +21,7 @@ class Agenda:
     __slots__ = ("_done", "_heap", "_made", "_mark_s", "now")
 
     def __init__(self) -> None:
-        self.now = 0.0
+        self.now: float = 0.0
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._made = 0
         self._done = 0
@@ -74,7 +74,7 @@ class NodeClock:
     __slots__ = ("_global_s", "_local_s", "rate")
 
     def __init__(self, origin_s: float, rate: float = 1.0) -> None:
-        self.rate = rate
+        self.rate: float = rate
         self._local_s = origin_s
         self._global_s = 0.0
 

@@ -125,7 +125,7 @@ class Disk:
         self.is_full = False
         self.fails_next = False
         """The next sync fails (EIO): it is not known what became of the write."""
-        self.is_rotten = False
+        self.is_rotten: bool = False
         """A bit flipped in the journal: whoever reads it must notice."""
         self.is_older = False
         """It is an older copy of what its node had: whoever has it is to be found out."""

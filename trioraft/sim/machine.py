@@ -98,7 +98,7 @@ class Machine:
     """The registers with their sessions."""
 
     def __init__(self, on_executed: OnExecuted, *, sessions_max: int, state_bytes: int = 0) -> None:
-        self.registers = Registers(on_executed, state_bytes)
+        self.registers: Registers = Registers(on_executed, state_bytes)
         self._sessions = SessionMachine(self.registers, sessions_max=sessions_max)
 
     def apply(self, index: LogIndex, data: bytes) -> Any:

@@ -136,23 +136,23 @@ class Process:
     def __init__(self, node_id: NodeId, setting: Setting, disk: Disk) -> None:
         self.node_id = node_id
         self.setting = setting
-        self.disk = disk
-        self.rng = random.Random(f"{setting.seed} node {node_id}")
+        self.disk: Disk = disk
+        self.rng: random.Random = random.Random(f"{setting.seed} node {node_id}")
         rates = setting.draw.clock_rates
         rate = self.rng.choice(rates) if setting.draw.probe_s else self.rng.uniform(*rates)
-        self.clock = NodeClock(self.rng.uniform(0.0, 1e6), rate)
+        self.clock: NodeClock = NodeClock(self.rng.uniform(0.0, 1e6), rate)
         self.member: Member | None = None
         """None: it does not live."""
-        self.life = 0
-        self.is_paused = False
-        self.is_refused = False
+        self.life: int = 0
+        self.is_paused: bool = False
+        self.is_refused: bool = False
         """It could not start: its disk is not what it wrote, or not its own."""
         self.first_voters: tuple[NodeId, ...] | None = None
         """Whom its operator names as the first voters, if not the same as everybody."""
         self.is_healed = False
         """An operator cares for it: lost disks are replaced."""
         self.on_death: Callable[[Process], None] = lambda _process: None
-        self.slow_s = 0.0
+        self.slow_s: float = 0.0
         """By how much its disk is slower than usual."""
         self.fuse: int | None = None
         """So many actions from now it crashes."""
@@ -223,7 +223,7 @@ class Process:
         # Every node has another setting, and they must not differ by it (hazard E2).
         sessions_max = self.setting.sessions_max + int(self.node_id)
         is_ours = not self.disk.is_foreign
-        self.machine = Machine(
+        self.machine: Machine = Machine(
             self._checks.on_executed if is_ours else _nobody_cares,
             sessions_max=sessions_max,
             state_bytes=draw.state_bytes,

@@ -195,12 +195,12 @@ class Simulation:
         self.seed = seed
         self.options = options
         self.draw: Draw = drawn or _draw_for(seed, options)
-        self.agenda = Agenda()
-        self.recording = RunRecording(self.agenda, traced=options.traced)
+        self.agenda: Agenda = Agenda()
+        self.recording: RunRecording = RunRecording(self.agenda, traced=options.traced)
         nodes = self.draw.nodes
         disks = {node: make_disk() for node in nodes}
-        self.checks = Checks(disks)
-        self.network = SimulatedNetwork(
+        self.checks: Checks = Checks(disks)
+        self.network: SimulatedNetwork = SimulatedNetwork(
             self.agenda,
             self.recording,
             seed,
@@ -212,15 +212,17 @@ class Simulation:
         setting = Setting(
             seed, self.draw, self.agenda, self.recording, self.network, self.checks, make_core
         )
-        self.processes = {node: Process(node, setting, disks[node]) for node in nodes}
+        self.processes: dict[NodeId, Process] = {
+            node: Process(node, setting, disks[node]) for node in nodes
+        }
         for process in self.processes.values():
             process.on_death = self._tell_of_death
-        self.pool = ClientPool(self.agenda, self.recording, self.draw, self._ask)
-        self.clients = [
+        self.pool: ClientPool = ClientPool(self.agenda, self.recording, self.draw, self._ask)
+        self.clients: list[SimulatedClient] = [
             SimulatedClient(number, self.pool, seed, nodes, command_bytes=self.draw.command_bytes)
             for number in range(self.draw.clients)
         ]
-        self.injection = FaultInjection(
+        self.injection: FaultInjection = FaultInjection(
             self.processes,
             self.pool,
             self.network,
@@ -230,7 +232,7 @@ class Simulation:
             make_disk,
         )
         self._make_disk = make_disk
-        self.recovery_s = 0.0
+        self.recovery_s: float = 0.0
         self._is_recovering = False
         self._rng_of_probes = random.Random(f"{seed} probes")
         self._rng = random.Random(f"{seed} simulation")

@@ -120,7 +120,7 @@ class Trials:
         self._network = network
         self._recording = recording
         self._lasting: dict[int, Fault] = {}
-        self.askers = [
+        self.askers: list[SimulatedClient] = [
             SimulatedClient(
                 draw.clients + 1 + number, pool, seed, draw.nodes, patience_s=ASKER_PATIENCE_S
             )

@@ -14,7 +14,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import stat
@@ -27,6 +26,15 @@ import msgspec
 
 from ..core.errors import CorruptStorage, StorageError
 from .health import SCRATCH, Health, describe, is_out_of_descriptors, out_of_descriptors
+
+try:
+    import fcntl
+except ImportError:
+    raise ImportError(
+        "SQLiteStorage locks its directory as POSIX systems do (fcntl), and this system does not: "
+        "use MemoryStorage, or a storage of your own (trioraft.protocols.Storage)",
+        name="fcntl",
+    ) from None
 
 DATABASE = "log.sqlite3"
 WRITE_AHEAD_LOG = "log.sqlite3-wal"
@@ -176,14 +184,14 @@ class Directory:
 
     def __init__(self, path: Path, health: Health) -> None:
         self.path = path
-        self.database = path / DATABASE
-        self.write_ahead_log = path / WRITE_AHEAD_LOG
+        self.database: Path = path / DATABASE
+        self.write_ahead_log: Path = path / WRITE_AHEAD_LOG
         self._health = health
         self._lock: int | None = None
         self._itself: int | None = None  # open, so that its names become durable without opening it
         self._locked_by = 0  # the process that did
         self._files: tuple[_HeldFile, ...] = ()  # the one that is written to comes last
-        self.is_lost = False
+        self.is_lost: bool = False
         """What stands under the names of this directory is not what is open."""
 
     def acquire(self) -> DirectoryState:
@@ -226,13 +234,17 @@ class Directory:
             StorageError: it is not open.
         """
         if self._itself is None:
-            raise StorageError(f"the directory {self.path} is not held by this storage")
+            raise StorageError(
+                f"the directory {self.path} is not held by this storage: open it first"
+            )
         os.fsync(self._itself)
 
     def note(self, state: Literal["open", "closed"]) -> None:
         """Write down, durably, what the next one to open this directory must know."""
         if self._lock is None:
-            raise StorageError(f"the directory {self.path} is not locked by this storage")
+            raise StorageError(
+                f"the directory {self.path} is not locked by this storage: open it first"
+            )
         note = LockNote(state, os.getpid(), socket.gethostname()[:64])
         with self._health.watching("writing the lock file"):
             os.pwrite(self._lock, msgspec.json.encode(note).ljust(_NOTE_BYTES - 1) + b"\n", 0)

@@ -98,7 +98,7 @@ class RecordEnds:
     """
 
     def __init__(self, first_record: int = 1) -> None:
-        self.first_record = first_record
+        self.first_record: int = first_record
         self._ends = array("q")
 
     @property
@@ -428,8 +428,8 @@ class LogDatabase:
         Raises:
             StorageError: another program has it open, or it cannot be written.
         """
-        self.last_index = loaded.last_index
-        self.base = loaded.base
+        self.last_index: LogIndex = loaded.last_index
+        self.base: Base = loaded.base
         self._path = path
         self._health = health
         self._hard_state = loaded.hard_state

@@ -51,7 +51,7 @@ class MemoryStorage:
 
     blocking = False
     is_volatile = True
-    notices = ()
+    notices: tuple[()] = ()
 
     def __init__(self) -> None:
         self._owner: tuple[str, NodeId] | None = None

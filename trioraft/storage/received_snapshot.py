@@ -43,7 +43,7 @@ class ReceivedSnapshot:
 
     def __init__(self, held: Directory, cluster_id: str, health: Health) -> None:
         self._held = held
-        self.path = held.path / RECEIVED
+        self.path: Path = held.path / RECEIVED
         self._cluster_id = cluster_id
         self._health = health
         self._transfer: _Transfer | None = None

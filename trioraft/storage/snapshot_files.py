@@ -153,7 +153,7 @@ class SnapshotFiles:
 
     def __init__(self, held: Directory, cluster_id: str, health: Health) -> None:
         self._held = held
-        self.directory = held.path
+        self.directory: Path = held.path
         self._cluster_id = cluster_id
         self._health = health
         self._guard = threading.Lock()

@@ -78,9 +78,11 @@ class SQLiteStorage:
     """A storage in a directory of its own.
 
     ```python
-    storage = SQLiteStorage("/var/lib/my-service/raft-0")  # one directory for each node
-    async with open_node("0", voters=..., machine=..., storage=storage, transport=...) as node:
-        ...
+    storage = SQLiteStorage("raft-0")  # one directory for each node
+    async with open_node(
+        "0", voters=["0"], machine=machine, storage=storage, transport=transport
+    ) as node:
+        print(node.status)
     ```
 
     The directory needs a file system with working fsync and flock: a local one.

@@ -34,7 +34,7 @@ class ByteBudget:
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
-        self.taken_bytes = 0
+        self.taken_bytes: int = 0
         """What is on its way, or promised to somebody who has been woken."""
         self._queue: deque[_Ticket] = deque()
 

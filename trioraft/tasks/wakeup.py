@@ -18,7 +18,7 @@ class Wakeup:
     __slots__ = ("_lot", "is_set")
 
     def __init__(self) -> None:
-        self.is_set = False
+        self.is_set: bool = False
         """Whether it was woken and has not come round yet."""
         self._lot = trio.lowlevel.ParkingLot()
 

@@ -38,8 +38,7 @@ class FaultyStorage:
     ```python
     storage = FaultyStorage(SQLiteStorage(tmp_path), blocking=True)
     with storage.held():            # a disk that hangs
-        proposal = node.submit(b"x")
-        ...
+        proposal = node.submit(b"x")  # of a node that has this storage
     storage.disk_full = True        # until it is False again
     storage.no_descriptors = True   # snapshots can neither be written nor read
     storage.fail_next_append()      # an fsync that fails; the node must die of it
@@ -55,16 +54,16 @@ class FaultyStorage:
                 threads, so that it can be held up.
         """
         self.inner = inner
-        self.blocking = inner.blocking if blocking is None else blocking
+        self.blocking: bool = inner.blocking if blocking is None else blocking
         self.is_volatile: bool = getattr(inner, "is_volatile", False)
         self.disk_full = False
         """While True, whatever writes raises `DiskFull`."""
         self.no_descriptors = False
         """While True, whatever has to open a file raises `DescriptorsExhausted`: snapshots. What
         the log needs is open."""
-        self.delay_s = 0.0
+        self.delay_s: float = 0.0
         """How long each append waits before it writes, in seconds. Blocking storages only."""
-        self.writes = 0
+        self.writes: int = 0
         """How many appends have been written."""
         self.calls: list[str] = []
         """The name of every call, in order, failed ones too."""

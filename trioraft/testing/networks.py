@@ -182,7 +182,7 @@ class ClusterNetwork:
     """A carrier, and the scissors for it."""
 
     def __init__(self, carrier: _Carrier) -> None:
-        self.cuts = Cuts()
+        self.cuts: Cuts = Cuts()
         self._carrier = carrier
 
     def transport(self, node_id: NodeId) -> Transport:

@@ -5,6 +5,8 @@ milliseconds and leaves the storage open; a failure is a `StorageRuleBroken` who
 rule of the protocol.
 
 ```python
+MyStorage = SQLiteStorage  # yours
+
 @pytest.mark.parametrize("check", STORAGE_CHECKS, ids=lambda check: check.__name__)
 def test_my_storage(check, tmp_path):
     check_storage(lambda: MyStorage(tmp_path), reborn=lambda s: MyStorage(tmp_path), checks=[check])
@@ -75,7 +77,7 @@ class StorageBench:
 
     def __init__(self, factory: StorageFactory, reborn: StorageReborn) -> None:
         self._reborn = reborn
-        self.storage = factory()
+        self.storage: Storage = factory()
 
     def open(self) -> Recovered | None:
         """Open it as the node it belongs to."""

@@ -157,7 +157,7 @@ class Drain:
         self.held: Callable[[], int] = int
         """How many bytes the connection holds at this moment."""
         self._share = Share() if share is None else share
-        self.window_bytes = 0
+        self.window_bytes: int = 0
         """What a round may be large, and what may be held, but for a segment."""
         self.target_s = target_s
         self._is_new = True  # nothing was too much for it yet

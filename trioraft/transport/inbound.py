@@ -80,10 +80,10 @@ class Inbound:
         self._admission = admission
         self._readings: dict[NodeId, list[trio.CancelScope]] = {}  # the newest last
         limits = context.limits
-        self.visitors = Visitors(limits.inbound_connections_max, guests_max=sys.maxsize)
+        self.visitors: Visitors = Visitors(limits.inbound_connections_max, guests_max=sys.maxsize)
         """Strangers, and admitted peers: of these the `Admission` says who is too many."""
-        self.half_frames = Holdings("half frames", limits.inbound_half_frames_bytes_max)
-        self.rejections = Rejections(self._tell)
+        self.half_frames: Holdings = Holdings("half frames", limits.inbound_half_frames_bytes_max)
+        self.rejections: Rejections = Rejections(self._tell)
         """What is told of connections that were refused or ended."""
 
     async def serve(self, connection: Connection) -> None:

@@ -190,7 +190,7 @@ class MemoryNetwork:
         late: tuple[float, float] = (0.0, 0.0),
         tell_lost: bool = True,
     ) -> None:
-        self.faults = NetworkFaults(delay_s, drop, duplicate, late)
+        self.faults: NetworkFaults = NetworkFaults(delay_s, drop, duplicate, late)
         """How messages fare from now on; assign another value at any time."""
         self.tell_lost = tell_lost
         """Whether the end of a node is noticed by the others; may be changed at any time."""
@@ -241,7 +241,9 @@ class MemoryNetwork:
         for number, group in enumerate(groups):
             for node_id in group:
                 if group_of.setdefault(node_id, number) != number:
-                    raise ConfigError(f"node {node_id!r} is in two groups of the partition")
+                    raise ConfigError(
+                        f"node {node_id!r} is in two groups of the partition: name it in one"
+                    )
         self._group_of = group_of
         self._lose_in_flight()
 

@@ -52,7 +52,7 @@ class Outgoing:
         self._messages = 0  # waiting, and under way
         self._bytes = 0
         self._leaving: tuple[int, int] = (0, 0)  # messages and bytes of what is under way
-        self.took_bulk = False
+        self.took_bulk: bool = False
         """Whether there was bulk in what was taken last."""
 
     def __bool__(self) -> bool:

@@ -136,13 +136,13 @@ class ClusterView:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.names = run.node_names
+        self.names: tuple[NodeName, ...] = run.node_names
         self._nodes: dict[NodeName, NodeTrace] = {node.name: node for node in run.nodes}
         self._span_starts = {node.name: [span.start_s for span in node.roles] for node in run.nodes}
         self._epochs = _epochs(run)
         self._epoch_starts = [epoch.start_s for epoch in self._epochs]
         self._known_absences: dict[NodeName, list[tuple[float, float]]] = {}
-        self.reigns = _reigns(run)
+        self.reigns: list[Reign] = _reigns(run)
 
     def members(self, at_s: float) -> Members:
         """Who belonged to the cluster at this moment."""

@@ -52,7 +52,7 @@ class Ledger(Generic[_T]):
         self._open: dict[int, Opened[_T]] = {}
         self._dropped: list[Opened[_T]] = []
         self._count = 0
-        self.count_opened = 0
+        self.count_opened: int = 0
         """How many things were opened by somebody whose business it is."""
 
     def around_open(self, call: Callable[..., Any], thing: _T, *args: Any, **kwargs: Any) -> None:

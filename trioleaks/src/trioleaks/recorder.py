@@ -54,15 +54,15 @@ class Recorder:
 
     def __init__(self, ownership: Ownership) -> None:
         self.ownership = ownership
-        self.threads = ThreadProbe(ownership)
-        self.descriptors = DescriptorProbe(ownership)
-        self.processes = ProcessProbe(ownership)
-        self.handlers = HandlerProbe(ownership)
-        self.directories = DirectoryProbe(ownership)
-        self.asyncio_tasks = AsyncioTaskProbe(ownership)
-        self.channels = ChannelProbe(ownership)
-        self.generators = AsyncGeneratorProbe(ownership)
-        self.limiters = LimiterProbe(ownership)
+        self.threads: ThreadProbe = ThreadProbe(ownership)
+        self.descriptors: DescriptorProbe = DescriptorProbe(ownership)
+        self.processes: ProcessProbe = ProcessProbe(ownership)
+        self.handlers: HandlerProbe = HandlerProbe(ownership)
+        self.directories: DirectoryProbe = DirectoryProbe(ownership)
+        self.asyncio_tasks: AsyncioTaskProbe = AsyncioTaskProbe(ownership)
+        self.channels: ChannelProbe = ChannelProbe(ownership)
+        self.generators: AsyncGeneratorProbe = AsyncGeneratorProbe(ownership)
+        self.limiters: LimiterProbe = LimiterProbe(ownership)
         self._of_process: tuple[Probe, ...] = (
             self.threads,
             self.processes,

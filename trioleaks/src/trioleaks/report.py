@@ -146,14 +146,17 @@ class Leak:
 
 @final
 class LeakError(AssertionError):
-    """Something that the code started was still there when it ended. Yours to fix.
+    """Something that the code started was still there when it ended.
+
+    Fault: of the code that started it.
+    Remedy: each leak in the message says where it was started, and how such things are ended.
 
     Attributes:
         leaks: what was left behind, tasks first.
     """
 
     def __init__(self, leaks: Iterable[Leak], *, heading: str | None = None) -> None:
-        self.leaks = tuple(leaks)
+        self.leaks: tuple[Leak, ...] = tuple(leaks)
         self._heading = heading
         super().__init__(render(self.leaks, heading=heading))
 

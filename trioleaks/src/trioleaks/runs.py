@@ -90,10 +90,10 @@ class WatchedRun(Instrument):
     ) -> None:
         self.runner = runner
         self.maker = maker
-        self.is_over = False
+        self.is_over: bool = False
         self.tell_host = tell_host
         """Has a guest run's host call something, from any thread."""
-        self.is_in_main_thread = threading.current_thread() is threading.main_thread()
+        self.is_in_main_thread: bool = threading.current_thread() is threading.main_thread()
         self._ownership = ownership
         self._on_main_end = on_main_end
         self._on_end = on_end

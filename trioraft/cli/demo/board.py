@@ -129,16 +129,16 @@ class Board:
         on_note: Callable[[Note], None],
         on_step: Callable[[Step], None],
     ) -> None:
-        self.rows = {node_id: BoardRow(node_id) for node_id in ids}
-        self.steps = [Step(name) for name in steps]
+        self.rows: dict[NodeId, BoardRow] = {node_id: BoardRow(node_id) for node_id in ids}
+        self.steps: list[Step] = [Step(name) for name in steps]
         self.notes: deque[Note] = deque(maxlen=NOTES_MAX)
         self.role_changes: deque[tuple[NodeId, RoleChanged]] = deque(maxlen=NOTES_MAX)
-        self.messages = 0
+        self.messages: int = 0
         """Messages sent by all nodes."""
-        self.started_s = trio.current_time()
+        self.started_s: float = trio.current_time()
         self.is_measuring = False
         """Whether drawing would be measured with what is being measured: views keep still."""
-        self.changed = trio.lowlevel.ParkingLot()
+        self.changed: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
         """Unparked after every event."""
         self._on_note = on_note
         self._on_step = on_step

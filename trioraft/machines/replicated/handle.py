@@ -73,8 +73,8 @@ class Handle(Generic[S_co]):
     `ReplicatedObject.through`.
 
     ```python
-    stock = Stock.through(client)
-    left = await stock(Stock.sell, "lamp", pieces=2)
+    counter = Counter.through(client)
+    print(await counter(Counter.add, 5))  # any command or query of the class
     ```
 
     Handles of the structures that come with trioraft have methods as well: `await counter.add(5)`.

@@ -59,7 +59,7 @@ class LeaderLatch:
 
         ```python
         async with LeaderLatch(node).lead() as term:
-            await do_what_only_the_leader_does(term)
+            print("this node leads term", term)
         ```
 
         Raises:

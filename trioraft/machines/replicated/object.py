@@ -65,7 +65,9 @@ class ReplicatedObject:
         """State and bookkeeping stand before `__init__`, whether or not that calls ours."""
         instance = super().__new__(cls)
         if cls is ReplicatedObject:
-            raise ConfigError("derive a class from ReplicatedObject, and make one of that")
+            raise ConfigError(
+                "ReplicatedObject itself has no state: derive a class from it, and make one of that"
+            )
         expires = instance if isinstance(instance, Expiring) else None
         object.__setattr__(instance, "_replica", Replica(cls._definition, instance, expires))
         for name, field in cls._definition.fields.items():
@@ -145,7 +147,7 @@ class ReplicatedObject:
 
         ```python
         async with Client(addresses) as client:
-            await Stock.through(client)(Stock.sell, "lamp")
+            await Counter.through(client)(Counter.add, 5)
         ```
 
         Args:

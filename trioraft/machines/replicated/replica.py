@@ -51,7 +51,7 @@ class LogClock:
     """
 
     def __init__(self) -> None:
-        self.log_time_s = 0.0
+        self.log_time_s: float = 0.0
         """When the latest command was proposed; the same on every node."""
         self._known_s = 0.0
         self._known_since_s: float | None = None
@@ -190,14 +190,14 @@ class Replica:
     ) -> None:
         self.definition = definition
         self._expires = expires
-        self.clock = LogClock()
+        self.clock: LogClock = LogClock()
         self.active_version: int | None = None
         self.port: Way | None = None
         self.around: SessionMachine | None = None
         """What a node has this object in; None: it was not asked for."""
-        self.is_running = False
+        self.is_running: bool = False
         """Whether a command or a query runs at this moment."""
-        self.is_writable = True
+        self.is_writable: bool = True
         """Whether the state may be assigned to: until it is attached, and inside commands."""
         self._node: object = None
         self._raised: dict[str, type[Exception]] = {}  # by commands, here, by name

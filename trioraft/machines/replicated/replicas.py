@@ -51,7 +51,7 @@ class Replicas:
         for name, part in objects.items():
             if not isinstance(part, ReplicatedObject):
                 raise ConfigError(
-                    f"{name} is a {type(part).__name__}, and Replicas takes ReplicatedObjects only"
+                    f"{name} is a {type(part).__name__}: Replicas takes ReplicatedObjects only"
                 )
         if len({id(part) for part in objects.values()}) < len(objects):
             raise ConfigError("Replicas was given the same object under two names; make two")
@@ -160,7 +160,7 @@ class Replicas:
         watch = getattr(part, "watch", None)
         if watch is None:
             kind = type(part).__name__
-            raise ConfigError(f"{question.name!r} is a {kind}, and a {kind} cannot be watched")
+            raise ConfigError(f"{question.name!r} is a {kind}: that cannot be watched")
         subscription: AbstractAsyncContextManager[AsyncIterator[Any]] = watch(question.data)
         return subscription
 

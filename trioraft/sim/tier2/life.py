@@ -207,8 +207,8 @@ class Mount:
     notices: Sequence[str] = ()
 
     def __init__(self, node_disk: NodeDisk, owner: MountOwner, recording: RunRecording) -> None:
-        self.blocking = node_disk.blocks
-        self.slowest_call_s = 0.0
+        self.blocking: bool = node_disk.blocks
+        self.slowest_call_s: float = 0.0
         self._node_disk = node_disk
         self._disk = node_disk.disk
         self._owner = owner
@@ -611,15 +611,15 @@ class Life:
     def __init__(self, node_id: NodeId, number: int, world: World) -> None:
         self.node_id = node_id
         self.number = number
-        self.name = f"{node_id}.{number}"
-        self.is_fenced = False
+        self.name: str = f"{node_id}.{number}"
+        self.is_fenced: bool = False
         self.steps_left: int | None = None
         """So many steps of its tasks more, and it crashes; None: it does not."""
         self.fuse_end = End.KILLED
         self.fuse_fate = Fate.SURVIVES
         self.node: Node | None = None
-        self.machine = WatchedMachine(self, world)
-        self.gone = trio.Event()
+        self.machine: WatchedMachine = WatchedMachine(self, world)
+        self.gone: trio.Event = trio.Event()
         self._world = world
         self._mount = Mount(world.node_disks[node_id], self, world.recording)
         self._wire = Wire(world.network.transport(node_id), self, world)
@@ -793,4 +793,8 @@ class TraceTap:
         if isinstance(trace, TraceEvent):
             self._recording.event(kw["node"], trace)
 
-    info = warning = debug
+    def info(self, event: str, *args: Any, **kw: Any) -> None:
+        self.debug(event, *args, **kw)
+
+    def warning(self, event: str, *args: Any, **kw: Any) -> None:
+        self.debug(event, *args, **kw)

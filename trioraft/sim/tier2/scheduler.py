@@ -34,7 +34,7 @@ class Scheduler(Instrument):
     """
 
     def __init__(self, world: World, clock: trio.abc.Clock) -> None:
-        self.steps = 0
+        self.steps: int = 0
         self._world = world
         self._clock = clock
         self._life_of: dict[Task, Life] = {}

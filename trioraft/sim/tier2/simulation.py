@@ -44,12 +44,13 @@ class NodeSimulation:
     def __init__(self, seed: int, options: RunOptions) -> None:
         self.seed = seed
         self.options = options
-        self.recovery_s = 0.0
-        self.now_s = 0.0
+        self.recovery_s: float = 0.0
+        self.now_s: float = 0.0
         watch = Agenda()
         drawn = draw_tier2(seed, options.nodes)
         disks = {node: Disk() for node in drawn.nodes}
-        self.clock = MockClock(autojump_threshold=0.0)
+        self.clock: MockClock = MockClock(autojump_threshold=0.0)
+        self.world: World
         self.world = world = World(
             seed=seed,
             draw=drawn,
@@ -63,9 +64,11 @@ class NodeSimulation:
             },
             watch=watch,
         )
-        self.scheduler = Scheduler(world, self.clock)
-        self.pool = NodeClientPool(world)
-        self.injection = NodeFaultInjection(world, self.pool, self.clock, self._start)
+        self.scheduler: Scheduler = Scheduler(world, self.clock)
+        self.pool: NodeClientPool = NodeClientPool(world)
+        self.injection: NodeFaultInjection = NodeFaultInjection(
+            world, self.pool, self.clock, self._start
+        )
         self._nursery: trio.Nursery | None = None
         self._lived = 0
 

@@ -131,7 +131,7 @@ class History:
     ```python
     history = History()
     with history.operation("client 1", KeyValue.Put("x", 1)) as operation:
-        await node.propose(...)         # NotLeader: did not happen; any other error: unknown
+        await node.propose(b"x=1")      # NotLeader: did not happen; any other error: unknown
         operation.ok()
     check_linearizable(history, KeyValue(), timeout_s=60).raise_if_not_linearizable()
     ```
@@ -226,7 +226,7 @@ class History:
         with self._lock:
             begun = self._operations[token]
             if self._is_over[token]:
-                raise HistoryError(f"{begun} has ended already")
+                raise HistoryError(f"{begun} has ended already: say one outcome of each")
             self._is_over[token] = True
             self._operations[token] = attrs.evolve(
                 begun, returned_at=self._tick(), outcome=outcome, result=result
