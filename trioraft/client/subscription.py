@@ -30,7 +30,6 @@ from ..rpc.protocol import (
     encode_value,
     frame,
 )
-from ..tasks.event_loop import EVENT_LOOPS, opened_under
 from .connection import BREAKAGES, Dialer, Reached, sentence_of
 from .servers import Servers
 
@@ -136,7 +135,6 @@ async def _dialed_at(
     return reached
 
 
-@opened_under(*EVENT_LOOPS, what="Client.watch")
 @asynccontextmanager
 async def open_subscription(
     dialer: Dialer,
