@@ -164,7 +164,7 @@ class Replicas:
         watch = getattr(part, "watch", None)
         if watch is None:
             kind = type(part).__name__
-            raise ConfigError(f"{question.name!r} is a {kind}: that cannot be watched")
+            raise ConfigError(f"{question.name!r} is not to be watched: a {kind} cannot be watched")
         subscription: AbstractAsyncContextManager[AsyncIterator[Any]] = watch(question.data)
         return subscription
 
