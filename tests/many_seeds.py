@@ -24,16 +24,17 @@ import attrs
 import trio
 from trio.testing import MockClock
 
-from tests.scenarios import elections, kv, membership, replication
+from tests.scenarios import coordination, elections, kv, membership, replication
 from trioraft.testing.cluster import open_cluster
 from trioraft.testing.leaks import no_leaks
 
 CHUNK = 25
-GROUPS: Final = {
+GROUPS: Final[dict[str, dict[str, Any]]] = {
     "elections": elections.SCENARIOS,
     "replication": replication.SCENARIOS,
     "membership": membership.SCENARIOS,
     "kv": kv.SCENARIOS,
+    "coordination": coordination.SCENARIOS,
 }
 SCENARIOS: Final = {name: story for group in GROUPS.values() for name, story in group.items()}
 

@@ -132,6 +132,12 @@ class Grant:
         return self._claim.failure is not None
 
     @property
+    def is_given_back(self) -> bool:
+        """After the body: whether the next in line may have it. If not, because no leader could be
+        reached in a moment, it ends with its lease."""
+        return not self._claim.is_known
+
+    @property
     def ticket(self) -> str:
         """What the place is called in the log."""
         return self._claim.ticket
@@ -147,7 +153,7 @@ class Grant:
             is_over: the log says so. If it does not, an answer that was lost may have said so,
                 unless the lease can be over.
         """
-        is_settled = is_over or (not self.is_lost and self._presence.is_alive)
+        is_settled = is_over or self._presence.has(self._claim)
         if is_settled:
             self._claim.is_known = False  # there is nothing to give back
         return is_settled
@@ -277,7 +283,9 @@ class Presence:
         self._claims.pop(claim.ticket, None)
         self._held.pop(claim.ticket, None)
         with anyio.CancelScope(shield=True):
-            if claim.is_known and not await self._leave(claim.ticket):
+            if claim.is_known:
+                claim.is_known = not await self._leave(claim.ticket)
+            if claim.is_known:
                 self._gone[claim.ticket] = None  # the next renewal says it
             if not self._claims:
                 await self._close_subscription()
@@ -292,6 +300,11 @@ class Presence:
                 return False
             return True
         return False
+
+    def has(self, claim: Claim) -> bool:
+        """Whether nobody else can have this place's turn yet, as far as the local clock can tell.
+        (It may be alive in a later epoch, of which this place is none.)"""
+        return claim.failure is None and claim.epoch == self._epoch and self.is_alive
 
     def settle(self, claim: Claim) -> None:
         """Nobody is to be told any more if its turn is lost."""

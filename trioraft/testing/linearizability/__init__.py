@@ -22,8 +22,10 @@ from .history import OperationOutcome as OperationOutcome
 from .history import Token as Token
 from .models import MODELS as MODELS
 from .models import Counter as Counter
+from .models import Election as Election
 from .models import KeyValue as KeyValue
 from .models import Lock as Lock
 from .models import Model as Model
 from .models import Queue as Queue
 from .models import Register as Register
+from .models import Semaphore as Semaphore

@@ -421,7 +421,93 @@ class Lock(Model[str | None]):
         return operation.result is False
 
 
+@final
+class Semaphore(Model[frozenset[str]]):
+    """So many owners may hold it, each once. A call that waits for it answers True, or never."""
+
+    class Acquire(msgspec.Struct, frozen=True, tag_field="call", tag="acquire"):
+        """Takes a permit; gives whether there was one."""
+
+        owner: str
+
+    class Release(msgspec.Struct, frozen=True, tag_field="call", tag="release"):
+        """Gives it back; gives whether this owner held one."""
+
+        owner: str
+
+    name = "semaphore"
+    calls = Acquire | Release
+    results = bool | None
+
+    def __init__(self, permits: int = 1) -> None:
+        """Args: permits: how many may hold it."""
+        self._permits = permits
+
+    def initial(self) -> frozenset[str]:
+        """Nobody holds it."""
+        return frozenset()
+
+    def apply(self, state: frozenset[str], call: Any) -> tuple[frozenset[str], Any]:
+        match call:
+            case Semaphore.Acquire(owner):
+                is_free = len(state) < self._permits and owner not in state
+                return (state | {owner}, True) if is_free else (state, False)
+            case Semaphore.Release(owner):
+                return state - {owner}, owner in state
+        raise TypeError(f"{call!r} is no call of a semaphore")
+
+    def only_reads(self, operation: Operation) -> bool:
+        """Whatever was refused."""
+        return operation.result is False
+
+
+@final
+class Election(Model[str | None]):
+    """An office that one may have, and anybody may ask who has it."""
+
+    class Campaign(msgspec.Struct, frozen=True, tag_field="call", tag="campaign"):
+        """Takes the office; gives whether it was free."""
+
+        name: str
+
+    class Resign(msgspec.Struct, frozen=True, tag_field="call", tag="resign"):
+        """Gives it up; gives whether this one had it."""
+
+        name: str
+
+    class Look(msgspec.Struct, frozen=True, tag_field="call", tag="look"):
+        """Gives who has it, None if nobody does."""
+
+    name = "election"
+    calls = Campaign | Resign | Look
+    results = bool | str | None
+
+    def initial(self) -> str | None:
+        """Nobody has it."""
+        return None
+
+    def apply(self, state: str | None, call: Any) -> tuple[str | None, Any]:
+        match call:
+            case Election.Campaign(name):
+                return (name, True) if state is None else (state, False)
+            case Election.Resign(name):
+                return (None, True) if state == name else (state, False)
+            case Election.Look():
+                return state, state
+        raise TypeError(f"{call!r} is no call of an election")
+
+    def only_reads(self, operation: Operation) -> bool:
+        """Looks, and whatever was refused."""
+        return isinstance(operation.call, Election.Look) or operation.result is False
+
+
 MODELS: Final[Mapping[str, Model[Any]]] = MappingProxyType(
-    {model.name: model for model in (Register(), KeyValue(), Counter(), Queue(), Lock())}
+    {
+        model.name: model
+        for model in (
+            *(Register(), KeyValue(), Counter(), Queue(), Lock()),
+            *(Semaphore(), Election()),
+        )
+    }
 )
 """Every model here, by the name that stands in files."""
