@@ -106,6 +106,15 @@ RUNS: Final = (
         12,
     ),
     LongRun("kill-nine", "200 rounds of SIGKILL under load", ("tests.kill_nine",), 15),
+    *(
+        LongRun(
+            f"services-{program}",
+            f"50 rounds of SIGKILL of the example services on {program}",
+            ("tests.any_program", program),
+            5,
+        )
+        for program in ("aiohttp", "trio", "threads")
+    ),
     LongRun(
         "nemesis",
         "ten minutes of servers killed, paused and restarted under clients",

@@ -33,7 +33,11 @@ Answer = tuple[int, dict[str, Any]]
 
 
 class Unanswered(Exception):  # noqa: N818 - what happened
-    """The process was gone, or went: what it was asked may be done or not."""
+    """The process went: what it was asked may be done or not."""
+
+
+class Gone(Unanswered):
+    """There was no process: nothing was asked."""
 
 
 @final
@@ -56,6 +60,9 @@ class Caller:
             self._connection.request(method, path)
             response = self._connection.getresponse()
             return response.status, json.loads(response.read())
+        except ConnectionRefusedError as error:
+            self.close()
+            raise Gone(str(error)) from error
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise Unanswered(str(error)) from error
@@ -111,7 +118,9 @@ class Services:
             process.signal(signal.SIGTERM)
         for process in self.running.values():
             process.wait()
-        complaints = [(self._directory / f"{name}.errors.txt").read_text() for name in NAMES]
+        complaints = [
+            (self._directory / f"{name}.errors.txt").read_text(encoding="utf-8") for name in NAMES
+        ]
         if any(complaints):
             raise AssertionError("\n".join(complaints))
 
@@ -166,8 +175,8 @@ class Load:
         """Count one up; whether that was acknowledged."""
         try:
             status, said = caller.ask("POST", "/count")
-        except Unanswered:
-            self.maybe += 1
+        except Unanswered as error:
+            self.maybe += not isinstance(error, Gone)
             return False
         if status == 200:
             self.acknowledged.append(said["count"])
@@ -275,8 +284,8 @@ def kill_and_take_over(services: Services, load: Load, victim: str) -> float:
     other = next(name for name in NAMES if name != victim)
     with closing(Caller(services.ports[other])) as caller:
         caller.ask("GET", "/leader")  # the connection is there
-        services.kill(victim)
         killed_s = time.perf_counter()
+        services.kill(victim)
         while not load.count_once(caller):
             if time.perf_counter() - killed_s > PATIENCE_S:
                 raise AssertionError(f"nobody took over from {victim}")
@@ -320,8 +329,8 @@ def run(
     if status != 200:
         raise AssertionError(f"the count was answered {status}: {said}")
     check_count(load, said["count"])
-    check_ledger((directory / "ledger.txt").read_text().splitlines(), load.tokens)
-    terms = check_reports((directory / "reports.txt").read_text().splitlines())
+    check_ledger((directory / "ledger.txt").read_text(encoding="utf-8").splitlines(), load.tokens)
+    terms = check_reports((directory / "reports.txt").read_text(encoding="utf-8").splitlines())
     return Outcome(
         len(load.acknowledged), load.maybe, len(load.tokens), load.fenced, terms, takeovers_s
     )

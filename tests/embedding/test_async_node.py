@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import random
 import signal
 import sys
 import threading
@@ -31,6 +32,7 @@ from tests.embedding.support import (
 from trioraft import (
     ConfigError,
     LeadershipLost,
+    MemoryNetwork,
     Node,
     NodeDead,
     OutcomeUnknown,
@@ -394,6 +396,23 @@ def test_it_opens_once() -> None:
                 await opening.__aenter__()
         with pytest.raises(ConfigError, match="opened before"):
             await opening.__aenter__()
+
+    on_asyncio(main())
+
+
+def test_two_threads_do_not_share_a_network_in_memory() -> None:
+    async def main() -> None:
+        network = MemoryNetwork(random.Random(0))
+
+        def opening(name: str) -> Any:
+            given = arguments(voters=["a", "b"], transport=network.transport(name))
+            return aio.open_node(name, **given)
+
+        async with opening("a"):
+            with pytest.raises(ConfigError, match=r"another event loop than \['a'\]"):
+                await opening("b").__aenter__()
+        async with opening("b"):
+            pass  # the other one is gone
 
     on_asyncio(main())
 

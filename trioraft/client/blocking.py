@@ -16,6 +16,7 @@ from ..core.errors import ConfigError, RaftError
 from ..core.types import Address, LogIndex, NodeId
 from ..rpc.errors import ClientClosed
 from ..rpc.protocol import Consistency, ServerStatus
+from ..tasks.event_loop import require_event_loop
 from .administration import INVITATION_VALID_S
 from .client import Client
 
@@ -56,6 +57,7 @@ class BlockingClient:
         return Client(self._addresses, **self._options)
 
     def __enter__(self) -> BlockingClient:
+        require_event_loop("BlockingClient", None)
         if self._portal is not None:
             raise ClientClosed("this client is open already; make one for each `with`")
         with ExitStack() as stack:
@@ -83,6 +85,7 @@ class BlockingClient:
             ClientClosed: the client is not open, or was opened before a fork.
             Exception: whatever the function raises.
         """
+        require_event_loop("BlockingClient.run", None)
         portal, client = self._opened()
         call = _Call(function, client)
         try:
@@ -196,6 +199,7 @@ class BlockingClient:
     def _watch(
         self, data: bytes, at: NodeId | Address | None, item_type: Any
     ) -> Iterator[Iterator[Any]]:
+        require_event_loop("BlockingClient.watch", None)
         portal, client = self._opened()
         subscription = client.watch(data, at=at, item_type=item_type)
         with portal.wrap_async_context_manager(subscription) as items:

@@ -491,6 +491,7 @@ class Client(ClusterAdministration):
     def _subscribe(
         self, at: NodeId | Address | None, request: tuple[Any, ...], item_type: Any
     ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+        self._check_event_loop()
         decoder = self._decoder(item_type)
         return open_subscription(
             self._dialer, self._servers, at, request, decoder, self._error_types

@@ -29,7 +29,6 @@ from ..rpc.protocol import (
     encode_value,
     frame,
 )
-from ..tasks.event_loop import EVENT_LOOPS, opened_under
 from .connection import BREAKAGES, Dialer, Reached, sentence_of
 from .servers import Servers
 
@@ -105,7 +104,6 @@ class _Subscription:
             self._is_broken = False
 
 
-@opened_under(*EVENT_LOOPS, what="Client.watch")
 @asynccontextmanager
 async def open_subscription(
     dialer: Dialer,

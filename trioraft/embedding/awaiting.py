@@ -121,6 +121,10 @@ class Service(Protocol[T_co]):
     def name(self) -> str:
         """For errors."""
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it is this process's, and not that of one from which this was forked."""
+
     def start(self, on_ready: OnReady[T_co], on_end: OnEnd) -> None:
         """Open it: `on_ready` tells what is open, `on_end` that it is open no more."""
 
@@ -189,6 +193,8 @@ class Beside(Generic[T, R]):
         traceback: TracebackType | None,
     ) -> None:
         body, self._body = self._body, None  # from here on nobody is cancelled
+        if not self._service.is_here:
+            return
         self._service.stop()
         if isinstance(error, GeneratorExit):  # nothing can be awaited in here any more
             warnings.warn(

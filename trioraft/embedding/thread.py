@@ -88,17 +88,20 @@ class TrioThread(Generic[T]):
         except RuntimeError as error:
             raise ThreadsExhausted(f"{self.name} needs a thread of its own: {error}") from error
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the thread is one of this process, and not of the one that this was forked
+        from."""
+        return self._pid == os.getpid()
+
     def stop(self) -> None:
         """Leave what is open: `on_end` will tell when it is left. Idempotent."""
-        if self._pid != os.getpid():
-            return  # a child of a fork: what is open is the parent's
         self._begun.wait()  # a moment: until the thread runs
         self._soon(self._scope.cancel)
 
     def join(self) -> None:
         """Wait until the thread is gone. It has told its end, so that is soon."""
-        if self._pid == os.getpid():
-            self._thread.join()
+        self._thread.join()
 
     def begin(
         self,
@@ -164,7 +167,7 @@ class TrioThread(Generic[T]):
                 f"this runs in the thread of {self.name}, which would wait for itself: use what it "
                 "was given there"
             )
-        if self._pid != os.getpid():
+        if not self.is_here:
             raise NodeDead(
                 f"{self.name} was opened before this process was forked, and its thread is in the "
                 "parent: open one here"
@@ -292,6 +295,10 @@ class Reach(Protocol[T_co]):
     def count_awaited(self, change: int) -> None:
         """As `TrioThread.count_awaited`."""
 
+    @property
+    def is_here(self) -> bool:
+        """As `TrioThread.is_here`."""
+
 
 @final
 class Part(Generic[T, R]):
@@ -323,6 +330,11 @@ class Part(Generic[T, R]):
     def count_awaited(self, change: int) -> None:
         """As `TrioThread.count_awaited`."""
         self._whole.count_awaited(change)
+
+    @property
+    def is_here(self) -> bool:
+        """As `TrioThread.is_here`."""
+        return self._whole.is_here
 
 
 @final
@@ -366,6 +378,11 @@ class Held(Generic[T, R]):
         """As `TrioThread.stop`."""
         if self._call is not None:
             self._call.give_up()
+
+    @property
+    def is_here(self) -> bool:
+        """As `TrioThread.is_here`."""
+        return self._thread.is_here
 
     def join(self) -> None:
         """Nothing: no thread is its own."""

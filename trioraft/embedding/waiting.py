@@ -121,6 +121,8 @@ class Beside(Generic[T, R]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if not self._service.is_here:
+            return
         self._leave()
         if self._failure is not None:
             if self._failure.__cause__ is None and isinstance(error, Exception):

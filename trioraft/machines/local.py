@@ -20,6 +20,7 @@ from ..core.types import LogIndex
 from ..member.attempts import Attempt, Backoff
 from ..member.results import PLAIN
 from ..member.state_machine import StateMachine, hosted
+from ..tasks.event_loop import opened_under, require_event_loop
 from .numbering import SPREAD_MAX, Numbering
 from .port import Port
 from .questions import Consistency, inner_machine, queryable, watchable
@@ -194,6 +195,7 @@ class LocalClient:
 
         Cancelling gives up the wait; the command may still be applied.
         """
+        require_event_loop("LocalClient.call", "trio")
         timeout_s = self._timeout_s if timeout_s is None else checked_timeout_s(timeout_s)
         session, node = self._session, self._node
         attempt = Attempt(is_repeatable=session is not None and exactly_once)
@@ -231,6 +233,7 @@ class LocalClient:
             NodeDead, NotMember, ConfigError: as `Node.read_barrier`; or the machine has no `query`.
             Exception: whatever `query` raised.
         """
+        require_event_loop("LocalClient.query", "trio")
         timeout_s = self._timeout_s if timeout_s is None else checked_timeout_s(timeout_s)
         machine = queryable(self._machine)
         if consistency == "stale":
@@ -257,6 +260,7 @@ class LocalClient:
             raise ConfigError(f"at is {at!r}: a LocalClient asks its own node; leave it out")
         return self._watched(data, item_type)
 
+    @opened_under("trio", what="LocalClient.watch")
     @asynccontextmanager
     async def _watched(self, data: bytes, item_type: Any) -> AsyncIterator[AsyncIterator[Any]]:
         async with watchable(self._machine).watch(data) as items:

@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar, final
 import trio
 import trio.testing
 
-from ..core.types import LogIndex, NodeId, Term
+from ..core.types import Address, LogIndex, NodeId, Term
 from ..embedding import awaiting, waiting
 from ..embedding.async_node import AsyncNode
 from ..embedding.blocking_node import BlockingNode
@@ -154,6 +154,18 @@ class AsyncCluster(_ClusterElsewhere[AsyncNode]):
         """`Cluster.restart`."""
         await self._call(lambda cluster: cluster.restart(node_id))
 
+    async def leave(self, node_id: NodeId) -> None:
+        """`Cluster.leave`."""
+        await self._call(lambda cluster: cluster.leave(node_id))
+
+    async def cancel(self, node_id: NodeId) -> None:
+        """`Cluster.cancel`."""
+        await self._call(lambda cluster: cluster.cancel(node_id))
+
+    async def join(self, node_id: NodeId) -> Address | None:
+        """`Cluster.join`."""
+        return await self._call(lambda cluster: cluster.join(node_id))
+
     async def sleep(self, duration_s: float) -> None:
         """Let so much time pass for the cluster, in seconds."""
         await self._call(partial(_sleep, duration_s))
@@ -203,6 +215,18 @@ class BlockingCluster(_ClusterElsewhere[BlockingNode]):
     def restart(self, node_id: NodeId) -> None:
         """`Cluster.restart`."""
         self._call(lambda cluster: cluster.restart(node_id))
+
+    def leave(self, node_id: NodeId) -> None:
+        """`Cluster.leave`."""
+        self._call(lambda cluster: cluster.leave(node_id))
+
+    def cancel(self, node_id: NodeId) -> None:
+        """`Cluster.cancel`."""
+        self._call(lambda cluster: cluster.cancel(node_id))
+
+    def join(self, node_id: NodeId) -> Address | None:
+        """`Cluster.join`."""
+        return self._call(lambda cluster: cluster.join(node_id))
 
     def sleep(self, duration_s: float) -> None:
         """Let so much time pass for the cluster, in seconds."""

@@ -198,6 +198,7 @@ class MemoryNetwork:
         self._numbers = itertools.count()
         self._transports: dict[NodeId, MemoryTransport] = {}
         self._inboxes: dict[NodeId, _Inbox] = {}  # of the nodes that run
+        self._event_loop: trio.lowlevel.TrioToken | None = None  # theirs
         self._cuts: set[tuple[NodeId, NodeId]] = set()
         self._isolated: set[NodeId] = set()
         self._group_of: dict[NodeId, int] = {}
@@ -309,6 +310,14 @@ class MemoryNetwork:
     def _join(self, inbox: _Inbox) -> None:
         if inbox.node_id in self._inboxes:
             raise trio.BusyResourceError(f"the transport of {inbox.node_id!r} already runs")
+        event_loop = trio.lowlevel.current_trio_token()
+        if self._inboxes and self._event_loop is not event_loop:
+            raise ConfigError(
+                f"node {inbox.node_id!r} is in another event loop than {sorted(self._inboxes)}, as "
+                "nodes of trioraft.aio and trioraft.sync are: a MemoryNetwork is for one. Use "
+                "TcpTransport, or open_async_cluster of trioraft.testing"
+            )
+        self._event_loop = event_loop
         for other in self._inboxes.values():
             if other.cluster_id != inbox.cluster_id:
                 self._tell_of_other_cluster(inbox, other)
@@ -385,6 +394,7 @@ class MemoryTransport:
 
         Raises:
             trio.BusyResourceError: it is already running.
+            ConfigError: other nodes of the network are in another event loop.
         """
         inbox = _Inbox(self._node_id, owner, cluster_id, limits)
         self._network._join(inbox)

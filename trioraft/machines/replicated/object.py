@@ -10,6 +10,7 @@ import trio
 
 from ...core.errors import ConfigError
 from ...core.types import LogIndex
+from ...tasks.event_loop import require_event_loop
 from ..local import TIMEOUT_S
 from ..numbering import SPREAD_MAX
 from ..sessions import SessionMachine
@@ -214,6 +215,7 @@ class ReplicatedObject:
         """
         if self._replica.is_writable and self._replica.is_running:
             raise ConfigError("log_now_s differs between nodes; in a command, read log_time_s")
+        require_event_loop(f"{self._definition.cls_name}.log_now_s", "trio")
         return self._replica.clock.reading_s(trio.current_time())
 
     @property

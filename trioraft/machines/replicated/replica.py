@@ -23,6 +23,7 @@ from ...core.decoding import UNREADABLE
 from ...core.errors import ConfigError, OutcomeUnknown
 from ...core.types import LogIndex
 from ...member.state_machine import StateMachine, is_local
+from ...tasks.event_loop import require_event_loop
 from ..chunks import ChunkReader, framed
 from ..nesting import NESTING_MAX, check_nesting, check_result_nesting, is_deeper
 from ..sessions import CommandFailed, SessionMachine, UnknownCommand, error_from
@@ -215,6 +216,7 @@ class Replica:
             ConfigError: it belongs to another, or a field has no value.
         """
         name = self.definition.cls_name
+        require_event_loop(f"{name}.attach", "trio")
         if self._node == node:
             return
         if self._node is not None:
@@ -245,6 +247,7 @@ class Replica:
 
     async def propose(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Have a command applied everywhere; returns its result here."""
+        require_event_loop(f"{self.definition.cls_name}.{name}", "trio")
         port = self.require_port()
         method = self.definition.methods[name]
         arguments = msgspec.Raw(method.encode(args, kwargs))
@@ -255,6 +258,7 @@ class Replica:
 
     async def activate_version(self) -> int:
         """Make this class's version the active one; returns the one that is active now."""
+        require_event_loop(f"{self.definition.cls_name}.activate_version", "trio")
         self._check_is_current()
         port = self.require_port()
         activate = Activate(self.definition.version, self._stamp_s(trio.current_time()))
@@ -285,6 +289,7 @@ class Replica:
 
     async def ask(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a query here, behind a read barrier."""
+        require_event_loop(f"{self.definition.cls_name}.{name}", "trio")
         port = self.require_port()
         method = self.definition.methods[name]
         arguments = method.encode(args, kwargs)
