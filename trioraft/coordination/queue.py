@@ -47,7 +47,7 @@ class Taken(Generic[T_co]):
 
     def __init__(self, item: T_co, grant: Grant) -> None:
         self.item = item
-        self.token = grant.token
+        self.token: int = grant.token
         self._grant = grant
 
     def __repr__(self) -> str:

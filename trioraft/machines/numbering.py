@@ -39,7 +39,7 @@ class Numbering:
         self, session_id: SessionId, new_event: Callable[[], Event], spread_max: int = SPREAD_MAX
     ) -> None:
         self.session_id = session_id
-        self.acknowledged_below = 1
+        self.acknowledged_below: int = 1
         """Every number below this one has an outcome."""
         self._next = 1
         self._spread_max = spread_max

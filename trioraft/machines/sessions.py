@@ -373,9 +373,13 @@ class SessionMachine:
         )
         """Which keys a command writes, if the inner machine says that; else None."""
         inside = timed(machine)
-        self.due_in_s = None if inside is None else inside.due_in_s
+        self.due_in_s: Callable[[float], float | None] | None = (
+            None if inside is None else inside.due_in_s
+        )
         """When something ends by itself in the inner machine, if it says that; else None."""
-        self.command_when_due = None if inside is None else self._command_when_due(inside)
+        self.command_when_due: Callable[[float], bytes] | None = (
+            None if inside is None else self._command_when_due(inside)
+        )
         self._results: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(result_type)
         self._error_types = {error_type.__qualname__: error_type for error_type in error_types}
         given = (sessions_max, results_max, results_bytes_max, results_total_bytes_max)

@@ -8,7 +8,7 @@ object that it lacks applies nothing from there on (see `replica`).
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, final
@@ -63,9 +63,13 @@ class Replicas:
         self._expiring = {
             name: part for name, part in objects.items() if isinstance(part, Expiring)
         }
-        self.due_in_s = self._due_in_s if self._expiring else None
+        self.due_in_s: Callable[[float], float | None] | None = (
+            self._due_in_s if self._expiring else None
+        )
         """How long until something ends by itself in one of them; None: in none can anything."""
-        self.command_when_due = self._command_when_due if self._expiring else None
+        self.command_when_due: Callable[[float], bytes] | None = (
+            self._command_when_due if self._expiring else None
+        )
 
     def attach(
         self,
@@ -160,7 +164,7 @@ class Replicas:
         watch = getattr(part, "watch", None)
         if watch is None:
             kind = type(part).__name__
-            raise ConfigError(f"{question.name!r} is a {kind}: that cannot be watched")
+            raise ConfigError(f"{question.name!r} is not to be watched: a {kind} cannot be watched")
         subscription: AbstractAsyncContextManager[AsyncIterator[Any]] = watch(question.data)
         return subscription
 
