@@ -3,14 +3,16 @@
 Rules of this file:
 
 * A put's time counts from the moment when it was due: a server that stalls is not excused.
-* Each key is written by one client, with growing numbers: what is there in the end must be at
-  least what was acknowledged last, and nothing that nobody wrote.
+* Each key is written by one client, with growing numbers. What is there in the end must be what was
+  acknowledged last, or a write that overlapped with that one, or one that nobody ever learnt the
+  outcome of: it may come at any time after it was sent (`Written`).
 * Orders come as lines: a word names the phase that begins; "end" ends the load. The report is one
   line of JSON.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import sys
@@ -23,7 +25,7 @@ import trio
 
 from tests.kv_nemesis.clients import Caller, Record, check_log
 from trioraft.client.client import Client
-from trioraft.core.errors import RaftError
+from trioraft.core.errors import OutcomeUnknown, RaftError, SessionExpired
 from trioraft.core.types import Address
 from trioraft.kv import ERROR_TYPES, KvClient
 from trioraft.testing import KeyValue, check_linearizable, save_history
@@ -75,6 +77,44 @@ class Report(msgspec.Struct):
     acknowledged: int
 
 
+class Written:
+    """The writes of one key, and which of them may be there in the end."""
+
+    def __init__(self) -> None:
+        self._begun_s: dict[int, float] = {}
+        self._ended_s: dict[int, float] = {}  # infinity: it may be applied yet
+        self._acknowledged: dict[int, float] = {}  # with when each began
+
+    def begins(self, number: int, now_s: float) -> None:
+        """This one is sent."""
+        self._begun_s[number] = now_s
+        self._ended_s[number] = math.inf
+
+    def ends(self, number: int, now_s: float, *, was_applied: bool, is_known: bool) -> None:
+        """It was acknowledged; or certainly not applied; or nobody knows."""
+        begun_s = self._begun_s.pop(number)
+        if was_applied:
+            self._ended_s[number] = now_s
+            self._acknowledged[number] = begun_s
+            latest_s = max(self._acknowledged.values())
+            for each, ended_s in [*self._ended_s.items()]:  # something came wholly after these
+                if ended_s < latest_s:
+                    del self._ended_s[each]
+                    del self._acknowledged[each]
+        elif is_known:
+            del self._ended_s[number]
+
+    @property
+    def last(self) -> int | None:
+        """The last that was acknowledged."""
+        return max(self._acknowledged, default=None)
+
+    @property
+    def possible(self) -> frozenset[int]:
+        """What may be there."""
+        return frozenset(self._ended_s)
+
+
 class Load:
     """All clients of the load.
 
@@ -88,8 +128,7 @@ class Load:
         self._took_s: dict[str, list[float]] = {}
         self._failed: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
-        self._tried: dict[str, set[int]] = {}
-        self._acknowledged: dict[str, int] = {}
+        self._written: dict[str, Written] = {}
         self._count = 0
         self._stop = trio.Event()
         self._record = Record()
@@ -136,18 +175,19 @@ class Load:
                 due_s += pause_s
 
     async def _put(self, kv: KvClient, key: str, count: int, due_s: float, phase: str) -> None:
-        self._tried.setdefault(key, set()).add(count)
+        written = self._written.setdefault(key, Written())
+        written.begins(count, trio.current_time())
         took_s = self._took_s.setdefault(phase, [])
         try:
             await kv.put(key, str(count))
         except RaftError as error:
             self._failed[phase] += 1
             self._errors[type(error).__name__] += 1
+            is_known = not isinstance(error, OutcomeUnknown | SessionExpired)
+            written.ends(count, trio.current_time(), was_applied=False, is_known=is_known)
         else:
             self._count += 1
-            last = max(count, self._acknowledged.get(key, -1))
-            self._acknowledged[key] = last
-            self._tried[key] = {each for each in self._tried[key] if each >= last}
+            written.ends(count, trio.current_time(), was_applied=True, is_known=True)
         took_s.append(trio.current_time() - due_s)
 
     def _report(self, name: str) -> Phase:
@@ -164,10 +204,13 @@ class Load:
             self._setup.addresses, timeout_s=LAST_S, error_types=ERROR_TYPES
         ) as client:
             kv = KvClient(client)
-            for key, acknowledged in self._acknowledged.items():
+            for key, written in self._written.items():
+                last = written.last
+                if last is None:
+                    continue
                 found = await kv.get(key)
-                if found is None or int(found) not in self._tried[key]:
-                    wrong.append(f"{key}: {acknowledged} was acknowledged, {found!r} is there")
+                if found is None or int(found) not in written.possible:
+                    wrong.append(f"{key}: {last} was acknowledged, {found!r} is there")
             for name in self._record.appended:
                 log = (await kv.get(f"log/{name}") or b"").decode()
                 try:

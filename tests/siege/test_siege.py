@@ -12,6 +12,7 @@ import trio
 from benchmarks.processes import ServerProcesses
 from tests.siege import attacks
 from tests.siege.__main__ import RSS_MB_MAX, Siege, parse
+from tests.siege.load import Written
 from tests.siege.plot import plot
 from tests.siege.watching import Change, Sample, Watcher
 
@@ -78,6 +79,25 @@ def test_the_counters_of_a_server_that_began_anew_are_added() -> None:
     seen = [sample(0, 5, 10), sample(1, 6, 30), sample(2, 0.5, 4), sample(3, 1, 0, has_said=False)]
     change = Change.of(seen)
     assert (change.cpu_s, change.lasted_s, change.turned_away) == (2.0, 3, 24)
+
+
+def test_what_may_be_there_is_what_nothing_came_wholly_after() -> None:
+    written = Written()
+    written.begins(1, 1.0)
+    written.ends(1, 2.0, was_applied=True, is_known=True)
+    assert (written.last, sorted(written.possible)) == (1, [1])
+    written.begins(2, 3.0)
+    assert written.possible == {1, 2}
+    written.begins(3, 3.5)
+    written.ends(2, 4.0, was_applied=True, is_known=True)
+    assert written.possible == {2, 3}  # the first one ended before the second was sent
+    written.ends(3, 5.0, was_applied=False, is_known=False)
+    written.begins(4, 6.0)
+    written.ends(4, 7.0, was_applied=True, is_known=True)
+    assert (written.last, sorted(written.possible)) == (4, [3, 4])  # that may be applied yet
+    written.begins(5, 8.0)
+    written.ends(5, 9.0, was_applied=False, is_known=True)
+    assert written.possible == {3, 4}
 
 
 def test_a_plot_has_a_line_for_each_server_and_figure() -> None:
