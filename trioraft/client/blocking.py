@@ -5,7 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    suppress,
+)
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar, final, overload
 
@@ -200,9 +206,12 @@ class BlockingClient:
         self, data: bytes, at: NodeId | Address | None, item_type: Any
     ) -> Iterator[Iterator[Any]]:
         require_event_loop("BlockingClient.watch", None)
-        portal, client = self._opened()
-        subscription = client.watch(data, at=at, item_type=item_type)
-        with portal.wrap_async_context_manager(subscription) as items:
+        portal, _ = self._opened()
+
+        async def subscription(client: Client) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+            return client.watch(data, at=at, item_type=item_type)
+
+        with portal.wrap_async_context_manager(self.run(subscription)) as items:
             yield self._each(items)
 
     def status(
