@@ -248,9 +248,12 @@ class BlockingClient:
         self, data: bytes, at: NodeId | Address | None, item_type: Any
     ) -> Iterator[Iterator[Any]]:
         require_event_loop("BlockingClient.watch", None)
-        portal, client = self._opened()
-        subscription = client.watch(data, at=at, item_type=item_type)
-        with portal.wrap_async_context_manager(subscription) as items:
+        portal, _ = self._opened()
+
+        async def subscription(client: Client) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+            return client.watch(data, at=at, item_type=item_type)
+
+        with portal.wrap_async_context_manager(self.run(subscription)) as items:
             yield self._each(items)
 
     def status(
