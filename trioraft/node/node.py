@@ -524,7 +524,6 @@ async def open_node(
     check_id("cluster_id", cluster_id)
     check_machine(machine)
     check_storage_methods(storage)
-    machine = hosted(machine)
     configuration = bootstrap_configuration(node_id, voters, transport)
     runner = NodeRunner(
         node_id,
@@ -532,7 +531,7 @@ async def open_node(
         timing=timing or Timing(),
         limits=limits or Limits(),
         rng=rng or random.Random(),
-        machine=machine,
+        machine=hosted(machine),
         storage=storage,
         transport=transport,
         logger=TraceLogger(logger, node_id),
