@@ -15,6 +15,7 @@ from trioraft.core.types import Role
 from trioraft.member import forwarding
 from trioraft.member.actions import AdmitClients
 from trioraft.member.forwarding import ANSWERS_MAX, FORWARDS_MAX
+from trioraft.member.outcomes import Outcomes
 
 MESSAGES = get_args(Message)
 
@@ -303,3 +304,17 @@ def test_who_dies_tells_everybody() -> None:
     asked = forwarded(pair)
     pair.two.member.stop("killed", pair.two.now)
     assert [type(error) for error in asked.outcomes] == [OutcomeUnknown]
+
+
+def test_f2_a_later_leader_puts_another_command_there_and_nobody_is_forgotten() -> None:
+    """What the earlier one had put there is committed as far as this member knows, by the index
+    alone, and waits to be applied."""
+    outcomes = Outcomes()
+    first, second = Asked(), Asked()
+    first.index = second.index = 10
+    first.term, second.term = 5, 6
+    outcomes.wait_for(first)
+    outcomes.wait_for(second)
+    assert [type(error) for error in first.outcomes] == [ProposalDropped]
+    assert outcomes.waiting == {10: second}
+    assert second.outcomes == []

@@ -367,18 +367,30 @@ async def test_several_objects_are_forwarded_in_one_session(autojump_clock: Mock
         assert len(replicas.in_sessions()) == 1
 
 
+OLD_COMMANDS = (
+    "9500a361646401cb3ff00000000000009205c2",
+    "9500a361646401cb40000000000000009202c3",
+)
+OLD_SNAPSHOT = (
+    "7472696f72616674206f626a6563740a000000000000000d94010101cb400000000000000082a5746f74616c09a670"
+    "6f696e747380"
+)
+"""As nodes wrote them that had the object with nothing around: add 5, add 2 twice; and then."""
+
+
 async def test_a_directory_from_before_there_were_sessions_is_read(
     autojump_clock: MockClock,
 ) -> None:
     """Its commands are in no envelope, and its snapshots have no table."""
-    old = Board()
-    for index, said in enumerate(([0, "add", 1, 1.0, [5, False]], [0, "add", 1, 2.0, [2, True]])):
-        old.apply(index + 1, msgspec.msgpack.encode(said))
-    content = b"".join(old.snapshot())
+    board = Board()
+    for index, command_ in enumerate(OLD_COMMANDS, 1):
+        assert board.in_sessions().apply(index, bytes.fromhex(command_)) is not None
+    assert board.total == 9
+    content = bytes.fromhex(OLD_SNAPSHOT)
     board = Board()
     around = board.in_sessions()
     around.restore([content[:7], content[7:]])
-    assert board.total == old.total == 9
+    assert board.total == 9
     around.apply(9, msgspec.msgpack.encode([0, "add", 1, 3.0, [1, False]]))
     assert board.total == 10
     storage = MemoryStorage()

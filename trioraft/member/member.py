@@ -581,7 +581,7 @@ class Member:
             if message.term != self._waiting_term:
                 self._leadership_lost(now)
                 self._waiting_term = message.term
-            self.outcomes.waiting[message.index] = proposed
+            self.outcomes.wait_for(proposed)
         else:
             deadline_s = now + self._outcome_wait_s
             by_term = self.outcomes.deposed.setdefault(message.index, {})

@@ -593,14 +593,13 @@ async def open_node(
     check_id("cluster_id", cluster_id)
     check_machine(machine)
     check_storage_methods(storage)
-    machine = hosted(machine)
     runner = NodeRunner(
         node_id,
         cluster_id=cluster_id,
         timing=timing or Timing(),
         limits=limits or Limits(),
         rng=rng or random.Random(),
-        machine=machine,
+        machine=hosted(machine),
         storage=storage,
         transport=transport,
         logger=TraceLogger(logger, node_id),
