@@ -187,7 +187,7 @@ def grows_and_moves(operator: Operator, cluster: ServerProcesses, directory: Pat
         operator.starts(moved)
         operator.addresses = [moved_clients, cluster.clients["1"]]
         until(lambda: operator.tries("admin", "promote", "1").exit_code == 0)
-        operator.does_in_time("admin", "add-learner", "0", shown(moved_to))
+        operator.does_in_time("admin", "move", "0", shown(moved_to))
         moved.kill()
         operator.starts(moved)
         operator.does_in_time("kv", "put", "c", "3")

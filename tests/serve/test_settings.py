@@ -136,7 +136,7 @@ def test_srv_records_say_where_peers_are(tmp_path: Path) -> None:
         said = only_problem(**{option: "srv+_a._tcp.example"}, insecure=True)
         assert "give HOST:PORT" in said
     path = tmp_path / "node.toml"
-    path.write_text('[peers]\n1 = "[::1]:7001"\n2 = "srv+_node-2._tcp.example"\n')
+    path.write_text('[peers]\n1 = "[::1]:7001"\n2 = "srv+_node-2._tcp.example"\n', encoding="utf-8")
     settings = sound(peer=None, config=str(path), insecure=True)
     assert settings.peers == {"1": ("::1", 7001), "2": ("srv+_node-2._tcp.example", 0)}
 
