@@ -73,8 +73,19 @@ BAD_LIMITS = [
     (name, bad)
     for name in (field.name for field in attrs.fields(Limits))
     for bad in (0, -1, NAN, INF, "1", None, True)
-    if (name, bad) != ("outcome_wait_s", None)  # None is its default: ten election timeouts
+    # None is the default of these: what it stands for follows from others.
+    if (name, bad) not in {("outcome_wait_s", None), ("log_memory_bytes_max", None)}
 ]
+
+
+def test_the_log_has_room_for_what_comes_until_a_snapshot_is_written() -> None:
+    for bad in (1999, 2000.5):
+        with pytest.raises(ConfigError, match=r"Limits\.log_memory_bytes_max is .* at least 2000"):
+            Limits(snapshot_bytes=1000, log_memory_bytes_max=bad)  # type: ignore[arg-type] # a float
+    assert Limits(snapshot_bytes=1000, log_memory_bytes_max=2000).log_memory_bytes_bound == 2000
+    assert Limits().log_memory_bytes_bound == 512 * 1024 * 1024
+    large = Limits(snapshot_bytes=2**30)
+    assert large.log_memory_bytes_bound > 4 * large.snapshot_bytes
 
 
 @pytest.mark.parametrize(("name", "bad"), BAD_LIMITS)

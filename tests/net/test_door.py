@@ -15,6 +15,7 @@ from trioraft.net.door import (
     CREDIT_AT_FIRST,
     CREDIT_MAX,
     HOSTS_MAX,
+    LOOK_S_MAX,
     LOOKS_SHARE,
     Door,
     Look,
@@ -31,7 +32,9 @@ def knock(door: Door, host: str, now_s: float = NOW_S, *, was_of_use: bool = Fal
     if look is None:
         return False
     look.spend(COST_S)
-    look.end(was_of_use=was_of_use)
+    look.end()
+    if was_of_use:
+        look.was_of_use()
     return True
 
 
@@ -102,6 +105,34 @@ def test_what_nobody_knows_begins_with_half_the_credit_there_is() -> None:
     door = Door()
     door.look("stranger", 1e9)
     assert door._others["stranger"].left(1e9) == CREDIT_AT_FIRST - 1
+
+
+def test_g10_hosts_that_were_of_use_have_a_reserve_that_strangers_cannot_use_up() -> None:
+    """However much those cost that were let in: bytes one at a time, or TLS."""
+    door = Door()
+    assert knock(door, "friend", was_of_use=True)
+    costly = [door.look(f"host-{number}", NOW_S) for number in range(100)]
+    for look in costly:
+        assert look is not None
+        look.spend(1.0)
+    assert not knock(door, "stranger")
+    assert knock(door, "friend", was_of_use=True)
+    # What was used beyond the share is paid back before strangers are looked at again.
+    assert not knock(door, "stranger", NOW_S + 0.9 * BURST_S / LOOKS_SHARE)
+    assert knock(door, "stranger", NOW_S + 2.1 * BURST_S / LOOKS_SHARE)
+    tries = [knock(door, "nuisance", NOW_S, was_of_use=number == 0) for number in range(1000)]
+    assert not tries[-1]
+
+
+def test_g10_one_look_has_a_bound_too() -> None:
+    ended = []
+    look = Door().look("stranger", NOW_S)
+    assert look is not None
+    look.on_excess = lambda: ended.append(True)
+    look.spend(0.9 * LOOK_S_MAX)
+    assert not ended
+    look.spend(0.2 * LOOK_S_MAX)
+    assert ended
 
 
 def test_many_that_come_at_once_do_not_all_find_the_share_unused() -> None:

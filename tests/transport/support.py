@@ -145,9 +145,15 @@ class Recorder:
         await self.until(lambda r: len([e for e in r.all(LinkDown) if e.peer == peer]) >= times)
         return [e for e in self.all(LinkDown) if e.peer == peer][times - 1].reason
 
-    async def until_rejected(self) -> ConnectionRejected:
-        await self.until(lambda r: bool(r.all(ConnectionRejected)))
-        return self.all(ConnectionRejected)[0]
+    async def until_rejected(self, peer: NodeId | None = None) -> ConnectionRejected:
+        """The first rejection; of this peer, if one is given: on a machine that is busy, a second
+        attempt to connect may have been given up before it said who it was."""
+
+        def found(recorder: Recorder) -> list[ConnectionRejected]:
+            return [e for e in recorder.all(ConnectionRejected) if peer in (None, e.peer)]
+
+        await self.until(lambda r: bool(found(r)))
+        return found(self)[0]
 
 
 @asynccontextmanager

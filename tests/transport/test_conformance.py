@@ -114,7 +114,7 @@ async def test_each_direction_works(make_transports: MakeTransports) -> None:
 async def test_a_message_under_a_false_name_reaches_nobody(make_transports: MakeTransports) -> None:
     async with three_nodes(make_transports) as nodes:
         nodes.transports["0"].send(heartbeat("2", "1"))
-        event = await nodes.owners["1"].until_rejected()
+        event = await nodes.owners["1"].until_rejected("0")
         assert event.peer == "0"
         assert event.reason == "a message from '2' came over the connection of '0'"
         nodes.transports["2"].send(heartbeat("2", "1", 5))
@@ -128,7 +128,7 @@ async def test_what_the_owner_refuses_costs_its_sender_only(
     async with three_nodes(make_transports) as nodes:
         nodes.owners["1"].refuses = lambda message: message.sender == "0"
         nodes.transports["0"].send(heartbeat("0", "1"))
-        event = await nodes.owners["1"].until_rejected()
+        event = await nodes.owners["1"].until_rejected("0")
         assert (event.peer, event.reason) == ("0", "the owner does not like it")
         nodes.transports["2"].send(heartbeat("2", "1", 5))
         await nodes.owners["1"].until(lambda r: bool(r.messages))

@@ -57,7 +57,7 @@ class Connection:
     has_asked: bool = False
     """Whether it was ever of use to whoever opened it."""
     look: Look | None = None
-    """What it costs until then."""
+    """What it costs until it is known who it is."""
     half_frames: Holdings | None = None
     """What all connections of its port keep of frames that have begun."""
     life: trio.CancelScope = attrs.Factory(trio.CancelScope)
@@ -91,7 +91,7 @@ class Connection:
         if not self.has_asked:
             self.has_asked = True
             if self.look is not None:
-                self.look.end(was_of_use=True)
+                self.look.was_of_use()
 
     def forget(self) -> None:
         """It is over: nothing is kept for it any more, whoever may still refer to it."""

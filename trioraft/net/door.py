@@ -2,11 +2,12 @@
 
 Rules of this file:
 
-* What a connection costs until it was of use to whoever opened it is measured, in CPU time, and has
-  a share of the loop. When that is used up, nobody is looked at: whoever comes is closed as it is
-  accepted, which costs a tenth of a look. It has a share of its own, for those that are to be
+* What a connection costs until it is known who it is (or it is over) is measured, in CPU time, and
+  has a share of the loop. When that is used up, nobody is looked at: whoever comes is closed as it
+  is accepted, which costs a tenth of a look. It has a share of its own, for those that are to be
   looked at stand behind the others in the kernel's queue; when that is used up too, the queue
   waits. So members and clients that are at work never wait for strangers.
+* Whatever strangers have used up, hosts that were of use have a reserve that nobody else touches.
 * To be looked at costs a host credit. It comes back, and more, when the connection is of use: a
   client asks something, a member says something. By itself it comes back slowly. The more of the
   share is used up, the more credit a host needs: hosts that were always of use are looked at as
@@ -15,7 +16,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from time import thread_time
 from types import coroutine
 from typing import Any, Final, TypeVar, final
@@ -31,8 +32,13 @@ CLOSING_SHARE: Final = 0.10
 BURST_S: Final = 0.5
 """So much of the first may be kept for when many come at once, in seconds of CPU time."""
 CLOSING_BURST_S: Final = 0.1
-DEBT_S: Final = 0.5 * LOOKS_SHARE
-"""So much may be used beyond, by those that were let in: after half a second others are."""
+RESERVE_SHARE: Final = 0.02
+"""Of the loop, for hosts that were of use, where strangers have used up the first."""
+RESERVE_S: Final = 0.25
+"""So much of that may be kept."""
+LOOK_S_MAX: Final = 0.1
+"""CPU time that one look may cost; then the connection goes. (A handshake of TLS with a key of
+4,096 bits takes a tenth of it.)"""
 LOOK_S: Final = 0.0005
 """What a look costs, until it is known better."""
 LOOKS_AVERAGED: Final = 50
@@ -60,6 +66,7 @@ class Door:
         self.closed = 0
         """Connections that were closed unlooked at."""
         self._left = TokenBucket(LOOKS_SHARE, BURST_S)
+        self._reserve = TokenBucket(RESERVE_SHARE, RESERVE_S)
         self._closing = TokenBucket(CLOSING_SHARE, CLOSING_BURST_S)
         self._look_s = LOOK_S
         self._useful: dict[str, TokenBucket] = {}
@@ -81,12 +88,20 @@ class Door:
             credit = self._others[host] = TokenBucket(CREDIT_PER_S, CREDIT_MAX)
             credit.use(credit.left(now_s) - CREDIT_AT_FIRST)
             _forget_oldest(self._others)
-        if left < 0 or left < PLENTY * BURST_S * (1 - credit.left(now_s) / CREDIT_MAX):
+        part = credit.left(now_s) / CREDIT_MAX
+        if left >= max(0.0, PLENTY * BURST_S * (1 - part)):
+            self.spend(self._look_s)
+        elif self._may_use_reserve(host, part, now_s):
+            self._reserve.use(self._look_s)
+        else:
             self.closed += 1
             return None
         credit.use(1)
-        self.spend(self._look_s)
         return Look(self, host, self._look_s)
+
+    def _may_use_reserve(self, host: str, part: float, now_s: float) -> bool:
+        is_good = part > CREDIT_AT_FIRST / CREDIT_MAX and self.knows(host)
+        return is_good and self._reserve.left(now_s) >= self._look_s
 
     def vouch(self, host: str, amount: float = CREDIT_MAX) -> None:
         """This host is of use, as far as that can be known. Empty: it is not known which."""
@@ -105,7 +120,7 @@ class Door:
 
     def spend(self, for_s: float) -> None:
         """Those that are looked at have kept the loop for so long."""
-        self._left.use(for_s, -DEBT_S)
+        self._left.use(for_s, -BURST_S)
 
     def accepted(self, for_s: float, now_s: float) -> float:
         """Accepting has kept the loop for so long. Returns for how long nobody is to be accepted,
@@ -126,12 +141,14 @@ class Door:
 
 @final
 class Look:
-    """What one connection costs until it was of use."""
+    """What one connection costs until it is known who it is, and whether it is of use then."""
 
-    __slots__ = ("_charged_s", "_door", "_host", "_spent_s", "is_over")
+    __slots__ = ("_charged_s", "_door", "_host", "_spent_s", "is_over", "on_excess")
 
     def __init__(self, door: Door, host: str, charged_s: float) -> None:
         self.is_over = False
+        self.on_excess: Callable[[], None] | None = None
+        """Called when it costs more than a look may."""
         self._door = door
         self._host = host
         self._charged_s = charged_s
@@ -144,16 +161,19 @@ class Look:
         if self._spent_s > self._charged_s:
             self._door.spend(self._spent_s - self._charged_s)
             self._charged_s = self._spent_s
+        if self._spent_s > LOOK_S_MAX and not self.is_over and self.on_excess is not None:
+            self.on_excess()
 
-    def end(self, *, was_of_use: bool = False) -> None:
-        """The connection is over, or of use from now on. Idempotent."""
+    def end(self) -> None:
+        """It is known who it is, or it is over. Idempotent."""
         if not self.is_over:
             self.is_over = True
             self._door.learn(self._spent_s)
-            if was_of_use:
-                is_known = self._door.knows(self._host)
-                credit = CREDIT_FOR_USE if is_known else CREDIT_FOR_FIRST_USE
-                self._door.vouch(self._host, credit)
+
+    def was_of_use(self) -> None:
+        """It turned out well; to be called once."""
+        is_known = self._door.knows(self._host)
+        self._door.vouch(self._host, CREDIT_FOR_USE if is_known else CREDIT_FOR_FIRST_USE)
 
 
 @coroutine

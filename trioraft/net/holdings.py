@@ -17,6 +17,10 @@ from typing import Protocol, final
 class Holder(Protocol):
     """A connection, as far as it matters here."""
 
+    @property
+    def ended_because(self) -> str:
+        """See `Connection.ended_because`."""
+
     def end(self, reason: str) -> None:
         """See `Connection.end`."""
 
@@ -38,7 +42,10 @@ class Holdings:
         self._held: dict[Holder, int] = {}  # who has made progress last stands last
 
     def hold(self, connection: Holder, size_bytes: int) -> None:
-        """So many bytes are kept for this connection now."""
+        """So many bytes are kept for this connection now. One that was ended counts no more, though
+        its task may go on for a moment: or it would stand behind others, and they would go."""
+        if connection.ended_because:
+            return
         self.bytes += size_bytes - self._held.get(connection, 0)
         self._held[connection] = size_bytes
         while self.bytes > self.bytes_max and len(self._held) > 1:

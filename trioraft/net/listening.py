@@ -18,6 +18,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Coroutine
+from functools import partial
 from time import thread_time
 from typing import Any, Final, final
 
@@ -216,6 +217,7 @@ class Listener:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
         connection = Connection.over(stream, self._silence_s)
         connection.look = look
+        look.on_excess = partial(connection.end, "its handshake costs too much")
         connection.half_frames = self.half_frames
         self.visitors.arrive(connection)
         self.connections += 1
