@@ -16,9 +16,17 @@ import random
 import re
 import textwrap
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import CodeType
+from typing import Any, TypeAlias
 
 import attrs
 import pytest
@@ -30,10 +38,19 @@ import trioraft.structures
 import trioraft.testing
 from tests.client.service_support import Appends, serving
 from tests.support import open_single
-from trioraft import Client, MemoryNetwork, Node, SessionMachine
+from trioraft import (
+    Address,
+    BlockingClient,
+    Client,
+    MemoryNetwork,
+    MemoryStorage,
+    Node,
+    SessionMachine,
+    sync,
+)
 from trioraft.kv import ERROR_TYPES, KvClient, KvMachine
 from trioraft.kv.commands import Result
-from trioraft.structures import Counter, Lock
+from trioraft.structures import Counter, Election, Lock, Queue, RateLimiter, Semaphore
 from trioraft.testing import CommandLog
 
 ROOT = Path(__file__).parent.parent
@@ -44,7 +61,8 @@ SOURCES = sorted(
 )
 PATIENCE_S = 30.0
 
-Given = dict[str, Any]
+Given: TypeAlias = dict[str, Any]
+Setting: TypeAlias = Callable[[], AbstractAsyncContextManager[Given]]
 
 
 @attrs.frozen
@@ -86,7 +104,8 @@ EXAMPLES = [example for path in SOURCES for example in examples_in(path)]
 @asynccontextmanager
 async def a_node(machine: Any = None) -> AsyncIterator[Node]:
     """It leads, and dies a minute later."""
-    async with open_single(machine=machine or CommandLog()) as node, trio.open_nursery() as nursery:
+    machine = CommandLog() if machine is None else machine
+    async with open_single(machine=machine) as node, trio.open_nursery() as nursery:
         await node.wait(lambda status: status.leader_id == node.id)
 
         async def die() -> None:
@@ -112,12 +131,26 @@ async def in_real_time() -> AsyncIterator[Given]:
     yield {"machine": CommandLog(), "transport": transport}
 
 
+def a_structure(name: str, structure: Callable[[], Any]) -> Setting:
+    """One that a node has which leads; a queue has something in it."""
+
+    @asynccontextmanager
+    async def given() -> AsyncIterator[Given]:
+        one = structure()
+        async with a_node(one) as node:
+            one.attach(node)
+            if isinstance(one, Queue):
+                await one.put("a job")
+            yield {name: one}
+
+    return given
+
+
 @asynccontextmanager
-async def a_lock() -> AsyncIterator[Given]:
-    lock = Lock()
-    async with a_node(lock) as node:
-        lock.attach(node)
-        yield {"lock": lock}
+async def a_local_kv() -> AsyncIterator[Given]:
+    machine = SessionMachine(KvMachine(), result_type=Result, error_types=ERROR_TYPES)
+    async with a_node(machine) as node:
+        yield {"node": node, "machine": machine}
 
 
 @asynccontextmanager
@@ -125,7 +158,8 @@ async def a_served_counter() -> AsyncIterator[Given]:
     counter = Counter()
     async with serving(SessionMachine(counter)) as (node, service):
         counter.attach(node, sessions=True)
-        yield {"addresses": [service.address]}
+        async with Client([service.address]) as client:
+            yield {"addresses": [service.address], "client": client}
 
 
 @asynccontextmanager
@@ -148,19 +182,46 @@ async def a_kv_service() -> AsyncIterator[Given]:
         yield {"addresses": [service.address], "kv": KvClient(client)}
 
 
-GIVEN: dict[str, Callable[[], AbstractAsyncContextManager[Given]]] = {
+@contextmanager
+def a_lock_from_a_thread(address: Address) -> Iterator[Given]:
+    with BlockingClient([address]) as client:
+        yield {"lock": Lock.through(client)}
+
+
+@contextmanager
+def a_node_of_threads(_address: Address) -> Iterator[Given]:
+    transport = MemoryNetwork(random.Random(0)).transport("0")
+    with sync.open_node(
+        "0", voters=["0"], machine=CommandLog(), storage=MemoryStorage(), transport=transport
+    ) as node:
+        yield {"node": node}
+
+
+GIVEN: dict[str, Setting] = {
     "Client.watch": a_client,
     "KvClient": a_kv_service,
     **dict.fromkeys(
         ("KvClient.watch", "KvClient.txn", "KvClient.stm", "KvClient.lease", "KvClient.lock"),
         a_kv_service,
     ),
-    "Lock": a_lock,
+    "Election": a_structure("election", Election),
+    "Election.observe": a_structure("election", Election),
+    "Handle": a_served_counter,
+    "ItemLine.taking": a_structure("jobs", Queue),
+    "LocalClient": a_local_kv,
+    "Lock": a_structure("lock", Lock),
+    "RateLimiter": a_structure("limiter", partial(RateLimiter, 100, 20)),
+    "Semaphore.hold": a_structure("semaphore", partial(Semaphore, 2)),
     "ReplicatedObject.through": a_served_counter,
     "SQLiteStorage": in_real_time,
 }
 """By the example's owner: what is there. For all others: a `node` that leads, a `machine` and a
 `transport` for another one, and `tmp_path`."""
+FROM_THREADS: dict[str, Callable[[Address], AbstractContextManager[Given]]] = {
+    "BlockingHoldHandle.hold": a_lock_from_a_thread,
+    "BlockingNode.lead": a_node_of_threads,
+}
+"""What examples without `await` are given, beside a node with a `Lock`, in a thread."""
 IN_REAL_TIME = {a_client, a_served_counter, a_kv_service, in_real_time}
 
 
@@ -175,12 +236,17 @@ def public_names(example: Example) -> Given:
     return names
 
 
+def compiled(example: Example) -> CodeType:
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    code: CodeType = compile(example.source, str(example), "exec", flags=flags, dont_inherit=True)
+    return code
+
+
 async def run(example: Example, given: Given) -> None:
     """Run it, and the tests that it defines."""
     names = public_names(example) | given
     before = {*names}
-    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    code = compile(example.source, str(example), "exec", flags=flags, dont_inherit=True)
+    code = compiled(example)
     with trio.fail_after(PATIENCE_S * 10):
         running = eval(code, names)  # noqa: S307 - our own documentation's code is the subject
         if inspect.iscoroutine(running):
@@ -192,7 +258,11 @@ async def run(example: Example, given: Given) -> None:
 
 
 def of_kind(*, is_real: bool) -> list[Example]:
-    return [one for one in EXAMPLES if (GIVEN.get(one.owner) in IN_REAL_TIME) is is_real]
+    return [
+        one
+        for one in EXAMPLES
+        if one.owner not in FROM_THREADS and (GIVEN.get(one.owner) in IN_REAL_TIME) is is_real
+    ]
 
 
 async def try_out(example: Example, tmp_path: Path) -> None:
@@ -218,9 +288,23 @@ async def test_an_example_in_real_time_runs(
     await try_out(example, tmp_path)
 
 
+@pytest.mark.parametrize("example", [one for one in EXAMPLES if one.owner in FROM_THREADS], ids=str)
+async def test_an_example_from_a_thread_runs(example: Example) -> None:
+    lock = Lock()
+    machine = SessionMachine(lock)
+
+    def use(address: Address) -> None:
+        with FROM_THREADS[example.owner](address) as given:
+            exec(compiled(example), public_names(example) | given)  # noqa: S102 - as below
+
+    async with serving(machine) as (node, service):
+        lock.attach(node, sessions=True)
+        await trio.to_thread.run_sync(use, service.address)
+
+
 def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= 14
-    assert {*GIVEN} <= {example.owner for example in EXAMPLES}
+    assert {*GIVEN, *FROM_THREADS} <= {example.owner for example in EXAMPLES}
 
 
 @pytest.mark.parametrize("source", ["await node.propose(data)", "import trioraft.nothing", "x = …"])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import copy
 import importlib
-import inspect
 import pickle
 import pkgutil
 import re
@@ -20,6 +19,7 @@ from pathlib import Path
 import pytest
 
 import trioraft
+from tests.errors_page import PAGE, fault_and_remedy, updated
 from tests.public_names import MODULES, public_errors
 from trioleaks import Leak, LeakError, LeakKind
 from trioraft.core.errors import ApplyFailed, InvariantViolation, NotLeader, NotMember, RaftError
@@ -32,7 +32,6 @@ from trioraft.testing.linearizability import NotLinearizable, Unknown
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "trioraft"
-PAGE = ROOT / "docs" / "errors.md"
 
 EXAMPLES: tuple[BaseException, ...] = (
     ApplyFailed(7, 2, 100, "MemoryError"),
@@ -144,24 +143,29 @@ def test_every_error_that_callers_see_is_public() -> None:
 # -- whose fault, and what to do -------------------------------------------------------------
 
 
-def fault_and_remedy(error: type[BaseException]) -> tuple[str, str] | None:
-    """What the class's description says after "Fault:" and "Remedy:", each a line."""
-    description = inspect.cleandoc(error.__doc__ or "")
-    found = re.search(r"^Fault: (.+)\nRemedy: (.+)$", description, re.MULTILINE)
-    return None if found is None else (found[1], found[2])
-
-
 @pytest.mark.parametrize("name", public_errors())
 def test_each_says_whose_fault_it_is_and_what_to_do(name: str) -> None:
     assert fault_and_remedy(public_errors()[name]) is not None
 
 
 def test_the_page_has_what_the_errors_say() -> None:
-    rows = re.findall(r"^\| `([\w.]+)` \| (.+) \| (.+) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
-    assert {name: (fault, remedy) for name, fault, remedy in rows} == {
-        name.removeprefix("trioraft."): fault_and_remedy(error)
-        for name, error in public_errors().items()
-    }
+    """If it does not: `python -m tests.errors_page --update`."""
+    page = PAGE.read_text(encoding="utf-8")
+    assert page == updated(page)
+
+
+class WrapsError(Exception):
+    """One whose lines are long.
+
+    Fault: of a text that
+        is wrapped.
+    Remedy: none.
+    """
+
+
+def test_what_is_said_may_be_wrapped() -> None:
+    assert fault_and_remedy(WrapsError) == ("of a text that is wrapped.", "none.")
+    assert fault_and_remedy(ValueError) is None
 
 
 # -- messages --------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ FACE = "face"
 # A folder: what it may import of the package; then what of other distributions.
 FLOORS: Mapping[str, tuple[str, str]] = {
     "core": ("", "attrs msgspec"),
-    "tasks": ("", "attrs trio"),
+    "tasks": ("core", "attrs trio"),
     "viz": ("", "attrs msgspec jinja2"),
     "member": ("core", "attrs msgspec"),
     "storage": ("core", "attrs msgspec"),
@@ -37,15 +37,20 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     "logs": ("core transport", "attrs msgspec structlog trio"),
     "node": ("core tasks member storage transport logs", "attrs trio"),
     "rpc": ("core net machines", "attrs msgspec"),
-    "client": ("core net machines rpc", "anyio attrs msgspec"),
+    "coordination": ("core machines rpc", "anyio attrs msgspec"),
+    "client": ("core tasks net machines rpc", "anyio attrs msgspec"),
     "service": (
         "core tasks member net machines logs node rpc",
         "attrs msgspec trio",
     ),
-    "kv": ("core tasks machines rpc", "anyio attrs msgspec trio"),
-    FACE: ("core member storage net transport machines node rpc client service", ""),
+    "embedding": ("core tasks member machines node", "attrs trio"),
+    "kv": ("core tasks machines rpc coordination", "anyio attrs msgspec trio"),
+    FACE: (
+        "core member storage net transport machines node rpc coordination client service embedding",
+        "",
+    ),
     "testing": (
-        "core tasks viz member storage transport logs node",
+        "core tasks viz member storage transport machines logs node embedding",
         "attrs msgspec trio outcome trioleaks pytest pytest_trio pluggy",
     ),
     "sim": (
@@ -77,7 +82,8 @@ def floor_of(module: str) -> str | None:
         return top
     if top == "__main__":
         return "cli"
-    return FACE if top in ("", "structures", "protocols", "events") else None
+    faces = ("", "structures", "protocols", "events", "aio", "sync")
+    return FACE if top in faces else None
 
 
 def imports_of(module: str, source: str, *, is_package: bool = False) -> Iterator[str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 import pytest
@@ -54,7 +55,7 @@ class Appending:
 class Log:
     """Applies commands at rising indexes."""
 
-    def __init__(self, **options: int) -> None:
+    def __init__(self, **options: Any) -> None:
         self.inner = Appending()
         self.machine = SessionMachine(
             self.inner, result_type=bytes, error_types=(ValueError,), **options

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from .core.errors import ConfigError as ConfigError
     from .core.errors import ConfigurationConflict as ConfigurationConflict
     from .core.errors import CorruptStorage as CorruptStorage
+    from .core.errors import DeadlineExceeded as DeadlineExceeded
+    from .core.errors import DeadlineOutcomeUnknown as DeadlineOutcomeUnknown
     from .core.errors import DescriptorsExhausted as DescriptorsExhausted
     from .core.errors import DiskFull as DiskFull
     from .core.errors import InvariantViolation as InvariantViolation
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from .core.errors import StorageError as StorageError
     from .core.errors import ThreadsExhausted as ThreadsExhausted
     from .core.errors import TransferFailed as TransferFailed
+    from .core.errors import WrongEventLoop as WrongEventLoop
     from .core.types import Address as Address
     from .core.types import Configuration as Configuration
     from .core.types import Entry as Entry
@@ -59,6 +62,8 @@ if TYPE_CHECKING:
     from .core.types import NodeId as NodeId
     from .core.types import Role as Role
     from .core.types import Term as Term
+    from .machines.local import LocalClient as LocalClient
+    from .machines.replicated import Expiring as Expiring
     from .machines.replicated import LeaderLatch as LeaderLatch
     from .machines.replicated import LeadershipLost as LeadershipLost
     from .machines.replicated import Replicas as Replicas
@@ -70,6 +75,7 @@ if TYPE_CHECKING:
     from .machines.sessions import SessionFull as SessionFull
     from .machines.sessions import SessionMachine as SessionMachine
     from .machines.sessions import UnknownCommand as UnknownCommand
+    from .member.attempts import Attempt as Attempt
     from .member.state_machine import StateMachine as StateMachine
     from .member.status import ChangeProgress as ChangeProgress
     from .member.status import PeerProgress as PeerProgress
@@ -84,8 +90,6 @@ if TYPE_CHECKING:
     from .node.node import open_node as open_node
     from .node.proposal import Proposal as Proposal
     from .rpc.errors import ClientClosed as ClientClosed
-    from .rpc.errors import DeadlineExceeded as DeadlineExceeded
-    from .rpc.errors import DeadlineOutcomeUnknown as DeadlineOutcomeUnknown
     from .rpc.errors import HandshakeRefused as HandshakeRefused
     from .rpc.errors import NoRole as NoRole
     from .rpc.errors import PermissionDenied as PermissionDenied
@@ -127,6 +131,8 @@ _HOMES: Final = {
     "ConfigError": "core.errors",
     "ConfigurationConflict": "core.errors",
     "CorruptStorage": "core.errors",
+    "DeadlineExceeded": "core.errors",
+    "DeadlineOutcomeUnknown": "core.errors",
     "DescriptorsExhausted": "core.errors",
     "DiskFull": "core.errors",
     "InvariantViolation": "core.errors",
@@ -144,6 +150,7 @@ _HOMES: Final = {
     "StorageError": "core.errors",
     "ThreadsExhausted": "core.errors",
     "TransferFailed": "core.errors",
+    "WrongEventLoop": "core.errors",
     "Address": "core.types",
     "Configuration": "core.types",
     "Entry": "core.types",
@@ -151,6 +158,8 @@ _HOMES: Final = {
     "NodeId": "core.types",
     "Role": "core.types",
     "Term": "core.types",
+    "LocalClient": "machines.local",
+    "Expiring": "machines.replicated",
     "LeaderLatch": "machines.replicated",
     "LeadershipLost": "machines.replicated",
     "Replicas": "machines.replicated",
@@ -162,6 +171,7 @@ _HOMES: Final = {
     "SessionFull": "machines.sessions",
     "SessionMachine": "machines.sessions",
     "UnknownCommand": "machines.sessions",
+    "Attempt": "member.attempts",
     "StateMachine": "member.state_machine",
     "ChangeProgress": "member.status",
     "PeerProgress": "member.status",
@@ -176,8 +186,6 @@ _HOMES: Final = {
     "open_node": "node.node",
     "Proposal": "node.proposal",
     "ClientClosed": "rpc.errors",
-    "DeadlineExceeded": "rpc.errors",
-    "DeadlineOutcomeUnknown": "rpc.errors",
     "HandshakeRefused": "rpc.errors",
     "NoRole": "rpc.errors",
     "PermissionDenied": "rpc.errors",

@@ -5,6 +5,8 @@
 
 from .core.messages import AppendEntries as AppendEntries
 from .core.messages import AppendEntriesReply as AppendEntriesReply
+from .core.messages import Forward as Forward
+from .core.messages import Forwarded as Forwarded
 from .core.messages import InstallSnapshot as InstallSnapshot
 from .core.messages import InstallSnapshotReply as InstallSnapshotReply
 from .core.messages import Introduction as Introduction
@@ -30,10 +32,12 @@ from .core.types import SnapshotMeta as SnapshotMeta
 from .core.types import Term as Term
 from .machines.replicated import Port as Port
 from .machines.replicated import Remote as Remote
+from .machines.replicated.calls import Way as Way
 from .member.state_machine import Judge as Judge
 from .member.state_machine import KeyedCommands as KeyedCommands
 from .member.state_machine import Preparing as Preparing
 from .member.state_machine import StateMachine as StateMachine
+from .member.state_machine import Timed as Timed
 from .net.events import TransportEvent as TransportEvent
 from .storage.base import Storage as Storage
 from .transport.base import Transport as Transport

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing
 from typing import Any
 
+import anyio
 import msgspec
 import pytest
 import trio
@@ -223,7 +224,7 @@ def test_whoever_catches_unknown_outcomes_catches_that_of_a_deadline() -> None:
 
 
 async def test_numbers_are_acknowledged_without_a_gap() -> None:
-    numbering = Numbering(1)
+    numbering = Numbering(1, anyio.Event)
     assert [await numbering.take() for _ in range(4)] == [1, 2, 3, 4]
     numbering.done(2)
     numbering.done(4)
@@ -236,7 +237,7 @@ async def test_numbers_are_acknowledged_without_a_gap() -> None:
 
 async def test_numbers_on_their_way_spread_only_so_far(autojump_clock: MockClock) -> None:
     """Otherwise the servers would have to refuse one for want of room for its result."""
-    numbering = Numbering(1, spread_max=2)
+    numbering = Numbering(1, anyio.Event, spread_max=2)
     await numbering.take()
     await numbering.take()
     with trio.move_on_after(1.0) as full:

@@ -206,7 +206,7 @@ async def _talk(client: Client) -> None:
     await kv.increment("number")
     await kv.txn(if_=[If.absent("new")], then=[Do.put("a", "b")], else_=[Do.get("new")])
     async with kv.lock("lock") as grant:
-        await kv.put("leased", "x", lease=grant.lease_id, ttl_s=60)
+        await kv.put("lock/leased", "x", lease=grant.lease_id, ttl_s=60)
     for number in range(20):  # without a session: these are applied in any other cluster as well
         key = b"plain-%d" % (number % 4)
         for command in (Put(key, b"v"), Append(key, b"w"), Cas(key, b"vw", b"x"), Delete(key)):

@@ -102,6 +102,8 @@ PEER_MESSAGES: Final[tuple[messages.Message, ...]] = (
     messages.RequestReadIndexReply("1", "2", 7, 2**60 + 1, 299),
     FOUNDER,
     messages.ResultsCheck("1", "2", 7, 288, 0xDEADBEEF, ("1", "3")),
+    messages.Forward("2", "1", 7, 2**60 + 2, b"x=1"),
+    messages.Forwarded("1", "2", 7, 2**60 + 3, 300, "why it did not take it", True),
 )
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.replicated.support import Board, Point
 from trioraft import ConfigError
 from trioraft.machines.replicated import ReplicatedObject, command, query
-from trioraft.machines.structures import Queue
+from trioraft.structures import Queue
 
 
 class Opaque:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -57,12 +58,20 @@ async def test_a_commands_exception_travels_to_its_caller(autojump_clock: MockCl
         assert await (await boards.following()).get() == 2
 
 
-async def test_a_command_elsewhere_names_the_leader(autojump_clock: MockClock) -> None:
+async def test_without_forwarding_a_command_elsewhere_names_the_leader(
+    autojump_clock: MockClock,
+) -> None:
     async with open_objects(Board) as boards:
         leader, _ = await boards.cluster.check_single_leader()
+        follower = next(node_id for node_id in boards.cluster.ids if node_id != leader)
+        for node_id in (leader, follower):
+            node = boards.cluster.nodes[node_id]
+            boards.cluster.machines[node_id].attach(node, forward=False)
         with pytest.raises(NotLeader) as caught:
-            await (await boards.following()).add(1)
+            await boards.at(follower).add(1)
         assert caught.value.leader_id == leader
+        assert await boards.at(leader).add(1) == 1
+        assert await boards.at(follower).get() == 1
 
 
 @pytest.mark.parametrize("call", ["add", "fail"])
@@ -178,7 +187,8 @@ async def test_calls_can_be_cancelled(autojump_clock: MockClock) -> None:
 async def test_crash_snapshot_and_restart_bring_the_state_back(autojump_clock: MockClock) -> None:
     async with open_objects(Board, limits=SMALL) as boards:
         board = await boards.leading()
-        away = (await boards.following()).port.id  # type: ignore[attr-defined] # it is a Node
+        leader, _ = await boards.cluster.check_single_leader()
+        away = next(node_id for node_id in boards.cluster.ids if node_id != leader)
         await boards.cluster.crash(away)
         await board.place("here", Point(3, 4))
         for _ in range(40):
@@ -197,7 +207,8 @@ async def test_a_restart_from_sqlite(tmp_path: Path, autojump_clock: MockClock) 
         board = Board()
         storage = SQLiteStorage(tmp_path)
         async with open_single(machine=board, storage=storage, limits=SMALL) as node:
-            board.attach(node)
+            # Virtual time flies while a real disk writes: no deadline would be met.
+            board.attach(node, timeout_s=math.inf)
             await node.wait(leads)
             for number in range(first, first + 12):
                 assert await board.add(1) == number + 1

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
 import pytest
+import trio
 
 from tests.replicated.support import Board, Point, leads
 from tests.support import open_single
 from trioraft import Client, ConfigError, Service, Timing, open_service
+from trioraft.coordination.lock import LockHandle
 from trioraft.machines.replicated import Replicas, ReplicatedObject
 from trioraft.machines.sessions import SessionMachine, UnknownCommand
-from trioraft.machines.structures import Counter, Lock
+from trioraft.structures import Counter, Lock
 
 QUICK = Timing(election_timeout_s=(0.01, 0.02), heartbeat_interval_s=0.005)
 
@@ -38,79 +39,86 @@ async def test_commands_and_queries_go_to_the_machines_that_have_it() -> None:
         Client([service.address], error_types=(LookupError,)) as client,
     ):
         remote = Board.through(client)
-        assert await board.add(1) == 1  # there, without a session
-        assert await remote.add(5, twice=True) == 11
-        await remote.place("here", Point(1, 2))
-        assert await remote.where() == {"here": Point(1, 2)}
+        assert await board.add(1) == 1  # there
+        assert await remote(Board.add, 5, twice=True) == 11
+        await remote(Board.place, "here", Point(1, 2))
+        assert await remote(Board.where) == {"here": Point(1, 2)}
         assert board.points == {"here": Point(1, 2)}
         with pytest.raises(LookupError, match="no such thing"):
-            await remote.fail("no such thing")
+            await remote(Board.fail, "no such thing")
         with pytest.raises(ConfigError, match=r"Board\.add\(n\)"):
-            await remote.add("x")  # type: ignore[arg-type] # that is the test
+            await remote(Board.add, "x")  # type: ignore[arg-type] # that is the test
         assert await remote.activate_version() == 1
+        assert await remote(Board.activate_version) == 1
+        by_name: Any = remote  # without types, the names will do
+        assert await by_name.add(1) == 13
 
 
 async def test_what_needs_the_state_is_refused() -> None:
     async with Client([("127.0.0.1", 9)]) as client:
-        remote = Board.through(client)
-        assert isinstance(remote, Board)
-        for wrong in (
-            lambda: remote.total,
-            lambda: setattr(remote, "total", 3),
-            lambda: remote.log_time_s,
-            lambda: remote.apply(1, b""),
-            lambda: remote.port,
-        ):
-            with pytest.raises(ConfigError, match="stands for one on other machines"):
-                wrong()
-    assert Board().total == 0
+        remote: Any = Board.through(client)  # to type checkers, there is no such attribute
+        assert not isinstance(remote, Board)
+        for wrong in ("total", "log_time_s", "apply", "port", "wait"):
+            with pytest.raises(ConfigError, match=f"'{wrong}' is not here"):
+                getattr(remote, wrong)
+        assert not hasattr(remote, "__len__")
+        for method in (Counter.add, ReplicatedObject.wait, len):
+            with pytest.raises(ConfigError, match="is no command or query of Board"):
+                await remote(method, 1)
 
 
-async def test_log_time_comes_along() -> None:
-    """A lease that a client took ends, though only clients propose anything."""
-    seconds = [0.0]
+async def test_log_time_is_the_leaders() -> None:
+    """A lease that a client took ends, though only clients propose anything, and whatever time
+    they take it to be."""
     async with serving(Lock()) as service, Client([service.address]) as client:
-        lock = Lock.through(client, now_s=lambda: time.monotonic() + seconds[0])
-        assert await lock.acquire("a", 30) == 1
+        lock = Lock.through(client)
+        token = await lock.acquire("a", 0.2)
+        assert token is not None
         assert await lock.acquire("b", 30) is None
-        seconds[0] = 31.0
-        assert await lock.acquire("b", 30) == 2
-
-
-class Answering:
-    """A client that always answers that log time is 100 s, and remembers commands' times."""
-
-    def __init__(self) -> None:
-        self.commands_s: list[float] = []
-
-    async def call(self, data: bytes, *, result_type: Any = Any) -> bytes:
-        self.commands_s.append(msgspec.msgpack.decode(data)[3])
-        return msgspec.msgpack.encode(0)
-
-    async def query(self, data: bytes, *, result_type: Any = Any) -> bytes:
-        return msgspec.msgpack.encode(100.0)
-
-
-async def test_log_time_is_asked_for_again_before_clocks_part() -> None:
-    client, seconds = Answering(), [0.0]
-    counter = Counter.through(client, now_s=lambda: seconds[0])
-    for seconds[0] in (0.0, 50.0, 61.0, 70.0):
-        await counter.add()
-    assert client.commands_s == [100.0, 150.0, 100.0, 109.0]
+        holder = await lock.holder()
+        assert holder is not None
+        far_ahead = [0, "acquire", 2, holder.expires_at_s + 1000, ["b", 30.0]]
+        refused = await client.call(msgspec.msgpack.encode(far_ahead), result_type=bytes)
+        assert msgspec.msgpack.decode(refused) is None
+        await trio.sleep(0.2)
+        assert (await lock.acquire("b", 30) or 0) > token
 
 
 async def test_a_part_of_several() -> None:
-    counter, board = Counter(), Board()
+    counter, board, lock = Counter(), Board(), Lock()
     async with (
-        serving(Replicas(counter=counter, board=board)) as service,
+        serving(Replicas(counter=counter, board=board, lock=lock)) as service,
         Client([service.address]) as client,
     ):
         assert await Counter.through(client, part="counter").add(3) == 3
-        assert await Board.through(client, part="board").add(4) == 4
-        assert await Board.through(client, part="board").get() == 4
+        remote = Board.through(client, part="board")
+        assert await remote(Board.add, 4) == 4
+        assert await remote(Board.get) == 4
         assert await counter.get() == 3
         with pytest.raises(UnknownCommand, match="no object 'none'"):
-            await Board.through(client, part="none").get()
+            await Board.through(client, part="none")(Board.get)
+        async with trio.open_nursery() as nursery, lock.hold("a") as grant:
+            nursery.start_soon(hold_after, Lock.through(client, part="lock"), grant.token)
+            await lock.wait(lambda lock: bool(lock.waiting))
+
+
+async def hold_after(lock: LockHandle, token: int) -> None:
+    """Wait for it, take it, and give it back."""
+    async with lock.hold("b") as grant:
+        assert grant.token > token
+
+
+async def test_what_cannot_be_watched_is_said() -> None:
+    part = Replicas(counter=Counter())
+    async with serving(part) as service, Client([service.address]) as client:
+        for name, error, text in (
+            ("counter", ConfigError, "a Counter cannot be watched"),
+            ("none", UnknownCommand, "no object 'none'"),
+        ):
+            subscription = msgspec.msgpack.encode([name, b""])
+            with pytest.raises(error, match=text):
+                async with client.watch(subscription) as items:
+                    await anext(items)
 
 
 @pytest.mark.parametrize("question", [["nothing", []], ["add", [1, False]], ["get", [1]], 7])

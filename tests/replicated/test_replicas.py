@@ -13,7 +13,7 @@ from tests.support import open_single
 from trioraft import ConfigError, Limits, MemoryStorage, OutcomeUnknown
 from trioraft.machines.replicated import Replicas
 from trioraft.machines.sessions import UnknownCommand
-from trioraft.machines.structures import Counter, Lock, Queue
+from trioraft.structures import Counter, Lock, Queue
 
 
 async def test_several_objects_share_a_log_and_survive_a_restart(
@@ -21,6 +21,7 @@ async def test_several_objects_share_a_log_and_survive_a_restart(
 ) -> None:
     storage = MemoryStorage()
     limits = Limits(snapshot_entries=5, snapshot_tail_entries=1)
+    tokens: list[int] = []
     for turn in (1, 2):
         counter, queue, lock = Counter(), Queue[str](), Lock()
         machine = Replicas(counter=counter, queue=queue, lock=lock)
@@ -31,10 +32,11 @@ async def test_several_objects_share_a_log_and_survive_a_restart(
             for _ in range(10):
                 await counter.add(1)
             await queue.put(f"turn {turn}")
-            async with lock.hold("me", lease_s=5) as token:
-                assert token == turn
+            async with lock.hold("me", lease_s=5) as grant:
+                tokens.append(grant.token)
             assert await counter.get() == 10 * turn
             assert await queue.size() == turn
+    assert tokens[0] < tokens[1]
 
 
 def command_for(name: str, *args: Any) -> bytes:

@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from tests.replicated.support import Point, open_objects
 from trioraft import ConfigError
-from trioraft.machines.structures import Counter, Dict, Queue, QueueFull, Set
+from trioraft.structures import Counter, Dict, Queue, QueueFull, Set
 
 
 async def test_counter(autojump_clock: MockClock) -> None:

@@ -10,7 +10,7 @@ from trio.testing import MockClock
 from tests.replicated.support import Board, Point, leads
 from tests.support import open_single
 from trioraft.machines.replicated import run_while_leader
-from trioraft.machines.structures import Counter, Dict, Queue
+from trioraft.structures import Counter, Dict, Queue
 
 
 class Places(Dict[str, Point]):

@@ -47,7 +47,7 @@ def test_a_peer_is_admitted() -> None:
 
 
 REFUSALS = {
-    "version": ({"version": 9}, "protocol version 9 was offered, this node speaks 2"),
+    "version": ({"version": 9}, "protocol version 9 was offered, this node speaks 3"),
     "cluster": (
         {"cluster_id": "green"},
         "the connection is for cluster 'green', this node belongs to 'blue'",

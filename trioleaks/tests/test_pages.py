@@ -2,6 +2,7 @@
 
 Rules of this file:
 
+* An example is a whole file of tests: a reader can paste it.
 * All examples are run by one pytest, in a process of its own: one leaves a run without its host.
 * They are run in the order of the pages' names, but for that one, which comes last.
 """
@@ -21,11 +22,6 @@ from trioleaks import KINDS
 
 PAGES = Path(__file__).parent.parent / "docs" / "kinds"
 README = PAGES.parent.parent / "README.md"
-HEAD = """
-import asyncio, functools, logging, os, pytest, signal, subprocess, tempfile, time, trio, trioleaks
-import trio.testing
-from contextlib import aclosing, asynccontextmanager
-"""
 INI = """
 [pytest]
 trio_mode = true
@@ -68,7 +64,7 @@ def test_each_page_has_an_example_that_leaks_and_one_that_does_not(tmp_path: Pat
         assert [text.split()[1] for text in pair] == ["incorrect!", "correct!"], kind
         for word, text in zip(("leaks", "is_clean"), pair, strict=True):
             name = f"test_{number:02}_{kind.replace(' ', '_')}_{word}.py"
-            (tmp_path / name).write_text(HEAD + text, encoding="utf-8")
+            (tmp_path / name).write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "default"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     done = subprocess.run(

@@ -23,7 +23,8 @@ from ..rpc.protocol import (
     TakeSnapshot,
     TransferLeadership,
 )
-from .attempts import MAYBE_TAKEN, NOT_TAKEN, Attempt, Backoff
+from ..tasks.event_loop import EVENT_LOOPS, EventLoop, require_event_loop
+from .attempts import MAYBE_TAKEN, NOT_TAKEN, Attempt, Backoff, failed, pause
 from .connection import NotSent
 from .servers import Servers
 
@@ -48,6 +49,7 @@ class ClusterAdministration:
         self._timeout_s = timeout_s
         self._rng = rng
         self._decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+        self._opened_under: EventLoop | None = None
 
     @property
     def addresses(self) -> list[Address]:
@@ -80,6 +82,7 @@ class ClusterAdministration:
         Args:
             timeout_s: when to give one up, in seconds.
         """
+        self._check_event_loop()
         answers: dict[Address, ServerStatus | RaftError] = {}
         todo = set(self.addresses)
         while todo:  # answers may name servers that were not known
@@ -187,6 +190,7 @@ class ClusterAdministration:
             ConfigurationConflict: another change is under way, or came between.
             DeadlineExceeded, …: as `call` without a session. What has begun goes on.
         """
+        self._check_event_loop()
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         give_up_s = anyio.current_time() + timeout_s
         has_begun = False
@@ -244,6 +248,7 @@ class ClusterAdministration:
         self, at: NodeId | Address | None, timeout_s: float | None, kind: Any, *fields: Any
     ) -> msgspec.Raw:
         """Ask one server something harmless; only the leader may become another one meanwhile."""
+        self._check_event_loop()
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         backoff = Backoff(self._rng, skip_first=True)
         with anyio.move_on_after(timeout_s):
@@ -255,11 +260,12 @@ class ClusterAdministration:
                     self._servers.forget(server, error)
                     if at is not None and not isinstance(error, NotSent):
                         raise
-                await backoff.pause()
+                await pause(backoff)
         raise Attempt().deadline_error(timeout_s, self._servers.last_problem)
 
     async def _administer(self, timeout_s: float | None, kind: Any, *fields: Any) -> msgspec.Raw:
         """Have the leader change the cluster; not tried again if it may have happened."""
+        self._check_event_loop()
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         attempt = Attempt()
         backoff = Backoff(self._rng, skip_first=True)
@@ -270,12 +276,21 @@ class ClusterAdministration:
                 try:
                     return await server.request(kind, *fields)
                 except NOT_TAKEN as error:
-                    attempt.failed(error)
+                    failed(attempt, error)
                     self._servers.forget(server, error)
                 except ServerLost as error:
                     raise OutcomeUnknown(f"{error}; it may or may not have happened") from error
-                await backoff.pause()
+                await pause(backoff)
         raise attempt.deadline_error(timeout_s, self._servers.last_problem)
+
+    def _check_event_loop(self) -> None:
+        """Refuse a call from anywhere but where the client was opened."""
+        if self._opened_under is None:
+            require_event_loop("Client", *EVENT_LOOPS)
+        else:
+            require_event_loop(
+                f"this Client, opened under {self._opened_under},", self._opened_under
+            )
 
     def _decoder(self, value_type: Any) -> msgspec.msgpack.Decoder[Any]:
         decoder = self._decoders.get(value_type)

@@ -1,14 +1,11 @@
-"""A call over all its attempts: what is known of it, its pauses, and its number in the session."""
+"""A call over all its attempts, as a client makes them: what errors say of it, and its pauses."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable
-from typing import Final, final
+from typing import Final
 
 import anyio
-import anyio.lowlevel
-import attrs
 
 from ..core.errors import (
     ConfigError,
@@ -19,8 +16,11 @@ from ..core.errors import (
     ProposalDropped,
     SessionExpired,
 )
-from ..machines.sessions import RESULTS_MAX, SessionId
-from ..rpc.errors import DeadlineExceeded, DeadlineOutcomeUnknown, ServerLeaving, ServerLost
+from ..machines.numbering import SPREAD_MAX as SPREAD_MAX
+from ..machines.numbering import Attempt as Attempt
+from ..machines.numbering import Backoff as Backoff
+from ..machines.numbering import Numbering as Numbering
+from ..rpc.errors import ServerLeaving, ServerLost
 from .connection import NotSent
 
 NOT_TAKEN: Final = (NotLeader, ProposalDropped, Overloaded, NodeDead, ServerLeaving, NotSent)
@@ -48,99 +48,12 @@ def checked_error_types(error_types: Iterable[type[Exception]]) -> dict[str, typ
     return checked
 
 
-@final
-@attrs.define
-class Attempt:
-    """One call, over all the times it is sent."""
-
-    is_underway: bool = False
-    """It was sent, and has no answer yet."""
-    maybe_applied: bool = False
-    """An earlier time it was sent has an unknown outcome."""
-
-    def failed(self, error: Exception) -> None:
-        """It was answered with this error, or not at all."""
-        self.is_underway = False
-        if isinstance(error, MAYBE_TAKEN) and not isinstance(error, NotSent):
-            self.maybe_applied = True
-
-    def deadline_error(self, timeout_s: float, last_problem: str) -> DeadlineExceeded:
-        if self.maybe_applied or self.is_underway:
-            return DeadlineOutcomeUnknown(
-                f"no answer within {timeout_s:g} s (last: {last_problem}); the command was sent: "
-                "it may or may not be applied"
-            )
-        return DeadlineExceeded(
-            f"not done within {timeout_s:g} s (last: {last_problem}); nothing was applied"
-        )
+def failed(attempt: Attempt, error: Exception) -> None:
+    """A server answered with this error, or not at all."""
+    maybe_taken = isinstance(error, MAYBE_TAKEN) and not isinstance(error, NotSent)
+    attempt.failed(error, maybe_taken=maybe_taken)
 
 
-FIRST_S = 0.005
-"""Longest first pause, in seconds."""
-GROWTH = 1.6
-"""How much longer each pause may be than the one before."""
-LONGEST_S = 0.25
-"""Longest pause, in seconds."""
-
-
-@final
-@attrs.define
-class Backoff:
-    """The pauses of one call, or of one search."""
-
-    _rng: random.Random
-    _skip_first: bool = False
-    _next_s: float = FIRST_S
-
-    async def pause(self) -> None:
-        """Wait between half of the present bound and the whole of it."""
-        if self._skip_first:
-            self._skip_first = False
-            await anyio.lowlevel.checkpoint()
-            return
-        await anyio.sleep(self._next_s * (0.5 + self._rng.random() / 2))
-        self._next_s = min(self._next_s * GROWTH, LONGEST_S)
-
-
-SPREAD_MAX = RESULTS_MAX // 2
-"""From the lowest number on its way to the highest, unless the client was told otherwise."""
-
-
-@final
-class Numbering:
-    """A client's side of one session: its name, and the numbers of its commands. A number belongs
-    to one call, also when that is sent again, and is acknowledged once nobody will send it again.
-
-    Args:
-        session_id: what opening it returned.
-        spread_max: see `SPREAD_MAX`; at most half of what the servers' `results_max` is.
-    """
-
-    def __init__(self, session_id: SessionId, spread_max: int = SPREAD_MAX) -> None:
-        self.session_id = session_id
-        self.acknowledged_below: int = 1
-        """Every number below this one has an outcome."""
-        self._next = 1
-        self._spread_max = spread_max
-        self._done: set[int] = set()  # with a lower one still on its way
-        self._moved: anyio.Event | None = None
-
-    async def take(self) -> int:
-        """The number of a new command; waits while too many are on their way."""
-        while self._next - self.acknowledged_below >= self._spread_max:
-            if self._moved is None:
-                self._moved = anyio.Event()
-            await self._moved.wait()
-        number = self._next
-        self._next += 1
-        return number
-
-    def done(self, number: int) -> None:
-        """This number's command will not be sent again."""
-        self._done.add(number)
-        while self.acknowledged_below in self._done:
-            self._done.remove(self.acknowledged_below)
-            self.acknowledged_below += 1
-        if self._moved is not None:
-            self._moved.set()
-            self._moved = None
+async def pause(backoff: Backoff) -> None:
+    """The next pause of a call, or of a search."""
+    await anyio.sleep(backoff.next_s())

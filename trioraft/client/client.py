@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, final, overload
 
 import anyio
 import msgspec
@@ -42,6 +42,7 @@ from ..rpc.protocol import (
     Watch,
     WatchStatus,
 )
+from ..tasks.event_loop import refuse_plain_with, running_event_loop
 from .administration import ClusterAdministration
 from .attempts import (
     MAYBE_TAKEN,
@@ -51,6 +52,8 @@ from .attempts import (
     Backoff,
     Numbering,
     checked_error_types,
+    failed,
+    pause,
 )
 from .connection import (
     Connect,
@@ -170,6 +173,8 @@ class Client(ClusterAdministration):
     async def __aenter__(self) -> Client:
         if self._tasks is not None:
             raise ClientClosed("this client is open already; make one for each `async with`")
+        self._check_event_loop()
+        self._opened_under = running_event_loop()
         self._opening = anyio.Lock()
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
@@ -203,6 +208,14 @@ class Client(ClusterAdministration):
         except cancelled:
             if error is None or is_cancelled:
                 raise  # otherwise there is an error to be told, as from any code that is cancelled
+
+    if not TYPE_CHECKING:  # a type checker is to complain, as `with` does below
+
+        def __enter__(self) -> NoReturn:
+            refuse_plain_with("Client")
+
+        def __exit__(self, *_: object) -> None:
+            """Never called; without it nobody would get to `__enter__`."""
 
     # -- commands --------------------------------------------------------------------------
 
@@ -261,6 +274,7 @@ class Client(ClusterAdministration):
         """
         if not isinstance(data, bytes):
             raise ConfigError(f"a command is bytes, but {type(data).__name__} was given: encode it")
+        self._check_event_loop()
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         attempt = Attempt()
         with anyio.move_on_after(timeout_s):
@@ -307,7 +321,7 @@ class Client(ClusterAdministration):
             try:
                 return await server.request(Propose, command)
             except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
-                attempt.failed(error)
+                failed(attempt, error)
                 self._servers.forget(server, error)
                 if attempt.maybe_applied and not may_repeat:
                     raise OutcomeUnknown(
@@ -319,7 +333,7 @@ class Client(ClusterAdministration):
                 raise
             if backoff is None:
                 backoff = Backoff(self._rng, skip_first=True)
-            await backoff.pause()
+            await pause(backoff)
 
     async def _open_session(self) -> Numbering:
         """The session; opened by the first who needs it, while the others wait."""
@@ -331,7 +345,7 @@ class Client(ClusterAdministration):
                 self._client_id = self._client_id or secrets.token_bytes(CLIENT_ID_BYTES)
                 value = await self._submit(encode_open(self._client_id), Attempt(), may_repeat=True)
                 self._client_id = b""
-                self._session = Numbering(self._decoded(value, int), self._spread_max)
+                self._session = Numbering(self._decoded(value, int), anyio.Event, self._spread_max)
             return self._session
 
     async def _close_session(self) -> None:
@@ -393,6 +407,7 @@ class Client(ClusterAdministration):
             HandshakeRefused, ConfigError, ClientClosed: as `call`.
             Exception: whatever `query` raised, as in `call`.
         """
+        self._check_event_loop()
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         with anyio.move_on_after(timeout_s):
             return self._decoded(await self._ask(data, consistency, at), result_type)
@@ -419,7 +434,7 @@ class Client(ClusterAdministration):
             except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
                 why = error
             self._servers.forget(server, why)
-            await backoff.pause()
+            await pause(backoff)
 
     # -- subscriptions ---------------------------------------------------------------------
 

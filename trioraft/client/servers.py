@@ -25,7 +25,7 @@ from ..core.types import Address, NodeId, Role, Term
 from ..net.addresses import host_port, is_loopback
 from ..rpc.errors import ClientClosed, HandshakeRefused, ServerLost
 from ..rpc.protocol import GetStatus, ServerStatus
-from .attempts import Backoff
+from .attempts import Backoff, pause
 from .connection import Dialer, Reached, ServerConnection
 
 ROUND_S = 0.25
@@ -224,7 +224,7 @@ class Servers:
                 self._follow(asked[0])
             elif self._hopeless() is not None or not self._is_wanted():
                 self._end_search()
-            await backoff.pause()
+            await pause(backoff)
 
     def _leads(self, connection: ServerConnection, status: ServerStatus) -> bool:
         """Whether this server is the leader that we look for, as far as it knows."""
@@ -293,7 +293,7 @@ class Servers:
             if known is not None:
                 return known
             self._raise_if_hopeless()
-            await backoff.pause()
+            await pause(backoff)
 
     async def _first_to_answer(self) -> ServerConnection | None:
         """Try all servers once, in any order, the next one beside those that take long."""

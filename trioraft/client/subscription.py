@@ -29,6 +29,7 @@ from ..rpc.protocol import (
     encode_value,
     frame,
 )
+from ..tasks.event_loop import EVENT_LOOPS, opened_under
 from .connection import BREAKAGES, Dialer, Reached, sentence_of
 from .servers import Servers
 
@@ -104,6 +105,7 @@ class _Subscription:
             self._is_broken = False
 
 
+@opened_under(*EVENT_LOOPS, what="Client.watch")
 @asynccontextmanager
 async def open_subscription(
     dialer: Dialer,

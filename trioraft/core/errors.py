@@ -47,6 +47,15 @@ class ConfigError(RaftError, ValueError):
     """
 
 
+class WrongEventLoop(RaftError, RuntimeError):  # noqa: N818 - what is wrong
+    """Something was used under an event loop that it is not made for, or under none; nothing was
+    done.
+
+    Fault: the caller's.
+    Remedy: use what the message names: it is made for that event loop.
+    """
+
+
 class NotLeader(RaftError):  # noqa: N818 - the pinned name; the field says "not leader"
     """This node does not lead, so the command was not taken; it is certainly not in the log.
 
@@ -106,6 +115,22 @@ class OutcomeUnknown(RaftError):  # noqa: N818 - the pinned name
 
     Fault: nobody's; it cannot be known.
     Remedy: look at the state before you repeat it; a `Client`'s session makes repeating safe.
+    """
+
+
+class DeadlineExceeded(RaftError):  # noqa: N818 - as the field says
+    """The call's deadline passed. Unless it is an `OutcomeUnknown` too, nothing was applied.
+
+    Fault: the cluster's, which has no leader, or is slow; or of a deadline that is too short.
+    Remedy: call again; `trioraft admin status` shows what keeps the cluster.
+    """
+
+
+class DeadlineOutcomeUnknown(DeadlineExceeded, OutcomeUnknown):
+    """The call's deadline passed while the command was on its way: it may or may not be applied.
+
+    Fault: as `DeadlineExceeded`.
+    Remedy: look at the state before you repeat the command.
     """
 
 

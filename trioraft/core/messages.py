@@ -4,7 +4,8 @@ Rules of this file:
 
 * A message is a frozen, tagged, array-like `msgspec.Struct`; decoding validates its types.
 * Every message bears `sender`, `receiver` and the sender's own `term`. `Raft.step` looks at the
-  term once for all of them; `RequestPreVote` alone never moves the receiver's term.
+  term once for all of them; `RequestPreVote` alone never moves the receiver's term. What is the
+  member's (`MEMBERS_OWN`) never gets there.
 * A pre-vote and a vote are different types, as are their replies: one cannot be taken for the
   other (hazard V4).
 * Fields are only ever appended, with a default; tags are never reused.
@@ -246,6 +247,43 @@ class ResultsCheck(msgspec.Struct, frozen=True, array_like=True, tag=13):
     """Not empty: a verdict. All of them, a majority, have this checksum."""
 
 
+REFUSAL_CHARS_MAX: Final = 1000
+"""What is said of why a command was not taken; the rest is cut off."""
+
+
+class Forward(msgspec.Struct, frozen=True, array_like=True, tag=14):
+    """A member asks its leader to take a command that was brought to it. It moves no term, log or
+    timer, and no core ever sees one: it is the member's, as its answer is."""
+
+    sender: NodeId
+    receiver: NodeId
+    term: Term
+    """In which the receiver leads: it takes this in no other one."""
+    number: Count
+    """The sender's own, also when it asks again; never used twice, not even by an earlier life of
+    it."""
+    data: bytes
+
+
+class Forwarded(msgspec.Struct, frozen=True, array_like=True, tag=15):
+    """The answer to `Forward`, at once: where the command stands in the log. What becomes of it
+    there the receiver learns from its own log."""
+
+    sender: NodeId
+    receiver: NodeId
+    term: Term
+    """Echo of the request, and the term of the entry."""
+    number: Count
+    """Echo of the request."""
+    index: LogIndex = 0
+    """Where the sender has appended it; 0: see `refusal`."""
+    refusal: Annotated[str, msgspec.Meta(max_length=REFUSAL_CHARS_MAX)] = ""
+    """Without an index: why it certainly was not taken, in that term; empty: the sender does not
+    know, or not any more, what it did with it."""
+    is_final: bool = False
+    """A refusal that asking again does not change: the command cannot be read, or is too large."""
+
+
 Message: TypeAlias = (
     RequestVote
     | RequestVoteReply
@@ -260,4 +298,9 @@ Message: TypeAlias = (
     | RequestReadIndexReply
     | Introduction
     | ResultsCheck
+    | Forward
+    | Forwarded
 )
+
+MEMBERS_OWN: Final = (Introduction, Forward, Forwarded)
+"""Messages that are not the core's: between the members around two of them."""

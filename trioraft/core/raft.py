@@ -137,6 +137,8 @@ class Raft:
         self.disk: Final = recovered.incarnation
         self.timing: Final = timing
         self.limits: Final = limits
+        self.rng: Final = rng
+        """The only source of chance; of the member around it, too."""
         self.tracing = tracing
 
         # On every server, durable before anything is answered (paper, figure 2).
@@ -1030,6 +1032,13 @@ class Raft:
         index = self.log.last_index + 1
         self.log.append_one(Entry(index, self.term, data))
         return index
+
+    def hasten_commit_notice(self, now: float) -> None:
+        """Somebody elsewhere waits for what was committed just now: followers that did not learn it
+        with entries are told at once, and not a little later."""
+        leadership = self._leadership
+        if leadership is not None and leadership.commit_notice_deadline is not None:
+            leadership.commit_notice_deadline = min(leadership.commit_notice_deadline, now)
 
     def _on_append_entries_reply(
         self, reply: messages.AppendEntriesReply, leadership: Leadership, disk: Incarnation

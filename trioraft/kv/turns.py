@@ -40,7 +40,7 @@ from .leasing import KeptLease, LeaseLost, kept
 from .requests import Requests, Text, key_of, value_of
 
 if TYPE_CHECKING:
-    from ..machines.structures import LockLost
+    from ..coordination.presence import LockLost
 
 TTL_S: Final = 10.0
 """How long a lock stays taken, in seconds, if its holder vanishes; unless said otherwise."""
@@ -54,7 +54,7 @@ _DIGITS: Final = 16
 
 def lock_lost(message: str) -> LockLost:
     """The same error that a replicated lock raises; with what comes with those only when it is."""
-    from ..machines.structures import LockLost
+    from ..coordination.presence import LockLost
 
     return LockLost(message)
 
@@ -65,7 +65,7 @@ class KvGrant:
 
     Attributes:
         token: the log index of the command that lined up for it; rises from holder to holder.
-        lease_id: of its lease: keys that are put with it go when the lock does.
+        lease_id: of its lease: keys below the lock's own name that are put with it go when it does.
     """
 
     __slots__ = ("_lease", "lease_id", "token")

@@ -53,6 +53,12 @@ class ChunkReader:
             )
         return head
 
+    def begins_with(self, magic: bytes) -> bool:
+        """Whether these bytes come next; nothing is read."""
+        found = self.read(len(magic))
+        self._ahead[:0] = found
+        return found == magic
+
     def rest(self) -> Iterator[bytes]:
         """All that has not been read."""
         return chain((bytes(self._ahead),) if self._ahead else (), self._chunks)

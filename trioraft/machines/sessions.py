@@ -100,10 +100,12 @@ class CommandFailed(RaftError):  # noqa: N818 - as above
 
     Attributes:
         type_name: the exception's class, as in "ValueError".
+        message: what it said.
     """
 
     def __init__(self, type_name: str, message: str) -> None:
         self.type_name = type_name
+        self.message = message
         super().__init__(f"{type_name}: {message}")
 
 
@@ -325,6 +327,9 @@ class SessionMachine:
         results_total_bytes_max: bytes of the results of all sessions, each with
             `RESULT_OVERHEAD_BYTES` more; beyond it the sessions that hold most are evicted, of
             equals the least recently used ones, until a sixteenth of it is free.
+        reads_bare: whether commands in no envelope, and snapshots without sessions, are the inner
+            machine's: those of a log that began without a `SessionMachine`. No command of the inner
+            machine may begin with the first byte of an envelope then.
 
     The bounds decide what is applied, so they stand in the log: those of the node that leads when a
     session is opened count from then on, on every node, whatever its own settings are. Until then,
@@ -344,7 +349,9 @@ class SessionMachine:
         results_max: int = RESULTS_MAX,
         results_bytes_max: int = RESULTS_BYTES_MAX,
         results_total_bytes_max: int = RESULTS_TOTAL_BYTES_MAX,
+        reads_bare: bool = False,
     ) -> None:
+        self._reads_bare = reads_bare
         self.machine = machine
         """The inner state machine."""
         self.canonical_contents: Callable[[], bytes | Iterable[bytes]] | None = contents_of(machine)
@@ -356,9 +363,13 @@ class SessionMachine:
         )
         """Which keys a command writes, if the inner machine says that; else None."""
         inside = timed(machine)
-        self.due_in_s = None if inside is None else inside.due_in_s
+        self.due_in_s: Callable[[float], float | None] | None = (
+            None if inside is None else inside.due_in_s
+        )
         """When something ends by itself in the inner machine, if it says that; else None."""
-        self.command_when_due = None if inside is None else self._command_when_due(inside)
+        self.command_when_due: Callable[[float], bytes] | None = (
+            None if inside is None else self._command_when_due(inside)
+        )
         self._results: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(result_type)
         self._error_types = {error_type.__qualname__: error_type for error_type in error_types}
         given = (sessions_max, results_max, results_bytes_max, results_total_bytes_max)
@@ -373,6 +384,17 @@ class SessionMachine:
         self._sessions: dict[SessionId, _Session] = {}  # least recently used first
         self._id_of: dict[bytes, SessionId] = {}
         self._is_inside = False  # what was raised last came out of the inner machine
+
+    @property
+    def spread_max(self) -> int:
+        """How many commands of one session may be on their way at the same time, as far as this
+        node's own bounds go."""
+        return max(1, self._settings.results_max // 2)
+
+    def _opened(self, data: bytes) -> Envelope:
+        if self._reads_bare and data[:1] != ENVELOPE_VERSION:
+            return PlainCommand(data)
+        return decode_envelope(data)
 
     def __len__(self) -> int:
         """Sessions that are open."""
@@ -390,7 +412,7 @@ class SessionMachine:
     def apply(self, index: LogIndex, data: bytes) -> Any:
         """Apply one envelope; see `encode_…` for what it returns and raises."""
         self._is_inside = False
-        envelope = decode_envelope(data)
+        envelope = self._opened(data)
         match envelope:
             case SessionCommand():
                 return self._apply_once(index, envelope)
@@ -409,12 +431,12 @@ class SessionMachine:
             UnknownCommand, ConfigError: that is so, of the envelope or of what is in it.
         """
         check_nesting(data[1:])
-        envelope = decode_envelope(data)
+        envelope = self._opened(data)
         if self._prepare_inside is not None and isinstance(envelope, PlainCommand | SessionCommand):
-            prepared = self._prepare_inside(envelope.data)
-            if prepared is not envelope.data:
-                changed = msgspec.structs.replace(envelope, data=prepared)
-                return ENVELOPE_VERSION + _ENCODER.encode(changed)
+            inside = self._prepare_inside(envelope.data)
+            if inside is not envelope.data:
+                prepared = msgspec.structs.replace(envelope, data=inside)
+                return ENVELOPE_VERSION + _ENCODER.encode(prepared)
         elif isinstance(envelope, OpenSession):
             opening = OpenSession(envelope.client_id, self._settings, True)
             return ENVELOPE_VERSION + _ENCODER.encode(opening)
@@ -422,7 +444,7 @@ class SessionMachine:
 
     def _keys_written(self, data: bytes) -> Iterable[bytes]:
         check_nesting(data[1:])
-        envelope = decode_envelope(data)
+        envelope = self._opened(data)
         if self._keys_inside is None or not isinstance(envelope, PlainCommand | SessionCommand):
             return ()
         return self._keys_inside(envelope.data)
@@ -589,7 +611,9 @@ class SessionMachine:
             ConfigError: the snapshot is not one of a `SessionMachine`.
         """
         reader = ChunkReader(chunks)
-        table = _read_table(reader.head(_TABLE_MAGIC, "a SessionMachine"))
+        table = _SessionTable(TABLE_VERSION, DEFAULT_BOUNDS, [])
+        if not self._reads_bare or reader.begins_with(_TABLE_MAGIC):
+            table = _read_table(reader.head(_TABLE_MAGIC, "a SessionMachine"))
         self._bounds = table.bounds
         self._sessions = dict(table.sessions)
         self._id_of = {session.client_id: number for number, session in table.sessions}

@@ -1,31 +1,25 @@
-"""Ready-made replicated objects: Counter, Dict, Set, Queue, and a Lock.
+"""Ready-made replicated objects: Counter, Dict, List, Set.
 
 Each is written with `ReplicatedObject` as you would write yours. To keep values of your own
-classes, name them in a subclass: `class Jobs(Queue[Job])`. No set of Python's is part of any state:
-its order differs between processes, and a command that depends on it would let the nodes differ.
+classes, name them in a subclass: `class Jobs(Dict[str, Job])`. No set of Python's is part of any
+state: its order differs between processes, and a command that depends on it would let the nodes
+differ.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Annotated, ClassVar, Generic, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, ClassVar, Generic, Self, TypeVar, final
 
-import attrs
 import msgspec
-import trio
 
-from ..core.errors import NotLeader, OutcomeUnknown, ProposalDropped, RaftError
-from ..core.types import Role
-from ..member.status import Status
-from ..tasks.background import running_beside
-from .replicated import ReplicatedObject, command, query
+from ..core.errors import RaftError
+from .replicated import BlockingHandle, Handle, WithHandles, command, query
 
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
 
-class Counter(ReplicatedObject):
+class Counter(WithHandles["CounterHandle", "BlockingCounterHandle"]):
     """A replicated integer of 64 bits, 0 at first; what would leave them changes nothing."""
 
     value: int = 0
@@ -64,11 +58,63 @@ class Counter(ReplicatedObject):
 
 K = TypeVar("K")
 V = TypeVar("V")
+T = TypeVar("T")
 
 
-class Dict(ReplicatedObject, Generic[K, V]):
+@final
+class Each(Generic[T]):
+    """What there was when the first was asked for, one after the other: an async iterator.
+    Made by iterating a collection."""
+
+    def __init__(self, ask: Callable[[], Awaitable[list[T]]]) -> None:
+        self._ask = ask
+        self._items: Iterator[T] | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        if self._items is None:
+            self._items = iter(await self._ask())
+        for item in self._items:
+            return item
+        raise StopAsyncIteration
+
+
+class KeysHandle(Handle[Any], Generic[K, V]):
+    """What a dict's handle does by itself."""
+
+    async def keys(self) -> list[K]:
+        """`Dict.keys`."""
+        found: list[K] = await self(Dict.keys)
+        return found
+
+    def __aiter__(self) -> Each[K]:
+        return Each(self.keys)
+
+
+class BlockingKeysHandle(BlockingHandle[Any], Generic[K, V]):
+    """What a dict's handle for threads does by itself."""
+
+    def keys(self) -> list[K]:
+        """`Dict.keys`."""
+        found: list[K] = self(Dict.keys)
+        return found
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self.keys())
+
+
+class Dict(WithHandles["DictHandle[K, V]", "BlockingDictHandle[K, V]"], Generic[K, V]):
     """A replicated dict, in the order in which the keys came. An absent key reads as None, so a
-    stored None cannot be told from none at all; `contains` can."""
+    stored None cannot be told from none at all; `contains` can.
+
+    It has the methods of a dict that can be awaited, and none of those that cannot: `d[key] = x`
+    would have to go on before it is done, and `len(d)` or `key in d` to answer without asking.
+    `async for key in d` goes over the keys that there were when it began.
+    """
+
+    _handle_base = KeysHandle
 
     entries: dict[K, V] = msgspec.field(default_factory=dict)
 
@@ -121,15 +167,124 @@ class Dict(ReplicatedObject, Generic[K, V]):
         return len(self.entries)
 
     @query
+    def keys(self) -> list[K]:
+        """All keys, in the order in which they came."""
+        return list(self.entries)
+
+    @query
+    def values(self) -> list[V]:
+        """All values, in the order in which their keys came."""
+        return list(self.entries.values())
+
+    @query
     def items(self) -> dict[K, V]:
         """A copy of all keys and values."""
         return self.entries
 
+    def __aiter__(self) -> Each[K]:
+        return Each(self.keys)
 
-T = TypeVar("T")
+
+class List(WithHandles["ListHandle[T]", "BlockingListHandle[T]"], Generic[T]):
+    """A replicated list. Places are counted from 0, and from the end with negative numbers; one
+    that there is not raises `IndexError`, and nothing changes."""
+
+    items_max: ClassVar[int] = 100_000
+    """Items that it holds at most. It decides what a command does, so it is the same on every node:
+    another number needs a subclass."""
+
+    entries: list[T] = msgspec.field(default_factory=list)
+
+    @command
+    def append(self, item: T) -> int:
+        """Add an item at the end; returns its place. Raises `ListFull` when there are too many."""
+        self._check_room(1)
+        self.entries.append(item)
+        return len(self.entries) - 1
+
+    @command
+    def extend(self, items: list[T]) -> int:
+        """Add items at the end, all or none; returns how many there are then. Raises `ListFull`."""
+        self._check_room(len(items))
+        self.entries.extend(items)
+        return len(self.entries)
+
+    @command
+    def insert(self, place: int, item: T) -> None:
+        """Add an item before the one at `place`. Raises `ListFull`."""
+        self._check_room(1)
+        self.entries.insert(place, item)
+
+    @command
+    def put(self, place: int, item: T) -> T:
+        """Replace the item at `place`; returns the one before."""
+        before = self.entries[place]
+        self.entries[place] = item
+        return before
+
+    @command
+    def compare_and_put(self, place: int, expected: T, item: T) -> bool:
+        """Replace the item at `place` if it is `expected`; returns whether it was."""
+        if self.entries[place] != expected:
+            return False
+        self.entries[place] = item
+        return True
+
+    @command
+    def pop(self, place: int = -1) -> T:
+        """Remove the item at `place`, the last one by default, and return it."""
+        return self.entries.pop(place)
+
+    @command
+    def remove(self, item: T) -> bool:
+        """Remove the first item that is equal to this one; returns whether there was one."""
+        if item not in self.entries:
+            return False
+        self.entries.remove(item)
+        return True
+
+    @command
+    def clear(self) -> None:
+        """Remove all items."""
+        self.entries.clear()
+
+    @query
+    def get(self, place: int) -> T:
+        """The item at `place`."""
+        return self.entries[place]
+
+    @query
+    def slice(self, start: int = 0, stop: int | None = None) -> list[T]:
+        """The items from `start` to before `stop`, as `entries[start:stop]`."""
+        return self.entries[start:stop]
+
+    @query
+    def index(self, item: T) -> int | None:
+        """Where the first item stands that is equal to this one; None if there is none."""
+        return self.entries.index(item) if item in self.entries else None
+
+    @query
+    def size(self) -> int:
+        """How many items there are."""
+        return len(self.entries)
+
+    def _check_room(self, count: int) -> None:
+        if len(self.entries) + count > self.items_max:
+            raise ListFull(
+                f"the list holds {len(self.entries)} items, of {self.items_max}, its items_max: "
+                "remove some first"
+            )
 
 
-class Set(ReplicatedObject, Generic[T]):
+class ListFull(RaftError):  # noqa: N818 - what it is, as in the other errors of this kind
+    """The list would hold more items than it may; nothing was added.
+
+    Fault: of whoever adds more than is removed.
+    Remedy: remove some first, or derive a class with a larger `items_max`.
+    """
+
+
+class Set(WithHandles["SetHandle[T]", "BlockingSetHandle[T]"], Generic[T]):
     """A replicated set: members, each once, in the order in which they came."""
 
     entries: dict[T, None] = msgspec.field(default_factory=dict)
@@ -165,277 +320,294 @@ class Set(ReplicatedObject, Generic[T]):
         return list(self.entries)
 
 
-class QueueFull(RaftError):  # noqa: N818 - what it is, as in the other errors of this kind
-    """The queue holds as many items as it may; nothing was put.
-
-    Fault: of those who put more than is taken.
-    Remedy: put it again when items were taken, or derive a queue with a larger `items_max`.
-    """
+# -- handles: written by `python -m tests.handles --update` ----------------------------------------
 
 
-class Queue(ReplicatedObject, Generic[T]):
-    """A replicated queue: first in, first out, each item to one taker. An item that was taken is
-    gone: a taker that may die with it keeps it in a `Dict` of work under way instead."""
+class CounterHandle(Handle[Counter]):
+    """A `Counter` on other machines, for Trio and asyncio."""
 
-    items_max: ClassVar[int] = 100_000
-    """Items that it holds at most. It decides what a command does, so it is the same on every node:
-    another number needs a subclass."""
+    async def add(self, n: int = 1) -> int:
+        """`Counter.add`."""
+        return await self(Counter.add, n)
 
-    entries: dict[int, T] = msgspec.field(default_factory=dict)
-    head: int = 0
-    """Number of the item that is next."""
+    async def put(self, value: int) -> int:
+        """`Counter.put`."""
+        return await self(Counter.put, value)
 
-    @command
-    def put(self, item: T) -> int:
-        """Append an item; returns its number. Raises `QueueFull` when there are too many."""
-        if len(self.entries) >= self.items_max:
-            raise QueueFull(
-                f"the queue holds {self.items_max} items, its items_max: take some first"
-            )
-        number = self.head + len(self.entries)
-        self.entries[number] = item
-        return number
+    async def compare_and_put(self, expected: int, value: int) -> bool:
+        """`Counter.compare_and_put`."""
+        return await self(Counter.compare_and_put, expected, value)
 
-    @command
-    def get(self) -> T | None:
-        """Take the first item; None if there is none.
+    async def get(self) -> int:
+        """`Counter.get`."""
+        return await self(Counter.get)
 
-        If it raises `OutcomeUnknown`, an item may have been taken that nobody got.
-        """
-        if not self.entries:
-            return None
-        item = self.entries.pop(self.head)
-        self.head += 1
-        return item
 
-    async def take(self) -> T:
-        """Take the first item; waits until there is one that no other taker gets before.
+class BlockingCounterHandle(BlockingHandle[Counter]):
+    """A `Counter` on other machines, for threads."""
 
-        Raises:
-            RaftError: as `Node.propose`.
+    def add(self, n: int = 1) -> int:
+        """`Counter.add`."""
+        return self(Counter.add, n)
 
-        Cancelling it may lose an item that is being taken.
-        """
-        while True:
-            await self.wait(lambda queue: bool(queue.entries))
-            item = await self.get()
-            if item is not None:
-                return item
+    def put(self, value: int) -> int:
+        """`Counter.put`."""
+        return self(Counter.put, value)
 
-    @query
-    def peek(self) -> T | None:
-        """The first item, which stays; None if there is none."""
-        return self.entries.get(self.head)
+    def compare_and_put(self, expected: int, value: int) -> bool:
+        """`Counter.compare_and_put`."""
+        return self(Counter.compare_and_put, expected, value)
 
-    @query
+    def get(self) -> int:
+        """`Counter.get`."""
+        return self(Counter.get)
+
+
+class DictHandle(KeysHandle[K, V], Generic[K, V]):
+    """A `Dict` on other machines, for Trio and asyncio."""
+
+    async def put(self, key: K, value: V) -> V | None:
+        """`Dict.put`."""
+        return await self(Dict.put, key, value)
+
+    async def put_all(self, entries: dict[K, V]) -> None:
+        """`Dict.put_all`."""
+        return await self(Dict.put_all, entries)
+
+    async def pop(self, key: K) -> V | None:
+        """`Dict.pop`."""
+        return await self(Dict.pop, key)
+
+    async def compare_and_put(self, key: K, expected: V | None, value: V) -> bool:
+        """`Dict.compare_and_put`."""
+        return await self(Dict.compare_and_put, key, expected, value)
+
+    async def clear(self) -> None:
+        """`Dict.clear`."""
+        return await self(Dict.clear)
+
+    async def get(self, key: K) -> V | None:
+        """`Dict.get`."""
+        return await self(Dict.get, key)
+
+    async def contains(self, key: K) -> bool:
+        """`Dict.contains`."""
+        return await self(Dict.contains, key)
+
+    async def size(self) -> int:
+        """`Dict.size`."""
+        return await self(Dict.size)
+
+    async def values(self) -> list[V]:
+        """`Dict.values`."""
+        return await self(Dict.values)
+
+    async def items(self) -> dict[K, V]:
+        """`Dict.items`."""
+        return await self(Dict.items)
+
+
+class BlockingDictHandle(BlockingKeysHandle[K, V], Generic[K, V]):
+    """A `Dict` on other machines, for threads."""
+
+    def put(self, key: K, value: V) -> V | None:
+        """`Dict.put`."""
+        return self(Dict.put, key, value)
+
+    def put_all(self, entries: dict[K, V]) -> None:
+        """`Dict.put_all`."""
+        return self(Dict.put_all, entries)
+
+    def pop(self, key: K) -> V | None:
+        """`Dict.pop`."""
+        return self(Dict.pop, key)
+
+    def compare_and_put(self, key: K, expected: V | None, value: V) -> bool:
+        """`Dict.compare_and_put`."""
+        return self(Dict.compare_and_put, key, expected, value)
+
+    def clear(self) -> None:
+        """`Dict.clear`."""
+        return self(Dict.clear)
+
+    def get(self, key: K) -> V | None:
+        """`Dict.get`."""
+        return self(Dict.get, key)
+
+    def contains(self, key: K) -> bool:
+        """`Dict.contains`."""
+        return self(Dict.contains, key)
+
     def size(self) -> int:
-        """How many items there are."""
-        return len(self.entries)
+        """`Dict.size`."""
+        return self(Dict.size)
+
+    def values(self) -> list[V]:
+        """`Dict.values`."""
+        return self(Dict.values)
+
+    def items(self) -> dict[K, V]:
+        """`Dict.items`."""
+        return self(Dict.items)
 
 
-LEASE_S_MAX = 366 * 24 * 3600.0
-"""Longest lease, in seconds."""
-RENEWALS_PER_LEASE = 3
-"""`hold` renews this often within a lease."""
-RELEASE_PATIENCE_S = 1.0
-"""How long `hold` tries to give the lock back; after that the lease has to run out."""
-_EXPIRY_MARGIN_S = 0.001
-"""Who waits for the end of a lease comes this much later, so that rounding does not matter."""
+class ListHandle(Handle[List[T]], Generic[T]):
+    """A `List` on other machines, for Trio and asyncio."""
 
-LeaseTime: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=LEASE_S_MAX)]
-"""How long a lease lasts, in seconds."""
+    async def append(self, item: T) -> int:
+        """`List.append`."""
+        return await self(List.append, item)
 
+    async def extend(self, items: list[T]) -> int:
+        """`List.extend`."""
+        return await self(List.extend, items)
 
-class LockLost(RaftError):  # noqa: N818 - what happened, as in the other errors of this kind
-    """The lease ran out, or was taken away, while its holder was at work; that was cancelled.
+    async def insert(self, place: int, item: T) -> None:
+        """`List.insert`."""
+        return await self(List.insert, place, item)
 
-    Fault: nobody's: the holder, or the cluster, was away for longer than the lease.
-    Remedy: take the lock again; a longer lease outlives longer pauses.
-    """
+    async def put(self, place: int, item: T) -> T:
+        """`List.put`."""
+        return await self(List.put, place, item)
 
+    async def compare_and_put(self, place: int, expected: T, item: T) -> bool:
+        """`List.compare_and_put`."""
+        return await self(List.compare_and_put, place, expected, item)
 
-class Lease(msgspec.Struct, frozen=True):
-    """Who holds the lock."""
+    async def pop(self, place: int = -1) -> T:
+        """`List.pop`."""
+        return await self(List.pop, place)
 
-    owner: str
-    token: int
-    """Rises with each holder."""
-    expires_at_s: float
-    """The log time at which it ends, unless it is renewed."""
+    async def remove(self, item: T) -> bool:
+        """`List.remove`."""
+        return await self(List.remove, item)
 
+    async def clear(self) -> None:
+        """`List.clear`."""
+        return await self(List.clear)
 
-class Lock(ReplicatedObject):
-    """A replicated lock: one holder at a time, for as long as its lease lasts.
+    async def get(self, place: int) -> T:
+        """`List.get`."""
+        return await self(List.get, place)
 
-    A lease ends by *log time* (see `LogClock`), so all nodes agree on whether it did: it ends with
-    the first command that was proposed so late. The holder counts on its own monotonic clock, from
-    before it asked; what it takes for its lease ends first, but for clocks' drift. No lease can
-    stop a holder that is asleep: whoever acts for the holder outside should be given the *token*,
-    which rises with each holder, and refuse one that is lower than the last it saw.
+    async def slice(self, start: int = 0, stop: int | None = None) -> list[T]:
+        """`List.slice`."""
+        return await self(List.slice, start, stop)
 
-    ```python
-    async with lock.hold("backup", lease_s=10) as token:
-        print("whoever acts for us is told", token)
-    ```
-    """
+    async def index(self, item: T) -> int | None:
+        """`List.index`."""
+        return await self(List.index, item)
 
-    lease: Lease | None = None
-    last_token: int = 0
-
-    @command
-    def acquire(self, owner: str, lease_s: LeaseTime) -> int | None:
-        """Take the lock, or hold it on if `owner` has it.
-
-        Args:
-            owner: names one holder; the same name means the same holder, so that asking again
-                after `OutcomeUnknown` does no harm.
-            lease_s: how long from now on, in seconds of log time.
-
-        Returns:
-            The token, or None if another holds it.
-        """
-        lease = self._valid_lease()
-        if lease is not None and lease.owner != owner:
-            return None
-        if lease is None:
-            self.last_token += 1
-        self.lease = Lease(owner, self.last_token, self.log_time_s + lease_s)
-        return self.last_token
-
-    @command
-    def renew(self, token: int, lease_s: LeaseTime) -> bool:
-        """Make a lease last `lease_s` seconds from now; returns False if it is over already."""
-        lease = self._valid_lease()
-        if lease is None or lease.token != token:
-            return False
-        self.lease = Lease(lease.owner, token, self.log_time_s + lease_s)
-        return True
-
-    @command
-    def release(self, token: int) -> bool:
-        """Give the lock back; returns False if the lease was over already."""
-        lease = self._valid_lease()
-        if lease is None or lease.token != token:
-            return False
-        self.lease = None
-        return True
-
-    @query
-    def holder(self) -> Lease | None:
-        """Who holds the lock, as of the latest command; its lease may be over by now."""
-        return self._valid_lease()
-
-    def _valid_lease(self) -> Lease | None:
-        lease = self.lease
-        return None if lease is None or lease.expires_at_s <= self.log_time_s else lease
-
-    @asynccontextmanager
-    async def hold(self, owner: str, *, lease_s: float) -> AsyncIterator[int]:
-        """Wait for the lock, hold it for the body, renewing the lease, and give it back.
-
-        Args:
-            owner: says who it is, to people; each call is a holder of its own.
-            lease_s: how long the lock stays taken, in seconds, if this process vanishes.
-
-        Yields:
-            The token.
-
-        Raises:
-            LockLost: the body was cancelled, because the lease could not be renewed.
-            NotLeader: this node does not lead, so it cannot acquire the lock.
-            NodeDead: the node died; the body was cancelled.
-            Exception: the body's own.
-
-        If it is cancelled while it waits, the lock may stay taken until the lease is over.
-        """
-        keeper = _Keeper(self, f"{owner}/{secrets.token_hex(8)}", lease_s)
-        await keeper.acquire()
-        try:
-            async with running_beside(keeper.run, stop=keeper.stop, name=f"lock[{owner}]"):
-                yield keeper.token
-        finally:
-            await keeper.release()
+    async def size(self) -> int:
+        """`List.size`."""
+        return await self(List.size)
 
 
-@attrs.define(eq=False)
-class _Keeper:
-    """One holder's view of its lease."""
+class BlockingListHandle(BlockingHandle[List[T]], Generic[T]):
+    """A `List` on other machines, for threads."""
 
-    _lock: Lock
-    _owner: str
-    _lease_s: float
-    token: int = 0
-    _until_s: float = 0.0
-    """On the local monotonic clock; the lease in the log ends no earlier."""
-    _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    def append(self, item: T) -> int:
+        """`List.append`."""
+        return self(List.append, item)
 
-    async def acquire(self) -> None:
-        """Wait until the lock is ours."""
-        while True:
-            asked_s = trio.current_time()
-            try:
-                token = await self._lock.acquire(self._owner, self._lease_s)
-            except (ProposalDropped, OutcomeUnknown):
-                continue  # the same owner asks again: at worst it has the lock already
-            if token is not None:
-                self.token, self._until_s = token, asked_s + self._lease_s
-                return
-            await self._until_free()
+    def extend(self, items: list[T]) -> int:
+        """`List.extend`."""
+        return self(List.extend, items)
 
-    async def _until_free(self) -> None:
-        """Wait until somebody else's lease is given back, renewed, or over."""
-        lock, lease = self._lock, self._lock.lease
-        if lease is None:
-            return
-        remaining_s = max(0.0, lease.expires_at_s - lock.log_now_s()) + _EXPIRY_MARGIN_S
-        with trio.move_on_after(remaining_s):
-            await lock.wait(lambda now: now.lease != lease)
+    def insert(self, place: int, item: T) -> None:
+        """`List.insert`."""
+        return self(List.insert, place, item)
 
-    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Renew the lease until stopped; fail when it is lost."""
-        task_status.started()
-        with self._scope:
-            while True:
-                pause_s = self._lease_s / RENEWALS_PER_LEASE
-                await trio.sleep_until(self._until_s - self._lease_s + pause_s)
-                with trio.move_on_at(self._until_s) as in_time:
-                    await self._renew()
-                if in_time.cancelled_caught:
-                    raise LockLost(
-                        f"the lease of {self._lease_s:g} s could not be renewed in time (no "
-                        "leader, or no majority): what was done under it was cancelled"
-                    )
+    def put(self, place: int, item: T) -> T:
+        """`List.put`."""
+        return self(List.put, place, item)
 
-    async def _renew(self) -> None:
-        while True:
-            asked_s = trio.current_time()
-            try:
-                is_ours = await self._lock.renew(self.token, self._lease_s)
-            except NotLeader:
-                await self._lock.port.wait(_leads)
-            except (ProposalDropped, OutcomeUnknown):
-                continue  # another turn says who leads now
-            else:
-                break
-        if not is_ours:
-            raise LockLost(
-                f"the lease with token {self.token} is over: it was not renewed in time, by log "
-                "time, or was released"
-            )
-        self._until_s = asked_s + self._lease_s
+    def compare_and_put(self, place: int, expected: T, item: T) -> bool:
+        """`List.compare_and_put`."""
+        return self(List.compare_and_put, place, expected, item)
 
-    def stop(self) -> None:
-        self._scope.cancel()
+    def pop(self, place: int = -1) -> T:
+        """`List.pop`."""
+        return self(List.pop, place)
 
-    async def release(self) -> None:
-        """Give the lock back if that can be done soon; otherwise its lease runs out."""
-        patience_s = min(RELEASE_PATIENCE_S, self._until_s - trio.current_time())
-        with trio.move_on_after(patience_s, shield=True):
-            try:
-                await self._lock.release(self.token)
-            except RaftError:
-                return  # nobody here can: the lease will be over soon enough
+    def remove(self, item: T) -> bool:
+        """`List.remove`."""
+        return self(List.remove, item)
+
+    def clear(self) -> None:
+        """`List.clear`."""
+        return self(List.clear)
+
+    def get(self, place: int) -> T:
+        """`List.get`."""
+        return self(List.get, place)
+
+    def slice(self, start: int = 0, stop: int | None = None) -> list[T]:
+        """`List.slice`."""
+        return self(List.slice, start, stop)
+
+    def index(self, item: T) -> int | None:
+        """`List.index`."""
+        return self(List.index, item)
+
+    def size(self) -> int:
+        """`List.size`."""
+        return self(List.size)
 
 
-def _leads(status: Status) -> bool:
-    return status.role is Role.LEADER
+class SetHandle(Handle[Set[T]], Generic[T]):
+    """A `Set` on other machines, for Trio and asyncio."""
+
+    async def add(self, member: T) -> bool:
+        """`Set.add`."""
+        return await self(Set.add, member)
+
+    async def discard(self, member: T) -> bool:
+        """`Set.discard`."""
+        return await self(Set.discard, member)
+
+    async def contains(self, member: T) -> bool:
+        """`Set.contains`."""
+        return await self(Set.contains, member)
+
+    async def size(self) -> int:
+        """`Set.size`."""
+        return await self(Set.size)
+
+    async def members(self) -> list[T]:
+        """`Set.members`."""
+        return await self(Set.members)
+
+
+class BlockingSetHandle(BlockingHandle[Set[T]], Generic[T]):
+    """A `Set` on other machines, for threads."""
+
+    def add(self, member: T) -> bool:
+        """`Set.add`."""
+        return self(Set.add, member)
+
+    def discard(self, member: T) -> bool:
+        """`Set.discard`."""
+        return self(Set.discard, member)
+
+    def contains(self, member: T) -> bool:
+        """`Set.contains`."""
+        return self(Set.contains, member)
+
+    def size(self) -> int:
+        """`Set.size`."""
+        return self(Set.size)
+
+    def members(self) -> list[T]:
+        """`Set.members`."""
+        return self(Set.members)
+
+
+Counter._handle_type = CounterHandle
+Counter._blocking_handle_type = BlockingCounterHandle
+Dict._handle_type = DictHandle
+Dict._blocking_handle_type = BlockingDictHandle
+List._handle_type = ListHandle
+List._blocking_handle_type = BlockingListHandle
+Set._handle_type = SetHandle
+Set._blocking_handle_type = BlockingSetHandle

@@ -8,7 +8,7 @@ takes time there comes back as an input of the member.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias, get_args
+from typing import Any, TypeAlias, final, get_args
 
 import attrs
 
@@ -17,6 +17,7 @@ from ..core.events import TraceEvent
 from ..core.messages import Message
 from ..core.ready import ChunkRequest, SnapshotChunk, Write
 from ..core.types import Configuration, LogIndex, SnapshotMeta, Term
+from .outcomes import Proposed
 
 
 @attrs.frozen
@@ -70,6 +71,30 @@ Action: TypeAlias = (
 Perform: TypeAlias = Mapping[type[Any], Callable[[Any], object]]
 
 
+@final
+class Unawaited:
+    """A proposal for whose outcome nobody here waits: it was forwarded to this member."""
+
+    def __init__(self) -> None:
+        self.index: LogIndex = 0
+        self.term: Term = 0
+        self.is_repeatable = True
+
+    def resolve(self, value: Any) -> None:
+        """Whoever has forwarded it learns that from its own log."""
+
+    def reject(self, error: Exception) -> None:
+        """Likewise."""
+
+    def fail(self, error: Exception) -> None:
+        """Likewise."""
+
+
+def always_room(_size_bytes: int) -> Unawaited:
+    """How a runner that bounds nothing takes commands of other members."""
+    return Unawaited()
+
+
 @attrs.frozen
 class Runner:
     """How each kind of action is done. None of these may wait, or bring the member an input and
@@ -84,6 +109,9 @@ class Runner:
     """Read it from the storage; then `Member.on_chunk_read` or `on_snapshot_gone`."""
     admit_clients: Callable[[AdmitClients], object]
     tell: Callable[[TraceEvent], object]
+    make_room: Callable[[int], Proposed | None] = always_room
+    """Room for a command of so many bytes that another member has forwarded here, until it has its
+    outcome; None: there is none. No action: it is asked for."""
 
     def table(self) -> Perform:
         """By the type of the action, so that carrying one out costs one look and one call."""

@@ -129,6 +129,7 @@ class ApplyQueue:
         checksum = self.checksum
         plain = checksum.plain  # most results go there from here: a call for each is not nothing
         take, settle, deposed = outcomes.waiting.pop, outcomes.settle, outcomes.deposed
+        kept = outcomes.kept
         for entry in entries:
             index = entry.index
             if entry.kind != _COMMAND:
@@ -156,6 +157,10 @@ class ApplyQueue:
                 proposed = outcomes.take_deposed(entry) or proposed
             if proposed is not None:
                 settle(proposed, entry, value, failure)
+            elif kept is not None:
+                kept[index] = (entry.term, value, failure)
+        if kept is not None:
+            outcomes.forget_oldest()
         self._entries_since += len(entries)
         self.applied_index = entries[-1].index
         return self.applied_index

@@ -14,14 +14,22 @@ from collections.abc import Iterator
 from typing import Final, final
 
 from ..core.config import Limits
-from ..core.errors import InvariantViolation, ResourceExhausted
+from ..core.errors import (
+    BadMessage,
+    InvariantViolation,
+    NotLeader,
+    ProposalDropped,
+    RaftError,
+    ResourceExhausted,
+)
 from ..core.events import storage_waits
-from ..core.messages import Introduction, Message
+from ..core.messages import REFUSAL_CHARS_MAX, Forward, Forwarded, Introduction, Message
 from ..core.raft import Raft
 from ..core.ready import ChunkRequest, Ready, SnapshotChunk, Write
 from ..core.types import LogIndex, NodeId, Recovered, Role, SnapshotMeta, Term
 from .actions import Action, AdmitClients, Apply, Install, Runner, SaveSnapshot
 from .apply_queue import ApplyQueue, WantsSnapshot
+from .forwarding import Answers, Forwards, answer_to, refusal_of
 from .lineage import MET_MAX, Lineage
 from .outcomes import Outcomes, Proposed
 from .reads import ReadBatch, Reads
@@ -69,6 +77,8 @@ class Member:
         self.raft: Final = raft
         self.outcomes: Final = Outcomes()
         self.reads: Final = Reads()
+        self.forwards: Final = Forwards(raft.node_id, raft.rng)
+        """Commands on their way from here to the leader."""
         self.writes: Final = WriteQueue()
         self.applies: Final = ApplyQueue(
             machine,
@@ -83,6 +93,10 @@ class Member:
         self.leading_term: Term | None = None
         """The term that this member leads, as far as it has acted on that."""
         self._waiting_term: Term | None = None  # in which those that wait were proposed
+        self._answers = Answers(0)  # of the leadership of that term, to what was forwarded here
+        self._awaited: Final[deque[LogIndex]] = deque()  # of it: what others wait for
+        self._command_bytes_max: Final = limits.command_bytes_max
+        self._make_room: Final = runner.make_room
         # Inputs that are the core's own; no action brings about any of them.
         self.on_heartbeat_due: Final = raft.on_heartbeat_due
         self.on_woken: Final = raft.on_woken
@@ -105,10 +119,11 @@ class Member:
     @property
     def deadline(self) -> float | None:
         """When `on_timeout` wants to be called; None: there is nothing to wait for."""
-        raft_s, outcomes_s = self.raft.deadline, self.outcomes.deadline_s
-        if outcomes_s is None or raft_s is None:
-            return raft_s if outcomes_s is None else outcomes_s
-        return min(raft_s, outcomes_s)
+        earliest_s = self.raft.deadline
+        for other_s in (self.outcomes.deadline_s, self.forwards.deadline_s):
+            if other_s is not None and (earliest_s is None or other_s < earliest_s):
+                earliest_s = other_s
+        return earliest_s
 
     def start(self, now: float) -> None:
         """Begin as a follower, and say who is here."""
@@ -129,7 +144,7 @@ class Member:
         """
         lineage = self.lineage
         if lineage is None or origin is None:
-            self.raft.step(message, now)
+            self._step(message, now, None)
             return
         is_known = lineage.met.get(origin.sender) is origin
         if not is_known and not self.meet(origin, now, is_live=False):
@@ -141,7 +156,26 @@ class Member:
             return
         if lineage.identity.formed is not formed:
             self._on_formed(now)
-        self.raft.step(message, now, origin.incarnation)
+        self._step(message, now, origin)
+
+    def _step(self, message: Message, now: float, origin: Introduction | None) -> None:
+        """To the core, unless it is the member's own."""
+        raft = self.raft
+        kind = type(message)
+        if kind is not Forward and kind is not Forwarded:
+            raft.step(message, now, 0 if origin is None else origin.incarnation)
+            return
+        if message.receiver != raft.node_id or message.sender == raft.node_id:
+            raise BadMessage(
+                f"{kind.__name__} from {message.sender!r} to {message.receiver!r} arrived at "
+                f"{raft.node_id!r}"
+            )
+        if raft.role is Role.DEAD:
+            return
+        if isinstance(message, Forward):
+            self._actions.append(self._answered(message, now, origin))
+        elif isinstance(message, Forwarded):
+            self._on_forwarded(message, now)
 
     def meet(self, said: Introduction, now: float, *, is_live: bool) -> bool:
         """Another node says whose disk it is; see `Lineage.meet`.
@@ -172,6 +206,8 @@ class Member:
         due_s = self.raft.deadline
         self.raft.on_timeout(now)
         self.outcomes.expire(now)
+        self.forwards.expire(now)
+        self._actions.extend(self.forwards.due(now, self._patience_s()))
         if self.lineage is not None and due_s is not None and now >= due_s:
             self.lineage.ask_again()
 
@@ -191,6 +227,29 @@ class Member:
             self._waiting_term = term
         proposed.index, proposed.term = index, term
         self.outcomes.waiting[index] = proposed
+
+    def forward(self, data: bytes, proposed: Proposed, now: float) -> None:
+        """Have whoever leads take a command; `proposed` learns where it stands once that is known
+        here, and what becomes of it once it is applied here.
+
+        It fails with `NotLeader` or `ProposalDropped` if the command certainly was not taken, with
+        `ConfigError` if it cannot be, and with `OutcomeUnknown` if nobody could say.
+
+        Raises:
+            NotLeader: no leader is known; the command was not taken.
+            RaftError: the state machine cannot read it, or it is too deep; it was not taken.
+        """
+        if self._prepare is not None:
+            self._prepare(data)  # the leader does so as well, with what counts
+        self._follow_leader(now)
+        if self._followed is None:
+            raise NotLeader(self.raft.leader_id)
+        self.forwards.put(data, proposed)
+        self._has_news = True
+
+    def forget_forward(self, proposed: Proposed) -> bool:
+        """Nobody waits for it any more. Returns whether it was not sent, and never will be."""
+        return self.forwards.forget(proposed)
 
     def want_snapshot(self, wanted: WantsSnapshot) -> None:
         """Take a snapshot of at least what is applied now, and tell when it is durable."""
@@ -313,6 +372,7 @@ class Member:
         for event in () if last is None else last.events:
             self._tell(event)
         self.outcomes.member_died()
+        self.forwards.member_died()
         self.reads.member_died()
         self.applies.member_died()
 
@@ -368,13 +428,16 @@ class Member:
         if lineage is not None and lineage.has_news:
             self._say_who_is_here(lineage)
         leading_term = raft.term if raft.role is Role.LEADER else None
-        if self._waiting_term is not None and self._waiting_term != leading_term:
+        if self._waiting_term is not None and self._waiting_term != self._followed_term(raft):
             self._leadership_lost(now)
+        is_forwarding = False
+        if self.forwards or self.outcomes.kept is not None:
+            is_forwarding = self._go_on_forwarding(now)
         if leading_term != self.leading_term:
             self._leadership_changed(leading_term, now)
             return True
         if self._is_admitting or not self._has_news:
-            return False
+            return is_forwarding
         self._has_news = False
         if self._must_save:
             self._must_save = False
@@ -389,6 +452,113 @@ class Member:
         if self.writes.identity is not None and not self.writes.is_busy:
             self._go_on_writing(now)
         return bool(self._actions) or self._has_news
+
+    # -- forwarding ------------------------------------------------------------------------
+
+    @property
+    def _followed(self) -> tuple[NodeId, Term] | None:
+        """Whom this member follows, and in which term; None: nobody, or itself."""
+        raft = self.raft
+        leader_id = raft.leader_id
+        if leader_id is None or leader_id == raft.node_id:
+            return None
+        return leader_id, raft.term
+
+    def _followed_term(self, raft: Raft) -> Term | None:
+        """The term of the leadership that counts here, this member's own included."""
+        return None if raft.leader_id is None else raft.term
+
+    def _patience_s(self) -> float:
+        """How long the answer of a leader is waited for: as long as it may be silent."""
+        return self.raft.timing.election_timeout_s[0] * self.raft.pace.stretch
+
+    def _follow_leader(self, now: float) -> None:
+        self.forwards.leader_is(self._followed, now + self._outcome_wait_s)
+
+    def _go_on_forwarding(self, now: float) -> bool:
+        """Send what waits; keep what comes of commands for as long as a place is not known. Returns
+        whether there is anything to send."""
+        self._follow_leader(now)
+        leader = self._followed
+        messages = [] if leader is None else self.forwards.take(leader, now, self._patience_s())
+        self._actions.extend(messages)
+        self.outcomes.keep(is_asked=bool(self.forwards.open))
+        return bool(messages)
+
+    def _answered(self, message: Forward, now: float, origin: Introduction | None) -> Forwarded:
+        """Take a command that another member has forwarded, once, and say where it stands."""
+        raft = self.raft
+        opening = None if origin is None else origin.opening
+        if raft.leadership is not None and self._answers.term != raft.term:
+            self._answers = Answers(raft.term)
+            self._awaited.clear()
+        if self._answers.term != message.term or not self._is_members(message, origin):
+            return answer_to(message)
+        answer = self._answers.to(message, opening)
+        if answer is None:
+            answer = self._taken(message, now)
+            self._answers.remember(message, opening, answer)
+        return answer
+
+    def _is_members(self, message: Forward, origin: Introduction | None) -> bool:
+        """Whether it comes from a member, with the disk that is named, if one is."""
+        configuration = self.raft.configuration
+        named = configuration.disk_of(message.sender)
+        is_own = origin is None or named in (0, origin.incarnation)
+        return is_own and message.sender in configuration.members
+
+    def _taken(self, message: Forward, now: float) -> Forwarded:
+        raft, size_bytes = self.raft, len(message.data)
+        if raft.leadership is None or raft.term != message.term:
+            why = f"it leads term {message.term} no more"
+            return answer_to(message, refusal=why)
+        if size_bytes > self._command_bytes_max:
+            why = f"{size_bytes} bytes exceed its Limits.command_bytes_max"
+            return answer_to(message, refusal=why, is_final=True)
+        proposed = self._make_room(size_bytes)
+        if proposed is None:
+            why = "the commands on their way there fill its Limits.proposals_bytes_max"
+            return answer_to(message, refusal=why)
+        try:
+            self.propose(message.data, proposed, now)
+        except RaftError as error:
+            proposed.fail(error)
+            is_final = not isinstance(error, NotLeader | ProposalDropped)
+            why = f"{type(error).__name__}: {error}"[:REFUSAL_CHARS_MAX]
+            return answer_to(message, refusal=why, is_final=is_final)
+        self._has_news = True
+        self._awaited.append(proposed.index)
+        return answer_to(message, index=proposed.index)
+
+    def _tell_who_awaits(self, committed_index: LogIndex, now: float) -> None:
+        awaited = self._awaited
+        if awaited[0] <= committed_index:
+            self.raft.hasten_commit_notice(now)
+        while awaited and awaited[0] <= committed_index:
+            awaited.popleft()
+
+    def _on_forwarded(self, message: Forwarded, now: float) -> None:
+        """The leader has said where a command of ours stands."""
+        proposed = self.forwards.answered(message)
+        if proposed is None:
+            return
+        self._has_news = True
+        if not message.index:
+            proposed.fail(refusal_of(message))
+            return
+        raft = self.raft
+        proposed.index, proposed.term = message.index, message.term
+        if message.index <= self.applies.applied_index:
+            self.outcomes.told_late(proposed, raft.log.term_at(message.index))
+        elif message.term == self._followed_term(raft):
+            if message.term != self._waiting_term:
+                self._leadership_lost(now)
+                self._waiting_term = message.term
+            self.outcomes.waiting[message.index] = proposed
+        else:
+            deadline_s = now + self._outcome_wait_s
+            by_term = self.outcomes.deposed.setdefault(message.index, {})
+            by_term[message.term] = proposed, deadline_s
 
     def _leadership_lost(self, now: float) -> None:
         """The one in which those that wait were proposed: it may have come and gone between two
@@ -418,6 +588,8 @@ class Member:
         if ready.committed:
             self.applies.put(ready.committed)
             self._begin_applying()
+            if self._awaited:
+                self._tell_who_awaits(ready.committed[-1].index, now)
         for read in ready.reads:
             self.reads.confirmed(read, self.raft.log.applied_index)
 

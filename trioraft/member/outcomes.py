@@ -3,16 +3,22 @@
 Every proposal gets exactly one: a result, the command's own exception, `ProposalDropped` (another
 entry took its place) or `OutcomeUnknown`. Nobody waits for ever (hazards X3, X4). A leader that is
 deposed waits, as a follower, for what becomes of its entries: most are committed by the next leader
-(hazard E3).
+(hazard E3). So does a member whose leader is deposed, for the commands that it has forwarded to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, final
+from typing import Any, Final, Protocol, TypeAlias, final
 
 from ..core.errors import OutcomeUnknown, ProposalDropped
 from ..core.types import Entry, LogIndex, SnapshotMeta, Term
+
+KEPT_MAX: Final = 4096
+"""Outcomes that are kept for proposals whose place is not known yet; the oldest goes."""
+
+Kept: TypeAlias = tuple[Term, Any, Exception | None]
+"""The term of an entry that was applied, and its result or the exception that it raised."""
 
 
 class Proposed(Protocol):
@@ -40,7 +46,7 @@ class Proposed(Protocol):
 class Outcomes:
     """The proposals of one member that wait for theirs."""
 
-    __slots__ = ("deposed", "waiting")
+    __slots__ = ("deposed", "kept", "waiting")
 
     def __init__(self) -> None:
         self.waiting: dict[LogIndex, Proposed] = {}
@@ -48,6 +54,10 @@ class Outcomes:
         self.deposed: dict[LogIndex, dict[Term, tuple[Proposed, float]]] = {}
         """Those of leaderships that were lost before they were committed, with the time at which
         nobody waits for them any more; the oldest leadership first."""
+
+        self.kept: dict[LogIndex, Kept] | None = None
+        """What came of the latest commands that nobody here waited for, while somebody waits to
+        hear where his own stands: he may hear it late. None: nobody does."""
 
     @property
     def deadline_s(self) -> float | None:
@@ -80,6 +90,42 @@ class Outcomes:
         for proposed, _ in by_term.values():
             proposed.fail(_dropped(proposed, entry.term))
         return found
+
+    def keep(self, *, is_asked: bool) -> None:
+        """From here on keep what comes of each command, or do not any more."""
+        if not is_asked:
+            self.kept = None
+        elif self.kept is None:
+            self.kept = {}
+
+    def forget_oldest(self) -> None:
+        """Keep no more than `KEPT_MAX`."""
+        kept = self.kept
+        while kept is not None and len(kept) > KEPT_MAX:
+            del kept[next(iter(kept))]
+
+    def told_late(self, proposed: Proposed, stands: Term | None) -> None:
+        """The place of this proposal became known only now that an entry there is applied.
+
+        Args:
+            proposed: which.
+            stands: the term of that entry, if it is known.
+        """
+        term, value, error = (self.kept or {}).get(proposed.index, (stands, None, None))
+        if term is not None and term != proposed.term:
+            proposed.fail(_dropped(proposed, term))
+        elif proposed.index not in (self.kept or {}):
+            proposed.fail(
+                OutcomeUnknown(
+                    f"entry {proposed.index} of term {proposed.term} was applied here before it "
+                    "was known to be your command: what it returned is not known any more; ask the "
+                    "state machine"
+                )
+            )
+        elif error is None:
+            proposed.resolve(value)
+        else:
+            proposed.reject(error)
 
     def passed(self, entry: Entry) -> None:
         """An entry of the protocol's own was committed. A term begins with one: what was proposed

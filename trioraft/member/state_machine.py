@@ -58,6 +58,19 @@ class StateMachine(Protocol):
 
 
 @runtime_checkable
+class Hosted(Protocol):
+    """A state machine that wants another one around it, wherever a node has it."""
+
+    def in_sessions(self) -> StateMachine:
+        """The machine for the node: always the same one."""
+
+
+def hosted(machine: StateMachine) -> StateMachine:
+    """The machine as a node has it: itself, or what it wants around it."""
+    return machine.in_sessions() if isinstance(machine, Hosted) else machine
+
+
+@runtime_checkable
 class Preparing(Protocol):
     """A state machine that looks at each command before it is proposed."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable
 
+from ..core.config import Limits
 from ..core.errors import ConfigError
 from ..core.types import ID_BYTES_MAX, MEMBERS_MAX, Address, Configuration, NodeId
 from ..storage.base import Storage
@@ -66,6 +67,15 @@ def check_is_bytes(data: object) -> None:
         raise ConfigError(
             f"a command is bytes, but {type(data).__name__} was given: encode it, as "
             "text.encode() or bytes(buffer) do"
+        )
+
+
+def check_size(data: bytes, limits: Limits) -> None:
+    """What is larger no node takes."""
+    if len(data) > limits.command_bytes_max:
+        raise ConfigError(
+            f"a command of {len(data)} bytes exceeds Limits.command_bytes_max "
+            f"({limits.command_bytes_max}): split it, or raise the limit on every node"
         )
 
 

@@ -14,7 +14,7 @@ Rules of this file:
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, final
@@ -26,11 +26,13 @@ from ..core.errors import ConfigError, NodeDead, NotLeader, Overloaded, Proposal
 from ..core.reconfiguration import AddLearner, Change, ChangeVoters, Remove
 from ..core.types import Address, Configuration, LogIndex, NodeId, Recovered, Role
 from ..logs.loggers import EventLogger, TraceLogger
+from ..member.attempts import Attempt
 from ..member.member import Member
-from ..member.state_machine import StateMachine
+from ..member.state_machine import StateMachine, hosted
 from ..member.status import Status, status_before_start, status_of
 from ..storage.base import Storage
 from ..tasks.background import running_beside
+from ..tasks.event_loop import opened_under, require_event_loop
 from ..transport.base import Transport
 from .administration import Administration
 from .arguments import (
@@ -38,12 +40,14 @@ from .arguments import (
     check_id,
     check_is_bytes,
     check_machine,
+    check_size,
     check_storage_methods,
     checked_address,
     checked_ids,
     is_volatile,
 )
 from .event_stream import EventStream
+from .forwarding import forward
 from .proposal import Proposal
 from .runner import NodeRunner
 
@@ -106,23 +110,66 @@ class Node:
 
         Cancelling the wait does not undo the command: it may still be applied.
         """
+        require_event_loop("Node.propose", "trio")
         check_is_bytes(data)
+        member = await self._with_room(data, self._check)
+        return await self._runner.propose(member, data).result()
+
+    async def forward(self, data: bytes, *, attempt: Attempt | None = None) -> Any:
+        """As `propose`, but on any node: whoever leads takes the command, and it is applied here
+        before this returns.
+
+        Waits for as long as no leader is known, and sends the command again as long as it certainly
+        was not taken: put it under `trio.fail_after`.
+
+        Args:
+            data: the command, for the state machine's `apply`.
+            attempt: is told meanwhile what is known of the command, for callers that give up. With
+                `Attempt(is_repeatable=True)` the command may be applied twice without harm (as in a
+                session of `SessionMachine`): then it is sent again until its outcome is known.
+
+        Returns:
+            What `apply` returned on this node.
+
+        Raises:
+            OutcomeUnknown: the node died, or the leader did or lost its office, and nobody told
+                within `Limits.outcome_wait_s` what became of the command; or a snapshot of the
+                leader's brought it here. It may or may not be applied.
+            NodeDead: the node was Dead, and the command certainly is not in the log.
+            NotMember: the node was removed from the cluster; likewise.
+            ConfigError: the command is not `bytes`, or larger than `Limits.command_bytes_max`, or
+                the leader's state machine cannot read it.
+            Exception: whatever `apply` raised for this command.
+
+        Cancelling the wait does not undo the command: it may still be applied.
+        """
+        require_event_loop("Node.forward", "trio")
+        check_is_bytes(data)
+        return await forward(self._runner, data, attempt or Attempt(), self._with_room)
+
+    async def _with_room(self, data: bytes, check: Callable[[bytes], Member]) -> Member:
+        """Wait for room in the budget, and take it.
+
+        Args:
+            data: the command.
+            check: raises unless it can be taken; asked after each wait.
+        """
         runner = self._runner
         while runner.is_transferring:
             await runner.status_changed.park()
-        member = self._check(data)
+        member = check(data)
         budget = runner.budget
         if not budget.take(len(data)):
             while not await budget.wait(len(data)):
-                self._check(data)  # turned away: it says why
+                check(data)  # turned away: it says why
             try:
                 while runner.is_transferring:
                     await runner.status_changed.park()
-                member = self._check(data)
+                member = check(data)
             except (RaftError, trio.Cancelled):
                 budget.give_back(len(data))
                 raise
-        return await runner.propose(member, data).result()
+        return member
 
     def submit(self, data: bytes) -> Proposal:
         """Put a command into the leader's log without waiting: for pipelines.
@@ -138,6 +185,7 @@ class Node:
             ProposalDropped: leadership is being transferred.
             NotLeader, NodeDead, ConfigError: as `propose`.
         """
+        require_event_loop("Node.submit", "trio")
         check_is_bytes(data)
         member = self._check(data)
         runner = self._runner
@@ -176,6 +224,7 @@ class Node:
 
         Cancelling the wait disturbs nobody.
         """
+        require_event_loop("Node.read_barrier", "trio")
         if lease and self._runner.timing.lease_clock_drift_max is None:
             raise ConfigError(
                 "lease=True needs Timing(lease_clock_drift_max=…, fast_failover=False): say how "
@@ -205,6 +254,7 @@ class Node:
 
         Cancelling the wait does not stop the transfer, which ends by its deadline.
         """
+        require_event_loop("Node.transfer_leadership", "trio")
         if timeout_s is not None and not timeout_s > 0:
             raise ConfigError(f"timeout_s is {timeout_s!r}: give a positive time in seconds")
         self._check_leads()
@@ -239,6 +289,7 @@ class Node:
 
         Cancelling the wait does not undo what is in the log.
         """
+        require_event_loop("Node.add_learner", "trio")
         check_id("node_id", node_id)
         return await self._change(AddLearner(node_id, checked_address(address)), expected_index)
 
@@ -271,6 +322,7 @@ class Node:
         Cancelling the wait gives the change up as long as no voter has changed (new learners
         stay); after that it goes on to its end.
         """
+        require_event_loop("Node.change_voters", "trio")
         ids = checked_ids("voters", voters)
         known = {node: checked_address(where) for node, where in (addresses or {}).items()}
         change = ChangeVoters(ids, {node: where for node, where in known.items() if where})
@@ -287,6 +339,7 @@ class Node:
 
         Returns, raises and cancellation: as `change_voters`.
         """
+        require_event_loop("Node.remove", "trio")
         check_id("node_id", node_id)
         return await self._change(Remove(node_id), expected_index)
 
@@ -321,6 +374,7 @@ class Node:
 
         Cancelling the wait does not undo it: it goes on.
         """
+        require_event_loop("Node.replace", "trio")
         check_id("node_id", node_id)
         self._check_leads()
         return await self._administration.replace(node_id)
@@ -343,6 +397,7 @@ class Node:
             ConfigError: the transport asks nobody for one, as on plain TCP and in memory; it has
                 no `invite_key`; or an argument cannot be.
         """
+        require_event_loop("Node.invite", "trio")
         check_id("node_id", node_id)
         await trio.lowlevel.checkpoint()
         return self._runner.invite(node_id, valid_s)
@@ -359,6 +414,7 @@ class Node:
         Raises:
             NodeDead: the node is Dead, and the predicate does not hold of that.
         """
+        require_event_loop("Node.wait", "trio")
         while True:
             status = self.status
             if predicate(status):
@@ -368,6 +424,7 @@ class Node:
                 raise NodeDead(f"node {self.id!r} is Dead; what was waited for will not happen")
             await self._runner.status_changed.park()
 
+    @opened_under("trio")
     @asynccontextmanager
     async def events(self) -> AsyncIterator[EventStream]:
         """Watch what happens: typed events from here on, in order.
@@ -396,7 +453,16 @@ class Node:
 
         Cancelling the wait does not stop the snapshot.
         """
+        require_event_loop("Node.take_snapshot", "trio")
         return await self._runner.take_snapshot()
+
+    def before_leaving(self, job: Callable[[], Awaitable[None]]) -> None:
+        """Have something done when `open_node` is left, while the node still takes part.
+
+        Args:
+            job: called then, once, and shielded from cancellation: it must end by itself, soon.
+        """
+        self._runner.before_leaving.append(job)
 
     def kill(self) -> None:
         """Become Dead, now. Everything the node owns is cancelled; nothing sleeps out a tick.
@@ -405,6 +471,7 @@ class Node:
         goes on. Idempotent. What was acknowledged stays in the storage. A write that has begun is
         waited for, in the background: half a write is nobody's friend.
         """
+        require_event_loop("Node.kill", "trio")
         self._runner.kill("killed")
 
     def expected_tasks(self) -> frozenset[str]:
@@ -414,12 +481,7 @@ class Node:
     def _check(self, data: bytes) -> Member:
         """The member, if it leads and the command can be taken at all."""
         member = self._check_leads()
-        bytes_max = self._runner.limits.command_bytes_max
-        if len(data) > bytes_max:
-            raise ConfigError(
-                f"a command of {len(data)} bytes exceeds Limits.command_bytes_max "
-                f"({bytes_max}): split it, or raise the limit on every node"
-            )
+        check_size(data, self._runner.limits)
         return member
 
     def _check_leads(self) -> Member:
@@ -434,6 +496,7 @@ class Node:
         return member
 
 
+@opened_under("trio")
 @asynccontextmanager
 async def open_node(
     node_id: NodeId,
@@ -458,7 +521,8 @@ async def open_node(
         node_id: this node's name, one of `voters` if there are any.
         voters: all nodes of a new cluster, this one included, which forms once all have met
             (`status.waiting_for`); later its log counts. Empty: join, once a leader adds this node.
-        machine: what committed commands are applied to.
+        machine: what committed commands are applied to. Around a `ReplicatedObject`, or `Replicas`,
+            comes a `SessionMachine` by itself.
         storage: where term, vote and log survive; one for each node.
         transport: how the others are reached; one for each node.
         cluster_id: nodes of different clusters refuse each other.
@@ -477,6 +541,7 @@ async def open_node(
     check_id("cluster_id", cluster_id)
     check_machine(machine)
     check_storage_methods(storage)
+    machine = hosted(machine)
     configuration = bootstrap_configuration(node_id, voters, transport)
     runner = NodeRunner(
         node_id,
@@ -492,6 +557,13 @@ async def open_node(
     )
     administration = Administration(runner)
     service = partial(runner.run, Recovered(configuration=configuration))
-    stop, before_stop = partial(runner.kill, "left"), administration.transfer_before_leaving
+
+    async def before_stop() -> None:
+        if not runner.is_dead:
+            for job in runner.before_leaving:
+                await job()
+        await administration.transfer_before_leaving()
+
+    stop = partial(runner.kill, "left")
     async with running_beside(service, stop=stop, before_stop=before_stop, name=runner.name):
         yield Node(runner, administration, configuration)

@@ -16,7 +16,7 @@ import math
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from types import FrameType
 from typing import TypeVar, final
@@ -119,6 +119,8 @@ class NodeRunner:
         self.budget: ByteBudget = ByteBudget(limits.proposals_bytes_max)
         self.status_changed: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
         self.is_dead: bool = False
+        self.before_leaving: list[Callable[[], Awaitable[None]]] = []
+        """What is to be done when the node leaves, while it still takes part."""
         self.links: dict[NodeId, bool] = {}
         """Whether the connection to each peer is up, as the transport tells."""
         self._cluster_id = cluster_id
@@ -232,6 +234,7 @@ class NodeRunner:
             read_chunk=self._read_chunk,
             admit_clients=self._admit_clients,
             tell=self._tell,
+            make_room=self._make_room,
         )
         member = Member(raft, self._machine, self.limits, runner, self.lineage, checksum=checksum)
         name = self.name
@@ -456,6 +459,29 @@ class NodeRunner:
             return self.propose(member, data)
         except (NotLeader, ProposalDropped):  # deposed just now, or about to hand over
             return None
+
+    def forward(self, member: Member, data: bytes, *, is_repeatable: bool) -> Proposal:
+        """Have whoever leads take a command; its place in this node's budget is taken already."""
+        if not self._is_asked:
+            self._batch_s = trio.current_time()
+            self._ask()
+        proposal = Proposal(len(data), self.budget)
+        proposal.is_repeatable = is_repeatable
+        bring = member.forward if member.raft.leadership is None else member.propose
+        try:
+            bring(data, proposal, self._batch_s)
+        except BaseException:
+            self.budget.give_back(len(data))
+            raise
+        return proposal
+
+    def _make_room(self, size_bytes: int) -> Proposal | None:
+        """For a command that another member has forwarded here."""
+        if not self.budget.take(size_bytes):
+            return None
+        proposal = Proposal(size_bytes, self.budget)
+        proposal.is_repeatable = True  # nobody waits for it here
+        return proposal
 
     @property
     def is_transferring(self) -> bool:

@@ -6,23 +6,9 @@ among its bases means that it may.
 
 from __future__ import annotations
 
-from ..core.errors import OutcomeUnknown, RaftError
-
-
-class DeadlineExceeded(RaftError):  # noqa: N818 - as the field says
-    """The call's deadline passed. Unless it is an `OutcomeUnknown` too, nothing was applied.
-
-    Fault: the cluster's, which has no leader, or is slow; or of a deadline that is too short.
-    Remedy: call again; `trioraft admin status` shows what keeps the cluster.
-    """
-
-
-class DeadlineOutcomeUnknown(DeadlineExceeded, OutcomeUnknown):
-    """The call's deadline passed while the command was on its way: it may or may not be applied.
-
-    Fault: as `DeadlineExceeded`.
-    Remedy: look at the state before you repeat the command.
-    """
+from ..core.errors import DeadlineExceeded as DeadlineExceeded
+from ..core.errors import DeadlineOutcomeUnknown as DeadlineOutcomeUnknown
+from ..core.errors import RaftError
 
 
 class ServerLost(RaftError):  # noqa: N818 - what happened

@@ -21,6 +21,7 @@ import msgspec
 from ..core.decoding import UNREADABLE
 from ..core.errors import BadMessage
 from ..core.types import Address, Configuration, Count, LogIndex, NodeId, Term
+from ..machines.questions import Consistency as Consistency
 from ..net.framing import LENGTH_BYTES
 
 MAGIC: Final = "trioraft-client"
@@ -32,9 +33,6 @@ FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
 
 RequestId: TypeAlias = Count
 """A request's name on its connection; a client never uses one twice there."""
-Consistency: TypeAlias = Literal["linearizable", "lease", "stale"]
-"""How fresh a query's answer is: after a read barrier; after a lease that the leader still holds
-(trusts clocks within the bound that docs/clients.md names); or whatever the server has applied."""
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 """A time that somebody may wait: never negative, infinite or no number at all."""
 ShortText: TypeAlias = Annotated[str, msgspec.Meta(max_length=256)]

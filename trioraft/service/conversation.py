@@ -16,6 +16,7 @@ from typing import Any, final
 import trio
 
 from ..core.errors import BadMessage, ConfigError, NotLeader, Overloaded, RaftError
+from ..machines.questions import watchable
 from ..machines.sessions import is_repeatable, message_of
 from ..net.connection import BROKEN, Connection
 from ..net.handshake import SaidNothing, first_frame, in_time
@@ -61,7 +62,7 @@ from ..tasks.slices import Turn
 from ..tasks.wakeup import Wakeup
 from .context import ServiceContext, ServiceLimits
 from .feed import Watcher
-from .queries import Queries, Watchable
+from .queries import Queries
 from .roles import UNLIMITED, Credentials, Permission
 
 PIECE_BYTES = 64 * 1024
@@ -630,10 +631,7 @@ async def watch_machine(context: ServiceContext, outbox: ReplyQueue, request: Wa
         ConfigError: the machine cannot be watched.
         Exception: what the subscription raised.
     """
-    machine = context.machine
-    if not isinstance(machine, Watchable):
-        raise ConfigError(f"{type(machine).__name__} has no method 'watch': it cannot be watched")
-    async with machine.watch(request.data) as items:
+    async with watchable(context.machine).watch(request.data) as items:
         async for item in items:
             outbox.put_value(request.id, item, Item)
             await outbox.room()

@@ -17,8 +17,9 @@ import trio
 
 from ..core.types import Address, NodeId
 from ..logs.loggers import EventLogger, TraceLogger
+from ..machines.questions import inner_machine
 from ..machines.sessions import SessionMachine
-from ..member.state_machine import StateMachine
+from ..member.state_machine import StateMachine, hosted
 from ..net.addresses import AddressRules, host_port, is_wildcard
 from ..net.connection import Connection
 from ..net.listening import Listener, listen
@@ -26,9 +27,9 @@ from ..net.tls import ServerTls, TlsContexts, server_tls_of
 from ..node.node import Node
 from ..rpc.errors import PermissionDenied
 from ..tasks.background import running_beside
+from ..tasks.event_loop import opened_under
 from .context import ServiceContext, ServiceLimits
 from .conversation import Conversation
-from .queries import inner_machine
 from .roles import NOTHING, UNLIMITED, Permission, Roles
 
 DESCRIPTORS_RESERVED = 96
@@ -142,6 +143,7 @@ class Service:
             self._conversations.discard(conversation)
 
 
+@opened_under("trio")
 @asynccontextmanager
 async def open_service(
     node: Node,
@@ -194,6 +196,7 @@ async def open_service(
         ConfigError: an argument cannot work.
         OSError: the address cannot be used.
     """
+    machine = hosted(machine)
     has_sessions = isinstance(machine, SessionMachine) if has_sessions is None else has_sessions
     # With roles, who shows neither certificate nor token gets nothing: TLS need not ask for one.
     tls = _tls_at(listen, ssl_context, may_be_nameless=roles is not None, insecure=insecure)

@@ -2,52 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, final, runtime_checkable
+from collections.abc import Awaitable, Callable
+from typing import Protocol, final
 
 import trio
 
 from ..core.errors import BadMessage, ConfigError, RaftError
-from ..machines.sessions import SessionMachine
-from ..member.state_machine import StateMachine
+from ..machines.questions import queryable
 from ..rpc.protocol import Consistency, Query
 from ..tasks.slices import Turn
 from .context import ServiceContext
-
-
-@runtime_checkable
-class Queryable(Protocol):
-    """A state machine that answers questions (`Client.query`)."""
-
-    def query(self, data: bytes) -> Any:
-        """Answer from the state as it is now. Changes nothing, and is quick: nothing is applied
-        meanwhile.
-
-        Raises:
-            Exception: goes to the client, as what `apply` raises does.
-        """
-
-
-@runtime_checkable
-class Watchable(Protocol):
-    """A state machine that can be watched (`Client.watch`)."""
-
-    def watch(self, data: bytes) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
-        """Begin a subscription; its items are sent to the client as they come.
-
-        The iterator is waited on in a task of its own. When the client is slow, the next item is
-        not asked for: keep a bounded backlog, and raise something that says so when it is passed.
-        When the iterator ends, so does the subscription.
-
-        Raises:
-            Exception: on entering, or while iterating: goes to the client and ends it.
-        """
-
-
-def inner_machine(machine: StateMachine) -> StateMachine:
-    """The machine that questions are for: a `SessionMachine` is looked through."""
-    return machine.machine if isinstance(machine, SessionMachine) else machine
 
 
 class _Fail(Protocol):
@@ -153,10 +117,10 @@ class Queries:
             self._fail(request_id, error)
 
     def _ask_machine(self, request_id: int, data: bytes) -> None:
-        machine = self._context.machine
-        if not isinstance(machine, Queryable):
-            name = type(machine).__name__
-            self._fail(request_id, ConfigError(f"{name} has no method 'query': ask it nothing"))
+        try:
+            machine = queryable(self._context.machine)
+        except ConfigError as error:
+            self._fail(request_id, error)
             return
         try:
             value = machine.query(data)

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -75,6 +76,8 @@ class Checks(ClusterInvariants):
         self._states: dict[LogIndex, int] = {}
         self._settled: dict[int, object] = {}
         self._dropped: set[tuple[LogIndex, Term]] = set()
+        self._asked: Counter[bytes] = Counter()
+        self._places: dict[bytes, set[LogIndex]] = {}
         self._outcomes: dict[NodeId, list[tuple[tuple[LogIndex, Term], bool]]] = {}
         self._marks: dict[NodeId, tuple[object, ...]] = {}
         self._configurations: dict[NodeId, Configuration] = {}
@@ -356,6 +359,30 @@ class Checks(ClusterInvariants):
                 f"{node_id!r} applies {entry}, but {committed} is committed (state-machine safety)"
             )
 
+        if entry.kind == EntryKind.COMMAND and entry.data in self._asked:
+            self._places.setdefault(entry.data, set()).add(entry.index)
+            self._check_asked(entry.data)
+
+    def on_asked(self, command: bytes) -> None:
+        """A node is asked once to propose this, or to have it proposed."""
+        self._asked[command] += 1
+
+    def on_not_taken(self, command: bytes | None) -> None:
+        """One who asked was told that it certainly is not in the log, and never will be."""
+        if command is not None:
+            self._asked[command] -= 1
+            self._check_asked(command)
+
+    def _check_asked(self, command: bytes) -> None:
+        """Without its session too a command stands in the log as often as somebody has asked, at
+        most (hazard F1)."""
+        places, asked = self._places.get(command, ()), self._asked[command]
+        if len(places) > asked:
+            raise InvariantViolation(
+                f"a command stands at {sorted(places)}; nodes were asked {asked} times for it, "
+                "beside those times that it certainly was not taken (hazard F1)"
+            )
+
     def on_failed(self, node_id: NodeId, error: Exception) -> None:
         """A node ended by an error of its own, without a reason (hazards E1, E4)."""
         raise InvariantViolation(f"{node_id!r} ended, and nothing was wrong with it: {error}")
@@ -429,7 +456,7 @@ class Checks(ClusterInvariants):
             return
         log, oldest = member.raft.log, next(iter(waiting))
         is_late = oldest <= member.applies.applied_index
-        if is_late or (member.leading_term is None and max(waiting) > log.commit_index):
+        if is_late or (member.raft.leader_id is None and max(waiting) > log.commit_index):
             raise InvariantViolation(
                 f"{member.raft.node_id!r} ({member.raft.role.value}) has applied "
                 f"{member.applies.applied_index} and knows {log.commit_index} to be committed, and "

@@ -14,7 +14,13 @@ from typing import Any, Final
 
 import attrs
 
-from ..core.errors import InvariantViolation, ProposalDropped, RaftError, SessionExpired
+from ..core.errors import (
+    InvariantViolation,
+    NotLeader,
+    ProposalDropped,
+    RaftError,
+    SessionExpired,
+)
 from ..core.types import LogIndex, NodeId, Term
 from ..machines.sessions import CLIENT_ID_BYTES, encode_command, encode_open
 from .agenda import Agenda
@@ -35,6 +41,8 @@ class Request:
     """To propose; None: a read by barrier."""
     key: int = 0
     lease: bool = False
+    forward: bool = False
+    """Whether a node that does not lead shall have whoever leads take the command."""
     reply: Callable[[Request, Reply], None] = attrs.field(eq=False, repr=False, kw_only=True)
 
 
@@ -76,8 +84,12 @@ class Asked:
 
     def fail(self, error: Exception) -> None:
         """Dropped, or unknown: the same command of the same session may be sent again."""
-        if isinstance(error, ProposalDropped):
-            self._settle(was_applied=False)
+        if isinstance(error, ProposalDropped | NotLeader):
+            self._checks.on_not_taken(self._request.command)
+            if self.index:
+                self._settle(was_applied=False)
+            else:
+                self._tell_once()  # it was refused by whoever leads
         else:
             self._tell_once()
             if self._is_early(self):
@@ -86,6 +98,10 @@ class Asked:
                     f"{self.term} is unknown, and could still learn it (hazard E3): {error}"
                 )
         self._request.reply(self._request, Reply(is_refused=True))
+
+    def will_be_forwarded(self) -> None:
+        """By a node that does not lead: what is not known there need not be known early."""
+        self._is_early = lambda _asked: False
 
     def _tell_once(self) -> None:
         if self._is_told:
@@ -174,6 +190,8 @@ class SimulatedClient:
         self._patience_s = pool.draw.patience_s if patience_s is None else patience_s
         self._command_bytes = command_bytes
         self._rng = random.Random(f"{seed} client {number}")
+        chance = random.Random(f"{seed} client {number} forwards").random()
+        self._forwards = chance < pool.draw.forwards
         self._nodes = tuple(nodes)
         self._target = self._rng.choice(self._nodes)
         self._session: int | None = None
@@ -226,7 +244,14 @@ class SimulatedClient:
                 self._sequence,
             )
         is_lease = barrier and self._rng.random() < pool.draw.lease_reads
-        request = Request(operation.number, command, operation.key, is_lease, reply=self._on_reply)
+        request = Request(
+            operation.number,
+            command,
+            operation.key,
+            is_lease,
+            self._forwards,
+            reply=self._on_reply,
+        )
         self._open(request)
 
     # -- asking ----------------------------------------------------------------------------

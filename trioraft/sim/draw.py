@@ -331,6 +331,8 @@ class Draw:
     """By how much commands are larger than they need to be."""
     state_bytes: int = 0
     """By how much the state, and each snapshot of it, is larger than it need be."""
+    forwards: float = 0.0
+    """Part of the clients that let whatever node they ask forward their commands to the leader."""
     trials: tuple[Trial, ...] = ()
     """What is tried one after the other, instead of a storm; see `trials`."""
 
@@ -430,6 +432,8 @@ def draw(seed: int, nodes: int | None = None) -> Draw:
         batch_s=rng.choice((0.0, 0.0, 0.001, 0.004)),
         warmup_commits=rng.randint(5, 20),
         replaces_lost_disks=rng.random() < 0.7,
+        # By a chance of its own: it came later than what the others' digests were made with.
+        forwards=random.Random(f"trioraft {seed} forwards").choice((0.0, 0.0, 0.5, 1.0)),
     )
 
 

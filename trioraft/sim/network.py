@@ -22,6 +22,7 @@ import attrs
 from ..core.config import RETRANSMIT_S
 from ..core.messages import (
     AppendEntries,
+    Forward,
     InstallSnapshot,
     Introduction,
     Message,
@@ -262,7 +263,7 @@ def _bulk_bytes(message: Message) -> int:
     match message:
         case AppendEntries() if message.entries:
             return HEAD_BYTES + sum(ENTRY_BYTES + len(entry.data) for entry in message.entries)
-        case InstallSnapshot():
+        case InstallSnapshot() | Forward():
             return HEAD_BYTES + len(message.data)
         case _:
             return 0

@@ -456,12 +456,20 @@ class Process:
         if request.command is None:
             self._read(member, request)
             return
+        asked = Asked(self.node_id, request, self._checks, self._patience(self.now))
+        self._checks.on_asked(request.command)
         try:
-            asked = Asked(self.node_id, request, self._checks, self._patience(self.now))
-            member.propose(request.command, asked, self.now)
+            if request.forward and member.raft.leadership is None:
+                asked.will_be_forwarded()
+                member.forward(request.command, asked, self.now)
+                self._recording.count("forwarded")
+            else:
+                member.propose(request.command, asked, self.now)
         except NotLeader as error:
+            self._checks.on_not_taken(request.command)
             request.reply(request, Reply(is_refused=True, leader_id=error.leader_id))
         except ProposalDropped:
+            self._checks.on_not_taken(request.command)
             request.reply(request, Reply(is_refused=True))
 
     def _patience(self, asked_s: float) -> Callable[[Asked], bool]:

@@ -8,6 +8,10 @@ from .cluster import Cluster as Cluster
 from .cluster import CommandLog as CommandLog
 from .cluster import Storages as Storages
 from .cluster import open_cluster as open_cluster
+from .clusters_elsewhere import AsyncCluster as AsyncCluster
+from .clusters_elsewhere import BlockingCluster as BlockingCluster
+from .clusters_elsewhere import open_async_cluster as open_async_cluster
+from .clusters_elsewhere import open_blocking_cluster as open_blocking_cluster
 from .faulty_storage import FaultyStorage as FaultyStorage
 from .leaks import Leak as Leak
 from .leaks import LeakError as LeakError

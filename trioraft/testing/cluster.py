@@ -25,6 +25,7 @@ from ..storage.base import Storage
 from ..storage.memory import MemoryStorage
 from ..storage.sqlite import SQLiteStorage
 from ..tasks.background import running_beside
+from ..tasks.event_loop import opened_under
 from .networks import ClusterNetwork, network_of
 
 
@@ -491,6 +492,7 @@ class Cluster:
         gone.set()
 
 
+@opened_under("trio")
 @asynccontextmanager
 async def open_cluster(
     size: int = 3,

@@ -29,7 +29,7 @@ from .codec import decode_message
 MAGIC = "trioraft"
 """What every connection opens with."""
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """Raised when old and new nodes can no longer read each other's messages."""
 
 HANDSHAKE_BYTES_MAX = 40 * 1024

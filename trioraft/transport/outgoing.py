@@ -2,9 +2,9 @@
 
 Rules of this file:
 
-* Entries and snapshot chunks are *bulk*: they leave in order. Everything else is *urgent*: it
-  leaves first, between the pieces of a large frame too. A heartbeat that waits behind bulk costs a
-  healthy leader its office (hazard P2).
+* Entries, snapshot chunks and forwarded commands are *bulk*: they leave in order. Everything else
+  is *urgent*: it leaves first, between the pieces of a large frame too. A heartbeat that waits
+  behind bulk costs a healthy leader its office (hazard P2).
 * An empty AppendEntries that asks about entries which still wait here keeps its place behind them:
   it would be refused, and they would all be sent again.
 * A frame leaves in pieces only if it is larger than what may leave now.
@@ -17,7 +17,7 @@ from collections import deque
 from typing import Final, final
 
 from ..core.config import Limits
-from ..core.messages import AppendEntries, InstallSnapshot, Message
+from ..core.messages import AppendEntries, Forward, InstallSnapshot, Message
 from ..core.types import LogIndex
 from ..net.framing import LENGTH_BYTES, piece_length
 
@@ -32,7 +32,7 @@ def is_bulk(message: Message) -> bool:
     """Whether a message may be large, and has to stay in order with others of its kind."""
     if isinstance(message, AppendEntries):
         return bool(message.entries)
-    return isinstance(message, InstallSnapshot)
+    return isinstance(message, InstallSnapshot | Forward)
 
 
 @final

@@ -8,10 +8,14 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, fi
 
 import attrs
 import msgspec
+import trio
 
 from ...core.errors import ConfigError
 from ...core.types import LogIndex
+from ...member.attempts import Attempt
 from ...member.status import Status
+from ..local import LocalSession, barrier_within, checked_timeout_s
+from ..port import Port as Port
 from ..sessions import encode_plain
 
 
@@ -22,8 +26,48 @@ class ForPart(msgspec.Struct, frozen=True, array_like=True, gc=False):
     data: bytes
 
 
-class Port(Protocol):
-    """A way into the log, and to what is known of it here, as a `Node` is one."""
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+@final
+class NodePort:
+    """The way of an object into the log of its node, whose machine has sessions around it.
+
+    Args:
+        node: the node.
+        forward: whether commands go to whoever leads, each once; otherwise they are proposed here.
+        timeout_s: deadline of a call, in seconds.
+        spread_max: commands on their way at the same time.
+    """
+
+    def __init__(self, node: Port, *, forward: bool, timeout_s: float, spread_max: int) -> None:
+        self.node = node
+        self._timeout_s = checked_timeout_s(timeout_s)
+        self._session = LocalSession(node, spread_max) if forward else None
+
+    async def propose(self, data: bytes) -> Any:
+        """Have a command applied everywhere, and return its result here."""
+        session = self._session
+        if session is None:
+            return await self.node.propose(encode_plain(data))
+        attempt = Attempt(is_repeatable=True)
+        with trio.move_on_after(self._timeout_s):
+            return await session.call(data, attempt)
+        raise attempt.deadline_error(self._timeout_s)
+
+    async def read_barrier(self, *, lease: bool = False) -> LogIndex:
+        """As the node's, under the deadline."""
+        if self._session is None:
+            return await self.node.read_barrier(lease=lease)
+        return await barrier_within(self._timeout_s, self.node, lease=lease)
+
+    async def wait(self, predicate: Callable[[Status], bool]) -> Status:
+        """As the node's."""
+        return await self.node.wait(predicate)
+
+
+class Way(Protocol):
+    """What an object calls through: its node, or its place among `Replicas`."""
 
     async def propose(self, data: bytes) -> Any: ...
 
@@ -32,29 +76,22 @@ class Port(Protocol):
     async def wait(self, predicate: Callable[[Status], bool]) -> Status: ...
 
 
-_ENCODER = msgspec.msgpack.Encoder()
-
-
 @final
 @attrs.frozen
 class InnerPort:
-    """The way of an object into the log of the machine that is around it."""
+    """The way of an object into the log, by its name among `Replicas`."""
 
-    _node: Port
-    _part: str | None = None
-    """Its name among `Replicas`; None: a `SessionMachine` is around it, and what is proposed here
-    has no session."""
+    _way: Way
+    _part: str
 
     async def propose(self, data: bytes) -> Any:
-        if self._part is None:
-            return await self._node.propose(encode_plain(data))
-        return await self._node.propose(_ENCODER.encode(ForPart(self._part, data)))
+        return await self._way.propose(_ENCODER.encode(ForPart(self._part, data)))
 
     async def read_barrier(self, *, lease: bool = False) -> LogIndex:
-        return await self._node.read_barrier(lease=lease)
+        return await self._way.read_barrier(lease=lease)
 
     async def wait(self, predicate: Callable[[Status], bool]) -> Status:
-        return await self._node.wait(predicate)
+        return await self._way.wait(predicate)
 
 
 S = TypeVar("S")
@@ -114,8 +151,9 @@ def command(
 ) -> Any:
     """Make a method of a `ReplicatedObject` a command: it goes through the log to every node.
 
-    The method is deterministic: it reads its arguments, its object, `self.log_time_s`, and nothing
-    else. It must not iterate over a `set`, whose order differs between processes.
+    The method is deterministic: it reads its arguments, its object, `self.log_time_s` and
+    `self.log_index`, and nothing else. It must not iterate over a `set`, whose order differs
+    between processes.
 
     Args:
         since: the `version` of the class that brought it; see `ReplicatedObject.version`.
@@ -125,9 +163,10 @@ def command(
     Awaiting a call returns what the method returned on this node, and raises what it raised; a
     command that raises counts as applied, with what it had changed until then. What may be raised
     on one machine alone (`MemoryError`, `RecursionError`, an `OSError` with an error number) is no
-    result: it ends the node (docs/replicated-objects.md). It also raises what
-    `Node.propose` raises (`NotLeader`, `OutcomeUnknown`, …), and `ConfigError` if an argument is
-    not what its annotation says: then nothing was sent. Cancelling it does not undo it.
+    result: it ends the node (docs/replicated-objects.md). It works on any node, and is applied
+    once: see `ReplicatedObject.attach`. It also raises `DeadlineExceeded` (not applied, unless that
+    is an `OutcomeUnknown` too), what `Node.forward` raises, and `ConfigError` if an argument is not
+    what its annotation says: then nothing was sent. Cancelling it does not undo it.
     """
 
     def mark(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -159,7 +198,8 @@ def query(method: Callable[..., Any] | None = None, /, *, lease: bool = False) -
         lease: trust the leader's clock instead of asking a majority: see `Node.read_barrier`.
 
     Awaiting a call returns a copy of what the method returned. It raises what the method and
-    `Node.read_barrier` raise, and `ConfigError` as a command does. It can be cancelled.
+    `Node.read_barrier` raise, `DeadlineExceeded` if no leader confirms it in time, and
+    `ConfigError` as a command does. It can be cancelled.
     """
 
     def mark(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -165,10 +165,25 @@ class Method:
             BadArguments: the data is not the arguments of this method.
             Exception: whatever the method raised.
         """
+        return self.run(instance, self.values_of(data))
+
+    def values_of(self, data: bytes | msgspec.Raw) -> tuple[Any, ...]:
+        """The arguments.
+
+        Raises:
+            BadArguments: the data is not the arguments of this method.
+        """
         try:
-            values = self._all.decode(data)
+            return self._all.decode(data)
         except msgspec.MsgspecError as error:
             raise BadArguments(str(error)) from error
+
+    def run(self, instance: object, values: tuple[Any, ...]) -> Any:
+        """Call the method.
+
+        Raises:
+            Exception: whatever it raised.
+        """
         if not self._keyword_only:
             return self.mark.method(instance, *values)
         named = dict(zip(self.arguments, values, strict=True))
@@ -233,10 +248,19 @@ class Field:
 class Definition:
     """A replicated class."""
 
+    owner: type
     cls_name: str
     version: int
     methods: Mapping[str, Method]
     fields: Mapping[str, Field]
+
+    def name_of(self, method: object) -> str | None:
+        """The name of this command or query, as it stands in the class or one above it; None: it is
+        none."""
+        name: str = getattr(method, "__name__", "")
+        if name not in self.methods or mark_of(method) is None:
+            return None
+        return name if any(vars(cls).get(name) is method for cls in self.owner.__mro__) else None
 
     @classmethod
     def of(cls, owner: type, reserved: frozenset[str]) -> Definition:
@@ -276,7 +300,7 @@ class Definition:
                 f"{name}.{taken[0]} has the name of something that every ReplicatedObject has; "
                 "choose another"
             )
-        return cls(name, version, methods, fields)
+        return cls(owner, name, version, methods, fields)
 
 
 def _check_overrides(owner: type, methods: Mapping[str, Method]) -> None:

@@ -19,6 +19,7 @@ import trio
 from ...core.errors import RaftError
 from ...core.types import NodeId, Role, Term
 from ...tasks.background import running_beside
+from ...tasks.event_loop import opened_under
 from .calls import Port
 
 R = TypeVar("R")
@@ -51,6 +52,7 @@ class LeaderLatch:
 
     _node: Port
 
+    @opened_under("trio")
     @asynccontextmanager
     async def lead(self) -> AsyncIterator[Term]:
         """Wait until the node leads; yield the term; end the body when leadership goes.

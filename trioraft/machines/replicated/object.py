@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
 import trio
 
 from ...core.errors import ConfigError
 from ...core.types import LogIndex
-from .calls import InnerPort, Port
+from ..local import TIMEOUT_S
+from ..numbering import SPREAD_MAX
+from ..sessions import SessionMachine
+from .calls import NodePort, Port, Way
 from .definition import Definition
-from .replica import Elsewhere, Remote, RemotePart, RemoteReplica, Replica
+from .handle import BlockingHandle, BlockingRemote, Handle, Remote, RemotePart
+from .replica import Replica, around
 
 
 class ReplicatedObject:
@@ -48,13 +51,14 @@ class ReplicatedObject:
     looks at `self.active_version`. A new cluster starts with its first proposer's version."""
 
     _definition: ClassVar[Definition]
+    _handle_type: ClassVar[type[Handle[Any]]] = Handle
+    _blocking_handle_type: ClassVar[type[BlockingHandle[Any]]] = BlockingHandle
     _replica: Replica
 
-    def __init_subclass__(cls, *, is_remote: bool = False, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if not is_remote:
-            reserved = frozenset(name for name in vars(ReplicatedObject) if name[0] != "_")
-            cls._definition = Definition.of(cls, reserved)
+        reserved = frozenset(name for name in vars(ReplicatedObject) if name[0] != "_")
+        cls._definition = Definition.of(cls, reserved)
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
         """State and bookkeeping stand before `__init__`, whether or not that calls ours."""
@@ -63,7 +67,8 @@ class ReplicatedObject:
             raise ConfigError(
                 "ReplicatedObject itself has no state: derive a class from it, and make one of that"
             )
-        object.__setattr__(instance, "_replica", Replica(cls._definition, instance))
+        expires = instance if isinstance(instance, Expiring) else None
+        object.__setattr__(instance, "_replica", Replica(cls._definition, instance, expires))
         for name, field in cls._definition.fields.items():
             if field.has_default:
                 object.__setattr__(instance, name, field.new_default())
@@ -83,57 +88,84 @@ class ReplicatedObject:
 
     # -- life ------------------------------------------------------------------------------
 
-    def attach(self, port: Port, *, sessions: bool = False) -> None:
+    def attach(
+        self,
+        node: Port,
+        *,
+        forward: bool = True,
+        timeout_s: float = TIMEOUT_S,
+        sessions: bool = True,
+    ) -> None:
         """Tell the object which node its commands and queries go through.
 
         Args:
-            port: the `Node` that has this object as its machine. Again the same one is fine.
-            sessions: whether its machine is a `SessionMachine` around this object; what is
-                proposed here then has no session.
+            node: the `Node` that has this object as its machine. Again the same one is fine.
+            forward: whether commands work on every node: whoever leads takes them, each once
+                however often it has to be sent, and they are applied here before they return.
+                False: only on the leader, as `Node.propose` (`NotLeader` elsewhere, and
+                `OutcomeUnknown` where leadership is lost).
+            timeout_s: deadline of a call, in seconds: `DeadlineExceeded`, which is an
+                `OutcomeUnknown` too if the command may be applied. `math.inf`, or without
+                `forward`: there is none.
+            sessions: makes no difference any more: there are always sessions around an object.
 
         Raises:
             ConfigError: it belongs to another node, or a field has no value yet.
         """
-        self._replica.attach(InnerPort(port) if sessions else port)
+        replica = self._replica
+        spread_max = SPREAD_MAX if replica.around is None else replica.around.spread_max
+        replica.attach(
+            node,
+            lambda: NodePort(node, forward=forward, timeout_s=timeout_s, spread_max=spread_max),
+        )
 
+    def in_sessions(self) -> SessionMachine:
+        """The object as a node has it, with sessions around it; called by `open_node`. Logs and
+        snapshots from before there were any are read."""
+        replica = self._replica
+        if replica.around is None:
+            replica.around = around(self)
+        return replica.around
+
+    @overload
     @classmethod
     def through(
-        cls,
-        client: Remote,
-        *,
-        part: str | None = None,
-        now_s: Callable[[], float] = time.monotonic,
-    ) -> Self:
-        """An object whose commands and queries go to the machines that have it.
+        cls, client: BlockingRemote, *, part: str | None = None
+    ) -> BlockingHandle[Self]: ...
 
-        They have it as `SessionMachine(counter)`, beside an `open_service`.
+    @overload
+    @classmethod
+    def through(cls, client: Remote, *, part: str | None = None) -> Handle[Self]: ...
+
+    @classmethod
+    def through(cls, client: Any, *, part: str | None = None) -> Any:
+        """A handle, whose commands and queries go to the machines that have the object.
+
+        They have it as their machine, beside an `open_service`. A `LocalClient` is the way to an
+        object of this very process.
 
         ```python
         async with Client(addresses) as client:
-            await Counter.through(client).add(5)
+            await Counter.through(client)(Counter.add, 5)
         ```
 
         Args:
             client: a `Client`: it finds the leader, and commands are applied exactly once. Name the
-                exceptions that commands raise in its `error_types`.
+                exceptions that commands raise in its `error_types`. With a `BlockingClient`, the
+                handle's methods are called without `await`.
             part: its name, if they have it among `Replicas`.
-            now_s: a monotonic clock, in seconds.
 
-        Commands and queries raise what `Client.call` and `Client.query` raise. The state and what
-        waits for it are not here: `ConfigError`.
+        The structures that come with trioraft have handles with methods, as in
+        `await Counter.through(client).add(5)`.
         """
-        fields = {name: Elsewhere() for name in cls._definition.fields}
-        elsewhere: type[Self] = type(cls.__name__, (cls,), fields, is_remote=True)
-        instance = object.__new__(elsewhere)
-        if part is not None:
-            client = RemotePart(client, part)
-        replica = RemoteReplica(cls._definition, client, now_s)
-        object.__setattr__(instance, "_replica", replica)
-        return instance
+        if hasattr(client, "run"):
+            return cls._blocking_handle_type(cls._definition, client, part, cls._handle_type)
+        reached = client if part is None else RemotePart(client, part)
+        return cls._handle_type(cls._definition, reached)
 
     @property
-    def port(self) -> Port:
-        """What it is attached to: its node, or its place among `Replicas`.
+    def port(self) -> Way:
+        """What it calls through: the way to its node, or its place among `Replicas`.
 
         Raises:
             ConfigError: nothing yet.
@@ -160,6 +192,19 @@ class ReplicatedObject:
         `trioraft.machines.log_clock.LogClock` for what it can be trusted with.
         """
         return self._replica.clock.log_time_s
+
+    @property
+    def log_index(self) -> LogIndex:
+        """Where in the log the command that runs stands; the same on every node, and never twice.
+
+        A number that only rises, from command to command: a fencing token, say. Among `Replicas`
+        it rises over all of them.
+
+        Raises:
+            ConfigError: no command of this object runs: a node that was brought up by a snapshot
+                could not say which one was the last.
+        """
+        return self._replica.require_log_index()
 
     def log_now_s(self) -> float:
         """What log time would be if a command were proposed here now. Not for commands.
@@ -197,7 +242,7 @@ class ReplicatedObject:
         return self._replica.apply(index, data)
 
     def prepare_command(self, data: bytes) -> bytes:
-        """Refuse what cannot be read, or is nested too deep; called before it is proposed."""
+        """Give a command its log time, or refuse what cannot be read; called by the leader."""
         return self._replica.prepare_command(data)
 
     def is_result(self, error: Exception) -> bool:
@@ -235,3 +280,74 @@ class ReplicatedObject:
         together.
         """
         self._replica.load(chunks)
+
+
+H_co = TypeVar("H_co", bound=Handle[Any], covariant=True)
+B_co = TypeVar("B_co", bound=BlockingHandle[Any], covariant=True)
+
+
+class WithHandles(ReplicatedObject, Generic[H_co, B_co]):
+    """A class whose handles have methods of their own: which ones, type checkers learn here. At
+    run time they are its `_handle_type` and `_blocking_handle_type`."""
+
+    @overload
+    @classmethod
+    def through(cls, client: BlockingRemote, *, part: str | None = None) -> B_co: ...
+
+    @overload
+    @classmethod
+    def through(cls, client: Remote, *, part: str | None = None) -> H_co: ...
+
+    @classmethod
+    def through(cls, client: Any, *, part: str | None = None) -> Any:
+        """As `ReplicatedObject.through`."""
+        return super().through(client, part=part)
+
+
+class Expiring(ReplicatedObject):
+    """A replicated object in which something ends by itself, as a lease does.
+
+    Every command is preceded by the end of what is over at its log time, and when nobody proposes
+    one, the leader does (`trioraft.member.state_machine.Timed`): so it ends on every node alike,
+    soon after it is due, and nobody has to ask.
+
+    ```python
+    class Notes(Expiring):
+        texts: dict[str, tuple[float, str]] = {}  # oldest first
+
+        @command
+        def write(self, name: str, text: str) -> None:
+            self.texts.pop(name, None)
+            self.texts[name] = (self.log_time_s + 60, text)
+
+        def next_expiry_s(self) -> float | None:
+            return next((at_s for at_s, _ in self.texts.values()), None)
+
+        def expire(self) -> None:
+            while self.texts and self.next_expiry_s() <= self.log_time_s:
+                del self.texts[next(iter(self.texts))]
+    ```
+    """
+
+    def next_expiry_s(self) -> float | None:
+        """The log time at which something ends next; None: nothing will.
+
+        It is asked before each command and after each few: be quick. It may depend on the state,
+        `log_time_s` and `active_version`, and on nothing else.
+        """
+        raise NotImplementedError
+
+    def expire(self) -> None:
+        """End whatever is over at `log_time_s`: a piece of a command, with the same rules.
+
+        Afterwards `next_expiry_s` must say a later time, or None.
+        """
+        raise NotImplementedError
+
+    def due_in_s(self, now_s: float) -> float | None:
+        """How long until something ends; called by the node."""
+        return self._replica.due_in_s(now_s)
+
+    def command_when_due(self, now_s: float) -> bytes:
+        """The command that ends what is over; called by the node."""
+        return self._replica.tick(now_s)

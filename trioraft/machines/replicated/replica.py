@@ -13,22 +13,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NoReturn, Protocol, TypeAlias, final
+from typing import Any, Protocol, TypeAlias, final
 
-import attrs
 import msgspec
 import trio
 
 from ...core.decoding import UNREADABLE
 from ...core.errors import ConfigError, OutcomeUnknown
 from ...core.types import LogIndex
-from ...member.state_machine import is_local
+from ...member.state_machine import StateMachine, is_local
 from ..chunks import ChunkReader, framed
 from ..log_clock import LogClock, LogTime
 from ..nesting import NESTING_MAX, check_nesting, check_result_nesting, is_deeper
-from ..sessions import UnknownCommand
-from .calls import ForPart, Port
+from ..sessions import CommandFailed, SessionMachine, UnknownCommand, error_from
+from .calls import Way
 from .definition import BadArguments, Definition, Method
+
+RAISED_MAX = 256
+"""Kinds of exceptions that are remembered, to raise them again."""
 
 
 class MethodCall(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
@@ -48,7 +50,22 @@ class Activate(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     at_s: LogTime
 
 
-_Command: TypeAlias = MethodCall | Activate
+class Tick(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
+    """Log time goes on: what is over by now, ends. Proposed by the leader (`Expiring`)."""
+
+    version: int
+    at_s: LogTime
+
+
+_Command: TypeAlias = MethodCall | Activate | Tick
+
+
+class Expires(Protocol):
+    """What is asked of an object in which something ends by itself (`Expiring`)."""
+
+    def next_expiry_s(self) -> float | None: ...
+
+    def expire(self) -> None: ...
 
 
 class Question(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -60,7 +77,7 @@ class Question(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 LOG_NOW = ""
-"""Asks for `LogClock.reading_s`."""
+"""Asks for `LogClock.reading_s`, as clients did that wrote it into their commands."""
 
 
 class _ObjectHead(msgspec.Struct, frozen=True, array_like=True):
@@ -86,31 +103,42 @@ _STATES = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
 class Replica:
     """Runs the commands and queries of one object. It is the object's only private attribute."""
 
-    def __init__(self, definition: Definition, instance: Any) -> None:
+    def __init__(
+        self, definition: Definition, instance: Any, expires: Expires | None = None
+    ) -> None:
         self.definition = definition
+        self._expires = expires
         self.clock: LogClock = LogClock()
         self.active_version: int | None = None
-        self.port: Port | None = None
+        self.port: Way | None = None
+        self.around: SessionMachine | None = None
+        """What a node has this object in; None: it was not asked for."""
         self.is_running: bool = False
         """Whether a command or a query runs at this moment."""
         self.is_writable: bool = True
         """Whether the state may be assigned to: until it is attached, and inside commands."""
+        self._node: object = None
+        self._raised: dict[str, type[Exception]] = {}  # by commands, here, by name
         self._instance = instance
-        self._proposing = 0
+        self._log_index: LogIndex | None = None  # of the command that runs
         self._declared: tuple[type[Exception], ...] = ()  # by the command that was run last
 
-    def attach(self, port: Port) -> None:
+    def attach(self, node: object, way: Callable[[], Way]) -> None:
         """Belong to this node from here on.
+
+        Args:
+            node: which one.
+            way: makes what calls go through.
 
         Raises:
             ConfigError: it belongs to another, or a field has no value.
         """
         name = self.definition.cls_name
-        if self.port == port:
+        if self._node == node:
             return
-        if self.port is not None:
+        if self._node is not None:
             raise ConfigError(
-                f"this {name} belongs to {self.port!r} already, and its state with it: make a new "
+                f"this {name} belongs to {self._node!r} already, and its state with it: make a new "
                 f"{name}() for every node that you open"
             )
         for field in self.definition.fields:
@@ -118,11 +146,11 @@ class Replica:
                 raise ConfigError(
                     f"{name}.{field} has no value: give it a default, or set it in __init__"
                 )
-        self.port = port
+        self.port, self._node = way(), node
         self.is_writable = False
         self.clock.start(trio.current_time())
 
-    def require_port(self) -> Port:
+    def require_port(self) -> Way:
         """The node, if there is one."""
         if self.port is None:
             name = self.definition.cls_name
@@ -140,28 +168,36 @@ class Replica:
         method = self.definition.methods[name]
         arguments = msgspec.Raw(method.encode(args, kwargs))
         self._check_is_current()
-        call = MethodCall(name, self.definition.version, self._reading_s(), arguments)
-        return method.result.decode(await self._send(port, call))
+        at_s = self._stamp_s(trio.current_time())
+        call = MethodCall(name, self.definition.version, at_s, arguments)
+        return method.result.decode(await self._send(port, call, method.mark.errors))
 
     async def activate_version(self) -> int:
         """Make this class's version the active one; returns the one that is active now."""
         self._check_is_current()
-        activate = Activate(self.definition.version, self._reading_s())
-        version: int = msgspec.msgpack.decode(
-            await self._send(self.require_port(), activate), type=int
-        )
+        port = self.require_port()
+        activate = Activate(self.definition.version, self._stamp_s(trio.current_time()))
+        version: int = msgspec.msgpack.decode(await self._send(port, activate), type=int)
         return version
 
-    async def _send(self, port: Port, command: _Command) -> bytes:
-        self._proposing += 1
+    def _stamp_s(self, now_s: float) -> float:
+        self._reading_at_s(now_s)  # starts the clock
+        return self.clock.stamp(now_s)
+
+    async def _send(
+        self, port: Way, command: _Command, errors: tuple[type[Exception], ...] = ()
+    ) -> bytes:
         try:
             result: bytes = await port.propose(_ENCODER.encode(command))
-        finally:
-            self._proposing -= 1
+        except CommandFailed as failed:  # it was applied when it was sent before
+            known = {**self._raised, **{error.__qualname__: error for error in errors}}
+            raise error_from(failed.type_name, failed.message, known) from None
         return result
 
     def _reading_s(self) -> float:
-        now_s = trio.current_time()
+        return self._reading_at_s(trio.current_time())
+
+    def _reading_at_s(self, now_s: float) -> float:
         if not self.clock.is_started:
             self.clock.start(now_s)  # nobody attached it, and somebody far away asks
         return self.clock.reading_s(now_s)
@@ -209,7 +245,7 @@ class Replica:
 
     # -- commands out of the log -----------------------------------------------------------
 
-    def apply(self, _index: LogIndex, data: bytes) -> bytes:
+    def apply(self, index: LogIndex, data: bytes) -> bytes:
         """Apply one command; the result is encoded.
 
         Raises:
@@ -219,24 +255,68 @@ class Replica:
         """
         self._declared = ()
         command = self._decoded(data)
-        if self.active_version is None or isinstance(command, Activate):
+        if isinstance(command, Activate) or (
+            self.active_version is None and isinstance(command, MethodCall)
+        ):
             self.active_version = max(self.active_version or 1, command.version)
         if self._is_outdated:
             raise OutcomeUnknown(self._outdated_message())
-        if isinstance(command, Activate):
+        self._log_index = index
+        try:
+            if isinstance(command, MethodCall):
+                return self._run(self._method(command, self.active_version or 1), command)
             self._advance(command.at_s)
-            return _ENCODER.encode(self.active_version)
-        return self._run(self._method(command, self.active_version), command)
+            self._end_what_is_over()
+            return _ENCODER.encode(self.active_version or 1)
+        finally:
+            self._log_index = None
+
+    def _end_what_is_over(self) -> None:
+        """By log time, before anything else happens at that time."""
+        if self._expires is None:
+            return
+        expiry_s = self._expires.next_expiry_s()
+        if expiry_s is None or expiry_s > self.clock.log_time_s:
+            return
+        self.is_running = self.is_writable = True
+        try:
+            self._expires.expire()
+        finally:
+            self.is_running = False
+            self.is_writable = self.port is None
+
+    # -- what ends by itself ---------------------------------------------------------------
+
+    def due_in_s(self, now_s: float) -> float | None:
+        """How long until something ends, counted from `now_s` on; None: nothing will."""
+        expiry_s = None if self._expires is None else self._expires.next_expiry_s()
+        return None if expiry_s is None else expiry_s - self._reading_at_s(now_s)
+
+    def tick(self, now_s: float) -> bytes:
+        """The command that ends what is over by now."""
+        return _ENCODER.encode(Tick(self.definition.version, self._stamp_s(now_s)))
+
+    def require_log_index(self) -> LogIndex:
+        """Of the command that runs, if one does."""
+        if self._log_index is None:
+            raise ConfigError(
+                "log_index is known inside a command only, on every node alike: keep it in a "
+                "field, or return it"
+            )
+        return self._log_index
 
     def prepare_command(self, data: bytes) -> bytes:
-        """Refuse what cannot be read, or is nested too deep, before it is proposed.
+        """Give a command this node's log time, which leads; whatever its sender's clock said.
 
         Raises:
-            UnknownCommand, ConfigError: that is so.
+            UnknownCommand, ConfigError: it cannot be read, or is nested too deep.
         """
         check_nesting(data)
-        self._decoded(data)
-        return data
+        command = self._decoded(data)
+        at_s = self._stamp_s(trio.current_time())
+        if command.at_s == at_s:
+            return data
+        return _ENCODER.encode(msgspec.structs.replace(command, at_s=at_s))
 
     def _decoded(self, data: bytes) -> _Command:
         try:
@@ -263,19 +343,24 @@ class Replica:
         return method
 
     def _run(self, method: Method, command: MethodCall) -> bytes:
-        before_s = self.clock.log_time_s
-        self._advance(command.at_s)
-        self.is_running = self.is_writable = True
-        self._declared = method.mark.errors
         try:
-            result = method.call(self._instance, command.arguments)
+            values = method.values_of(command.arguments)
         except BadArguments as error:
-            self.clock.log_time_s = before_s
             raise UnknownCommand(
                 f"{self.definition.cls_name}.{method.name} cannot read the arguments that version "
                 f"{command.version} gave it: {error}. Do not change a command that was released; "
                 "add another, with since="
             ) from error
+        self._advance(command.at_s)
+        self._end_what_is_over()
+        self.is_running = self.is_writable = True
+        self._declared = method.mark.errors
+        try:
+            result = method.run(self._instance, values)
+        except Exception as error:
+            if len(self._raised) < RAISED_MAX:
+                self._raised[type(error).__qualname__] = type(error)
+            raise
         finally:
             self.is_running = False
             self.is_writable = self.port is None
@@ -285,9 +370,7 @@ class Replica:
         return encoded
 
     def _advance(self, at_s: float) -> None:
-        self.clock.advance(at_s)
-        if not self._proposing and self.clock.is_started:
-            self.clock.adopt(trio.current_time())
+        self.clock.apply(at_s, trio.current_time() if self.clock.is_started else None)
 
     @property
     def _is_outdated(self) -> bool:
@@ -385,101 +468,14 @@ def _default(cls_name: str, name: str, definition: Definition) -> Any:
     return field.new_default()
 
 
-ASK_AGAIN_S = 60.0
-"""How long a remote object counts on by its own clock. Two that part by 100 ppm are 6 ms apart."""
-
-_ENCODER = msgspec.msgpack.Encoder()
-
-
-class Remote(Protocol):
-    """What is needed of a `Client`: its methods of these names."""
-
-    async def call(self, data: bytes, *, result_type: Any = ...) -> Any: ...
-
-    async def query(self, data: bytes, *, result_type: Any = ...) -> Any: ...
+RESULTS_MAX = 4096
+RESULTS_BYTES_MAX = 16 * 1024 * 1024
+"""What a session may have of results whose commands are on their way, where an object or `Replicas`
+are a node's machine: many calls at once, with large results."""
 
 
-@final
-class RemoteReplica:
-    """Stands behind an object made by `ReplicatedObject.through`."""
-
-    def __init__(self, definition: Definition, client: Remote, now_s: Callable[[], float]) -> None:
-        self.is_running = False
-        self._definition = definition
-        self._client = client
-        self._now_s = now_s
-        self._known_s = 0.0
-        self._known_since_s: float | None = None
-
-    def __getattr__(self, name: str) -> NoReturn:
-        """All else that a local replica has: refused, and said why."""
-        cls = self._definition.cls_name
-        raise ConfigError(
-            f"this {cls} stands for one on other machines: only its commands and queries are here"
-        )
-
-    async def propose(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Have a command applied everywhere, once."""
-        method = self._definition.methods[name]
-        arguments = msgspec.Raw(method.encode(args, kwargs))
-        at_s = await self._reading_s()
-        call = MethodCall(name, self._definition.version, at_s, arguments)
-        return method.result.decode(
-            await self._client.call(_ENCODER.encode(call), result_type=bytes)
-        )
-
-    async def ask(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Have the leader answer a query."""
-        method = self._definition.methods[name]
-        question = Question(name, msgspec.Raw(method.encode(args, kwargs)))
-        answer = await self._client.query(_ENCODER.encode(question), result_type=bytes)
-        return method.result.decode(answer)
-
-    async def activate_version(self) -> int:
-        """Make this class's version the active one; returns the one that is active now."""
-        activate = Activate(self._definition.version, await self._reading_s())
-        result = await self._client.call(_ENCODER.encode(activate), result_type=bytes)
-        version: int = msgspec.msgpack.decode(result, type=int)
-        return version
-
-    async def _reading_s(self) -> float:
-        since_s = self._known_since_s
-        if since_s is None or self._now_s() - since_s > ASK_AGAIN_S:
-            question = Question(LOG_NOW, msgspec.Raw(_ENCODER.encode(())))
-            answer = await self._client.query(_ENCODER.encode(question), result_type=bytes)
-            self._known_s = msgspec.msgpack.decode(answer, type=float)
-            self._known_since_s = since_s = self._now_s()
-        return self._known_s + self._now_s() - since_s
-
-
-@final
-@attrs.frozen
-class RemotePart:
-    """The way to one of several objects."""
-
-    _client: Remote
-    _name: str
-
-    async def call(self, data: bytes, *, result_type: Any = Any) -> Any:
-        command = _ENCODER.encode(ForPart(self._name, data))
-        return await self._client.call(command, result_type=result_type)
-
-    async def query(self, data: bytes, *, result_type: Any = Any) -> Any:
-        question = _ENCODER.encode(ForPart(self._name, data))
-        return await self._client.query(question, result_type=result_type)
-
-
-@final
-class Elsewhere:
-    """A field of an object that lives on other machines."""
-
-    def __get__(self, instance: object, owner: type) -> Any:
-        if instance is None:
-            return self
-        raise ConfigError(
-            f"this {owner.__name__} stands for one on other machines: its state is not here; ask a "
-            "query"
-        )
-
-    def __set__(self, instance: object, value: object) -> None:
-        self.__get__(instance, type(instance))
+def around(machine: StateMachine) -> SessionMachine:
+    """Sessions around an object, or `Replicas`, as a node has them."""
+    return SessionMachine(
+        machine, results_max=RESULTS_MAX, results_bytes_max=RESULTS_BYTES_MAX, reads_bare=True
+    )

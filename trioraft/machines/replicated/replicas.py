@@ -7,8 +7,11 @@ object that it lacks applies nothing from there on (see `replica`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import final
+import math
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any, final
 
 import msgspec
 
@@ -17,10 +20,13 @@ from ...core.errors import ConfigError, OutcomeUnknown
 from ...core.types import LogIndex
 from ...member.state_machine import is_local
 from ..chunks import ChunkReader, framed
+from ..local import TIMEOUT_S
 from ..nesting import NESTING_MAX, check_nesting, is_deeper
-from ..sessions import UnknownCommand
-from .calls import ForPart, InnerPort, Port
-from .object import ReplicatedObject
+from ..numbering import SPREAD_MAX
+from ..sessions import SessionMachine, UnknownCommand
+from .calls import ForPart, InnerPort, NodePort, Port
+from .object import Expiring, ReplicatedObject
+from .replica import around
 
 _MAGIC = b"trioraft replicas\n"
 _ENCODER = msgspec.msgpack.Encoder()
@@ -50,25 +56,54 @@ class Replicas:
         if len({id(part) for part in objects.values()}) < len(objects):
             raise ConfigError("Replicas was given the same object under two names; make two")
         self._objects = objects
-        self._port: Port | None = None
+        self._node: Port | None = None
+        self._around: SessionMachine | None = None
         self._lacking: str | None = None
         self._last: ReplicatedObject | None = None  # whose command was applied last
+        self._expiring = {
+            name: part for name, part in objects.items() if isinstance(part, Expiring)
+        }
+        self.due_in_s: Callable[[float], float | None] | None = (
+            self._due_in_s if self._expiring else None
+        )
+        """How long until something ends by itself in one of them; None: in none can anything."""
+        self.command_when_due: Callable[[float], bytes] | None = (
+            self._command_when_due if self._expiring else None
+        )
 
-    def attach(self, port: Port, *, sessions: bool = False) -> None:
+    def attach(
+        self,
+        node: Port,
+        *,
+        forward: bool = True,
+        timeout_s: float = TIMEOUT_S,
+        sessions: bool = True,
+    ) -> None:
         """Tell every object which node its commands and queries go through.
 
         Args:
-            port: the `Node` that has this as its machine. Again the same one is fine.
-            sessions: whether its machine is a `SessionMachine` around this.
+            node: the `Node` that has this as its machine. Again the same one is fine.
+            forward: as of `ReplicatedObject.attach`.
+            timeout_s: likewise.
+            sessions: makes no difference any more.
 
         Raises:
             ConfigError: they belong to another node.
         """
-        if self._port is port:
+        if self._node is node:
             return
+        spread_max = SPREAD_MAX if self._around is None else self._around.spread_max
+        way = NodePort(node, forward=forward, timeout_s=timeout_s, spread_max=spread_max)
         for name, part in self._objects.items():
-            part.attach(InnerPort(InnerPort(port) if sessions else port, name))
-        self._port = port
+            part._replica.attach((node, name), partial(InnerPort, way, name))
+        self._node = node
+
+    def in_sessions(self) -> SessionMachine:
+        """All of them as a node has them, with sessions around; called by `open_node`. Logs and
+        snapshots from before there were any are read."""
+        if self._around is None:
+            self._around = around(self)
+        return self._around
 
     def apply(self, index: LogIndex, data: bytes) -> bytes:
         """Apply one command; called by the node.
@@ -88,12 +123,13 @@ class Replicas:
         return self._last.apply(index, command.data)
 
     def prepare_command(self, data: bytes) -> bytes:
-        """Refuse what cannot be read, or is nested too deep; called before it is proposed."""
+        """Give a command its log time, or refuse what cannot be read; called by the leader."""
         check_nesting(data)
         command = _decoded(data, "command")
-        if command.name in self._objects:
-            self._objects[command.name].prepare_command(command.data)
-        return data
+        if command.name not in self._objects:
+            return data
+        prepared = self._objects[command.name].prepare_command(command.data)
+        return _ENCODER.encode(ForPart(command.name, prepared))
 
     def is_result(self, error: Exception) -> bool:
         """Whether what the last `apply` raised is a result; called by the node."""
@@ -113,6 +149,38 @@ class Replicas:
         if part is None:
             raise UnknownCommand(f"there is no object {question.name!r} here")
         return part.query(question.data)
+
+    def watch(self, data: bytes) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+        """Subscribe to one of them; called by the service. See `ReplicatedObject.through`.
+
+        Raises:
+            UnknownCommand: it cannot be read, or there is no such object.
+            ConfigError: that object cannot be watched.
+        """
+        question = _decoded(data, "subscription")
+        part = self._objects.get(question.name)
+        if part is None:
+            raise UnknownCommand(f"there is no object {question.name!r} here")
+        watch = getattr(part, "watch", None)
+        if watch is None:
+            kind = type(part).__name__
+            raise ConfigError(f"{question.name!r} is a {kind}: that cannot be watched")
+        subscription: AbstractAsyncContextManager[AsyncIterator[Any]] = watch(question.data)
+        return subscription
+
+    def _due_in_s(self, now_s: float) -> float | None:
+        if self._lacking is not None:
+            return None
+        dues_s = [part.due_in_s(now_s) for part in self._expiring.values()]
+        return min((due_s for due_s in dues_s if due_s is not None), default=None)
+
+    def _command_when_due(self, now_s: float) -> bytes:
+        def due_s(name: str) -> float:
+            due_s = self._expiring[name].due_in_s(now_s)
+            return math.inf if due_s is None else due_s
+
+        first = min(self._expiring, key=due_s)
+        return _ENCODER.encode(ForPart(first, self._expiring[first].command_when_due(now_s)))
 
     def snapshot(self) -> bytes:
         """Every object's snapshot; called by the node."""

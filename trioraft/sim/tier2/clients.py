@@ -21,6 +21,7 @@ from ...core.errors import (
 )
 from ...core.types import NodeId
 from ...machines.sessions import CLIENT_ID_BYTES, encode_command, encode_open
+from ...member.attempts import Attempt
 from ..clients import begun_call, choose
 from ..draw import Kind
 from ..machine import RegisterOperation, encode_operation
@@ -60,6 +61,8 @@ class NodeClient:
         self._session = 0
         self._sequence = 0
         self._target: NodeId | None = None
+        chance = pool.world.rng("client", f"{number} forwards").random()
+        self._forwards = chance < pool.world.draw.forwards
 
     async def run(self) -> None:
         """Ask for one thing after the other until cancelled."""
@@ -150,6 +153,10 @@ class NodeClient:
     async def _propose(self, life: Life, command: bytes) -> Any:
         if life.node is None:
             raise NodeDead(f"{life.name} is not open")
+        if self._forwards:
+            self._world.recording.count("forwarded")
+            is_repeatable = self._rng.random() < 0.5
+            return await life.node.forward(command, attempt=Attempt(is_repeatable))
         return await life.node.propose(command)
 
     async def _read(self, life: Life, key: int) -> int:

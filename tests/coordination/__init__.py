@@ -1,0 +1,1 @@
+"""Waiting lines: locks, semaphores, queues, elections, barriers, from everywhere."""

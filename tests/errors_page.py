@@ -1,0 +1,56 @@
+"""The table of `docs/errors.md`, from the errors' own descriptions: `python -m tests.errors_page
+--update` writes it, and without `--update` it says what differs."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+
+from tests.public_names import ROOT, public_errors
+
+PAGE = ROOT / "docs" / "errors.md"
+HEAD = "| error | whose fault | what to do |\n|---|---|---|\n"
+_TOLD = re.compile(
+    r"^Fault: (?P<fault>.+(?:\n[ ]+.+)*)\nRemedy: (?P<remedy>.+(?:\n[ ]+.+)*)$", re.MULTILINE
+)
+
+
+def fault_and_remedy(error: type[BaseException]) -> tuple[str, str] | None:
+    """What the class's description says after "Fault:" and "Remedy:"."""
+    found = _TOLD.search(inspect.cleandoc(error.__doc__ or ""))
+    return None if found is None else (one_line(found["fault"]), one_line(found["remedy"]))
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def rows() -> list[str]:
+    """A line for each public error that says both."""
+    return [
+        f"| `{name.removeprefix('trioraft.')}` | {said[0]} | {said[1]} |"
+        for name, error in public_errors().items()
+        if (said := fault_and_remedy(error)) is not None
+    ]
+
+
+def updated(page: str) -> str:
+    """The page with the table as it should be, which is the last thing on it."""
+    before, _, _ = page.partition(HEAD)
+    return before + HEAD + "".join(f"{row}\n" for row in rows())
+
+
+def main() -> int:
+    page = PAGE.read_text(encoding="utf-8")
+    wanted = updated(page)
+    if "--update" in sys.argv[1:]:
+        PAGE.write_text(wanted, encoding="utf-8")
+        return 0
+    differ = {*wanted.splitlines()} ^ {*page.splitlines()}
+    print(*sorted(differ), sep="\n")
+    return int(page != wanted)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
