@@ -5,6 +5,7 @@ Rules of this file: a cluster costs seconds, so one is asked as much as it can t
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -91,19 +92,31 @@ def test_a_cluster_goes_on_where_it_was(tmp_path: Path) -> None:
 @needs_proc
 def test_who_reads_no_longer_ends_it(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "trioraft", "cluster", "1", "--data", "here"],
+        [
+            sys.executable,
+            "-m",
+            "trioraft",
+            "cluster",
+            "1",
+            "--data",
+            "here",
+            "--log-format",
+            "json",
+        ],
         cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
     with process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.readline()
+        assert json.loads(process.stdout.readline())["node"] == "0", "a log for programs"
         processes = members(process.pid)
         process.stdout.close()
         assert process.wait(PATIENCE_S) == 141
-        assert process.stderr.read() == b""
+        said = process.stderr.read().decode()
+        assert "Traceback" not in said
     assert processes
     assert all(has_gone(each) for each in processes)
 

@@ -6,12 +6,14 @@ Rules of this file: no traceback, ever.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -154,6 +156,29 @@ def test_standard_input_that_is_not_there_is_said(addresses: str, tmp_path: Path
     assert "standard input" in ended.stderr
 
 
+def test_a_watch_whose_servers_vanish_says_so_once_and_ends(tmp_path: Path) -> None:
+    with started("1", cwd=tmp_path) as cluster:
+        cluster.wait_for(READY)
+        watching = subprocess.Popen(
+            [*TRIORAFT, "kv", "watch", "--from", "1", "--timeout", "1s"],
+            env={**os.environ, "TRIORAFT_ADDRESSES": cluster.addresses},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with watching:
+            assert watching.stdout is not None
+            assert watching.stderr is not None
+            run_here("kv", "put", "k", "v", "--address", cluster.addresses)
+            assert watching.stdout.readline().endswith("set\tk\tv\n")
+            assert cluster.end(signal.SIGINT) == 130
+            assert watching.wait(PATIENCE_S) == 1
+            said = watching.stderr.read().splitlines()
+    assert "going on at another server" in said[0]
+    assert said[-1] == "trioraft: no server was reached within 1 s"
+    assert len(said) <= 4
+
+
 # -- a user's patience -----------------------------------------------------------------------
 
 GO = """\
@@ -205,6 +230,29 @@ def test_ctrl_c_ends_it_at_any_time(arguments: list[str], after: int, tmp_path: 
             assert "Traceback" not in said
             assert "Exception ignored" not in said
             assert code in (130, after), f"{code} after {wait_s} s: {said}"
+
+
+def test_ctrl_c_ends_a_command_that_waits_for_its_input(tmp_path: Path) -> None:
+    """asyncio's own handler would have the read go on, until somebody pressed it twice."""
+    with black_hole() as address:
+        process = subprocess.Popen(
+            [*TRIORAFT, "kv", "put", "k", "-", "--address", address],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        with process:
+            assert process.stdin is not None
+            assert process.stderr is not None
+            process.stdin.write(b"half a value")
+            process.stdin.flush()
+            give_up_s = time.monotonic() + PATIENCE_S
+            left = bytearray(4)
+            while fcntl.ioctl(process.stdin, termios.FIONREAD, left) or any(left):
+                assert time.monotonic() < give_up_s, "it did not read its input"
+                time.sleep(0.02)  # a pipe does not tell when it was emptied
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE_S) == 130
+            assert process.stderr.read() == b""
 
 
 TIMED = [leaf for leaf in LEAVES if "--timeout" in run_here(*leaf, "--help").stdout]

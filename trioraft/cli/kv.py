@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from contextlib import AsyncExitStack
 from typing import Annotated, Final
 
 import anyio
@@ -17,7 +18,7 @@ import click
 
 from ..kv.client import KvClient
 from ..kv.commands import CHANGES_MAX, Change, Pair, Swapped, Written
-from ..rpc.errors import ServerLeaving, ServerLost
+from ..rpc.errors import DeadlineExceeded, ServerLeaving, ServerLost
 from . import kv_leases, kv_turns, kv_txn
 from .connecting import EXITS_HELP, ReachedCluster, SaidNo, reaching
 from .kv_values import (
@@ -300,7 +301,10 @@ async def watch(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show changes as they are made, until Ctrl-C. Goes on at another server by itself."""
+    """Show changes as they are made, until Ctrl-C. Goes on at another server by itself.
+
+    It fails when none is reached for as long as --timeout says.
+    """
     kv = KvClient(cluster.client)
     shown, said = 0, ""
     wanted = from_index
@@ -309,9 +313,12 @@ async def watch(
     begin, key = (b"", as_bytes(prefix)) if exact else (as_bytes(prefix), None)
     while True:
         try:
-            async with kv.watch(
-                begin, key=key, from_index=wanted, wants_previous=previous
-            ) as changes:
+            async with AsyncExitStack() as stack:
+                with anyio.move_on_after(cluster.timeout_s) as patience:
+                    watching = kv.watch(begin, key=key, from_index=wanted, wants_previous=previous)
+                    changes = await stack.enter_async_context(watching)
+                if patience.cancelled_caught:
+                    raise DeadlineExceeded(f"no server was reached within {cluster.timeout_s:g} s")
                 async for change in changes:
                     said = ""
                     _show_change(change, as_json, previous)

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -15,11 +16,11 @@ import trio
 from ...core.errors import ConfigError
 from ..connecting import ADDRESSES_VARIABLE, parsed
 from ..exits import EXIT_USAGE, exiting
-from ..saying import complain, say
+from ..saying import complain
 from ..signature import Argument, Exit, Option, command_of
 from ..values import PORT_MAX, parse_format, parse_level
 from .layout import SIZE_MAX, Layout, laid_out
-from .run import MembersEnded, RunningCluster
+from .run import MembersEnded, RunningCluster, Tell
 
 HELP: Final = f"""\
 Start members of a development cluster, on this machine.
@@ -93,7 +94,7 @@ def cluster(
             layout,
             ["--log-format", log_format, "--log-level", log_level],
             is_marked=log_format == "console",
-            ready=lambda: _say_how_to_use(layout, directory, is_kept=keep or data is not None),
+            ready=partial(_tell_how_to_use, layout, directory, keep or data is not None),
         )
         raise Exit(trio.run(running.run))
 
@@ -112,7 +113,7 @@ def _directory(data: Path | None, keep: bool) -> Iterator[Path]:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _say_how_to_use(layout: Layout, directory: Path, *, is_kept: bool) -> None:
+def _tell_how_to_use(layout: Layout, directory: Path, is_kept: bool, tell: Tell) -> None:
     count = len(layout.members)
     end = "kept" if is_kept else "removed at the end; --keep or --data DIR keep it"
     for line in (
@@ -131,4 +132,4 @@ def _say_how_to_use(layout: Layout, directory: Path, *, is_kept: bool) -> None:
         "Ctrl-C ends them all.",
         "",
     ):
-        say(line, flush=True)
+        tell(line)

@@ -15,24 +15,29 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 import attrs
 import trio
 
 from ...core.errors import RaftError
-from ..saying import say
+from ..saying import complain, say
 from .layout import Layout, Member
 
 LEAVE_S: Final = 10.0
 """How long members may take to leave, in seconds, before they are killed."""
 LINE_BYTES_MAX: Final = 64 * 1024
 """Of one line of a member's log; a longer one is cut in pieces."""
+OWN_LINE: Final = "trioraft serve: "
+"""What a member's lines begin with that are not its log's."""
 SERVES: Final = " serves clients at "
 """What a member says when it does."""
 MEMBER: Final = "trioraft.cli.cluster.member"
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What ends the cluster."""
+
+
+Tell: TypeAlias = Callable[[str], None]
 
 
 class MembersEnded(RaftError):  # noqa: N818 - what happened
@@ -59,11 +64,16 @@ class RunningCluster:
         options: what every member is told besides.
         is_marked: whether each line of the log begins with its member's id; lines for programs
             say it themselves.
-        ready: called once, when all members serve.
+        ready: called once, with a way to tell lines, when all members serve.
     """
 
     def __init__(
-        self, layout: Layout, options: Sequence[str], *, is_marked: bool, ready: Callable[[], None]
+        self,
+        layout: Layout,
+        options: Sequence[str],
+        *,
+        is_marked: bool,
+        ready: Callable[[Tell], None],
     ) -> None:
         self._layout = layout
         self._options = tuple(options)
@@ -100,6 +110,13 @@ class RunningCluster:
             raise MembersEnded(self._failure or "no member is left")
         return 128 + self._signal
 
+    def tell(self, text: str) -> None:
+        """A line that is not the log's: it goes elsewhere where that is for programs."""
+        if self._is_marked:
+            say(text, flush=True)
+        else:
+            complain(text)
+
     async def _start(self, member: Member) -> trio.Process:
         environment = {
             name: text for name, text in os.environ.items() if not name.startswith("TRIORAFT_")
@@ -122,7 +139,7 @@ class RunningCluster:
                 continue
             self._signal = number
             self._tell_all(signal.SIGTERM)
-            say(f"trioraft cluster: leaving after {signal.Signals(number).name}", flush=True)
+            self.tell(f"trioraft cluster: leaving after {signal.Signals(number).name}")
 
     async def _hear(self, started: _Started) -> None:
         """Pass on what a member says, until it has ended."""
@@ -141,12 +158,15 @@ class RunningCluster:
         self._note_end(started)
 
     def _pass_on(self, started: _Started, line: str) -> None:
-        say(f"[{started.member.id}] {line}" if self._is_marked else line, flush=True)
+        if line.startswith(OWN_LINE):
+            self.tell(f"[{started.member.id}] {line}")
+        else:
+            say(f"[{started.member.id}] {line}" if self._is_marked else line, flush=True)
         if not started.serves and SERVES in line:
             started.serves = True
             count = sum(each.serves for each in self._started)
             if count == len(self._layout.members):
-                self._ready()
+                self._ready(self.tell)
 
     def _note_end(self, started: _Started) -> None:
         if self._signal is not None or self._failure is not None:
@@ -157,8 +177,8 @@ class RunningCluster:
             self._tell_all(signal.SIGTERM)
             return
         words = ["trioraft", "serve", *self._layout.arguments(started.member)]
-        say(f"trioraft cluster: {started.text} ended ({how}). To start it again:")
-        say(f"    {shlex.join(words)}", flush=True)
+        self.tell(f"trioraft cluster: {started.text} ended ({how}). To start it again:")
+        self.tell(f"    {shlex.join(words)}")
 
     def _tell_all(self, number: signal.Signals) -> None:
         for started in self._started:
