@@ -23,7 +23,7 @@ from trioraft import Client, SQLiteStorage, TcpTransport, open_node, open_servic
 from trioraft.core.config import Limits
 from trioraft.core.errors import BadMessage
 from trioraft.core.types import Address, NodeId
-from trioraft.kv import KvClient, KvMachine
+from trioraft.kv import Do, If, KvClient, KvMachine
 from trioraft.kv.commands import Append, Cas, Delete, Put, encode
 from trioraft.machines.sessions import SessionMachine
 from trioraft.net.framing import LENGTH_BYTES, RECEIVE_BYTES_MAX, Deframer
@@ -203,6 +203,10 @@ async def _talk(client: Client) -> None:
     await kv.cas("key-2", None, "other")
     await kv.cas("new", None, "value")
     await kv.delete("key-3")
+    await kv.increment("number")
+    await kv.txn(if_=[If.absent("new")], then=[Do.put("a", "b")], else_=[Do.get("new")])
+    async with kv.lock("lock") as grant:
+        await kv.put("lock/leased", "x", lease=grant.lease_id, ttl_s=60)
     for number in range(20):  # without a session: these are applied in any other cluster as well
         key = b"plain-%d" % (number % 4)
         for command in (Put(key, b"v"), Append(key, b"w"), Cas(key, b"vw", b"x"), Delete(key)):

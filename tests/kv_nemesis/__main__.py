@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import trio
@@ -21,7 +21,14 @@ from tests.kv_nemesis.clients import CALL_TIMEOUT_S, Caller, Record, check_log
 from trioraft.client.client import Client
 from trioraft.core.types import Address
 from trioraft.kv import ERROR_TYPES, KvClient
-from trioraft.testing import KeyValue, check_linearizable, save_history
+from trioraft.testing import (
+    History,
+    KeyValue,
+    Model,
+    Transactions,
+    check_linearizable,
+    save_history,
+)
 
 PROGRESS_CALLS: Final = 50
 """So many acknowledged calls lie between two faults: it hits a cluster that works."""
@@ -134,16 +141,24 @@ async def check_logs(addresses: list[Address], record: Record, *, insecure: bool
 
 
 def check_history(record: Record, keep_in: Path) -> None:
-    """What the clients saw is linearizable; if not, the history is kept.
+    """What the clients saw is linearizable, and one had the lock at a time; a history that is not
+    is kept.
 
     Raises:
-        AssertionError: it is not; the message says why, and where the history is.
+        AssertionError: it is not so; the message says why, and where the history is.
     """
-    result = check_linearizable(record.history, KeyValue(), CHECK_S)
-    if not result:
-        path = keep_in / "kv-nemesis-history.jsonl"
-        save_history(path, record.history, KeyValue())
-        raise AssertionError(f"{result}\nthe history is in {path}")
+    if record.violations:
+        raise AssertionError("\n".join(record.violations))
+    models: tuple[tuple[History, Model[Any]], ...] = (
+        (record.history, KeyValue()),
+        (record.transactions, Transactions()),
+    )
+    for history, model in models:
+        result = check_linearizable(history, model, CHECK_S)
+        if not result:
+            path = keep_in / f"kv-nemesis-{model.name}.jsonl"
+            save_history(path, history, model)
+            raise AssertionError(f"{result}\nthe history is in {path}")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -164,7 +179,8 @@ def main(argv: list[str] | None = None) -> int:
     check_history(outcome.record, Path.cwd())
     print(
         f"every call ended within {CALL_TIMEOUT_S:g} s; no acknowledged append lost or doubled; "
-        f"{len(outcome.record.history)} operations linearizable "
+        f"{len(outcome.record.history)} operations and {len(outcome.record.transactions)} "
+        f"transactions linearizable, {len(outcome.record.tokens)} held the lock in turn "
         f"({time.monotonic() - begun_s:.1f} s to check)"
     )
     return 0

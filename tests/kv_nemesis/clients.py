@@ -12,8 +12,8 @@ import trio
 from trioraft.client.client import Client
 from trioraft.core.errors import RaftError
 from trioraft.core.types import Address
-from trioraft.kv import ERROR_TYPES, KvClient
-from trioraft.testing import History, KeyValue
+from trioraft.kv import ERROR_TYPES, Do, Found, If, KvClient
+from trioraft.testing import History, KeyValue, Transactions
 
 CALL_TIMEOUT_S: Final = 5.0
 """Deadline of each call."""
@@ -30,11 +30,26 @@ and must not believe what it remembers."""
 ABSENT_CHANCE: Final = 0.02
 
 
+TXN_CALLS: Final = 100
+"""After so many transactions the clients go on to other keys."""
+TXN_KEYS: Final = 3
+LOCK_TTL_S: Final = 1.5
+LOCK_PATIENCE_S: Final = 3.0
+"""How long a client wants the lock, having it included."""
+
+
 @attrs.define
 class Record:
     """What all clients did, and what came of it."""
 
     history: History = attrs.field(factory=History)
+    transactions: History = attrs.field(factory=History)
+    holder: str | None = None
+    """Who has the lock, as far as it believes so itself."""
+    tokens: list[int] = attrs.field(factory=list)
+    """Of those who had it, in that order."""
+    violations: list[str] = attrs.field(factory=list)
+    """Two who had it at the same time, or in the wrong order."""
     appended: dict[str, list[str]] = attrs.field(factory=dict)
     """By client: the words of its own log that were acknowledged, in order."""
     uncertain: dict[str, set[str]] = attrs.field(factory=dict)
@@ -92,9 +107,14 @@ class Caller:
         record = self._record
         record.calls += 1
         self._begun_s = trio.current_time()
+        choice = self._rng.random()
         try:
-            if self._rng.random() < 0.25:
+            if choice < 0.25:
                 has_written = await self._append_to_own_log(kv)
+            elif choice < 0.35:
+                has_written = await self._transact(kv)
+            elif choice < 0.38:
+                has_written = await self._hold_the_lock(kv)
             else:
                 has_written = await self._do_anything(kv)
         except RaftError as error:
@@ -126,6 +146,46 @@ class Caller:
             raise
         self._record.appended[self.name].append(word)
         return True
+
+    async def _transact(self, kv: KvClient) -> bool:
+        """Move on from what one key was found to have, two keys at once."""
+        record = self._record
+        group = len(record.transactions) // TXN_CALLS
+        first, second = (f"txn/{group}/{n}" for n in self._rng.sample(range(TXN_KEYS), 2))
+        seen = ((await kv.get(first)) or b"").decode() or None
+        self._on_ended()
+        self._number += 1
+        word = f"{self.name}.{self._number}"
+        call = Transactions.Do({first: seen}, {first: word, second: word}, (first, second))
+        looks = [Do.get(first), Do.get(second)]
+        with record.transactions.operation(self.name, call) as operation:
+            done = await kv.txn(
+                if_=[If.absent(first) if seen is None else If.equals(first, seen)],
+                then=[Do.put(first, word), Do.put(second, word), *looks],
+                else_=looks,
+            )
+            found = [each.value for each in done.results if isinstance(each, Found)]
+            values = tuple(None if value is None else value.decode() for value in found)
+            operation.ok((done.succeeded, values))
+        return done.succeeded
+
+    async def _hold_the_lock(self, kv: KvClient) -> bool:
+        """Nobody else has it meanwhile, and its token is the highest so far."""
+        record = self._record
+        with trio.move_on_after(LOCK_PATIENCE_S):
+            async with kv.lock("mutex", ttl_s=LOCK_TTL_S) as grant:
+                if record.holder is not None:
+                    record.violations.append(f"{self.name} has what {record.holder} has")
+                if record.tokens and grant.token <= record.tokens[-1]:
+                    record.violations.append(f"token {grant.token} after {record.tokens[-1]}")
+                record.tokens.append(grant.token)
+                record.holder = self.name
+                try:
+                    await trio.sleep(self._rng.uniform(0, 0.05))
+                finally:
+                    record.holder = None
+                return True
+        return False
 
     async def _do_anything(self, kv: KvClient) -> bool:
         """Returns whether it was a write."""

@@ -125,7 +125,6 @@ class KvMachine:
         self._index: LogIndex = 0
         self._leases = Leases()
         self._clock = LogClock()
-        self._stamped_s = -1.0  # the latest time that this node put into a command
         self._changes: list[Change] = []  # of the command that is being applied
         self._undo: list[tuple[bytes, Record | None, Record | None]] | None = None
 
@@ -186,22 +185,23 @@ class KvMachine:
         return encode(Expire(self._log_now_s(now_s)))
 
     def _stamp_s(self) -> float:
-        self._stamped_s = self._log_now_s(_now_s())
-        return self._stamped_s
+        now_s = _now_s()
+        self._start_clock(now_s)
+        return self._clock.stamp(now_s)
 
     def _log_now_s(self, now_s: float) -> float:
+        self._start_clock(now_s)
+        return self._clock.reading_s(now_s)
+
+    def _start_clock(self, now_s: float) -> None:
         if not self._clock.is_started:
             self._clock.start(now_s)
-        return self._clock.reading_s(now_s)
 
     def _advance(self, at_s: float | None) -> float:
         """Log time goes on; returns what it is. A command that nobody prepared does not move it."""
-        clock = self._clock
         if at_s is not None:
-            clock.advance(at_s)
-            if at_s > self._stamped_s:  # of another leader: what this node counted says nothing
-                clock.adopt(_now_s())
-        return clock.log_time_s
+            self._clock.apply(at_s, _now_s())
+        return self._clock.log_time_s
 
     # -- commands --------------------------------------------------------------------------
 

@@ -56,7 +56,7 @@ class KvGrant:
 
     Attributes:
         token: the log index of the command that lined up for it; rises from holder to holder.
-        lease_id: of its lease: keys that are put with it go when the lock does.
+        lease_id: of its lease: keys below the lock's own name that are put with it go when it does.
     """
 
     __slots__ = ("_lease", "lease_id", "token")
