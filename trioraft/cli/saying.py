@@ -50,7 +50,8 @@ def open_streams() -> None:
         try:
             os.fstat(number)
         except OSError:  # closed: the next file, or socket, would take its place
-            os.open(os.devnull, os.O_WRONLY if number == 0 else os.O_RDONLY)
+            # What is said to nobody is lost as was meant; nothing is no value to be read.
+            os.open(os.devnull, os.O_WRONLY)
     sys.stdout = _guarded(sys.stdout, 1, _Output)
     sys.stderr = _guarded(sys.stderr, 2, _ErrorOutput)
 
