@@ -16,7 +16,6 @@ import trio
 from trioraft import (
     MemoryNetwork,
     MemoryStorage,
-    NotLeader,
     ReplicatedObject,
     command,
     open_node,
@@ -59,7 +58,7 @@ class Stock(ReplicatedObject):
 
 
 async def main() -> None:
-    """Open three nodes, sell on the leader, look on another."""
+    """Open three nodes, sell on the leader and on another, look there."""
     network = MemoryNetwork(random.Random())
     stocks = {name: Stock() for name in ("a", "b", "c")}
     async with AsyncExitStack() as stack:
@@ -84,10 +83,7 @@ async def main() -> None:
             await stocks[leader].sell("lamp", 2)
         except OutOfStock as error:
             print("not sold:", error)
-        try:
-            await stocks[other].sell("lamp")
-        except NotLeader as error:
-            print("a follower knows whom to ask:", error.leader_id == leader)
+        print("sold on another node, left are", await stocks[other].sell("lamp"))
         print("another node sees", await stocks[other].inventory())
 
 

@@ -36,8 +36,8 @@ def test_replicated_object(examples: Examples) -> None:
         "delivered, there are 3",
         "sold, left are 1",
         "not sold: 2 × lamp wanted, 1 there",
-        "a follower knows whom to ask: True",
-        "another node sees {'lamp': 1}",
+        "sold on another node, left are 0",
+        "another node sees {'lamp': 0}",
     ]
 
 

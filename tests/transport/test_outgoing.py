@@ -11,6 +11,7 @@ from trioraft.core.config import Limits
 from trioraft.core.messages import (
     AppendEntries,
     AppendEntriesReply,
+    Forward,
     InstallSnapshot,
     Message,
     RequestVote,
@@ -74,6 +75,7 @@ OVERTAKEN = {
     "one of what is held long since": ([entries(5), entries(6)], heartbeat(2)),
     "one behind a snapshot": ([chunk(0), chunk(10)], heartbeat(400)),
     "a vote": ([entries(5)], VOTE),
+    "a vote, a forwarded command": ([Forward("0", "1", 7, 1, bytes(1000))], VOTE),
     "an answer": ([entries(5), chunk(0)], REPLY),
     "the request to take over": ([entries(5)], TimeoutNow("0", "1", 7)),
 }

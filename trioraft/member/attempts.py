@@ -18,6 +18,11 @@ class Attempt:
 
     is_repeatable: bool = False
     """It may be sent again without harm, as in a session: an unknown outcome is not the end."""
+    is_local: bool = False
+    """It is for this node alone, while that leads: elsewhere, or if it was not taken, that is
+    `NotLeader` or `ProposalDropped`, with `is_refused`."""
+    is_refused: bool = False
+    """The last time that it was sent, or was to be, it certainly was not taken."""
     is_underway: bool = False
     """It was sent, and has no answer yet."""
     maybe_applied: bool = False
@@ -33,6 +38,7 @@ class Attempt:
             maybe_taken: whether the command may be in the log.
         """
         self.is_underway = False
+        self.is_refused = not maybe_taken
         self.last_problem = str(error)
         self.maybe_applied = self.maybe_applied or maybe_taken
 

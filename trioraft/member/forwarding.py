@@ -136,6 +136,8 @@ class Forwards:
         if (message.receiver, message.term) != (answer.sender, answer.term):
             return None
         del self.open[answer.number]
+        if not self.open:
+            self.deadline_s = None
         return asked.proposed
 
     def leader_is(self, leader: tuple[NodeId, Term] | None, give_up_s: float) -> None:

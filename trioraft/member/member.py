@@ -489,9 +489,8 @@ class Member:
         """Take a command that another member has forwarded, once, and say where it stands."""
         raft = self.raft
         opening = None if origin is None else origin.opening
-        if raft.leadership is not None and self._answers.term != raft.term:
-            self._answers = Answers(raft.term)
-            self._awaited.clear()
+        if raft.leadership is not None:
+            self._begin_answering(raft.term)
         if self._answers.term != message.term or not self._is_members(message, origin):
             return answer_to(message)
         answer = self._answers.to(message, opening)
@@ -499,6 +498,12 @@ class Member:
             answer = self._taken(message, now)
             self._answers.remember(message, opening, answer)
         return answer
+
+    def _begin_answering(self, term: Term) -> None:
+        """This member leads that term, and knows from here on whatever it takes in it."""
+        if self._answers.term != term:
+            self._answers = Answers(term)
+            self._awaited.clear()
 
     def _is_members(self, message: Forward, origin: Introduction | None) -> bool:
         """Whether it comes from a member, with the disk that is named, if one is."""
@@ -554,7 +559,7 @@ class Member:
             if message.term != self._waiting_term:
                 self._leadership_lost(now)
                 self._waiting_term = message.term
-            self.outcomes.waiting[message.index] = proposed
+            self.outcomes.wait_for(proposed)
         else:
             deadline_s = now + self._outcome_wait_s
             by_term = self.outcomes.deposed.setdefault(message.index, {})
@@ -569,6 +574,8 @@ class Member:
 
     def _leadership_changed(self, leading_term: Term | None, now: float) -> None:
         self.leading_term = leading_term
+        if leading_term is not None:
+            self._begin_answering(leading_term)
         if leading_term is not None and not self._is_admitting:
             self._is_admitting = True
             self._actions.append(AdmitClients())

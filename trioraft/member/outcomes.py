@@ -91,6 +91,14 @@ class Outcomes:
             proposed.fail(_dropped(proposed, entry.term))
         return found
 
+    def wait_for(self, proposed: Proposed) -> None:
+        """The leader has put this proposal where it says. What an earlier leader had put there
+        certainly is not committed: otherwise this one would have it."""
+        before = self.waiting.get(proposed.index)
+        self.waiting[proposed.index] = proposed
+        if before is not None:
+            before.fail(_dropped(before, proposed.term))
+
     def keep(self, *, is_asked: bool) -> None:
         """From here on keep what comes of each command, or do not any more."""
         if not is_asked:

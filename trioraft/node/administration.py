@@ -72,6 +72,13 @@ class Administration:
             )
         return raft.leader_id
 
+    async def leave(self) -> None:
+        """What others have asked for before the node leaves, and then the leadership."""
+        runner = self._runner
+        while runner.before_leaving and not runner.is_dead:
+            await runner.before_leaving.pop(0)()
+        await self.transfer_before_leaving()
+
     async def transfer_before_leaving(self) -> None:
         """Before the node leaves: transfer the leadership, if it leads and there is somebody to. A
         successor that is busy for a moment is asked again: whoever waits for a command here gets

@@ -54,7 +54,9 @@ def _may_go_on(error: RaftError, attempt: Attempt, runner: NodeRunner) -> bool:
     """Whether the command may be sent once more, and there is any sense in it."""
     if isinstance(error, OutcomeUnknown):
         return attempt.is_repeatable and not runner.is_dead
-    return isinstance(error, NotLeader | ProposalDropped) and not isinstance(error, NotMember)
+    if attempt.is_local or isinstance(error, NotMember):
+        return False
+    return isinstance(error, NotLeader | ProposalDropped)
 
 
 async def _sent(runner: NodeRunner, data: bytes, attempt: Attempt, with_room: WithRoom) -> Proposal:
@@ -68,9 +70,19 @@ async def _sent(runner: NodeRunner, data: bytes, attempt: Attempt, with_room: Wi
             raise NotMember(runner.node_id, member.raft.removed_index)
         return member
 
-    while alive(data).raft.leader_id is None:
-        await runner.status_changed.park()
-    member = await with_room(data, alive)
+    def leads(_data: bytes) -> Member:
+        member = alive(data)
+        if member.raft.leadership is None:
+            raise NotLeader(member.raft.leader_id)
+        return member
+
+    if attempt.is_local:
+        member = await with_room(data, leads)
+    else:
+        while alive(data).raft.leader_id is None:
+            await runner.status_changed.park()
+        member = await with_room(data, alive)
+    attempt.is_refused = False
     attempt.is_underway = True
     try:
         return runner.forward(member, data, is_repeatable=attempt.is_repeatable)

@@ -521,8 +521,7 @@ async def open_node(
         node_id: this node's name, one of `voters` if there are any.
         voters: all nodes of a new cluster, this one included, which forms once all have met
             (`status.waiting_for`); later its log counts. Empty: join, once a leader adds this node.
-        machine: what committed commands are applied to. Around a `ReplicatedObject`, or `Replicas`,
-            comes a `SessionMachine` by itself.
+        machine: what committed commands are applied to; around an object sessions come by itself.
         storage: where term, vote and log survive; one for each node.
         transport: how the others are reached; one for each node.
         cluster_id: nodes of different clusters refuse each other.
@@ -541,7 +540,6 @@ async def open_node(
     check_id("cluster_id", cluster_id)
     check_machine(machine)
     check_storage_methods(storage)
-    machine = hosted(machine)
     configuration = bootstrap_configuration(node_id, voters, transport)
     runner = NodeRunner(
         node_id,
@@ -549,7 +547,7 @@ async def open_node(
         timing=timing or Timing(),
         limits=limits or Limits(),
         rng=rng or random.Random(),
-        machine=machine,
+        machine=hosted(machine),
         storage=storage,
         transport=transport,
         logger=TraceLogger(logger, node_id),
@@ -557,13 +555,6 @@ async def open_node(
     )
     administration = Administration(runner)
     service = partial(runner.run, Recovered(configuration=configuration))
-
-    async def before_stop() -> None:
-        if not runner.is_dead:
-            for job in runner.before_leaving:
-                await job()
-        await administration.transfer_before_leaving()
-
-    stop = partial(runner.kill, "left")
+    stop, before_stop = partial(runner.kill, "left"), administration.leave
     async with running_beside(service, stop=stop, before_stop=before_stop, name=runner.name):
         yield Node(runner, administration, configuration)

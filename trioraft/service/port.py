@@ -196,16 +196,19 @@ async def open_service(
         ConfigError: an argument cannot work.
         OSError: the address cannot be used.
     """
-    machine = hosted(machine)
-    has_sessions = isinstance(machine, SessionMachine) if has_sessions is None else has_sessions
+    has_sessions = _has_sessions(machine) if has_sessions is None else has_sessions
     # With roles, who shows neither certificate nor token gets nothing: TLS need not ask for one.
     tls = _tls_at(listen, ssl_context, may_be_nameless=roles is not None, insecure=insecure)
     known, log = _checked_addresses(client_addresses or {}), TraceLogger(logger, node.id)
     bounds, own = limits or ServiceLimits(), inner_machine(machine)
     context = ServiceContext(node, own, cluster_id, bounds, tls, known, has_sessions, log, roles)
-    _adopt(context, machine)
+    _adopt(context, hosted(machine))
     async with _serving(context, listen, advertise) as service:
         yield service
+
+
+def _has_sessions(machine: StateMachine) -> bool:
+    return isinstance(hosted(machine), SessionMachine)
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from . import (
     answers,
     appending,
     durability,
+    forwarding,
     identity,
     leases,
     lines,
@@ -37,6 +38,7 @@ BUGS: Final = (
     *lines.BUGS,
     *queues.BUGS,
     *answers.BUGS,
+    *forwarding.BUGS,
     *nodes.BUGS,
 )
 RARE: Final = frozenset(

@@ -28,6 +28,7 @@ RULES: Final = {
     "check_recovered": "a node comes back with what was durable",
     "on_applied": "the core's own bounds",
     "on_apply": "only durable entries are applied",
+    "_check_asked": "a command stands in the log as often as it was asked for",
     "on_executed": "exactly once, at one index everywhere",
     "on_state": "equal indexes have equal states",
     "on_read": "no stale read",

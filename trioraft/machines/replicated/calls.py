@@ -10,7 +10,7 @@ import attrs
 import msgspec
 import trio
 
-from ...core.errors import ConfigError
+from ...core.errors import ConfigError, NotLeader, NotMember, ProposalDropped
 from ...core.types import LogIndex
 from ...member.attempts import Attempt
 from ...member.status import Status
@@ -50,8 +50,14 @@ class NodePort:
         session = self._session
         if session is None:
             return await self.node.propose(encode_plain(data))
-        attempt = Attempt(is_repeatable=True)
+        attempt = Attempt(is_local=True)
         with trio.move_on_after(self._timeout_s):
+            try:  # where the leader is, a session would cost more than all the rest of a call
+                return await self.node.forward(encode_plain(data), attempt=attempt)
+            except (NotLeader, ProposalDropped) as error:
+                if not attempt.is_refused or isinstance(error, NotMember):
+                    raise  # the command's own
+            attempt = Attempt(is_repeatable=True)
             return await session.call(data, attempt)
         raise attempt.deadline_error(self._timeout_s)
 

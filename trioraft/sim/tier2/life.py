@@ -769,7 +769,8 @@ class Life:
     def _leaving_s(self) -> float:
         """Who leaves waits for answers, and these may take long: as patience is stretched."""
         draw = self._world.draw
-        if draw.intensities.keys() & {Kind.SLOW_DISK, Kind.DISK_FULL, Kind.CLOCK_JUMP}:
+        slow = {Kind.SLOW_DISK, Kind.DISK_FULL, Kind.CLOCK_JUMP, Kind.DELAY}
+        if draw.intensities.keys() & slow:
             return LEAVING_TIMEOUTS * draw.timing.widening_max * draw.timing.election_timeout_s[1]
         return LEAVING_TIMEOUTS * draw.timeout_s
 
