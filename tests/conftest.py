@@ -26,6 +26,9 @@ OTHER_TERMINALS: Final = (
 )
 """What rich, typer and pytest take for an order to colour or to wrap; some read it only once, when
 they are imported."""
+WITHOUT_ASYNCIO: Final = "-p no:asyncio"
+"""For each pytest that a test starts: pytest-asyncio is there for examples/testing_a_service alone,
+and warns where nobody has chosen how it runs fixtures."""
 OURS: Final = "TRIORAFT_"
 """Settings of a server that the person at this machine may run."""
 
@@ -36,6 +39,7 @@ def pytest_configure() -> None:
     for name in [name for name in os.environ if name.startswith(OURS) or name in OTHER_TERMINALS]:
         del os.environ[name]
     os.environ.update(TERMINAL)
+    os.environ["PYTEST_ADDOPTS"] = WITHOUT_ASYNCIO
 
 
 CHOSEN = ("keyword", "markexpr", "lf", "failedfirst", "stepwise", "trace", "raftlog", "collectonly")
