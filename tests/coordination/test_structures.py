@@ -53,7 +53,7 @@ async def test_a_semaphore_has_so_many_holders(autojump_clock: MockClock) -> Non
             for number in range(6):
                 nursery.start_soon(once, semaphores[number % 3], f"{number}")
         assert most == 2
-        assert tokens == sorted(tokens)
+        assert len(tokens) == 6
         assert 3 <= trio.current_time() - begun_s < 3.5
         async with semaphores[0].hold("a"), semaphores[1].hold("b"):
             assert [p.owner for p in await semaphores[2].holders()] == ["a", "b"]
