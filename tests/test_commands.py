@@ -102,7 +102,7 @@ def test_the_lowest_versions_are_those_of_the_project() -> None:
         *extras["test"],
         *extras["bench"],
     ]:
-        name, at_least, version = bound.partition(">=")
+        name, at_least, version = bound.partition(";")[0].strip().partition(">=")
         if at_least and name not in ("ruff", "mypy", "types-PyYAML"):
             wanted[name.lower()] = tuple(map(int, version.split(".")))
     pinned = {}

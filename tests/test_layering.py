@@ -44,7 +44,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
         "attrs msgspec trio",
     ),
     "embedding": ("core tasks member machines node", "attrs trio"),
-    "kv": ("core tasks machines rpc coordination", "anyio attrs msgspec trio"),
+    "kv": ("core tasks machines rpc", "anyio attrs msgspec trio"),
     FACE: (
         "core member storage net transport machines node rpc coordination client service embedding",
         "",

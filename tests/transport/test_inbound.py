@@ -176,7 +176,7 @@ STRANGERS = {
         frame_of(
             msgspec.msgpack.encode(PeerHello(MAGIC, PROTOCOL_VERSION + 1, CLUSTER, "1", "0", SAID))
         ),
-        "protocol version 3 was offered, this node speaks 2",
+        f"protocol version {PROTOCOL_VERSION + 1} was offered, this node speaks {PROTOCOL_VERSION}",
     ),
 }
 

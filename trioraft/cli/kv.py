@@ -318,7 +318,10 @@ async def watch(
                     watching = kv.watch(begin, key=key, from_index=wanted, wants_previous=previous)
                     changes = await stack.enter_async_context(watching)
                 if patience.cancelled_caught:
-                    raise DeadlineExceeded(f"no server was reached within {cluster.timeout_s:g} s")
+                    raise DeadlineExceeded(
+                        f"no server was reached within {cluster.timeout_s:g} s: see whether one "
+                        "runs at these --address, or give a longer --timeout"
+                    )
                 async for change in changes:
                     said = ""
                     _show_change(change, as_json, previous)

@@ -602,7 +602,7 @@ class Servers:
         except (OSError, ValueError) as error:
             lookup.error = ServerLost(f"{where}: {sentence_of(error)}")
         except BaseException:
-            lookup.error = ClientClosed("the client was closed")
+            lookup.error = ClientClosed("the client was closed: open another")
             raise
         finally:
             if found:

@@ -119,7 +119,9 @@ async def _dialed(
         except (ServerLost, HandshakeRefused) as error:
             failure = error
     if not isinstance(at, str):
-        raise failure or ServerLost("there is no server to subscribe at")
+        raise failure or ServerLost(
+            "there is no server to subscribe at: give the client more addresses"
+        )
     address = (await servers.at(at)).address  # where others say that it is now
     return address, await _dialed_at(dialer, address, servers.name_at(address), at)
 

@@ -169,7 +169,11 @@ class ConfigurationConflict(RaftError):  # noqa: N818 - as the field says
 
 
 class Unreachable(RaftError):  # noqa: N818 - what was found
-    """Nobody answers as that node at that address; nothing was changed."""
+    """Nobody answers as that node at that address; nothing was changed.
+
+    Fault: of whoever gave the address, or of the node, which is not there yet.
+    Remedy: start it there first, or `force` the move if it is down or will be there later.
+    """
 
 
 class NodeDead(RaftError):  # noqa: N818 - the pinned name

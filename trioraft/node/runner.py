@@ -148,21 +148,16 @@ class NodeRunner:
         """What is to be done when the node leaves, while it still takes part."""
         self.links: dict[NodeId, bool] = {}
         """Whether the connection to each peer is up, as the transport tells."""
-        self._cluster_id = cluster_id
-        self._rng = rng
+        self._cluster_id, self._rng = cluster_id, rng
         uses_leases = timing.lease_clock_drift_max is not None
         self._suspension = Suspension() if uses_leases else None
-        self._machine = machine
-        self._timed = timed(machine)
+        self._machine, self._timed = machine, timed(machine)
         self._due: DueTask | None = None  # while this node leads, if anything ends by itself
         self._calls = StorageCalls(storage)
         self._inline = InlineWrites(storage, is_allowed=self._calls.in_threads)
-        self._storage = storage
-        self._transport = transport
+        self._storage, self._transport = storage, transport
         self._member_links = MemberLinks(transport)
-        self._logger = logger
-        self._auto_replace = auto_replace
-        self._bootstrap = bootstrap
+        self._logger, self._auto_replace, self._bootstrap = logger, auto_replace, bootstrap
         self._forming_since_s: float | None = None
         self._forming_said: Mapping[NodeId, str] = {}
         self.lineage: Lineage | None = None
@@ -179,8 +174,7 @@ class NodeRunner:
         self._admits = False  # clients of a new leader are being let in
         self._press_again_s = -math.inf  # when another snapshot may be tried for the log's length
         self._step: StorageStep | None = None  # for the storage task
-        self._storage_work = Wakeup()
-        self._restore_work = Wakeup()
+        self._storage_work, self._restore_work = Wakeup(), Wakeup()
         self._readers: dict[bool, tuple[ReadBatch, trio.lowlevel.ParkingLot]] = {}
         self._chunk_requests: deque[ChunkRequest] = deque()
         self._chunk_work = Wakeup()

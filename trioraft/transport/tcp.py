@@ -229,9 +229,13 @@ class TcpTransport:
         name = f"the new address of node {peer!r}"
         address = self._rules.check_peer(name, peer, address)
         if is_wildcard(address[0]):
-            raise ConfigError(f"{name} is {host_port(address)}, which nobody can dial")
+            raise ConfigError(
+                f"{name} is {host_port(address)}, which nobody can dial: give one of its own"
+            )
         if self._active is None:
-            raise Unreachable(f"the transport of {self._node_id!r} does not run")
+            raise Unreachable(
+                f"the transport of {self._node_id!r} does not run: ask while its node is open"
+            )
         reason = await Link(self._active.context, peer, address).ask_whether_there()
         if reason is not None:
             raise Unreachable(

@@ -114,7 +114,10 @@ def _kept(path: Path) -> _Kept | None:
         or not all(0 < port <= PORT_MAX for port in ports)
         or len({*ports}) < len(ports)
     ):
-        raise ConfigError(f"{str(path)!r} is not what trioraft cluster has written")
+        raise ConfigError(
+            f"{str(path)!r} is not what trioraft cluster has written: give another --data, or "
+            "remove it"
+        )
     return kept
 
 
