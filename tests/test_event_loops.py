@@ -83,6 +83,8 @@ def plausible(method: Callable[..., Any], **known: Any) -> dict[str, Any]:
         "voters": ["a"],
         "ids": ["a"],
         "node_id": "a",
+        "address": ("127.0.0.1", 1),
+        "clients_at": ("127.0.0.1", 1),
         "predicate": lambda _: True,
         "job": lambda: None,
         **known,
@@ -94,7 +96,15 @@ def plausible(method: Callable[..., Any], **known: Any) -> dict[str, Any]:
     }
 
 
-HARMLESS = {"id", "status", "budgets", "expected_tasks", "addresses", "before_leaving"}
+HARMLESS = {
+    "id",
+    "status",
+    "budgets",
+    "expected_tasks",
+    "addresses",
+    "before_leaving",
+    "address_of",
+}
 """They wait for nothing, and touch nothing."""
 
 

@@ -408,11 +408,11 @@ def test_what_is_started_serves_and_its_probes_agree(adapted: Adapted) -> None:
     for server in servers:
         server.wait_ready()
     address = shown(adapted.clients_at[adapted._id_of(container)])
-    lines(run("kv", "put", "k", "v", "--address", address))  # waits for a leader
-    told = json.loads(run("admin", "status", "--json", "--address", address).stdout)["servers"]
-    assert set(told) == {shown(each) for each in adapted.clients_at.values()}  # by one of them
     shows = adapted.credentials(container)
     lines(run("kv", "put", "k", "v", "--address", address, *shows))  # waits for a leader
+    status = run("admin", "status", "--json", "--address", address, *shows)
+    told = json.loads(status.stdout)["servers"]
+    assert set(told) == {shown(each) for each in adapted.clients_at.values()}  # by one of them
     for container in containers:
         for probe in container.probes:
             assert adapted.probe(container, probe) == 0

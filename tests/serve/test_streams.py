@@ -256,14 +256,19 @@ def test_ctrl_c_ends_a_command_that_waits_for_its_input(tmp_path: Path) -> None:
 
 
 TIMED = [leaf for leaf in LEAVES if "--timeout" in run_here(*leaf, "--help").stdout]
-GIVEN = {"KEY": "k", "VALUE": "v", "ID": "0", "NAME": "n"}
+GIVEN = {"KEY": "k", "VALUE": "v", "ID": "0", "NAME": "n", "TIME": "10s"}
+BESIDES: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("kv", "cas"): ("--expect", "v"),
+    ("kv", "txn"): ("--then", "put k v"),
+}
+"""What else a command cannot do without."""
 
 
 def asked(leaf: tuple[str, ...]) -> list[str]:
     """The command with what it cannot do without."""
     usage = run_here(*leaf, "--help").stdout.splitlines()[0]
     required = [GIVEN[word] for word in usage.split() if word in GIVEN]
-    return [*leaf, *required, *(["--expect", "v"] if leaf == ("kv", "cas") else [])]
+    return [*leaf, *required, *BESIDES.get(leaf, ())]
 
 
 def test_commands_that_ask_a_cluster_take_a_timeout() -> None:
@@ -297,6 +302,8 @@ UNTRIED = {
     ("sim",),  # into a file: tests/sim
     ("viz",),  # tests/viz
     ("recover",),  # tests/recover
+    *(("kv", name) for name in ("elect", "lock", "incr")),  # tests/serve/test_kv_commands
+    *(("kv", "lease", name) for name in ("keep", "revoke", "ttl")),
 }
 
 

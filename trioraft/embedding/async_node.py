@@ -137,6 +137,18 @@ class AsyncNode:
         """`Node.invite`."""
         return await self._call("invite", lambda node: node.invite(node_id, valid_s))
 
+    async def move(self, node_id: NodeId, address: Address, *, force: bool = False) -> LogIndex:
+        """`Node.move`."""
+        return await self._call("move", lambda node: node.move(node_id, address, force=force))
+
+    def announce(self, clients_at: Address | None) -> None:
+        """`Node.announce`. Takes as long as `status`."""
+        self._thread.look(lambda inside: inside.node.announce(clients_at))
+
+    def address_of(self, node_id: NodeId) -> Address | None:
+        """`Node.address_of`. Takes as long as `status`."""
+        return self._thread.look(lambda inside: inside.node.address_of(node_id))
+
     async def wait(self, predicate: Callable[[Status], bool]) -> Status:
         """`Node.wait`. The predicate is called in the node's thread."""
         return await self._call("wait", lambda node: node.wait(predicate))

@@ -141,6 +141,18 @@ class BlockingNode:
         """`Node.invite`."""
         return self._call("invite", lambda node: node.invite(node_id, valid_s))
 
+    def move(self, node_id: NodeId, address: Address, *, force: bool = False) -> LogIndex:
+        """`Node.move`."""
+        return self._call("move", lambda node: node.move(node_id, address, force=force))
+
+    def announce(self, clients_at: Address | None) -> None:
+        """`Node.announce`."""
+        self._thread.look(lambda inside: inside.node.announce(clients_at))
+
+    def address_of(self, node_id: NodeId) -> Address | None:
+        """`Node.address_of`."""
+        return self._thread.look(lambda inside: inside.node.address_of(node_id))
+
     def wait(
         self, predicate: Callable[[Status], bool], *, timeout_s: float | None = None
     ) -> Status:

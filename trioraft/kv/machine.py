@@ -8,11 +8,10 @@ from itertools import chain
 from typing import Final, final
 
 import msgspec
-import trio
 
 from ..core.errors import ConfigError, RaftError
 from ..core.types import LogIndex
-from ..machines.log_clock import LogClock
+from ..machines.log_clock import LogClock, monotonic_s
 from ..machines.nesting import check_nesting
 from ..machines.sessions import UnknownCommand
 from . import commands, history
@@ -185,7 +184,7 @@ class KvMachine:
         return encode(Expire(self._log_now_s(now_s)))
 
     def _stamp_s(self) -> float:
-        now_s = _now_s()
+        now_s = monotonic_s()
         self._start_clock(now_s)
         return self._clock.stamp(now_s)
 
@@ -200,7 +199,7 @@ class KvMachine:
     def _advance(self, at_s: float | None) -> float:
         """Log time goes on; returns what it is. A command that nobody prepared does not move it."""
         if at_s is not None:
-            self._clock.apply(at_s, _now_s())
+            self._clock.apply(at_s, monotonic_s())
         return self._clock.log_time_s
 
     # -- commands --------------------------------------------------------------------------
@@ -607,7 +606,7 @@ class KvMachine:
             lease = self._leases.find(query.lease_id, query.prefix)
         except LeaseNotFound:
             return LeaseLife(self._index, 0)
-        remaining_s = max(0.0, lease.ends_at_s - self._log_now_s(_now_s()))
+        remaining_s = max(0.0, lease.ends_at_s - self._log_now_s(monotonic_s()))
         keys = tuple(self._leases.keys_of(lease.lease_id))
         return LeaseLife(self._index, lease.ttl_ms, int(remaining_s * 1000), keys)
 
@@ -675,14 +674,6 @@ class KvMachine:
         self._records, self._history, self._index = records, kept, restored.index
         self._leases, self._clock.log_time_s = leases, restored.log_time_s
         self._watches.restored()
-
-
-def _now_s() -> float:
-    """The node's monotonic clock. Where there is none, nobody leads either."""
-    try:
-        return trio.current_time()
-    except RuntimeError:
-        return 0.0
 
 
 def _joined(key: bytes, before: bytes, appended: bytes) -> bytes:

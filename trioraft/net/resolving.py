@@ -17,11 +17,11 @@ from __future__ import annotations
 import ipaddress
 import random
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, Protocol, TypeAlias, final
 
 import attrs
-import trio
 
 from ..core.errors import ConfigError
 from ..core.types import Address
@@ -223,7 +223,8 @@ async def records_by(resolver: Any, name: str) -> list[ServiceRecord]:
     import dns.exception
 
     # By itself it would stay with the event loop that it has met first.
-    loop = "trio" if trio.lowlevel.in_trio_run() else "asyncio"
+    trio = sys.modules.get("trio.lowlevel")  # a client on asyncio is not made to load it
+    loop = "trio" if trio is not None and trio.in_trio_run() else "asyncio"
     try:
         answer = await resolver.resolve(name, "SRV", backend=dns.asyncbackend.get_backend(loop))
     except dns.exception.DNSException as error:

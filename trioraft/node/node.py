@@ -349,6 +349,7 @@ class Node:
 
         Cancelling the wait does not undo what is in the log.
         """
+        require_event_loop("Node.move", "trio")
         check_id("node_id", node_id)
         checked = checked_address(address)
         if checked is None:
@@ -442,6 +443,7 @@ class Node:
         Raises:
             ConfigError: the address cannot be one.
         """
+        require_event_loop("Node.announce", "trio")
         self._runner.announce(checked_address(clients_at, may_be_wildcard=True))
 
     def address_of(self, node_id: NodeId) -> Address | None:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeAlias, final
 
 import msgspec
-import trio
 
 from ...core.decoding import UNREADABLE
 from ...core.errors import ConfigError, OutcomeUnknown
@@ -24,7 +23,7 @@ from ...core.types import LogIndex
 from ...member.state_machine import StateMachine, is_local
 from ...tasks.event_loop import require_event_loop
 from ..chunks import ChunkReader, framed
-from ..log_clock import LogClock, LogTime
+from ..log_clock import LogClock, LogTime, monotonic_s
 from ..nesting import NESTING_MAX, check_nesting, check_result_nesting, is_deeper
 from ..sessions import CommandFailed, SessionMachine, UnknownCommand, error_from
 from .calls import Way
@@ -135,7 +134,6 @@ class Replica:
             ConfigError: it belongs to another, or a field has no value.
         """
         name = self.definition.cls_name
-        require_event_loop(f"{name}.attach", "trio")
         if self._node == node:
             return
         if self._node is not None:
@@ -148,9 +146,10 @@ class Replica:
                 raise ConfigError(
                     f"{name}.{field} has no value: give it a default, or set it in __init__"
                 )
+        require_event_loop(f"{name}.attach", "trio")
         self.port, self._node = way(), node
         self.is_writable = False
-        self.clock.start(trio.current_time())
+        self.clock.start(monotonic_s())
 
     def require_port(self) -> Way:
         """The node, if there is one."""
@@ -171,7 +170,7 @@ class Replica:
         method = self.definition.methods[name]
         arguments = msgspec.Raw(method.encode(args, kwargs))
         self._check_is_current()
-        at_s = self._stamp_s(trio.current_time())
+        at_s = self._stamp_s(monotonic_s())
         call = MethodCall(name, self.definition.version, at_s, arguments)
         return method.result.decode(await self._send(port, call, method.mark.errors))
 
@@ -180,7 +179,7 @@ class Replica:
         require_event_loop(f"{self.definition.cls_name}.activate_version", "trio")
         self._check_is_current()
         port = self.require_port()
-        activate = Activate(self.definition.version, self._stamp_s(trio.current_time()))
+        activate = Activate(self.definition.version, self._stamp_s(monotonic_s()))
         version: int = msgspec.msgpack.decode(await self._send(port, activate), type=int)
         return version
 
@@ -199,7 +198,7 @@ class Replica:
         return result
 
     def _reading_s(self) -> float:
-        return self._reading_at_s(trio.current_time())
+        return self._reading_at_s(monotonic_s())
 
     def _reading_at_s(self, now_s: float) -> float:
         if not self.clock.is_started:
@@ -318,7 +317,7 @@ class Replica:
         """
         check_nesting(data)
         command = self._decoded(data)
-        at_s = self._stamp_s(trio.current_time())
+        at_s = self._stamp_s(monotonic_s())
         if command.at_s == at_s:
             return data
         return _ENCODER.encode(msgspec.structs.replace(command, at_s=at_s))
@@ -375,7 +374,7 @@ class Replica:
         return encoded
 
     def _advance(self, at_s: float) -> None:
-        self.clock.apply(at_s, trio.current_time() if self.clock.is_started else None)
+        self.clock.apply(at_s, monotonic_s() if self.clock.is_started else None)
 
     @property
     def _is_outdated(self) -> bool:
