@@ -141,9 +141,13 @@ class AsyncNode:
         """`Node.move`."""
         return await self._call("move", lambda node: node.move(node_id, address, force=force))
 
-    def announce(self, clients_at: Address | None) -> None:
-        """`Node.announce`. Takes as long as `status`."""
-        self._thread.look(lambda inside: inside.node.announce(clients_at))
+    async def announce(self, clients_at: Address | None) -> None:
+        """`Node.announce`."""
+
+        async def tell(node: Node) -> None:
+            node.announce(clients_at)
+
+        await self._call("announce", tell)
 
     def address_of(self, node_id: NodeId) -> Address | None:
         """`Node.address_of`. Takes as long as `status`."""

@@ -147,7 +147,11 @@ class BlockingNode:
 
     def announce(self, clients_at: Address | None) -> None:
         """`Node.announce`."""
-        self._thread.look(lambda inside: inside.node.announce(clients_at))
+
+        async def tell(node: Node) -> None:
+            node.announce(clients_at)
+
+        self._call("announce", tell)
 
     def address_of(self, node_id: NodeId) -> Address | None:
         """`Node.address_of`."""

@@ -11,9 +11,10 @@ import msgspec
 
 from ..core.errors import ConfigError, RaftError
 from ..core.types import LogIndex
-from ..machines.log_clock import LogClock, monotonic_s
+from ..machines.log_clock import LogClock
 from ..machines.nesting import check_nesting
 from ..machines.sessions import UnknownCommand
+from ..tasks.monotonic import monotonic_s
 from . import commands, history
 from .commands import (
     CHANGES_MAX,

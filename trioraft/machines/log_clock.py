@@ -6,7 +6,6 @@ from collections import deque
 from typing import Annotated, TypeAlias, final
 
 import msgspec
-import trio
 
 LOG_TIME_MAX_S = 1e12
 """Latest log time that is believed: some 30,000 years."""
@@ -86,11 +85,3 @@ class LogClock:
         lose, each time, what they take to be committed.
         """
         self.start(now_s)
-
-
-def monotonic_s() -> float:
-    """The node's monotonic clock. Where there is none, nobody leads either."""
-    try:
-        return trio.current_time()
-    except RuntimeError:
-        return 0.0

@@ -22,8 +22,9 @@ from ...core.errors import ConfigError, OutcomeUnknown
 from ...core.types import LogIndex
 from ...member.state_machine import StateMachine, is_local
 from ...tasks.event_loop import require_event_loop
+from ...tasks.monotonic import monotonic_s
 from ..chunks import ChunkReader, framed
-from ..log_clock import LogClock, LogTime, monotonic_s
+from ..log_clock import LogClock, LogTime
 from ..nesting import NESTING_MAX, check_nesting, check_result_nesting, is_deeper
 from ..sessions import CommandFailed, SessionMachine, UnknownCommand, error_from
 from .calls import Way
