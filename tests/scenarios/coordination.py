@@ -17,14 +17,14 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Final, Protocol, TypeAlias
 
 import attrs
 import trio
 
 from tests.replicated.support import Objects
-from trioraft import NodeDead, NodeId
+from trioraft import NodeDead, NodeId, OutcomeUnknown
 from trioraft.structures import Barrier, Election, Grant, Lock, LockLost, Queue, Semaphore
 from trioraft.testing import linearizability as lin
 from trioraft.testing.cluster import Cluster
@@ -92,7 +92,7 @@ async def work_on_every_node(
             try:
                 while not nemesis.is_over.is_set():
                     await work(thing, f"{node_id}.{number}.{life}")
-            except (LockLost, NodeDead):
+            except (LockLost, NodeDead, OutcomeUnknown):  # of a leader that was deposed under it
                 await trio.sleep(0.01)
 
     async with trio.open_nursery() as nursery:
@@ -240,7 +240,10 @@ async def put_for_the_last(cluster: Cluster, history: lin.History) -> None:
     for item in itertools.count(1_000_000):
         await trio.sleep(5)
         if "0" in cluster.nodes:
-            with history.operation("last", lin.Queue.Enqueue(item)) as put:
+            with (
+                suppress(OutcomeUnknown),
+                history.operation(f"last {item}", lin.Queue.Enqueue(item)) as put,
+            ):
                 await Objects[Queue[int]](cluster).at("0").put(item)
                 put.ok()
 

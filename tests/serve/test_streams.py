@@ -175,7 +175,7 @@ def test_a_watch_whose_servers_vanish_says_so_once_and_ends(tmp_path: Path) -> N
             assert watching.wait(PATIENCE_S) == 1
             said = watching.stderr.read().splitlines()
     assert "going on at another server" in said[0]
-    assert said[-1] == "trioraft: no server was reached within 1 s"
+    assert said[-1].startswith("trioraft: no server was reached within 1 s: ")
     assert len(said) <= 4
 
 
@@ -256,10 +256,18 @@ def test_ctrl_c_ends_a_command_that_waits_for_its_input(tmp_path: Path) -> None:
 
 
 TIMED = [leaf for leaf in LEAVES if "--timeout" in run_here(*leaf, "--help").stdout]
-GIVEN = {"KEY": "k", "VALUE": "v", "ID": "0", "NAME": "n", "TIME": "10s"}
+GIVEN = {
+    "KEY": "k",
+    "VALUE": "v",
+    "ID": "0",
+    "NAME": "n",
+    "TIME": "10s",
+    "HOST:PORT": "127.0.0.1:1",
+}
 BESIDES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("kv", "cas"): ("--expect", "v"),
     ("kv", "txn"): ("--then", "put k v"),
+    ("kv", "elect"): ("v",),
 }
 """What else a command cannot do without."""
 
@@ -267,7 +275,8 @@ BESIDES: dict[tuple[str, ...], tuple[str, ...]] = {
 def asked(leaf: tuple[str, ...]) -> list[str]:
     """The command with what it cannot do without."""
     usage = run_here(*leaf, "--help").stdout.splitlines()[0]
-    required = [GIVEN[word] for word in usage.split() if word in GIVEN]
+    given = {**GIVEN, "ID": "1"} if leaf[:2] == ("kv", "lease") else GIVEN
+    required = [given[word] for word in usage.split() if word in given]
     return [*leaf, *required, *BESIDES.get(leaf, ())]
 
 
@@ -304,6 +313,7 @@ UNTRIED = {
     ("recover",),  # tests/recover
     *(("kv", name) for name in ("elect", "lock", "incr")),  # tests/serve/test_kv_commands
     *(("kv", "lease", name) for name in ("keep", "revoke", "ttl")),
+    ("admin", "move"),  # of a member that answers elsewhere: tests/serve/test_moving
 }
 
 
