@@ -1,5 +1,6 @@
 """A key-value service: its state machine and its typed client. To serve it: `trioraft serve`."""
 
+import importlib
 from typing import TYPE_CHECKING
 
 from .client import KvClient as KvClient
@@ -48,13 +49,18 @@ if TYPE_CHECKING:
     from .blocking import BlockingRunner as BlockingRunner
     from .machine import KvMachine as KvMachine
 else:
+    # The machine is the server's: a client is not made to load it; nor what blocks.
+    _HOMES = {
+        **dict.fromkeys(("BlockingKvClient", "BlockingLeadership", "BlockingRunner"), "blocking"),
+        "KvMachine": "machine",
+    }
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_HOMES})
 
     def __getattr__(name: str) -> object:
-        """The machine is the server's: a client is not made to load it; nor what blocks."""
-        if name == "KvMachine":
-            from . import machine as module
-        elif name in ("BlockingKvClient", "BlockingLeadership", "BlockingRunner"):
-            from . import blocking as module
-        else:
+        """One of those, when it is first asked for (PEP 562)."""
+        if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = importlib.import_module(f".{_HOMES[name]}", __name__)
         return globals().setdefault(name, getattr(module, name))
