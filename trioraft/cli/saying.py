@@ -39,7 +39,7 @@ class OutputLost(OSError):  # noqa: N818 - what happened
 
     def __init__(self, reason: OSError) -> None:
         super().__init__(f"standard output: {reason.strerror or reason}")
-        self.is_closed = reason.errno == errno.EPIPE
+        self.is_closed: bool = reason.errno == errno.EPIPE
         """By its reader, who has seen enough."""
 
 

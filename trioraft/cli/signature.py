@@ -51,8 +51,12 @@ class _Told:
         panel: str = OTHER_OPTIONS,
         **told: Any,
     ) -> None:
-        self.names, self.min, self.max = names, min, max
-        self.help, self.panel, self.told = help, panel, told
+        self.names: tuple[str, ...] = names
+        self.min: int | None = min
+        self.max: int | None = max
+        self.help: str = help
+        self.panel: str = panel
+        self.told: dict[str, Any] = told
 
 
 @final

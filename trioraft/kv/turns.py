@@ -28,6 +28,7 @@ from .commands import (
     CompareBy,
     CompareHow,
     HistoryCompacted,
+    LeaseId,
     Page,
     Pair,
     Put,
@@ -63,7 +64,7 @@ class KvGrant:
 
     def __init__(self, lease: KeptLease) -> None:
         self.token: LogIndex = lease.lease_id
-        self.lease_id = lease.lease_id
+        self.lease_id: LeaseId = lease.lease_id
         self._lease = lease
 
     def __repr__(self) -> str:

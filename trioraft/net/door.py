@@ -63,7 +63,7 @@ class Door:
     """What one port spends on strangers."""
 
     def __init__(self) -> None:
-        self.closed = 0
+        self.closed: int = 0
         """Connections that were closed unlooked at."""
         self._left = TokenBucket(LOOKS_SHARE, BURST_S)
         self._reserve = TokenBucket(RESERVE_SHARE, RESERVE_S)
@@ -146,7 +146,7 @@ class Look:
     __slots__ = ("_charged_s", "_door", "_host", "_spent_s", "is_over", "on_excess")
 
     def __init__(self, door: Door, host: str, charged_s: float) -> None:
-        self.is_over = False
+        self.is_over: bool = False
         self.on_excess: Callable[[], None] | None = None
         """Called when it costs more than a look may."""
         self._door = door
