@@ -37,6 +37,11 @@ from trioraft.kv.commands import (
 )
 
 
+def after(now_ms: int, ttl_ms: int) -> float:
+    """When what begins now ends, in seconds, rounded as the machine rounds it."""
+    return now_ms / 1000 + ttl_ms / 1000
+
+
 @attrs.define
 class Kept:
     value: bytes
@@ -44,7 +49,7 @@ class Kept:
     created: int
     version: int
     lease: int = 0
-    ends_ms: int | None = None
+    ends_s: float | None = None
 
 
 @attrs.define
@@ -52,7 +57,7 @@ class Model:
     """The same thing, dumbly: every question looks at everything."""
 
     keys: dict[bytes, Kept] = attrs.field(factory=dict)
-    leases: dict[int, tuple[int, int]] = attrs.field(factory=dict)
+    leases: dict[int, tuple[int, float]] = attrs.field(factory=dict)
     """By number: life and end, in milliseconds."""
     index: int = 0
 
@@ -72,7 +77,7 @@ class Model:
             case Put(key, value, _, lease, ttl):
                 if lease is not None and lease not in self.leases:
                     raise ValueError
-                self._set(key, value, lease or 0, None if ttl is None else now_ms + ttl)
+                self._set(key, value, lease or 0, None if ttl is None else after(now_ms, ttl))
             case Append(key, text):
                 old = self.keys.get(key)
                 self._keep_ends(key, (old.value if old else b"") + text)
@@ -92,21 +97,22 @@ class Model:
                 for operation in then if all(map(self._holds, compares)) else otherwise:
                     self._do(operation, now_ms)
             case GrantLease(ttl):
-                self.leases[self.index] = ttl, now_ms + ttl
+                self.leases[self.index] = ttl, after(now_ms, ttl)
             case KeepAlive(lease):
                 if lease not in self.leases:
                     raise ValueError
-                self.leases[lease] = self.leases[lease][0], now_ms + self.leases[lease][0]
+                ttl = self.leases[lease][0]
+                self.leases[lease] = ttl, after(now_ms, ttl)
             case Revoke(lease):
                 if self.leases.pop(lease, None) is None:
                     raise ValueError
                 self._drop(lambda kept: kept.lease == lease)
             case Expire():
-                over = {lease for lease, (_, end) in self.leases.items() if end <= now_ms}
+                over = {lease for lease, (_, end) in self.leases.items() if end <= now_ms / 1000}
                 for lease in over:
                     del self.leases[lease]
                 self._drop(lambda kept: kept.lease in over)
-                self._drop(lambda kept: kept.ends_ms is not None and kept.ends_ms <= now_ms)
+                self._drop(lambda kept: kept.ends_s is not None and kept.ends_s <= now_ms / 1000)
 
     def within(self, start: bytes, until: bytes | None) -> list[bytes]:
         if until is None:
@@ -116,14 +122,14 @@ class Model:
     def _drop(self, is_over: Any) -> None:
         self.keys = {key: kept for key, kept in self.keys.items() if not is_over(kept)}
 
-    def _set(self, key: bytes, value: bytes, lease: int = 0, ends_ms: int | None = None) -> None:
+    def _set(self, key: bytes, value: bytes, lease: int = 0, ends_s: float | None = None) -> None:
         old = self.keys.get(key)
         created, version = (old.created, old.version + 1) if old else (self.index, 1)
-        self.keys[key] = Kept(value, self.index, created, version, lease, ends_ms)
+        self.keys[key] = Kept(value, self.index, created, version, lease, ends_s)
 
     def _keep_ends(self, key: bytes, value: bytes) -> None:
         old = self.keys.get(key)
-        self._set(key, value, old.lease if old else 0, old.ends_ms if old else None)
+        self._set(key, value, old.lease if old else 0, old.ends_s if old else None)
 
     def _holds(self, compare: Compare) -> bool:
         if compare.by is CompareBy.COUNT:
