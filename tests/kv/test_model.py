@@ -8,7 +8,9 @@ import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.core.properties import quietly
 from tests.kv.told import Told
+from tests.thorough import tries
 from trioraft.core.errors import RaftError
 from trioraft.kv import Change, commands
 from trioraft.kv.commands import (
@@ -204,7 +206,7 @@ COMMANDS = st.one_of(
 STEPS = st.lists(st.tuples(COMMANDS, st.integers(0, 20)), min_size=5, max_size=30)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(quietly, max_examples=tries(500))
 @given(STEPS, st.integers(0, 24))
 def test_it_does_what_a_dictionary_would(steps: list[tuple[Any, int]], restart: int) -> None:
     told, model = Told(), Model()
