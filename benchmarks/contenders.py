@@ -92,7 +92,9 @@ async def measure(where: str, contenders: int, hand_overs: int) -> Measured:
         nodes, locks = await stack.enter_async_context(cluster())
         places: list[Lock] | list[LockHandle] = locks
         if where == "clients":
-            port = open_service(nodes[0], locks[0], ("127.0.0.1", 0))
+            # The only port that there is: a follower's would have nowhere to send clients.
+            leader = NAMES.index(nodes[0].status.leader_id or NAMES[0])
+            port = open_service(nodes[leader], locks[leader], ("127.0.0.1", 0))
             service = await stack.enter_async_context(port)
             clients = [
                 await stack.enter_async_context(Client([service.address])) for _ in range(CLIENTS)
