@@ -149,7 +149,7 @@ async def test_a_node_writes_inline_and_goes_back_to_its_thread(
 ) -> None:
     monkeypatch.setattr(inline_writes, "QUICK_S", 10.0)  # the machine of this test may be busy
     monkeypatch.setattr(inline_writes, "SLOW_S", 10.0)
-    storage = Watched(SQLiteStorage(tmp_path))
+    storage = Watched(SQLiteStorage(tmp_path, writes_inline=True))
     async with open_single(storage=storage) as node:
         await node.wait(leads)
         for _ in range(2 * TRIED_MIN):
@@ -172,7 +172,7 @@ async def test_the_write_ahead_log_is_never_copied_inline(
     monkeypatch.setattr(inline_writes, "QUICK_S", 10.0)
     monkeypatch.setattr(inline_writes, "SLOW_S", 10.0)
     copied: list[bool] = []
-    storage = Watched(SQLiteStorage(tmp_path))
+    storage = Watched(SQLiteStorage(tmp_path, writes_inline=True))
     async with open_single(storage=storage) as node:
         await node.wait(leads)
         log = storage.inner._opened.log  # type: ignore[union-attr] # it is open

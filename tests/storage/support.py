@@ -30,9 +30,11 @@ def entries(first: int, count: int, term: int = 1, data_bytes: int = 100) -> lis
     ]
 
 
-def open_storage(path: Path, **options: int) -> tuple[SQLiteStorage, Recovered | None]:
+def open_storage(
+    path: Path, *, log_bytes_max: int | None = None
+) -> tuple[SQLiteStorage, Recovered | None]:
     """Open it as node 0."""
-    storage = SQLiteStorage(path, **options)
+    storage = SQLiteStorage(path, log_bytes_max=log_bytes_max)
     return storage, storage.open(cluster_id=CLUSTER, node_id="0")
 
 
