@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -27,6 +28,7 @@ from trioraft import (
     sync,
 )
 from trioraft.core.errors import ApplyFailed
+from trioraft.embedding.thread import TrioThread
 from trioraft.structures import Counter, Lock
 
 
@@ -272,6 +274,31 @@ def test_ctrl_c_ends_a_call_and_leaves_the_node() -> None:
             "interrupted; in its thread it is cancelled: True\nleft; 1 thread\n"
         )
         assert process.wait() == 0
+
+
+def test_ctrl_c_gives_up_a_call_that_is_begun_and_not_yet_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given_up = threading.Event()
+
+    async def wait(_: object) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            given_up.set()
+
+    with sync.open_node("a", **arguments()) as node:
+        begin = TrioThread.begin
+
+        def interrupted(self: Any, *args: Any, **options: Any) -> None:
+            monkeypatch.undo()
+            begin(self, *args, **options)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(TrioThread, "begin", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            node.run_in_trio(wait)
+        assert given_up.wait(10)
 
 
 def test_one_ctrl_c_while_leaving_is_raised_when_it_is_left() -> None:

@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, TypeVar, final
 
-from ..core.errors import ConfigError
+import trio
+
+from ..core.errors import ConfigError, RaftError
 from ..tasks.event_loop import require_event_loop
 from .awaiting import Service
 from .thread import Reach
@@ -48,17 +51,32 @@ def call(
         outcome.append((value, error))
         over.set()
 
-    on_its_way = thread.begin(function, done, is_awaited=is_awaited)
-    try:
+    scope = trio.CancelScope()
+
+    async def until_given_up(held: T) -> R | None:
+        with scope:
+            return await function(held)
+        return None  # nobody waits for it any more
+
+    async def give_up(_: T) -> None:
+        scope.cancel()
+
+    try:  # from here on: Ctrl-C may come before what was begun has a name here
+        thread.begin(until_given_up, done, is_awaited=is_awaited)
         over.wait()
-    except BaseException:  # Ctrl-C
-        on_its_way.give_up()
+    except BaseException:  # Ctrl-C, and whatever a signal's handler raises
+        with suppress(RaftError):  # nothing is open any more, so nothing is left of it
+            thread.begin(give_up, _ignored, is_awaited=False)
         raise
     [(value, error)] = outcome
     if error is not None:
         raise error
     result: R = value
     return result
+
+
+def _ignored(_value: object, _error: BaseException | None) -> None:
+    """How giving up a call has ended: nobody asks."""
 
 
 @final
