@@ -103,7 +103,7 @@ async def use_everything(client: Client | LocalClient) -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(take)
-        await anyio.sleep(0.01)
+        await anyio.sleep(0.01)  # it may wait by then, or not yet: it is served in either case
         await jobs.put("x")
     await jobs.put("y")
     async with jobs.taking() as work:

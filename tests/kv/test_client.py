@@ -102,7 +102,7 @@ async def test_a_lease_is_kept_for_as_long_as_the_body_takes(backend: Backend) -
     async def use(kv: KvClient) -> None:
         async with kv.lease(0.6, prefix="here/") as lease:
             await kv.put("here/me", "", lease=lease)
-            await anyio.sleep(1.5)
+            await anyio.sleep(1.5)  # its time passes twice, and it is renewed: that is the subject
             life = await kv.time_to_live(lease)
             assert life is not None
             assert life.keys == (b"here/me",)

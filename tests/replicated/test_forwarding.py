@@ -473,7 +473,7 @@ async def test_three_processes_worth_of_nodes_on_tcp_and_sqlite(tmp_path: Path) 
                 for node_id in cluster.ids:
                     if node_id != leader:
                         nursery.start_soon(count, node_id)
-                await trio.sleep(0.05)
+                await trio.sleep(0.05)  # in the middle, wherever that is
                 await cluster.crash(leader)
         survivor = next(node_id for node_id in cluster.ids if node_id != leader)
         assert await cluster.machines[survivor].get() == 40

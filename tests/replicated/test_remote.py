@@ -80,7 +80,7 @@ async def test_log_time_is_the_leaders() -> None:
         far_ahead = [0, "acquire", 2, holder.expires_at_s + 1000, ["b", 30.0]]
         refused = await client.call(msgspec.msgpack.encode(far_ahead), result_type=bytes)
         assert msgspec.msgpack.decode(refused) is None
-        await trio.sleep(0.2)
+        await trio.sleep(0.2)  # the lease, which only time ends
         assert (await lock.acquire("b", 30) or 0) > token
 
 
