@@ -145,7 +145,7 @@ def test_a_member_that_cannot_start_ends_all(tmp_path: Path) -> None:
         (["--base-port", "0"], "--base-port"),
         (["--base-port", "65535"], "give one of at most 65530"),
         (["--log-format", "xml"], "give one of json, console, raftlog"),
-        (["--data", "file"], "file"),
+        (["--data", "file"], "give a directory that can be made and written"),
         (["--data", "full"], "is not empty, and no cluster's"),
         (["--data", "odd"], "is not what trioraft cluster has written"),
     ],

@@ -106,23 +106,11 @@ class Attempt:
         }
 
 
-@final
-class Stm:
-    """What the function of `KvClient.stm` is given. Made by that."""
+class Staging:
+    """What the function of a transaction may write. Made by `Stm` and `BlockingStm`."""
 
-    def __init__(self, attempt: Attempt, look: Callable[[bytes], Awaitable[Found]]) -> None:
+    def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
-        self._look = look
-
-    async def get(self, key: Text) -> bytes | None:
-        """A key's value, or None if it is absent; what was put before in this function shows."""
-        name = key_of(key)
-        is_known, value = self._attempt.value_of(name)
-        if is_known:
-            return value
-        found = await self._look(name)
-        self._attempt.has_read(name, found)
-        return found.value
 
     def put(
         self,
@@ -141,11 +129,30 @@ class Stm:
 
 
 @final
-class BlockingStm:
+class Stm(Staging):
+    """What the function of `KvClient.stm` is given. Made by that."""
+
+    def __init__(self, attempt: Attempt, look: Callable[[bytes], Awaitable[Found]]) -> None:
+        super().__init__(attempt)
+        self._look = look
+
+    async def get(self, key: Text) -> bytes | None:
+        """A key's value, or None if it is absent; what was put before in this function shows."""
+        name = key_of(key)
+        is_known, value = self._attempt.value_of(name)
+        if is_known:
+            return value
+        found = await self._look(name)
+        self._attempt.has_read(name, found)
+        return found.value
+
+
+@final
+class BlockingStm(Staging):
     """What the function of `BlockingKvClient.stm` is given. Made by that."""
 
     def __init__(self, attempt: Attempt, look: Callable[[bytes], Found]) -> None:
-        self._attempt = attempt
+        super().__init__(attempt)
         self._look = look
 
     def get(self, key: Text) -> bytes | None:
@@ -157,21 +164,6 @@ class BlockingStm:
         found = self._look(name)
         self._attempt.has_read(name, found)
         return found.value
-
-    def put(
-        self,
-        key: Text,
-        value: Text,
-        *,
-        lease: LeaseLike | None = None,
-        ttl_s: float | None = None,
-    ) -> None:
-        """`Stm.put`."""
-        self._attempt.put(key, value, lease, ttl_s)
-
-    def delete(self, key: Text) -> None:
-        """`Stm.delete`."""
-        self._attempt.delete(key)
 
 
 async def pause(attempts: int) -> None:

@@ -55,6 +55,7 @@ class LocalSession:
         self._numbering: Numbering | None = None
         self._client_id = b""
         self._opening = trio.Lock()
+        self._is_closed_at_end = False
 
     async def call(self, data: bytes, attempt: Attempt) -> Any:
         """Have a command applied, once, and return its result.
@@ -100,7 +101,9 @@ class LocalSession:
                 number = await self._node.forward(opening, attempt=Attempt(is_repeatable=True))
                 self._client_id = b""
                 self._numbering = Numbering(number, trio.Event, self._spread_max)
-                self._node.before_leaving(self._close)
+                if not self._is_closed_at_end:  # once, however often it expires
+                    self._is_closed_at_end = True
+                    self._node.before_leaving(self._close)
             return self._numbering
 
     async def _close(self) -> None:

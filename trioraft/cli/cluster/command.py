@@ -14,6 +14,7 @@ import click
 import trio
 
 from ...core.errors import ConfigError
+from ...net.sentences import sentence_of
 from ..connecting import ADDRESSES_VARIABLE, parsed
 from ..exits import EXIT_USAGE, exiting
 from ..saying import complain
@@ -87,8 +88,14 @@ def cluster(
     with exiting("trioraft cluster", MembersEnded), _directory(data, keep) as directory:
         try:
             layout = laid_out(directory, size, base_port)
-        except (ConfigError, OSError) as error:
+        except ConfigError as error:
             complain(f"trioraft cluster: {error}")
+            raise Exit(EXIT_USAGE) from None
+        except OSError as error:
+            complain(
+                f"trioraft cluster: --data {str(directory)!r} cannot be used: "
+                f"{sentence_of(error)}; give a directory that can be made and written"
+            )
             raise Exit(EXIT_USAGE) from None
         running = RunningCluster(
             layout,
