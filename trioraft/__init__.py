@@ -109,8 +109,8 @@ if TYPE_CHECKING:
     from .service.port import open_service as open_service
     from .service.roles import ClientRole as ClientRole
     from .service.roles import Credentials as Credentials
-    from .service.roles import Grant as Grant
     from .service.roles import Permission as Permission
+    from .service.roles import RoleGrant as RoleGrant
     from .service.roles import Roles as Roles
     from .storage.base import Storage as Storage
     from .storage.memory import MemoryStorage as MemoryStorage
@@ -207,7 +207,7 @@ _HOMES: Final = {
     "open_service": "service.port",
     "ClientRole": "service.roles",
     "Credentials": "service.roles",
-    "Grant": "service.roles",
+    "RoleGrant": "service.roles",
     "Permission": "service.roles",
     "Roles": "service.roles",
     "Storage": "storage.base",

@@ -39,8 +39,8 @@ from .member.state_machine import Preparing as Preparing
 from .member.state_machine import StateMachine as StateMachine
 from .member.state_machine import Timed as Timed
 from .net.events import TransportEvent as TransportEvent
-from .net.resolving import Found as Found
 from .net.resolving import GetAddrInfo as GetAddrInfo
+from .net.resolving import ResolvedAddress as ResolvedAddress
 from .net.resolving import ServiceRecord as ServiceRecord
 from .storage.base import Storage as Storage
 from .transport.base import Transport as Transport

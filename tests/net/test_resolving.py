@@ -23,7 +23,7 @@ import trio
 
 from trioraft.core.errors import ConfigError
 from trioraft.core.types import Address
-from trioraft.net.resolving import FOUND_MAX, Found, Resolver, ServiceRecord, records_by
+from trioraft.net.resolving import FOUND_MAX, ResolvedAddress, Resolver, ServiceRecord, records_by
 
 PATIENCE_S = 5.0
 
@@ -53,7 +53,7 @@ class Names:
         ]
 
 
-def addresses(found: Sequence[Found]) -> list[Address]:
+def addresses(found: Sequence[ResolvedAddress]) -> list[Address]:
     return [each.address for each in found]
 
 

@@ -5,7 +5,7 @@ Rules of this file:
 * A put's time counts from the moment when it was due: a server that stalls is not excused.
 * Each key is written by one client, with growing numbers. What is there in the end must be what was
   acknowledged last, or a write that overlapped with that one, or one that nobody ever learnt the
-  outcome of: it may come at any time after it was sent (`Written`).
+  outcome of: it may come at any time after it was sent (`KeyWrites`).
 * Orders come as lines: a word names the phase that begins; "end" ends the load. The report is one
   line of JSON.
 """
@@ -77,7 +77,7 @@ class Report(msgspec.Struct):
     acknowledged: int
 
 
-class Written:
+class KeyWrites:
     """The writes of one key, and which of them may be there in the end."""
 
     def __init__(self) -> None:
@@ -128,7 +128,7 @@ class Load:
         self._took_s: dict[str, list[float]] = {}
         self._failed: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
-        self._written: dict[str, Written] = {}
+        self._written: dict[str, KeyWrites] = {}
         self._count = 0
         self._stop = trio.Event()
         self._record = Record()
@@ -175,7 +175,7 @@ class Load:
                 due_s += pause_s
 
     async def _put(self, kv: KvClient, key: str, count: int, due_s: float, phase: str) -> None:
-        written = self._written.setdefault(key, Written())
+        written = self._written.setdefault(key, KeyWrites())
         written.begins(count, trio.current_time())
         took_s = self._took_s.setdefault(phase, [])
         try:

@@ -12,7 +12,7 @@ import trio
 from benchmarks.processes import ServerProcesses
 from tests.siege import attacks
 from tests.siege.__main__ import RSS_MB_MAX, Siege, parse
-from tests.siege.load import Written
+from tests.siege.load import KeyWrites
 from tests.siege.plot import plot
 from tests.siege.watching import Change, Sample, Watcher
 
@@ -82,7 +82,7 @@ def test_the_counters_of_a_server_that_began_anew_are_added() -> None:
 
 
 def test_what_may_be_there_is_what_nothing_came_wholly_after() -> None:
-    written = Written()
+    written = KeyWrites()
     written.begins(1, 1.0)
     written.ends(1, 2.0, was_applied=True, is_known=True)
     assert (written.last, sorted(written.possible)) == (1, [1])

@@ -27,7 +27,7 @@ from anyio.abc import TaskGroup
 from ..core.errors import NotLeader, Overloaded, RaftError, forming_text
 from ..core.types import Address, NodeId, Role, Term
 from ..net.addresses import host_port, is_loopback, is_well_formed
-from ..net.resolving import Found, Resolver, is_literal
+from ..net.resolving import ResolvedAddress, Resolver, is_literal
 from ..rpc.errors import ClientClosed, HandshakeRefused, ServerLost
 from ..rpc.protocol import GetStatus, ServerStatus
 from .attempts import Backoff, pause
@@ -592,7 +592,7 @@ class Servers:
 
     async def _look_up(self, place: _Place, lookup: _Dial) -> None:
         where = host_port(place.address)
-        found: tuple[Found, ...] = ()
+        found: tuple[ResolvedAddress, ...] = ()
         try:
             if self._resolver is not None:
                 with anyio.fail_after(LOOKUP_S):
@@ -612,7 +612,7 @@ class Servers:
             place.looked_up_s = anyio.current_time()
             lookup.done.set()
 
-    def _lead_to(self, place: _Place, found: tuple[Found, ...]) -> None:
+    def _lead_to(self, place: _Place, found: tuple[ResolvedAddress, ...]) -> None:
         """This is where a place leads now."""
         allowed = [
             each for each in found if self._may_leave_machine or is_loopback(each.address[0])

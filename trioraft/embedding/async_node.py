@@ -19,7 +19,7 @@ from ..member.status import Status
 from ..node.event_stream import EventStream, NodeEvent
 from ..node.node import Node
 from ..node.node import open_node as trio_open_node
-from .awaiting import Beside, call
+from .awaiting import AsyncBeside, call
 from .inside import Inside
 from .opening import node_thread, takes_what
 from .thread import Held, Reach
@@ -166,7 +166,7 @@ class AsyncNode:
         held = Held(
             self._thread, lambda inside: inside.node.events(), f"events of node {self.id!r}"
         )
-        return Beside(held, "AsyncNode.events", self._event_stream)
+        return AsyncBeside(held, "AsyncNode.events", self._event_stream)
 
     def _event_stream(self, stream: EventStream) -> AsyncEventStream:
         return AsyncEventStream(self._thread, stream)
@@ -220,7 +220,7 @@ class AsyncNode:
             lambda inside: inside.client.watch(data, at=at, item_type=item_type),
             f"a watch of node {self.id!r}",
         )
-        return Beside(held, "AsyncNode.watch", self._items)
+        return AsyncBeside(held, "AsyncNode.watch", self._items)
 
     def _items(self, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
         return _Items(self._thread, "AsyncNode.watch", items)
@@ -235,7 +235,7 @@ class AsyncNode:
         held = Held(
             self._thread, lambda inside: LeaderLatch(inside.node).lead(), f"lead of {self.id!r}"
         )
-        return Beside(held, "AsyncNode.lead", lambda term: term)
+        return AsyncBeside(held, "AsyncNode.lead", lambda term: term)
 
     async def _call(self, name: str, function: Callable[[Node], Awaitable[R]]) -> R:
         return await call(self._thread, f"AsyncNode.{name}", lambda inside: function(inside.node))
@@ -285,7 +285,7 @@ def open_node(node_id: NodeId, **arguments: Any) -> AbstractAsyncContextManager[
         ThreadsExhausted: there is no room for a thread.
     """
     thread = node_thread(node_id, **arguments)
-    return Beside(thread, "trioraft.aio.open_node", partial(AsyncNode, thread))
+    return AsyncBeside(thread, "trioraft.aio.open_node", partial(AsyncNode, thread))
 
 
 async def run_while_leader(node: AsyncNode, job: Callable[[Term], Awaitable[R]]) -> R:

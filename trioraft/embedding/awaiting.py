@@ -136,7 +136,7 @@ class Service(Protocol[T_co]):
 
 
 @final
-class Beside(Generic[T, R]):
+class AsyncBeside(Generic[T, R]):
     """An `async with` whose body ends when what is beside it fails.
 
     Args:

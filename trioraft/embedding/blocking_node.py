@@ -26,7 +26,7 @@ from ..node.node import open_node as trio_open_node
 from .inside import Inside
 from .opening import node_thread, takes_what
 from .thread import Held, Reach
-from .waiting import Beside, call
+from .waiting import BlockingBeside, call
 
 R = TypeVar("R")
 
@@ -189,7 +189,7 @@ class BlockingNode:
         held = Held(
             self._thread, lambda inside: inside.node.events(), f"events of node {self.id!r}"
         )
-        return Beside(held, "BlockingNode.events", self._event_stream)
+        return BlockingBeside(held, "BlockingNode.events", self._event_stream)
 
     def _event_stream(self, stream: EventStream) -> BlockingEventStream:
         return BlockingEventStream(self._thread, stream)
@@ -243,7 +243,7 @@ class BlockingNode:
             lambda inside: inside.client.watch(data, at=at, item_type=item_type),
             f"a watch of node {self.id!r}",
         )
-        return Beside(held, "BlockingNode.watch", self._items)
+        return BlockingBeside(held, "BlockingNode.watch", self._items)
 
     def _items(self, items: AsyncIterator[Any]) -> Iterator[Any]:
         return _Items(self._thread, "BlockingNode.watch", items)
@@ -274,7 +274,7 @@ class BlockingNode:
             f"lead of node {self.id!r}",
         )
         leadership = Leadership()
-        return Beside(held, "BlockingNode.lead", leadership._begin, on_lost=leadership._end)
+        return BlockingBeside(held, "BlockingNode.lead", leadership._begin, on_lost=leadership._end)
 
     def _call(self, name: str, function: Callable[[Node], Awaitable[R]]) -> R:
         return call(self._thread, f"BlockingNode.{name}", lambda inside: function(inside.node))
@@ -368,7 +368,7 @@ def open_node(node_id: NodeId, **arguments: Any) -> AbstractContextManager[Block
         ThreadsExhausted: there is no room for a thread.
     """
     thread = node_thread(node_id, **arguments)
-    return Beside(thread, "trioraft.sync.open_node", partial(BlockingNode, thread))
+    return BlockingBeside(thread, "trioraft.sync.open_node", partial(BlockingNode, thread))
 
 
 def run_while_leader(node: BlockingNode, job: Callable[[Leadership], R]) -> R:

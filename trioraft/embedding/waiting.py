@@ -80,7 +80,7 @@ def _ignored(_value: object, _error: BaseException | None) -> None:
 
 
 @final
-class Beside(Generic[T, R]):
+class BlockingBeside(Generic[T, R]):
     """A `with` that has something beside its body.
 
     Args:

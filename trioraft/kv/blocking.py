@@ -28,7 +28,7 @@ from .commands import (
 )
 from .leasing import KeptLease, Lease, LeaseLike
 from .requests import ClusterClient, Requests, Text
-from .stm import Attempt, BlockingStm
+from .stm import BlockingStm, Draft
 from .transactions import TxnOutcome
 from .turns import Elected, KvGrant, Leadership
 
@@ -192,15 +192,15 @@ class BlockingKvClient:
         """`KvClient.stm`, of a plain function."""
         known: dict[bytes, Found] = {}
         for attempts in range(attempts_max):
-            attempt = Attempt(known)
-            result = function(BlockingStm(attempt, lambda key: self.find(key, timeout_s=timeout_s)))
-            txn = attempt.txn()
+            draft = Draft(known)
+            result = function(BlockingStm(draft, lambda key: self.find(key, timeout_s=timeout_s)))
+            txn = draft.txn()
             if txn is None:
                 return result
             done = self._client.run(partial(_transact, txn, timeout_s))
             if done.succeeded:
                 return result
-            known = attempt.found_by(done)
+            known = draft.found_by(done)
             self._client.run(partial(_pause, attempts))
         raise stm.conflict(attempts_max)
 

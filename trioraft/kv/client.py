@@ -48,7 +48,7 @@ from .requests import (
     optional_key_of,
     value_of,
 )
-from .stm import Attempt, Stm
+from .stm import Draft, Stm
 from .transactions import Do, If, TxnOutcome, outcome_of, txn_of
 from .turns import KvGrant, Leadership, Observed
 
@@ -272,15 +272,15 @@ class KvClient:
         """
         known: dict[bytes, Found] = {}
         for attempts in range(attempts_max):
-            attempt = Attempt(known)
-            result = await function(Stm(attempt, self._look(timeout_s)))
-            txn = attempt.txn()
+            draft = Draft(known)
+            result = await function(Stm(draft, self._look(timeout_s)))
+            txn = draft.txn()
             if txn is None:
                 return result
             done = await self._requests.call(txn, TxnDone, timeout_s)
             if done.succeeded:
                 return result
-            known = attempt.found_by(done)
+            known = draft.found_by(done)
             await stm.pause(attempts)
         raise stm.conflict(attempts_max)
 

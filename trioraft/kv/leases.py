@@ -27,7 +27,7 @@ from .deadlines import Deadlines
 EndTime: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=LOG_TIME_MAX_S + TTL_MS_MAX)]
 
 
-class Lease(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class LeaseRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One lease, as it stands in a snapshot."""
 
     lease_id: LeaseId
@@ -59,7 +59,7 @@ class Leases:
     """
 
     def __init__(
-        self, leases: Iterable[Lease] = (), records: Iterable[tuple[bytes, Record]] = ()
+        self, leases: Iterable[LeaseRecord] = (), records: Iterable[tuple[bytes, Record]] = ()
     ) -> None:
         self._leases = {lease.lease_id: lease for lease in leases}
         self._keys: dict[LeaseId, set[bytes]] = {lease_id: set() for lease_id in self._leases}
@@ -73,7 +73,7 @@ class Leases:
     def __len__(self) -> int:
         return len(self._leases)
 
-    def view(self) -> tuple[Lease, ...]:
+    def view(self) -> tuple[LeaseRecord, ...]:
         """All leases, as they are now."""
         return tuple(self._leases.values())
 
@@ -88,9 +88,9 @@ class Leases:
         if len(self._leases) >= LEASES_MAX:
             raise LeaseRefused(f"there are {LEASES_MAX} leases, and no more may be: revoke some")
         self._keys[lease_id] = set()
-        self._put(Lease(lease_id, ttl_ms, prefix, now_s + ttl_ms / 1000))
+        self._put(LeaseRecord(lease_id, ttl_ms, prefix, now_s + ttl_ms / 1000))
 
-    def renew(self, lease_id: LeaseId, prefix: bytes, now_s: float) -> Lease:
+    def renew(self, lease_id: LeaseId, prefix: bytes, now_s: float) -> LeaseRecord:
         """It ends a whole life later than now.
 
         Raises:
@@ -106,7 +106,7 @@ class Leases:
         del self._leases[lease_id], self._keys[lease_id]
         self._lease_ends.remove(lease_id)
 
-    def find(self, lease_id: LeaseId, prefix: bytes) -> Lease:
+    def find(self, lease_id: LeaseId, prefix: bytes) -> LeaseRecord:
         """The lease.
 
         Raises:
@@ -124,7 +124,7 @@ class Leases:
         """Its keys, in order."""
         return sorted(self._keys[lease_id])
 
-    def _put(self, lease: Lease) -> None:
+    def _put(self, lease: LeaseRecord) -> None:
         self._leases[lease.lease_id] = lease
         self._lease_ends.set(lease.lease_id, lease.ends_at_s)
 

@@ -20,7 +20,7 @@ from ..machines.chunks import ChunkReader
 from ..machines.log_clock import LogTime
 from .commands import Change
 from .history import size_bytes
-from .leases import Lease, Record
+from .leases import LeaseRecord, Record
 from .sorted_map import MapView
 
 MAGIC: Final = b"trioraft kv\n"
@@ -46,7 +46,7 @@ class KvState:
     changes: tuple[Change, ...]
     oldest_index: LogIndex
     """Changes before it are not kept."""
-    leases: tuple[Lease, ...] = ()
+    leases: tuple[LeaseRecord, ...] = ()
     has_ends: bool = False
     """Whether there are leases, or keys that end by themselves."""
     log_time_s: float = 0.0
@@ -67,7 +67,7 @@ _ENCODER = msgspec.msgpack.Encoder()
 _HEADS = msgspec.msgpack.Decoder(_KvHead)
 _PAIRS: msgspec.msgpack.Decoder[_Pairs] = msgspec.msgpack.Decoder(_Pairs)
 _CHANGES: msgspec.msgpack.Decoder[list[Change]] = msgspec.msgpack.Decoder(list[Change])
-_LEASES: msgspec.msgpack.Decoder[list[Lease]] = msgspec.msgpack.Decoder(list[Lease])
+_LEASES: msgspec.msgpack.Decoder[list[LeaseRecord]] = msgspec.msgpack.Decoder(list[LeaseRecord])
 
 T = TypeVar("T")
 
@@ -98,7 +98,7 @@ class Restored:
     log_time_s: float
     pairs: Iterator[tuple[bytes, Record]]
     changes: Iterator[Change]
-    leases: Iterator[Lease]
+    leases: Iterator[LeaseRecord]
 
 
 def decode_state(chunks: Iterable[bytes]) -> Restored:

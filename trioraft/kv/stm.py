@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 @final
-class Attempt:
+class Draft:
     """What one run of the function has read and written."""
 
     def __init__(self, known: dict[bytes, Found]) -> None:
@@ -109,8 +109,8 @@ class Attempt:
 class Staging:
     """What the function of a transaction may write. Made by `Stm` and `BlockingStm`."""
 
-    def __init__(self, attempt: Attempt) -> None:
-        self._attempt = attempt
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
 
     def put(
         self,
@@ -121,29 +121,29 @@ class Staging:
         ttl_s: float | None = None,
     ) -> None:
         """Set a key's value, if the transaction succeeds."""
-        self._attempt.put(key, value, lease, ttl_s)
+        self._draft.put(key, value, lease, ttl_s)
 
     def delete(self, key: Text) -> None:
         """Remove a key, likewise."""
-        self._attempt.delete(key)
+        self._draft.delete(key)
 
 
 @final
 class Stm(Staging):
     """What the function of `KvClient.stm` is given. Made by that."""
 
-    def __init__(self, attempt: Attempt, look: Callable[[bytes], Awaitable[Found]]) -> None:
-        super().__init__(attempt)
+    def __init__(self, draft: Draft, look: Callable[[bytes], Awaitable[Found]]) -> None:
+        super().__init__(draft)
         self._look = look
 
     async def get(self, key: Text) -> bytes | None:
         """A key's value, or None if it is absent; what was put before in this function shows."""
         name = key_of(key)
-        is_known, value = self._attempt.value_of(name)
+        is_known, value = self._draft.value_of(name)
         if is_known:
             return value
         found = await self._look(name)
-        self._attempt.has_read(name, found)
+        self._draft.has_read(name, found)
         return found.value
 
 
@@ -151,18 +151,18 @@ class Stm(Staging):
 class BlockingStm(Staging):
     """What the function of `BlockingKvClient.stm` is given. Made by that."""
 
-    def __init__(self, attempt: Attempt, look: Callable[[bytes], Found]) -> None:
-        super().__init__(attempt)
+    def __init__(self, draft: Draft, look: Callable[[bytes], Found]) -> None:
+        super().__init__(draft)
         self._look = look
 
     def get(self, key: Text) -> bytes | None:
         """`Stm.get`."""
         name = key_of(key)
-        is_known, value = self._attempt.value_of(name)
+        is_known, value = self._draft.value_of(name)
         if is_known:
             return value
         found = self._look(name)
-        self._attempt.has_read(name, found)
+        self._draft.has_read(name, found)
         return found.value
 
 

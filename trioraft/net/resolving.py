@@ -37,7 +37,7 @@ PACKAGE: Final = "dnspython"
 
 @final
 @attrs.frozen
-class Found:
+class ResolvedAddress:
     """Where a name leads."""
 
     address: Address
@@ -90,7 +90,7 @@ class Resolver:
         self._getaddrinfo = getaddrinfo
         self._services = services
         self._rng = random.Random() if rng is None else rng
-        self._known: dict[Address, tuple[Found, ...]] = {}
+        self._known: dict[Address, tuple[ResolvedAddress, ...]] = {}
         self._unanswered: set[Address] = set()  # whoever asked last gave up
 
     def check(self, address: Address) -> None:
@@ -102,7 +102,7 @@ class Resolver:
         if is_service_name(address[0]) and self._services is None:
             check_can_read_services(address)
 
-    async def find(self, address: Address) -> tuple[Found, ...]:
+    async def find(self, address: Address) -> tuple[ResolvedAddress, ...]:
         """All addresses that this one leads to, in the order in which to try them.
 
         Cancelling gives up the wait.
@@ -113,7 +113,7 @@ class Resolver:
         """
         host, port = address
         if is_literal(host):
-            return (Found((numeric_host(host), port), host),)
+            return (ResolvedAddress((numeric_host(host), port), host),)
         if address in self._unanswered and address in self._known:
             self._unanswered.discard(address)
             return self._known[address]
@@ -132,14 +132,14 @@ class Resolver:
             del self._known[next(iter(self._known))]
         return found
 
-    async def _look_up(self, address: Address) -> tuple[Found, ...]:
+    async def _look_up(self, address: Address) -> tuple[ResolvedAddress, ...]:
         host, port = address
         if not is_service_name(host):
             return await self._of_host(host, port)
         name = service_of(host)
         services = self._services
         records = await (_by_dnspython(name) if services is None else services(name))
-        found: list[Found] = []
+        found: list[ResolvedAddress] = []
         failure: OSError = OSError(f"{name} has no SRV records")
         for record in self._in_order(records)[:FOUND_MAX]:
             try:
@@ -150,12 +150,12 @@ class Resolver:
             raise failure
         return tuple(dict.fromkeys(found))[:FOUND_MAX]
 
-    async def _of_host(self, host: str, port: int) -> tuple[Found, ...]:
+    async def _of_host(self, host: str, port: int) -> tuple[ResolvedAddress, ...]:
         if is_literal(host):
-            return (Found((numeric_host(host), port), host),)
+            return (ResolvedAddress((numeric_host(host), port), host),)
         answers = await self._getaddrinfo(host, port, type=socket.SOCK_STREAM)
         addresses = dict.fromkeys((str(where[0]), int(where[1])) for *_, where in answers)
-        return tuple(Found(each, host) for each in _by_turns(addresses))[:FOUND_MAX]
+        return tuple(ResolvedAddress(each, host) for each in _by_turns(addresses))[:FOUND_MAX]
 
     def _in_order(self, records: Iterable[ServiceRecord]) -> list[ServiceRecord]:
         """By priority, and by chance and weight within one."""

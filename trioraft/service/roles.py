@@ -75,7 +75,7 @@ KeysOf: TypeAlias = Callable[[bytes], Iterable[bytes]]
 
 @final
 @attrs.frozen
-class Grant:
+class RoleGrant:
     """One section of the file."""
 
     section: str
@@ -107,7 +107,7 @@ class Permission:
     """What one client may do, and by which rule."""
 
     who: str
-    grant: Grant
+    grant: RoleGrant
     where: str
     written: KeysOf | None = attrs.field(default=None, eq=False)
     read: KeysOf | None = attrs.field(default=None, eq=False)
@@ -161,22 +161,22 @@ class Permission:
         return type(request).__name__.removesuffix("Request")
 
 
-def grant_rule(grant: Grant, rule: str) -> str:
+def grant_rule(grant: RoleGrant, rule: str) -> str:
     """How a rule of a section is named."""
     return f"{rule} in {grant.section}"
 
 
-EVERYTHING: Final = Grant("no roles file", ClientRole.ADMIN)
-NOTHING: Final = Grant("no section", ClientRole.NONE)
+EVERYTHING: Final = RoleGrant("no roles file", ClientRole.ADMIN)
+NOTHING: Final = RoleGrant("no section", ClientRole.NONE)
 UNLIMITED: Final = Permission("everybody", EVERYTHING, "the server")
 """Without a roles file."""
 
 
 @attrs.frozen
 class _Rules:
-    certificates: tuple[tuple[str, Grant], ...]
+    certificates: tuple[tuple[str, RoleGrant], ...]
     """Patterns with their grants, those that count first at the front."""
-    tokens: tuple[tuple[bytes, Grant], ...]
+    tokens: tuple[tuple[bytes, RoleGrant], ...]
 
 
 @final
@@ -268,7 +268,7 @@ class Roles:
             raise PermissionDenied(f"its token is in no [tokens.…] section of {self._name}")
         return self._permission(f"the bearer of {found.section}", found)
 
-    def _permission(self, who: str, grant: Grant) -> Permission:
+    def _permission(self, who: str, grant: RoleGrant) -> Permission:
         return Permission(who, grant, self._name, self._written, self._read)
 
     def _check_keys(self, rules: _Rules) -> None:
@@ -280,7 +280,7 @@ class Roles:
             if grant.read_prefixes is not None and self._read is None:
                 self._refuse_prefixes(grant, "read_prefixes", "keys_read")
 
-    def _refuse_prefixes(self, grant: Grant, rule: str, method: str) -> None:
+    def _refuse_prefixes(self, grant: RoleGrant, rule: str, method: str) -> None:
         raise ConfigError(
             f"{self.path}: {grant_rule(grant, rule)} cannot be kept: {self._machine} has no method "
             f"{method!r} that says which keys a request touches; leave prefixes out"
@@ -318,7 +318,7 @@ def _rules_of(content: Mapping[str, Any], where: str) -> _Rules:
         (name, _grant_of(f'[certificates."{name}"]', fields, where, ()))
         for name, fields in _sections(content, "certificates", where)
     ]
-    tokens: dict[bytes, Grant] = {}
+    tokens: dict[bytes, RoleGrant] = {}
     for name, fields in _sections(content, "tokens", where):
         section = f"[tokens.{name}]"
         grant = _grant_of(section, fields, where, ("sha256",))
@@ -355,7 +355,7 @@ def _sections(
 
 def _grant_of(
     section: str, fields: Mapping[str, Any], where: str, further: tuple[str, ...]
-) -> Grant:
+) -> RoleGrant:
     known = ("role", "prefixes", "read_prefixes", *further)
     unknown = [name for name in fields if name not in known]
     if unknown:
@@ -371,7 +371,7 @@ def _grant_of(
     read = prefixes
     if "read_prefixes" in fields:
         read = _prefixes(section, "read_prefixes", fields, where)
-    return Grant(section, roles[role], prefixes, read)
+    return RoleGrant(section, roles[role], prefixes, read)
 
 
 def _prefixes(

@@ -263,7 +263,9 @@ def open_async_cluster(size: int = 3, **options: Any) -> AbstractAsyncContextMan
         Exception: of a node that failed, or of the body.
     """
     thread = _cluster_thread(size, options)
-    return awaiting.Beside(thread, "open_async_cluster", lambda _: AsyncCluster(thread, AsyncNode))
+    return awaiting.AsyncBeside(
+        thread, "open_async_cluster", lambda _: AsyncCluster(thread, AsyncNode)
+    )
 
 
 @takes_what(open_cluster)
@@ -275,7 +277,7 @@ def open_blocking_cluster(size: int = 3, **options: Any) -> AbstractContextManag
         Exception: of a node that failed, or of the body.
     """
     thread = _cluster_thread(size, options)
-    return waiting.Beside(
+    return waiting.BlockingBeside(
         thread, "open_blocking_cluster", lambda _: BlockingCluster(thread, BlockingNode)
     )
 
@@ -284,5 +286,7 @@ def open_blocking_cluster(size: int = 3, **options: Any) -> AbstractContextManag
 def beside_asyncio(size: int = 3, **options: Any) -> Iterator[AsyncCluster]:
     """An `AsyncCluster` for whoever is to make one before there is an event loop, as a fixture."""
     thread = _cluster_thread(size, options)
-    with waiting.Beside(thread, "raft_cluster", lambda _: AsyncCluster(thread, AsyncNode)) as made:
+    with waiting.BlockingBeside(
+        thread, "raft_cluster", lambda _: AsyncCluster(thread, AsyncNode)
+    ) as made:
         yield made

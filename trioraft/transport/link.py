@@ -41,7 +41,7 @@ from ..net.addresses import host_port, numeric_host
 from ..net.connection import BROKEN, Connection, socket_under
 from ..net.credentials import certificate_of
 from ..net.framing import LENGTH_BYTES, frame_of
-from ..net.resolving import Found
+from ..net.resolving import ResolvedAddress
 from ..net.sentences import sentence_of
 from ..net.sockets import Acknowledged, acknowledged, check_not_itself, round_trip_s
 from .base import LinkDown, LinkReplaced, LinkUp, MessagesDropped
@@ -312,7 +312,7 @@ class Link:
             Why the peer is not there; None: it is.
         """
         reason = f"cannot connect to {host_port(self._address)}: no answer within {ASK_S:g} s"
-        found: tuple[Found, ...] = ()
+        found: tuple[ResolvedAddress, ...] = ()
         with trio.move_on_after(ASK_S):
             try:
                 found = await self._context.resolver.find(self._address)

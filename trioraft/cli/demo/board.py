@@ -70,7 +70,7 @@ class Note:
 
 @final
 @attrs.frozen
-class Elected:
+class WasElected:
     """A leader that all connected nodes follow."""
 
     leader_id: NodeId
@@ -229,7 +229,7 @@ class Board:
         """The highest term any node is in."""
         return max((row.status.term for row in self.rows.values() if row.status), default=0)
 
-    def elected(self) -> Elected | None:
+    def elected(self) -> WasElected | None:
         """The leader that all connected nodes follow; None if there is no such leader."""
         statuses = [row.status for row in self.rows.values() if not row.is_cut]
         known = [status for status in statuses if status is not None]
@@ -241,7 +241,7 @@ class Board:
         won = leader.last_role_change
         if not agree or not isinstance(won, reasons.ElectionWon):
             return None
-        return Elected(leader.node_id, leader.term, won.votes)
+        return WasElected(leader.node_id, leader.term, won.votes)
 
     def first_to_ask(self, *, since_s: float) -> tuple[NodeId, float] | None:
         """Which connected node lost patience first after that moment, and when."""

@@ -28,7 +28,7 @@ from ...storage.memory import MemoryStorage
 from ...tasks.background import running_beside
 from ...testing.cluster import CommandLog
 from ...testing.networks import ClusterNetwork, network_of
-from .board import Board, Elected, Step
+from .board import Board, Step, WasElected
 
 T = TypeVar("T")
 
@@ -276,7 +276,7 @@ class Story:
         async for event in stream:
             self._board.apply(node_id, event)
 
-    async def _elected(self) -> Elected:
+    async def _elected(self) -> WasElected:
         return await self._until(self._board.elected, "one leader that all connected nodes follow")
 
     async def _stepped_down(self, node_id: NodeId) -> None:
@@ -324,6 +324,6 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _sentence(elected: Elected) -> str:
+def _sentence(elected: WasElected) -> str:
     votes = _count(elected.votes, "vote")
     return f"node {elected.leader_id} elected in term {elected.term} with {votes}"
