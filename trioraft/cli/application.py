@@ -13,7 +13,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
-from .exits import EXIT_FAILURE, exiting, quit_at_ctrl_c
+from .exits import EXIT_FAILURE, exiting, quit_as_init, quit_at_ctrl_c
 from .saying import complain, flush, open_streams
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ _EXTRA: Final = frozenset({"click", "rich", "jinja2"})
 def main() -> None:
     """Run the command that the command line names, and exit with its code."""
     quit_at_ctrl_c()
+    quit_as_init()
     try:
         with exiting("trioraft"):
             open_streams()
