@@ -25,7 +25,7 @@ from ..core.config import Limits, Timing
 from ..core.errors import ConfigError, NodeDead, NotLeader, Overloaded, ProposalDropped, RaftError
 from ..core.reconfiguration import AddLearner, Change, ChangeVoters, Remove
 from ..core.types import Address, LogIndex, NodeId
-from ..logs.loggers import EventLogger, TraceLogger
+from ..logs.loggers import AnyLogger, TraceLogger
 from ..member.attempts import Attempt
 from ..member.member import Member
 from ..member.state_machine import StateMachine, hosted
@@ -564,7 +564,7 @@ async def open_node(
     timing: Timing | None = None,
     limits: Limits | None = None,
     rng: random.Random | None = None,
-    logger: EventLogger | None = None,
+    logger: AnyLogger | None = None,
     auto_replace: bool | None = None,
 ) -> AsyncIterator[Node]:
     """Open a node and keep it alive for the body of the `async with`.
@@ -583,7 +583,8 @@ async def open_node(
         timing: when nodes lose patience; the same on every node. Default: `Timing()`.
         limits: bounds on memory and messages. Default: `Limits()`.
         rng: source of the randomised timeouts; give a seeded one for repeatable tests.
-        logger: a structlog logger, as of `trioraft.logs.configure`; None logs nothing.
+        logger: a structlog logger, as of `trioraft.logs.configure`, or one of the standard library
+            (`logging.getLogger`); None logs nothing.
         auto_replace: as leader do `Node.replace` unasked; None: if the storage `is_volatile`.
 
     Raises:

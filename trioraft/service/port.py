@@ -16,7 +16,7 @@ from typing import final
 import trio
 
 from ..core.types import Address, NodeId
-from ..logs.loggers import EventLogger, TraceLogger
+from ..logs.loggers import AnyLogger, TraceLogger
 from ..machines.questions import inner_machine
 from ..machines.sessions import SessionMachine
 from ..member.state_machine import StateMachine, hosted
@@ -160,7 +160,7 @@ async def open_service(
     has_sessions: bool | None = None,
     roles: Roles | None = None,
     limits: ServiceLimits | None = None,
-    logger: EventLogger | None = None,
+    logger: AnyLogger | None = None,
 ) -> AsyncIterator[Service]:
     """Take clients for a node, for the body of the `async with`.
 
@@ -189,7 +189,7 @@ async def open_service(
         roles: who may read, write and change the cluster (`Roles(path)`); None: whoever gets in may
             do everything.
         limits: bounds. Default: `ServiceLimits()`.
-        logger: a structlog logger; None logs nothing.
+        logger: a structlog logger, or one of the standard library; None logs nothing.
 
     Leaving is graceful, for up to `ServiceLimits.leave_timeout_s`; transfer leadership before
     (`node.transfer_leadership`), and no client waits for an election.
