@@ -35,18 +35,20 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     "transport": ("core net", "attrs msgspec trio"),
     "machines": ("core tasks member", "attrs msgspec trio"),
     "logs": ("core transport", "attrs msgspec structlog trio"),
-    "node": ("core tasks member net storage transport logs", "attrs trio"),
+    "tracing": ("core", "opentelemetry"),
+    "node": ("core tasks member net storage transport logs tracing", "attrs trio"),
     "rpc": ("core net machines", "attrs msgspec"),
     "coordination": ("core machines rpc", "anyio attrs msgspec"),
-    "client": ("core tasks net machines rpc", "anyio attrs msgspec"),
+    "client": ("core tasks net machines rpc tracing", "anyio attrs msgspec"),
     "service": (
-        "core tasks member net machines logs node rpc",
+        "core tasks member net machines logs node rpc tracing",
         "attrs msgspec trio",
     ),
     "embedding": ("core tasks member machines node", "attrs trio"),
     "kv": ("core tasks machines rpc", "anyio attrs msgspec trio"),
     FACE: (
-        "core member storage net transport machines node rpc coordination client service embedding",
+        "core member storage net transport machines tracing node rpc coordination client service "
+        "embedding",
         "",
     ),
     "testing": (
@@ -58,8 +60,8 @@ FLOORS: Mapping[str, tuple[str, str]] = {
         "attrs msgspec trio outcome distributed",
     ),
     "cli": (
-        "core tasks viz member storage net transport machines logs node rpc client service kv "
-        "testing sim",
+        "core tasks viz member storage net transport machines logs tracing node rpc client service "
+        "kv testing sim",
         "anyio attrs msgspec trio structlog trioleaks click rich cryptography",
     ),
 }

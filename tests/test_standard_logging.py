@@ -47,7 +47,7 @@ def told(record: logging.LogRecord, name: str) -> Any:
 
 async def test_a_node_logs_to_the_standard_library(autojump_clock: MockClock) -> None:
     logger, kept = logger_at(logging.INFO)
-    async with open_single("0", ["0"], logger=logger) as node:
+    async with open_single("0", ("0",), logger=logger) as node:
         await node.wait(lambda status: status.role is Role.LEADER)
     (leader,) = (
         record
@@ -63,7 +63,7 @@ async def test_a_node_logs_to_the_standard_library(autojump_clock: MockClock) ->
 
 async def test_at_debug_there_is_every_message_and_no_command(autojump_clock: MockClock) -> None:
     logger, kept = logger_at(logging.DEBUG)
-    async with open_single("0", ["0"], logger=logger) as node:
+    async with open_single("0", ("0",), logger=logger) as node:
         await node.wait(lambda status: status.role is Role.LEADER)
         await node.propose(b"secret")
     kinds = {told(record, "event") for record in kept.records}

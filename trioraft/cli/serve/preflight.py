@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar, final
 
 import attrs
 
-from ...core.errors import RaftError, StorageError
+from ...core.errors import ConfigError, RaftError, StorageError
 from ...core.types import Address, NodeId
 from ...member.identity import decode_identity
 from ...net.addresses import host_port
@@ -29,6 +29,7 @@ from ...service.roles import Roles
 from ...storage.directory import Directory, make_private
 from ...storage.health import Health
 from ...storage.log_database import read_identity
+from ...tracing.optional import Tracer
 from ...transport.tcp import TcpTransport
 from ..files import read_small
 from .settings import Settings
@@ -53,6 +54,8 @@ class Preflight:
     client_tls: ServerTls | None
     client_limits: ServiceLimits
     roles: Roles | None = None
+    tracer: Tracer | None = None
+    """None: nobody traces."""
     warnings: tuple[str, ...] = ()
     """What is to be said at the start, a sentence each."""
 
@@ -75,6 +78,7 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
     tls = None if settings.tls is None else _peers_tls(settings, settings.tls, problems)
     is_plain = settings.tls is None
     client_limits = fitting_limits(settings, problems)
+    tracer = _tried(lambda: tracer_of(settings), problems)
     transport = None if tls is None and not is_plain else _transport(settings, tls, problems)
     _check_data(settings.data, problems, create=settings.create_data)
     if len(problems) == before:
@@ -83,8 +87,8 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
         _tried(transport.bind, problems)
     _check_port("client-listen", settings.client_listen, problems)
     if len(problems) == before and transport is not None:
-        warnings = tuple(_warnings(settings, tls, client_tls))
-        return Preflight(transport, tls, client_tls, client_limits, roles, warnings)
+        warnings = (*_warnings(settings, tls, client_tls), *_untraced(tracer))
+        return Preflight(transport, tls, client_tls, client_limits, roles, tracer, warnings)
     if transport is not None:
         transport.close()
     return None
@@ -255,6 +259,38 @@ def _are_usable(prefix: str, files: TlsFiles, problems: list[str]) -> bool:
     if len(problems) == before:
         problems += problems_of(files, (f"--{prefix}-cert", f"--{prefix}-key", f"--{prefix}-ca"))
     return len(problems) == before
+
+
+# -- tracing -------------------------------------------------------------------------------
+
+
+def tracer_of(settings: Settings) -> Tracer | None:
+    """The process's tracer, if it is to trace.
+
+    Raises:
+        ConfigError: there is no OpenTelemetry.
+    """
+    if not settings.trace:
+        return None
+    try:
+        from ...tracing.spans import global_tracer
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"--trace needs {error.name}; install it with: pip install 'trioraft[otel]'"
+        ) from error
+    return global_tracer()
+
+
+def _untraced(tracer: Tracer | None) -> Iterator[str]:
+    if tracer is None:
+        return
+    from ...tracing.spans import has_provider
+
+    if not has_provider():
+        yield (
+            "--trace: nobody takes the spans, for no tracer provider is set in this process: start "
+            "it as opentelemetry-instrument trioraft serve … (docs/tracing.md)"
+        )
 
 
 # -- descriptors ---------------------------------------------------------------------------

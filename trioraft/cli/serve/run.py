@@ -195,6 +195,7 @@ async def _opened(
             timing=settings.timing,
             limits=settings.limits,
             logger=logger,
+            tracer=ready.tracer,
         ) as node,
         open_service(
             node,
@@ -208,6 +209,7 @@ async def _opened(
             roles=ready.roles,
             limits=ready.client_limits,
             logger=logger,
+            tracer=ready.tracer,
         ) as service,
     ):
         yield node, service
