@@ -88,3 +88,18 @@ async def open_leader(**given: Any) -> AsyncIterator[Node]:
     async with open_node("a", **arguments(**given)) as node:
         await node.wait(lambda status: status.role is Role.LEADER)
         yield node
+
+
+class Endless:
+    """Parts of an answer without an end. (Starlette leaves a generator to the garbage collector
+    where the reader goes away.)"""
+
+    def __init__(self, part: bytes, pause_s: float) -> None:
+        self.part, self.pause_s = part, pause_s
+
+    def __aiter__(self) -> Endless:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await trio.sleep(self.pause_s)
+        return self.part

@@ -20,7 +20,16 @@ from starlette.routing import Route
 import trioraft.aio
 import trioraft.http
 import trioraft.sync
-from tests.http.support import HERE, PATIENCE_S, arguments, ask, ask_now, ask_until, open_leader
+from tests.http.support import (
+    HERE,
+    PATIENCE_S,
+    Endless,
+    arguments,
+    ask,
+    ask_now,
+    ask_until,
+    open_leader,
+)
 from trioraft import ConfigError, ServerTls, WrongEventLoop
 from trioraft.http import HttpLimits
 from trioraft.http.port import PACKAGES
@@ -179,27 +188,12 @@ async def _forever(_: Request) -> Response:
     raise AssertionError
 
 
-class _Endless:
-    """Parts of an answer without an end. (Starlette leaves a generator to the garbage collector
-    where the reader goes away.)"""
-
-    def __init__(self, part: bytes, pause_s: float) -> None:
-        self.part, self.pause_s = part, pause_s
-
-    def __aiter__(self) -> _Endless:
-        return self
-
-    async def __anext__(self) -> bytes:
-        await trio.sleep(self.pause_s)
-        return self.part
-
-
 async def _stream(_: Request) -> Response:
-    return StreamingResponse(_Endless(b"data: x\n\n", 0.01), media_type="text/event-stream")
+    return StreamingResponse(Endless(b"data: x\n\n", 0.01), media_type="text/event-stream")
 
 
 async def _flood(_: Request) -> Response:
-    return StreamingResponse(_Endless(b"x" * 65536, 0))
+    return StreamingResponse(Endless(b"x" * 65536, 0))
 
 
 ROUTES = [

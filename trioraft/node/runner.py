@@ -917,6 +917,8 @@ class NodeRunner:
         """From here on count and time what happens, or (None) do not any more."""
         self.meter = meter
         self._new_proposal = Proposal if meter is None else meter.proposal
+        if meter is not None and self.raft is not None:
+            meter.on_acted(self.raft, trio.current_time(), 0.0)  # what is there already is not new
         self._listeners_changed()
 
     def _listeners_changed(self) -> None:
