@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from ..tracing.spans import CommandSpans
 
 
-@final
 class Proposal:
     """A command that is in the leader's log. Its `index` is known, its outcome comes later.
     Made by `Node.submit`."""
