@@ -33,6 +33,7 @@ from ..member.state_machine import (
     contents_of,
     is_local,
     is_result,
+    kind_of,
     preparation_of,
     timed,
 )
@@ -394,6 +395,11 @@ class SessionMachine:
         self._sessions: dict[SessionId, _Session] = {}  # least recently used first
         self._id_of: dict[bytes, SessionId] = {}
         self._is_inside = False  # what was raised last came out of the inner machine
+
+    @property
+    def machine_kind(self) -> str:
+        """That of the inner machine, in sessions."""
+        return f"{kind_of(self.machine)} in sessions"
 
     @property
     def spread_max(self) -> int:

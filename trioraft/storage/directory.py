@@ -373,7 +373,8 @@ class Directory:
             some = ", ".join(sorted(names - _NOT_FOREIGN)[:5])
             raise CorruptStorage(
                 f"{self.database} is gone, but there is still: {some}. Bring the database back, or "
-                f"give an empty directory. {KEEP_AND_REPLACE}"
+                "give an empty directory; if trioraft restore was interrupted here, empty it and "
+                f"restore again. {KEEP_AND_REPLACE}"
             )
 
 

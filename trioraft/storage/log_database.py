@@ -381,12 +381,28 @@ DELETE FROM records WHERE number <= (
 """
 
 
-def create_database(path: Path, owner: Owner) -> None:
+@attrs.frozen
+class Beginning:
+    """What a new node's database begins with; by default, with nothing."""
+
+    base: Base = attrs.field(factory=Base)
+    hard_state: HardState = attrs.field(factory=HardState)
+    identity: bytes | None = None
+    notices: tuple[str, ...] = ()
+
+
+def create_database(path: Path, owner: Owner, beginning: Beginning | None = None) -> None:
     """Create the database of a new node, atomically: it is complete, or not there.
+
+    Args:
+        path: of the database.
+        owner: whose it is.
+        beginning: what it begins with, if a snapshot stands for it.
 
     Raises:
         OSError, sqlite3.Error: it is not there.
     """
+    begins = Beginning() if beginning is None else beginning
     draft = path.with_name(BEING_CREATED)
     for leftover in CREATION_LEFTOVERS:
         path.with_name(leftover).unlink(missing_ok=True)
@@ -400,12 +416,14 @@ def create_database(path: Path, owner: Owner) -> None:
         for key, value in (
             ("format", FORMAT_VERSION),
             ("owner", owner),
-            ("identity", StoredIdentity()),
-            ("base", Base()),
+            ("identity", StoredIdentity(begins.identity)),
+            ("base", begins.base),
+            *([(NOTICES, begins.notices)] if begins.notices else []),
         ):
             connection.execute(_SET_META, meta_row(key, value))
         # The hard state is never missing: a record that says "new" is there from the start.
-        connection.executemany(_INSERT, to_rows(StoredWrite(1, HardState(), None, ()), 0))
+        first = StoredWrite(1, begins.hard_state, None, ())
+        connection.executemany(_INSERT, to_rows(first, begins.base.index))
         connection.execute("COMMIT")
     descriptor = os.open(draft, os.O_RDWR)
     try:
