@@ -60,8 +60,8 @@ FLOORS: Mapping[str, tuple[str, str]] = {
         "attrs msgspec trio outcome distributed",
     ),
     "cli": (
-        "core tasks viz member storage net transport machines logs node rpc client service kv "
-        "testing sim",
+        "core tasks backups viz member storage net transport machines logs node rpc client service "
+        "kv testing sim",
         "anyio attrs msgspec trio structlog trioleaks click rich cryptography",
     ),
 }

@@ -387,7 +387,8 @@ async def test_a_backup_needs_a_role_that_says_so(tmp_path: Path) -> None:
     names = ("reader", "backup", "admin", "bounded")
     path = tmp_path / "roles.toml"
     path.write_text(
-        ROLES.format(**{name: hashlib.sha256(name.encode()).hexdigest() for name in names})
+        ROLES.format(**{name: hashlib.sha256(name.encode()).hexdigest() for name in names}),
+        encoding="utf-8",
     )
     with trio.fail_after(PATIENCE_S):
         async with serving(SessionMachine(Keyed()), roles=Roles(path)) as (_, service):

@@ -129,6 +129,23 @@ class Draft:
             file.close()
 
 
+def is_abandoned(part: Path) -> bool:
+    """Whether nobody writes to what a draft has left, as far as the system can tell."""
+    if fcntl is None:
+        return False
+    try:
+        descriptor = os.open(part, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
 def _sync_directory(path: Path) -> None:
     if not hasattr(os, "O_DIRECTORY"):
         return

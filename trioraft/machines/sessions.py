@@ -640,6 +640,18 @@ class SessionMachine:
         self.machine.restore(reader.rest())
 
 
+def sessions_in(reader: ChunkReader) -> int | None:
+    """How many sessions a snapshot has, if it is one of a `SessionMachine`; what follows in the
+    reader is the inner machine's. None: it is not, and nothing was read.
+
+    Raises:
+        ConfigError: the table cannot be read.
+    """
+    if not reader.begins_with(_TABLE_MAGIC):
+        return None
+    return len(_read_table(reader.head(_TABLE_MAGIC, "a SessionMachine")).sessions)
+
+
 def _acknowledge(session: _Session, below: int) -> None:
     """Forget the results that the client has."""
     if below <= session.acknowledged_below:

@@ -161,7 +161,7 @@ def load(database: Path, owner: Owner) -> LoadedLog:
         StorageError: another node's or cluster's, of another format, or it cannot be read.
         CorruptStorage: it is not what was written.
     """
-    with _reading(database) as connection:
+    with reading(database) as connection:
         _check_settings(connection, database)
         _check_format(connection, database)
         _check_owner(connection, database, owner)
@@ -187,7 +187,7 @@ def read_owner(database: Path) -> Owner:
         StorageError: it is of another format, or cannot be read.
         CorruptStorage: it does not say, or it is not what was written.
     """
-    with _reading(database) as connection:
+    with reading(database) as connection:
         _check_format(connection, database)
         return read_meta(connection, database, "owner", Owner)
 
@@ -198,15 +198,22 @@ def read_identity(database: Path) -> bytes | None:
     Raises:
         As `read_owner`.
     """
-    with _reading(database) as connection:
+    with reading(database) as connection:
         _check_format(connection, database)
         return read_meta(connection, database, "identity", StoredIdentity).data
 
 
 @contextmanager
-def _reading(database: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that changes no file. It takes no lock; the directory's is held."""
-    uri = f"file:{quote(str(database.absolute()))}?mode=ro&vfs=unix-none"
+def reading(database: Path, *, has_no_wal: bool = False) -> Iterator[sqlite3.Connection]:
+    """A connection that changes no file. It takes no lock; the directory's is held.
+
+    Args:
+        database: the main file.
+        has_no_wal: there is nothing in a write-ahead log: then it can be read where not even an
+            empty one could be made.
+    """
+    immutable = "&immutable=1" if has_no_wal else ""
+    uri = f"file:{quote(str(database.absolute()))}?mode=ro&vfs=unix-none{immutable}"
     try:
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
             # With a heap index instead of a shared one there is no -shm file.
