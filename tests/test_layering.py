@@ -28,6 +28,7 @@ FACE = "face"
 FLOORS: Mapping[str, tuple[str, str]] = {
     "core": ("", "attrs msgspec"),
     "tasks": ("core", "attrs trio"),
+    "backups": ("core", "attrs msgspec"),
     "viz": ("", "attrs msgspec jinja2"),
     "member": ("core", "attrs msgspec"),
     "storage": ("core", "attrs msgspec"),
@@ -36,23 +37,23 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     "machines": ("core tasks member", "attrs msgspec trio"),
     "logs": ("core transport", "attrs msgspec structlog trio"),
     "tracing": ("core", "opentelemetry"),
-    "node": ("core tasks member net storage transport logs tracing", "attrs trio"),
+    "node": ("core tasks backups member net storage transport logs tracing", "attrs trio"),
     "rpc": ("core net machines", "attrs msgspec"),
     "coordination": ("core machines rpc", "anyio attrs msgspec"),
-    "client": ("core tasks net machines rpc tracing", "anyio attrs msgspec"),
+    "client": ("core tasks backups net machines rpc tracing", "anyio attrs msgspec"),
     "service": (
-        "core tasks member net machines logs node rpc tracing",
+        "core tasks backups member net machines logs node rpc tracing",
         "attrs msgspec trio",
     ),
-    "embedding": ("core tasks member machines node", "attrs trio"),
+    "embedding": ("core tasks backups member machines node", "attrs trio"),
     "kv": ("core tasks machines rpc", "anyio attrs msgspec trio"),
     "http": (
         "core tasks net storage logs node rpc service embedding",
         "attrs trio h11 starlette prometheus_client",
     ),
     FACE: (
-        "core member storage net transport machines tracing node rpc coordination client service "
-        "embedding",
+        "core backups member storage net transport machines tracing node rpc coordination client "
+        "service embedding",
         "",
     ),
     "testing": (
@@ -64,8 +65,8 @@ FLOORS: Mapping[str, tuple[str, str]] = {
         "attrs msgspec trio outcome distributed",
     ),
     "cli": (
-        "core tasks viz member storage net transport machines logs tracing node rpc client service "
-        "http kv testing sim",
+        "core tasks backups viz member storage net transport machines logs tracing node rpc client "
+        "service http kv testing sim",
         "anyio attrs msgspec trio structlog trioleaks click rich cryptography",
     ),
 }
