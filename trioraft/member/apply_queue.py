@@ -169,7 +169,9 @@ class ApplyQueue:
     def _judged(self, entry: Entry, error: BaseException) -> Exception:
         """The error as the command's result; otherwise it ends the node (hazard E1)."""
         if isinstance(error, Exception) and is_result(self._machine, error):
-            return error
+            # Where it was raised is the machine's; our frame would keep what is applied with it.
+            here = error.__traceback__
+            return error.with_traceback(None if here is None else here.tb_next)
         self.has_failed = True
         if isinstance(error, InvariantViolation):
             raise error

@@ -58,12 +58,12 @@ class ServiceLimits:
     strangers_max: int = 128
     """Connections that have not said yet who they are; for one more, the one that kept silent
     longest goes."""
-    half_frames_bytes_max: int = 32 * 1024 * 1024
+    half_frames_bytes_max: int = 16 * 1024 * 1024
     """Bytes of half-read requests of all clients together; beyond it the oldest goes."""
-    unsent_total_bytes_max: int = 32 * 1024 * 1024
+    unsent_total_bytes_max: int = 16 * 1024 * 1024
     """Answers that wait for all clients together; beyond it the client goes that has taken nothing
     for the longest time."""
-    waiting_bytes_max: int = 32 * 1024 * 1024
+    waiting_bytes_max: int = 16 * 1024 * 1024
     """Requests of all clients together that wait for their turn; beyond it the client goes whose
     have waited longest."""
     subscriptions_max: int = 4096
