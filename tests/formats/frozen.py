@@ -38,13 +38,24 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
 }
 """Where the structs of each frozen module live today."""
 
-ADDED: Final[dict[str, str]] = {}
+ADDED: Final[dict[str, str]] = {
+    "peers.Configuration.features": "Empty until a feature is on, and then nobody of format 1 is "
+    "sent one: the entry is of a kind of its own, and members refuse such a peer.",
+    "peers.Introduction.features": "What the sender can do is nothing to whoever can do none.",
+    "peers.PeerHello.version_max": "Whoever passes over it speaks the lowest version.",
+    "clients.ClientHello.version_max": "Whoever passes over it speaks the lowest version.",
+    "clients.ServerStatus.can": "It is shown, and nothing depends on it.",
+}
 """Fields that format 1 does not have, and why it may pass over them."""
 
-WIDENED: Final[dict[str, str]] = {}
+WIDENED: Final[dict[str, str]] = {
+    "peers.Entry.kind": "Kinds 3 and 4 are written only once a feature is on.",
+}
 """Fields that may hold more than in format 1, and who keeps that from those that would refuse."""
 
-NEW: Final[dict[str, str]] = {}
+NEW: Final[dict[str, str]] = {
+    "clients.SwitchOnRequest": "It is asked of servers that speak version 2.",
+}
 """Structs that format 1 does not have, and who keeps them from those that do not know them."""
 
 WHAT_TO_DO: Final = (

@@ -25,9 +25,16 @@ from trioraft.core.types import Entry, EntryKind, HardState
 from trioraft.kv import KvClient, KvMachine
 from trioraft.machines.sessions import SessionMachine
 from trioraft.net.framing import LENGTH_BYTES
+from trioraft.rpc import protocol
 from trioraft.storage.snapshot_files import read_header
 
 FOLDER: Final = Path(__file__).parent / "format_1"
+NEWS: Final = msgspec.msgpack.Decoder[Any](protocol.NodeNews).decode
+WITHIN: Final = {
+    "Result of GetStatus": msgspec.msgpack.Decoder(protocol.ServerStatus).decode,
+    "Item, RoleNews": NEWS,
+    "Item, StatusNews": NEWS,
+}
 
 
 def sections(name: str) -> dict[str, Section]:
@@ -43,7 +50,13 @@ def test_today_reads_every_frame_of_format_1(name: str) -> None:
     recorded = sections(name)
     for example in examples.EXAMPLES[name]():
         if example.decode is not None and example.name in recorded:
-            assert example.decode(recorded[example.name].data) == example.value, example.name
+            read: Any = example.decode(recorded[example.name].data)
+            within = WITHIN.get(example.name)
+            if within is not None:  # a value that is opaque there: read it, too
+                value: Any = example.value
+                assert within(read.value) == within(value.value), example.name
+            else:
+                assert read == example.value, example.name
 
 
 @pytest.mark.parametrize("name", examples.EXAMPLES)

@@ -24,12 +24,14 @@ from ..net.handshake import SaidNothing, first_frame, in_time
 from ..net.holdings import Holdings
 from ..net.sentences import quoted
 from ..net.tls import client_names
+from ..net.versions import common, said_by, why_none
 from ..node.node import Node
 from ..node.proposal import Proposal
 from ..rpc.errors import PermissionDenied, ServerLeaving
 from ..rpc.failures import failure_of
 from ..rpc.protocol import (
     MAGIC,
+    PROTOCOL,
     PROTOCOL_VERSION,
     AddLearnerRequest,
     Answer,
@@ -49,6 +51,7 @@ from ..rpc.protocol import (
     ReplaceNode,
     Request,
     Result,
+    SwitchOnRequest,
     TakeSnapshot,
     TransferLeadership,
     Watch,
@@ -301,7 +304,8 @@ class Conversation:
         except PermissionDenied as error:
             await connection.stream.send_all(frame(context.welcome("no-role", str(error))))
             raise BadMessage(str(error)) from error
-        await connection.stream.send_all(frame(context.welcome()))
+        spoken = common(PROTOCOL, said_by(hello.version, hello.version_max))
+        await connection.stream.send_all(frame(context.welcome(version=spoken or PROTOCOL_VERSION)))
         self._outbox.frame_bytes_max = hello.frame_bytes_max
         connection.deframer.frame_bytes_max = context.limits.frame_bytes_max
 
@@ -646,11 +650,9 @@ def _why_not(hello: ClientHello, context: ServiceContext) -> tuple[str, str]:
             f"it began with {quoted(hello.magic)}, a client begins with {MAGIC!r}: clients and "
             "peers have ports of their own",
         )
-    if hello.version != PROTOCOL_VERSION:
-        return (
-            "version",
-            f"client protocol {hello.version} was offered, this server speaks {PROTOCOL_VERSION}",
-        )
+    theirs = said_by(hello.version, hello.version_max)
+    if common(PROTOCOL, theirs) is None:
+        return "version", why_none("client protocol", PROTOCOL, theirs, "this server")
     if hello.cluster_id != context.cluster_id:
         return (
             "cluster",
@@ -692,6 +694,8 @@ async def administer(node: Node, request: Any) -> Any:
             return await node.move(node_id, address, force=force)
         case InviteNode(node_id=node_id, valid_s=valid_s):
             return await node.invite(node_id, valid_s)
+        case SwitchOnRequest(features=features, expected_index=index):
+            return await node.switch_on(features, expected_index=index)
         case TakeSnapshot():
             return await node.take_snapshot()
     raise ConfigError(
