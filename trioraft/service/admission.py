@@ -17,8 +17,9 @@ from ..net.connection import Connection
 from ..net.handshake import SaidNothing, first_frame, in_time
 from ..net.sentences import quoted
 from ..net.tls import client_names
+from ..net.versions import common, said_by, why_none
 from ..rpc.errors import PermissionDenied
-from ..rpc.protocol import MAGIC, PROTOCOL_VERSION, ClientHello, decode_hello, frame
+from ..rpc.protocol import MAGIC, PROTOCOL, PROTOCOL_VERSION, ClientHello, decode_hello, frame
 from .context import ServiceContext
 from .roles import Credentials, Permission
 
@@ -27,6 +28,8 @@ from .roles import Credentials, Permission
 class Admitted:
     """What a client has said of itself, and what it may do therefore."""
 
+    version: int
+    """Of the clients' protocol, as both speak it."""
     frame_bytes_max: int
     """Largest frame that it reads."""
     shown: Credentials
@@ -59,7 +62,8 @@ async def _shake_hands(context: ServiceContext, connection: Connection) -> Admit
         await connection.stream.send_all(frame(context.welcome("no-role", str(error))))
         raise BadMessage(str(error)) from error
     connection.deframer.frame_bytes_max = context.limits.frame_bytes_max
-    return Admitted(hello.frame_bytes_max, shown, permission)
+    spoken = common(PROTOCOL, said_by(hello.version, hello.version_max))
+    return Admitted(spoken or PROTOCOL_VERSION, hello.frame_bytes_max, shown, permission)
 
 
 def names_of(connection: Connection) -> tuple[str, ...]:
@@ -76,11 +80,9 @@ def _why_not(hello: ClientHello, context: ServiceContext) -> tuple[str, str]:
             f"it began with {quoted(hello.magic)}, a client begins with {MAGIC!r}: clients and "
             "peers have ports of their own",
         )
-    if hello.version != PROTOCOL_VERSION:
-        return (
-            "version",
-            f"client protocol {hello.version} was offered, this server speaks {PROTOCOL_VERSION}",
-        )
+    theirs = said_by(hello.version, hello.version_max)
+    if common(PROTOCOL, theirs) is None:
+        return "version", why_none("client protocol", PROTOCOL, theirs, "this server")
     if hello.cluster_id != context.cluster_id:
         return (
             "cluster",

@@ -270,13 +270,15 @@ class ServiceContext:
         shown = Credentials.of(names, token)
         return shown, UNLIMITED if self.roles is None else self.roles.permission_of(shown)
 
-    def welcome(self, refused: str = "", reason: str = "") -> Welcome:
-        """The first frame to a client."""
+    def welcome(
+        self, refused: str = "", reason: str = "", version: int = PROTOCOL_VERSION
+    ) -> Welcome:
+        """The first frame to a client; the version is what is spoken."""
         if refused:
-            return Welcome(MAGIC, PROTOCOL_VERSION, refused, reason)
+            return Welcome(MAGIC, version, refused, reason)
         return Welcome(
             MAGIC,
-            PROTOCOL_VERSION,
+            version,
             node_id=self.node.id,
             cluster_id=self.cluster_id,
             requests_max=self.limits.requests_max,

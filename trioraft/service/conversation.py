@@ -44,6 +44,7 @@ from ..rpc.protocol import (
     ReplaceNode,
     Request,
     Result,
+    SwitchOnRequest,
     TakeSnapshot,
     TransferLeadership,
     Watch,
@@ -225,6 +226,7 @@ class Conversation:
         self._connection = connection
         self._outbox = ReplyQueue(connection, context.limits, context.unsent)
         self._outbox.frame_bytes_max = admitted.frame_bytes_max
+        self._version = admitted.version
         self._proposals: deque[tuple[int, Proposal]] = deque()
         self._proposed = Wakeup()
         self._unanswered = 0
@@ -276,7 +278,7 @@ class Conversation:
 
     async def _welcome(self) -> bool:
         """Tell the client that it is one. False: it does not listen, or is gone."""
-        welcome = frame(self._context.welcome())
+        welcome = frame(self._context.welcome(version=self._version))
         try:
             sent = self._connection.stream.send_all(welcome)
             await in_time(sent, self._context.limits.handshake_timeout_s)
@@ -658,6 +660,8 @@ async def administer(node: Node, request: Any) -> Any:
             return await node.move(node_id, address, force=force)
         case InviteNode(node_id=node_id, valid_s=valid_s):
             return await node.invite(node_id, valid_s)
+        case SwitchOnRequest(features=features, expected_index=index):
+            return await node.switch_on(features, expected_index=index)
         case TakeSnapshot():
             return await node.take_snapshot()
     raise ConfigError(
