@@ -28,6 +28,7 @@ FACE = "face"
 FLOORS: Mapping[str, tuple[str, str]] = {
     "core": ("", "attrs msgspec"),
     "tasks": ("core", "attrs trio"),
+    "backups": ("core", "attrs msgspec"),
     "viz": ("", "attrs msgspec jinja2"),
     "member": ("core", "attrs msgspec"),
     "storage": ("core", "attrs msgspec"),
@@ -35,18 +36,19 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     "transport": ("core net", "attrs msgspec trio"),
     "machines": ("core tasks member", "attrs msgspec trio"),
     "logs": ("core transport", "attrs msgspec structlog trio"),
-    "node": ("core tasks member net storage transport logs", "attrs trio"),
+    "node": ("core tasks backups member net storage transport logs", "attrs trio"),
     "rpc": ("core net machines", "attrs msgspec"),
     "coordination": ("core machines rpc", "anyio attrs msgspec"),
-    "client": ("core tasks net machines rpc", "anyio attrs msgspec"),
+    "client": ("core tasks backups net machines rpc", "anyio attrs msgspec"),
     "service": (
-        "core tasks member net machines logs node rpc",
+        "core tasks backups member net machines logs node rpc",
         "attrs msgspec trio",
     ),
-    "embedding": ("core tasks member machines node", "attrs trio"),
+    "embedding": ("core tasks backups member machines node", "attrs trio"),
     "kv": ("core tasks machines rpc", "anyio attrs msgspec trio"),
     FACE: (
-        "core member storage net transport machines node rpc coordination client service embedding",
+        "core backups member storage net transport machines node rpc coordination client service "
+        "embedding",
         "",
     ),
     "testing": (
@@ -58,8 +60,8 @@ FLOORS: Mapping[str, tuple[str, str]] = {
         "attrs msgspec trio outcome distributed",
     ),
     "cli": (
-        "core tasks viz member storage net transport machines logs node rpc client service kv "
-        "testing sim",
+        "core tasks backups viz member storage net transport machines logs node rpc client service "
+        "kv testing sim",
         "anyio attrs msgspec trio structlog trioleaks click rich cryptography",
     ),
 }

@@ -3,6 +3,8 @@
 `trioraft.testing.check_storage` shows whether a storage keeps its protocol.
 """
 
+from .backups.format import BackupSink as BackupSink
+from .backups.format import BackupSource as BackupSource
 from .core.messages import AppendEntries as AppendEntries
 from .core.messages import AppendEntriesReply as AppendEntriesReply
 from .core.messages import Forward as Forward

@@ -46,6 +46,7 @@ from trioraft.rpc.protocol import (
     Ping,
     Propose,
     Query,
+    ReadBackup,
     RemoveNode,
     ReplaceNode,
     Request,
@@ -83,6 +84,7 @@ REQUESTS: list[Any] = [
     WatchStatus(10, 0.5),
     Cancel(11),
     Ping(12),
+    ReadBackup(13, True, 0.5),
 ]
 ANSWERS: list[Any] = [
     Result(1, encode_value([1, "a", b"b"])),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import sqlite3
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from trioraft import SQLiteStorage
+from trioraft.backups.format import BackupHead, BackupReader, BackupWriter, EndedHistory
 from trioraft.core import messages
 from trioraft.core.events import ElectionTimerStarted, LogSummary, MessageSent, RoleChanged
 from trioraft.core.features import ENTRY_CHECKSUMS, checked_command
@@ -214,6 +216,7 @@ REQUESTS: Final[tuple[protocol.Request, ...]] = (
     protocol.MoveNode(7, "4", ("::1", 7000), True),
     protocol.InviteNode(7, "4", 3600.0),
     protocol.SwitchOnRequest(7, (ENTRY_CHECKSUMS,), 6),
+    protocol.ReadBackup(7, True, 10.0),
     protocol.TakeSnapshot(8),
     protocol.Watch(9, b"watched"),
     protocol.WatchStatus(10, 0.25),
@@ -490,6 +493,36 @@ def _described(data: bytes) -> object:
     return header.description, data[header.header_bytes :]
 
 
+def backup_file() -> Iterable[Example]:
+    """A backup, in two blocks."""
+    pieces = (b"the content of a snapshot, ", b"in pieces")
+    content = b"".join(pieces)
+    head = BackupHead(
+        "blue",
+        "2",
+        "0123456789abcdef0123456789abcdef",
+        SnapshotMeta(3, 1, JOINT, len(content), zlib.crc32(content)),
+        4,
+        1_700_000_000.5,
+        "kv in sessions",
+        True,
+        (EndedHistory("fedcba9876543210fedcba9876543210", 2, 1),),
+        "0.1.0",
+    )
+    sink = io.BytesIO()
+    writer = BackupWriter(sink, head)
+    for piece in pieces:
+        writer.add(piece)
+    writer.end()
+    data = sink.getvalue()
+    yield Example("backup", _backed_up(data), data, _backed_up)
+
+
+def _backed_up(data: bytes) -> object:
+    reader = BackupReader(io.BytesIO(data), "a golden file")
+    return reader.head, list(reader.chunks())
+
+
 # -- raftlog -------------------------------------------------------------------------------
 
 
@@ -521,5 +554,6 @@ EXAMPLES: Final[dict[str, Callable[[], Iterable[Example]]]] = {
     "snapshots.txt": snapshots,
     "sqlite_rows.txt": sqlite_rows,
     "snapshot_file.txt": snapshot_file,
+    "backup_file.txt": backup_file,
 }
 RAFTLOG: Final = "run.raftlog.txt"

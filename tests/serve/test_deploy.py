@@ -25,7 +25,7 @@ from benchmarks.processes import ServerProcess, free_ports, shown
 from tests.serve.commands import lines, run
 from trioraft.cli.serve.options import OPTIONS
 from trioraft.cli.serve.settings import SettingsReader, gather
-from trioraft.service.roles import Roles
+from trioraft.service.roles import ClientRole, Credentials, Roles
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -423,3 +423,60 @@ def test_what_is_started_serves_and_its_probes_agree(adapted: Adapted) -> None:
     for server in servers:
         server.signal(signal.SIGTERM)
     assert [server.wait() for server in servers] == [0, 0, 0]
+
+
+# -- backups -------------------------------------------------------------------------------
+
+
+def of_cronjob() -> dict[str, Any]:
+    found = yaml.safe_load_all(DEPLOY.joinpath("backup.yaml").read_text(encoding="utf-8"))
+    return {f"{each['kind']}/{each['metadata']['name']}": each for each in found}
+
+
+def options_of_the_unit() -> list[str]:
+    text = DEPLOY.joinpath("systemd", "trioraft-backup.service").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^ExecStart=trioraft (.*)$", text, re.MULTILINE)
+    return str(line).split()
+
+
+def test_scheduled_backups_use_options_that_there_are() -> None:
+    help = run("backup", "--help").stdout
+    job = of_cronjob()["CronJob/trioraft-backup"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = job["containers"]
+    for words in (container["args"], options_of_the_unit()):
+        assert words[0] == "backup"
+        assert {"-o", "--keep"} <= set(words)
+        assert all(f"{word} " in help or f"{word}," in help for word in words if word[:1] == "-")
+    unit = options_of_the_unit()
+    text = DEPLOY.joinpath("systemd", "trioraft-backup.service").read_text(encoding="utf-8")
+    assert unit[unit.index("-o") + 1] == "/var/lib/trioraft-backup"
+    assert "\nStateDirectory=trioraft-backup\n" in text
+    mounts = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+    assert container["args"][container["args"].index("-o") + 1] == mounts["backups"]
+
+
+def test_a_scheduled_backup_is_a_client_that_may_do_nothing_else() -> None:
+    permission = Roles(DEPLOY / "roles.toml").permission_of(Credentials(("backup",)))
+    assert permission.grant.may_back_up
+    assert (permission.grant.role, permission.grant.prefixes) == (ClientRole.READ, ())
+    job = of_cronjob()["CronJob/trioraft-backup"]["spec"]
+    assert job["concurrencyPolicy"] == "Forbid"
+    template = job["jobTemplate"]["spec"]["template"]
+    assert template["metadata"]["labels"]["trioraft-client"] == "true"
+    (container,) = template["spec"]["containers"]
+    (server,) = pod()["containers"]
+    assert container["securityContext"] == server["securityContext"]
+    assert template["spec"]["securityContext"] == pod()["securityContext"]
+    assert template["spec"]["automountServiceAccountToken"] is False
+    (secret,) = (each["secret"] for each in template["spec"]["volumes"] if "secret" in each)
+    keys = {each["path"] for each in secret["items"]}
+    used = {each["value"] for each in container["env"] if "/run/secrets/" in each["value"]}
+    assert {value.rpartition("/")[2] for value in used} == keys
+    claim = of_cronjob()["PersistentVolumeClaim/trioraft-backups"]
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+
+
+def test_its_certificate_is_among_those_of_the_docs(tmp_path: Path) -> None:
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    make_certificates(tmp_path)
+    assert {"backup.pem", "backup.key"} <= {each.name for each in (tmp_path / "secret").iterdir()}

@@ -402,6 +402,9 @@ def new_token(
     role: Annotated[
         str, Option(metavar="read|write|admin", help="What its bearer may do.")
     ] = "read",
+    backup: Annotated[
+        bool, Option("--backup", help="Its bearer may take backups, whatever the role.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a client's token, and the section of the servers' --client-roles file that knows it.
@@ -411,7 +414,8 @@ def new_token(
         raise BadParameter("give read, write or admin", param_hint="'--role'")
     token = f"trioraft-{secrets.token_urlsafe(TOKEN_BYTES)}"
     digest = hashlib.sha256(token.encode()).hexdigest()
-    lines = (f"[tokens.{section}]", f'sha256 = "{digest}"', f'role = "{role}"')
+    lines = [f"[tokens.{section}]", f'sha256 = "{digest}"', f'role = "{role}"']
+    lines += ["backup = true"] if backup else []
     if as_json:
         say_json(json.dumps({"token": token, "section": "\n".join(lines)}))
         return

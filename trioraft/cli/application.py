@@ -30,6 +30,12 @@ COMMANDS: Final = {
     "admin": ("admin", "Look at a cluster that runs, and change it."),
     "watch": ("watch.command", "Watch a running cluster: who leads, since when and why."),
     "viz": ("viz", "Show what happened in a log: a picture of each run, and what was wrong."),
+    "backup": ("backup", "Write a backup of a cluster that runs."),
+    "restore": ("restore", "Make the disks of a new cluster out of a backup."),
+    "inspect": (
+        "inspect",
+        "Look into a stopped node's directory, or a backup file, and change nothing.",
+    ),
     "recover": ("recover", "Make a stopped node go on alone when the others are lost for good."),
     "certs": ("certs.command", "Make the certificates of a small cluster, and renew them."),
     "sim": (

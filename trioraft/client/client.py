@@ -10,8 +10,9 @@ import random
 import secrets
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, final, overload
 
@@ -19,7 +20,8 @@ import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from ..core.errors import ConfigError, OutcomeUnknown, RaftError, SessionExpired
+from ..backups.format import BackupHead
+from ..core.errors import ConfigError, OutcomeUnknown, Overloaded, RaftError, SessionExpired
 from ..core.types import Address, NodeId
 from ..machines.sessions import (
     CLIENT_ID_BYTES,
@@ -30,7 +32,13 @@ from ..machines.sessions import (
 )
 from ..net.resolving import Resolver
 from ..net.tls import TlsContexts
-from ..rpc.errors import ClientClosed, HandshakeRefused, PermissionDenied, ServerLost
+from ..rpc.errors import (
+    ClientClosed,
+    HandshakeRefused,
+    PermissionDenied,
+    ServerLeaving,
+    ServerLost,
+)
 from ..rpc.protocol import (
     FRAME_BYTES_MAX,
     MAGIC,
@@ -41,11 +49,12 @@ from ..rpc.protocol import (
     NodeNews,
     Propose,
     Query,
+    ReadBackup,
     Watch,
     WatchStatus,
 )
 from ..tasks.event_loop import refuse_plain_with, running_event_loop
-from .administration import ClusterAdministration
+from .administration import STATUS_TIMEOUT_S, ClusterAdministration
 from .attempts import (
     MAYBE_TAKEN,
     NOT_TAKEN,
@@ -57,6 +66,7 @@ from .attempts import (
     failed,
     pause,
 )
+from .backups import IncomingBackup, OnProgress, in_order, read_head, why_none, write_backup
 from .connection import (
     Connect,
     Dialer,
@@ -495,6 +505,100 @@ class Client(ClusterAdministration):
         Raises: as `watch`.
         """
         return self._subscribe(at, (WatchStatus, interval_s), NodeNews)
+
+    # -- backups ---------------------------------------------------------------------------
+
+    async def backup(
+        self,
+        path: Path | str,
+        *,
+        at: NodeId | Address | None = None,
+        stale: bool = False,
+        on_progress: OnProgress | None = None,
+        timeout_s: float | None = None,
+    ) -> BackupHead:
+        """Write a backup of the cluster's state to a file, while it runs.
+
+        The file gets its name when it is complete, checked and durable; until then there is
+        `PATH.part`. What was acknowledged before the call is in it, unless it is `stale`.
+
+        Args:
+            path: of the file; one that is there is replaced.
+            at: from which server, by id or address; default: a follower that is far, else the
+                leader.
+            stale: what that server has, without asking a majority first: for a cluster that has
+                none any more.
+            on_progress: told meanwhile what comes, and how many bytes of it have come.
+            timeout_s: when to give up finding a server, in seconds, and how long that may wait for
+                a majority; default: the client's. How long the rest takes is not bounded, but a
+                server that is silent is given up.
+
+        Returns:
+            What it is of.
+
+        Raises:
+            ServerLost, ServerLeaving: the server was lost meanwhile; nothing is kept.
+            Overloaded: it sends too many already, or no majority answers it.
+            PermissionDenied: our role does not allow it (docs/backup.md).
+            UnusableBackup: what came is not what the server has; nothing is kept.
+            ConfigError: there is no state yet, or another backup is being written to that file.
+            OSError: the file cannot be written.
+
+        Cancelling leaves no file.
+        """
+        async with self.open_backup(at, stale=stale, timeout_s=timeout_s) as backup:
+            return await write_backup(backup, Path(path), on_progress)
+
+    @asynccontextmanager
+    async def open_backup(
+        self,
+        at: NodeId | Address | None = None,
+        *,
+        stale: bool = False,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[IncomingBackup]:
+        """As `backup`, for what shall go elsewhere than into a file: what it is of (`head`), and an
+        async iterator over the content; `BackupWriter` makes a file's bytes of them.
+
+        Args:
+            at, stale, timeout_s: as of `backup`.
+
+        Raises:
+            As `backup`, also while it is read: then what was read is not whole.
+        """
+        self._check_event_loop()
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        places: list[NodeId | Address] = [] if at is None else [at]
+        if at is None:
+            statuses = await self.statuses(timeout_s=min(timeout_s, STATUS_TIMEOUT_S))
+            places += in_order(statuses, stale=stale)
+            if not places:
+                raise why_none(statuses)
+        async with AsyncExitStack() as stack:
+            yield await self._first_backup(stack, places, (ReadBackup, stale, timeout_s))
+
+    async def _first_backup(
+        self,
+        stack: AsyncExitStack,
+        places: list[NodeId | Address],
+        request: tuple[Any, ...],
+    ) -> IncomingBackup:
+        """From the first of these that has begun to send one."""
+        for place in places[:-1]:
+            try:
+                async with AsyncExitStack() as own:
+                    backup = await self._backup_from(own, place, request)
+                    stack.push_async_exit(own.pop_all())
+                    return backup
+            except (ServerLost, ServerLeaving, Overloaded):
+                continue  # the next one may
+        return await self._backup_from(stack, places[-1], request)
+
+    async def _backup_from(
+        self, stack: AsyncExitStack, place: NodeId | Address, request: tuple[Any, ...]
+    ) -> IncomingBackup:
+        pieces = await stack.enter_async_context(self._subscribe(place, request, bytes))
+        return IncomingBackup(await read_head(pieces), pieces)
 
     def _subscribe(
         self, at: NodeId | Address | None, request: tuple[Any, ...], item_type: Any

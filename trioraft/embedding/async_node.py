@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, final
 
+from ..backups.format import BackupHead
 from ..core.types import Address, LogIndex, NodeId, Term
 from ..machines.questions import Consistency
 from ..machines.replicated.leader import LeaderLatch, LeadershipLost
@@ -168,6 +170,10 @@ class AsyncNode:
     async def take_snapshot(self) -> LogIndex:
         """`Node.take_snapshot`."""
         return await self._call("take_snapshot", lambda node: node.take_snapshot())
+
+    async def backup(self, path: Path | str, *, stale: bool = False) -> BackupHead:
+        """`Node.backup`."""
+        return await self._call("backup", lambda node: node.backup(path, stale=stale))
 
     def events(self) -> AbstractAsyncContextManager[AsyncEventStream]:
         """`Node.events`."""

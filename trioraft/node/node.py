@@ -13,14 +13,17 @@ Rules of this file:
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, final
 
 import trio
 
+from ..backups.format import BackupHead
 from ..core.config import Limits, Timing
 from ..core.errors import ConfigError, NodeDead, NotLeader, Overloaded, ProposalDropped, RaftError
 from ..core.reconfiguration import AddLearner, Change, ChangeVoters, Remove, SwitchOn
@@ -46,6 +49,7 @@ from .arguments import (
     checked_ids,
     is_volatile,
 )
+from .backups import OpenBackup, open_backup, write_backup
 from .event_stream import EventStream
 from .forwarding import forward
 from .proposal import Proposal
@@ -540,6 +544,52 @@ class Node:
         """
         require_event_loop("Node.take_snapshot", "trio")
         return await self._runner.take_snapshot()
+
+    async def backup(self, path: Path | str, *, stale: bool = False) -> BackupHead:
+        """Write a backup of the cluster's state to a file, from any node; better from a follower.
+
+        The file gets its name when it is complete and durable; until then there is `PATH.part`.
+        `trioraft.restore_backup` makes a new cluster's disk of it.
+
+        Args:
+            path: of the file; one that is there is replaced.
+            stale: do not ask a majority first what is committed: for a cluster that has none any
+                more. What this node has not applied is not in it then.
+
+        Returns:
+            What it is of: `snapshot.index`, and `taken_s`; everything that was acknowledged before
+            this call is in it, unless it is `stale`.
+
+        Raises:
+            ConfigError: there is no state yet; or another backup is being written to that file.
+            NodeDead, NotMember: as `read_barrier`, which waits for as long as no leader is known.
+            ResourceExhausted, CorruptStorage: as `take_snapshot`, or the snapshot is damaged.
+            UnusableBackup: likewise.
+            OSError: the file cannot be written.
+
+        Cancelling leaves no file.
+        """
+        require_event_loop("Node.backup", "trio")
+        return await write_backup(self._runner, Path(path), stale=stale)
+
+    @opened_under("trio")
+    @asynccontextmanager
+    async def open_backup(
+        self, *, stale: bool = False, patience_s: float = math.inf
+    ) -> AsyncIterator[OpenBackup]:
+        """As `backup`, for what shall go elsewhere than into a file: what it is of (`head`), and
+        an async iterator over the content. `open_service` does this for clients.
+
+        Args:
+            stale: as of `backup`.
+            patience_s: how long to wait for a majority to say what is committed, in seconds.
+
+        Raises:
+            trio.TooSlowError: none has said so in that time.
+            Exception: as `backup`, also while it is read: then what was read is not whole.
+        """
+        async with open_backup(self._runner, stale=stale, patience_s=patience_s) as backup:
+            yield backup
 
     def before_leaving(self, job: Callable[[], Awaitable[None]]) -> None:
         """Have something done when `open_node` is left, while the node still takes part.

@@ -666,6 +666,29 @@ class NodeRunner:
             raise NodeDead(f"node {self.node_id!r} is Dead; no snapshot was taken")
         return wanted.index
 
+    @property
+    def cluster_id(self) -> str:
+        """The name of the cluster."""
+        return self._cluster_id
+
+    @property
+    def machine(self) -> StateMachine:
+        """What commands are applied to."""
+        return self._machine
+
+    def read_snapshot(self, meta: SnapshotMeta) -> Iterator[bytes]:
+        """`Storage.read_snapshot`; to be called, and gone through, by `beside`."""
+        return self._storage.read_snapshot(meta)
+
+    async def beside(self, call: Callable[[], T]) -> T:
+        """A call of the storage that has to do with snapshots, where such calls belong. It cannot
+        be cancelled, and what it raises is its caller's: the node lives on.
+
+        Raises:
+            ThreadsExhausted: it was not called.
+        """
+        return await self._calls.beside(call)
+
     # -- the storage -----------------------------------------------------------------------
 
     def _do(self, step: StorageStep) -> int | None:

@@ -241,6 +241,16 @@ class MoveNode(msgspec.Struct, frozen=True, array_like=True, tag=14, gc=False):
     force: bool = False
 
 
+class ReadBackup(msgspec.Struct, frozen=True, array_like=True, tag=15, gc=False):
+    """`Node.open_backup`: the first `Item` is a `BackupHead`, as msgpack, and each further one a
+    piece of the content; the `Result` after them is nil. Any server."""
+
+    id: RequestId
+    is_stale: bool = False
+    patience_s: Seconds = 10.0
+    """How long the server may wait for a majority to say what is committed, in seconds."""
+
+
 Request: TypeAlias = (
     Propose
     | Query
@@ -258,6 +268,7 @@ Request: TypeAlias = (
     | SwitchOnRequest
     | InviteNode
     | MoveNode
+    | ReadBackup
 )
 
 # -- answers -------------------------------------------------------------------------------

@@ -72,6 +72,9 @@ class ServiceLimits:
     """Of them, to the status of this node; the more there are, the fewer statuses each gets."""
     changes_max: int = 64
     """Requests that change the cluster, of all clients together, under way at the same time."""
+    backups_max: int = 2
+    """Backups that are read at the same time; one more is refused. Each has a piece of 256 KiB in
+    memory, and may have a snapshot taken."""
     sessions_of_client_max: int = 2000
     """Sessions that one client may have opened here and not closed; then further ones are refused
     (`Overloaded`). A client is who shows the same names and token, or comes from the same host if
@@ -143,6 +146,7 @@ class ServiceContext:
     subscriptions: int = 0
     status_watches: int = 0
     changes: int = 0
+    backups: int = 0
     feed: StatusFeed = attrs.field(init=False)
     openings: Openings = attrs.field(init=False)
     _commit_index: int = 0
@@ -188,6 +192,7 @@ class ServiceContext:
             "subscriptions": (self.subscriptions, limits.subscriptions_max),
             "status_watches": (self.status_watches, limits.status_watches_max),
             "changes": (self.changes, limits.changes_max),
+            "backups": (self.backups, limits.backups_max),
             "sessions_of_client": self.openings.used(trio.current_time()),
             **self.node.budgets(),
             **self.usage(),

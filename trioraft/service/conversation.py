@@ -40,6 +40,7 @@ from ..rpc.protocol import (
     Ping,
     Propose,
     Query,
+    ReadBackup,
     RemoveNode,
     ReplaceNode,
     Request,
@@ -58,6 +59,7 @@ from ..rpc.protocol import (
 from ..tasks.slices import Turn
 from ..tasks.wakeup import Wakeup
 from .admission import Admitted
+from .backups import send_backup
 from .context import ServiceContext, ServiceLimits
 from .feed import Watcher
 from .queries import Queries
@@ -233,6 +235,7 @@ class Conversation:
         self._answered = trio.lowlevel.ParkingLot()
         self._scopes: dict[int, trio.CancelScope] = {}  # of requests that have a task
         self._watches: set[int] = set()  # those of them that end only with one side's will
+        self._backups: set[int] = set()  # those that take longer than a server may that leaves
         self.shown: Credentials = admitted.shown
         self.permission: Permission = admitted.permission
         """Goes with what it showed; changed by who reloads the roles."""
@@ -264,7 +267,7 @@ class Conversation:
         self._begin_to_answer()
         self._outbox.put(GoingAway())
         self._queries.refuse_all(ServerLeaving(_LEAVING))
-        for request_id in self._watches:
+        for request_id in self._watches | self._backups:
             self._scopes[request_id].cancel()
         while self._unanswered:
             await self._answered.park()
@@ -524,6 +527,8 @@ class Conversation:
                 self._note_waiting()
         elif isinstance(request, Watch | WatchStatus):
             self._subscribe(request)
+        elif isinstance(request, ReadBackup):
+            self._back_up(request)
         elif context.changes >= limits.changes_max:
             self._fail(
                 request.id,
@@ -557,6 +562,22 @@ class Conversation:
             context.subscriptions += 1
             self._note_idle()
 
+    def _back_up(self, request: ReadBackup) -> None:
+        self._check_free(request.id)
+        context, limits = self._context, self._context.limits
+        if context.backups >= limits.backups_max:
+            self._fail(
+                request.id,
+                Overloaded(
+                    f"{limits.backups_max} backups of this server are being read already "
+                    "(ServiceLimits.backups_max): wait until one has ended, or ask another one"
+                ),
+            )
+        elif self._nursery is not None:
+            context.backups += 1
+            self._backups.add(request.id)
+            self._start(request.id, send_backup, context, self._outbox, request)
+
     def _check_free(self, request_id: int) -> None:
         """Before anything is counted for it.
 
@@ -587,6 +608,7 @@ class Conversation:
                 self._forget_one()
         finally:
             self._scopes.pop(request_id, None)
+            self._backups.discard(request_id)
             if request_id in self._watches:
                 self._watches.discard(request_id)
                 self._context.subscriptions -= 1

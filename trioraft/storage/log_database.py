@@ -161,7 +161,7 @@ def load(database: Path, owner: Owner) -> LoadedLog:
         StorageError: another node's or cluster's, of another format, or it cannot be read.
         CorruptStorage: it is not what was written.
     """
-    with _reading(database) as connection:
+    with reading(database) as connection:
         _check_settings(connection, database)
         _check_format(connection, database)
         _check_owner(connection, database, owner)
@@ -187,7 +187,7 @@ def read_owner(database: Path) -> Owner:
         StorageError: it is of another format, or cannot be read.
         CorruptStorage: it does not say, or it is not what was written.
     """
-    with _reading(database) as connection:
+    with reading(database) as connection:
         _check_format(connection, database)
         return read_meta(connection, database, "owner", Owner)
 
@@ -198,15 +198,22 @@ def read_identity(database: Path) -> bytes | None:
     Raises:
         As `read_owner`.
     """
-    with _reading(database) as connection:
+    with reading(database) as connection:
         _check_format(connection, database)
         return read_meta(connection, database, "identity", StoredIdentity).data
 
 
 @contextmanager
-def _reading(database: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that changes no file. It takes no lock; the directory's is held."""
-    uri = f"file:{quote(str(database.absolute()))}?mode=ro&vfs=unix-none"
+def reading(database: Path, *, has_no_wal: bool = False) -> Iterator[sqlite3.Connection]:
+    """A connection that changes no file. It takes no lock; the directory's is held.
+
+    Args:
+        database: the main file.
+        has_no_wal: there is nothing in a write-ahead log: then it can be read where not even an
+            empty one could be made.
+    """
+    immutable = "&immutable=1" if has_no_wal else ""
+    uri = f"file:{quote(str(database.absolute()))}?mode=ro&vfs=unix-none{immutable}"
     try:
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
             # With a heap index instead of a shared one there is no -shm file.
@@ -381,12 +388,28 @@ DELETE FROM records WHERE number <= (
 """
 
 
-def create_database(path: Path, owner: Owner) -> None:
+@attrs.frozen
+class Beginning:
+    """What a new node's database begins with; by default, with nothing."""
+
+    base: Base = attrs.field(factory=Base)
+    hard_state: HardState = attrs.field(factory=HardState)
+    identity: bytes | None = None
+    notices: tuple[str, ...] = ()
+
+
+def create_database(path: Path, owner: Owner, beginning: Beginning | None = None) -> None:
     """Create the database of a new node, atomically: it is complete, or not there.
+
+    Args:
+        path: of the database.
+        owner: whose it is.
+        beginning: what it begins with, if a snapshot stands for it.
 
     Raises:
         OSError, sqlite3.Error: it is not there.
     """
+    begins = Beginning() if beginning is None else beginning
     draft = path.with_name(BEING_CREATED)
     for leftover in CREATION_LEFTOVERS:
         path.with_name(leftover).unlink(missing_ok=True)
@@ -400,12 +423,14 @@ def create_database(path: Path, owner: Owner) -> None:
         for key, value in (
             ("format", FORMAT_VERSION),
             ("owner", owner),
-            ("identity", StoredIdentity()),
-            ("base", Base()),
+            ("identity", StoredIdentity(begins.identity)),
+            ("base", begins.base),
+            *([(NOTICES, begins.notices)] if begins.notices else []),
         ):
             connection.execute(_SET_META, meta_row(key, value))
         # The hard state is never missing: a record that says "new" is there from the start.
-        connection.executemany(_INSERT, to_rows(StoredWrite(1, HardState(), None, ()), 0))
+        first = StoredWrite(1, begins.hard_state, None, ())
+        connection.executemany(_INSERT, to_rows(first, begins.base.index))
         connection.execute("COMMIT")
     descriptor = os.open(draft, os.O_RDWR)
     try:
