@@ -46,6 +46,10 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     ),
     "embedding": ("core tasks backups member machines node", "attrs trio"),
     "kv": ("core tasks machines rpc", "anyio attrs msgspec trio"),
+    "http": (
+        "core tasks net storage logs node rpc service embedding",
+        "attrs trio h11 starlette prometheus_client",
+    ),
     FACE: (
         "core backups member storage net transport machines node rpc coordination client service "
         "embedding",
@@ -61,7 +65,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     ),
     "cli": (
         "core tasks backups viz member storage net transport machines logs node rpc client service "
-        "kv testing sim",
+        "http kv testing sim",
         "anyio attrs msgspec trio structlog trioleaks click rich cryptography",
     ),
 }
