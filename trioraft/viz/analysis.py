@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 
 from .cluster import ClusterView, statistics_of
+from .failover import waits
 from .findings.detectors import findings_of
 from .model import Run
 from .reading import read_lines, read_log
@@ -38,5 +39,10 @@ def analyse_lines(lines: Iterable[str], source: str) -> tuple[Run, ...]:
 
 def analysed(run: Run) -> Run:
     """The run with its statistics and findings."""
-    measured = attrs.evolve(run, statistics=statistics_of(ClusterView(run)))
+    cluster = ClusterView(run)
+    first = min((service.start_s for service in cluster.services()), default=None)
+    statistics = attrs.evolve(
+        statistics_of(cluster), failovers=waits(cluster), first_leader_s=first
+    )
+    measured = attrs.evolve(run, statistics=statistics)
     return attrs.evolve(measured, findings=findings_of(ClusterView(measured)))

@@ -17,6 +17,7 @@ from .model import (
     CommitPoint,
     Fate,
     FormingPoint,
+    LogEnd,
     LogEntry,
     Mark,
     MarkKind,
@@ -184,6 +185,7 @@ class _Span:
     entry: int | None
     reason: str | None = None
     is_guess: bool = False
+    log_end: LogEnd | None = None
 
 
 @attrs.define
@@ -324,6 +326,7 @@ class RunBuilder:
             draft = Draft(len(self._messages), packet, packet.sender, who.name)
             self._messages.append(draft)
         draft.received_s, draft.received_entry = at_s, index
+        draft.receiver_vote = fact.voted_for
         self._kinds_received.add(packet.kind)
         if not packet.is_reply:
             waiting = who.unanswered.setdefault(packet.kind, [])
@@ -347,7 +350,7 @@ class RunBuilder:
 
     def _on_role(self, who: _Node, fact: facts.Became, at_s: float, index: int) -> None:
         term = who.now.term if fact.term is None else fact.term
-        who.spans.append(_Span(fact.role, term, at_s, index, fact.reason))
+        who.spans.append(_Span(fact.role, term, at_s, index, fact.reason, log_end=fact.log_end))
         match fact.role:
             case "PreCandidate":
                 who.timer_events.append(TimerExpiry(at_s, index))
@@ -517,7 +520,11 @@ class RunBuilder:
             end_s = max(start_s, following[0].start_s) if following else self._end_s
             if not spans and span.is_guess and end_s == start_s:
                 continue  # its first line says what it is
-            spans.append(RoleSpan(span.role, span.term, start_s, end_s, span.entry, span.reason))
+            spans.append(
+                RoleSpan(
+                    span.role, span.term, start_s, end_s, span.entry, span.reason, span.log_end
+                )
+            )
         return spans
 
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import attrs
 
-from .model import MarkKind, Members, NodeName, Role
+from .model import LogEnd, MarkKind, Members, NodeName, Role
 
 
 @attrs.frozen
@@ -25,6 +25,8 @@ class Packet:
     """What tells it from others of its kind: the fields as they are written."""
     is_positive: bool | None = None
     entries_count: int = 0
+    log_end: LogEnd | None = None
+    """See `Message.log_end`."""
 
     @property
     def is_reply(self) -> bool:
@@ -58,6 +60,7 @@ class Became:
     term: int | None
     """None: as before."""
     reason: str | None = None
+    log_end: LogEnd | None = None
 
 
 @attrs.frozen

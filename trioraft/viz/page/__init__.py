@@ -1,7 +1,7 @@
 """Runs as pages: one self-contained HTML file each, and an index.
 
-A page of another making takes the picture alone: `picture_script`, `picture_style` and, as its data,
-`page_json`.
+A page of another making takes the picture alone: `picture_script`, `picture_style` and, as its
+data, `page_json`.
 """
 
 from .data import page_json as page_json

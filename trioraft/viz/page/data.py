@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+import attrs
+
+from ..findings.detectors import EXPLANATIONS
 from ..model import ROLES, Fate, Mark, Message, NodeName, NodeTrace, Run
+from ..states import STATE_FIELDS, state_changes
 from ..trouble import outages, weather
 
 EntryKind: TypeAlias = Literal[
@@ -71,6 +76,9 @@ def page_data(run: Run) -> Columns:
     return {
         "name": run.name,
         "duration": _us(run.duration_s),
+        "sources": [Path(source).name for source in run.sources] or [Path(run.source).name],
+        "sourceOf": [entry.source for entry in run.entries] if len(run.sources) > 1 else [],
+        "unknowns": run.unknowns,
         "nodes": [{"name": node.name, "fullName": node.full_name} for node in run.nodes],
         "kinds": ENTRY_KINDS,
         "entries": _entries(run, number_of),
@@ -83,6 +91,10 @@ def page_data(run: Run) -> Columns:
         "findings": _findings(run),
         "outages": _outages(run, number_of),
         "weather": _weather(run),
+        "states": _states(run, number_of),
+        "explanations": {
+            finding.kind: attrs.asdict(EXPLANATIONS[finding.kind]) for finding in run.findings
+        },
     }
 
 
@@ -320,3 +332,20 @@ def _weather(run: Run) -> list[Columns]:
         }
         for one in weather(run)
     ]
+
+
+def _states(run: Run, number_of: Mapping[NodeName, int]) -> Columns:
+    """Changes, a row each: numbers as they are, names as indexes of `texts`."""
+    changes = state_changes(run)
+    table = _StringTable()
+    return {
+        "names": STATE_FIELDS,
+        "field": [STATE_FIELDS.index(change.field) for change in changes],
+        "node": [number_of[change.node] for change in changes],
+        "entry": [change.entry for change in changes],
+        "value": [
+            table.number(change.value) if isinstance(change.value, str) else change.value
+            for change in changes
+        ],
+        "texts": table.texts,
+    }

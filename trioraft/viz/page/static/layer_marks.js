@@ -40,12 +40,12 @@ class OutageLayer {
     }
   }
 
-  /** Cut off: all of the lane; some ways cut: a strip at its foot. */
+  /** Cut off: all of the lane, hatched; some ways cut: a strip at its foot; off: plain. */
   static ground(c, theme, level, x, y, width, height) {
     const strip = Math.min(9, height);
     c.save();
-    c.globalAlpha = level === "partly" ? 0.6 : 0.24;
-    c.fillStyle = theme.fill(c, "--outage", "hatch");
+    c.globalAlpha = { off: 0.1, alone: 0.24, partly: 0.6 }[level];
+    c.fillStyle = level === "off" ? theme.color("--role-dead") : theme.fill(c, "--outage", "hatch");
     if (level === "partly") c.fillRect(x, y + height - strip, width, strip);
     else c.fillRect(x, y, width, height);
     c.restore();
@@ -182,7 +182,7 @@ class MarkLayer {
       c.textAlign = "left";
       const needs = c.measureText(words).width;
       if (needs <= room - 16) {
-        c.fillText(words, x + 8, y + 0.5);
+        c.fillText(words, x + 10, y + 0.5);
         wide += needs + 4;
       }
     }

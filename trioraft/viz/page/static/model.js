@@ -103,6 +103,10 @@ class Model {
     this.findings = data.findings;
     this.outages = data.outages;
     this.weather = data.weather;
+    this.states = data.states;
+    this.sources = data.sources;
+    this.explanations = data.explanations;
+    this.sourceOf = data.sourceOf;
     this._takeEntries(data.entries);
     this._takeRoles(data.roles);
     this._takeMessages(data.messages);
@@ -257,12 +261,25 @@ class Model {
   /** @param {number} node */
   nodeName(node) { return node < 0 ? "TEST" : this.nodes[node].name; }
 
+  /** Where an entry stands: its line, and its file if there are several.
+   * @param {number} entry */
+  lineName(entry) {
+    const line = this.line[entry];
+    return this.sources.length > 1 ? `${this.sources[this.sourceOf[entry]]}:${line}` : String(line);
+  }
+
   /** The role span of a node at a moment, or -1.
    * @param {number} node
-   * @param {number} time */
-  roleAt(node, time) {
+   * @param {number} time
+   * @param {number} [position] of the last event that counts, of several at this moment */
+  roleAt(node, time, position = this.size) {
     const index = this.rolesOfNode[node];
-    const found = firstAfter(index.starts, time) - 1;
+    let found = firstAfter(index.starts, time) - 1;
+    const isLater = (at) => {
+      const entry = this.role.entry[index.ids[at]];
+      return entry >= 0 && this.position[entry] > position;
+    };
+    while (found >= 0 && isLater(found)) found--;
     return found < 0 ? -1 : index.ids[found];
   }
 
