@@ -13,7 +13,7 @@ from typing import Annotated, Final
 
 import click
 
-from ..viz.analysis import analyse_log
+from ..viz.analysis import analyse_log, analyse_logs
 from ..viz.model import Run
 from ..viz.reading import LogError
 from ..viz.report import report, runs_json, summary
@@ -28,10 +28,13 @@ PROGRESS_FROM_BYTES: Final = 8 << 20
 HELP: Final = """\
 Show what happened in a log: a picture of each run, and what was wrong.
 
-Reads raftlogs (trioraft's, and those of eliben/raft, as they come out of a terminal) and \
-trioraft's JSON lines. Says what it found, and writes an HTML page for each run.
+Reads raftlogs (trioraft's, and those of eliben/raft, as they come out of a terminal), trioraft's \
+JSON lines, and logs of etcd and of hashicorp/raft (Consul, Vault, Nomad) as far as they tell. \
+Several logs of one node each are one run. Says what it found, and writes an HTML page for each run.
 
 Example:  trioraft viz trioraft-demo.raftlog --open
+
+Example:  trioraft viz vault-0.log vault-1.log vault-2.log --open
 
 Exit code: 0 all logs were shown, 1 the pages could not be made, 2 a log that is none or a wrong \
 option.
@@ -83,6 +86,18 @@ def viz(
 
 def _read(logs: list[Path]) -> tuple[list[Run], bool]:
     """The runs of all logs, and whether every log could be read."""
+    shown: dict[Path, _ReadProgress] = {path: _ReadProgress(path) for path in logs}
+    try:
+        return list(analyse_logs(logs, lambda path, size: shown[path].show(size))), True
+    except LogError:
+        pass  # which of them it is, and what the others have, is told one by one
+    finally:
+        for progress in shown.values():
+            progress.clear()
+    return _read_each(logs)
+
+
+def _read_each(logs: list[Path]) -> tuple[list[Run], bool]:
     runs: list[Run] = []
     is_complete = True
     for path in logs:

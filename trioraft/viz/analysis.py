@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import attrs
@@ -11,7 +11,7 @@ from .cluster import ClusterView, statistics_of
 from .failover import waits
 from .findings.detectors import findings_of
 from .model import Run
-from .reading import read_lines, read_log
+from .reading import read_lines, read_log, read_logs
 
 
 def analyse_log(path: Path, progress: Callable[[int], None] | None = None) -> tuple[Run, ...]:
@@ -25,6 +25,17 @@ def analyse_log(path: Path, progress: Callable[[int], None] | None = None) -> tu
         LogError: the file cannot be read, is empty or binary, or has no entry.
     """
     return tuple(analysed(run) for run in read_log(path, progress))
+
+
+def analyse_logs(
+    paths: Sequence[Path], progress: Callable[[Path, int], None] | None = None
+) -> tuple[Run, ...]:
+    """The runs of several files; files of one node each are one run, see `read_logs`.
+
+    Raises:
+        LogError: as `analyse_log`.
+    """
+    return tuple(analysed(run) for run in read_logs(paths, progress))
 
 
 def analyse_lines(lines: Iterable[str], source: str) -> tuple[Run, ...]:

@@ -39,6 +39,8 @@ class Sent:
     """The node sent this."""
 
     packet: Packet
+    is_lost: bool = False
+    """The line says that it failed."""
 
 
 @attrs.frozen
@@ -146,6 +148,15 @@ class TransferStarted:
     peer: NodeName
 
 
+@attrs.frozen
+class LeaderKnown:
+    """The node says who leads."""
+
+    leader: NodeName
+    term: int | None
+    """None: the node's own."""
+
+
 Fact: TypeAlias = (
     Sent
     | Received
@@ -161,4 +172,5 @@ Fact: TypeAlias = (
     | Configured
     | Forming
     | TransferStarted
+    | LeaderKnown
 )

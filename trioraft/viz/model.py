@@ -394,6 +394,11 @@ class Run:
     """What logs of this kind do not tell, in sentences."""
 
     @property
+    def is_partial(self) -> bool:
+        """Whether a leader may have led, or a vote been given, that these logs do not show."""
+        return bool(self.unknowns)
+
+    @property
     def node_names(self) -> tuple[NodeName, ...]:
         """The ids of all nodes that wrote."""
         return tuple(node.name for node in self.nodes)

@@ -129,6 +129,8 @@ class _Mind:
                 self.leader = self.name
             case _:
                 self.votes = []
+                if span.role == "Dead" or self.leader == self.name:
+                    self.leader = NOBODY
 
     def _send(self, message: Message, request: Message | None) -> None:
         match message.kind:

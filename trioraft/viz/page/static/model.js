@@ -107,6 +107,7 @@ class Model {
     this.sources = data.sources;
     this.explanations = data.explanations;
     this.sourceOf = data.sourceOf;
+    this.unknowns = data.unknowns;
     this._takeEntries(data.entries);
     this._takeRoles(data.roles);
     this._takeMessages(data.messages);

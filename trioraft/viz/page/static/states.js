@@ -21,6 +21,21 @@ class StateIndex {
     });
     this._commits = model.commitsOfNode.map(({ entry, index }) =>
       ({ position: Int32Array.from(entry, (e) => model.position[e]).sort(), value: index }));
+    // What is committed a node that dies forgets, until it hears of it again.
+    this._deaths = model.nodes.map((_, node) => {
+      const { role } = model;
+      const dead = model.roleNames.indexOf("Dead");
+      return Int32Array.from([...role.node.keys()].filter((id) => role.node[id] === node &&
+        role.role[id] === dead && role.entry[id] >= 0), (id) => model.position[role.entry[id]]).sort();
+    });
+  }
+
+  _commit(node, position) {
+    const { position: points, value } = this._commits[node];
+    const at = firstAfter(points, position) - 1;
+    const death = firstAfter(this._deaths[node], position) - 1;
+    if (at < 0 || death >= 0 && this._deaths[node][death] > points[at]) return null;
+    return value[at];
   }
 
   /** @returns {Changes[]} */
@@ -57,7 +72,7 @@ class StateIndex {
       vote: text("vote"), leader: text("leader"), votes: text("votes"),
       lastIndex: StateIndex._last(this._changes.lastIndex?.[node], position),
       lastTerm: StateIndex._last(this._changes.lastTerm?.[node], position),
-      commit: StateIndex._last(this._commits[node], position),
+      commit: this._commit(node, position),
     };
   }
 
@@ -113,7 +128,8 @@ class StatePanel {
     this._diagram = diagram;
     this._moment = element("div", { className: "moment" });
     place.append(this._moment);
-    this._rows = model.nodes.map((node) => new StateRow(place, node.name));
+    this._rows = model.nodes.map((node) => new StateRow(place, node.name,
+      model.unknowns.length > 0));
     this._position = -2;
   }
 
@@ -142,8 +158,10 @@ class StatePanel {
 /** A node's line in the panel; only what has changed is written anew. */
 class StateRow {
   /** @param {HTMLElement} place
-   * @param {string} name */
-  constructor(place, name) {
+   * @param {string} name
+   * @param {boolean} isPartial whether a term of 0 is only what the log does not tell */
+  constructor(place, name, isPartial) {
+    this._isPartial = isPartial;
     const cell = (className) => element("span", { className });
     this._role = cell("role");
     this._term = cell("term");
@@ -168,10 +186,13 @@ class StateRow {
    * @param {{ index: number, term: number | null }[]} tail */
   show(state, tail) {
     const { role, term } = state;
-    setText(this._role, role === null ? "not there yet" : ROLE_STYLES[role].label);
+    setText(this._role, role === null ? "not known" : ROLE_STYLES[role].label);
     this._role.className = `role ${role ?? ""}`;
-    setText(this._term, term === null ? "" : `term ${term}`);
-    setText(this._facts, StateRow.facts(state).join(" · "));
+    setText(this._term, term === null ? "" : term === 0 && this._isPartial ? "term not known" :
+      `term ${term}`);
+    const facts = StateRow.facts(state).join(" · ");
+    setText(this._facts, facts);
+    if (this._row.title !== facts) this._row.title = facts;
     this._showLog(state, tail);
   }
 
