@@ -93,7 +93,7 @@ class Teller:
         self._reasons: dict[NodeName, str] = {}
         self._configurations = 0
 
-    def facts(self, parsed: Parsed) -> tuple[facts.Fact, ...]:
+    def tell(self, parsed: Parsed) -> tuple[facts.Fact, ...]:
         """What this sentence says; it comes after those before it."""
         rule: Callable[[NodeName, _Values], tuple[facts.Fact, ...]] | None = {
             "became": self._became,

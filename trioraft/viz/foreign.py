@@ -80,26 +80,28 @@ class _Prelude:
     origin: str
     is_exact: bool
     """Whether the time has parts of a second."""
+    ends_at: int = 0
+    """Where in the line the time ends: what follows is the text."""
 
 
 def _prelude(line: str) -> _Prelude:
     """Time and origin: of several times the last one, which the program itself wrote, unless an
     earlier one is more exact."""
     head = line[:PRELUDE_CHARS_MAX]
-    first_at = len(head)
+    first_at, ends_at = len(head), 0
     origin = ""
     times: list[tuple[bool, float]] = []
     if (match := _SYSLOG.search(head)) is not None:
-        first_at = match.start()
+        first_at, ends_at = match.span()
         origin = match[6] or ""
         day, hour, minute, second = (int(match[group]) for group in (2, 3, 4, 5))
         times += _moment(2000, _MONTHS.index(match[1]) + 1, day, hour, minute, second, None, None)
     if (match := _ISO.search(head)) is not None:
-        first_at = min(first_at, match.start())
+        first_at, ends_at = min(first_at, match.start()), max(ends_at, match.end())
         year, month, day, hour, minute, second = (int(match[group]) for group in range(1, 7))
         times += _moment(year, month, day, hour, minute, second, match[7], match[8])
     if not times and (match := _CLOCK.search(head)) is not None:
-        first_at = match.start()
+        first_at, ends_at = match.span()
         hour, minute, second = (int(match[group]) for group in (1, 2, 3))
         times += _moment(2000, 1, 1, hour, minute, second, match[4], None)
     if not origin and 0 < first_at < len(head):
@@ -108,7 +110,7 @@ def _prelude(line: str) -> _Prelude:
     exact = [time for time in times if time[0]] or times
     if not exact:
         return _Prelude(None, origin, is_exact=False)
-    return _Prelude(exact[-1][1], origin, exact[-1][0])
+    return _Prelude(exact[-1][1], origin, exact[-1][0], ends_at)
 
 
 _NO_ORIGIN: Final = frozenset({"raft", "etcd", "consul", "vault", "nomad", "ts", "time"})
@@ -171,9 +173,8 @@ class ForeignLog:
             return False
         self._is_known = True
         self._is_exact = self._is_exact or prelude.is_exact
-        self._lines.append(
-            _Line(number, prelude.wall_s, prelude.origin, text[:TEXT_CHARS_MAX], parsed)
-        )
+        text = text[prelude.ends_at :].strip()[:TEXT_CHARS_MAX]
+        self._lines.append(_Line(number, prelude.wall_s, prelude.origin, text, parsed))
         return True
 
     def entries(self) -> list[ForeignEntry]:
@@ -195,7 +196,7 @@ class ForeignLog:
             match line.parsed:
                 case etcd.Parsed() as parsed if teller is not None:
                     node: NodeName | None = parsed.node
-                    facts = teller.facts(parsed)
+                    facts = teller.tell(parsed)
                 case hashicorp.Parsed() as parsed:
                     node, facts = speaker.tell(line.origin, parsed)
                 case _ if rafts:
@@ -257,7 +258,7 @@ def _plain(line: str) -> tuple[_Prelude, str]:
     if isinstance(stamp, int | float) and abs(stamp) < 1e12:
         prelude = _Prelude(float(stamp), "", is_exact=True)
     else:
-        prelude = _prelude(str(stamp))
+        prelude = attrs.evolve(_prelude(str(stamp)), ends_at=0)
     message = fields.get("msg", fields.get("@message"))
     if not isinstance(message, str):
         return prelude, line

@@ -278,8 +278,18 @@ def _mark(mark: Mark, number_of: Mapping[NodeName, int]) -> Columns:
 
 
 def _terms(run: Run) -> list[Columns]:
+    began: dict[int, int] = {}
+    won: dict[int, int] = {}
+    for node in run.nodes:
+        for span in node.roles:
+            if span.entry is not None and span.role in ("Candidate", "Leader"):
+                began[span.term] = min(span.entry, began.get(span.term, span.entry))
+            if span.entry is not None and span.role == "Leader":
+                won[span.term] = min(span.entry, won.get(span.term, span.entry))
     return [
         {
+            "entry": began.get(term.number, -1),
+            "wonEntry": won.get(term.number, -1),
             "number": term.number,
             "leader": term.leader,
             "leaders": len(term.leaders),

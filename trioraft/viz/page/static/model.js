@@ -67,6 +67,8 @@ function firstAfter(sorted, limit) {
 }
 
 class Model {
+  static NAME_CHARS = 8;
+  /** @type {string[] | undefined} */ _shortNames;
   /** @type {number} */ size;
   /** @type {Float64Array} */ time;
   /** @type {Int16Array} */ node;
@@ -261,6 +263,22 @@ class Model {
 
   /** @param {number} node */
   nodeName(node) { return node < 0 ? "TEST" : this.nodes[node].name; }
+
+  /** A name that fits into a gutter: of a long one, as much of its beginning, or else of its end, as
+   * tells it from the others.
+   * @param {number} node */
+  shortName(node) {
+    if (node < 0) return "TEST";
+    this._shortNames ??= this.nodes.map(({ name }) => {
+      if (name.length <= Model.NAME_CHARS) return name;
+      const tellsApart = (cut) => this.nodes.filter((other) => cut(other.name) === cut(name)).length === 1;
+      const rest = Model.NAME_CHARS - 1;
+      const begin = (text) => `${text.slice(0, rest)}…`;
+      const end = (text) => `…${text.slice(-rest)}`;
+      return tellsApart(begin) || !tellsApart(end) ? begin(name) : end(name);
+    });
+    return this._shortNames[node];
+  }
 
   /** Where an entry stands: its line, and its file if there are several.
    * @param {number} entry */

@@ -60,7 +60,7 @@ interface MarkData {
 }
 interface TermData {
   number: number; leader: string | null; leaders: number; candidates: string[]; start: number;
-  won: number;
+  won: number; entry: number; wonEntry: number;
 }
 interface FindingData {
   kind: string; severity: Severity; terms: number[]; nodes: string[]; start: number; end: number;

@@ -128,7 +128,7 @@ class StatePanel {
     this._diagram = diagram;
     this._moment = element("div", { className: "moment" });
     place.append(this._moment);
-    this._rows = model.nodes.map((node) => new StateRow(place, node.name,
+    this._rows = model.nodes.map((_, node) => new StateRow(place, model.shortName(node),
       model.unknowns.length > 0));
     this._position = -2;
   }

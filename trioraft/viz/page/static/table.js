@@ -165,7 +165,7 @@ class LogTable {
     const cell = (name, textContent) => element("span", { className: name, textContent });
     const node = model.node[entry];
     const who = cell("node", "");
-    who.append(element("b", { textContent: model.nodeName(node) }));
+    who.append(element("b", { textContent: model.shortName(node), title: model.nodeName(node) }));
     const role = node < 0 ? -1 : model.roleAt(node, model.time[entry], model.position[entry]);
     if (role >= 0) {
       const name = model.roleNames[model.role.role[role]];
