@@ -126,7 +126,11 @@ def summary(runs: Iterable[Run]) -> str:
 
 def runs_json(runs: Iterable[Run]) -> str:
     """`{"runs": [{"name": …, "status": …, …}]}`, on several lines."""
-    plain = {"runs": [_run(run) for run in runs]}
+    return json_text({"runs": [_run(run) for run in runs]})
+
+
+def json_text(plain: object) -> str:
+    """Plain values as JSON on several lines."""
     return msgspec.json.format(msgspec.json.encode(plain), indent=2).decode()
 
 

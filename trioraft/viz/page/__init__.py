@@ -7,4 +7,5 @@ data, `page_json`.
 from .data import page_json as page_json
 from .write import picture_script as picture_script
 from .write import picture_style as picture_style
+from .write import write_comparisons as write_comparisons
 from .write import write_pages as write_pages

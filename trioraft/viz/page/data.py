@@ -66,7 +66,12 @@ def page_json(run: Run) -> str:
     Returns:
         JSON without any `<`, so that no text of a log can end the element.
     """
-    text = json.dumps(page_data(run), ensure_ascii=False, separators=(",", ":"))
+    return script_json(page_data(run))
+
+
+def script_json(plain: object) -> str:
+    """Plain values as JSON that can stand inside a `<script>` element."""
+    text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")
 
 

@@ -23,8 +23,9 @@ from typing import Final
 import attrs
 import jinja2
 
+from ..compare import Comparison, moments, value_text
 from ..model import SEVERITIES, Durations, Failover, Role, Run
-from .data import page_json
+from .data import page_json, script_json
 
 SPARK_WIDTH: Final = 180
 SPARK_ROW_HEIGHT: Final = 9
@@ -172,6 +173,11 @@ _RUN_SCRIPTS: Final = (
     *("words.js", "filters.js", "legend.js", "overview.js", "table.js", "details.js"),
     *("findings.js", "player.js", "panes.js", "keyboard.js", "print.js", "main.js"),
 )
+_COMPARE_STYLES: Final = ("base.css", "picture.css", "compare.css")
+_COMPARE_SCRIPTS: Final = (
+    *PICTURE_SCRIPTS,
+    *("words.js", "legend.js", "findings.js", "details.js", "compare.js"),
+)
 _INDEX_SCRIPTS: Final = ("dom.js", "theme.js", "index.js")
 
 
@@ -221,6 +227,62 @@ def index_page(runs: Sequence[Run], names: Sequence[str]) -> str:
         policy=_policy(style, script),
         style=style,
         script=script,
+    )
+
+
+def write_comparisons(comparisons: Sequence[Comparison], out_dir: Path) -> list[Path]:
+    """Write a page for each two runs.
+
+    Args:
+        comparisons: in the order of the files.
+        out_dir: made if it does not exist; pages of the same name are replaced.
+
+    Returns:
+        The files.
+
+    Raises:
+        OSError: it cannot be written there.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    paths: list[Path] = []
+    for place, comparison in enumerate(comparisons, start=1):
+        name = f"compare-{place:03}-{_plain(comparison.before.name)}.html"
+        paths.append(out_dir / name)
+        _write(paths[-1], compare_page(comparison))
+    return paths
+
+
+def compare_page(comparison: Comparison) -> str:
+    """The page of two runs, as HTML."""
+    before, after = comparison.before, comparison.after
+    style, script = _joined(_COMPARE_STYLES), _script(_COMPARE_SCRIPTS)
+    of_before, of_after = moments(before), moments(after)
+    shared = {
+        name: [round(at_s * 1e6), round(of_after[name] * 1e6)]
+        for name, at_s in of_before.items()
+        if name in of_after
+    }
+    return _template("compare.html").render(
+        before=before,
+        after=after,
+        is_guess=comparison.is_guess,
+        rows=[
+            {
+                "name": row.name,
+                "before": value_text(row.before, row.unit),
+                "after": value_text(row.after, row.unit),
+                "difference": row.difference,
+                "meaning": row.meaning,
+            }
+            for row in comparison.rows
+        ],
+        moments=list(shared),
+        policy=_policy(style, script),
+        style=style,
+        script=script,
+        data_before=page_json(before),
+        data_after=page_json(after),
+        data_moments=script_json(shared),
     )
 
 

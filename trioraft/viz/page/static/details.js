@@ -148,21 +148,21 @@ class Details {
   /** @param {HTMLElement} place
    * @param {Model} model
    * @param {Words} words
-   * @param {(entry: number) => void} onSelect */
-  constructor(place, model, words, onSelect) {
+   * @param {(entry: number) => void} onSelect
+   * @param {string} hint what stands here while nothing is selected */
+  constructor(place, model, words, onSelect, hint) {
     this._place = place;
     this._model = model;
     this._words = words;
     this._onSelect = onSelect;
+    this._hint = hint;
     this.show(-1);
   }
 
   /** @param {number} entry */
   show(entry) {
     if (entry < 0) {
-      this._place.replaceChildren(element("p", { className: "context", textContent:
-        "Click anything in the picture, a finding or a line of the log; with the arrow keys you " +
-        "step through the events, with the space bar you play them. “Keys”, above, has the rest." }));
+      this._place.replaceChildren(element("p", { className: "context", textContent: this._hint }));
       return;
     }
     const model = this._model;

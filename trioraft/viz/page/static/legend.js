@@ -145,6 +145,8 @@ class Legend {
   }
 
   _add(text, paint) {
+    // Two runs share one legend: what stands there already needs no second sample.
+    if ([...this._place.children].some((item) => item.textContent === text)) return;
     const canvas = element("canvas", { width: 60, height: 36, "aria-hidden": "true" });
     canvas.className = "role-sample";
     this._samples.push({ canvas, paint });

@@ -8,6 +8,8 @@
 class App {
   /** How often log and details follow a cursor that moves: often enough for eyes. */
   static FOLLOW_MS = 160;
+  static HINT = "Click anything in the picture, a finding or a line of the log; with the arrow keys " +
+    "you step through the events, with the space bar you play them. “Keys”, above, has the rest.";
 
   /** @param {RunData} data */
   constructor(data) {
@@ -26,7 +28,7 @@ class App {
     this.describer = new Describer(this.model, this.words);
     this.tooltip = new Tooltip(byId("tooltip"), byId("stage"));
     this.details = new Details(byId("details"), this.model, this.words,
-      (entry) => this.reveal(entry));
+      (entry) => this.reveal(entry), App.HINT);
     this.findings = new FindingList(byId("findings"), byId("findings-title"), this.model,
       (id) => this.showFinding(id));
     this.table = new LogTable(byId("rows"), this.model, this.filters,

@@ -155,4 +155,4 @@ interface Frame {
 }
 interface Layer { draw(frame: Frame): void }
 
-interface Window { trioraft: App }
+interface Window { trioraft: App; comparison: Comparison }
