@@ -19,9 +19,11 @@ from typing import Any, Final, TypeAlias, final
 import attrs
 
 from . import facts
+from .cluster import Connectivity
 from .mailbox import family_of
-from .model import Finding, Members, NodeName, Role
+from .model import Finding, Mark, MarkKind, Members, NodeName, Role
 from .page.data import KIND_OF_FAMILY, KIND_OF_TYPE, EntryKind, finding_data
+from .trouble import OutageLevel, states_of
 
 ENTRIES_MAX: Final = 8_000
 """Entries that are kept."""
@@ -117,6 +119,7 @@ class LiveRun:
             "timers": Column((4,)),
             "commits": Column((2,)),
             "marks": Column((2,)),
+            "outages": Column((3,)),
         }
         self._terms: dict[int, dict[str, Any]] = {}
         self._terms_changed: set[int] = set()
@@ -124,6 +127,8 @@ class LiveRun:
         self._findings_shown: list[Any] = []
         self._nodes: dict[NodeName, _Node] = {}
         self._members: Members | None = None
+        self._network = Connectivity()
+        self._outages: dict[NodeName, Row] = {}
         self._sent: dict[Key, deque[Row]] = {}
         self._received: dict[Key, deque[Row]] = {}
         self._unsettled: deque[tuple[int, Key, Row]] = deque()
@@ -165,12 +170,14 @@ class LiveRun:
         who = self._nodes.setdefault(node, _Node())
         who.is_heard = False
         self._close(who, self._us(at_s))
+        self._note_outages(self._us(at_s))
 
     def is_heard(self, node: NodeName, at_s: float) -> None:
         """It is heard again."""
         who = self._nodes.setdefault(node, _Node())
         if not who.is_heard:
             who.is_heard, who.silent_until_us = True, self._us(at_s)
+            self._note_outages(self._us(at_s))
 
     def has_gap(self, node: NodeName, at_s: float) -> None:
         """Some of what happened in it until now was not told."""
@@ -357,9 +364,9 @@ class LiveRun:
         term = known if fact.term is None else fact.term
         self._take_role(node, who, fact.role, term, at_us, entry[0], fact.reason or "")
         if fact.role in ("PreCandidate", "Candidate"):
-            self._end_timer(who, at_us, "expired")
+            self._end_timer(who, at_us, "expired", entry[0])
         if fact.role in ("Leader", "Dead"):
-            self._end_timer(who, at_us, "stopped")
+            self._end_timer(who, at_us, "stopped", entry[0])
         if fact.role == "Candidate":
             candidates = self._term(term, at_us)["candidates"]
             if node not in candidates:
@@ -395,16 +402,16 @@ class LiveRun:
     def _on_timer(
         self, node: NodeName, who: _Node, fact: facts.TimerStarted, at_us: int, entry: Row
     ) -> None:
-        self._end_timer(who, at_us, "replaced")
+        self._end_timer(who, at_us, "replaced", entry[0])
         timeout_us = round(fact.timeout_s * 1e6)
         who.timer = self.columns["timers"].add(
-            node, fact.term, at_us, -1, timeout_us, "open", entry[0]
+            node, fact.term, at_us, -1, timeout_us, "open", entry[0], -1
         )
 
-    def _end_timer(self, who: _Node, at_us: int, how: str) -> None:
+    def _end_timer(self, who: _Node, at_us: int, how: str, entry: int = -1) -> None:
         timer, who.timer = who.timer, None
         if timer is not None:
-            timer[4], timer[6] = max(at_us, timer[3]), how
+            timer[4], timer[6], timer[8] = max(at_us, timer[3]), how, entry
             self.columns["timers"].touch(timer)
 
     def _on_commit(
@@ -443,9 +450,8 @@ class LiveRun:
     # -- marks -----------------------------------------------------------------------------
 
     def _on_mark(self, fact: facts.Marked, at_us: int, text: str, entry: Row) -> None:
-        self.columns["marks"].add(
-            fact.kind, at_us, list(fact.nodes), ", ".join(fact.nodes), text, entry[0]
-        )
+        mark = Mark(fact.kind, at_us / 1e6, fact.nodes, text, entry[0], fact.groups)
+        self._mark(mark, at_us)
         if fact.kind == "crash":
             for name in fact.nodes:
                 who = self._nodes.get(name)
@@ -457,10 +463,8 @@ class LiveRun:
     def _on_link(
         self, node: NodeName, _: _Node, fact: facts.LinkChanged, at_us: int, entry: Row
     ) -> None:
-        kind = "link up" if fact.is_up else "link down"
-        self.columns["marks"].add(
-            kind, at_us, [node, fact.peer], f"{node}, {fact.peer}", entry[4], entry[0]
-        )
+        kind: MarkKind = "link up" if fact.is_up else "link down"
+        self._mark(Mark(kind, at_us / 1e6, (node, fact.peer), entry[4], entry[0]), at_us)
 
     def _on_configuration(
         self, node: NodeName, who: _Node, fact: facts.Configured, at_us: int, entry: Row
@@ -470,13 +474,41 @@ class LiveRun:
         members = max(known, key=lambda each: each.index).members
         if members != self._members:
             self._members = members
-            self.columns["marks"].add("configuration", at_us, [], "", entry[4], entry[0])
+            self._mark(Mark("configuration", at_us / 1e6, (), entry[4], entry[0]), at_us)
 
     def _on_transfer(
         self, node: NodeName, _: _Node, fact: facts.TransferStarted, at_us: int, entry: Row
     ) -> None:
-        nodes = [node, fact.peer]
-        self.columns["marks"].add("transfer", at_us, nodes, ", ".join(nodes), entry[4], entry[0])
+        self._mark(Mark("transfer", at_us / 1e6, (node, fact.peer), entry[4], entry[0]), at_us)
+
+    def _mark(self, mark: Mark, at_us: int) -> None:
+        nodes = list(mark.nodes)
+        self.columns["marks"].add(
+            mark.kind, at_us, nodes, ", ".join(nodes), mark.text, mark.entry
+        )
+        after = self._network.after(mark)
+        if after != self._network:
+            self._network = after
+            self._note_outages(at_us)
+
+    def _note_outages(self, at_us: int) -> None:
+        """Whose state is another one now than it was."""
+        states: dict[NodeName, tuple[OutageLevel, str]] = {
+            name: ("off", "nothing is heard from it")
+            for name, node in self._nodes.items()
+            if not node.is_heard
+        }
+        heard = tuple(name for name in self._nodes if name not in states)
+        states |= states_of(self._network, heard)
+        for name in self._nodes:
+            row, now = self._outages.get(name), states.get(name)
+            if row is not None and (now is None or (row[4], row[5]) != now):
+                row[3] = at_us
+                self.columns["outages"].touch(row)
+                del self._outages[name]
+                row = None
+            if row is None and now is not None:
+                self._outages[name] = self.columns["outages"].add(name, at_us, -1, *now)
 
 
 _RULES: Final[Mapping[type[Any], Callable[[LiveRun, NodeName, _Node, Any, int, Row], None]]] = {

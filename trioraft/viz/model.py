@@ -49,10 +49,12 @@ MarkKind: TypeAlias = Literal[
     "mend",
     "transfer",
     "configuration",
+    "dead",
 ]
 """What was done to the cluster; `test` is any other line of the test. `drop`: a connection broke
 and may be made again at once. `cut`, `mend`: some ways, each in one direction. `leave`: on purpose,
-or cancelled. The last two are the cluster's own doing: leadership moves, the members change."""
+or cancelled. `transfer` and `configuration` are the cluster's own doing: leadership moves, the
+members change. `dead`: connections that carry nothing any more, until new ones are made."""
 FindingKind: TypeAlias = Literal[
     "two-leaders",
     "double-vote",

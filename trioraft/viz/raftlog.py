@@ -201,7 +201,7 @@ def parse_test_text(text: str) -> facts.Fact:
             return facts.Marked("heal")
         case "drop" if rest.startswith("connection ") and len(rest.split()) == 3:
             return facts.Marked("drop", tuple(rest.split()[1:]))
-        case "cut" | "mend" as kind if ways := _ways(rest):
+        case "cut" | "mend" | "dead" as kind if ways := _ways(rest):
             members = tuple(sorted({node for way in ways for node in way}))
             return facts.Marked(kind, members, ways)
         case "propose" | "submit":

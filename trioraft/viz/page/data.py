@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from ..model import ROLES, Fate, Finding, Mark, Message, NodeName, NodeTrace, Run
+from ..trouble import outages, weather
 
 EntryKind: TypeAlias = Literal[
     "vote",
@@ -80,6 +81,8 @@ def page_data(run: Run) -> Columns:
         "marks": [_mark(mark, number_of) for mark in run.marks],
         "terms": _terms(run),
         "findings": [finding_data(finding) for finding in run.findings],
+        "outages": _outages(run, number_of),
+        "weather": _weather(run),
     }
 
 
@@ -204,6 +207,7 @@ def _timers(nodes: Sequence[NodeTrace]) -> Columns:
         "end": [_us(timer.end_s) for _, timer in timers],
         "timeout": [_us(timer.timeout_s) for _, timer in timers],
         "endKind": [timer.end for _, timer in timers],
+        "endEntry": [_index(timer.end_entry) for _, timer in timers],
         "startEntry": [timer.start_entry for _, timer in timers],
     }
 
@@ -288,3 +292,29 @@ def finding_data(finding: Finding) -> Columns:
         "lines": finding.lines,
         "entries": finding.entries,
     }
+
+
+def _outages(run: Run, number_of: Mapping[NodeName, int]) -> list[Columns]:
+    return [
+        {
+            "node": number_of[outage.node],
+            "start": _us(outage.start_s),
+            "end": _us(outage.end_s),
+            "level": outage.level,
+            "text": outage.text,
+        }
+        for outage in outages(run)
+    ]
+
+
+def _weather(run: Run) -> list[Columns]:
+    return [
+        {
+            "start": _us(one.start_s),
+            "end": _us(one.end_s),
+            "label": one.label,
+            "entry": one.entry,
+            "row": one.row,
+        }
+        for one in weather(run)
+    ]

@@ -157,13 +157,19 @@ def _bars(roles: Sequence[Role], middle: float) -> list[Bar]:
 NAME_CHARS_MAX: Final = 80
 """Of a run's name in the name of its file."""
 
-_RUN_STYLES: Final = ("base.css", "run.css")
+_RUN_STYLES: Final = ("base.css", "picture.css", "run.css")
 _INDEX_STYLES: Final = ("base.css", "index.css")
 # In the order in which they use each other; they share one scope.
+PICTURE_SCRIPTS: Final = (
+    *("dom.js", "theme.js", "model.js", "axis.js", "view.js", "layout.js", "hits.js"),
+    *("layer_frame.js", "layer_nodes.js", "layer_marks.js", "layer_messages.js"),
+    *("diagram.js", "pointer.js", "picture.js"),
+)
+"""All that a picture needs: data in, canvas out (`picture.js`), for a page of another making."""
+PICTURE_STYLES: Final = ("base.css", "picture.css")
 _RUN_SCRIPTS: Final = (
-    *("dom.js", "theme.js", "model.js", "view.js", "layout.js", "hits.js"),
-    *("layer_frame.js", "layer_nodes.js", "layer_messages.js", "filters.js", "diagram.js"),
-    *("overview.js", "table.js", "details.js", "pointer.js", "keyboard.js", "print.js", "main.js"),
+    *PICTURE_SCRIPTS,
+    *("filters.js", "overview.js", "table.js", "details.js", "keyboard.js", "print.js", "main.js"),
 )
 _INDEX_SCRIPTS: Final = ("dom.js", "theme.js", "index.js")
 
@@ -251,13 +257,31 @@ def _static(name: str) -> str:
     return files(__package__).joinpath("static", name).read_text(encoding="utf-8")
 
 
+def picture_style() -> str:
+    """The style sheet of a page with a picture: colours, and the stage."""
+    return _joined(PICTURE_STYLES)
+
+
+def picture_script(*own: str) -> str:
+    """A picture's scripts and then a page's own, in one scope of their own.
+
+    Args:
+        own: JavaScript, which may use all that `picture.js` and those before it define.
+    """
+    return _in_one_scope(f"{_joined(PICTURE_SCRIPTS)}\n{chr(10).join(own)}")
+
+
 def _joined(names: Iterable[str]) -> str:
     return "\n".join(_static(name) for name in names)
 
 
 def _script(names: Iterable[str]) -> str:
     """The files in one function: a scope of their own, in which they see each other."""
-    return f'(() => {{\n"use strict";\n{_joined(names)}\n}})();\n'
+    return _in_one_scope(_joined(names))
+
+
+def _in_one_scope(text: str) -> str:
+    return f'(() => {{\n"use strict";\n{text}\n}})();\n'
 
 
 def _policy(style: str, script: str) -> str:

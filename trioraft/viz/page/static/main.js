@@ -11,7 +11,7 @@ class App {
     this.selected = -1;
     this.finding = -1;
     this.isPrinting = false;
-    this.view = new View(this.model.duration);
+    this.view = new View(new TimeAxis(this.model));
     this.theme = new Theme(byId("theme-button"), () => this._onTheme());
     this.filters = new Filters(this.model, this.theme, byId("filters"), () => this._onFilter());
     this.legend = new Legend(this.model, this.theme, byId("roles-key"));

@@ -82,7 +82,8 @@ class Model {
   /** @type {MessageColumns} */ message;
   /** @type {Int32Array} */ sentBy;
   /** @type {Int32Array} */ receivedBy;
-  /** @type {Float64Array[][]} */ arrivals;
+  /** @type {Int32Array} */ position;
+  /** @type {Arrivals[][]} */ arrivals;
   /** @type {IntervalIndex[]} */ messagesOfKind;
   /** @type {number} */ typicalDelay;
   /** @type {TimerSpans} */ timer;
@@ -100,6 +101,8 @@ class Model {
     this.marks = data.marks;
     this.terms = data.terms;
     this.findings = data.findings;
+    this.outages = data.outages;
+    this.weather = data.weather;
     this._takeEntries(data.entries);
     this._takeRoles(data.roles);
     this._takeMessages(data.messages);
@@ -120,6 +123,8 @@ class Model {
     this.byTime = Int32Array.from(this.time, (_, i) => i);
     this.byTime.sort((a, b) => this.time[a] - this.time[b] || a - b);
     this.sortedTime = Float64Array.from(this.byTime, (entry) => this.time[entry]);
+    this.position = new Int32Array(this.size);
+    for (let i = 0; i < this.size; i++) this.position[this.byTime[i]] = i;
     this.kindCounts = new Int32Array(this.kinds.length);
     for (const kind of this.kind) this.kindCounts[kind]++;
   }
@@ -130,6 +135,9 @@ class Model {
       node: roles.node, role: roles.role, term: roles.term, reason: roles.reason,
       entry: Int32Array.from(roles.entry),
       start: Float64Array.from(roles.start), end: Float64Array.from(roles.end),
+      // A role ends with the line that begins the next one; the last with the run.
+      endEntry: Int32Array.from(roles.entry, (_, id) =>
+        (roles.node[id + 1] === roles.node[id] ? roles.entry[id + 1] : -1)),
     };
     this.rolesOfNode = this._intervalsByNode(this.role);
   }
@@ -168,13 +176,19 @@ class Model {
   }
 
   /** When messages reached each node, sorted; what never arrived counts when it was sent.
-   * @param {number[]} ids */
+   * @param {number[]} ids
+   * @returns {Arrivals[]} */
   _arrivalsByNode(ids) {
     const m = this.message;
     /** @type {number[][]} */
-    const times = this.nodes.map(() => []);
-    for (const id of ids) times[m.to[id]].push(m.received[id] < 0 ? m.sent[id] : m.received[id]);
-    return times.map((own) => Float64Array.from(own).sort());
+    const entries = this.nodes.map(() => []);
+    for (const id of ids) {
+      entries[m.to[id]].push(m.received[id] < 0 ? m.sentEntry[id] : m.receivedEntry[id]);
+    }
+    return entries.map((own) => {
+      own.sort((a, b) => this.position[a] - this.position[b]);
+      return { entry: own, time: Float64Array.from(own, (entry) => this.time[entry]) };
+    });
   }
 
   _typicalDelay() {

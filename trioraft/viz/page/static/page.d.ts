@@ -11,7 +11,8 @@ type Pattern = "dots" | "stripes" | "hatch";
 type KindName = "vote" | "prevote" | "heartbeat" | "entries" | "snapshot" | "transfer" | "read" |
   "message" | "role" | "timer" | "commit" | "link" | "test" | "other";
 type MarkKind = "crash" | "restart" | "disconnect" | "reconnect" | "partition" | "heal" |
-  "propose" | "join" | "leave" | "drop" | "cut" | "mend" | "transfer" | "configuration" | "test";
+  "propose" | "join" | "leave" | "drop" | "cut" | "mend" | "dead" | "link up" | "link down" |
+  "transfer" | "configuration" | "test";
 /** How an arrow ends. */
 type ArrowEnd = "head" | "bar" | "lost" | "open";
 
@@ -35,12 +36,14 @@ interface RunData {
   };
   timers: {
     node: Numbers, term: Numbers, start: Numbers, end: Numbers, timeout: Numbers,
-    endKind: string[], startEntry: Numbers,
+    endKind: string[], startEntry: Numbers, endEntry: Numbers,
   };
   commits: { node: Numbers, time: Numbers, index: Numbers, entry: Numbers };
   marks: MarkData[];
   terms: TermData[];
   findings: FindingData[];
+  outages: OutageData[];
+  weather: WeatherData[];
 }
 
 interface NodeData { name: string; fullName: string | null }
@@ -56,10 +59,31 @@ interface FindingData {
   detail: string; lines: number[]; entries: number[];
 }
 
+interface OutageData {
+  node: number; start: number; end: number; level: "off" | "alone" | "partly"; text: string;
+}
+interface WeatherData { start: number; end: number; label: string; entry: number; row: number }
+
+/** What an axis counts (axis.js). */
+type Axis = TimeAxis | OrderAxis;
+/** Entries, sorted, with their times. */
+interface Arrivals { entry: Numbers; time: Float64Array }
+/** What is shown: all that a picture asks of filters. */
+interface Shown {
+  readonly visibleNodes: number[];
+  showsKind(name: KindName): boolean;
+  showsNode(node: number): boolean;
+  shows(entry: number): boolean;
+}
+/** A moment: its place on the axis, its time, and the last event before it (an index by time). */
+interface Cursor { place: number; time: number; position: number }
+/** A time and nodes that are shaded. */
+interface Stretch { start: number; end: number; nodes: number[]; color: string }
+
 /** Spans of roles, as the model keeps them. */
 interface RoleSpans {
   node: Numbers; role: Numbers; term: Numbers; reason: string[]; entry: Int32Array;
-  start: Float64Array; end: Float64Array;
+  start: Float64Array; end: Float64Array; endEntry: Int32Array;
 }
 interface MessageColumns {
   kind: Uint8Array; type: Numbers; types: string[]; from: Int16Array; to: Int16Array;
@@ -69,7 +93,7 @@ interface MessageColumns {
 }
 interface TimerSpans {
   node: Numbers; term: Numbers; start: Float64Array; end: Float64Array; timeout: Numbers;
-  endKind: string[]; startEntry: Numbers;
+  endKind: string[]; startEntry: Numbers; endEntry: Numbers;
 }
 /** Messages of one kind that are too many for arrows, counted by node and column. */
 interface Crowd { name: KindName; counts: (Int32Array | null)[] }
@@ -88,7 +112,8 @@ interface Lane {
 }
 /** What is under the pointer. */
 interface Target {
-  type: "message" | "role" | "timer" | "mark" | "term" | "finding" | "commit" | "entry" | "density";
+  type: "message" | "role" | "timer" | "mark" | "term" | "finding" | "commit" | "entry" | "density" |
+    "outage" | "weather";
   id: number;
   node?: number;
   value?: number;
@@ -98,7 +123,7 @@ interface Described { title: string; lines: string[]; log?: string }
 /** What a layer draws on and from. */
 interface Frame {
   c: CanvasRenderingContext2D; model: Model; view: View; layout: Layout; theme: Theme; hits: Hits;
-  filters: Filters;
+  filters: Shown;
 }
 interface Layer { draw(frame: Frame): void }
 
