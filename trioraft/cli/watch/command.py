@@ -20,7 +20,7 @@ from ..connecting import ReachedCluster, reaching
 from ..saying import WIDTH_ELSEWHERE, say, say_json
 from ..signature import BadParameter, Option, command_of
 from .picture import picture
-from .scene import Scene, listen
+from ...live.scene import Scene, listen
 
 HELP: Final = (
     "Watch a running cluster: who leads, since when and why; terms, commits, lag and links. "

@@ -14,7 +14,7 @@ from rich.text import Text
 from ...core.escaping import escaped
 from ...net.addresses import host_port
 from ..saying import shown_text
-from .scene import Scene, ServerView, links_of
+from ...live.scene import Scene, ServerView, links_of
 
 _LOOKS: Final = {
     "Leader": ("★", "bold green"),
