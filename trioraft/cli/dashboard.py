@@ -1,4 +1,4 @@
-"""`trioraft dashboard`: a running cluster in the browser, watched from here over the clients' port."""
+"""`trioraft dashboard`: a running cluster in the browser, watched over the ports for clients."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ async def dashboard(
     cluster: ReachedCluster,
     listen: Annotated[
         str,
-        Option(metavar="HOST:PORT", help="Where the page is served, on this machine; port 0: a free one."),
+        Option(
+            metavar="HOST:PORT",
+            help="Where the page is served, on this machine; port 0: a free one.",
+        ),
     ] = "127.0.0.1:8600",
     every: Annotated[
         int, Option(min=1, help="Of the rounds of heartbeats, every so-manieth is drawn.")
@@ -52,7 +55,7 @@ async def dashboard(
     from ..live.hub import Hub
     from ..live.serving import open_page
 
-    def open_client() -> AbstractAsyncContextManager[Client]:
+    def open_client() -> AbstractAsyncContextManager[Client, bool | None]:
         return nullcontext(cluster.client)  # it is open, and connected to nobody until it watches
 
     hub = Hub(open_client, every=every)

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, Protocol, final
 
 import attrs
@@ -22,7 +22,7 @@ import msgspec
 import trio
 
 from ..client.client import Client
-from ..core.types import Address
+from ..core.types import Address, Configuration
 from ..net.addresses import host_port
 from ..rpc.protocol import EventsNews, NodeNews, RoleNews, ServerStatus, StatusNews
 from ..tasks.wakeup import Wakeup
@@ -32,7 +32,7 @@ from ..viz.live import LiveRun
 from ..viz.model import ROLE_NAMED
 from ..viz.raftlog import parse_test_text
 from .record import FOUND_IN_S, Record, findings_in
-from .scene import Scene, links_of, listen
+from .scene import PAUSES_S, Scene, links_of, listen
 
 TICK_S: Final = 0.25
 """How often who looks is told what has changed, in seconds."""
@@ -104,20 +104,23 @@ class Hub:
         open_client: makes the client that listens; called whenever watching begins.
         every: of heartbeats, every so-manieth round is told of.
         keeps_on: watch also while nobody looks.
+        pauses_s: before each further attempt to reach a member, in seconds.
         lab: the laboratory that the cluster lives in, if it does.
     """
 
     def __init__(
         self,
-        open_client: Callable[[], Client],
+        open_client: Callable[[], AbstractAsyncContextManager[Client, bool | None]],
         *,
         every: int = 16,
         keeps_on: bool = False,
+        pauses_s: Sequence[float] = PAUSES_S,
         lab: LabState | None = None,
     ) -> None:
         self._open_client = open_client
         self._every = every
         self._keeps_on = keeps_on
+        self._pauses_s = pauses_s
         self._lab = lab
         self.scene = Scene()
         self.record = Record("live")
@@ -198,7 +201,14 @@ class Hub:
 
     async def _watch(self) -> None:
         async with self._open_client() as client:
-            await listen(client, self.scene, STATUS_S, self._hear, events_every=self._every)
+            await listen(
+                client,
+                self.scene,
+                STATUS_S,
+                self._hear,
+                events_every=self._every,
+                pauses_s=self._pauses_s,
+            )
 
     def _hear(self, address: Address, news: NodeNews | None) -> None:
         now_s = time.time()
@@ -251,8 +261,8 @@ class Hub:
         self._rates[news.node_id] = before + 0.3 * (rate - before)
 
     def _skew_s(self, address: Address, late_s: float) -> float:
-        """By how much that server's clock is ahead: what it says has taken some time to come, so the
-        quickest of some news is nearest to the truth."""
+        """By how much that server's clock is ahead: what it says has taken some time to come, so
+        the quickest of some news is nearest to the truth."""
         lates = self._skews.setdefault(address, [])
         lates.append(late_s)
         del lates[:-SKEWS_OVER]
@@ -320,7 +330,7 @@ class Hub:
         return {
             "id": None if leader is None else leader.cluster_id,
             "leader": None if leader is None else leader.node_id,
-            "configuration": None if leader is None else msgspec.to_builtins(leader.configuration),
+            "configuration": None if leader is None else _members_of(leader.configuration),
             "change": None if leader is None else msgspec.to_builtins(leader.change),
             "members": [
                 self._member(view.address, view.status, view.problem, view.silent_since_s, clock_s)
@@ -359,6 +369,14 @@ class Hub:
             "rate": round(self._rates.get(status.node_id, 0.0)),
             "waiting": list(status.waiting_for),
         }
+
+
+def _members_of(configuration: Configuration) -> dict[str, Any]:
+    return {
+        "voters": configuration.voters,
+        "outgoing": configuration.outgoing,
+        "learners": configuration.learners,
+    }
 
 
 def _frame(kind: str, told: Mapping[str, Any]) -> bytes:

@@ -1,5 +1,5 @@
-"""Record: what was heard of a cluster in the last minutes, to be analysed, and to be taken home as a
-log and as a picture."""
+"""Record: what was heard of a cluster in the last minutes, to be analysed, and to be taken home as
+a log and as a picture."""
 
 from __future__ import annotations
 

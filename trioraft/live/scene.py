@@ -12,7 +12,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeAlias
 
 import anyio
@@ -159,7 +159,13 @@ PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0)
 
 
 async def listen(
-    client: Client, scene: Scene, interval_s: float, changed: Changed, *, events_every: int = 0
+    client: Client,
+    scene: Scene,
+    interval_s: float,
+    changed: Changed,
+    *,
+    events_every: int = 0,
+    pauses_s: Sequence[float] = PAUSES_S,
 ) -> None:
     """Keep the scene up to date until cancelled.
 
@@ -171,6 +177,7 @@ async def listen(
             None when a server was lost.
         events_every: not 0: what happens in the servers is listened to as well; see
             `Client.watch_status`.
+        pauses_s: before each further attempt to reach a server, in seconds.
     """
     async with anyio.create_task_group() as listening:
 
@@ -198,7 +205,7 @@ async def listen(
                     return
                 scene.lost(address, problem, anyio.current_time())
                 changed(address, None)
-                await anyio.sleep(PAUSES_S[min(attempt, len(PAUSES_S) - 1)])
+                await anyio.sleep(pauses_s[min(attempt, len(pauses_s) - 1)])
                 attempt += 1
 
         for address in client.addresses:

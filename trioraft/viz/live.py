@@ -1,4 +1,4 @@
-"""LiveRun: a run while it happens, in bounded memory, and what has changed of it since the last look.
+"""LiveRun: a run while it happens, in bounded memory, and what has changed since the last look.
 
 Rules of this file:
 
@@ -75,7 +75,7 @@ class Column:
             end_us = max(row[place] for place in self.times_at)
             if len(self.rows) <= rows_max and not end_us < before_us:
                 return
-            if 0 <= end_us or len(self.rows) > rows_max:
+            if end_us >= 0 or len(self.rows) > rows_max:
                 del self.rows[number]
                 self.changed.discard(number)
 
@@ -153,35 +153,35 @@ class LiveRun:
             if isinstance(fact, facts.Marked):
                 self._on_mark(fact, at_us, text, entry)
             return
-        who = self._nodes.setdefault(node, _Node())
+        who = self._node(node, at_us)
         rule = _RULES.get(type(fact))
         if rule is not None:
             rule(self, node, who, fact, at_us, entry)
 
     def is_in_role(self, node: NodeName, role: Role, term: int, reason: str, at_s: float) -> None:
         """A node says what it is; nothing is new if that is known."""
-        who = self._nodes.setdefault(node, _Node())
+        who = self._node(node, self._us(at_s))
         now = who.role
         if now is None or now[_END] >= 0 or now[2] != role or now[3] != term:
             self._take_role(node, who, role, term, self._us(at_s), -1, reason)
 
     def is_silent(self, node: NodeName, at_s: float) -> None:
         """Nothing is heard of this node from here on."""
-        who = self._nodes.setdefault(node, _Node())
+        who = self._node(node, self._us(at_s))
         who.is_heard = False
         self._close(who, self._us(at_s))
         self._note_outages(self._us(at_s))
 
     def is_heard(self, node: NodeName, at_s: float) -> None:
         """It is heard again."""
-        who = self._nodes.setdefault(node, _Node())
+        who = self._node(node, self._us(at_s))
         if not who.is_heard:
             who.is_heard, who.silent_until_us = True, self._us(at_s)
             self._note_outages(self._us(at_s))
 
     def has_gap(self, node: NodeName, at_s: float) -> None:
         """Some of what happened in it until now was not told."""
-        self._nodes.setdefault(node, _Node()).silent_until_us = self._us(at_s)
+        self._node(node, self._us(at_s)).silent_until_us = self._us(at_s)
 
     def find(self, findings: list[Finding], began_s: float) -> None:
         """What is found, all of it; times in seconds since `began_s`."""
@@ -245,6 +245,13 @@ class LiveRun:
         firsts = {name: column.first_id for name, column in self.columns.items()}
         return {"before": self._before_us, "first": firsts | {"terms": min(self._terms, default=0)}}
 
+    def _node(self, name: NodeName, at_us: int) -> _Node:
+        """What is known of it; before it was heard for the first time, that is nothing."""
+        node = self._nodes.get(name)
+        if node is None:
+            node = self._nodes[name] = _Node(silent_until_us=at_us)
+        return node
+
     def _us(self, at_s: float) -> int:
         return max(0, round((at_s - self.began_s) * 1e6))
 
@@ -301,7 +308,14 @@ class LiveRun:
         term = -1 if packet.term is None else packet.term
         positive = -1 if packet.is_positive is None else int(packet.is_positive)
         return self.columns["messages"].add(
-            *(_message_kind(packet, None), packet.kind, sender, receiver, term, packet.entries_count),
+            *(
+                _message_kind(packet, None),
+                packet.kind,
+                sender,
+                receiver,
+                term,
+                packet.entries_count,
+            ),
             *(sent, received, "unknown" if received < 0 else "delivered"),
             *(int(packet.is_reply), positive, -1, sent_entry, received_entry),
         )
@@ -483,9 +497,7 @@ class LiveRun:
 
     def _mark(self, mark: Mark, at_us: int) -> None:
         nodes = list(mark.nodes)
-        self.columns["marks"].add(
-            mark.kind, at_us, nodes, ", ".join(nodes), mark.text, mark.entry
-        )
+        self.columns["marks"].add(mark.kind, at_us, nodes, ", ".join(nodes), mark.text, mark.entry)
         after = self._network.after(mark)
         if after != self._network:
             self._network = after

@@ -2,7 +2,7 @@
 
 Rules of this file:
 
-* A command is a line of text, as `disconnect 1`: from a button, a scenario's file, or a person. Each
+* A command is a line of text, as `disconnect 1`: from a button, a scenario's file, or a person. It
   is one function, and a line of the table. What is done stands in the log as a raftlog's test says
   it, before it is done: what comes of it comes after.
 * How the ways are cut is one thing, derived from what was disconnected, partitioned and cut; every
@@ -139,14 +139,8 @@ class Lab:
     async def do(self, text: str) -> Answer:
         """Carry out commands, one a line, in order; the first that cannot be done ends it."""
         answer = Answer()
-        lines = [line.strip() for line in text.splitlines()]
-        lines = [line for line in lines if line and not line.startswith("#")]
         try:
-            if not lines:
-                raise CannotDo(f"there is no command: say one of {', '.join(_COMMANDS)}")
-            if len(lines) > LINES_MAX:
-                raise CannotDo(f"{len(lines)} commands at once: at most {LINES_MAX}")
-            for line in lines:
+            for line in _lines(text):
                 await self._do(line, answer.done)
         except CannotDo as problem:
             answer.status, answer.problem = problem.status, str(problem)
@@ -252,10 +246,7 @@ class Lab:
     def _blocked(self) -> Ways:
         ids = self._processes.ids
         return {
-            (one, two)
-            for one in ids
-            for two in ids
-            if one != two and not self._is_open(one, two)
+            (one, two) for one in ids for two in ids if one != two and not self._is_open(one, two)
         }
 
     def _is_open(self, one: NodeId, two: NodeId) -> bool:
@@ -338,6 +329,17 @@ class Lab:
         key, value = key or "lab", value.strip() or secrets.token_hex(3)
         self._say(f"Propose {key} = {value}", done)
         await self._cluster.put(key, value)
+
+
+def _lines(text: str) -> list[str]:
+    """The commands in a text; what begins with # is for people."""
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if not lines:
+        raise CannotDo(f"there is no command: say one of {', '.join(_COMMANDS)}")
+    if len(lines) > LINES_MAX:
+        raise CannotDo(f"{len(lines)} commands at once: at most {LINES_MAX}")
+    return lines
 
 
 _COMMANDS: Final[Mapping[str, Callable[[Lab, str, list[str]], Awaitable[None]]]] = {

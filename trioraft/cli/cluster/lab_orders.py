@@ -1,4 +1,4 @@
-"""What a laboratory says to the processes of its members, when it starts them and over their pipes."""
+"""What a laboratory says to its members' processes: when it starts them, and over their pipes."""
 
 from __future__ import annotations
 

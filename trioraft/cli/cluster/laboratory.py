@@ -1,4 +1,4 @@
-"""The laboratory beside a cluster's members: their page, its buttons, and where both are reached."""
+"""The laboratory beside a cluster's members: their page, its buttons, and where that is served."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ FILE: Final = "lab.json"
 """In the cluster's directory: where the laboratory is, and its token, for scripts."""
 EVERY: Final = 4
 """A learner wants to see heartbeats; a few a second are enough."""
+PAUSES_S: Final = (0.05,)
+"""Before a member that was ended is tried again: its first election is to be seen."""
 PUT_S: Final = 10.0
 """How long a value may take to be written; a cluster without a leader takes none."""
 PUTS_MAX: Final = 100
@@ -59,7 +61,9 @@ class Laboratory:
         """
         watched = _WatchedCluster(self._layout)
         lab = Lab(running, watched)
-        watched.hub = hub = Hub(watched.client, every=EVERY, keeps_on=True, lab=lab)
+        watched.hub = hub = Hub(
+            watched.client, every=EVERY, keeps_on=True, pauses_s=PAUSES_S, lab=lab
+        )
         async with trio.open_nursery() as nursery:
             watched.nursery = nursery
             await nursery.start(hub.run)

@@ -1,5 +1,5 @@
-"""The live page: a cluster as it is now, drawn by the scripts that draw runs. It is one HTML text; what
-it shows, and what has changed since, it asks its server for."""
+"""The live page: a cluster as it is now, drawn by the scripts that draw runs. It is one HTML text;
+what it shows, and what has changed since, it asks its server for."""
 
 from __future__ import annotations
 

@@ -13,6 +13,11 @@ class LiveApp {
   static LINES_MOST = 200;
   static QUIET = new Set(["heartbeat", "entries", "commit"]);
 
+  /** @type {FindingData[]} */ _findings;
+  /** @type {number | undefined} */ _start;
+  /** @type {number | undefined} */ _retry;
+  /** @type {number | undefined} */ _hidden;
+
   constructor() {
     this.store = new LiveStore();
     /** @type {LiveCluster | null} */
@@ -24,7 +29,7 @@ class LiveApp {
     this.picture = null;
     this._request = 0;
     this._moves = 0;
-    this._lines = { shown: -1 };
+    this._lines = { shown: -1, isAtEnd: true };
     this.theme = new Theme(byId("theme-button"), () => this.picture?.diagram.invalidate());
     this.lab = document.getElementById("lab") ? new LiveLab(byId("lab-said"), () => this._showCluster())
       : null;
@@ -111,17 +116,19 @@ class LiveApp {
   }
 
   _showPicture() {
-    const { store } = this;
-    const before = this._start ?? store.start;
-    store.setNames(this.cluster?.members.map((member) => member.id).filter((id) => id) ?? []);
-    const run = store.run();
-    if (!this.picture) {
+    const { store, picture } = this;
+    store.setNames(this.cluster?.members.map((member) => member.id ?? "")
+      .filter((id) => id) ?? []);
+    // Who follows sees the end: what is far to the left need not be put together every time.
+    const start = Math.max(store.start, this.isFollowed ? store.now - this.span * 1.3 : 0);
+    const run = store.run(start);
+    const before = this._start ?? start;
+    this._start = start;
+    if (!picture) {
       this._makePicture(run);
       return;
     }
-    const { picture } = this;
-    this._start = store.start;
-    if (!picture.isByOrder) picture.view.start -= store.start - before;
+    if (!picture.isByOrder) picture.view.start -= start - before;
     this._moves++;
     picture.view.origin = run.duration; // the axis counts back from now
     picture.update(run);
@@ -131,7 +138,6 @@ class LiveApp {
   }
 
   _makePicture(run) {
-    this._start = this.store.start;
     this._moves++;
     const picture = this.picture = new Picture(byId("stage"), run, this.theme);
     picture.view.origin = run.duration;
@@ -156,7 +162,7 @@ class LiveApp {
     const { view, model } = this.picture;
     const isAtEnd = view.toTime >= model.duration - (view.toTime - view.fromTime) * 0.02;
     if (isAtEnd && this.isFollowed) this.span = clamp(view.toTime - view.fromTime, 20e3, 300e6);
-    else this.follow(false);
+    else if (this.isFollowed) this.follow(false);
     this._showSpans();
   }
 
@@ -166,11 +172,7 @@ class LiveApp {
     const button = byId("follow");
     button.setAttribute("aria-pressed", String(isFollowed));
     button.textContent = isFollowed ? "Live" : "Held";
-    if (isFollowed && this.picture) {
-      this._moves++;
-      this._follow();
-      this._moves--;
-    }
+    if (this.picture) this._showPicture();
   }
 
   _showFindings() {
@@ -195,14 +197,13 @@ class LiveApp {
   _showFinding(finding) {
     if (!this.picture) return;
     this.follow(false);
-    const { start } = this.store;
+    const start = this._start ?? 0;
     this.picture.view.revealRange(finding.start - start, finding.end - start);
   }
 
   /** The last lines of the log, without what comes all the time. */
   _showLines() {
     const place = byId("rows");
-    const isAtEnd = place.scrollTop + place.clientHeight >= place.scrollHeight - 30;
     const fresh = [];
     for (const [id, row] of this.store.rows.entries) {
       if (id > this._lines.shown && !LiveApp.QUIET.has(row[3])) fresh.push(row);
@@ -219,7 +220,7 @@ class LiveApp {
         element("span", { className: "text", textContent: text })));
     }
     while (place.childElementCount > LiveApp.LINES_MOST) place.firstElementChild?.remove();
-    if (isAtEnd) place.scrollTop = place.scrollHeight;
+    if (this._lines.isAtEnd) place.scrollTop = place.scrollHeight;
   }
 
   /** @param {Date} moment */
@@ -242,6 +243,13 @@ class LiveApp {
     }));
     this._showSpans();
     byId("help-button").addEventListener("click", () => this._help());
+    byId("rows").addEventListener("scroll", ({ target }) => {
+      const place = /** @type {HTMLElement} */ (target);
+      this._lines.isAtEnd = place.scrollTop + place.clientHeight >= place.scrollHeight - 30;
+    }, { passive: true });
+    new ResizeObserver(() => {
+      if (this._lines.isAtEnd) byId("rows").scrollTop = byId("rows").scrollHeight;
+    }).observe(byId("rows"));
     document.addEventListener("keydown", (event) => this._onKey(event));
     document.addEventListener("visibilitychange", () => this._onVisibility());
   }

@@ -56,7 +56,8 @@ class LiveMembers {
     return made;
   }
 
-  /** @param {LiveMember} member
+  /** @param {{ row: HTMLTableRowElement, cells: Record<string, HTMLElement> }} made
+   * @param {LiveMember} member
    * @param {LiveCluster} cluster */
   _fill({ row, cells }, member, cluster) {
     const isSilent = member.problem !== null;

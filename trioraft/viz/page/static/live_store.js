@@ -17,18 +17,21 @@ class LiveStore {
   static END = { entries: [1], messages: [7, 8], roles: [5], timers: [4], commits: [2], marks: [2],
     outages: [3] };
 
+  /** @type {Record<string, Map<number, any[]>>} */ rows;
+  /** @type {Map<number, TermData>} */ terms;
+  /** @type {FindingData[]} */ findings;
+  /** @type {number} */ now;
+  /** @type {number} */ start;
+  /** @type {string[]} */ names;
+
   constructor() { this.clear(); }
 
   clear() {
-    /** @type {Record<string, Map<number, any[]>>} */
     this.rows = Object.fromEntries(LiveStore.COLUMNS.map((name) => [name, new Map()]));
-    /** @type {Map<number, TermData>} */
     this.terms = new Map();
-    /** @type {FindingData[]} */
     this.findings = [];
     this.now = 0;
     this.start = 0;
-    /** @type {string[]} */
     this.names = [];
   }
 
@@ -66,10 +69,28 @@ class LiveStore {
     this.names = [...all].sort((a, b) => number(a) - number(b) || (a < b ? -1 : 1));
   }
 
-  /** All of it as a run.
+  /** The rows of a kind that do not end before that.
+   * @param {string} name
+   * @param {number} start
+   * @returns {Map<number, any[]>} */
+  _since(name, start) {
+    if (start <= this.start) return this.rows[name];
+    const ends = LiveStore.END[name];
+    const kept = new Map();
+    for (const [id, row] of this.rows[name]) {
+      const end = Math.max(row[ends[0]], row[ends[ends.length - 1]]);
+      if (end < 0 || end >= start) kept.set(id, row);
+    }
+    return kept;
+  }
+
+  /** What has not ended before that moment, as a run that begins there.
+   * @param {number} from
    * @returns {RunData} */
-  run() {
-    const { start } = this;
+  run(from) {
+    const start = Math.max(this.start, from);
+    const rows = Object.fromEntries(
+      LiveStore.COLUMNS.map((name) => [name, this._since(name, start)]));
     const duration = Math.max(this.now - start, 1);
     const at = (time) => (time < 0 ? -1 : clamp(time - start, 0, duration));
     const until = (time) => (time < 0 ? duration : at(time));
@@ -80,48 +101,51 @@ class LiveStore {
       for (const id of rows.keys()) places.set(id, places.size);
       return (id) => places.get(id) ?? -1;
     };
-    const entry = placeOf(this.rows.entries);
+    const entry = placeOf(rows.entries);
     return {
       name: "live", duration,
       nodes: this.names.map((name) => ({ name, fullName: null })),
       kinds: LiveStore.KINDS,
-      entries: this._entries(at, node),
-      roles: this._roles(at, until, node, entry),
-      messages: this._messages(at, node, entry, placeOf(this.rows.messages)),
-      timers: this._timers(at, until, node, entry),
-      commits: this._commits(at, node, entry),
-      marks: [...this.rows.marks.values()].map(([, kind, time, nodes, names, text, place]) => ({
+      entries: this._entries(rows.entries, at, node),
+      roles: this._roles(rows.roles, at, until, node, entry),
+      messages: this._messages(rows.messages, at, node, entry, placeOf(rows.messages)),
+      timers: this._timers(rows.timers, at, until, node, entry),
+      commits: this._commits(rows.commits, at, node, entry),
+      marks: [...rows.marks.values()].map(([, kind, time, nodes, names, text, place]) => ({
         kind, time: at(time), nodes: nodes.map(node).filter((number) => number >= 0), names, text,
         entry: Math.max(entry(place), 0) })),
       terms: [...this.terms.values()].sort((a, b) => a.number - b.number)
+        .filter((_, i, terms) => i + 1 >= terms.length || terms[i + 1].start >= start)
         .map((term) => ({ ...term, start: at(term.start), won: at(term.won) })),
       findings: this.findings.filter((finding) => finding.end >= start)
         .map((finding) => ({ ...finding, start: at(finding.start), end: at(finding.end) })),
-      outages: [...this.rows.outages.values()].filter((row) => node(row[1]) >= 0)
+      outages: [...rows.outages.values()].filter((row) => node(row[1]) >= 0)
         .map(([, name, from, to, level, text]) => ({
           node: node(name), start: at(from), end: until(to), level, text })),
       weather: [],
     };
   }
 
-  _entries(at, node) {
+  _entries(rows, at, node) {
+    /** @type {RunData["entries"]} */
     const made = { time: [], node: [], kind: [], line: [], text: [], texts: [] };
     const kinds = new Map(LiveStore.KINDS.map((kind, number) => [kind, number]));
-    for (const [id, time, name, kind, text] of this.rows.entries.values()) {
+    for (const [id, time, name, kind, text] of rows.values()) {
       made.text.push(made.time.length);
       made.time.push(at(time));
       made.node.push(name === null ? -1 : node(name));
-      made.kind.push(kinds.get(kind));
+      made.kind.push(kinds.get(kind) ?? 0);
       made.line.push(id + 1);
       made.texts.push(text);
     }
     return made;
   }
 
-  _roles(at, until, node, entry) {
+  _roles(rows, at, until, node, entry) {
+    /** @type {RunData["roles"]} */
     const made = { names: LiveStore.ROLES, node: [], role: [], term: [], start: [], end: [],
       entry: [], reason: [] };
-    for (const [, name, role, term, from, to, place, reason] of this.rows.roles.values()) {
+    for (const [, name, role, term, from, to, place, reason] of rows.values()) {
       made.node.push(node(name));
       made.role.push(LiveStore.ROLES.indexOf(role));
       made.term.push(term);
@@ -133,12 +157,13 @@ class LiveStore {
     return made;
   }
 
-  _messages(at, node, entry, place) {
+  _messages(rows, at, node, entry, place) {
+    /** @type {RunData["messages"]} */
     const made = { kind: [], type: [], types: [], from: [], to: [], term: [], sent: [],
       received: [], fate: [], fates: LiveStore.FATES, reply: [], positive: [], entries: [],
       partner: [], sentEntry: [], receivedEntry: [] };
     const types = new Map();
-    for (const row of this.rows.messages.values()) {
+    for (const row of rows.values()) {
       if (!types.has(row[2])) types.set(row[2], types.size);
       made.kind.push(LiveStore.KINDS.indexOf(row[1]));
       made.type.push(types.get(row[2]));
@@ -159,12 +184,13 @@ class LiveStore {
     return made;
   }
 
-  _timers(at, until, node, entry) {
+  _timers(rows, at, until, node, entry) {
+    /** @type {RunData["timers"]} */
     const made = { node: [], term: [], start: [], end: [], timeout: [], endKind: [],
       startEntry: [], endEntry: [] };
-    const rows = [...this.rows.timers.values()]
+    const sorted = [...rows.values()]
       .sort((a, b) => node(a[1]) - node(b[1]) || a[3] - b[3]);
-    for (const [, name, term, from, to, timeout, end, first, last] of rows) {
+    for (const [, name, term, from, to, timeout, end, first, last] of sorted) {
       made.node.push(node(name));
       made.term.push(term);
       made.start.push(at(from));
@@ -177,9 +203,10 @@ class LiveStore {
     return made;
   }
 
-  _commits(at, node, entry) {
+  _commits(rows, at, node, entry) {
+    /** @type {RunData["commits"]} */
     const made = { node: [], time: [], index: [], entry: [] };
-    for (const [, name, time, index, place] of this.rows.commits.values()) {
+    for (const [, name, time, index, place] of rows.values()) {
       made.node.push(node(name));
       made.time.push(at(time));
       made.index.push(index);

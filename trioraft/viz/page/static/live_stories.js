@@ -90,6 +90,7 @@ class LiveStories {
   async _play(story, play, items) {
     if (this.playing) return;
     this.playing = story.name;
+    for (const other of document.querySelectorAll("#stories details")) other.removeAttribute("open");
     play.closest("details")?.setAttribute("open", "");
     play.textContent = "Playing";
     let isDone = true;
