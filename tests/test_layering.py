@@ -45,6 +45,10 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     ),
     "embedding": ("core tasks member machines node", "attrs trio"),
     "kv": ("core tasks machines rpc", "anyio attrs msgspec trio"),
+    "http": (
+        "core tasks net storage logs node rpc service embedding",
+        "attrs trio h11 starlette prometheus_client",
+    ),
     FACE: (
         "core member storage net transport machines node rpc coordination client service embedding",
         "",
@@ -58,8 +62,8 @@ FLOORS: Mapping[str, tuple[str, str]] = {
         "attrs msgspec trio outcome distributed",
     ),
     "cli": (
-        "core tasks viz member storage net transport machines logs node rpc client service kv "
-        "testing sim",
+        "core tasks viz member storage net transport machines logs node rpc client service http "
+        "kv testing sim",
         "anyio attrs msgspec trio structlog trioleaks click rich cryptography",
     ),
 }

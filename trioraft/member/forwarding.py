@@ -102,6 +102,11 @@ class Forwards:
             self._look_at(now + wait_s)
         return messages
 
+    @property
+    def pending(self) -> int:
+        """How many commands wait to be sent, or for an answer."""
+        return len(self.open) + len(self._queue)
+
     def _new_number(self) -> int:
         if self._last_number is None:
             self._last_number = self._rng.getrandbits(FIRST_NUMBER_BITS)

@@ -304,6 +304,12 @@ class Member:
         self._go_on_writing(now)
 
     @property
+    def pending(self) -> int:
+        """How many commands that were brought here have no outcome yet."""
+        deposed = sum(len(by_term) for by_term in self.outcomes.deposed.values())
+        return len(self.outcomes.waiting) + deposed + self.forwards.pending
+
+    @property
     def to_restore(self) -> SnapshotMeta | None:
         """The snapshot to which the state machine is to be brought before anything else is applied,
         if there is one."""

@@ -106,8 +106,13 @@ class Node:
         """
         require_event_loop("Node.propose", "trio")
         check_is_bytes(data)
-        member = await self._with_room(data, self._check)
-        return await self._runner.propose(member, data).result()
+        try:
+            member = await self._with_room(data, self._check)
+            proposal = self._runner.propose(member, data)
+        except RaftError as error:
+            self._runner.note_refused(error)
+            raise
+        return await proposal.result()
 
     async def forward(self, data: bytes, *, attempt: Attempt | None = None) -> Any:
         """As `propose`, but on any node: whoever leads takes the command, and it is applied here
@@ -182,6 +187,13 @@ class Node:
         """
         require_event_loop("Node.submit", "trio")
         check_is_bytes(data)
+        try:
+            return self._submit(data)
+        except RaftError as error:
+            self._runner.note_refused(error)
+            raise
+
+    def _submit(self, data: bytes) -> Proposal:
         member = self._check(data)
         runner = self._runner
         if runner.is_transferring:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any
 
 import trio
 
@@ -10,7 +10,6 @@ from ..core.types import LogIndex, Term
 from ..tasks.byte_budget import ByteBudget
 
 
-@final
 class Proposal:
     """A command that is in the leader's log. Its `index` is known, its outcome comes later.
     Made by `Node.submit`."""

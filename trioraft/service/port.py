@@ -26,6 +26,7 @@ from ..net.listening import Listener, listen
 from ..net.tls import ServerTls, TlsContexts, server_tls_of
 from ..node.node import Node
 from ..rpc.errors import PermissionDenied
+from ..rpc.protocol import ServerStatus
 from ..tasks.background import running_beside
 from ..tasks.event_loop import opened_under
 from .context import ServiceContext, ServiceLimits
@@ -65,6 +66,10 @@ class Service:
     def connections(self) -> int:
         """Clients that are connected."""
         return self._context.connections
+
+    def status(self) -> ServerStatus:
+        """What the port and its node tell their clients of themselves at this moment."""
+        return self._context.server_status(self._context.node.status)
 
     def set_client_address(self, node_id: NodeId, address: Address | None) -> None:
         """Say where clients reach another server from now on, or (None) say nothing of it. What

@@ -16,6 +16,8 @@ import attrs
 
 from ...core.errors import RaftError, StorageError
 from ...core.types import Address, NodeId
+from ...http.limits import HttpLimits
+from ...http.port import missing_packages
 from ...member.identity import decode_identity
 from ...net.addresses import host_port
 from ...net.certificates import TlsFiles, names
@@ -53,6 +55,7 @@ class Preflight:
     client_tls: ServerTls | None
     client_limits: ServiceLimits
     roles: Roles | None = None
+    http_tls: ServerTls | None = None
     warnings: tuple[str, ...] = ()
     """What is to be said at the start, a sentence each."""
 
@@ -74,6 +77,7 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
     roles = _roles(settings, problems)
     tls = None if settings.tls is None else _peers_tls(settings, settings.tls, problems)
     is_plain = settings.tls is None
+    http_tls = _http_tls(settings, problems)
     client_limits = fitting_limits(settings, problems)
     transport = None if tls is None and not is_plain else _transport(settings, tls, problems)
     _check_data(settings.data, problems, create=settings.create_data)
@@ -82,9 +86,11 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
     if transport is not None:
         _tried(transport.bind, problems)
     _check_port("client-listen", settings.client_listen, problems)
+    if settings.http_listen is not None:
+        _check_port("http-listen", settings.http_listen, problems)
     if len(problems) == before and transport is not None:
         warnings = tuple(_warnings(settings, tls, client_tls))
-        return Preflight(transport, tls, client_tls, client_limits, roles, warnings)
+        return Preflight(transport, tls, client_tls, client_limits, roles, http_tls, warnings)
     if transport is not None:
         transport.close()
     return None
@@ -101,7 +107,7 @@ def look_around(values: Mapping[str, Any], problems: list[str]) -> None:
     data = values.get("data")
     if data is not None and (data.exists() or not values.get("create-data")):
         _check_data(data, problems, create=False)
-    for name in ("listen", "client-listen"):
+    for name in ("listen", "client-listen", "http-listen"):
         if values.get(name) is not None:
             _check_port(name, values[name], problems)
 
@@ -243,6 +249,23 @@ def clients_tls(
     )
 
 
+def _http_tls(settings: Settings, problems: list[str]) -> ServerTls | None:
+    """The context for the HTTP port; None: plain HTTP, or something is wrong."""
+    if settings.http_listen is not None:
+        missing = missing_packages()
+        if missing:
+            problems.append(
+                f"--http-listen needs {', '.join(missing)}; install it with: "
+                "pip install 'trioraft[http]'"
+            )
+    files = settings.http_tls
+    if files is None or not _are_usable("http-tls", files, problems):
+        return None
+    return ServerTls.from_files(
+        certificate=files.certificate, key=files.key, authority=files.authority
+    )
+
+
 def _are_usable(prefix: str, files: TlsFiles, problems: list[str]) -> bool:
     before = len(problems)
     for name, path in (("cert", files.certificate), ("key", files.key), ("ca", files.authority)):
@@ -274,6 +297,7 @@ def fitting_limits(settings: Settings, problems: list[str]) -> ServiceLimits:
         + settings.limits.inbound_connections_max
         + DESCRIPTORS_OF_A_PEER * len(settings.peers)
         + DESCRIPTORS_RESERVED
+        + (0 if settings.http_listen is None else HttpLimits().connections_max)
     )
     allowed = raise_descriptors_max(wanted + others)
     room = allowed - others

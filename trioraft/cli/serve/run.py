@@ -17,6 +17,8 @@ import trio
 from ...core.config import Timing
 from ...core.errors import InvariantViolation, RaftError
 from ...core.types import NodeId, Role
+from ...http.port import HttpPort
+from ...http.port import serve as serve_http
 from ...kv import ERROR_TYPES, KvMachine
 from ...kv.commands import Result
 from ...logs.loggers import EventLogger
@@ -83,6 +85,7 @@ async def run_server(
                 open_log(settings, logger) as log,
                 _certified(settings, ready, log, signals.hung_up),
                 _opened(settings, ready, log, surroundings) as (node, service),
+                _with_http(settings, ready, log, node, service) as http,
                 _with_live_roles(settings, service, log, signals.roles_hung_up),
             ):
                 is_serving = True
@@ -91,7 +94,7 @@ async def run_server(
                     log.warning(warning, node=settings.id)
                 log.info(who_may_what(settings, ready.roles), node=settings.id)
                 log.info(f"its {suited_lines(settings.timing)}", node=settings.id)
-                _say(settings.id, _ready_line(settings, service))
+                _say(settings.id, _ready_line(settings, service, http))
                 await signals.first.wait()
                 _say(settings.id, f"leaving after {signals.name}")
                 await _transfer_leadership(node)
@@ -202,6 +205,25 @@ async def _opened(
         yield node, service
 
 
+@asynccontextmanager
+async def _with_http(
+    settings: Settings, ready: Preflight, log: EventLogger, node: Node, service: Service
+) -> AsyncIterator[HttpPort | None]:
+    """With an HTTP port, if one is asked for."""
+    if settings.http_listen is None:
+        yield None
+        return
+    async with serve_http(
+        node,
+        listen=settings.http_listen,
+        service=service,
+        ssl_context=ready.http_tls,
+        insecure=settings.insecure or settings.http_insecure,
+        logger=log,
+    ) as port:
+        yield port
+
+
 def warn_of_mode(data: Path, node_id: NodeId, log: EventLogger) -> None:
     """What somebody else has made is left as it is: a group may be meant to read it."""
     mode = wider_mode(data)
@@ -242,9 +264,10 @@ async def _transfer_leadership(node: Node) -> None:
             await node.transfer_leadership()
 
 
-def _ready_line(settings: Settings, service: Service) -> str:
+def _ready_line(settings: Settings, service: Service, http: HttpPort | None) -> str:
     peers = host_port(settings.listen)
-    return f"serves clients at {host_port(service.address)}, peers at {peers}"
+    line = f"serves clients at {host_port(service.address)}, peers at {peers}"
+    return line if http is None else f"{line}, HTTP at {http.url}"
 
 
 def _say(node_id: NodeId, text: str) -> None:
