@@ -48,6 +48,7 @@ class Draft:
     received_entry: int | None = None
     request: Draft | None = None
     reply: Draft | None = None
+    receiver_vote: NodeName | None = None
     is_cut: bool = False
     """There was no way from its sender to its receiver when it was sent."""
 
@@ -71,6 +72,8 @@ class Draft:
             entries_count=packet.entries_count,
             sent_entry=self.sent_entry,
             received_entry=self.received_entry,
+            log_end=packet.log_end,
+            receiver_vote=self.receiver_vote,
         )
 
 

@@ -82,9 +82,8 @@ def states_of(
         if len(names) > 1
         and not any(network.can_talk(name, other) for other in names if other != name)
     }
-    states: dict[NodeName, tuple[OutageLevel, str]] = {
-        name: ("alone", "it reaches nobody, and nobody reaches it") for name in alone
-    }
+    is_alone: tuple[OutageLevel, str] = ("alone", "it reaches nobody, and nobody reaches it")
+    states = dict.fromkeys(alone, is_alone)
     for name in names:
         others = [other for other in names if other != name and other not in alone]
         ways = [
@@ -102,7 +101,9 @@ def states_of(
 
 # --- the simulation's weather -------------------------------------------------------------------
 
-_FAULT: Final = re.compile(r"fault (\d+): at [\d.]+ s: (\w+) (\S+)(?: for ([\d.]+) s)? \(([\d.]+)\)")
+_FAULT: Final = re.compile(
+    r"fault \d+: at [\d.]+ s: (\w+) (\S+)(?: for (\d+\.?\d*) s)? \((\d+\.?\d*)\)"
+)
 ROWS_MAX: Final = 4
 """More at once share the last row."""
 
@@ -146,10 +147,10 @@ def weather(run: Run) -> list[Weather]:
 def _announced(run: Run) -> Iterator[tuple[float, float, str, int]]:
     for mark in run.marks:
         match = _FAULT.match(mark.text) if mark.kind == "test" else None
-        if match is None or match[4] is None or match[2] not in _OF_LINES:
+        if match is None or match[3] is None or match[1] not in _OF_LINES:
             continue
-        level = float(match[5])
-        what = _OF_LINES[match[2]].format(share=level, ms=level * 1000)
-        whom = {"*": "everywhere", "leader": "at the leader"}.get(match[3], f"at {match[3]}")
-        end_s = min(mark.at_s + float(match[4]), run.duration_s)
+        level = float(match[4])
+        what = _OF_LINES[match[1]].format(share=level, ms=level * 1000)
+        whom = {"*": "everywhere", "leader": "at the leader"}.get(match[2], f"at {match[2]}")
+        end_s = min(mark.at_s + float(match[3]), run.duration_s)
         yield mark.at_s, end_s, f"{what}, {whom}", mark.entry

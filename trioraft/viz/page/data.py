@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+import attrs
+
+from ..findings.detectors import EXPLANATIONS
 from ..model import ROLES, Fate, Finding, Mark, Message, NodeName, NodeTrace, Run
+from ..states import STATE_FIELDS, state_changes
 from ..trouble import outages, weather
 
 EntryKind: TypeAlias = Literal[
@@ -61,7 +66,12 @@ def page_json(run: Run) -> str:
     Returns:
         JSON without any `<`, so that no text of a log can end the element.
     """
-    text = json.dumps(page_data(run), ensure_ascii=False, separators=(",", ":"))
+    return script_json(page_data(run))
+
+
+def script_json(plain: object) -> str:
+    """Plain values as JSON that can stand inside a `<script>` element."""
+    text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")
 
 
@@ -71,6 +81,9 @@ def page_data(run: Run) -> Columns:
     return {
         "name": run.name,
         "duration": _us(run.duration_s),
+        "sources": [Path(source).name for source in run.sources] or [Path(run.source).name],
+        "sourceOf": [entry.source for entry in run.entries] if len(run.sources) > 1 else [],
+        "unknowns": run.unknowns,
         "nodes": [{"name": node.name, "fullName": node.full_name} for node in run.nodes],
         "kinds": ENTRY_KINDS,
         "entries": _entries(run, number_of),
@@ -83,6 +96,10 @@ def page_data(run: Run) -> Columns:
         "findings": [finding_data(finding) for finding in run.findings],
         "outages": _outages(run, number_of),
         "weather": _weather(run),
+        "states": _states(run, number_of),
+        "explanations": {
+            finding.kind: attrs.asdict(EXPLANATIONS[finding.kind]) for finding in run.findings
+        },
     }
 
 
@@ -266,8 +283,18 @@ def _mark(mark: Mark, number_of: Mapping[NodeName, int]) -> Columns:
 
 
 def _terms(run: Run) -> list[Columns]:
+    began: dict[int, int] = {}
+    won: dict[int, int] = {}
+    for node in run.nodes:
+        for span in node.roles:
+            if span.entry is not None and span.role in ("Candidate", "Leader"):
+                began[span.term] = min(span.entry, began.get(span.term, span.entry))
+            if span.entry is not None and span.role == "Leader":
+                won[span.term] = min(span.entry, won.get(span.term, span.entry))
     return [
         {
+            "entry": began.get(term.number, -1),
+            "wonEntry": won.get(term.number, -1),
             "number": term.number,
             "leader": term.leader,
             "leaders": len(term.leaders),
@@ -318,3 +345,20 @@ def _weather(run: Run) -> list[Columns]:
         }
         for one in weather(run)
     ]
+
+
+def _states(run: Run, number_of: Mapping[NodeName, int]) -> Columns:
+    """Changes, a row each: numbers as they are, names as indexes of `texts`."""
+    changes = state_changes(run)
+    table = _StringTable()
+    return {
+        "names": STATE_FIELDS,
+        "field": [STATE_FIELDS.index(change.field) for change in changes],
+        "node": [number_of[change.node] for change in changes],
+        "entry": [change.entry for change in changes],
+        "value": [
+            table.number(change.value) if isinstance(change.value, str) else change.value
+            for change in changes
+        ],
+        "texts": table.texts,
+    }

@@ -11,7 +11,14 @@ from .write import PICTURE_SCRIPTS, PICTURE_STYLES, hash_of, joined, script_of, 
 _STYLES: Final = (*PICTURE_STYLES, "live.css")
 _SCRIPTS: Final = (
     *PICTURE_SCRIPTS,
-    *("details.js", "live_store.js", "live_members.js", "live_lab.js", "live_stories.js"),
+    *(
+        "words.js",
+        "details.js",
+        "live_store.js",
+        "live_members.js",
+        "live_lab.js",
+        "live_stories.js",
+    ),
     "live_main.js",
 )
 

@@ -106,7 +106,7 @@ class GutterLayer {
       const node = model.nodes[lane.node];
       c.font = BOLD_FONT.replace("12px", "14px");
       c.fillStyle = theme.color("--text");
-      c.fillText(node.name, x, lane.y, view.left - 14);
+      c.fillText(model.shortName(lane.node), x, lane.y, view.left - 14);
       if (!node.fullName || layout.laneHeight < 44) continue;
       c.font = SMALL_FONT;
       c.fillStyle = theme.color("--muted");
@@ -126,8 +126,8 @@ class TermLayer {
       const next = model.terms[i + 1];
       const end = next ? Math.max(next.start, term.start) : model.duration;
       if (end < fromTime || term.start > toTime) return;
-      const x0 = Math.max(view.x(term.start), view.left);
-      const x1 = Math.min(view.x(end), layout.width);
+      const x0 = Math.max(view.x(term.start, term.entry), view.left);
+      const x1 = Math.min(view.x(end, next && end === next.start ? next.entry : -1), layout.width);
       // Terms narrower than a pixel: one of them stands for its pixel.
       if (x1 - x0 < 1 && Math.floor(x0) === lastPixel) return;
       lastPixel = Math.floor(x0);
@@ -147,7 +147,7 @@ class TermLayer {
       c.fillRect(x, top + inset, width - 1, height - 2 * inset);
     } else if (term.won > 0) {
       // Until the leader took office the term had none.
-      const until = clamp(view.x(term.won), x, x + width - 1);
+      const until = clamp(view.x(term.won, term.wonEntry), x, x + width - 1);
       c.fillStyle = theme.fill(c, "--line-strong", "hatch");
       c.fillRect(x, top + inset, until - x, height - 2 * inset);
     }

@@ -40,12 +40,12 @@ class OutageLayer {
     }
   }
 
-  /** Cut off: all of the lane; some ways cut: a strip at its foot. */
+  /** Cut off: all of the lane, hatched; some ways cut: a strip at its foot; off: plain. */
   static ground(c, theme, level, x, y, width, height) {
     const strip = Math.min(9, height);
     c.save();
-    c.globalAlpha = level === "partly" ? 0.6 : 0.24;
-    c.fillStyle = theme.fill(c, "--outage", "hatch");
+    c.globalAlpha = { off: 0.1, alone: 0.24, partly: 0.6 }[level];
+    c.fillStyle = level === "off" ? theme.color("--role-dead") : theme.fill(c, "--outage", "hatch");
     if (level === "partly") c.fillRect(x, y + height - strip, width, strip);
     else c.fillRect(x, y, width, height);
     c.restore();
@@ -73,15 +73,20 @@ class WeatherLayer {
     c.font = SMALL_FONT;
     c.textAlign = "left";
     c.textBaseline = "middle";
+    /** @type {number[]} */
+    const busyUntil = [];
     model.weather.forEach((one, id) => {
       if (one.end < fromTime || one.start > toTime) return;
       const x0 = Math.max(view.x(one.start, one.entry), view.left);
       const x1 = Math.min(view.x(one.end), layout.width);
-      const y = layout.weather.top + 2 + one.row * Layout.WEATHER_ROW;
+      const row = Math.min(one.row, layout.weatherRows - 1);
+      const y = layout.weather.top + 2 + row * Layout.WEATHER_ROW;
       const width = Math.max(x1 - x0, 2);
       WeatherLayer.bar(c, theme, x0, y, width);
       hits.box(x0, y, width, Layout.WEATHER_ROW - 1, { type: "weather", id });
-      if (c.measureText(one.label).width + 10 > width) return;
+      const isFree = x0 >= (busyUntil[row] ?? -1);
+      busyUntil[row] = x0 + width;
+      if (!isFree || c.measureText(one.label).width + 10 > width) return;
       c.fillStyle = theme.color("--text");
       c.fillText(one.label, x0 + 5, y + 5.5);
     });
@@ -182,7 +187,7 @@ class MarkLayer {
       c.textAlign = "left";
       const needs = c.measureText(words).width;
       if (needs <= room - 16) {
-        c.fillText(words, x + 8, y + 0.5);
+        c.fillText(words, x + 10, y + 0.5);
         wide += needs + 4;
       }
     }

@@ -9,6 +9,7 @@ class Layout {
   /** @type {Band} */ terms;
   /** @type {Band} */ test;
   /** @type {Band} */ weather;
+  /** @type {number} */ weatherRows;
   /** @type {Band} */ commits;
   /** @type {number} */ laneHeight;
   /** @type {number} */ lanesTop;
@@ -51,12 +52,14 @@ class Layout {
     this.terms = band(model.terms.length ? 24 : 0);
     this.test = band(model.marks.length || model.node.includes(-1) ? 24 : 0);
     const rows = model.weather.reduce((most, one) => Math.max(most, one.row + 1), 0);
-    this.weather = band(rows ? rows * Layout.WEATHER_ROW + 4 : 0);
-    // A low picture has its lanes first: what is committed stands beside them as a number, too.
+    // A low picture has its lanes first: of the weather one row, and what is committed stands
+    // beside the lanes as a number, too.
     const isLow = height < top + visibleNodes.length * Layout.LANE_LEAST + 90;
+    this.weatherRows = isLow ? Math.min(rows, 1) : rows;
+    this.weather = band(rows ? this.weatherRows * Layout.WEATHER_ROW + 4 : 0);
     const commitHeight = model.maxCommit > 0 && !isLow ? clamp(height * 0.13, 40, 84) : 0;
     const room = Math.max(height - top - commitHeight - 4,
-      visibleNodes.length * (isLow ? 24 : Layout.LANE_LEAST));
+      visibleNodes.length * (isLow ? 17 : Layout.LANE_LEAST));
     this._layLanes(top, room, visibleNodes);
     top = this.lanesBottom;
     this.commits = band(commitHeight);

@@ -134,14 +134,14 @@ class LiveApp {
     picture.update(run);
     if (this.isFollowed) this._follow();
     this._moves--;
-    this.describer = new Describer(picture.model);
+    this.describer = new Describer(picture.model, new Words(picture.model));
   }
 
   _makePicture(run) {
     this._moves++;
     const picture = this.picture = new Picture(byId("stage"), run, this.theme);
     picture.view.origin = run.duration;
-    this.describer = new Describer(picture.model);
+    this.describer = new Describer(picture.model, new Words(picture.model));
     this._follow();
     this._moves--;
     picture.onChange = () => this._onMove();

@@ -103,7 +103,8 @@ class LiveStore {
     };
     const entry = placeOf(rows.entries);
     return {
-      name: "live", duration,
+      name: "live", duration, sources: ["live"], sourceOf: [], unknowns: [], explanations: {},
+      states: { names: [], field: [], node: [], entry: [], value: [], texts: [] },
       nodes: this.names.map((name) => ({ name, fullName: null })),
       kinds: LiveStore.KINDS,
       entries: this._entries(rows.entries, at, node),

@@ -67,6 +67,8 @@ function firstAfter(sorted, limit) {
 }
 
 class Model {
+  static NAME_CHARS = 8;
+  /** @type {string[] | undefined} */ _shortNames;
   /** @type {number} */ size;
   /** @type {Float64Array} */ time;
   /** @type {Int16Array} */ node;
@@ -103,6 +105,11 @@ class Model {
     this.findings = data.findings;
     this.outages = data.outages;
     this.weather = data.weather;
+    this.states = data.states;
+    this.sources = data.sources;
+    this.explanations = data.explanations;
+    this.sourceOf = data.sourceOf;
+    this.unknowns = data.unknowns;
     this._takeEntries(data.entries);
     this._takeRoles(data.roles);
     this._takeMessages(data.messages);
@@ -257,12 +264,41 @@ class Model {
   /** @param {number} node */
   nodeName(node) { return node < 0 ? "TEST" : this.nodes[node].name; }
 
+  /** A name that fits into a gutter: of a long one, as much of its beginning, or else of its end, as
+   * tells it from the others.
+   * @param {number} node */
+  shortName(node) {
+    if (node < 0) return "TEST";
+    this._shortNames ??= this.nodes.map(({ name }) => {
+      if (name.length <= Model.NAME_CHARS) return name;
+      const tellsApart = (cut) => this.nodes.filter((other) => cut(other.name) === cut(name)).length === 1;
+      const rest = Model.NAME_CHARS - 1;
+      const begin = (text) => `${text.slice(0, rest)}…`;
+      const end = (text) => `…${text.slice(-rest)}`;
+      return tellsApart(begin) || !tellsApart(end) ? begin(name) : end(name);
+    });
+    return this._shortNames[node];
+  }
+
+  /** Where an entry stands: its line, and its file if there are several.
+   * @param {number} entry */
+  lineName(entry) {
+    const line = this.line[entry];
+    return this.sources.length > 1 ? `${this.sources[this.sourceOf[entry]]}:${line}` : String(line);
+  }
+
   /** The role span of a node at a moment, or -1.
    * @param {number} node
-   * @param {number} time */
-  roleAt(node, time) {
+   * @param {number} time
+   * @param {number} [position] of the last event that counts, of several at this moment */
+  roleAt(node, time, position = this.size) {
     const index = this.rolesOfNode[node];
-    const found = firstAfter(index.starts, time) - 1;
+    let found = firstAfter(index.starts, time) - 1;
+    const isLater = (at) => {
+      const entry = this.role.entry[index.ids[at]];
+      return entry >= 0 && this.position[entry] > position;
+    };
+    while (found >= 0 && isLater(found)) found--;
     return found < 0 ? -1 : index.ids[found];
   }
 

@@ -19,6 +19,9 @@ type ArrowEnd = "head" | "bar" | "lost" | "open";
 interface RunData {
   name: string;
   duration: number;
+  sources: string[];
+  sourceOf: Numbers;
+  unknowns: string[];
   nodes: NodeData[];
   kinds: KindName[];
   entries: {
@@ -44,15 +47,20 @@ interface RunData {
   findings: FindingData[];
   outages: OutageData[];
   weather: WeatherData[];
+  states: {
+    names: string[], field: Numbers, node: Numbers, entry: Numbers, value: Numbers, texts: string[],
+  };
+  explanations: Record<string, ExplanationData>;
 }
 
+interface ExplanationData { title: string; meaning: string; advice: string }
 interface NodeData { name: string; fullName: string | null }
 interface MarkData {
   kind: MarkKind; time: number; nodes: number[]; names: string; text: string; entry: number;
 }
 interface TermData {
   number: number; leader: string | null; leaders: number; candidates: string[]; start: number;
-  won: number;
+  won: number; entry: number; wonEntry: number;
 }
 interface FindingData {
   kind: string; severity: Severity; terms: number[]; nodes: string[]; start: number; end: number;
@@ -79,6 +87,26 @@ interface Shown {
 interface Cursor { place: number; time: number; position: number }
 /** A time and nodes that are shaded. */
 interface Stretch { start: number; end: number; nodes: number[]; color: string }
+
+/** What the words for a message are made of; `yes` is 1, 0 or -1, `answered` the entries it answers. */
+interface MessageFacts {
+  from: string; to: string; term: string; count: number; yes: number; answered: number | null;
+}
+interface PointerCallbacks {
+  onPoint: (x: number, y: number) => void;
+  onClick: (x: number, y: number) => void;
+  onLeave: () => void;
+  /** Whether a drag that begins so high scrubs. */
+  scrubs?: (y: number) => boolean;
+  onScrub?: (x: number) => void;
+}
+/** Changes of one value: where, and to what. */
+interface Changes { position: Int32Array; value: Numbers }
+/** What a node knows at a moment; null is what no line tells. */
+interface NodeState {
+  role: RoleName | null; term: number | null; vote: string | null; leader: string | null;
+  votes: string | null; lastIndex: number | null; lastTerm: number | null; commit: number | null;
+}
 
 /** Spans of roles, as the model keeps them. */
 interface RoleSpans {
@@ -127,7 +155,7 @@ interface Frame {
 }
 interface Layer { draw(frame: Frame): void }
 
-interface Window { trioraft: App }
+interface Window { trioraft: App; comparison: Comparison }
 
 /** What the live page is told (live/hub.py). */
 interface LiveMember {

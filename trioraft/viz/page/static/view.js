@@ -17,6 +17,8 @@ class View {
     this.width = 100;
     /** The moment from which the axis counts: 0 is the run's beginning. */
     this.origin = 0;
+    /** Whether the window may leave the run: it is laid over that of another one. */
+    this.isFree = false;
     this.onChange = () => {};
     this.showAll();
   }
@@ -69,6 +71,12 @@ class View {
   showPlaces(from, to) {
     const all = this.duration * (1 + 2 * View.MARGIN);
     const { start, span } = this;
+    if (this.isFree) {
+      this.span = Math.max(to - from, this.axis.spanLeast);
+      this.start = (from + to) / 2 - this.span / 2;
+      if (this.start !== start || this.span !== span) this.onChange();
+      return;
+    }
     this.span = clamp(to - from, Math.min(this.axis.spanLeast, all), all);
     const slack = Math.min(this.duration * View.MARGIN, this.span * 0.5);
     const middle = (from + to) / 2;
@@ -86,7 +94,7 @@ class View {
 
   /** Zoom by a factor (below 1: closer) around the pixel that shall stay where it is. */
   zoom(factor, x = this.left + this.width / 2) {
-    const all = this.duration * (1 + 2 * View.MARGIN);
+    const all = this.isFree ? Infinity : this.duration * (1 + 2 * View.MARGIN);
     const span = clamp(this.span * factor, Math.min(this.axis.spanLeast, all), all);
     const from = this.place(x) - (x - this.left) / this.width * span;
     this.showPlaces(from, from + span);
