@@ -194,6 +194,9 @@ class WatchStatus(msgspec.Struct, frozen=True, array_like=True, tag=9, gc=False)
     id: RequestId
     interval_s: Seconds = 0.1
     """Shortest time between two statuses, in seconds; changes in between are summed up."""
+    events_every: Count = 0
+    """Not 0: what happens is told too (`EventsNews`), of the heartbeats those whose round this
+    number divides, so that all nodes tell of the same ones."""
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=10, gc=False):
@@ -413,7 +416,34 @@ class StatusNews(msgspec.Struct, frozen=True, tag="status"):
     status: ServerStatus
 
 
-NodeNews: TypeAlias = RoleNews | StatusNews
+class EventNews(msgspec.Struct, frozen=True, array_like=True):
+    """One thing that happened in a node."""
+
+    at_s: float
+    """When, by the clock on the node's wall, in seconds since the epoch."""
+    event: str
+    """Its name, as in JSON lines: "message_sent"."""
+    texts: tuple[str, ...]
+    """As a raftlog has it."""
+    fields: dict[str, Any]
+    """As JSON lines have them."""
+
+
+class EventsNews(msgspec.Struct, frozen=True, tag="events"):
+    """What happened in a node since the last time. Whose messages are many tells of some; how many
+    there were, `messages` counts."""
+
+    node_id: NodeId
+    sent_s: float
+    """When this was put together, by the same clock."""
+    events: tuple[EventNews, ...]
+    messages: dict[str, Count]
+    """All that were sent and received, by type: `{"AppendEntries": 120}`."""
+    left_out: Count = 0
+    """Events that should have been told, and were too many."""
+
+
+NodeNews: TypeAlias = RoleNews | StatusNews | EventsNews
 
 # -- bytes ---------------------------------------------------------------------------------
 

@@ -61,6 +61,7 @@ from ..tasks.wakeup import Wakeup
 from .admission import Admitted
 from .backups import send_backup
 from .context import ServiceContext, ServiceLimits
+from .event_feed import tell_events
 from .feed import Watcher
 from .queries import Queries
 from .roles import Credentials, Permission
@@ -705,9 +706,14 @@ async def watch_machine(context: ServiceContext, outbox: ReplyQueue, request: Wa
 
 
 async def watch_node(context: ServiceContext, outbox: ReplyQueue, request: WatchStatus) -> None:
-    """Send the node's status whenever it changed, and its role changes at once, until it dies."""
+    """Send the node's status whenever it changed, and its role changes at once, until it dies; and
+    what else happens in it, if that was asked for."""
     interval_s = max(request.interval_s, context.limits.watch_interval_min_s)
     try:
-        await context.feed.watch(Watcher(request.id, outbox, interval_s))
+        async with trio.open_nursery() as nursery:
+            if request.events_every:
+                nursery.start_soon(tell_events, context.node, outbox, request)
+            await context.feed.watch(Watcher(request.id, outbox, interval_s))
+            nursery.cancel_scope.cancel()
     finally:
         context.status_watches -= 1

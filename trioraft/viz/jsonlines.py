@@ -62,6 +62,12 @@ def parse_json_line(line: int, text: str) -> JsonEntry | None:
     return JsonEntry(line, name, at_s, wall_s, _described(event, fields), fact)
 
 
+def fact_of(event: str, fields: Mapping[str, Any]) -> facts.Fact | None:
+    """What an event says, of its fields as JSON lines have them; None if it is nothing we know."""
+    rule = _RULES.get(event)
+    return None if rule is None else rule({**fields, "event": event})
+
+
 def times_of(entries: list[JsonEntry]) -> list[float]:
     """When each entry was written, in seconds since the first; the order of the file is kept.
     `at_s` is the clock of one process: if it runs backwards, several wrote the file, and the wall

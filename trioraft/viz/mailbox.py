@@ -58,7 +58,7 @@ class Draft:
         request = self.request.packet if self.request is not None else None
         return Message(
             kind=packet.kind,
-            family=_family(packet, request),
+            family=family_of(packet, request),
             sender=self.sender,
             receiver=self.receiver,
             term=packet.term,
@@ -77,7 +77,8 @@ class Draft:
         )
 
 
-def _family(packet: Packet, request: Packet | None) -> Family:
+def family_of(packet: Packet, request: Packet | None) -> Family:
+    """What a message is about; an answer is about what its request is."""
     kind = packet.kind
     if kind.startswith("AppendEntries"):
         carrier = packet if request is None else request

@@ -48,7 +48,7 @@ def outages(run: Run) -> list[Outage]:
     network = Connectivity()
 
     def note(at_s: float) -> None:
-        states = _states(network, run.node_names)
+        states = states_of(network, run.node_names)
         for name in run.node_names:
             before, now = since.get(name), states.get(name)
             if before is not None and before[1:] != now:
@@ -71,7 +71,7 @@ def outages(run: Run) -> list[Outage]:
     return sorted(found, key=lambda outage: (outage.node, outage.start_s))
 
 
-def _states(
+def states_of(
     network: Connectivity, names: tuple[NodeName, ...]
 ) -> dict[NodeName, tuple[OutageLevel, str]]:
     """What is wrong with each node; who is well is left out. Ways to a node that is alone are that

@@ -9,7 +9,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 import trio
@@ -34,6 +34,8 @@ from ...storage.sqlite import SQLiteStorage
 from ...tasks.background import running_beside
 from ...tasks.collector import long_lived_set_aside
 from ...tasks.wakeup import Wakeup
+from ...transport.base import Transport
+from ...transport.tcp import TcpTransport
 from ..exits import silence_stdout
 from ..saying import say
 from .certificates import LiveCertificates
@@ -48,13 +50,29 @@ class NotStarted(RaftError):  # noqa: N818 - what happened
     """It does not serve, and never did; the message says why."""
 
 
-async def run_server(settings: Settings, ready: Preflight, logger: EventLogger) -> None:
+class Surroundings(Protocol):
+    """What a server is put into by who has started it, in its own process: a laboratory."""
+
+    def transport(self, transport: TcpTransport) -> Transport:
+        """What stands around the server's transport."""
+
+    def timing(self, timing: Timing) -> Timing:
+        """Another timing than the settings'."""
+
+
+async def run_server(
+    settings: Settings,
+    ready: Preflight,
+    logger: EventLogger,
+    surroundings: Surroundings | None = None,
+) -> None:
     """Serve until a signal.
 
     Args:
         settings: what to serve.
         ready: what `preflight.prepare` took for it.
         logger: gets what the node says.
+        surroundings: None anywhere but in a laboratory.
 
     Raises:
         NotStarted: the data directory, or a port, cannot be used.
@@ -67,7 +85,7 @@ async def run_server(settings: Settings, ready: Preflight, logger: EventLogger) 
             async with (
                 open_log(settings, logger) as log,
                 _certified(settings, ready, log, signals.hung_up),
-                _opened(settings, ready, log) as (node, service),
+                _opened(settings, ready, log, surroundings) as (node, service),
                 _with_http(settings, ready, log, node, service) as http,
                 _with_live_roles(settings, service, log, signals.roles_hung_up),
             ):
@@ -153,7 +171,7 @@ class _LiveRoles:
 
 @asynccontextmanager
 async def _opened(
-    settings: Settings, ready: Preflight, logger: EventLogger
+    settings: Settings, ready: Preflight, logger: EventLogger, around: Surroundings | None
 ) -> AsyncIterator[tuple[Node, Service]]:
     machine = SessionMachine(
         KvMachine(changes_max=settings.watch_changes),
@@ -166,9 +184,9 @@ async def _opened(
             voters=settings.voters,
             machine=machine,
             storage=SQLiteStorage(settings.data, log_bytes_max=settings.log_bytes_max),
-            transport=ready.transport,
+            transport=ready.transport if around is None else around.transport(ready.transport),
             cluster_id=settings.cluster_id,
-            timing=settings.timing,
+            timing=settings.timing if around is None else around.timing(settings.timing),
             limits=settings.limits,
             logger=logger,
         ) as node,

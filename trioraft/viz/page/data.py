@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import attrs
 
 from ..findings.detectors import EXPLANATIONS
-from ..model import ROLES, Fate, Mark, Message, NodeName, NodeTrace, Run
+from ..model import ROLES, Fate, Finding, Mark, Message, NodeName, NodeTrace, Run
 from ..states import STATE_FIELDS, state_changes
 from ..trouble import outages, weather
 
@@ -38,14 +38,14 @@ EntryKind: TypeAlias = Literal[
 """What an entry tells of; `message` is a message of any other type."""
 ENTRY_KINDS: Final[tuple[EntryKind, ...]] = get_args(EntryKind)
 
-_KIND_OF_FAMILY: Final[Mapping[str, EntryKind]] = {
+KIND_OF_FAMILY: Final[Mapping[str, EntryKind]] = {
     "vote": "vote",
     "pre-vote": "prevote",
     "heartbeat": "heartbeat",
     "entries": "entries",
     "snapshot": "snapshot",
 }
-_KIND_OF_TYPE: Final[Mapping[str, EntryKind]] = {
+KIND_OF_TYPE: Final[Mapping[str, EntryKind]] = {
     "TimeoutNow": "transfer",
     "RequestReadIndex": "read",
     "RequestReadIndexReply": "read",
@@ -93,7 +93,7 @@ def page_data(run: Run) -> Columns:
         "commits": _commits(run.nodes),
         "marks": [_mark(mark, number_of) for mark in run.marks],
         "terms": _terms(run),
-        "findings": _findings(run),
+        "findings": [finding_data(finding) for finding in run.findings],
         "outages": _outages(run, number_of),
         "weather": _weather(run),
         "states": _states(run, number_of),
@@ -105,8 +105,8 @@ def page_data(run: Run) -> Columns:
 
 def message_kind(message: Message) -> EntryKind:
     """How the page sorts a message: by its type where that says more than its family."""
-    by_type = _KIND_OF_TYPE.get(message.kind)
-    return by_type or _KIND_OF_FAMILY.get(message.family, "message")
+    by_type = KIND_OF_TYPE.get(message.kind)
+    return by_type or KIND_OF_FAMILY.get(message.family, "message")
 
 
 def _us(seconds: float | None) -> int:
@@ -306,21 +306,19 @@ def _terms(run: Run) -> list[Columns]:
     ]
 
 
-def _findings(run: Run) -> list[Columns]:
-    return [
-        {
-            "kind": finding.kind,
-            "severity": finding.severity,
-            "terms": finding.terms,
-            "nodes": finding.nodes,
-            "start": _us(finding.start_s),
-            "end": _us(finding.end_s),
-            "detail": finding.detail,
-            "lines": finding.lines,
-            "entries": finding.entries,
-        }
-        for finding in run.findings
-    ]
+def finding_data(finding: Finding) -> Columns:
+    """A finding as its page has it."""
+    return {
+        "kind": finding.kind,
+        "severity": finding.severity,
+        "terms": finding.terms,
+        "nodes": finding.nodes,
+        "start": _us(finding.start_s),
+        "end": _us(finding.end_s),
+        "detail": finding.detail,
+        "lines": finding.lines,
+        "entries": finding.entries,
+    }
 
 
 def _outages(run: Run, number_of: Mapping[NodeName, int]) -> list[Columns]:

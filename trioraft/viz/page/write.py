@@ -205,8 +205,8 @@ def write_pages(runs: Sequence[Run], out_dir: Path) -> Path:
 
 def run_page(run: Run) -> str:
     """The page of one run, as HTML."""
-    style, script = _joined(_RUN_STYLES), _script(_RUN_SCRIPTS)
-    return _template("run.html").render(
+    style, script = joined(_RUN_STYLES), script_of(_RUN_SCRIPTS)
+    return template("run.html").render(
         run=run,
         source=source_text(run),
         facts=_facts(run),
@@ -220,8 +220,8 @@ def run_page(run: Run) -> str:
 
 def index_page(runs: Sequence[Run], names: Sequence[str]) -> str:
     """The list of runs, whose pages are the files `names`, as HTML."""
-    style, script = _joined(_INDEX_STYLES), _script(_INDEX_SCRIPTS)
-    return _template("index.html").render(
+    style, script = joined(_INDEX_STYLES), script_of(_INDEX_SCRIPTS)
+    return template("index.html").render(
         rows=[row_of(run, name) for run, name in zip(runs, names, strict=True)],
         lead=lead(runs),
         policy=_policy(style, script),
@@ -255,14 +255,14 @@ def write_comparisons(comparisons: Sequence[Comparison], out_dir: Path) -> list[
 def compare_page(comparison: Comparison) -> str:
     """The page of two runs, as HTML."""
     before, after = comparison.before, comparison.after
-    style, script = _joined(_COMPARE_STYLES), _script(_COMPARE_SCRIPTS)
+    style, script = joined(_COMPARE_STYLES), script_of(_COMPARE_SCRIPTS)
     of_before, of_after = moments(before), moments(after)
     shared = {
         name: [round(at_s * 1e6), round(of_after[name] * 1e6)]
         for name, at_s in of_before.items()
         if name in of_after
     }
-    return _template("compare.html").render(
+    return template("compare.html").render(
         before=before,
         after=after,
         is_guess=comparison.is_guess,
@@ -313,7 +313,7 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def _template(name: str) -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
     return _environment().get_template(name)
 
 
@@ -324,7 +324,7 @@ def _static(name: str) -> str:
 
 def picture_style() -> str:
     """The style sheet of a page with a picture: colours, and the stage."""
-    return _joined(PICTURE_STYLES)
+    return joined(PICTURE_STYLES)
 
 
 def picture_script(*own: str) -> str:
@@ -333,16 +333,16 @@ def picture_script(*own: str) -> str:
     Args:
         own: JavaScript, which may use all that `picture.js` and those before it define.
     """
-    return _in_one_scope(f"{_joined(PICTURE_SCRIPTS)}\n{chr(10).join(own)}")
+    return _in_one_scope(f"{joined(PICTURE_SCRIPTS)}\n{chr(10).join(own)}")
 
 
-def _joined(names: Iterable[str]) -> str:
+def joined(names: Iterable[str]) -> str:
     return "\n".join(_static(name) for name in names)
 
 
-def _script(names: Iterable[str]) -> str:
+def script_of(names: Iterable[str]) -> str:
     """The files in one function: a scope of their own, in which they see each other."""
-    return _in_one_scope(_joined(names))
+    return _in_one_scope(joined(names))
 
 
 def _in_one_scope(text: str) -> str:
@@ -351,12 +351,12 @@ def _in_one_scope(text: str) -> str:
 
 def _policy(style: str, script: str) -> str:
     return (
-        f"default-src 'none'; img-src data:; style-src {_hash_of(style)}; "
-        f"script-src {_hash_of(script)}; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src {hash_of(style)}; "
+        f"script-src {hash_of(script)}; base-uri 'none'; form-action 'none'"
     )
 
 
-def _hash_of(text: str) -> str:
+def hash_of(text: str) -> str:
     digest = hashlib.sha256(text.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 

@@ -156,3 +156,26 @@ interface Frame {
 interface Layer { draw(frame: Frame): void }
 
 interface Window { trioraft: App; comparison: Comparison }
+
+/** What the live page is told (live/hub.py). */
+interface LiveMember {
+  address: string; problem: string | null; silent: number | null; id?: string; role?: string;
+  term?: number; leader?: string | null; last?: number; commit?: number; applied?: number;
+  lag?: number | null; why?: string; since?: number | null; links?: Record<string, boolean>;
+  rate?: number; waiting?: string[];
+}
+interface LiveCluster {
+  id: string | null; leader: string | null; configuration: { voters: string[] } | null;
+  change: { voters: string[], stage: string } | null; members: LiveMember[]; every: number;
+  began: number; clock: number;
+}
+/** How a laboratory stands (cli/cluster/lab.py). */
+interface LabMember {
+  id: string; process: number | null; state: "running" | "paused" | "dead"; connected: boolean;
+}
+interface LabState {
+  members: LabMember[]; blocked: [string, string][]; pre_vote: boolean;
+}
+interface LiveStep { say: string; text: string; until?: string }
+interface LiveStory { name: string; title: string; watch: string; steps: LiveStep[] }
+interface Window { trioraftLive: LiveApp }
