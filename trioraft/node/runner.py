@@ -698,11 +698,6 @@ class NodeRunner:
         return wanted.index
 
     @property
-    def cluster_id(self) -> str:
-        """The name of the cluster."""
-        return self._cluster_id
-
-    @property
     def machine(self) -> StateMachine:
         """What commands are applied to."""
         return self._machine
