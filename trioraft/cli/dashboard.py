@@ -13,7 +13,6 @@ import trio
 from ..client.client import Client
 from ..net.addresses import host_port
 from .connecting import ReachedCluster, parsed, reaching
-from .extras import require_http
 from .saying import say
 from .signature import Option, command_of
 from .values import parse_local_address
@@ -50,6 +49,8 @@ async def dashboard(
     ] = 16,
 ) -> None:
     address = parsed(parse_local_address, listen, "--listen")
+    from .extras import require_http
+
     require_http()
     from ..live.app import live_app
     from ..live.hub import Hub
@@ -60,12 +61,12 @@ async def dashboard(
 
     hub = Hub(open_client, every=every)
     with trio.open_signal_receiver(signal.SIGINT) as interrupted:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(hub.run)
-            async with open_page(address, lambda hosts: live_app(hub, hosts)) as served:
-                say(f"The cluster is shown at http://{host_port(served)}/", flush=True)
-                await anext(interrupted)
-            nursery.cancel_scope.cancel()
+        async with (
+            hub.open(),
+            open_page(address, lambda hosts: live_app(hub, hosts)) as served,
+        ):
+            say(f"The cluster is shown at http://{host_port(served)}/", flush=True)
+            await anext(interrupted)
 
 
 def _run_trio(main: Callable[[], Awaitable[None]]) -> None:

@@ -64,18 +64,38 @@ class LabAnswer(Protocol):
     problem: str | None
 
 
-def live_routes(hub: Hub, lab: Laboratory | None = None) -> list[BaseRoute]:
-    """The routes of a live page: `/`, `/live`, `/log`, `/picture`, and with a laboratory `/lab`."""
+def live_routes(
+    hub: Hub, is_known: Callable[[str], bool], lab: Laboratory | None = None
+) -> list[BaseRoute]:
+    """The routes of a live page: `/`, `/live`, `/log`, `/picture`, and with a laboratory `/lab`.
+
+    Args:
+        hub: what is shown.
+        is_known: whether that, as "127.0.0.1:8080", is a name of this server; requests that were
+            sent to another one are refused. A page of the Web can have its own name lead here, and
+            would then be of the same origin.
+        lab: the laboratory, if the cluster lives in one.
+    """
     pages = _Pages(hub, lab)
+
+    def route(path: str, handler: Handler, method: str = "GET") -> Route:
+        async def checked(request: Request) -> Response:
+            host = request.headers.get("host", "").lower()
+            if not is_known(host):
+                return _said(f"this is not {host!r}: name it as it was told to you", 403)
+            return await handler(request)
+
+        return Route(path, checked, methods=[method])
+
     routes: list[BaseRoute] = [
-        Route("/", pages.page, methods=["GET"]),
-        Route("/live", pages.live, methods=["GET"]),
-        Route("/log", pages.log, methods=["GET"]),
-        Route("/picture", pages.picture, methods=["GET"]),
+        route("/", pages.page),
+        route("/live", pages.live),
+        route("/log", pages.log),
+        route("/picture", pages.picture),
     ]
     if lab is not None:
-        routes.append(Route("/lab", pages.lab_state, methods=["GET"]))
-        routes.append(Route("/lab", pages.lab_do, methods=["POST"]))
+        routes.append(route("/lab", pages.lab_state))
+        routes.append(route("/lab", pages.lab_do, "POST"))
     return routes
 
 
@@ -87,7 +107,7 @@ def live_app(hub: Hub, hosts: Collection[str], lab: Laboratory | None = None) ->
         hosts: what a request may call this server, as "127.0.0.1:8080"; others are refused.
         lab: the laboratory, if the cluster lives in one.
     """
-    return _OnlyForHosts(Starlette(routes=live_routes(hub, lab)), hosts)
+    return Starlette(routes=live_routes(hub, frozenset(hosts).__contains__, lab))
 
 
 class _Pages:
@@ -178,22 +198,3 @@ def _to_keep(text: str, kind: str, name: str) -> Response:
     headers = {**_NEVER_KEPT, "content-disposition": f'attachment; filename="{name}"'}
     data = text.encode("utf-8", "backslashreplace")
     return Response(data, headers={**headers, "content-type": kind})
-
-
-class _OnlyForHosts:
-    """Refuses what was sent to another name: a page of the Web can have its own name lead here, and
-    would then be of the same origin."""
-
-    def __init__(self, app: Any, hosts: Collection[str]) -> None:
-        self._app = app
-        self._hosts = frozenset(host.lower() for host in hosts)
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            named = [value for name, value in scope["headers"] if name == b"host"]
-            host = named[0].decode("latin-1").lower() if len(named) == 1 else ""
-            if host not in self._hosts:
-                refusal = _said(f"this is not {host!r}: name it as it was told to you", 403)
-                await refusal(scope, receive, send)
-                return
-        await self._app(scope, receive, send)

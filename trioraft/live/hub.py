@@ -22,9 +22,11 @@ import msgspec
 import trio
 
 from ..client.client import Client
+from ..core.errors import RaftError
 from ..core.types import Address, Configuration
 from ..net.addresses import host_port
 from ..rpc.protocol import EventsNews, NodeNews, RoleNews, ServerStatus, StatusNews
+from ..tasks.background import running_beside
 from ..tasks.wakeup import Wakeup
 from ..viz import facts
 from ..viz.jsonlines import fact_of
@@ -134,6 +136,7 @@ class Hub:
         self._skews: dict[Address, list[float]] = {}
         self._told: dict[str, bytes] = {}
         self._is_interesting = Wakeup()
+        self._problem: str | None = None
 
     # -- who looks -------------------------------------------------------------------------
 
@@ -189,6 +192,18 @@ class Hub:
             for viewer in self._viewers:
                 viewer.close()
 
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Run it beside the body of the `async with`."""
+        scope = trio.CancelScope()
+
+        async def run(*, task_status: trio.TaskStatus[None]) -> None:
+            with scope:
+                await self.run(task_status=task_status)
+
+        async with running_beside(run, stop=scope.cancel, name="hub"):
+            yield
+
     async def _until_nobody_looks(self) -> None:
         while True:
             while self._viewers:
@@ -200,15 +215,18 @@ class Hub:
                 return
 
     async def _watch(self) -> None:
-        async with self._open_client() as client:
-            await listen(
-                client,
-                self.scene,
-                STATUS_S,
-                self._hear,
-                events_every=self._every,
-                pauses_s=self._pauses_s,
-            )
+        try:
+            async with self._open_client() as client:
+                await listen(
+                    client,
+                    self.scene,
+                    STATUS_S,
+                    self._hear,
+                    events_every=self._every,
+                    pauses_s=self._pauses_s,
+                )
+        except RaftError as error:  # a page that cannot watch says why, and ends nothing
+            self._problem = str(error)
 
     def _hear(self, address: Address, news: NodeNews | None) -> None:
         now_s = time.time()
@@ -337,6 +355,7 @@ class Hub:
                 for view in self.scene.servers.values()
             ],
             "every": self._every,
+            "problem": self._problem,
             "began": round(self.live.began_s * 1000),
             "clock": round(now_s),
         }

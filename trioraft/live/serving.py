@@ -1,4 +1,4 @@
-"""The live page's own port, where it has one: beside a laboratory, and for `trioraft dashboard`."""
+"""The live page's own port, where it has one: of a laboratory, and of `trioraft dashboard`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-import trio
-from hypercorn.config import Config
-from hypercorn.trio import serve
-
 from ..core.types import Address
+from ..http.limits import HttpLimits
+from ..http.server import Server
 from ..net.addresses import AddressRules, host_port
 from ..net.listening import listen
+from ..tasks.background import running_beside
 
-LEAVE_S: Final = 1.0
-"""How long requests may take to end when the port is closed, in seconds."""
+LIMITS: Final = HttpLimits(idle_timeout_s=120.0)
 
 
 @asynccontextmanager
@@ -40,27 +38,7 @@ async def open_page(
     sock = await listen(checked, f"the page cannot be served at {host_port(checked)}")
     host, port = checked[0], sock.getsockname()[1]
     names = {host_port((host, port)), f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}"}
-    config = Config()
-    config.bind = [f"fd://{sock.detach()}"]
-    config.graceful_timeout = LEAVE_S
-    config.shutdown_timeout = LEAVE_S
-    config.errorlog = logging.getLogger("trioraft.http")
-    config.include_server_header = False
-    over = trio.Event()
-    async with trio.open_nursery() as nursery:
-
-        async def run(*, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED) -> None:
-            await serve(
-                app_for(frozenset(names)),
-                config,
-                shutdown_trigger=over.wait,
-                task_status=task_status,
-                mode="asgi",
-            )
-
-        await nursery.start(run)
-        try:
-            yield (host, port)
-        finally:
-            over.set()
-            nursery.cancel_scope.cancel()
+    tell = logging.getLogger("trioraft.live").warning
+    server = Server(app_for(frozenset(names)), sock, LIMITS, None, tell)
+    async with running_beside(server.run, stop=server.stop, name="page"):
+        yield (host, port)

@@ -18,7 +18,6 @@ from ...core.types import Address
 from ...net.sentences import sentence_of
 from ..connecting import ADDRESSES_VARIABLE, parsed
 from ..exits import EXIT_USAGE, exiting
-from ..extras import require_http
 from ..saying import complain
 from ..signature import Argument, Exit, Option, command_of
 from ..values import PORT_MAX, parse_format, parse_level, parse_local_address
@@ -106,6 +105,8 @@ def cluster(
     parsed(parse_level, log_level, "--log-level")
     listen = parsed(parse_local_address, lab_listen, "--lab-listen")
     if lab:
+        from ..extras import require_http
+
         require_http()
     with (
         exiting("trioraft cluster", MembersEnded, ConfigError),

@@ -65,8 +65,8 @@ class Cluster(Protocol):
     def leader(self) -> NodeId | None:
         """Who leads, if anybody does."""
 
-    async def put(self, key: str, value: str) -> None:
-        """Write a value through the cluster."""
+    def put(self, key: str, value: str) -> bool:
+        """Have a value written through the cluster; False: too many wait already."""
 
 
 class CannotDo(Exception):  # noqa: N818 - an answer to a person
@@ -327,8 +327,9 @@ class Lab:
     async def _propose(self, text: str, done: list[str]) -> None:
         key, _, value = text.partition(" ")
         key, value = key or "lab", value.strip() or secrets.token_hex(3)
+        if not self._cluster.put(key, value):
+            raise CannotDo("many values wait to be written already: the cluster has no leader", 409)
         self._say(f"Propose {key} = {value}", done)
-        await self._cluster.put(key, value)
 
 
 def _lines(text: str) -> list[str]:

@@ -21,6 +21,7 @@ from ...live.hub import Hub
 from ...live.scene import latest_leader
 from ...live.serving import open_page
 from ...net.addresses import host_port
+from ...tasks.background import running_beside
 from .lab import Lab
 from .layout import Layout
 from .run import RunningCluster
@@ -64,18 +65,18 @@ class Laboratory:
         watched.hub = hub = Hub(
             watched.client, every=EVERY, keeps_on=True, pauses_s=PAUSES_S, lab=lab
         )
-        async with trio.open_nursery() as nursery:
-            watched.nursery = nursery
-            await nursery.start(hub.run)
-            async with open_page(self._listen, lambda hosts: live_app(hub, hosts, lab)) as address:
-                url = f"http://{host_port(address)}"
-                self._write(url, lab.token)
-                running.tell(f"The lab is at {url}/#token={lab.token}")
-                try:
-                    yield
-                finally:
-                    self._path.unlink(missing_ok=True)
-            nursery.cancel_scope.cancel()
+        async with (
+            hub.open(),
+            running_beside(watched.put_all, stop=watched.stop, name="lab.puts"),
+            open_page(self._listen, lambda hosts: live_app(hub, hosts, lab)) as address,
+        ):
+            url = f"http://{host_port(address)}"
+            self._write(url, lab.token)
+            running.tell(f"The lab is at {url}/#token={lab.token}")
+            try:
+                yield
+            finally:
+                self._path.unlink(missing_ok=True)
 
     def _write(self, url: str, token: str) -> None:
         """For nobody but who runs the cluster."""
@@ -89,11 +90,11 @@ class _WatchedCluster:
     """The cluster as its hub and a client know it."""
 
     hub: Hub
-    nursery: trio.Nursery
 
     def __init__(self, layout: Layout) -> None:
         self._addresses = {member.id: member.clients for member in layout.members}
-        self._puts = 0
+        self._scope = trio.CancelScope()
+        self._send, self._receive = trio.open_memory_channel[tuple[str, str]](PUTS_MAX)
 
     def client(self) -> Client:
         return Client(self._addresses, error_types=ERROR_TYPES)
@@ -105,17 +106,26 @@ class _WatchedCluster:
         leader = latest_leader(self.hub.scene.statuses())
         return None if leader is None else leader.node_id
 
-    async def put(self, key: str, value: str) -> None:
-        """Write it in the background: nobody waits for a cluster without a leader."""
-        if self._puts < PUTS_MAX:
-            self._puts += 1
-            self.nursery.start_soon(self._put, key, value)
-
-    async def _put(self, key: str, value: str) -> None:
+    def put(self, key: str, value: str) -> bool:
+        """Have it written in the background: nobody waits for a cluster without a leader."""
         try:
+            self._send.send_nowait((key, value))
+        except trio.WouldBlock:
+            return False
+        return True
+
+    def stop(self) -> None:
+        self._scope.cancel()
+
+    async def put_all(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Write what is to be put, one after the other, until `stop`."""
+        task_status.started()
+        with self._scope:
             async with self.client() as client:
-                await KvClient(client).put(key, value, timeout_s=PUT_S)
-        except RaftError as error:
-            self.remark(f"{key} = {value} is not known to be written: {error}")
-        finally:
-            self._puts -= 1
+                async for key, value in self._receive:
+                    try:
+                        await KvClient(client).put(key, value, timeout_s=PUT_S)
+                    except RaftError as error:
+                        self.remark(f"{key} = {value} is not known to be written: {error}")

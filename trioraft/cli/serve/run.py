@@ -211,14 +211,19 @@ async def _opened(
 async def _with_http(
     settings: Settings, ready: Preflight, log: EventLogger, node: Node, service: Service
 ) -> AsyncIterator[HttpPort | None]:
-    """With an HTTP port, if one is asked for."""
+    """With an HTTP port, if one is asked for, and the live page at it."""
     if settings.http_listen is None:
         yield None
         return
+    from .page import live_page_of  # what it imports is there only with trioraft[http]
+
+    page = live_page_of(settings, service)
     async with serve_http(
         node,
         listen=settings.http_listen,
         service=service,
+        routes=page.routes,
+        beside=page.hub.open,
         ssl_context=ready.http_tls,
         insecure=settings.insecure or settings.http_insecure,
         logger=log,

@@ -113,6 +113,7 @@ class LiveMembers {
    * @param {LiveCluster} cluster
    * @param {number} now */
   static headline(cluster, now) {
+    if (cluster.problem) return cluster.problem;
     const leader = cluster.members.find((member) => member.id === cluster.leader &&
       member.problem === null);
     if (!leader) {

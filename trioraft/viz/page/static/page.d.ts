@@ -167,7 +167,7 @@ interface LiveMember {
 interface LiveCluster {
   id: string | null; leader: string | null; configuration: { voters: string[] } | null;
   change: { voters: string[], stage: string } | null; members: LiveMember[]; every: number;
-  began: number; clock: number;
+  began: number; clock: number; problem: string | null;
 }
 /** How a laboratory stands (cli/cluster/lab.py). */
 interface LabMember {
