@@ -36,12 +36,13 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     "transport": ("core net", "attrs msgspec trio"),
     "machines": ("core tasks member", "attrs msgspec trio"),
     "logs": ("core transport", "attrs msgspec structlog trio"),
-    "node": ("core tasks backups member net storage transport logs", "attrs trio"),
+    "tracing": ("core", "opentelemetry"),
+    "node": ("core tasks backups member net storage transport logs tracing", "attrs trio"),
     "rpc": ("core net machines", "attrs msgspec"),
     "coordination": ("core machines rpc", "anyio attrs msgspec"),
-    "client": ("core tasks backups net machines rpc", "anyio attrs msgspec"),
+    "client": ("core tasks backups net machines rpc tracing", "anyio attrs msgspec"),
     "service": (
-        "core tasks backups member net machines logs node rpc",
+        "core tasks backups member net machines logs node rpc tracing",
         "attrs msgspec trio",
     ),
     "embedding": ("core tasks backups member machines node", "attrs trio"),
@@ -51,8 +52,8 @@ FLOORS: Mapping[str, tuple[str, str]] = {
         "attrs trio h11 starlette prometheus_client",
     ),
     FACE: (
-        "core backups member storage net transport machines node rpc coordination client service "
-        "embedding",
+        "core backups member storage net transport machines tracing node rpc coordination client "
+        "service embedding",
         "",
     ),
     "testing": (
@@ -64,7 +65,8 @@ FLOORS: Mapping[str, tuple[str, str]] = {
         "attrs msgspec trio outcome distributed",
     ),
     "cli": (
-        "core tasks backups viz member storage net transport machines logs node rpc client service "
+        "core tasks backups viz member storage net transport machines logs tracing node rpc client "
+        "service "
         "http kv testing sim",
         "anyio attrs msgspec trio structlog trioleaks click rich cryptography",
     ),

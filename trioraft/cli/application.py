@@ -13,7 +13,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
-from .exits import EXIT_FAILURE, exiting, quit_at_ctrl_c
+from .exits import EXIT_FAILURE, exiting, quit_as_init, quit_at_ctrl_c
 from .saying import complain, flush, open_streams
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def main(surroundings: object = None) -> None:
             `serve.run.Surroundings`. No command line can say it.
     """
     quit_at_ctrl_c()
+    quit_as_init()
     try:
         with exiting("trioraft"):
             open_streams()

@@ -95,7 +95,7 @@ class Forwards:
         while self._queue and len(self.open) < FORWARDS_MAX:
             data, proposed = self._queue.popleft()
             number = self._new_number()
-            message = Forward(self._node_id, leader[0], leader[1], number, data)
+            message = Forward(self._node_id, leader[0], leader[1], number, data, proposed.trace)
             self.open[number] = OpenForward(message, proposed, now + wait_s, wait_s)
             messages.append(message)
         if messages:

@@ -548,7 +548,7 @@ class Member:
         if size_bytes > self._command_bytes_max:
             why = f"{size_bytes} bytes exceed its Limits.command_bytes_max"
             return answer_to(message, refusal=why, is_final=True)
-        proposed = self._make_room(size_bytes)
+        proposed = self._make_room(message)
         if proposed is None:
             why = (
                 "the commands on their way there fill its Limits.proposals_bytes_max, or its log "

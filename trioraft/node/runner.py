@@ -39,7 +39,7 @@ from ..core.errors import (
     ResourceExhausted,
     SnapshotGone,
 )
-from ..core.messages import Introduction, Message
+from ..core.messages import Forward, Introduction, Message
 from ..core.pace import Pace
 from ..core.raft import Raft
 from ..core.ready import ChunkRequest, SnapshotChunk, Write
@@ -87,6 +87,7 @@ from .proposal import Proposal
 from .status_waits import StatusWaits
 from .storage_calls import DISK_NUMBERS, StorageCalls
 from .suspension import Suspension
+from .traced import TracedCommands
 
 T = TypeVar("T")
 
@@ -135,18 +136,17 @@ class NodeRunner:
         auto_replace: bool,
         bootstrap: Configuration,
         features: tuple[str, ...],
+        traced: TracedCommands | None = None,
     ) -> None:
-        self.node_id = node_id
-        self.name: str = f"raft[{node_id}]"
-        self.timing = timing
-        self.limits = limits
+        self.node_id, self.name = node_id, f"raft[{node_id}]"
+        self.timing, self.limits = timing, limits
         self.member: Member | None = None
         """None until the storage is open."""
         self.budget: ByteBudget = ByteBudget(limits.proposals_bytes_max)
         self.status_changed: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
         """For a wait that looks at more than the status, and so for itself."""
         self.waits: StatusWaits = StatusWaits(self._look_later)
-        self.is_dead: bool = False
+        self.is_dead, self.traced = False, traced
         self.before_leaving: list[Callable[[], Awaitable[None]]] = []
         """What is to be done when the node leaves, while it still takes part."""
         self.links: dict[NodeId, bool] = {}
@@ -545,10 +545,14 @@ class NodeRunner:
             self._batch_s = trio.current_time()  # one look at the clock for the whole batch
             self._ask()
         proposal = self._new_proposal(len(data), self.budget)
+        if self.traced is not None:
+            self.traced.begin(proposal)
         try:
             member.propose(data, proposal, self._batch_s)
-        except BaseException:
+        except BaseException as error:
             self._take_back(len(data))
+            if self.traced is not None:
+                self.traced.refused(proposal, error)
             raise
         return proposal
 
@@ -580,17 +584,22 @@ class NodeRunner:
         proposal.is_repeatable = is_repeatable
         leads = member.raft.leadership is not None
         bring = member.propose if leads else member.forward
+        if self.traced is not None:
+            self.traced.begin(proposal, is_forwarded=not leads)
         try:
             if leads:
                 self.check_log_room()
             bring(data, proposal, self._batch_s)
-        except BaseException:
+        except BaseException as error:
             self._take_back(len(data))
+            if self.traced is not None:
+                self.traced.refused(proposal, error)
             raise
         return proposal
 
-    def _make_room(self, size_bytes: int) -> Proposal | None:
+    def _make_room(self, message: Forward) -> Proposal | None:
         """For a command that another member has forwarded here."""
+        size_bytes = len(message.data)
         try:
             self.check_log_room()
         except Overloaded:
@@ -599,6 +608,8 @@ class NodeRunner:
             return None
         proposal = Proposal(size_bytes, self.budget)
         proposal.is_repeatable = True  # nobody waits for it here
+        if self.traced is not None:
+            self.traced.begin_taken(proposal, message.trace)
         return proposal
 
     @property
@@ -739,12 +750,16 @@ class NodeRunner:
         """At once if the storage does not block, or not for long; otherwise, or while it is full,
         by the task."""
         member = self.member
+        if self.traced is not None:
+            self.traced.on_write(step)
         if member is not None and (not self._storage.blocking or self._inline.may(step)):
             try:
                 next_offset = self._do(step)
             except ResourceExhausted:
                 pass
             else:
+                if self.traced is not None:
+                    self.traced.on_written()
                 member.on_stored(trio.current_time(), next_offset=next_offset)
                 return
         self._step = step
@@ -757,6 +772,8 @@ class NodeRunner:
                 self._step = None
                 next_offset = await self._until_there_is_room(partial(self._do, step))
                 await trio.lowlevel.checkpoint_if_cancelled()
+                if self.traced is not None:
+                    self.traced.on_written()
                 member.on_stored(trio.current_time(), next_offset=next_offset)
                 self._act()
 
@@ -786,6 +803,8 @@ class NodeRunner:
     # -- the state machine -----------------------------------------------------------------
 
     def _apply(self, _: Apply) -> None:
+        if self.traced is not None and self.raft is not None:
+            self.traced.on_committed(self.raft.log.commit_index)
         self._work.set()
 
     @trio.lowlevel.enable_ki_protection
@@ -802,6 +821,8 @@ class NodeRunner:
         if member.to_restore is not None:
             self._restore_work.set()
             return False
+        if self.traced is not None:
+            self.traced.on_applying(member)
         meter = self.meter
         begun_s = 0.0 if meter is None else time.perf_counter()
         try:

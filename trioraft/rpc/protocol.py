@@ -29,6 +29,7 @@ from ..core.types import (
     LogIndex,
     NodeId,
     Term,
+    TraceContext,
 )
 from ..machines.questions import Consistency as Consistency
 from ..net.framing import LENGTH_BYTES
@@ -124,6 +125,8 @@ class Propose(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
 
     id: RequestId
     data: bytes
+    trace: TraceContext | None = None
+    """For whoever traces it. None takes no byte, here and in `Query`."""
 
 
 class Query(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -132,6 +135,7 @@ class Query(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     id: RequestId
     data: bytes
     consistency: Consistency = "linearizable"
+    trace: TraceContext | None = None
 
 
 class GetStatus(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
@@ -273,6 +277,31 @@ Request: TypeAlias = (
     | MoveNode
     | ReadBackup
 )
+
+
+class _UntracedPropose(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
+    """As it travels where nobody traces."""
+
+    id: RequestId
+    data: bytes
+
+
+class _UntracedQuery(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+    """Likewise."""
+
+    id: RequestId
+    data: bytes
+    consistency: Consistency
+
+
+def _as_it_travels(request: Any) -> Any:
+    """A `Propose` or `Query`; without the field that nobody has set."""
+    if request.trace is not None:
+        return request
+    if isinstance(request, Propose):
+        return _UntracedPropose(request.id, request.data)
+    return _UntracedQuery(request.id, request.data, request.consistency)
+
 
 # -- answers -------------------------------------------------------------------------------
 
@@ -464,8 +493,10 @@ def append_frame(buffer: bytearray, message: Request | Answer | ClientHello | We
     """
     start = len(buffer)
     buffer += bytes(LENGTH_BYTES)
+    kind = type(message)
+    travels = _as_it_travels(message) if kind is Propose or kind is Query else message
     try:
-        _encoder.encode_into(message, buffer, start + LENGTH_BYTES)
+        _encoder.encode_into(travels, buffer, start + LENGTH_BYTES)
         size_bytes = len(buffer) - start - LENGTH_BYTES
         buffer[start : start + LENGTH_BYTES] = size_bytes.to_bytes(LENGTH_BYTES, "big")
     except (TypeError, ValueError, OverflowError):

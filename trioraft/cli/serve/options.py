@@ -239,6 +239,11 @@ _PARSED: Final = (
         "Least level that is logged: debug, info, warning, error or critical.", _LOG,
         default="info",
     ),
+    Option(
+        "trace", values.parse_bool, "",
+        "Give what traced clients ask for to OpenTelemetry, as spans; start it by "
+        "opentelemetry-instrument, which brings the exporter.", _LOG, kind="flag", default="false",
+    ),
 )  # fmt: skip
 
 OPTIONS: Final[dict[str, Option]] = {option.name: option for option in _PARSED}

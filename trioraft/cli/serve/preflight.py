@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar, final
 
 import attrs
 
-from ...core.errors import RaftError, StorageError
+from ...core.errors import ConfigError, RaftError, StorageError
 from ...core.types import Address, NodeId
 from ...http.limits import HttpLimits
 from ...http.port import missing_packages
@@ -31,6 +31,7 @@ from ...service.roles import Roles
 from ...storage.directory import Directory, make_private
 from ...storage.health import Health
 from ...storage.log_database import read_identity
+from ...tracing.optional import Tracer
 from ...transport.tcp import TcpTransport
 from ..files import read_small
 from .settings import Settings
@@ -55,6 +56,8 @@ class Preflight:
     client_tls: ServerTls | None
     client_limits: ServiceLimits
     roles: Roles | None = None
+    tracer: Tracer | None = None
+    """None: nobody traces."""
     http_tls: ServerTls | None = None
     warnings: tuple[str, ...] = ()
     """What is to be said at the start, a sentence each."""
@@ -79,6 +82,7 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
     is_plain = settings.tls is None
     http_tls = _http_tls(settings, problems)
     client_limits = fitting_limits(settings, problems)
+    tracer = _tried(lambda: tracer_of(settings), problems)
     transport = None if tls is None and not is_plain else _transport(settings, tls, problems)
     _check_data(settings.data, problems, create=settings.create_data)
     if len(problems) == before:
@@ -89,8 +93,10 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
     if settings.http_listen is not None:
         _check_port("http-listen", settings.http_listen, problems)
     if len(problems) == before and transport is not None:
-        warnings = tuple(_warnings(settings, tls, client_tls))
-        return Preflight(transport, tls, client_tls, client_limits, roles, http_tls, warnings)
+        warnings = (*_warnings(settings, tls, client_tls), *_untraced(tracer))
+        return Preflight(
+            transport, tls, client_tls, client_limits, roles, tracer, http_tls, warnings
+        )
     if transport is not None:
         transport.close()
     return None
@@ -278,6 +284,38 @@ def _are_usable(prefix: str, files: TlsFiles, problems: list[str]) -> bool:
     if len(problems) == before:
         problems += problems_of(files, (f"--{prefix}-cert", f"--{prefix}-key", f"--{prefix}-ca"))
     return len(problems) == before
+
+
+# -- tracing -------------------------------------------------------------------------------
+
+
+def tracer_of(settings: Settings) -> Tracer | None:
+    """The process's tracer, if it is to trace.
+
+    Raises:
+        ConfigError: there is no OpenTelemetry.
+    """
+    if not settings.trace:
+        return None
+    try:
+        from ...tracing.spans import global_tracer
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"--trace needs {error.name}; install it with: pip install 'trioraft[otel]'"
+        ) from error
+    return global_tracer()
+
+
+def _untraced(tracer: Tracer | None) -> Iterator[str]:
+    if tracer is None:
+        return
+    from ...tracing.spans import has_provider
+
+    if not has_provider():
+        yield (
+            "--trace: nobody takes the spans, for no tracer provider is set in this process: start "
+            "it as opentelemetry-instrument trioraft serve … (docs/tracing.md)"
+        )
 
 
 # -- descriptors ---------------------------------------------------------------------------
