@@ -33,6 +33,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     "storage": ("core", "attrs msgspec"),
     "net": ("core", "attrs msgspec trio cryptography dns"),
     "transport": ("core net", "attrs msgspec trio"),
+    "scenario": ("core", "attrs"),
     "machines": ("core tasks member", "attrs msgspec trio"),
     "logs": ("core transport", "attrs msgspec structlog trio"),
     "node": ("core tasks member net storage transport logs", "attrs trio"),
@@ -50,8 +51,9 @@ FLOORS: Mapping[str, tuple[str, str]] = {
         "",
     ),
     "testing": (
-        "core tasks viz member storage transport machines logs node embedding",
-        "attrs msgspec trio outcome trioleaks pytest pytest_trio pluggy",
+        "core tasks viz member storage net transport scenario machines logs node client service "
+        "embedding kv",
+        "anyio attrs msgspec trio outcome trioleaks pytest pytest_trio pluggy",
     ),
     "sim": (
         "core member transport machines logs node testing",

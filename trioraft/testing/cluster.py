@@ -382,8 +382,32 @@ class Cluster:
         self._say("Partition " + " | ".join(" ".join(sorted(group)) for group in groups))
         self.network.cuts.partition(*groups)
 
+    def cut(self, one: NodeId, other: NodeId) -> None:
+        """Let two nodes not hear each other, silently, until `heal`."""
+        self._say(f"Cut {one}>{other} {other}>{one}")
+        self.network.cuts.cut(one, other)
+
+    def set_network(
+        self, *, delay_s: tuple[float, float] | None = None, loss: float | None = None
+    ) -> None:
+        """How messages fare from now on (memory only).
+
+        Args:
+            delay_s: one-way delay, lower and upper bound in seconds; None: as it is.
+            loss: share of the messages that get lost, 0 … 1; None: as it is.
+
+        Raises:
+            ConfigError: it is a network of sockets, or a value is out of its range.
+        """
+        self.network.set_faults(delay_s=delay_s, loss=loss)
+        if delay_s is not None:
+            low, high = delay_s
+            self._say(f"Network delay {low * 1000:g} to {high * 1000:g} ms")
+        if loss is not None:
+            self._say(f"Network loss {loss:.0%}")
+
     def heal(self) -> None:
-        """Undo every `disconnect` and `partition`."""
+        """Undo every `disconnect`, `cut` and `partition`."""
         self._say("Heal")
         self._isolated.clear()
         self.network.cuts.heal()
@@ -506,6 +530,7 @@ async def open_cluster(
     collisions: bool = False,
     unreliable: bool = False,
     delay_s: tuple[float, float] = (0.001, 0.005),
+    loss: float = 0.0,
 ) -> AsyncIterator[Cluster]:
     """Open a cluster of nodes in this process and close it with the body.
 
@@ -520,12 +545,15 @@ async def open_cluster(
         collisions: a third of the election timeouts are exactly the lower bound.
         unreliable: a tenth of the messages is lost, a tenth comes 75 ms late (memory only).
         delay_s: one-way delay, lower and upper bound in seconds (memory only).
+        loss: share of the messages that get lost, 0 … 1 (memory only).
 
     Raises:
         Exception: of a node that failed, or of the body; a note on it names the seed.
     """
     with (
-        network_of(network, size, seed=seed, unreliable=unreliable, delay_s=delay_s) as the_network,
+        network_of(
+            network, size, seed=seed, unreliable=unreliable, delay_s=delay_s, loss=loss
+        ) as the_network,
         Storages.of(storage) as storages,
     ):
         cluster = Cluster(
