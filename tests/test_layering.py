@@ -61,7 +61,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     ),
     "cli": (
         "core tasks viz member storage net transport machines logs node rpc client service kv "
-        "testing sim",
+        "scenario testing sim",
         "anyio attrs msgspec trio structlog trioleaks click rich cryptography",
     ),
 }

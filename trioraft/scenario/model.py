@@ -103,7 +103,35 @@ class Scenario:
                 seen.add(step.phrase.needs)
                 yield step.phrase.needs, step
 
+    def slowed(self, factor: float) -> Scenario:
+        """The same story so many times as slow: every time of it, and the nodes' patience. Only
+        messages travel as fast as ever.
+
+        Raises:
+            ConfigError: no timing can be that slow, or quick.
+        """
+        timing = self.settings.timing
+        low_s, high_s = timing.election_timeout_s
+        slow = attrs.evolve(
+            timing,
+            election_timeout_s=(factor * low_s, factor * high_s),
+            heartbeat_interval_s=factor * timing.heartbeat_interval_s,
+            fast_failover_spread_s=factor * timing.fast_failover_spread_s,
+        )
+        return attrs.evolve(
+            self,
+            settings=attrs.evolve(self.settings, timing=slow),
+            steps=tuple(_slowed(step, factor) for step in self.steps),
+        )
+
     @property
     def has_keys(self) -> bool:
         """Whether clients write and read keys; otherwise commands are proposed, or nothing is."""
         return any(need is Needs.KV for need, _ in self.needs())
+
+
+def _slowed(step: Step, factor: float) -> Step:
+    if "duration" not in step.values or step.phrase.needs is Needs.NETWORK:
+        return step
+    values = {**step.values, "duration": factor * step.values["duration"]}
+    return attrs.evolve(step, values=values)

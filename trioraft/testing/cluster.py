@@ -125,6 +125,8 @@ class Cluster:
         storages: Storages,
         collisions: bool,
         loses_messages: bool,
+        logger: EventLogger | None = None,
+        on_open: Callable[[Node], None] | None = None,
     ) -> None:
         self.ids: tuple[NodeId, ...] = tuple(str(number) for number in range(size))
         """Every node that was ever opened, in that order; the first ones are the founders."""
@@ -146,8 +148,16 @@ class Cluster:
         self._nursery: trio.Nursery | None = None
         self._isolated: set[NodeId] = set()
         self._leader_of: dict[Term, NodeId] = {}
-        self._sink = current_sink()
-        self._logger: EventLogger | None = None if self._sink is None else sink_logger(self._sink)
+        self._sink = current_sink() if logger is None else None
+        self._logger: EventLogger | None = logger
+        if logger is None and self._sink is not None:
+            self._logger = sink_logger(self._sink)
+        self._on_open = on_open
+
+    @property
+    def disconnected(self) -> frozenset[NodeId]:
+        """The nodes that `disconnect` has cut off."""
+        return frozenset(self._isolated)
 
     @property
     def nodes(self) -> dict[NodeId, Node]:
@@ -468,6 +478,8 @@ class Cluster:
     def _say(self, text: str) -> None:
         if self._sink is not None:
             self._sink.test_line(text, at_s=trio.current_time())
+        elif self._logger is not None:
+            self._logger.info(text)
 
     # -- life ------------------------------------------------------------------------------
 
@@ -511,6 +523,8 @@ class Cluster:
                 logger=self._logger,
             ) as node:
                 member = _Member(node, scope, gone)
+                if self._on_open is not None:
+                    self._on_open(node)
                 task_status.started(member)
                 await member.leave.wait()
         gone.set()
@@ -531,6 +545,8 @@ async def open_cluster(
     unreliable: bool = False,
     delay_s: tuple[float, float] = (0.001, 0.005),
     loss: float = 0.0,
+    logger: EventLogger | None = None,
+    on_open: Callable[[Node], None] | None = None,
 ) -> AsyncIterator[Cluster]:
     """Open a cluster of nodes in this process and close it with the body.
 
@@ -546,6 +562,8 @@ async def open_cluster(
         unreliable: a tenth of the messages is lost, a tenth comes 75 ms late (memory only).
         delay_s: one-way delay, lower and upper bound in seconds (memory only).
         loss: share of the messages that get lost, 0 … 1 (memory only).
+        logger: what nodes and harness log to; by default the raftlog of this test, if there is one.
+        on_open: called with each node as soon as it is open, and again when it was restarted.
 
     Raises:
         Exception: of a node that failed, or of the body; a note on it names the seed.
@@ -566,6 +584,8 @@ async def open_cluster(
             storages=storages,
             collisions=collisions,
             loses_messages=unreliable,
+            logger=logger,
+            on_open=on_open,
         )
         with _naming(seed):
             async with running_beside(partial(cluster.run), stop=cluster.stop, name="cluster"):
