@@ -56,7 +56,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
         "anyio attrs msgspec trio outcome trioleaks pytest pytest_trio pluggy",
     ),
     "sim": (
-        "core member transport machines logs node testing",
+        "core member transport scenario machines logs node testing",
         "attrs msgspec trio outcome distributed",
     ),
     "cli": (

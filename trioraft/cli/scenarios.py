@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -23,11 +23,21 @@ def complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> l
     return [CompletionItem(name, help=load(name).about) for name in names]
 
 
-def read(command: str, name: str) -> Scenario:
-    """The shipped one of this name, or the one in this file; a mistake is said, and exit code 2."""
+def read(
+    command: str, name: str, check: Callable[[Scenario], None] = lambda _scenario: None
+) -> Scenario:
+    """The shipped one of this name, or the one in this file; a mistake is said, and exit code 2.
+
+    Args:
+        command: who says it.
+        name: as it was given.
+        check: raises `ConfigError` for what this command cannot play.
+    """
     path = Path(name)
     try:
-        return load(path if path.is_file() else name)
+        scenario = load(path if path.is_file() else name)
+        check(scenario)
+        return scenario
     except ConfigError as error:
         complain(f"{command}: {error}")
         raise Exit(EXIT_USAGE) from None
@@ -38,3 +48,8 @@ def listed() -> Iterator[str]:
     width = max(map(len, shipped_names()))
     for name in shipped_names():
         yield f"{name:<{width}}  {load(name).about}"
+
+
+def called(scenario: Scenario) -> str:
+    """What names it on a command line."""
+    return scenario.name if scenario.name in shipped_names() else scenario.source

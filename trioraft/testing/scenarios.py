@@ -95,11 +95,9 @@ async def open_backend(
     A body that fails raises its own error, ungrouped.
     """
     settings, options = scenario.settings, dict[str, Any]()
-    missing = {Needs.PAUSE: NO_PAUSE}
-    is_tcp = _is_given(opening, "network") == "tcp"
-    if is_tcp:
-        missing[Needs.NETWORK] = NO_WEATHER
-    check_playable(scenario, missing, _name(is_tcp))
+    is_tcp = isinstance(opening, partial) and opening.keywords.get("network") == "tcp"
+    name, missing = missing_on(is_tcp=is_tcp)
+    check_playable(scenario, missing, name)
     if scenario.has_keys:
         from .kv_cluster import new_machine  # here: clients and services are much to import
 
@@ -116,7 +114,7 @@ async def open_backend(
                 cluster,
                 nursery,
                 missing=missing,
-                name=_name(is_tcp),
+                name=name,
                 picture=picture,
                 keys=scenario.has_keys,
             )
@@ -129,12 +127,11 @@ async def open_backend(
             raise failure
 
 
-def _is_given(opening: Opening, option: str) -> Any:
-    return opening.keywords.get(option) if isinstance(opening, partial) else None
-
-
-def _name(is_tcp: bool) -> str:
-    return "a cluster over TCP" if is_tcp else "a cluster in one process"
+def missing_on(*, is_tcp: bool) -> tuple[str, Mapping[Needs, str]]:
+    """What such a cluster is called, and what it cannot do."""
+    if is_tcp:
+        return "a cluster over TCP", {Needs.PAUSE: NO_PAUSE, Needs.NETWORK: NO_WEATHER}
+    return "a cluster in one process", {Needs.PAUSE: NO_PAUSE}
 
 
 UNDER_PYTEST: Final = "run the test again with --raftlog run.raftlog --raftviz pages"

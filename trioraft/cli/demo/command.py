@@ -30,7 +30,7 @@ from ..saying import say, say_block, shown_text
 from ..signature import Argument, BadParameter, Exit, Option, command_of
 from .report import print_report
 from .run import Tale, open_log, run_demo, story_of
-from .scene import has_sockets, tale_of
+from .scene import check, has_sockets, tale_of
 from .views import DemoView, LiveView, PlainView
 
 NODES_MAX: Final = 9
@@ -144,7 +144,7 @@ def demo(
         for line in scenarios.listed():
             say(line)
         raise Exit(0)
-    played = None if scenario is None else scenarios.read("trioraft demo", scenario)
+    played = None if scenario is None else scenarios.read("trioraft demo", scenario, check)
     _refuse_beside(played, show=show, slow=slow, nodes=nodes)
     if played is not None and show:
         say_block(played.text.rstrip("\n"))

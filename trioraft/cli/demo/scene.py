@@ -18,9 +18,9 @@ import trio
 from ...core.errors import NodeDead
 from ...logs.loggers import EventLogger
 from ...node.node import Node
-from ...scenario import Needs, Scenario, ScenarioFailed, Step, play
+from ...scenario import Needs, Scenario, ScenarioFailed, Step, check_playable, play
 from ...testing.cluster import Cluster, open_cluster
-from ...testing.scenarios import open_backend
+from ...testing.scenarios import missing_on, open_backend
 from .board import Board
 from .board import Step as BoardStep
 from .run import Tale
@@ -47,6 +47,16 @@ def tale_of(scenario: Scenario, seed: int, *, picture: str) -> Tale:
 def has_sockets(scenario: Scenario) -> bool:
     """Whether its nodes speak over sockets here: unless it sets how messages fare."""
     return all(need is not Needs.NETWORK for need, _ in scenario.needs())
+
+
+def check(scenario: Scenario) -> None:
+    """Whether it can be played here.
+
+    Raises:
+        ScenarioError: it asks for something else.
+    """
+    _, missing = missing_on(is_tcp=has_sockets(scenario))
+    check_playable(scenario, missing, "the demo")
 
 
 def _name_of(step: Step) -> str:
@@ -130,5 +140,5 @@ class _Scene:
     def _seen(self) -> str:
         elected = self._board.elected()
         if elected is None:
-            return f"no leader in term {self._board.term}"
+            return f"no leader that all follow, term {self._board.term}"
         return f"node {elected.leader_id} leads term {elected.term}"
