@@ -37,10 +37,10 @@ def read(
     try:
         scenario = load(path if path.is_file() else name)
         check(scenario)
-        return scenario
     except ConfigError as error:
         complain(f"{command}: {error}")
         raise Exit(EXIT_USAGE) from None
+    return scenario
 
 
 def listed() -> Iterator[str]:

@@ -298,10 +298,10 @@ def _run(task: _Task, json_file: Path | None, *, is_traced: bool) -> int:
             progress.show(summary)
     finally:
         progress.clear()
-        if summary.seeds and task.options.scenario is None:
-            _print(summary.lines())
+        if summary.seeds and (scenario := task.options.scenario) is not None:
+            say(_played(summary, scenario))
         elif summary.seeds:
-            say(_played(summary, task.options.scenario))
+            _print(summary.lines())
         if json_file is not None:
             _write_json(json_file, task, summary, failures)
     differing = differing_elsewhere(kept, task.options) if kept else []

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 import attrs
 import click
@@ -80,65 +80,74 @@ def command() -> click.Command:
     return command_of(demo, "demo", HELP)
 
 
+_Scenario: TypeAlias = Annotated[
+    str | None,
+    Argument(
+        metavar="[SCENARIO]",
+        help="What happens: a name that --list shows, or a file.",
+        shell_complete=scenarios.complete,
+    ),
+]
+_ListAll: TypeAlias = Annotated[bool, Option("--list", help="List the scenarios, and play none.")]
+_Show: TypeAlias = Annotated[
+    bool, Option("--show", help="Print the scenario's text, and do not play.")
+]
+_Slow: TypeAlias = Annotated[
+    int | None,
+    Option(
+        min=1,
+        max=SLOW_MAX,
+        metavar="N",
+        show_default=False,
+        help="Play a scenario so many times as slow, the nodes' patience included. By default "
+        f"{SLOW_ON_A_TERMINAL:g} on a terminal, and 1 elsewhere.",
+    ),
+]
+_Nodes: TypeAlias = Annotated[
+    int | None,
+    Option(
+        min=1,
+        max=NODES_MAX,
+        show_default=False,
+        help="How many nodes; by default 3. 3, 5 or 7 make sense. A scenario says it itself.",
+    ),
+]
+_Seed: TypeAlias = Annotated[
+    int | None,
+    Option(help="Seed of the random election timeouts; drawn if not given.", show_default=False),
+]
+_Log: TypeAlias = Annotated[
+    Path | None,
+    Option(
+        metavar="FILE",
+        show_default=False,
+        help="Where to write the log; replaced if it exists. By default "
+        "trioraft-demo.raftlog (.jsonl, .log) in the current directory.",
+    ),
+]
+_LogFormat: TypeAlias = Annotated[
+    LogFormat, Option(help="raftlog has every message; the others are shorter.")
+]
+_Viz: TypeAlias = Annotated[
+    Path | None,
+    Option(
+        metavar="DIR",
+        show_default=False,
+        help="Also draw a picture of the log: an HTML page in this directory.",
+    ),
+]
+
+
 def demo(
-    scenario: Annotated[
-        str | None,
-        Argument(
-            metavar="[SCENARIO]",
-            help="What happens: a name that --list shows, or a file.",
-            shell_complete=scenarios.complete,
-        ),
-    ] = None,
-    list_all: Annotated[bool, Option("--list", help="List the scenarios, and play none.")] = False,
-    show: Annotated[
-        bool, Option("--show", help="Print the scenario's text, and do not play.")
-    ] = False,
-    slow: Annotated[
-        int | None,
-        Option(
-            min=1,
-            max=SLOW_MAX,
-            metavar="N",
-            show_default=False,
-            help="Play a scenario so many times as slow, the nodes' patience included. By default "
-            f"{SLOW_ON_A_TERMINAL:g} on a terminal, and 1 elsewhere.",
-        ),
-    ] = None,
-    nodes: Annotated[
-        int | None,
-        Option(
-            min=1,
-            max=NODES_MAX,
-            show_default=False,
-            help="How many nodes; by default 3. 3, 5 or 7 make sense. A scenario says it itself.",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        Option(
-            help="Seed of the random election timeouts; drawn if not given.", show_default=False
-        ),
-    ] = None,
-    log: Annotated[
-        Path | None,
-        Option(
-            metavar="FILE",
-            show_default=False,
-            help="Where to write the log; replaced if it exists. By default "
-            "trioraft-demo.raftlog (.jsonl, .log) in the current directory.",
-        ),
-    ] = None,
-    log_format: Annotated[
-        LogFormat, Option(help="raftlog has every message; the others are shorter.")
-    ] = LogFormat.RAFTLOG,
-    viz: Annotated[
-        Path | None,
-        Option(
-            metavar="DIR",
-            show_default=False,
-            help="Also draw a picture of the log: an HTML page in this directory.",
-        ),
-    ] = None,
+    scenario: _Scenario = None,
+    list_all: _ListAll = False,
+    show: _Show = False,
+    slow: _Slow = None,
+    nodes: _Nodes = None,
+    seed: _Seed = None,
+    log: _Log = None,
+    log_format: _LogFormat = LogFormat.RAFTLOG,
+    viz: _Viz = None,
 ) -> None:
     if list_all:
         for line in scenarios.listed():

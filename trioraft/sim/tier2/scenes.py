@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from ...core.events import CommitAdvanced, MessageReceived, RoleChanged, TraceEvent
-from ...core.types import LogIndex, NodeId, Role, Term
+from ...core.types import LogIndex, Role, Term
 from ...scenario import Scenario, ScenarioError
 from ...testing.cluster import open_cluster
 from ...testing.leaks import no_leaks
@@ -83,16 +83,15 @@ class _Told:
             await play(scenario, opening=partial(open_cluster, seed=seed, logger=self))
         self.watch.now = trio.current_time()
 
-    def debug(
-        self, text: str, *, node: NodeId | None = None, trace: TraceEvent | None = None, **_: Any
-    ) -> None:
+    def debug(self, event: str, *_: Any, **told: Any) -> None:
         """An event of a node, or a line of the scenario's."""
         self.watch.now = trio.current_time()
+        node, trace = told.get("node"), told.get("trace")
         if node is None or not isinstance(trace, TraceEvent):
-            self.recording.note("told", text)
-            self.recording.remark(text, node)
+            self.recording.note("told", event)
+            self.recording.remark(event, node)
             return
-        self.recording.note("event", node, text)
+        self.recording.note("event", node, event)
         if self.recording.traced:
             self.recording.event(node, trace)
         match trace:
