@@ -134,8 +134,9 @@ class _Player:
         views = self._backend.views()
         lines = [seen] if seen else []
         for node_id, view in views.items():
-            cut = ", disconnected" if node_id in self._isolated else ""
-            lines.append(f"  {view}{cut}")
+            away = ", disconnected" if node_id in self._isolated else ""
+            away += ", paused" if node_id in self._paused else ""
+            lines.append(f"  {view}{away}")
         scenario, backend = self._scenario, self._backend
         step, seen = self._step, "\n".join(lines)
         return ScenarioFailed(scenario.source, step.line, step.text, seen, backend.picture)
@@ -175,7 +176,8 @@ class _Player:
         ]
 
     def _connected(self) -> list[NodeView]:
-        return [view for view in self._up() if view.node_id not in self._isolated]
+        away = {*self._isolated, *self._paused}
+        return [view for view in self._up() if view.node_id not in away]
 
     def _reaching(self) -> list[NodeView]:
         """Connected nodes that hear a majority of the voters."""
@@ -194,15 +196,8 @@ class _Player:
     def _hears_majority(self, node_id: NodeId, voters: Sequence[NodeId]) -> bool:
         reached = {
             view.node_id
-            for view in self._up()
-            if view.node_id in voters
-            and (
-                view.node_id == node_id
-                or (
-                    view.node_id not in self._isolated
-                    and frozenset((node_id, view.node_id)) not in self._cuts
-                )
-            )
+            for view in self._connected()
+            if view.node_id in voters and frozenset((node_id, view.node_id)) not in self._cuts
         }
         return len(reached) >= majority(len(voters))
 

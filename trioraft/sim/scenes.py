@@ -10,6 +10,7 @@ Rules of this file:
 from __future__ import annotations
 
 import random
+import shlex
 import time
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from typing import Final, NoReturn, final
@@ -20,7 +21,7 @@ from ..core.config import Limits
 from ..core.errors import ConfigError, NotLeader, TransferFailed
 from ..core.raft import Raft
 from ..core.types import LogIndex, NodeId, Role
-from ..scenario import Answer, Needs, NodeView, Scenario, ScenarioError, play
+from ..scenario import Answer, Needs, NodeView, Scenario, ScenarioError, play, shipped_names
 from .disk import Fate
 from .draw import EVERYONE, Draw, Kind
 from .network import LinkFault
@@ -64,7 +65,7 @@ def run_seed(
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what this seed has found
         failure, kind = error, kind_of(error)
-    return outcome_of(
+    outcome = outcome_of(
         simulation.recording,
         drawn,
         simulation.checks,
@@ -78,6 +79,7 @@ def run_seed(
         recovery_s=0.0,
         begun_s=begun_s,
     )
+    return attrs.evolve(outcome, drawn={})
 
 
 def scenario_of(options: RunOptions) -> Scenario:
@@ -89,6 +91,15 @@ def scenario_of(options: RunOptions) -> Scenario:
     if options.scenario is None:
         raise ConfigError("there is no scenario: give one in the options")
     return options.scenario
+
+
+def picture_of(scenario: Scenario, seed: int, tier: int) -> str:
+    """The command that draws a run."""
+    called = scenario.name if scenario.name in shipped_names() else scenario.source
+    return (
+        f"trioraft sim --tier {tier} --scenario {shlex.quote(called)} --seeds {seed}:{seed + 1} "
+        "--jobs 1 --trace ."
+    )
 
 
 def draw_for(scenario: Scenario) -> Draw:
@@ -151,10 +162,10 @@ class HeapBackend:
     name: Final = "the simulator's tier 1"
     missing: Mapping[Needs, str] = MISSING
     loses_messages: bool = False
-    picture: str = ""
 
     def __init__(self, simulation: Simulation, scenario: Scenario) -> None:
         self.agenda = simulation.agenda
+        self.picture: str = picture_of(scenario, simulation.seed, TIER)
         self.patience_s: float = WAIT_ROUNDS * scenario.settings.timing.election_timeout_s[1]
         self._simulation = simulation
         self._processes = simulation.processes

@@ -11,6 +11,7 @@ Rules of this file:
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
     from ..kv import KvClient
     from .kv_cluster import KvCluster
 
-CALLS_MAX: Final = 1000
-"""So many may wait for one client's turn; further ones make the scenario wait."""
 NO_PAUSE: Final = (
     "in one process no node stands still alone; `trioraft sim --tier 1` can have it so"
 )
@@ -162,7 +161,7 @@ class ClusterBackend:
         self._nursery = nursery
         self._answered = trio.lowlevel.ParkingLot()
         self._began_s = trio.current_time()
-        self._callers: dict[tuple[str, NodeId | None], trio.MemorySendChannel[_Call]] = {}
+        self._callers: dict[tuple[str, NodeId | None], _Caller] = {}
         self._kv: KvCluster | None = None
         if keys:
             from .kv_cluster import KvCluster  # here: clients and services are much to import
@@ -310,9 +309,10 @@ class ClusterBackend:
         self._answered.unpark_all()
 
     def applied(self) -> Mapping[NodeId, list[tuple[LogIndex, str]]]:
+        machines = self.cluster.machines
         return {
-            node_id: [(index, data.decode()) for index, data in machine.commands]
-            for node_id, machine in self.cluster.machines.items()
+            node_id: [(index, data.decode()) for index, data in machines[node_id].commands]
+            for node_id in self.cluster.nodes
         }
 
     # -- keys and values -------------------------------------------------------------------------
@@ -320,20 +320,18 @@ class ClusterBackend:
     async def ask(
         self, client: str, through: NodeId | None, call: str, key: str, *values: str | None
     ) -> Answer:
-        caller = client, through
-        if caller not in self._callers:
-            sending, receiving = trio.open_memory_channel[_Call](CALLS_MAX)
-            self._callers[caller] = sending
-            self._nursery.start_soon(self._call_one_by_one, through, receiving)
+        caller = self._callers.get((client, through))
+        if caller is None:
+            caller = self._callers[client, through] = _Caller()
+            self._nursery.start_soon(self._call_one_by_one, through, caller)
         answer = Answer()
-        await self._callers[caller].send((answer, partial(_CALLS[call], key=key, values=values)))
+        caller.add(answer, partial(_CALLS[call], key=key, values=values))
         return answer
 
-    async def _call_one_by_one(
-        self, through: NodeId | None, calls: trio.MemoryReceiveChannel[_Call]
-    ) -> None:
+    async def _call_one_by_one(self, through: NodeId | None, caller: _Caller) -> None:
         async with self._keys.client(*([] if through is None else [through])) as client:
-            async for answer, call in calls:
+            while True:
+                answer, call = await caller.next()
                 try:
                     answer.value = await call(client)
                     answer.outcome = "done"
@@ -357,7 +355,25 @@ class ClusterBackend:
         self._keys.release_answers(node_id)
 
 
-_Call = tuple[Answer, Callable[["KvClient"], Awaitable[str | None]]]
+_Call = Callable[["KvClient"], Awaitable["str | None"]]
+
+
+@final
+class _Caller:
+    """What a client has to ask for, one thing after the other."""
+
+    def __init__(self) -> None:
+        self._calls: deque[tuple[Answer, _Call]] = deque()
+        self._has_calls = trio.lowlevel.ParkingLot()
+
+    def add(self, answer: Answer, call: _Call) -> None:
+        self._calls.append((answer, call))  # bounded by the steps that a scenario may have
+        self._has_calls.unpark_all()
+
+    async def next(self) -> tuple[Answer, _Call]:
+        while not self._calls:
+            await self._has_calls.park()
+        return self._calls.popleft()
 
 
 def _text(value: bytes | None) -> str | None:

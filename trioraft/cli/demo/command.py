@@ -67,8 +67,8 @@ Example:  trioraft demo --nodes 5 --seed 42 --log five.raftlog --viz pages
 
 Example:  trioraft demo leader-disconnect
 
-Exit code: 0 all well, 1 a leak, a failure or an expectation that did not come true, 2 a wrong \
-option or a mistake in a scenario, 130 after Ctrl-C, 143 after SIGTERM.
+Exit code: 0 all well, 1 a leak or a failure, 2 a wrong option or a mistake in a scenario, 130 \
+after Ctrl-C, 143 after SIGTERM.
 """
 SLOW_ON_A_TERMINAL: Final = 5.0
 """So many times as slow is a scenario played for eyes."""

@@ -17,7 +17,7 @@ from ...testing.leaks import no_leaks
 from ...testing.scenarios import play
 from ..agenda import Agenda
 from ..outcomes import RunOptions, RunOutcome, RunRecording, kind_of
-from ..scenes import draw_for, scenario_of
+from ..scenes import picture_of, scenario_of
 from .scheduler import deterministic
 
 TIER: Final = 2
@@ -52,7 +52,7 @@ def run_seed(
         tier=TIER,
         failure=None if failure is None else f"{type(failure).__name__}: {failure}",
         failure_kind="" if failure is None else kind_of(failure),
-        drawn=draw_for(scenario).described(),
+        drawn={},
         schedule=(),
         injected={},
         delivered=told.recording.delivered,
@@ -80,7 +80,8 @@ class _Told:
 
     async def tell(self, scenario: Scenario, seed: int) -> None:
         async with no_leaks():
-            await play(scenario, opening=partial(open_cluster, seed=seed, logger=self))
+            opening = partial(open_cluster, seed=seed, logger=self)
+            await play(scenario, opening=opening, picture=picture_of(scenario, seed, TIER))
         self.watch.now = trio.current_time()
 
     def debug(self, event: str, *_: Any, **told: Any) -> None:
