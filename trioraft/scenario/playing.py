@@ -233,7 +233,7 @@ class _Player:
         leader = self._single_leader()
         if leader is not None:
             return f"node {leader.node_id} leads term {leader.term}"
-        leading = [view.node_id for view in self._connected() if view.role is Role.LEADER]
+        leading = self._leading(self._connected())
         if not leading:
             return "nobody leads"
         return f"{_names(leading)} {'leads' if len(leading) == 1 else 'lead'}, and not all follow"
@@ -478,10 +478,15 @@ class _Player:
         is_anywhere = step.chose("anywhere")
 
         def nobody() -> bool:
-            views = self._up() if is_anywhere else self._connected()
-            return not any(view.role is Role.LEADER for view in views)
+            return not self._leading(self._up() if is_anywhere else self._connected())
 
-        await self._hold(nobody, self._who_leads)
+        def who() -> str:
+            return f"{_names(self._leading(self._up()))} led" if is_anywhere else self._who_leads()
+
+        await self._hold(nobody, who)
+
+    def _leading(self, views: Iterable[NodeView]) -> list[NodeId]:
+        return [view.node_id for view in views if view.role is Role.LEADER]
 
     async def _hold(self, holds: Callable[[], bool], what: Callable[[], str]) -> None:
         """Now, or (`for`) all the time."""
@@ -508,7 +513,14 @@ class _Player:
                 return not any(self._is([node_id], wanted) for node_id in who)
             return self._is(who, wanted)
 
-        await self._wait(holds, lambda: f"{_names(who)} is {'still ' * is_not}what it is")
+        await self._wait(holds, lambda: self._roles(who))
+
+    def _roles(self, who: Iterable[NodeId]) -> str:
+        views = self._backend.views()
+        roles = [(node_id, views[node_id].role) for node_id in who]
+        return ", ".join(
+            f"node {node_id} is {'down' if role is None else role.value}" for node_id, role in roles
+        )
 
     def _is(self, who: Iterable[NodeId], wanted: str) -> bool:
         views = self._backend.views()
