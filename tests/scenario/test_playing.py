@@ -7,13 +7,15 @@ Rules of this file: each expectation is seen to fail; that it can come true docs
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
+import attrs
 import pytest
 from trio.testing import MockClock
 
 from trioraft.core.types import Role
-from trioraft.scenario import ScenarioError, ScenarioFailed, parse
-from trioraft.testing import open_cluster, play
+from trioraft.scenario import NodeView, ScenarioError, ScenarioFailed, parse
+from trioraft.testing import open_cluster, play, scenarios
 
 
 async def failure(text: str, **options: object) -> ScenarioFailed:
@@ -113,8 +115,6 @@ async def test_two_leaders_of_one_term_fail_whatever_was_expected(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As no cluster of ours shows it: views are forged."""
-    from trioraft.testing import scenarios
-
     real = scenarios._view
     monkeypatch.setattr(
         scenarios, "_view", lambda node: _evolved(real(node), role=Role.LEADER, term=5)
@@ -123,10 +123,8 @@ async def test_two_leaders_of_one_term_fail_whatever_was_expected(
     assert "0 and 1 both led term 5" in failed.seen
 
 
-def _evolved(view: object, **changes: object) -> object:
-    import attrs
-
-    return attrs.evolve(view, **changes)  # type: ignore[type-var] # a frozen attrs class
+def _evolved(view: NodeView, **changes: Any) -> NodeView:
+    return attrs.evolve(view, **changes)
 
 
 async def test_the_same_seed_is_the_same_run(autojump_clock: MockClock) -> None:
