@@ -81,7 +81,7 @@ def test_what_is_repeated_stands_there_as_often() -> None:
 
 
 def test_it_knows_what_not_everybody_can_do() -> None:
-    scenario = parse("pre-vote off\nput x 1\nput y 2\ncut 0 from 1")
+    scenario = parse("heartbeat 20ms\nput x 1\nput y 2\ncut 0 from 1")
     assert {need: step.line for need, step in scenario.needs()} == {
         Needs.TIMING: 1,
         Needs.KV: 2,

@@ -66,9 +66,7 @@ def _settings() -> tuple[Phrase, ...]:
             timing,
         ),
         setting("heartbeat DURATION", "How often a leader is heard; 50ms by default.", timing),
-        setting(
-            "pre-vote on|off", "Ask whether an election could be won before the term rises.", timing
-        ),
+        setting("pre-vote on|off", "Ask whether an election could be won before the term rises."),
         setting("check-quorum on|off", "A leader that no majority answers steps down.", timing),
         setting("fast-failover on|off", "A closed connection to the leader is a hint.", timing),
         setting(

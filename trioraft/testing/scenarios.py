@@ -11,7 +11,6 @@ Rules of this file:
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -26,7 +25,6 @@ from ..core.errors import (
     NotLeader,
     OutcomeUnknown,
     ProposalDropped,
-    RaftError,
     TransferFailed,
 )
 from ..core.types import LogIndex, NodeId
@@ -41,9 +39,9 @@ from ..scenario.grammar import Needs
 from ..scenario.model import DELAY_S
 from ..scenario.playing import check_playable
 from .cluster import WAIT_ROUNDS, Cluster, open_cluster
+from .scenario_calls import KV_CALLS, Calls, text_of
 
 if TYPE_CHECKING:
-    from ..kv import KvClient
     from .kv_cluster import KvCluster
 
 NO_PAUSE: Final = (
@@ -161,7 +159,7 @@ class ClusterBackend:
         self._nursery = nursery
         self._answered = trio.lowlevel.ParkingLot()
         self._began_s = trio.current_time()
-        self._callers: dict[tuple[str, NodeId | None], _Caller] = {}
+        self._callers: dict[tuple[str, NodeId | None], Calls] = {}
         self._kv: KvCluster | None = None
         if keys:
             from .kv_cluster import KvCluster  # here: clients and services are much to import
@@ -322,22 +320,15 @@ class ClusterBackend:
     ) -> Answer:
         caller = self._callers.get((client, through))
         if caller is None:
-            caller = self._callers[client, through] = _Caller()
+            caller = self._callers[client, through] = Calls()
             self._nursery.start_soon(self._call_one_by_one, through, caller)
         answer = Answer()
-        caller.add(answer, partial(_CALLS[call], key=key, values=values))
+        caller.add(answer, partial(KV_CALLS[call], key=key, values=values))
         return answer
 
-    async def _call_one_by_one(self, through: NodeId | None, caller: _Caller) -> None:
+    async def _call_one_by_one(self, through: NodeId | None, caller: Calls) -> None:
         async with self._keys.client(*([] if through is None else [through])) as client:
-            while True:
-                answer, call = await caller.next()
-                try:
-                    answer.value = await call(client)
-                    answer.outcome = "done"
-                except RaftError as error:
-                    answer.outcome = str(error)
-                self._answered.unpark_all()
+            await caller.carry_out(client, self._answered.unpark_all)
 
     @property
     def _keys(self) -> KvCluster:
@@ -346,38 +337,13 @@ class ClusterBackend:
         return self._kv
 
     def value_at(self, node_id: NodeId, key: str) -> str | None:
-        return _text(self._keys.value_at(node_id, key))
+        return text_of(self._keys.value_at(node_id, key))
 
     async def hold_answers(self, node_id: NodeId) -> None:
         self._keys.hold_answers(node_id)
 
     async def release_answers(self, node_id: NodeId) -> None:
         self._keys.release_answers(node_id)
-
-
-_Call = Callable[["KvClient"], Awaitable["str | None"]]
-
-
-@final
-class _Caller:
-    """What a client has to ask for, one thing after the other."""
-
-    def __init__(self) -> None:
-        self._calls: deque[tuple[Answer, _Call]] = deque()
-        self._has_calls = trio.lowlevel.ParkingLot()
-
-    def add(self, answer: Answer, call: _Call) -> None:
-        self._calls.append((answer, call))  # bounded by the steps that a scenario may have
-        self._has_calls.unpark_all()
-
-    async def next(self) -> tuple[Answer, _Call]:
-        while not self._calls:
-            await self._has_calls.park()
-        return self._calls.popleft()
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("utf-8", errors="backslashreplace")
 
 
 def _view(node: Node) -> NodeView:
@@ -417,32 +383,3 @@ async def _outcome(wait: Callable[[], Awaitable[Any]]) -> str:
     except AssertionError:  # the harness: nobody took it for so long
         return "refused"
     return "applied"
-
-
-async def _put(client: KvClient, *, key: str, values: tuple[str, ...]) -> str | None:
-    return _text((await client.put(key, values[0], wants_previous=True)).previous)
-
-
-async def _append(client: KvClient, *, key: str, values: tuple[str, ...]) -> str | None:
-    return _text((await client.append(key, values[0], wants_previous=True)).previous)
-
-
-async def _delete(client: KvClient, *, key: str, values: tuple[str, ...]) -> str | None:
-    return _text((await client.delete(key, wants_previous=True)).previous)
-
-
-async def _swap(client: KvClient, *, key: str, values: tuple[str | None, str]) -> str | None:
-    return "done" if (await client.cas(key, *values)).swapped else "refused"
-
-
-async def _get(client: KvClient, *, key: str, values: tuple[()]) -> str | None:
-    return _text(await client.get(key))
-
-
-_CALLS: Final[Mapping[str, Callable[..., Awaitable[str | None]]]] = {
-    "put": _put,
-    "append": _append,
-    "delete": _delete,
-    "swap": _swap,
-    "get": _get,
-}

@@ -9,6 +9,7 @@ import enum
 import random
 import shlex
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from io import TextIOWrapper
@@ -21,13 +22,14 @@ import trio
 from rich.console import Console
 
 from ...core.errors import RaftError
-from ...scenario import Scenario
+from ...scenario import Scenario, ScenarioFailed, Step
 from ...viz.analysis import analyse_log
 from ...viz.reading import LogError
 from .. import scenarios
 from ..exits import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_TERMINATED, exiting
 from ..saying import say, say_block, shown_text
 from ..signature import Argument, BadParameter, Exit, Option, command_of
+from . import lab as lab_scenes
 from .report import print_report
 from .run import Tale, open_log, run_demo, story_of
 from .scene import check, has_sockets, tale_of
@@ -112,6 +114,14 @@ _Nodes: TypeAlias = Annotated[
         help="How many nodes; by default 3. 3, 5 or 7 make sense. A scenario says it itself.",
     ),
 ]
+_Lab: TypeAlias = Annotated[
+    Path | None,
+    Option(
+        metavar="DIR",
+        show_default=False,
+        help="Play a scenario on the servers of `trioraft cluster N --lab --data DIR`, which runs.",
+    ),
+]
 _Seed: TypeAlias = Annotated[
     int | None,
     Option(help="Seed of the random election timeouts; drawn if not given.", show_default=False),
@@ -144,6 +154,7 @@ def demo(
     show: _Show = False,
     slow: _Slow = None,
     nodes: _Nodes = None,
+    lab: _Lab = None,
     seed: _Seed = None,
     log: _Log = None,
     log_format: _LogFormat = LogFormat.RAFTLOG,
@@ -153,11 +164,18 @@ def demo(
         for line in scenarios.listed():
             say(line)
         raise Exit(0)
-    played = None if scenario is None else scenarios.read("trioraft demo", scenario, check)
-    _refuse_beside(played, show=show, slow=slow, nodes=nodes)
+    played = None
+    if scenario is not None:
+        fits = check if lab is None else partial(lab_scenes.check, directory=lab)
+        played = scenarios.read("trioraft demo", scenario, (lambda _: None) if show else fits)
+    beside = {"--show": show, "--slow": slow, "--lab": lab}
+    _refuse_beside(played, beside, nodes)
     if played is not None and show:
         say_block(played.text.rstrip("\n"))
         raise Exit(0)
+    if played is not None and lab is not None:
+        with exiting("trioraft demo", RaftError):
+            raise Exit(_run_in_lab(played, lab))
     if seed is None:
         of_its_own = None if played is None else played.settings.seed
         seed = random.randrange(SEEDS) if of_its_own is None else of_its_own
@@ -172,18 +190,41 @@ def demo(
 
 
 def _refuse_beside(
-    played: Scenario | None, *, show: bool, slow: int | None, nodes: int | None
+    played: Scenario | None, beside: Mapping[str, object], nodes: int | None
 ) -> None:
     """Say which option does not go with what was named."""
     if played is None:
-        for option, is_given in (("--show", show), ("--slow", slow is not None)):
-            if is_given:
+        for option, given in beside.items():
+            if given:
                 raise BadParameter("name a scenario; --list shows all.", param_hint=f"'{option}'")
     elif nodes is not None:
         raise BadParameter(
             f"{played.name} says itself how many there are: {played.settings.nodes}.",
             param_hint="'--nodes'",
         )
+
+
+def _run_in_lab(scenario: Scenario, directory: Path) -> int:
+    """Line by line as it is played; the laboratory's page shows the rest."""
+    lines = scenario.text.splitlines()
+    say(f"trioraft demo: {scenario.name} on the servers in {directory}")
+    if scenario.about:
+        say(scenario.about)
+    told: list[int] = []
+
+    def on_step(step: Step, at_s: float) -> None:
+        if not told or told[-1] != step.line:
+            told.append(step.line)
+            say(f"{at_s:9.3f} s  line {step.line}: {lines[step.line - 1].strip()}")
+
+    try:
+        trio.run(lab_scenes.play_in_lab, scenario, directory, on_step)
+    except ScenarioFailed as failure:
+        say("scenario FAILED")
+        say_block(str(failure))
+        return EXIT_FAILURE
+    say("all of it came true")
+    return 0
 
 
 @attrs.frozen
