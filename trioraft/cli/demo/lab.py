@@ -1,5 +1,5 @@
-"""A scenario on servers: those that `trioraft cluster N --lab` has started. Its text API is told what
-to do, and the servers are asked at their own ports what became of it.
+"""A scenario on servers: those that `trioraft cluster N --lab` has started. Its text API is told
+what to do, and the servers are asked at their own ports what became of it.
 
 Rules of this file:
 
