@@ -34,6 +34,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     "storage": ("core", "attrs msgspec"),
     "net": ("core", "attrs msgspec trio cryptography dns"),
     "transport": ("core net", "attrs msgspec trio"),
+    "scenario": ("core", "attrs"),
     "machines": ("core tasks member", "attrs msgspec trio"),
     "logs": ("core transport", "attrs msgspec structlog trio"),
     "tracing": ("core", "opentelemetry"),
@@ -57,16 +58,17 @@ FLOORS: Mapping[str, tuple[str, str]] = {
         "",
     ),
     "testing": (
-        "core tasks viz member storage transport machines logs node embedding",
-        "attrs msgspec trio outcome trioleaks pytest pytest_trio pluggy",
+        "core tasks viz member storage net transport scenario machines logs node client service "
+        "embedding kv",
+        "anyio attrs msgspec trio outcome trioleaks pytest pytest_trio pluggy",
     ),
     "sim": (
-        "core member transport machines logs node testing",
+        "core member transport scenario machines logs node testing",
         "attrs msgspec trio outcome distributed",
     ),
     "cli": (
         "core tasks backups viz member storage net transport machines logs tracing node rpc client "
-        "service http kv testing sim",
+        "service http kv scenario testing sim",
         "anyio attrs msgspec trio structlog trioleaks click rich cryptography",
     ),
 }

@@ -16,7 +16,6 @@ import trio
 from trio.testing import MockClock
 
 from tests.scenarios import elections
-from tests.scenarios.elections import Scenario
 from tests.viz.script import Script, three_nodes
 from trioraft import MemoryNetwork, MemoryStorage, Node, open_node
 from trioraft.logs.loggers import EventLogger, Raftlog, configure, sink_logger, use_sink
@@ -43,19 +42,18 @@ def test_a_calm_reign_has_no_findings() -> None:
 @pytest.mark.parametrize(
     "scenario",
     [
-        elections.election_basic,
-        elections.leader_disconnect,
-        elections.follower_comes_back,
-        elections.disconnect_all_then_restore,
+        "election_basic",
+        "leader_disconnect",
+        "follower_comes_back",
+        "disconnect_all_then_restore",
     ],
-    ids=lambda scenario: scenario.__name__,
 )
 async def test_healthy_clusters_of_ours_have_no_errors(
-    scenario: Scenario, autojump_clock: MockClock
+    scenario: str, autojump_clock: MockClock
 ) -> None:
     written = io.StringIO()
     with use_sink(Raftlog(written)):
-        await scenario(partial(open_cluster, seed=3))
+        await elections.SCENARIOS[scenario](partial(open_cluster, seed=3))
     (run,) = analyse_lines(written.getvalue().splitlines(), "story.log")
     assert len(run.nodes) == 3
     assert any(term.leader is not None for term in run.terms)

@@ -102,7 +102,12 @@ def test_an_event_of_the_picture_selects_its_row(opened: Page) -> None:
     opened.click(x, y)
     selected = opened.evaluate("document.querySelector('.row[aria-selected=true]').innerText")
     assert "RequestVote reply" in selected
-    assert "yes" in opened.evaluate("document.getElementById('details').innerText")
+    said = opened.evaluate("document.getElementById('details').innerText")
+    assert "Node 1 gives node 0 its vote in term 1." in said
+    # The line itself is folded below the words.
+    assert "VoteGranted" not in said
+    opened.evaluate("document.querySelector('#details summary').click()")
+    assert "VoteGranted:true" in opened.evaluate("document.getElementById('details').innerText")
 
 
 def test_a_row_selects_its_event_and_brings_it_on_screen(opened: Page) -> None:

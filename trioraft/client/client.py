@@ -42,6 +42,7 @@ from ..rpc.errors import (
 from ..rpc.protocol import (
     FRAME_BYTES_MAX,
     MAGIC,
+    PROTOCOL,
     PROTOCOL_VERSION,
     ClientHello,
     Consistency,
@@ -173,6 +174,7 @@ class Client(ClusterAdministration):
                 cluster_id,
                 frame_bytes_max,
                 checked_token(token, ssl_context, insecure=insecure),
+                PROTOCOL[1],
             ),
             connect_over(ssl_context) if connect is None else connect,
             connect_timeout_s,
@@ -518,17 +520,23 @@ class Client(ClusterAdministration):
         return self._subscribe(at, (Watch, data), item_type)
 
     def watch_status(
-        self, at: NodeId | Address | None = None, *, interval_s: float = 0.1
+        self,
+        at: NodeId | Address | None = None,
+        *,
+        interval_s: float = 0.1,
+        events_every: int = 0,
     ) -> AbstractAsyncContextManager[AsyncIterator[NodeNews]]:
         """Subscribe to a node: its status now and whenever it changed, and its role changes.
 
         Args:
             at: at which server, by id or address; default: the leader's if it is known, else any.
             interval_s: shortest time between two statuses, in seconds. Role changes come at once.
+            events_every: not 0: what happens in the node too, as `EventsNews`; of heartbeats, every
+                so-manieth round. (An older server tells none.)
 
         Raises: as `watch`.
         """
-        return self._subscribe(at, (WatchStatus, interval_s), NodeNews)
+        return self._subscribe(at, (WatchStatus, interval_s, events_every), NodeNews)
 
     # -- backups ---------------------------------------------------------------------------
 

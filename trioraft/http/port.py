@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Any, Final, TypeAlias, final
@@ -43,6 +43,8 @@ from .reach import NodeReach
 from .share import CpuShare
 
 AnyNode: TypeAlias = Node | AsyncNode | BlockingNode
+Beside: TypeAlias = Callable[[], AbstractAsyncContextManager[Any, bool | None]]
+"""What is to be open beside a port."""
 PACKAGES: Final = ("starlette", "h11", "prometheus_client")
 """What `trioraft[http]` brings."""
 WHAT: Final = "trioraft.http.serve"
@@ -76,6 +78,7 @@ def serve(
     listen: Address,
     service: Service | None = None,
     routes: Sequence[Any] = (),
+    beside: Beside | None = None,
     ssl_context: TlsContexts | ServerTls | ssl.SSLContext | None = None,
     insecure: bool = False,
     limits: HttpLimits | None = None,
@@ -99,6 +102,8 @@ def serve(
         service: the port for clients beside the node (`open_service`), to tell of it as well.
         routes: of your own, Starlette's (`Route`, `Mount`, …); they run in the port's thread, under
             Trio, and find the way to the node in `request.app.state.reach`.
+        beside: what is open in that thread as long as the port is, for your routes: called there,
+            and entered before the first request.
         ssl_context: for HTTPS: `ServerTls`, or an `ssl.SSLContext` for the server's side. It may
             ask for clients' certificates, and need not.
         insecure: allow plain HTTP beyond this machine: whoever reaches the port can read the
@@ -125,7 +130,9 @@ def serve(
     tls = server_tls_of(ssl_context, insecure=True)
     rules = AddressRules(tls is not None, insecure, "read its status and metrics")
     address = rules.check("listen", listen, port_min=0)
-    opening = _Opening(address, service, tuple(routes), tls, limits or HttpLimits(), logger)
+    opening = _Opening(
+        address, service, tuple(routes), beside or nullcontext, tls, limits or HttpLimits(), logger
+    )
     return Serving(node, opening)
 
 
@@ -224,6 +231,7 @@ class _Opening:
     address: Address
     service: Service | None
     routes: tuple[Any, ...]
+    beside: Beside
     tls: TlsContexts | ServerTls | None
     limits: HttpLimits
     logger: EventLogger | None
@@ -265,6 +273,7 @@ class _Opening:
         name = f"http[{reach.node_id}]"
         async with (
             running_beside(reach.run, stop=reach.stop, name=f"{name}.reach"),
+            self.beside(),
             running_beside(server.run, stop=server.stop, name=name),
         ):
             yield HttpPort(server.address, self.tls is not None)

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 import trio
@@ -39,7 +39,10 @@ from ...service.roles import Roles
 from ...storage.directory import wider_mode
 from ...storage.sqlite import SQLiteStorage
 from ...tasks.background import running_beside
+from ...tasks.collector import long_lived_set_aside
 from ...tasks.wakeup import Wakeup
+from ...transport.base import Transport
+from ...transport.tcp import TcpTransport
 from ..exits import leave_no_zombies, leave_to_system, quit_at_once, silence_stdout
 from ..saying import say
 from .certificates import LiveCertificates
@@ -57,13 +60,29 @@ class NotStarted(RaftError):  # noqa: N818 - what happened
     """It does not serve, and never did; the message says why."""
 
 
-async def run_server(settings: Settings, ready: Preflight, logger: EventLogger) -> None:
+class Surroundings(Protocol):
+    """What a server is put into by who has started it, in its own process: a laboratory."""
+
+    def transport(self, transport: TcpTransport) -> Transport:
+        """What stands around the server's transport."""
+
+    def timing(self, timing: Timing) -> Timing:
+        """Another timing than the settings'."""
+
+
+async def run_server(
+    settings: Settings,
+    ready: Preflight,
+    logger: EventLogger,
+    surroundings: Surroundings | None = None,
+) -> None:
     """Serve until a signal.
 
     Args:
         settings: what to serve.
         ready: what `preflight.prepare` took for it.
         logger: gets what the node says.
+        surroundings: None anywhere but in a laboratory.
 
     Raises:
         NotStarted: the data directory, or a port, cannot be used.
@@ -74,7 +93,7 @@ async def run_server(settings: Settings, ready: Preflight, logger: EventLogger) 
     async with running_beside(signals.run, stop=signals.stop, name="serve.signals"):
         try:
             with signals.starting:
-                await _serve(settings, ready, logger, signals, supervisor)
+                await _serve(settings, ready, logger, signals, supervisor, surroundings)
         except InvariantViolation:
             raise
         except (RaftError, OSError) as error:
@@ -93,12 +112,13 @@ async def _serve(
     logger: EventLogger,
     signals: _Signals,
     supervisor: Supervisor,
+    surroundings: Surroundings | None,
 ) -> None:
     async with (
         open_log(settings, logger) as log,
         _certified(settings, ready, log, signals.hung_up),
         supervisor.told_of_start(),
-        _opened(settings, ready, log) as (node, service),
+        _opened(settings, ready, log, surroundings) as (node, service),
         _with_http(settings, ready, log, node, service) as http,
         _with_live_roles(settings, service, log, signals.roles_hung_up),
         supervisor.told_of(node),
@@ -112,7 +132,8 @@ async def _serve(
         log.info(who_may_what(settings, ready.roles), node=settings.id)
         log.info(f"its {suited_lines(settings.timing)}", node=settings.id)
         _say(settings.id, _ready_line(settings, service, http))
-        await signals.first.wait()
+        with long_lived_set_aside():
+            await signals.first.wait()
         _say(settings.id, f"leaving after {signals.name}")
         await _transfer_leadership(node)
 
@@ -180,7 +201,7 @@ class _LiveRoles:
 
 @asynccontextmanager
 async def _opened(
-    settings: Settings, ready: Preflight, logger: EventLogger
+    settings: Settings, ready: Preflight, logger: EventLogger, around: Surroundings | None
 ) -> AsyncIterator[tuple[Node, Service]]:
     machine = SessionMachine(
         KvMachine(changes_max=settings.watch_changes),
@@ -193,9 +214,9 @@ async def _opened(
             voters=settings.voters,
             machine=machine,
             storage=SQLiteStorage(settings.data, log_bytes_max=settings.log_bytes_max),
-            transport=ready.transport,
+            transport=ready.transport if around is None else around.transport(ready.transport),
             cluster_id=settings.cluster_id,
-            timing=settings.timing,
+            timing=settings.timing if around is None else around.timing(settings.timing),
             limits=settings.limits,
             logger=logger,
             tracer=ready.tracer,
@@ -222,14 +243,19 @@ async def _opened(
 async def _with_http(
     settings: Settings, ready: Preflight, log: EventLogger, node: Node, service: Service
 ) -> AsyncIterator[HttpPort | None]:
-    """With an HTTP port, if one is asked for."""
+    """With an HTTP port, if one is asked for, and the live page at it."""
     if settings.http_listen is None:
         yield None
         return
+    from .page import live_page_of  # what it imports is there only with trioraft[http]
+
+    page = live_page_of(settings, service)
     async with serve_http(
         node,
         listen=settings.http_listen,
         service=service,
+        routes=page.routes,
+        beside=page.hub.open,
         ssl_context=ready.http_tls,
         insecure=settings.insecure or settings.http_insecure,
         logger=log,
