@@ -103,7 +103,7 @@ def test_where_nobody_takes_the_spans_it_says_so(
 ) -> None:
     warned: list[str] = []
 
-    async def run_server(settings: object, ready: Any, logger: object) -> None:
+    async def run_server(settings: object, ready: Any, *_: object) -> None:
         ready.transport.close()
         warned.extend(ready.warnings)
 

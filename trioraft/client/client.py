@@ -155,17 +155,15 @@ class Client(ClusterAdministration):
         may_leave = insecure or ssl_context is not None or connect is not None
         given = checked_addresses(addresses, may_leave_machine=may_leave)
         for name, value in (
-            ("timeout_s", timeout_s),
-            ("connect_timeout_s", connect_timeout_s),
-            ("silence_s", silence_s),
-            ("read_patience_s", read_patience_s),
+            *(("timeout_s", timeout_s), ("connect_timeout_s", connect_timeout_s)),
+            *(("silence_s", silence_s), ("read_patience_s", read_patience_s)),
             ("spread_max", spread_max),
         ):
             if not value > 0:
                 raise ConfigError(f"{name} is {value!r}: give a positive number")
         self._sessions, self._spread_max = sessions, spread_max
         self._read_patience_s = read_patience_s
-        rng = random.Random() if rng is None else rng
+        rng = rng or random.Random()
         self._error_types = checked_error_types(error_types)
         self._dialer = Dialer(
             ClientHello(
