@@ -60,8 +60,8 @@ NEW: Final[dict[str, str]] = {
     "clients.SwitchOnRequest": "It is asked of servers that speak version 2.",
     "peers.TraceContext": "It stands only in fields that format 1 passes over.",
     "peers.UntracedForward": "A `Forward` as format 1 has it, for what is encoded.",
-    "clients._UntracedPropose": "Likewise, a `Propose`.",
-    "clients._UntracedQuery": "Likewise, a `Query`.",
+    "clients.UntracedPropose": "Likewise, a `Propose`.",
+    "clients.UntracedQuery": "Likewise, a `Query`.",
 }
 """Structs that format 1 does not have, and who keeps them from those that do not know them."""
 

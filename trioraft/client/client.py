@@ -50,6 +50,8 @@ from ..rpc.protocol import (
     Propose,
     Query,
     ReadBackup,
+    UntracedPropose,
+    UntracedQuery,
     Watch,
     WatchStatus,
 )
@@ -349,7 +351,7 @@ class Client(ClusterAdministration):
             attempt.is_underway = True
             try:
                 if attempt.trace is None:
-                    return await server.request(Propose, command)
+                    return await server.request(UntracedPropose, command)
                 return await server.request(Propose, command, attempt.trace)
             except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
                 failed(attempt, error)
@@ -445,7 +447,8 @@ class Client(ClusterAdministration):
         if self._spans is None:
             return await self._query((data, consistency), at, timeout_s, result_type)
         with self._spans.call("trioraft.query", consistency=consistency) as span:
-            fields = (data, consistency, self._spans.context_of(span))
+            context = self._spans.context_of(span)
+            fields = (data, consistency) if context is None else (data, consistency, context)
             return await self._query(fields, at, timeout_s, result_type)
 
     async def _query(
@@ -470,7 +473,9 @@ class Client(ClusterAdministration):
             await server.room()
             try:
                 with anyio.move_on_after(patience_s):
-                    return await server.request(Query, *fields)
+                    return await server.request(
+                        Query if len(fields) > 2 else UntracedQuery, *fields
+                    )
                 why: RaftError = ServerLost(f"no answer within {patience_s:g} s: it is asked again")
                 patience_s *= 2
             except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
