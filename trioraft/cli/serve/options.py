@@ -239,8 +239,9 @@ _PARSED: Final = (
         "Least level that is logged: debug, info, warning, error or critical.", _LOG,
         default="info",
     ),
+    # Not "trace", which opentelemetry-instrument would take for an abbreviation of its own options.
     Option(
-        "trace", values.parse_bool, "",
+        "tracing", values.parse_bool, "",
         "Give what traced clients ask for to OpenTelemetry, as spans; start it by "
         "opentelemetry-instrument, which brings the exporter.", _LOG, kind="flag", default="false",
     ),
