@@ -239,7 +239,7 @@ _PARSED: Final = (
         "Least level that is logged: debug, info, warning, error or critical.", _LOG,
         default="info",
     ),
-    # Not "trace", which opentelemetry-instrument would take for an abbreviation of its own options.
+    # Not "trace": opentelemetry-instrument takes that for an abbreviation of an option of its own.
     Option(
         "tracing", values.parse_bool, "",
         "Give what traced clients ask for to OpenTelemetry, as spans; start it by "
