@@ -1,0 +1,66 @@
+"""How the site is made: `sphinx-build -nW docs build/site`.
+
+What is particular to it stands in docs/extensions/, a concern a file.
+"""
+
+import sys
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from docs.extensions.public_names import aliases  # noqa: E402 - where it is, is said above
+
+project = "trioraft"
+author = "the trioraft authors"
+project_copyright = "the trioraft authors"
+version = release = metadata.version("trioraft")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinxcontrib_trio",
+    "sphinx_click",
+    "sphinx_copybutton",
+    "docs.extensions.public_reference",
+    "docs.extensions.docstrings",
+    "docs.extensions.references",
+    "docs.extensions.repository",
+    "docs.extensions.moving_pictures",
+    "docs.extensions.transcripts",
+]
+exclude_patterns = ["images", "extensions", "**/__pycache__"]
+nitpicky = True
+nitpick_ignore: list[tuple[str, str]] = []
+
+# -- text --
+myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
+myst_heading_anchors = 4  # as GitHub has them, so that links work in both places
+myst_linkify_fuzzy_links = False
+highlight_language = "text"
+
+# -- docstrings (docs/style.md) --
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_class_signature = "mixed"
+autodoc_preserve_defaults = True
+autodoc_type_aliases = aliases()
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
+maximum_signature_line_length = 88
+
+# -- pages --
+html_theme = "furo"
+html_title = f"trioraft {version}"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_show_sphinx = False
+html_copy_source = False
+html_theme_options = {"sidebar_hide_name": False}
+copybutton_prompt_text = "$ "
+copybutton_only_copy_prompt_lines = True

@@ -1,0 +1,154 @@
+"""Our docstrings' Markdown, as the reStructuredText that Sphinx reads (docs/style.md has the rules).
+
+Rules of this file: names in backticks become links where they are public, or belong to the class at
+hand, and stay code elsewhere; so nothing here can lead nowhere.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from functools import cache
+from typing import Any, Final
+
+from sphinx.application import Sphinx
+
+from docs.extensions.public_names import PublicName, shown_as
+
+_FENCE: Final = re.compile(r"^(\s*)```(\w*)$")
+_CODE: Final = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+_ITEM: Final = re.compile(r"^\s*(\* |- |\d+\. )")
+_RAISED: Final = re.compile(r"^    [\w.]+(, [\w.]+)*: ")
+_BEFORE_NAPOLEON, _AFTER_NAPOLEON = 400, 600
+_NAME: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def translate(lines: list[str], owner: str | None) -> list[str]:
+    """A docstring's lines, translated.
+
+    Args:
+        lines: of the docstring, without the indentation that all of them share.
+        owner: the full public name of the class at hand, if there is one.
+    """
+    told: list[str] = []
+    fence: str | None = None
+    for line in _without_sentences_in_raises(lines):
+        if fence is not None:
+            if _FENCE.match(line):
+                fence = None
+                told.append("")
+            else:
+                told.append(f"   {line}" if line.strip() else "")
+        elif found := _FENCE.match(line):
+            fence = found[1]
+            told += ["", f"{fence}.. code-block:: {found[2] or 'text'}", ""]
+        else:
+            told += _line(line, told, owner)
+    return told
+
+
+def _line(line: str, before: list[str], owner: str | None) -> list[str]:
+    """A line of text, after what came before it."""
+    told = []
+    for heading in ("Fault", "Remedy"):
+        if line.startswith(f"{heading}: "):
+            told.append("")
+            line = f"**{heading}:** {line.removeprefix(f'{heading}: ')}"
+    if _ITEM.match(line) and before and before[-1].strip() and not _ITEM.match(before[-1]):
+        indent, above = (len(text) - len(text.lstrip()) for text in (line, before[-1]))
+        if above <= indent:
+            told.append("")
+    return [*told, _CODE.sub(lambda found: _linked(found[1], owner), line)]
+
+
+def _without_sentences_in_raises(lines: list[str]) -> list[str]:
+    """`Raises:` may hold a sentence beside its entries, "As `propose`."; a field cannot, so the
+    sentence becomes a paragraph after them."""
+    kept: list[str] = []
+    spoken: list[str] = []
+    is_raises = is_spoken = False
+    for line in [*lines, "end"]:
+        if line and not line[0].isspace():
+            if is_raises and spoken:
+                if kept and kept[-1] == "Raises:":
+                    kept.pop()
+                kept += ["", f"**Raises:** {' '.join(spoken)}", ""]
+                spoken = []
+            is_raises, is_spoken = line == "Raises:", False
+        elif is_raises and line.startswith("    ") and not line.startswith("     "):
+            is_spoken = _RAISED.match(line) is None
+        if is_spoken and line.strip():
+            spoken.append(line.strip())
+        else:
+            kept.append(line)
+    return kept[:-1]
+
+
+@cache
+def _linked(code: str, owner: str | None) -> str:
+    target = _public(code.removesuffix("()"), owner)
+    return f"``{code}``" if target is None else f":py:obj:`{code} <{target}>`"
+
+
+def _public(code: str, owner: str | None) -> str | None:
+    """The full public name of what stands in backticks; None if it is none."""
+    if not _NAME.fullmatch(code):
+        return None
+    tops, names = _names()
+    value: Any = names[owner].value if owner in names else None
+    if value is not None and _has(value, code):
+        return f"{owner}.{code}"
+    if code in names:
+        return code
+    head, _, member = code.partition(".")
+    top = tops.get(head)
+    if top is None:
+        return None
+    if not member:
+        return top.full
+    return f"{top.full}.{member}" if "." not in member and _has(top.value, member) else None
+
+
+@cache
+def _names() -> tuple[dict[str, PublicName], dict[str, PublicName]]:
+    """What is shown, by its name alone and in full; the first of several of one name counts."""
+    shown = shown_as().values()
+    return {name.name: name for name in reversed(shown)}, {name.full: name for name in shown}
+
+
+def _has(value: object, member: str) -> bool:
+    """Whether a class has such a member of its own, which the reference therefore shows."""
+    if not inspect.isclass(value) or member.startswith("_"):
+        return False
+    return any(
+        member in vars(base) or member in vars(base).get("__annotations__", {})
+        for base in value.__mro__
+        if base.__module__.partition(".")[0] in {"trioraft", "trioleaks"}
+    )
+
+
+_FIELDS: Final = frozenset({"attribute", "data", "property"})
+
+
+def _process(
+    app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]
+) -> None:
+    owner = name if what in {"class", "exception"} else name.rpartition(".")[0]
+    lines[:] = translate(lines, owner if owner in _names()[1] else None)
+    if what in _FIELDS:  # napoleon would take what stands before a colon for its type
+        app.env.temp_data["trioraft_field"] = list(lines)
+        lines.clear()
+
+
+def _give_back(
+    app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]
+) -> None:
+    if what in _FIELDS:
+        lines[:] = app.env.temp_data.pop("trioraft_field")
+
+
+def setup(app: Sphinx) -> dict[str, object]:
+    """Around napoleon, which makes fields out of sections."""
+    app.connect("autodoc-process-docstring", _process, priority=_BEFORE_NAPOLEON)
+    app.connect("autodoc-process-docstring", _give_back, priority=_AFTER_NAPOLEON)
+    return {"parallel_read_safe": True}
