@@ -10,8 +10,6 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from docs.extensions.public_names import aliases  # noqa: E402 - where it is, is said above
-
 project = "trioraft"
 author = "the trioraft authors"
 project_copyright = "the trioraft authors"
@@ -27,6 +25,7 @@ extensions = [
     "docs.extensions.public_reference",
     "docs.extensions.docstrings",
     "docs.extensions.references",
+    "docs.extensions.annotations",
     "docs.extensions.repository",
     "docs.extensions.moving_pictures",
     "docs.extensions.transcripts",
@@ -44,12 +43,12 @@ highlight_language = "text"
 # -- docstrings (docs/style.md) --
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+add_module_names = False
 napoleon_use_ivar = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_class_signature = "mixed"
 autodoc_preserve_defaults = True
-autodoc_type_aliases = aliases()
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 maximum_signature_line_length = 88

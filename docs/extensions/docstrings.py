@@ -9,15 +9,16 @@ from __future__ import annotations
 import inspect
 import re
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 from sphinx.application import Sphinx
 
-from docs.extensions.public_names import PublicName, shown_as
+from docs.extensions.public_names import PublicName, is_ours, shown_as
 
 _FENCE: Final = re.compile(r"^(\s*)```(\w*)$")
-_CODE: Final = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+_CODE: Final = re.compile(r"(?<!`)`([^`\n]+)`(?!`)(?=(\w?))")
 _ITEM: Final = re.compile(r"^\s*(\* |- |\d+\. )")
+_RAISES: Final = re.compile(r"^Raises(?: \((.+)\):| ?: (.+))$")
 _RAISED: Final = re.compile(r"^    [\w.]+(, [\w.]+)*: ")
 _BEFORE_NAPOLEON, _AFTER_NAPOLEON = 400, 600
 _NAME: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -58,7 +59,7 @@ def _line(line: str, before: list[str], owner: str | None) -> list[str]:
         indent, above = (len(text) - len(text.lstrip()) for text in (line, before[-1]))
         if above <= indent:
             told.append("")
-    return [*told, _CODE.sub(lambda found: _linked(found[1], owner), line)]
+    return [*told, _CODE.sub(lambda found: _linked(found[1], owner) + ("\\ " if found[2] else ""), line)]
 
 
 def _without_sentences_in_raises(lines: list[str]) -> list[str]:
@@ -68,8 +69,15 @@ def _without_sentences_in_raises(lines: list[str]) -> list[str]:
     spoken: list[str] = []
     is_raises = is_spoken = False
     for line in [*lines, "end"]:
+        found = _RAISES.match(line)
+        if found:
+            line = "Raises:"
+            said = found[1] or found[2]
+            spoken.append(f"{said[0].upper()}{said[1:]}".rstrip(".") + ".")
         if line and not line[0].isspace():
             if is_raises and spoken:
+                while kept and not kept[-1].strip():
+                    kept.pop()
                 if kept and kept[-1] == "Raises:":
                     kept.pop()
                 kept += ["", f"**Raises:** {' '.join(spoken)}", ""]
@@ -95,18 +103,30 @@ def _public(code: str, owner: str | None) -> str | None:
     if not _NAME.fullmatch(code):
         return None
     tops, names = _names()
-    value: Any = names[owner].value if owner in names else None
-    if value is not None and _has(value, code):
-        return f"{owner}.{code}"
+    if owner in names and (place := _place(names[owner].value, code)):
+        return place
     if code in names:
         return code
     head, _, member = code.partition(".")
     top = tops.get(head)
-    if top is None:
+    if top is None or not member:
+        return None if top is None else top.full
+    return _place(top.value, member)
+
+
+def _place(value: object, member: str) -> str | None:
+    """The full name under which the reference shows a class's member; None if it shows none."""
+    if not inspect.isclass(value) or member.startswith("_"):
         return None
-    if not member:
-        return top.full
-    return f"{top.full}.{member}" if "." not in member and _has(top.value, member) else None
+    public = {id(name.value): name.full for name in _names()[1].values()}
+    shown = None
+    for base in value.__mro__:
+        shown = public.get(id(base), shown)
+        if not is_ours(base):
+            continue
+        if member in vars(base) or member in vars(base).get("__annotations__", {}):
+            return f"{shown}.{member}"
+    return None
 
 
 @cache
@@ -114,17 +134,6 @@ def _names() -> tuple[dict[str, PublicName], dict[str, PublicName]]:
     """What is shown, by its name alone and in full; the first of several of one name counts."""
     shown = shown_as().values()
     return {name.name: name for name in reversed(shown)}, {name.full: name for name in shown}
-
-
-def _has(value: object, member: str) -> bool:
-    """Whether a class has such a member of its own, which the reference therefore shows."""
-    if not inspect.isclass(value) or member.startswith("_"):
-        return False
-    return any(
-        member in vars(base) or member in vars(base).get("__annotations__", {})
-        for base in value.__mro__
-        if base.__module__.partition(".")[0] in {"trioraft", "trioleaks"}
-    )
 
 
 _FIELDS: Final = frozenset({"attribute", "data", "property"})

@@ -14,11 +14,10 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
-import inspect
 import re
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Final, get_args, get_origin
+from typing import Final
 
 import attrs
 
@@ -65,15 +64,20 @@ class _Source:
 
 
 @cache
-def _names_in(module_name: str) -> dict[str, _Source]:
-    """Every name of a module that its source assigns, defines or imports by name."""
+def _tree(module_name: str) -> ast.Module:
     spec = importlib.util.find_spec(module_name)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(module_name)
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    package = module_name if spec.submodule_search_locations is not None else spec.parent or ""
+    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+
+
+@cache
+def _names_in(module_name: str) -> dict[str, _Source]:
+    """Every name of a module that its source assigns, defines or imports by name."""
+    spec = importlib.util.find_spec(module_name)
+    package = getattr(spec, "parent", "") or ""  # of a package: itself
     found: dict[str, _Source] = {}
-    for node in _statements(tree.body):
+    for node in _statements(_tree(module_name).body):
         match node:
             case ast.ImportFrom():
                 source = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
@@ -121,6 +125,29 @@ def public_names() -> tuple[PublicName, ...]:
     )
 
 
+def is_defined_in(module: str, name: str) -> bool:
+    """Whether a module of ours assigns or defines a name."""
+    source = _names_in(module).get(name)
+    return source is not None and source.module == module
+
+
+@cache
+def alias_of(module: str, name: str) -> ast.expr | None:
+    """What a module's type alias stands for; None if the name is none."""
+    for node in _statements(_tree(module).body):
+        match node:
+            case ast.AnnAssign(
+                target=ast.Name(id=found), annotation=ast.Name(id="TypeAlias"), value=ast.expr()
+            ) if found == name:
+                return node.value
+    return None
+
+
+def is_ours(value: type) -> bool:
+    """Whether it is defined here."""
+    return value.__module__.partition(".")[0] in OURS
+
+
 @cache
 def shown_as() -> dict[str, PublicName]:
     """By where it is defined: the name under which it is shown."""
@@ -128,20 +155,3 @@ def shown_as() -> dict[str, PublicName]:
     for name in public_names():
         shown.setdefault(name.defined, name)
     return shown
-
-
-@cache
-def aliases() -> dict[str, str]:
-    """How signatures show a type alias, by the name that they have it under: public ones by their
-    public name, others by the type that they stand for. A name that means two things is left out."""
-    found: dict[str, set[str]] = {}
-    for name in public_names():
-        is_alias = not inspect.isclass(name.value) or name.value.__name__ != name.name
-        if is_alias and not inspect.isfunction(name.value) and not name.name.isupper():
-            found.setdefault(name.name, set()).add(shown_as()[name.defined].full)
-    classes = {name.name for name in public_names() if name.name == getattr(name.value, "__name__", "")}
-    for module in {name.home for name in public_names()}:
-        for alias, value in vars(importlib.import_module(module)).items():
-            if get_origin(value) is Annotated and alias not in found:
-                found.setdefault(alias, set()).add(get_args(value)[0].__name__)
-    return {alias: min(shown) for alias, shown in found.items() if len(shown) == 1 and alias not in classes}

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar, Final, Generic, Protocol, get_origin
 
+import msgspec
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
@@ -23,8 +24,15 @@ from sphinx.pycode import ModuleAnalyzer
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from docs.extensions.annotations import constructor_of_struct
 from docs.extensions.docstrings import translate
-from docs.extensions.public_names import PublicName, modules, public_names, shown_as
+from docs.extensions.public_names import (
+    PublicName,
+    is_ours,
+    modules,
+    public_names,
+    shown_as,
+)
 
 _LOGGER: Final = logging.getLogger(__name__)
 SHOWN: Final = "trioraft_shown"
@@ -82,7 +90,8 @@ def _directive(name: PublicName) -> Iterator[str]:
     value = name.value
     if inspect.isclass(value) and value.__name__ == name.name:
         kind = "autoexception" if issubclass(value, BaseException) else "autoclass"
-        yield f".. {kind}:: {name.full}"
+        arguments = constructor_of_struct(value) if issubclass(value, msgspec.Struct) else ""
+        yield f".. {kind}:: {name.full}{arguments}"
         yield "   :members:"
         yield "   :undoc-members:"
         yield f"   :inherited-members: {', '.join(_shown_elsewhere(value))}"
@@ -102,11 +111,6 @@ def _shown_elsewhere(value: type) -> list[str]:
         for base in value.__mro__[1:]
         if id(base) in public or not is_ours(base)
     ]
-
-
-def is_ours(value: type) -> bool:
-    """Whether it is defined here."""
-    return value.__module__.partition(".")[0] in {"trioraft", "trioleaks"}
 
 
 def show_public_bases(

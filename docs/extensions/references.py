@@ -18,7 +18,6 @@ from docutils import nodes
 from sphinx.addnodes import desc_signature, pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
-from sphinx.util.inspect import TypeAliasForwardRef
 
 from docs.extensions.public_names import home_of, shown_as
 
@@ -124,10 +123,6 @@ def resolve(
     reference["reftitle"] = target
     reference += contnode
     return reference
-
-
-# Within a union, Sphinx shows an alias by its `repr`.
-TypeAliasForwardRef.__repr__ = lambda self: self.name  # type: ignore[method-assign] # see above
 
 
 def setup(app: Sphinx) -> dict[str, object]:
