@@ -21,6 +21,7 @@ import attrs
 import msgspec
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.pycode import ModuleAnalyzer
 
 from docs.extensions.public_names import (
     OURS,
@@ -134,10 +135,20 @@ def _rewrite_signature(function: object) -> None:
     function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
 
 
+def _annotate_what_constructors_assign(value: type) -> None:
+    """`self.term: Term = …`, which autodoc reads from the source, too."""
+    analyzer = ModuleAnalyzer.for_module(value.__module__)
+    analyzer.analyze()
+    for (name, attribute), text in analyzer.annotations.items():
+        if name == value.__qualname__ and attribute not in vars(value).get("__annotations__", {}):
+            value.__annotations__ = {**vars(value).get("__annotations__", {}), attribute: text}
+
+
 def _rewrite_class(value: type, done: set[int]) -> None:
     for base in value.__mro__:
         if base.__module__.partition(".")[0] not in OURS:
             continue
+        _annotate_what_constructors_assign(base)
         _rewrite(vars(base).get("__annotations__"), base.__module__, done)
         for member in vars(base).values():
             if isinstance(member, property):

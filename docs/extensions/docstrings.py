@@ -21,6 +21,8 @@ _ITEM: Final = re.compile(r"^\s*(\* |- |\d+\. )")
 _RAISES: Final = re.compile(r"^Raises(?: \((.+)\):| ?: (.+))$")
 _RAISED: Final = re.compile(r"^    [\w.]+(, [\w.]+)*: ")
 _BEFORE_NAPOLEON, _AFTER_NAPOLEON = 400, 600
+_STAR: Final = re.compile(r"(^\s*\* |\*{1,2}(?=\S)[^*]+?(?<=\S)\*{1,2})|\*")
+"""What begins an item, or is emphasised; any other star is a star."""
 _NAME: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -59,7 +61,18 @@ def _line(line: str, before: list[str], owner: str | None) -> list[str]:
         indent, above = (len(text) - len(text.lstrip()) for text in (line, before[-1]))
         if above <= indent:
             told.append("")
-    return [*told, _CODE.sub(lambda found: _linked(found[1], owner) + ("\\ " if found[2] else ""), line)]
+    parts = []
+    end = 0
+    for found in _CODE.finditer(line):
+        parts += [_escaped(line[end : found.start()]), _linked(found[1], owner)]
+        parts += ["\\ "] if found[2] else []
+        end = found.end()
+    return [*told, "".join([*parts, _escaped(line[end:])])]
+
+
+def _escaped(words: str) -> str:
+    """Without what reStructuredText would take for markup, but for emphasis."""
+    return _STAR.sub(lambda found: found[0] if found[1] else r"\*", words)
 
 
 def _without_sentences_in_raises(lines: list[str]) -> list[str]:
