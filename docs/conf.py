@@ -39,7 +39,7 @@ nitpick_ignore_regex = [
     ("py:class", r"trioraft\.machines\.replicated\.handle\.\w+"),
     # Private stand-ins in the signatures of what is made for its users.
     ("py:attr", r"trioraft\.testing\.linearizability\.models\.Unseen\.UNSEEN"),
-    ("py:class", r"trioraft\.testing\.networks\._Carrier"),
+    ("py:class", r"trioraft\.testing\.networks\.(_Carrier|Cuts)"),
     ("py:class", r"trioraft\.transport\.memory\.NetworkFaults"),
 ]
 

@@ -178,9 +178,7 @@ def rewrite(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
     done: set[int] = set()
     for name in public_names():
         if inspect.isclass(name.value):
-            if issubclass(name.value, msgspec.Struct):
-                constructor_of_struct(name.value)  # its annotations can still be evaluated
-            else:
+            if not issubclass(name.value, msgspec.Struct):
                 _rewrite_class(name.value, done)
         elif callable(name.value):
             _rewrite_function(name.value, done)
@@ -189,10 +187,13 @@ def rewrite(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
 def rewrite_struct(
     app: Sphinx, what: str, name: str, value: object, options: object,
     signature: str | None, returns: str | None,
-) -> None:
+) -> tuple[str, None] | None:
     """A struct's fields, once autodoc has looked at its signature, which is always evaluated."""
-    if inspect.isclass(value) and issubclass(value, msgspec.Struct):
-        _rewrite_class(value, set())
+    if not inspect.isclass(value) or not issubclass(value, msgspec.Struct):
+        return None
+    arguments = constructor_of_struct(value)
+    _rewrite_class(value, set())
+    return arguments, None
 
 
 def setup(app: Sphinx) -> dict[str, object]:

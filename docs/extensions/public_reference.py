@@ -15,7 +15,6 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar, Final, Generic, Protocol, get_origin
 
-import msgspec
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
@@ -24,7 +23,6 @@ from sphinx.pycode import ModuleAnalyzer
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from docs.extensions.annotations import constructor_of_struct
 from docs.extensions.docstrings import translate
 from docs.extensions.public_names import (
     PublicName,
@@ -90,8 +88,7 @@ def _directive(name: PublicName) -> Iterator[str]:
     value = name.value
     if inspect.isclass(value) and value.__name__ == name.name:
         kind = "autoexception" if issubclass(value, BaseException) else "autoclass"
-        arguments = constructor_of_struct(value) if issubclass(value, msgspec.Struct) else ""
-        yield f".. {kind}:: {name.full}{arguments}"
+        yield f".. {kind}:: {name.full}"
         yield "   :members:"
         yield "   :undoc-members:"
         yield f"   :inherited-members: {', '.join(_shown_elsewhere(value))}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any, ClassVar
 
 from pygments.lexer import RegexLexer, bygroups
@@ -12,16 +13,23 @@ from sphinx.application import Sphinx
 
 
 class Console(BashSessionLexer):
-    """Commands, with what they say below a line that begins with `$`; without any, commands only."""
+    """Commands, with what they say below a line that begins with `$`; without any, commands only.
+    A line that begins with `#` speaks to the reader."""
 
     name = "console"
     aliases: ClassVar = ["console"]
 
     def get_tokens_unprocessed(self, text: str) -> Iterator[tuple[int, Any, str]]:
         """Its tokens."""
-        has_prompts = any(line.lstrip().startswith("$ ") for line in text.splitlines())
-        lexer = super() if has_prompts else BashLexer(**self.options)
-        yield from lexer.get_tokens_unprocessed(text)
+        lines = text.splitlines(keepends=True)
+        if not any(line.lstrip().startswith("$ ") for line in lines):
+            yield from BashLexer(**self.options).get_tokens_unprocessed(text)
+            return
+        remarks = list(takewhile(lambda line: line.startswith("#"), lines))
+        yield 0, Comment, "".join(remarks)
+        begin = sum(map(len, remarks))
+        for at, token, value in super().get_tokens_unprocessed(text[begin:]):
+            yield begin + at, token, value
 
 
 class Raftlog(RegexLexer):
