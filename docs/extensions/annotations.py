@@ -15,7 +15,9 @@ from __future__ import annotations
 import ast
 import builtins
 import inspect
+import re
 from functools import cache
+from typing import Final
 
 import attrs
 import msgspec
@@ -33,6 +35,8 @@ from docs.extensions.public_names import (
 )
 from docs.extensions.references import is_type_variable
 from trioraft.testing import open_cluster
+
+_YIELDS: Final = re.compile(r"collections\.abc\.(?:Async)?Iterator\[(.*)\]")
 
 
 class _Rewriting(ast.NodeTransformer):
@@ -104,8 +108,11 @@ def _rewrite_function(function: object, done: set[int]) -> None:
         function = getattr(function, "__func__", function)
         module = getattr(function, "__module__", "") or ""
         if module.partition(".")[0] in OURS:
-            _rewrite(getattr(function, "__annotations__", None), module, done)
+            annotations = getattr(function, "__annotations__", None)
+            _rewrite(annotations, module, done)
             _rewrite_signature(function)
+            if annotations and hasattr(function, "__wrapped__"):
+                _show_what_is_yielded(annotations, inspect.unwrap(function))  # type: ignore[arg-type]
         function = getattr(function, "__wrapped__", None)
 
 
@@ -117,6 +124,14 @@ class _Named:
 
     def __repr__(self) -> str:
         return self.name
+
+
+def _show_what_is_yielded(annotations: dict[str, str], function: object) -> None:
+    """A context manager written as a generator gives what it yields, not an iterator."""
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        returned = _YIELDS.fullmatch(annotations.get("return", ""))
+        if returned:
+            annotations["return"] = returned[1]
 
 
 def _rewrite_signature(function: object) -> None:
@@ -185,8 +200,13 @@ def rewrite(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
 
 
 def rewrite_struct(
-    app: Sphinx, what: str, name: str, value: object, options: object,
-    signature: str | None, returns: str | None,
+    app: Sphinx,
+    what: str,
+    name: str,
+    value: object,
+    options: object,
+    signature: str | None,
+    returns: str | None,
 ) -> tuple[str, None] | None:
     """A struct's fields, once autodoc has looked at its signature, which is always evaluated."""
     if not inspect.isclass(value) or not issubclass(value, msgspec.Struct):

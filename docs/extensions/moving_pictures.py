@@ -1,4 +1,4 @@
-"""Runs that can be played, in the place of the pictures of docs/elections.md.
+"""Runs that can be played, in the place of their pictures.
 
 Rules of this file:
 
@@ -21,7 +21,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-from docs.make_pictures import story_of, write_stories
+from docs.make_pictures import shown_s, story_of, write_stories
 from trioraft.viz.analysis import analyse_log
 from trioraft.viz.page import write_pages
 from trioraft.viz.page.write import file_names
@@ -31,9 +31,9 @@ FOLDER: Final = "runs"
 PAGES: Final = "trioraft_run_pages"
 _FIGURE: Final = """\
 <figure class="run">
-<iframe src="{page}" title="{title}" loading="lazy"></iframe>
+<iframe src="{framed}" title="{title}" loading="lazy"></iframe>
 <noscript><img src="{picture}" alt="{title}"></noscript>
-<figcaption>{title}. <a href="{page}">Open it whole</a>: findings, log, keys.</figcaption>
+<figcaption>{title}. ▶ plays it; <a href="{page}">open it whole</a> for the findings and the log.</figcaption>
 </figure>
 """
 
@@ -50,23 +50,27 @@ def tell(app: Sphinx) -> None:
         runs = [attrs.evolve(run, source=log.name) for run in analyse_log(log)]
     write_pages(runs, Path(app.outdir) / FOLDER)
     for run, name in zip(runs, file_names(runs), strict=True):
-        pages[story_of(run)] = f"{FOLDER}/{name}"
+        start_us, end_us = (round(at_s * 1e6) for at_s in shown_s(run))
+        pages[story_of(run)] = f"{FOLDER}/{name}#{start_us}-{end_us}"
     _LOGGER.info("told %d stories", len(pages))
 
 
 def embed(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Put runs where their pictures are."""
     pages: dict[str, str] = getattr(app.builder, PAGES)
-    if docname != "elections" or not pages:
-        return
     for image in [*doctree.findall(nodes.image)]:
         page = pages.get(Path(image["uri"]).stem)
         paragraph = image.parent
         if page is None or not isinstance(paragraph, nodes.paragraph):
             continue
-        picture = f"_images/{app.env.images[image['uri']][1]}"
+        up = "../" * docname.count("/")
+        page = f"{up}{page}"
+        picture = f"{up}_images/{app.env.images[image['uri']][1]}"
         figure = _FIGURE.format(
-            page=html.escape(page), title=html.escape(image["alt"]), picture=html.escape(picture)
+            framed=html.escape(page),
+            page=html.escape(page.partition("#")[0]),
+            title=html.escape(image["alt"]),
+            picture=html.escape(picture),
         )
         paragraph.replace_self(nodes.raw("", figure, format="html"))
 

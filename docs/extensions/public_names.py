@@ -80,7 +80,9 @@ def _names_in(module_name: str) -> dict[str, _Source]:
     for node in _statements(_tree(module_name).body):
         match node:
             case ast.ImportFrom():
-                source = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+                source = importlib.util.resolve_name(
+                    "." * node.level + (node.module or ""), package
+                )
                 for alias in node.names:
                     named = alias.asname or alias.name
                     found[named] = _Source(source, alias.asname == alias.name)

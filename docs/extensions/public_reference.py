@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from typing import ClassVar, Final, Generic, Protocol, get_origin
 
 from docutils import nodes
-from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.pycode import ModuleAnalyzer
@@ -66,7 +65,9 @@ class Public(SphinxDirective):
         if not wanted:
             first = shown_as()
             names = [name for name in offered.values() if first[name.defined] is name]
-            lines += _elsewhere([name for name in offered.values() if first[name.defined] is not name])
+            lines += _elsewhere(
+                [name for name in offered.values() if first[name.defined] is not name]
+            )
         for name in names:
             shown(self.env)[name.full] = self.env.docname
             lines += [*_directive(name), ""]
@@ -77,9 +78,7 @@ class Public(SphinxDirective):
 
 def _elsewhere(names: list[PublicName]) -> Iterator[str]:
     if names:
-        links = (
-            f":py:obj:`{name.name} <{shown_as()[name.defined].full}>`" for name in names
-        )
+        links = (f":py:obj:`{name.name} <{shown_as()[name.defined].full}>`" for name in names)
         yield "Shown with the names of another module: " + ", ".join(links) + "."
         yield ""
 
@@ -103,11 +102,7 @@ def _shown_elsewhere(value: type) -> list[str]:
     """The classes that it inherits from and whose members it need not show: public ones, which do
     themselves, and those of others."""
     public = {id(name.value) for name in public_names()}
-    return [
-        base.__name__
-        for base in value.__mro__[1:]
-        if id(base) in public or not is_ours(base)
-    ]
+    return [base.__name__ for base in value.__mro__[1:] if id(base) in public or not is_ours(base)]
 
 
 def show_public_bases(
@@ -119,16 +114,23 @@ def show_public_bases(
         base
         for base in bases
         if id(get_origin(base) or base) in public
-        or not is_ours(get_origin(base) or base)
-        and (get_origin(base) or base) not in {object, Generic, Protocol}
+        or (
+            not is_ours(get_origin(base) or base)
+            and (get_origin(base) or base) not in {object, Generic, Protocol}
+        )
     ]
     if not bases:
         bases.append(object)
 
 
 def hide_constructor(
-    app: Sphinx, what: str, name: str, value: object, options: object,
-    signature: str | None, returns: str | None,
+    app: Sphinx,
+    what: str,
+    name: str,
+    value: object,
+    options: object,
+    signature: str | None,
+    returns: str | None,
 ) -> tuple[str, str | None] | None:
     """Of a class that is not for users to make."""
     if what == "class" and _NOT_TO_MAKE.search(inspect.getdoc(value) or ""):
@@ -166,7 +168,9 @@ def check_all_are_shown(app: Sphinx, env: BuildEnvironment) -> None:
             and name.full not in shown(env)
         ]
         if missing:
-            _LOGGER.warning("no page of docs/reference shows, of %s: %s", module, ", ".join(missing))
+            _LOGGER.warning(
+                "no page of docs/reference shows, of %s: %s", module, ", ".join(missing)
+            )
 
 
 def setup(app: Sphinx) -> dict[str, object]:

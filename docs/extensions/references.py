@@ -109,9 +109,7 @@ def resolve(
     public = ours(target, node.get("py:module"))
     if public is not None and public != target:
         domain = env.domains.python_domain
-        found = domain.resolve_xref(
-            env, node["refdoc"], app.builder, "obj", public, node, contnode
-        )
+        found = domain.resolve_xref(env, node["refdoc"], app.builder, "obj", public, node, contnode)
         if found is not None:
             return found
     if is_type_variable(target):

@@ -163,7 +163,8 @@ _INDEX_STYLES: Final = ("base.css", "index.css")
 _RUN_SCRIPTS: Final = (
     *("dom.js", "theme.js", "model.js", "view.js", "layout.js", "hits.js"),
     *("layer_frame.js", "layer_nodes.js", "layer_messages.js", "filters.js", "diagram.js"),
-    *("overview.js", "table.js", "details.js", "pointer.js", "keyboard.js", "print.js", "main.js"),
+    *("overview.js", "table.js", "details.js", "pointer.js", "keyboard.js", "player.js"),
+    *("print.js", "main.js"),
 )
 _INDEX_SCRIPTS: Final = ("dom.js", "theme.js", "index.js")
 

@@ -156,6 +156,7 @@ class Details {
   show(entry) {
     if (entry < 0) {
       this._place.replaceChildren(element("p", { className: "context", textContent:
+        isFramed ? "▶ plays it. Click anything in the picture to hear what it is." :
         "Click anything in the picture or a line of the log; with the arrow keys you step " +
         "through the events. “Keys”, above, has the rest." }));
       return;

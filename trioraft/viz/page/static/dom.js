@@ -28,6 +28,9 @@ function element(tag, properties = {}, ...children) {
  * @returns {E} */
 const byId = (id) => /** @type {E} */ (document.getElementById(id));
 
+/** Whether another page shows this one within itself: the diagram is all that it shows then. */
+const isFramed = window.parent !== window;
+
 /** Where to draw.
  * @param {HTMLCanvasElement} canvas
  * @returns {CanvasRenderingContext2D} */

@@ -9,10 +9,11 @@ class Keyboard {
   constructor(app) {
     this._app = app;
     this._actions = {
-      ArrowRight: (event) => (event.shiftKey ? app.view.pan(120) : this._step(1)),
-      ArrowLeft: (event) => (event.shiftKey ? app.view.pan(-120) : this._step(-1)),
+      ArrowRight: (event) => (event.shiftKey ? app.view.pan(120) : this.step(1)),
+      ArrowLeft: (event) => (event.shiftKey ? app.view.pan(-120) : this.step(-1)),
       ArrowUp: () => this._changeLane(-1),
       ArrowDown: () => this._changeLane(1),
+      " ": () => app.player.toggle(),
       Home: () => this._jump(0),
       End: () => this._jump(app.table.shown.length - 1),
       Enter: () => this._follow(),
@@ -50,7 +51,15 @@ class Keyboard {
     if (shown.length) this._app.select(shown[clamp(row, 0, shown.length - 1)]);
   }
 
-  /** The next or previous entry of those shown; with none selected, the first on screen. */
+  /** The next or previous entry of those shown; with none selected, the first on screen.
+   * @param {number} by
+   * @returns {boolean} whether there was one */
+  step(by) {
+    const before = this._app.selected;
+    this._step(by);
+    return this._app.selected !== before;
+  }
+
   _step(by) {
     const { table, model, view } = this._app;
     if (this._app.selected < 0) {
@@ -68,7 +77,7 @@ class Keyboard {
   _changeLane(by) {
     const { model, table, diagram, selected } = this._app;
     if (selected < 0) {
-      this._step(1);
+      this.step(1);
       return;
     }
     const lanes = [-1, ...diagram.layout.lanes.map((lane) => lane.node)];

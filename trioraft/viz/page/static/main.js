@@ -25,6 +25,8 @@ class App {
       (id) => this.showFinding(id));
     this.table = new LogTable(byId("rows"), this.model, this.filters,
       (entry) => this.select(entry));
+    const keyboard = new Keyboard(this);
+    this.player = new Player(byId("play"), () => keyboard.step(1));
     this._connect();
     this.resize();
     this._onTheme();
@@ -98,7 +100,6 @@ class App {
       this.diagram.invalidate();
     };
     this.diagram.onDrawn = () => this.overview.draw();
-    new Keyboard(this);
     new Printing(this);
     new Pointer(byId("stage"), this.view, {
       onPoint: (x, y) => this._point(x, y),
@@ -146,7 +147,11 @@ class App {
   }
 }
 
+document.documentElement.classList.toggle("framed", isFramed);
+/** What to show of it, in microseconds: "#180000-230000". */
+const wanted = /^#(\d+)-(\d+)$/.exec(window.location.hash);
 const app = new App(JSON.parse(byId("run").textContent));
+if (wanted) app.view.show(Number(wanted[1]), Number(wanted[2]));
 app.diagram.draw();
 performance.mark("trioraft-drawn");
 window.trioraft = app;
