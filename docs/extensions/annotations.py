@@ -168,9 +168,8 @@ def _rewrite_class(value: type, done: set[int]) -> None:
         for member in vars(base).values():
             if isinstance(member, property):
                 _rewrite_function(member.fget, done)
-            elif callable(member) or isinstance(member, classmethod | staticmethod):
-                if not inspect.isclass(member):
-                    _rewrite_function(member, done)
+            elif not inspect.isclass(member):
+                _rewrite_function(member, done)
 
 
 @cache

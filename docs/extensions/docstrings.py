@@ -1,4 +1,4 @@
-"""Our docstrings' Markdown, as the reStructuredText that Sphinx reads (docs/style.md has the rules).
+"""Our docstrings' Markdown, as the reStructuredText that Sphinx reads; rules: docs/style.md.
 
 Rules of this file: names in backticks become links where they are public, or belong to the class at
 hand, and stay code elsewhere; so nothing here can lead nowhere.

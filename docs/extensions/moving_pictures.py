@@ -33,7 +33,8 @@ _FIGURE: Final = """\
 <figure class="run">
 <iframe src="{framed}" title="{title}" loading="lazy"></iframe>
 <noscript><img src="{picture}" alt="{title}"></noscript>
-<figcaption>{title}. ▶ plays it; <a href="{page}">open it whole</a> for the findings and the log.</figcaption>
+<figcaption>{title}. ▶ plays it; <a href="{page}">open it whole</a> for the findings and the
+log.</figcaption>
 </figure>
 """
 

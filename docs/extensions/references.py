@@ -1,4 +1,4 @@
-"""Where a name in a signature leads: to its public name, or to the documentation of Python and Trio.
+"""Where a name in a signature leads: to its public name, or to what others document.
 
 Rules of this file:
 
@@ -23,11 +23,11 @@ from docs.extensions.public_names import home_of, shown_as
 
 PYTHON: Final = "https://docs.python.org/3"
 TRIO: Final = "https://trio.readthedocs.io/en/stable"
-STRUCTLOG: Final = "https://www.structlog.org/en/stable"
+STRUCTLOG: Final = "https://www.structlog.org/en/stable/api.html"
 ELSEWHERE: Final = {
     "anyio.abc.ByteStream": "https://anyio.readthedocs.io/en/stable/api.html#anyio.abc.ByteStream",
     "msgspec.Struct": "https://jcristharif.com/msgspec/api.html#msgspec.Struct",
-    "structlog.typing.FilteringBoundLogger": f"{STRUCTLOG}/api.html#structlog.typing.FilteringBoundLogger",
+    "structlog.typing.FilteringBoundLogger": f"{STRUCTLOG}#structlog.typing.FilteringBoundLogger",
     "trio.BusyResourceError": f"{TRIO}/reference-core.html#trio.BusyResourceError",
     "trio.CancelScope": f"{TRIO}/reference-core.html#trio.CancelScope",
     "trio.Nursery": f"{TRIO}/reference-core.html#trio.Nursery",

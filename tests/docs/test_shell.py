@@ -23,6 +23,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -118,7 +119,8 @@ class Shell:
 
     def _run(self, step: Step, fence: Fence) -> None:
         saved = self.folder.parent / "environment"
-        script = f"(exit {self.code})\n{step.command}\ncode=$?\nenv -0 > {shlex.quote(str(saved))}\nexit $code\n"
+        keep = f"code=$?\nenv -0 > {shlex.quote(str(saved))}\nexit $code\n"
+        script = f"(exit {self.code})\n{step.command}\n{keep}"
         done = subprocess.run(
             ["bash", "-c", script],
             cwd=self.folder,
@@ -153,6 +155,8 @@ class Shell:
             stderr=subprocess.DEVNULL,
             text=True,
         ) as process:
+            patience = threading.Timer(PATIENCE_S, process.kill)
+            patience.start()
             try:
                 assert process.stdout is not None
                 said = ""
@@ -160,8 +164,10 @@ class Shell:
                     line = process.stdout.readline()
                     assert line, f"{fence}: it ended with {process.wait()}, and said\n{said}"
                     said += line
+                patience.cancel()
                 yield
             finally:
+                patience.cancel()
                 process.send_signal(signal.SIGINT)
                 process.communicate(timeout=PATIENCE_S)
 
