@@ -58,10 +58,7 @@ def check(database: Path, number: int) -> None:
 
 def needed_for(entries: Sequence[Entry]) -> int:
     """The oldest format that holds these entries."""
-    if len(entries) == 1:
-        last_kind = entries[0].kind
-    else:
-        last_kind = max(map(_kind_of, entries), default=0)
+    last_kind = entries[0].kind if len(entries) == 1 else max(map(_kind_of, entries), default=0)
     return WITH_FEATURES if last_kind > _LAST_KIND else OLDEST
 
 
