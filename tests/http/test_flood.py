@@ -6,11 +6,11 @@ and ratios. What a flood costs in milliseconds, `python -m benchmarks.http_flood
 
 from __future__ import annotations
 
-import statistics
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import trio
@@ -18,7 +18,7 @@ import trio
 import trioraft.http
 from benchmarks.processes import Process, python
 from tests.http.support import HERE, PATIENCE_S, ask, open_leader
-from trioraft import Node
+from trioraft import Node, SQLiteStorage
 from trioraft.http import reach
 from trioraft.http.reach import LOOK_EVERY_S
 from trioraft.http.share import BURST_S
@@ -26,9 +26,10 @@ from trioraft.node.figures import figures_of
 
 WINDOW_S = 1.0
 PAIRS = 3
-RATIO_MIN = 1 / 3
-"""Of commands in a flood, to those without. A port without a bound leaves a tenth, one in the
-node's own loop a hundredth."""
+RATIO_MIN = 1 / 2
+"""Of commands in a flood, to those without, at least once: something else may take the machine's
+time meanwhile, but a flood takes it always. A port without a bound leaves a tenth to a quarter, one
+in the node's own loop a hundredth."""
 SHARE = 0.1
 """Of a processor: the default, which is not asked for here."""
 STEP_S = 0.1
@@ -86,8 +87,13 @@ async def test_a_flood_gets_its_share_of_a_processor_and_no_more(
     assert looks <= took_s / LOOK_EVERY_S + 2, "however many asked"
 
 
-async def test_a_node_goes_on_while_its_port_is_flooded() -> None:
-    async with open_leader() as node, trioraft.http.serve(node, listen=HERE) as port:
+async def test_a_node_goes_on_while_its_port_is_flooded(tmp_path: Path) -> None:
+    """One whose log is on a disk: it has to get the interpreter back after each write."""
+    storage = SQLiteStorage(tmp_path / "node")
+    async with (
+        open_leader(storage=storage) as node,
+        trioraft.http.serve(node, listen=HERE) as port,
+    ):
         term, ratios = node.status.term, []
         with trio.fail_after(PATIENCE_S):
             for _ in range(PAIRS):
@@ -95,7 +101,7 @@ async def test_a_node_goes_on_while_its_port_is_flooded() -> None:
                 with flood(port):
                     ratios.append(await proposed(node) / quiet)
         assert node.status.term == term
-        assert statistics.median(ratios) > RATIO_MIN, ratios
+        assert max(ratios) > RATIO_MIN, ratios
 
 
 async def test_a_probe_is_answered_while_the_port_is_flooded() -> None:
