@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .core.errors import DeadlineOutcomeUnknown as DeadlineOutcomeUnknown
     from .core.errors import DescriptorsExhausted as DescriptorsExhausted
     from .core.errors import DiskFull as DiskFull
+    from .core.errors import EntryAltered as EntryAltered
     from .core.errors import InvariantViolation as InvariantViolation
     from .core.errors import NodeDead as NodeDead
     from .core.errors import NotLeader as NotLeader
@@ -152,6 +153,7 @@ _HOMES: Final = {
     "DeadlineOutcomeUnknown": "core.errors",
     "DescriptorsExhausted": "core.errors",
     "DiskFull": "core.errors",
+    "EntryAltered": "core.errors",
     "InvariantViolation": "core.errors",
     "NodeDead": "core.errors",
     "NotLeader": "core.errors",

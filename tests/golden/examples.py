@@ -24,6 +24,7 @@ from trioraft import SQLiteStorage
 from trioraft.backups.format import BackupHead, BackupReader, BackupWriter, EndedHistory
 from trioraft.core import messages
 from trioraft.core.events import ElectionTimerStarted, LogSummary, MessageSent, RoleChanged
+from trioraft.core.features import ENTRY_CHECKSUMS, checked_command
 from trioraft.core.reasons import NoContact
 from trioraft.core.reconfiguration import configuration_entry
 from trioraft.core.types import Configuration, Entry, EntryKind, HardState, Role, SnapshotMeta
@@ -92,6 +93,24 @@ FOUNDER: Final = messages.Introduction(
     {"3": ("10.0.0.3", 7000)},
 )
 CHUNK: Final = messages.InstallSnapshot("1", "2", 7, META, 65_536, b"content", 11)
+WITH_FEATURES: Final = msgspec.structs.replace(JOINT, features=(ENTRY_CHECKSUMS,))
+OF_FEATURES: Final = (
+    msgspec.structs.replace(FOUNDER, features=(ENTRY_CHECKSUMS,)),
+    messages.AppendEntries(
+        "1",
+        "2",
+        7,
+        4,
+        2,
+        (configuration_entry(WITH_FEATURES, 5, 2), checked_command(6, 2, b"command")),
+        3,
+        11,
+    ),
+    messages.InstallSnapshot(
+        "1", "2", 7, msgspec.structs.replace(META, configuration=WITH_FEATURES), 0, b"content"
+    ),
+)
+"""What no member of format 1 is sent."""
 PEER_MESSAGES: Final[tuple[messages.Message, ...]] = (
     messages.RequestVote("1", "2", 7, 300, 6, True),
     messages.RequestVoteReply("2", "1", 7, True, 12),
@@ -115,7 +134,7 @@ def peer_frames() -> Iterable[Example]:
     """The handshake, and each message as a frame."""
     address = ("10.0.0.1", 7000)
     hello = handshake.PeerHello(
-        "trioraft", handshake.PROTOCOL_VERSION, "blue", "1", "2", FOUNDER, address
+        "trioraft", handshake.WITHOUT_FEATURES[0], "blue", "1", "2", FOUNDER, address
     )
     yield Example(
         "Hello",
@@ -129,6 +148,16 @@ def peer_frames() -> Iterable[Example]:
         yield Example(
             type(message).__name__, message, encode_frame(message), _after_length(decode_message)
         )
+    later = handshake.encode_hello(cluster_id="blue", introduction=OF_FEATURES[0])
+    yield Example(
+        "Hello, of versions 3 to 4",
+        handshake.PeerHello("trioraft", 3, "blue", "1", "2", OF_FEATURES[0], version_max=4),
+        later,
+        _after_length(handshake.decode_hello),
+    )
+    for message in OF_FEATURES:
+        name = f"{type(message).__name__}, with features"
+        yield Example(name, message, encode_frame(message), _after_length(decode_message))
     yield Example("in two pieces", CHUNK, _in_pieces(encode_frame(CHUNK)), _joined)
 
 
@@ -186,6 +215,7 @@ REQUESTS: Final[tuple[protocol.Request, ...]] = (
     protocol.ReplaceNode(7, "4"),
     protocol.MoveNode(7, "4", ("::1", 7000), True),
     protocol.InviteNode(7, "4", 3600.0),
+    protocol.SwitchOnRequest(7, (ENTRY_CHECKSUMS,), 6),
     protocol.ReadBackup(7, True, 10.0),
     protocol.TakeSnapshot(8),
     protocol.Watch(9, b"watched"),
@@ -212,6 +242,9 @@ def client_frames() -> Iterable[Example]:
     """The handshake, each request, each answer and what answers hold."""
     hello = protocol.ClientHello(protocol.MAGIC, 1, "blue", 1_000_000)
     yield Example("Hello", hello, protocol.frame(hello), _after_length(protocol.decode_hello))
+    later = protocol.ClientHello(protocol.MAGIC, 1, "blue", 1_000_000, "", 2)
+    decode = _after_length(protocol.decode_hello)
+    yield Example("Hello, of versions 1 to 2", later, protocol.frame(later), decode)
     for name, welcome in (
         ("Welcome", protocol.Welcome(protocol.MAGIC, 1, "", "", "1", "blue", 64, 1_000_000, True)),
         ("Welcome, refused", protocol.Welcome(protocol.MAGIC, 1, "cluster", "this is blue")),

@@ -27,6 +27,7 @@ from trioraft.kv.commands import Get, Result, encode
 from trioraft.logs.loggers import TraceLogger
 from trioraft.machines.sessions import SessionMachine
 from trioraft.net.connection import Connection
+from trioraft.service.admission import admit
 from trioraft.service.context import ServiceContext, ServiceLimits
 from trioraft.service.conversation import Conversation
 from trioraft.testing.cluster import Cluster
@@ -194,7 +195,10 @@ class KvCluster:
         self._scopes[node_id].add(scope)
         try:
             with scope:
-                await Conversation(context, Connection(stream, "a client", lambda: None)).run()
+                connection = Connection(stream, "a client", lambda: None)
+                admitted = await admit(context, connection)
+                if admitted is not None:
+                    await Conversation(context, connection, admitted).run()
         finally:
             self._scopes[node_id].discard(scope)
             await trio.aclose_forcefully(stream)

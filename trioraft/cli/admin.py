@@ -302,6 +302,43 @@ def _only_names_disks(before: ServerStatus, now: ServerStatus) -> bool:
     )
 
 
+SWITCH_ON_HELP: Final = """\
+Switch on what this release can do and an earlier one could not, on every member at once.
+
+Without names: all that the leader's release can. Refused, and nothing is changed, as long as \
+any member cannot, or is not there to say so. From then on no member can go back to an earlier \
+release, and none with such a release may join: docs/upgrading.md. `status` says what is on, and \
+who can do what.
+"""
+
+
+@app.command("switch-on", help=SWITCH_ON_HELP)
+@reaching
+async def switch_on(
+    cluster: ReachedCluster,
+    features: Annotated[
+        list[str] | None,
+        Argument(metavar="[FEATURE]...", show_default=False, help="Such as entry-checksums."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    seen: list[ServerStatus] = []
+
+    async def switch(leader: ServerStatus) -> LogIndex | None:
+        seen[:] = [leader]
+        wanted = features or leader.can.get(leader.node_id, ())
+        on = leader.configuration.features
+        if wanted and all(name in on for name in wanted):
+            return None
+        return await cluster.client.switch_on(wanted, expected_index=leader.configuration_index)
+
+    index = await _changed(cluster, switch)
+    (leader,) = seen
+    names = list(features or leader.can.get(leader.node_id, ()))
+    since = "already: nothing was changed" if index is None else f"since index {index}"
+    _tell(as_json, f"{', '.join(names)}: on {since}", features=names, index=index)
+
+
 REPLACE_HELP: Final = """\
 Make a voter that lost its disk a voter again, with the empty one that it has now.
 
@@ -493,6 +530,7 @@ def _as_fields(status: ServerStatus) -> dict[str, Any]:
         "outgoing": list(configuration.outgoing),
         "learners": list(configuration.learners),
         "addresses": {name: host_port(where) for name, where in configuration.addresses.items()},
+        "features": list(configuration.features),
     }
     clients = status.client_addresses
     fields["client_addresses"] = {name: host_port(where) for name, where in clients.items()}
@@ -526,7 +564,7 @@ def _print_table(statuses: _Statuses) -> None:
             say(line)
     leader = latest_leader(known)
     if leader is not None:
-        for line in _lines_of(leader):
+        for line in (*_lines_of(leader), *_features(leader)):
             say(line)
     for error in errors:
         say(error)
@@ -604,6 +642,20 @@ def _lines_of(leader: ServerStatus) -> list[str]:
     if lines:
         lines.insert(0, f"as its leader {leader.node_id} sees the cluster:")
     return lines
+
+
+def _features(leader: ServerStatus) -> Iterator[str]:
+    """What is switched on; and what could be, or who keeps it from being."""
+    on = leader.configuration.features
+    if on:
+        yield f"switched on: {', '.join(on)}"
+    for name in leader.can.get(leader.node_id, ()):
+        if name in on:
+            continue
+        members = leader.configuration.members
+        cannot = [peer for peer in members if name not in leader.can.get(peer, ())]
+        why_not = f"{_names(tuple(cannot))} cannot, or did not say so" if cannot else "all can"
+        yield f"not switched on: {name} ({why_not})"
 
 
 def _refuse_silence(statuses: _Statuses) -> None:

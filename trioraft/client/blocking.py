@@ -336,6 +336,21 @@ class BlockingClient:
             lambda client: client.move(node_id, address, force=force, timeout_s=timeout_s)
         )
 
+    def switch_on(
+        self,
+        features: Iterable[str],
+        *,
+        expected_index: LogIndex | None = None,
+        timeout_s: float | None = None,
+    ) -> LogIndex:
+        """`Client.switch_on`."""
+        names = tuple(features)
+        return self.run(
+            lambda client: client.switch_on(
+                names, expected_index=expected_index, timeout_s=timeout_s
+            )
+        )
+
     def replace(self, node_id: NodeId, *, timeout_s: float | None = None) -> LogIndex:
         """`Client.replace`."""
         return self.run(lambda client: client.replace(node_id, timeout_s=timeout_s))

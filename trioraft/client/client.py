@@ -42,6 +42,7 @@ from ..rpc.errors import (
 from ..rpc.protocol import (
     FRAME_BYTES_MAX,
     MAGIC,
+    PROTOCOL,
     PROTOCOL_VERSION,
     ClientHello,
     Consistency,
@@ -157,8 +158,7 @@ class Client(ClusterAdministration):
         ):
             if not value > 0:
                 raise ConfigError(f"{name} is {value!r}: give a positive number")
-        self._sessions = sessions
-        self._spread_max = spread_max
+        self._sessions, self._spread_max = sessions, spread_max
         self._read_patience_s = read_patience_s
         rng = random.Random() if rng is None else rng
         self._error_types = checked_error_types(error_types)
@@ -169,6 +169,7 @@ class Client(ClusterAdministration):
                 cluster_id,
                 frame_bytes_max,
                 checked_token(token, ssl_context, insecure=insecure),
+                PROTOCOL[1],
             ),
             connect_over(ssl_context) if connect is None else connect,
             connect_timeout_s,

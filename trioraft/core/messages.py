@@ -18,11 +18,13 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 
 from .types import (
+    FEATURES_MAX,
     MEMBERS_MAX,
     NUMBER_MAX,
     Address,
     Count,
     Entry,
+    FeatureName,
     Incarnation,
     LogIndex,
     NodeId,
@@ -241,6 +243,8 @@ class Introduction(msgspec.Struct, frozen=True, array_like=True, tag=12):
     seen_at: Annotated[dict[NodeId, Address], msgspec.Meta(max_length=SEEN_MAX)] = {}
     """Where other members were when they connected to the sender, by their own words, if that is
     not where the configuration has them: two that have moved may find each other by it."""
+    features: Annotated[tuple[FeatureName, ...], msgspec.Meta(max_length=FEATURES_MAX)] = ()
+    """What its release can do, whether or not that is on (`features.FEATURES`)."""
 
 
 class ResultsCheck(msgspec.Struct, frozen=True, array_like=True, tag=13):

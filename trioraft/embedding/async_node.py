@@ -131,6 +131,14 @@ class AsyncNode:
             "remove", lambda node: node.remove(node_id, expected_index=expected_index)
         )
 
+    async def switch_on(
+        self, features: Iterable[str], *, expected_index: LogIndex | None = None
+    ) -> LogIndex:
+        """`Node.switch_on`."""
+        return await self._call(
+            "switch_on", lambda node: node.switch_on(features, expected_index=expected_index)
+        )
+
     async def replace(self, node_id: NodeId) -> LogIndex:
         """`Node.replace`."""
         return await self._call("replace", lambda node: node.replace(node_id))

@@ -135,6 +135,14 @@ class BlockingNode:
             "remove", lambda node: node.remove(node_id, expected_index=expected_index)
         )
 
+    def switch_on(
+        self, features: Iterable[str], *, expected_index: LogIndex | None = None
+    ) -> LogIndex:
+        """`Node.switch_on`."""
+        return self._call(
+            "switch_on", lambda node: node.switch_on(features, expected_index=expected_index)
+        )
+
     def replace(self, node_id: NodeId) -> LogIndex:
         """`Node.replace`."""
         return self._call("replace", lambda node: node.replace(node_id))

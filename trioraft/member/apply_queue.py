@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol, TypeAlias, final
 from ..core.agreement import POINTS_EVERY
 from ..core.config import Limits
 from ..core.errors import ApplyFailed, InvariantViolation, ResourceExhausted
+from ..core.features import check_intact, command_of
 from ..core.types import Entry, EntryKind, LogIndex, SnapshotMeta
 from .outcomes import Outcomes
 from .results import PLAIN, RunningChecksum
@@ -116,6 +117,7 @@ class ApplyQueue:
 
         Raises:
             ApplyFailed: an entry could not be applied on this machine; nothing after it was.
+            EntryAltered: an entry is not what its leader took; nothing from it on was applied.
             InvariantViolation: a bug.
         """
         if self.has_failed:
@@ -132,16 +134,20 @@ class ApplyQueue:
         take, settle, deposed = outcomes.waiting.pop, outcomes.settle, outcomes.deposed
         kept = outcomes.kept
         for entry in entries:
-            index = entry.index
+            index, data = entry.index, entry.data
             if entry.kind != _COMMAND:
-                outcomes.passed(entry)
-                if not index % POINTS_EVERY:
-                    checksum.point(index)
-                continue
+                check_intact(entry)
+                command = command_of(entry)
+                if command is None:
+                    outcomes.passed(entry)
+                    if not index % POINTS_EVERY:
+                        checksum.point(index)
+                    continue
+                data = command
             value: Any = None
             failure: Exception | None = None
             try:
-                value = Context().run(apply, index, entry.data)
+                value = Context().run(apply, index, data)
             except BaseException as error:  # noqa: BLE001 - judged: a result, or the end
                 failure = self._judged(entry, error)
             if failure is not None:
@@ -152,7 +158,7 @@ class ApplyQueue:
                 checksum.add(index, value)
             if not index % POINTS_EVERY:
                 checksum.point(index)
-            self._bytes_since += len(entry.data)
+            self._bytes_since += len(data)
             proposed = take(index, None)
             if deposed:
                 proposed = outcomes.take_deposed(entry) or proposed
@@ -169,7 +175,9 @@ class ApplyQueue:
     def _judged(self, entry: Entry, error: BaseException) -> Exception:
         """The error as the command's result; otherwise it ends the node (hazard E1)."""
         if isinstance(error, Exception) and is_result(self._machine, error):
-            return error
+            # Where it was raised is the machine's; our frame would keep what is applied with it.
+            here = error.__traceback__
+            return error.with_traceback(None if here is None else here.tb_next)
         self.has_failed = True
         if isinstance(error, InvariantViolation):
             raise error

@@ -181,13 +181,16 @@ class Member:
         """Another node says whose disk it is; see `Lineage.meet`.
 
         Raises:
-            BadMessage: it is of another history, or an older copy of a disk.
+            BadMessage: it is of another history, an older copy of a disk, or cannot do what the
+                cluster has switched on.
         """
         if self.lineage is None:
             return True
+        self.raft.check_can_take_part(said.sender, said.features)
         formed = self.lineage.identity.formed
         if not self.lineage.meet(said, is_live=is_live):
             return False
+        self.raft.can[said.sender] = said.features
         self.raft.on_seen(said.sender, said.incarnation, now)
         if len(self.raft.seen) > 2 * MET_MAX:  # of all that were met it stays known
             self.raft.forget_strangers(self.lineage.met)

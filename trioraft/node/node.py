@@ -26,7 +26,7 @@ import trio
 from ..backups.format import BackupHead
 from ..core.config import Limits, Timing
 from ..core.errors import ConfigError, NodeDead, NotLeader, Overloaded, ProposalDropped, RaftError
-from ..core.reconfiguration import AddLearner, Change, ChangeVoters, Remove
+from ..core.reconfiguration import AddLearner, Change, ChangeVoters, Remove, SwitchOn
 from ..core.types import Address, LogIndex, NodeId
 from ..logs.loggers import EventLogger, TraceLogger
 from ..member.attempts import Attempt
@@ -42,10 +42,10 @@ from .arguments import (
     bootstrap_configuration,
     check_id,
     check_is_bytes,
-    check_machine,
+    check_parts,
     check_size,
-    check_storage_methods,
     checked_address,
+    checked_features,
     checked_ids,
     is_volatile,
 )
@@ -376,6 +376,37 @@ class Node:
         check_id("node_id", node_id)
         return await self._change(Remove(node_id), expected_index)
 
+    async def switch_on(
+        self, features: Iterable[str], *, expected_index: LogIndex | None = None
+    ) -> LogIndex:
+        """Switch features on: every member does what they say from one entry of the log on.
+
+        After that no member can go back to a release that cannot do them, and none that cannot may
+        join (docs/upgrading.md). What is on already is no error.
+
+        Args:
+            features: their names, of those in `status().can` of every member.
+            expected_index: refuse unless the configuration stands at this index (see
+                `status.configuration_index`): for decisions taken on what was read there.
+
+        Returns:
+            The index of the configuration that has them, once that is committed.
+
+        Raises:
+            NotLeader: this node does not lead.
+            ConfigError: a member cannot, or is not there to say whether it can; or there is no such
+                feature. Nothing was changed.
+            ConfigurationConflict: another change is under way, or has come between.
+            OutcomeUnknown: leadership was lost, or the node died, meanwhile.
+            NodeDead: the node is Dead.
+
+        Cancelling the wait does not undo what was written.
+        """
+        require_event_loop("Node.switch_on", "trio")
+        if isinstance(features, str):
+            raise ConfigError(f"features is the string {features!r}; give a list of names")
+        return await self._change(SwitchOn(tuple(features)), expected_index)
+
     async def replace(self, node_id: NodeId) -> LogIndex:
         """Make a voter whose disk was lost a voter again, with the empty disk that it has now.
 
@@ -616,6 +647,7 @@ async def open_node(
     rng: random.Random | None = None,
     logger: EventLogger | None = None,
     auto_replace: bool | None = None,
+    features: Iterable[str] | None = None,
 ) -> AsyncIterator[Node]:
     """Open a node and keep it alive for the body of the `async with`.
 
@@ -635,6 +667,7 @@ async def open_node(
         rng: source of the randomised timeouts; give a seeded one for repeatable tests.
         logger: a structlog logger, as of `trioraft.logs.configure`; None logs nothing.
         auto_replace: as leader do `Node.replace` unasked; None: if the storage `is_volatile`.
+        features: what it may take part in (docs/upgrading.md). Default: all that its release can.
 
     Raises:
         ConfigError: an argument cannot work.
@@ -642,9 +675,7 @@ async def open_node(
         OSError: the transport cannot listen.
         InvariantViolation: a bug in trioraft; the node is Dead.
     """
-    check_id("cluster_id", cluster_id)
-    check_machine(machine)
-    check_storage_methods(storage)
+    check_parts(cluster_id, machine, storage)
     runner = NodeRunner(
         node_id,
         cluster_id=cluster_id,
@@ -657,6 +688,7 @@ async def open_node(
         logger=TraceLogger(logger, node_id),
         auto_replace=is_volatile(storage) if auto_replace is None else auto_replace,
         bootstrap=bootstrap_configuration(node_id, voters, transport),
+        features=checked_features(features),
     )
     administration = Administration(runner)
     stop, before_stop = partial(runner.kill, "left"), administration.leave

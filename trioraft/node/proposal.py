@@ -63,9 +63,13 @@ class Proposal:
         Cancelling the wait does not undo the command.
         """
         await self.settled()
-        if self._error is not None:
-            raise self._error
-        return self._value
+        error, value = self._error, self._value
+        if error is None:
+            return value
+        try:
+            raise error
+        finally:
+            del self, error  # the error refers to this frame: nothing here may refer to the error
 
     async def settled(self) -> None:
         """Wait until there is an outcome, whatever it is."""

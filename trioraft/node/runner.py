@@ -132,6 +132,7 @@ class NodeRunner:
         logger: TraceLogger,
         auto_replace: bool,
         bootstrap: Configuration,
+        features: tuple[str, ...],
     ) -> None:
         self.node_id = node_id
         self.name: str = f"raft[{node_id}]"
@@ -157,22 +158,21 @@ class NodeRunner:
         self._inline = InlineWrites(storage, is_allowed=self._calls.in_threads)
         self._storage, self._transport = storage, transport
         self._member_links = MemberLinks(transport)
-        self._logger, self._auto_replace, self._bootstrap = logger, auto_replace, bootstrap
+        self._logger, self._auto_replace = logger, auto_replace
+        self._bootstrap, self._features = bootstrap, features
         self._forming_since_s: float | None = None
         self._forming_said: Mapping[NodeId, str] = {}
         self.lineage: Lineage | None = None
         """Whose disk this is; None until the storage is open."""
         self._streams: list[EventStream] = []
         self._nursery: trio.Nursery | None = None
-        self._timer_scope = trio.CancelScope()
-        self._heartbeat_scope = trio.CancelScope()
+        self._timer_scope, self._heartbeat_scope = trio.CancelScope(), trio.CancelScope()
         self._leader_scope: trio.CancelScope | None = None
         self._leading_term: Term | None = None
         self._work = Wakeup()
-        self._batch_s = 0.0
         self._is_asked = False  # a caller brought something since the driver last came round
         self._admits = False  # clients of a new leader are being let in
-        self._press_again_s = -math.inf  # when another snapshot may be tried for the log's length
+        self._batch_s, self._press_again_s = 0.0, -math.inf  # the latter: for the log's length
         self._step: StorageStep | None = None  # for the storage task
         self._storage_work, self._restore_work = Wakeup(), Wakeup()
         self._readers: dict[bool, tuple[ReadBatch, trio.lowlevel.ParkingLot]] = {}
@@ -226,6 +226,7 @@ class NodeRunner:
             voters=voters,
             others=others,
             addresses=bootstrap.configuration.addresses,
+            features=self._features,
         )
         return attrs.evolve(
             recovered or Recovered(),
@@ -236,7 +237,9 @@ class NodeRunner:
     async def _live(
         self, recovered: Recovered, bootstrap: Recovered, task_status: trio.TaskStatus[None]
     ) -> None:
-        raft = Raft(self.node_id, recovered, self.timing, self.limits, self._rng)
+        raft = Raft(
+            self.node_id, recovered, self.timing, self.limits, self._rng, features=self._features
+        )
         raft.replaces_lost_disks = self._auto_replace
         for notice in (*self._storage.notices, *voters_ignored(raft, bootstrap)):
             self._tell(events.StorageNotice(trio.current_time(), notice))

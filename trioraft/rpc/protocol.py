@@ -6,7 +6,7 @@ Rules of this file:
   with a bound before anything is allocated (`net.framing.Deframer`).
 * Every request has an id that its client chose; answers bear it and come in any order.
 * Fields are only ever appended, with a default; new kinds of requests and answers get new tags.
-  What an old server would misread needs another `PROTOCOL_VERSION`.
+  What an old server would misread needs a further version in `PROTOCOL`.
 * Values of the state machine are opaque here: commands are bytes, results are msgpack that only
   the caller decodes.
 * Pure: bytes and values in, values or `BadMessage` out. Neither Trio nor asyncio.
@@ -20,14 +20,29 @@ import msgspec
 
 from ..core.decoding import UNREADABLE
 from ..core.errors import BadMessage
-from ..core.types import Address, Configuration, Count, LogIndex, NodeId, Term
+from ..core.types import (
+    FEATURES_MAX,
+    Address,
+    Configuration,
+    Count,
+    FeatureName,
+    LogIndex,
+    NodeId,
+    Term,
+)
 from ..machines.questions import Consistency as Consistency
 from ..net.framing import LENGTH_BYTES
+from ..net.versions import Versions, common, said_by
 
 MAGIC: Final = "trioraft-client"
 """What every connection opens with; not what peers say, so that no port takes the wrong ones."""
 PROTOCOL_VERSION: Final = 1
-"""Raised when old and new programs can no longer read each other."""
+"""The lowest that is spoken. It goes up when a release no longer speaks as the first one did."""
+PROTOCOL: Final[Versions] = (PROTOCOL_VERSION, 2)
+"""From which to which version is spoken: the highest that both sides know. (2: there is
+`SwitchOnRequest`.)"""
+SWITCHES_ON: Final = 2
+"""The version from which on a server can be asked to switch features on."""
 FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
 """Largest frame accepted afterwards, unless said otherwise."""
 
@@ -53,6 +68,8 @@ class ClientHello(msgspec.Struct, frozen=True, array_like=True):
     """Largest frame that this client reads."""
     token: ShortText = ""
     """Whose bearer may do what the server's roles say; empty: none."""
+    version_max: int = 0
+    """The highest version that the client speaks; `version` is the lowest. 0: the only one."""
 
     def __repr__(self) -> str:
         """Without the token: what is shown may end in a log."""
@@ -98,7 +115,7 @@ class _Tagged(msgspec.Struct, frozen=True, array_like=True):
 
 # -- requests ------------------------------------------------------------------------------
 
-REQUEST_KIND_MAX: Final = 15
+REQUEST_KIND_MAX: Final = 20
 """Largest tag of a request that this release knows."""
 
 
@@ -206,6 +223,14 @@ class InviteNode(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False)
     valid_s: float
 
 
+class SwitchOnRequest(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """`Node.switch_on`; the answer is the configuration's index. Of version 2."""
+
+    id: RequestId
+    features: Annotated[tuple[FeatureName, ...], msgspec.Meta(max_length=FEATURES_MAX)] = ()
+    expected_index: LogIndex | None = None
+
+
 class MoveNode(msgspec.Struct, frozen=True, array_like=True, tag=14, gc=False):
     """`Node.move`; the answer is the configuration's index."""
 
@@ -240,6 +265,7 @@ Request: TypeAlias = (
     | Cancel
     | Ping
     | ReplaceNode
+    | SwitchOnRequest
     | InviteNode
     | MoveNode
     | ReadBackup
@@ -364,6 +390,9 @@ class ServerStatus(msgspec.Struct, frozen=True):
     other_client_addresses: dict[NodeId, tuple[Address, ...]] = {}
     """Where else they may take clients: what the operator says and the server itself does not, or a
     guess."""
+    can: dict[NodeId, tuple[str, ...]] = {}
+    """Which features each member's release can do, as this server was told; those in
+    `configuration` are on."""
 
 
 class RoleNews(msgspec.Struct, frozen=True, tag="role"):
@@ -439,7 +468,7 @@ def decode_hello(payload: bytes | bytearray) -> ClientHello:
     """
     try:
         opening = _opening_decoder.decode(payload)
-        if opening.magic != MAGIC or opening.version != PROTOCOL_VERSION:
+        if opening.magic != MAGIC or opening.version > PROTOCOL[1]:
             return ClientHello(opening.magic, opening.version, "")
         return _hello_decoder.decode(payload)
     except UNREADABLE as error:
@@ -455,7 +484,7 @@ def decode_welcome(payload: bytes | bytearray) -> Welcome:
     """
     try:
         opening = _opening_decoder.decode(payload)
-        if opening.magic != MAGIC or opening.version != PROTOCOL_VERSION:
+        if opening.magic != MAGIC or common(PROTOCOL, said_by(opening.version, 0)) is None:
             return Welcome(opening.magic, opening.version)
         return _welcome_decoder.decode(payload)
     except UNREADABLE as error:

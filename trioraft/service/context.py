@@ -58,12 +58,12 @@ class ServiceLimits:
     strangers_max: int = 128
     """Connections that have not said yet who they are; for one more, the one that kept silent
     longest goes."""
-    half_frames_bytes_max: int = 32 * 1024 * 1024
+    half_frames_bytes_max: int = 16 * 1024 * 1024
     """Bytes of half-read requests of all clients together; beyond it the oldest goes."""
-    unsent_total_bytes_max: int = 32 * 1024 * 1024
+    unsent_total_bytes_max: int = 16 * 1024 * 1024
     """Answers that wait for all clients together; beyond it the client goes that has taken nothing
     for the longest time."""
-    waiting_bytes_max: int = 32 * 1024 * 1024
+    waiting_bytes_max: int = 16 * 1024 * 1024
     """Requests of all clients together that wait for their turn; beyond it the client goes whose
     have waited longest."""
     subscriptions_max: int = 4096
@@ -75,6 +75,9 @@ class ServiceLimits:
     backups_max: int = 2
     """Backups that are read at the same time; one more is refused. Each has a piece of 256 KiB in
     memory, and may have a snapshot taken."""
+    backup_bytes_per_s_max: int = 64 * 1024 * 1024
+    """How fast each of them is sent, so that it leaves room on the line, the processor and the
+    client's disk; in bytes a second."""
     sessions_of_client_max: int = 2000
     """Sessions that one client may have opened here and not closed; then further ones are refused
     (`Overloaded`). A client is who shows the same names and token, or comes from the same host if
@@ -275,13 +278,15 @@ class ServiceContext:
         shown = Credentials.of(names, token)
         return shown, UNLIMITED if self.roles is None else self.roles.permission_of(shown)
 
-    def welcome(self, refused: str = "", reason: str = "") -> Welcome:
-        """The first frame to a client."""
+    def welcome(
+        self, refused: str = "", reason: str = "", version: int = PROTOCOL_VERSION
+    ) -> Welcome:
+        """The first frame to a client; the version is what is spoken."""
         if refused:
-            return Welcome(MAGIC, PROTOCOL_VERSION, refused, reason)
+            return Welcome(MAGIC, version, refused, reason)
         return Welcome(
             MAGIC,
-            PROTOCOL_VERSION,
+            version,
             node_id=self.node.id,
             cluster_id=self.cluster_id,
             requests_max=self.limits.requests_max,

@@ -28,9 +28,10 @@ from ..node.node import Node
 from ..rpc.errors import PermissionDenied
 from ..tasks.background import running_beside
 from ..tasks.event_loop import opened_under
+from .admission import admit
 from .context import ServiceContext, ServiceLimits
 from .conversation import Conversation
-from .roles import NOTHING, UNLIMITED, Permission, Roles
+from .roles import NOTHING, Permission, Roles
 
 DESCRIPTORS_RESERVED = 96
 """Of this process's descriptors, left over for its disk and for its peers when clients come."""
@@ -93,8 +94,6 @@ class Service:
         roles.reload()
         parting: list[Conversation] = []
         for conversation in self._conversations:
-            if conversation.permission is UNLIMITED:
-                continue  # not admitted yet: it will meet the new rules
             try:
                 permission = roles.permission_of(conversation.shown)
             except PermissionDenied as error:
@@ -137,7 +136,14 @@ class Service:
             nursery.cancel_scope.cancel()
 
     async def _converse(self, connection: Connection) -> None:
-        conversation = Conversation(self._context, connection)
+        try:
+            admitted = await admit(self._context, connection)
+            if admitted is not None:
+                await self._serve(Conversation(self._context, connection, admitted))
+        finally:
+            connection.hang_up()
+
+    async def _serve(self, conversation: Conversation) -> None:
         self._conversations.add(conversation)
         try:
             await conversation.run()

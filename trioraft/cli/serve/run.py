@@ -30,6 +30,7 @@ from ...service.roles import Roles
 from ...storage.directory import wider_mode
 from ...storage.sqlite import SQLiteStorage
 from ...tasks.background import running_beside
+from ...tasks.collector import long_lived_set_aside
 from ...tasks.wakeup import Wakeup
 from ..exits import silence_stdout
 from ..saying import say
@@ -67,16 +68,17 @@ async def run_server(settings: Settings, ready: Preflight, logger: EventLogger) 
                 _opened(settings, ready, log) as (node, service),
                 _with_live_roles(settings, service, log, signals.roles_hung_up),
             ):
-                is_serving = True
-                warn_of_mode(settings.data, settings.id, log)
-                for warning in ready.warnings:
-                    log.warning(warning, node=settings.id)
-                log.info(who_may_what(settings, ready.roles), node=settings.id)
-                log.info(f"its {suited_lines(settings.timing)}", node=settings.id)
-                _say(settings.id, _ready_line(settings, service))
-                await signals.first.wait()
-                _say(settings.id, f"leaving after {signals.name}")
-                await _transfer_leadership(node)
+                with long_lived_set_aside():
+                    is_serving = True
+                    warn_of_mode(settings.data, settings.id, log)
+                    for warning in ready.warnings:
+                        log.warning(warning, node=settings.id)
+                    log.info(who_may_what(settings, ready.roles), node=settings.id)
+                    log.info(f"its {suited_lines(settings.timing)}", node=settings.id)
+                    _say(settings.id, _ready_line(settings, service))
+                    await signals.first.wait()
+                    _say(settings.id, f"leaving after {signals.name}")
+                    await _transfer_leadership(node)
         except InvariantViolation:
             raise
         except (RaftError, OSError) as error:
