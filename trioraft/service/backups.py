@@ -40,12 +40,12 @@ async def send_backup(context: ServiceContext, outbox: Outbox, request: ReadBack
             stale=request.is_stale, patience_s=request.patience_s
         ) as backup:
             outbox.put_value(request.id, encode_head(backup.head), Item)
-            begun_s, sent_bytes = trio.current_time(), 0
+            due_s = trio.current_time()
             async for piece in backup:
                 outbox.put_value(request.id, piece, Item)
                 await outbox.drained()
-                sent_bytes += len(piece)
-                await trio.sleep_until(begun_s + sent_bytes / rate)
+                due_s = max(due_s, trio.current_time()) + len(piece) / rate
+                await trio.sleep_until(due_s)
     except trio.TooSlowError:
         raise Overloaded(
             f"no leader has said within {request.patience_s:g} s what is committed: wait until "
