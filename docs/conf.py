@@ -29,6 +29,7 @@ extensions = [
     "docs.extensions.repository",
     "docs.extensions.moving_pictures",
     "docs.extensions.transcripts",
+    "docs.extensions.commands",
 ]
 exclude_patterns = ["images", "extensions", "**/__pycache__"]
 nitpicky = True
@@ -48,6 +49,9 @@ myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 4  # as GitHub has them, so that links work in both places
 myst_linkify_fuzzy_links = False
 highlight_language = "text"
+default_role = "literal"  # a single backtick, in the commands' help
+smartquotes_action = "qe"  # `--` is an option, no dash
+pygments_dark_style = "github-dark"
 
 # -- docstrings (docs/style.md) --
 napoleon_numpy_docstring = False

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import takewhile
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from pygments.lexer import RegexLexer, bygroups
 from pygments.lexers.shell import BashLexer, BashSessionLexer
 from pygments.token import Comment, Generic, Keyword, Name, Number, Text
 from sphinx.application import Sphinx
+
+PLAIN: Final = ("report", "leak", "error", "scenario", "answer", "mistake", "failing")
+"""What our pages show beside logs: each has words of its own."""
 
 
 class Console(BashSessionLexer):
@@ -59,6 +62,6 @@ def setup(app: Sphinx) -> dict[str, object]:
     """The kinds of blocks that our pages have beyond what is usual."""
     app.add_lexer("console", Console)
     app.add_lexer("raftlog", Raftlog)
-    for name in ("report", "leak", "error"):
+    for name in PLAIN:
         app.add_lexer(name, Plain)
     return {"parallel_read_safe": True}

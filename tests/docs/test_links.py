@@ -49,7 +49,7 @@ def broken(page: Path, text: str) -> Iterator[str]:
             continue
         path, hash_, anchor = target.partition("#")
         goal = (page.parent / path).resolve() if path else page
-        if not goal.exists():
+        if goal != page and not goal.exists():
             yield f"{target}: there is no such file"
         elif not goal.is_relative_to(ROOT):
             yield f"{target}: it leaves the repository"

@@ -3,8 +3,8 @@
 Rules of this file:
 
 * A block of `console` is run by bash in an empty directory, one for each page; what an earlier
-  block of the page has made, exported or left running is there for the next ones. Ports are
-  exchanged for free ones, in the whole page.
+  block of the page has made, exported or left running is there for the next ones. Ports that
+  commands name are exchanged for free ones, in the whole page.
 * With prompts (`$ `), what is printed must match what stands below: `…` stands for the rest of a
   line, or, on a line of its own, for any lines. Without prompts, each line must end well.
 * What a reader would do only once, `pip install …`, is not done.
@@ -40,6 +40,7 @@ SHELLS: Final = frozenset({"console", "bash", "sh", "shell"})
 NOT_RUN: Final = "# not run by the tests: "
 LEFT_RUNNING: Final = "# left running"
 PATIENCE_S: Final = 120.0
+NEIGHBOURS_MAX: Final = 100
 _PORT: Final = re.compile(r"\b127\.0\.0\.1:(\d{4,5})\b|--(?:base-)?port (\d{4,5})")
 _COMMANDS: Final = ("trioraft ", "pytest", "python -m ", "python3 ", "pip ")
 
@@ -181,26 +182,36 @@ def without_installing(command: str) -> str:
 
 def _exchanged(found: re.Match[str], ports: dict[str, str]) -> str:
     port = found[1] or found[2]
-    return found[0].replace(port, ports[port])
+    return found[0].replace(port, ports.get(port, port))
 
 
 def free_ports(wanted: list[str]) -> dict[str, str]:
-    """Ports that are free, as far apart as those that are wanted."""
-    if not wanted:
-        return {}
-    low, high = min(map(int, wanted)), max(map(int, wanted))
+    """Ports that are free; those beside each other stay so, and have as many again behind them:
+    `trioraft cluster` takes these for its members."""
+    found: dict[str, str] = {}
+    numbers = sorted(map(int, wanted))
+    while numbers:
+        low = numbers[0]
+        group = [number for number in numbers if number - low < NEIGHBOURS_MAX]
+        numbers = numbers[len(group) :]
+        base = _first_of_free(2 * (group[-1] - low + 1))
+        found |= {str(number): str(base + number - low) for number in group}
+    return found
+
+
+def _first_of_free(count: int) -> int:
+    """So many free ports, one after the other."""
     for _ in range(100):
         with ExitStack() as stack:
             try:
                 first = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-                base = first.getsockname()[1]
-                # `cluster` takes as many again, for peers.
-                for port in range(base + 1, base + 2 * (high - low + 1)):
+                base: int = first.getsockname()[1]
+                for port in range(base + 1, base + count):
                     stack.enter_context(socket.create_server(("127.0.0.1", port)))
             except (OSError, OverflowError):
                 continue
-            return {port: str(base + int(port) - low) for port in wanted}
-    raise AssertionError(f"no {high - low + 1} free ports beside each other")
+            return base
+    raise AssertionError(f"no {count} free ports beside each other")
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -224,7 +235,7 @@ def environment(folder: Path) -> dict[str, str]:
 def test_a_page_s_transcripts_are_what_happens(page: str, tmp_path: Path) -> None:
     folder = tmp_path / "terminal"
     folder.mkdir()
-    text = "".join(fence.text for fence in RUN[page])
+    text = "\n".join(step.command for fence in RUN[page] for step in steps(fence.text))
     ports = free_ports(sorted({found[1] or found[2] for found in _PORT.finditer(text)}))
     with ExitStack() as running:
         shell = Shell(folder, environment(folder), running)
