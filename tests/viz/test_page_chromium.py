@@ -17,8 +17,8 @@ from benchmarks.viz.log import raftlog_lines
 from benchmarks.viz.page import READY, motions, pan
 from docs.make_pictures import photograph
 from trioraft.viz.analysis import analyse_lines
-from trioraft.viz.model import Finding, Run
 from trioraft.viz.compare import compared
+from trioraft.viz.model import Finding, Run
 from trioraft.viz.page import write_comparisons, write_pages
 
 from .page_runs import ELECTION, run_of
