@@ -15,7 +15,6 @@ import argparse
 import hashlib
 import os
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -40,6 +39,8 @@ from trioraft.member.results import RunningChecksum
 
 VALUE_BYTES = 4096
 CALLERS = 8
+PAUSE_S = 0.04
+"""Of each caller between two commands: a cluster with something to do, and processors with time."""
 QUIET_S = 12.0
 SETTLE_S = 3.0
 
@@ -115,6 +116,7 @@ class Load:
             kind, begun_s = self.kind, time.perf_counter()
             await kv.put(f"load/{number}/{turn % 1000}", value)
             self.took_s.setdefault(kind, []).append(time.perf_counter() - begun_s)
+            await trio.sleep(PAUSE_S)
 
 
 @attrs.define
@@ -159,11 +161,9 @@ def pids_of_servers(directory: Path) -> dict[str, int]:
 
 
 def back_up(addresses: str, path: Path) -> tuple[float, int]:
-    """Take a backup in a process of its own, which is no part of what is measured: how long it
-    took, in seconds, and the most memory it had."""
+    """Take a backup in a process of its own: how long it took, in seconds, and the most memory it
+    had."""
     command = [sys.executable, "-m", "trioraft", "backup", "-o", str(path), "--timeout", "60s"]
-    if shutil.which("chrt"):
-        command = ["chrt", "-o", "0", *command]
     begun_s = time.perf_counter()
     process = subprocess.Popen(  # noqa: S603 - our own command
         command, env={**os.environ, "TRIORAFT_ADDRESSES": addresses}
@@ -200,7 +200,10 @@ def measure(directory: Path, gib: float, rounds: int) -> None:
             load.kind = f"backup {number}"
             took_s, client_bytes = back_up(addresses, directory / "under-load.backup")
             load.kind = "settling"
-            print(f"backup {number}: {took_s:.1f} s, its process {client_bytes / 2**20:.0f} MiB")
+            print(
+                f"backup {number}: {took_s:.1f} s, its process {client_bytes / 2**20:.0f} MiB",
+                flush=True,
+            )
             time.sleep(SETTLE_S)
         load.stop = memory.stop = True
         calling.join()

@@ -28,7 +28,7 @@ FACE = "face"
 FLOORS: Mapping[str, tuple[str, str]] = {
     "core": ("", "attrs msgspec"),
     "tasks": ("core", "attrs trio"),
-    "backups": ("core", "attrs msgspec"),
+    "backups": ("core", "msgspec"),
     "viz": ("", "attrs msgspec jinja2"),
     "member": ("core", "attrs msgspec"),
     "storage": ("core", "attrs msgspec"),
@@ -38,7 +38,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     "machines": ("core tasks member", "attrs msgspec trio"),
     "logs": ("core transport", "attrs msgspec structlog trio"),
     "tracing": ("core", "opentelemetry"),
-    "node": ("core tasks backups member net storage transport logs tracing", "attrs trio"),
+    "node": ("core tasks backups member net storage transport logs tracing", "attrs msgspec trio"),
     "rpc": ("core net machines", "attrs msgspec"),
     "coordination": ("core machines rpc", "anyio attrs msgspec"),
     "client": ("core tasks backups net machines rpc tracing", "anyio attrs msgspec"),

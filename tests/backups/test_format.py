@@ -90,7 +90,17 @@ def test_a_block_longer_than_any_is_never_allocated() -> None:
         read(WHOLE[:at] + b"\xff\xff\xff\xff" + WHOLE[at + 4 :])
 
 
-@pytest.mark.parametrize("came", [b"conten", b"Content", b"contents"])
+def test_more_than_was_announced_is_refused_before_it_is_written() -> None:
+    sink = io.BytesIO()
+    writer = BackupWriter(sink, head_of(b"content"))
+    writer.add(b"conten")
+    before = sink.getvalue()
+    with pytest.raises(UnusableBackup, match="8 of 7 bytes"):
+        writer.add(b"ts")
+    assert sink.getvalue() == before
+
+
+@pytest.mark.parametrize("came", [b"conten", b"Content", b""])
 def test_what_is_not_what_was_announced_gets_no_end(came: bytes) -> None:
     sink = io.BytesIO()
     writer = BackupWriter(sink, head_of(b"content"))

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
@@ -29,7 +30,7 @@ from trioraft import (
     open_node,
     restore_backup,
 )
-from trioraft.backups.format import BackupReader
+from trioraft.backups.format import BackupReader, BackupWriter
 from trioraft.kv.commands import Delete, Found, Get, Put, Result, Written, encode
 from trioraft.kv.machine import KvMachine
 from trioraft.machines.sessions import encode_command, encode_open, encode_plain
@@ -40,7 +41,7 @@ from trioraft.storage.recovery import find
 from trioraft.storage.snapshot_files import SnapshotFiles
 from trioraft.testing.cluster import CommandLog
 
-from .support import UUID, backup_of
+from .support import UUID, backup_of, head_of
 
 PATIENCE_S = 30.0
 QUICK = Timing(election_timeout_s=(0.05, 0.1), heartbeat_interval_s=0.01)
@@ -314,6 +315,23 @@ async def test_newer_snapshots_do_not_take_one_away_that_is_being_read(tmp_path:
                 got += piece
         assert got.endswith(expected)
         assert len(got) == backup.head.snapshot.size_bytes
+
+
+def test_what_was_switched_on_stays_on(tmp_path: Path) -> None:
+    features = ("entry-checksums",)
+    content = b"whatever"
+    head = head_of(content)
+    configuration = msgspec.structs.replace(
+        head.snapshot.configuration, features=features, learners=("3",)
+    )
+    snapshot = msgspec.structs.replace(head.snapshot, configuration=configuration)
+    sink = io.BytesIO()
+    writer = BackupWriter(sink, msgspec.structs.replace(head, snapshot=snapshot))
+    writer.add(content)
+    writer.end()
+    restore_backup(io.BytesIO(sink.getvalue()), {"0": tmp_path / "new"})
+    found = find(tmp_path / "new").configuration
+    assert (found.features, found.voters, found.learners) == (features, ("0",), ())
 
 
 # -- what is refused ---------------------------------------------------------------------------

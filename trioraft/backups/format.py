@@ -19,7 +19,6 @@ import zlib
 from collections.abc import Iterator
 from typing import Annotated, Final, Protocol, final
 
-import attrs
 import msgspec
 
 from ..core.decoding import UNREADABLE
@@ -142,7 +141,13 @@ class BackupWriter:
         sink.write(_FIXED.pack(MAGIC, FORMAT_VERSION, len(body), zlib.crc32(body)) + body)
 
     def add(self, chunk: bytes) -> None:
-        """The next piece of the content; an empty one is left out."""
+        """The next piece of the content; an empty one is left out.
+
+        Raises:
+            UnusableBackup: it is more than the head says.
+        """
+        if self.content_bytes + len(chunk) > self._meta.size_bytes:
+            raise self._other(self.content_bytes + len(chunk))
         for start in range(0, len(chunk), BLOCK_BYTES_MAX):
             block = chunk[start : start + BLOCK_BYTES_MAX]
             self._crc = zlib.crc32(block, self._crc)
@@ -158,21 +163,16 @@ class BackupWriter:
             UnusableBackup: it is not what the head says; the file stays a half one.
         """
         if (self.content_bytes, self._crc) != (self._meta.size_bytes, self._meta.checksum):
-            raise UnusableBackup(
-                f"what came is not the backup that was announced: {self.content_bytes} of "
-                f"{self._meta.size_bytes} bytes, CRC-32 {self._crc:08x} instead of "
-                f"{self._meta.checksum:08x}. Nothing is kept of it; take another one"
-            )
+            raise self._other(self.content_bytes)
         body = _encode(_End(self.content_bytes, self._crc, self._blocks))
         self._sink.write(_BLOCK.pack(0, zlib.crc32(body)) + _LENGTH.pack(len(body)) + body)
 
-
-@attrs.frozen
-class _Position:
-    """Where something in the file begins, for errors."""
-
-    offset: int
-    content_bytes: int
+    def _other(self, came_bytes: int) -> UnusableBackup:
+        return UnusableBackup(
+            f"what came is not the backup that was announced: {came_bytes} of "
+            f"{self._meta.size_bytes} bytes, CRC-32 {self._crc:08x} instead of "
+            f"{self._meta.checksum:08x}. It is not whole; take another one"
+        )
 
 
 @final

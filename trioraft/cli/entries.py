@@ -12,8 +12,9 @@ from typing import Any, Final
 import msgspec
 
 from ..core.decoding import UNREADABLE
-from ..core.errors import BadMessage, RaftError
-from ..core.reconfiguration import configuration_of
+from ..core.errors import BadMessage, EntryAltered, RaftError
+from ..core.features import check_intact, command_of
+from ..core.reconfiguration import CONFIGURATIONS, configuration_of
 from ..core.types import Entry, EntryKind
 from ..kv.commands import decode_command
 from ..machines.replicated.replica import read_call
@@ -40,9 +41,10 @@ def entry_fields(entry: Entry) -> dict[str, Any]:
         "kind": EntryKind(entry.kind).name.lower(),
         "size_bytes": len(entry.data),
     }
-    if entry.kind == EntryKind.COMMAND:
-        return {**fields, **_of_command(entry.data)}
-    if entry.kind == EntryKind.CONFIGURATION:
+    command = command_of(entry)
+    if command is not None:
+        return {**fields, **_altered(entry), **_of_command(command)}
+    if entry.kind in CONFIGURATIONS:
         try:
             fields["configuration"] = msgspec.to_builtins(configuration_of(entry))
         except BadMessage as error:
@@ -57,12 +59,26 @@ def entry_text(entry: Entry) -> str:
     if entry.kind == EntryKind.NOOP:
         said = entry.data.decode(errors="backslashreplace")
         return f"nothing: {said}" if said else "nothing: a leader's first entry"
-    if entry.kind == EntryKind.CONFIGURATION:
+    command = command_of(entry)
+    if command is None:
         try:
             return members(configuration_of(entry))
         except BadMessage as error:
             return str(error)
-    fields = _of_command(entry.data)
+    altered = "(altered) " if _altered(entry) else ""
+    return altered + _command_text(_of_command(command))
+
+
+def _altered(entry: Entry) -> dict[str, Any]:
+    """Whether its checksum says that it is not what the leader took."""
+    try:
+        check_intact(entry)
+    except EntryAltered:
+        return {"altered": True}
+    return {}
+
+
+def _command_text(fields: dict[str, Any]) -> str:
     around = ""
     if "session" in fields:
         number = f" #{fields['sequence']}" if "sequence" in fields else ""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 import attrs
+import msgspec
 
 from ..backups.format import BackupHead, BackupReader, BackupSource
 from ..core.errors import ConfigError
@@ -152,8 +153,12 @@ def _plan(
         before.append(Ancestor(head.uuid, snapshot.index, snapshot.term))
     identities = restored_from_backup(voters, before, random.SystemRandom())
     index, term = snapshot.index + index_gap, head.term + TERM_GAP
-    configuration = Configuration(
-        tuple(sorted(voters)),
+    configuration = msgspec.structs.replace(
+        snapshot.configuration,  # what else it says of the cluster goes on: its features
+        voters=tuple(sorted(voters)),
+        outgoing=(),
+        learners=(),
+        returning=(),
         addresses={voter: addresses[voter] for voter in sorted(voters) if voter in addresses},
         index=index,
         disks={voter: identity.incarnation for voter, identity in identities.items()},

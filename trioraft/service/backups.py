@@ -1,7 +1,8 @@
 """A backup on its way to a client: piece after piece, each when the one before is with the kernel.
 
 So it takes the memory of one piece, whatever it is of, and a slow client makes nobody wait but
-itself: the file that is read from is the snapshot's, which nobody changes.
+itself: the file that is read from is the snapshot's, which nobody changes. A quick one gets it no
+faster than leaves the others their room.
 """
 
 from __future__ import annotations
@@ -33,14 +34,18 @@ async def send_backup(context: ServiceContext, outbox: Outbox, request: ReadBack
         Overloaded: no majority has said in time what is committed.
         Exception: as `Node.open_backup`.
     """
+    rate = context.limits.backup_bytes_per_s_max
     try:
         async with context.node.open_backup(
             stale=request.is_stale, patience_s=request.patience_s
         ) as backup:
             outbox.put_value(request.id, encode_head(backup.head), Item)
+            due_s = trio.current_time()
             async for piece in backup:
                 outbox.put_value(request.id, piece, Item)
                 await outbox.drained()
+                due_s = max(due_s, trio.current_time()) + len(piece) / rate
+                await trio.sleep_until(due_s)
     except trio.TooSlowError:
         raise Overloaded(
             f"no leader has said within {request.patience_s:g} s what is committed: wait until "

@@ -78,6 +78,9 @@ class ServiceLimits:
     backups_max: int = 2
     """Backups that are read at the same time; one more is refused. Each has a piece of 256 KiB in
     memory, and may have a snapshot taken."""
+    backup_bytes_per_s_max: int = 64 * 1024 * 1024
+    """How fast each of them is sent, so that it leaves room on the line, the processor and the
+    client's disk; in bytes a second."""
     sessions_of_client_max: int = 2000
     """Sessions that one client may have opened here and not closed; then further ones are refused
     (`Overloaded`). A client is who shows the same names and token, or comes from the same host if

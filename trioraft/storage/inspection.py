@@ -20,12 +20,12 @@ from typing import Final, TypeVar
 
 import attrs
 
-from ..core.errors import BadMessage, CorruptStorage, StorageError
-from ..core.reconfiguration import configuration_of
+from ..core.errors import BadMessage, CorruptStorage, EntryAltered, StorageError
+from ..core.features import check_intact
+from ..core.reconfiguration import CONFIGURATIONS, configuration_of
 from ..core.types import (
     Configuration,
     Entry,
-    EntryKind,
     HardState,
     LogIndex,
     SnapshotMeta,
@@ -304,11 +304,12 @@ class _Log:
         if entry.index <= self._base.index:
             return
         found.last_term = entry.term
-        if entry.kind == EntryKind.CONFIGURATION:
-            try:
+        try:
+            check_intact(entry)
+            if entry.kind in CONFIGURATIONS:
                 self._configurations.append(configuration_of(entry))
-            except BadMessage as error:
-                found.note(f"{self._file}: {error}")
+        except (BadMessage, EntryAltered) as error:
+            found.note(f"{self._file}: {error}")
         if wanted.first_index <= entry.index <= wanted.last_index:
             self._kept[entry.index] = entry
             if len(self._kept) > wanted.count_max:

@@ -164,7 +164,8 @@ class Details {
   /** @param {number} entry */
   show(entry) {
     if (entry < 0) {
-      this._place.replaceChildren(element("p", { className: "context", textContent: this._hint }));
+      this._place.replaceChildren(element("p", { className: "context", textContent: isFramed
+        ? "▶ plays it. Click anything in the picture to hear what it is." : this._hint }));
       return;
     }
     const model = this._model;

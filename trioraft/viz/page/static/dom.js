@@ -34,6 +34,8 @@ const byId = (id) => /** @type {E} */ (document.getElementById(id));
 function setText(place, text) {
   if (place.textContent !== text) place.textContent = text;
 }
+/** Whether another page shows this one within itself: the diagram is all that it shows then. */
+const isFramed = window.parent !== window;
 
 /** Where to draw.
  * @param {HTMLCanvasElement} canvas

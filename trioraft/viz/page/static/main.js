@@ -235,7 +235,11 @@ class App {
   }
 }
 
+document.documentElement.classList.toggle("framed", isFramed);
+/** What to show of it, in microseconds: "#180000-230000". */
+const wanted = /^#(\d+)-(\d+)$/.exec(window.location.hash);
 const app = new App(JSON.parse(byId("run").textContent));
+if (wanted) app.view.show(Number(wanted[1]), Number(wanted[2]));
 app.diagram.draw();
 performance.mark("trioraft-drawn");
 window.trioraft = app;

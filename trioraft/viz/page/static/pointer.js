@@ -31,6 +31,7 @@ class Pointer {
   }
 
   _onWheel(event) {
+    if (isFramed && !event.ctrlKey && !event.shiftKey) return; // whoever reads the page scrolls it
     event.preventDefault();
     const pixels = event.deltaMode === 1 ? 30 : 1;
     const across = event.shiftKey && !event.deltaX ? event.deltaY : event.deltaX;
