@@ -313,8 +313,8 @@ def _untraced(tracer: Tracer | None) -> Iterator[str]:
 
     if not has_provider():
         yield (
-            "--tracing: nobody takes the spans, for no tracer provider is set in this process: start "
-            "it as opentelemetry-instrument trioraft serve … (docs/tracing.md)"
+            "--tracing: nobody takes the spans, for no tracer provider is set in this process: "
+            "start it as opentelemetry-instrument trioraft serve … (docs/tracing.md)"
         )
 
 
