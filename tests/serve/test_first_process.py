@@ -98,7 +98,8 @@ def test_while_a_cluster_forms_sigterm_has_it_leave(is_first: bool, tmp_path: Pa
         words = serve(tmp_path, "--peer", f"1={shown(nobody)}")
     with container("trioraft", *words, is_first=is_first) as server:
         assert "serves clients" in server.process.next_line()
-        assert children_of(server.pid) == []
+        if sys.platform == "linux":
+            assert children_of(server.pid) == [], "it starts none"
         os.kill(server.pid, signal.SIGTERM)
         assert server.process.next_line() == "trioraft serve: node 0 leaving after SIGTERM"
         assert server.process.wait() == 0
