@@ -90,8 +90,12 @@ def test_nodes_that_crash_and_come_back_are_seen_and_told_in_json(tmp_path: Path
     assert [text.split()[0] for text in told if " " in text] == ["Crash", "Restart", "Join"]
 
 
-def test_where_messages_fare_as_the_text_says_a_network_in_memory_carries_them() -> None:
-    result = demo("why-no-winner", "--seed", "0")
+def test_where_a_text_says_how_messages_fare_a_network_in_memory_carries_them(
+    tmp_path: Path,
+) -> None:
+    text = "network delay 2ms to 3ms\nexpect one leader\nnetwork loss 1%\nexpect one leader\n"
+    (tmp_path / "mine.scenario").write_text(text, encoding="utf-8")
+    result = demo("mine.scenario", "--seed", "0")
     assert "over a network in memory" in result.stdout
     assert result.exit_code == 0, result.output
 
