@@ -192,7 +192,7 @@ def laboratory(directory: Path, told: Told) -> Iterator[None]:
             pass
 
         def do_GET(self) -> None:
-            members = [{"id": "0", "state": "running"}]
+            members = [{"id": "0", "state": "paused"}, {"id": "1", "state": "dead"}]
             self._answer(200, json.dumps({"members": members, "pre_vote": True}))
 
         def do_POST(self) -> None:
