@@ -22,7 +22,14 @@ import trioraft
 from tests.errors_page import PAGE, fault_and_remedy, updated
 from tests.public_names import MODULES, public_errors
 from trioleaks import Leak, LeakError, LeakKind
-from trioraft.core.errors import ApplyFailed, InvariantViolation, NotLeader, NotMember, RaftError
+from trioraft.core.errors import (
+    ApplyFailed,
+    EntryAltered,
+    InvariantViolation,
+    NotLeader,
+    NotMember,
+    RaftError,
+)
 from trioraft.kv import HistoryCompacted
 from trioraft.machines.replicated import LeadershipLost
 from trioraft.machines.sessions import CommandFailed
@@ -36,6 +43,7 @@ PACKAGE = ROOT / "trioraft"
 
 EXAMPLES: tuple[BaseException, ...] = (
     ApplyFailed(7, 2, 100, "MemoryError"),
+    EntryAltered(7, 2),
     CommandFailed("ValueError", "no"),
     HandshakeRefused("cluster", "wrong cluster"),
     HistoryCompacted(1, 5),
@@ -173,7 +181,10 @@ def test_what_is_said_may_be_wrapped() -> None:
 
 # -- messages --------------------------------------------------------------------------------
 
-MADE_ELSEWHERE = {"NotLeader", "NotMember", "LeadershipLost", "HistoryCompacted", "ApplyFailed"}
+MADE_ELSEWHERE = {
+    *("NotLeader", "NotMember", "LeadershipLost", "HistoryCompacted", "ApplyFailed"),
+    "EntryAltered",
+}
 """Whose messages are made by the class itself."""
 NO_REMEDY = {
     "BadMessage": "it is told to a log, about somebody else",

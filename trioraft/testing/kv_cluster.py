@@ -27,6 +27,7 @@ from ..kv.commands import Get, Result, encode
 from ..logs.loggers import TraceLogger
 from ..machines.sessions import SessionMachine
 from ..net.connection import Connection
+from ..service.admission import admit
 from ..service.context import ServiceContext, ServiceLimits
 from ..service.conversation import Conversation
 from .cluster import Cluster
@@ -192,7 +193,10 @@ class KvCluster:
         self._scopes[node_id].add(scope)
         try:
             with scope:
-                await Conversation(context, Connection(stream, "a client", lambda: None)).run()
+                connection = Connection(stream, "a client", lambda: None)
+                admitted = await admit(context, connection)
+                if admitted is not None:
+                    await Conversation(context, connection, admitted).run()
         finally:
             self._scopes[node_id].discard(scope)
             await trio.aclose_forcefully(stream)
