@@ -148,7 +148,7 @@ class Serving:
     async def __aenter__(self) -> HttpPort:
         node = self._node
         if isinstance(node, BlockingNode):
-            raise WrongEventLoop(f"{WHAT} of a {type(node).__name__} is entered by a plain `with`")
+            raise WrongEventLoop(f"{WHAT} of a {type(node).__name__}: use a plain `with`")
         self._check_unentered()
         begin, thread = self._opening.begin, self._opening.thread
         if isinstance(node, Node):
@@ -185,7 +185,7 @@ class Serving:
     def __enter__(self) -> HttpPort:
         node = self._node
         if not isinstance(node, BlockingNode):
-            raise WrongEventLoop(f"{WHAT} of a {type(node).__name__} is entered by `async with`")
+            raise WrongEventLoop(f"{WHAT} of a {type(node).__name__}: use `async with`")
         require_event_loop(WHAT, None)
         self._check_unentered()
         reach = node.run_in_trio(self._opening.begin)
@@ -268,7 +268,9 @@ class _Opening:
 
         pages = Pages(reach, own, lambda: None if self.tls is None else self.tls.expires_s)
         app = pages.application(self.routes)
-        server = Server(app, sock, self.limits, self.tls, _teller(reach, self.logger))
+        paths = [path for route in app.routes if (path := getattr(route, "path", None))]
+        tell = _teller(reach, self.logger)
+        server = Server(app, sock, self.limits, self.tls, tell, paths)
         trio.lowlevel.add_instrument(share)
         name = f"http[{reach.node_id}]"
         async with (
@@ -331,7 +333,9 @@ class _TrioBeside:
             raise
         if not self._ready or self._over.is_set():
             self._thread.join()
-            raise self._failure or ConfigError(f"{self._thread.name} ended before it began")
+            raise self._failure or ConfigError(
+                f"{self._thread.name} ended before it began: open another"
+            )
         return self._ready[0]
 
     async def __aexit__(
