@@ -16,7 +16,6 @@ from ..core.errors import Overloaded
 from ..rpc.protocol import Item, ReadBackup
 from .context import ServiceContext
 
-
 CREDIT_S: Final = 0.1
 """So much of a pause may be made up for: a server that has much to do wakes up late, in seconds."""
 
