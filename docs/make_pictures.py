@@ -121,16 +121,23 @@ def _open(page: Page, path: Path, ready: str) -> None:
 def _diagram(page: Page, run: Run, path: Path) -> Path:
     """The diagram with its legend, without what only makes sense on a screen."""
     page.evaluate(
-        "document.querySelectorAll('.zoom, .overview, .details').forEach((part) => part.remove())"
+        "document.querySelectorAll('.zoom, .overview, .details, .states, .transport')"
+        ".forEach((part) => part.remove())"
     )
-    # The quiet before the first election is the same everywhere, and long.
-    start_s = max(_first_stir_s(run) - QUIET_S, 0.0)
-    end_s = run.duration_s + 0.02 * (run.duration_s - start_s)
+    start_s, end_s = shown_s(run)
     page.evaluate(
         f"window.trioraft.select(-1); window.trioraft.overview.draw = () => {{}}; "
+        "window.trioraft.diagram.cursor = null; "
         f"window.trioraft.view.show({start_s * 1e6}, {end_s * 1e6})"
     )
     return _shot(page, path, ".picture")
+
+
+def shown_s(run: Run) -> tuple[float, float]:
+    """From when to when a picture of the run shows it: the quiet before the first election is the
+    same everywhere, and long."""
+    start_s = max(_first_stir_s(run) - QUIET_S, 0.0)
+    return start_s, run.duration_s + 0.02 * (run.duration_s - start_s)
 
 
 def _first_stir_s(run: Run) -> float:

@@ -9,6 +9,7 @@ Rules of this file:
 * What a block needs beside it, it says in its first line: `# with: trioraft serve …`. That very
   command is started; its ports are exchanged for free ones, there and in the block.
 * A test whose description says "This test fails." must fail.
+* Transcripts of a shell are the matter of tests/docs/test_shell.py.
 """
 
 from __future__ import annotations
@@ -25,13 +26,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-ROOT = Path(__file__).parent.parent
-PAGES = (
-    ROOT / "README.md",
-    ROOT / "trioleaks" / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    *sorted((ROOT / "docs").glob("*.md")),
-)
+from tests.docs.pages import name_of, pages
+
 CONTINUES = "# continues the program above"
 WITH = "# with: trioraft "
 FAILS = "This test fails."
@@ -75,8 +71,9 @@ def blocks_of(page: str, text: str) -> Iterator[Block]:
 
 BLOCKS = [
     block
-    for path in PAGES
-    for block in blocks_of(str(path.relative_to(ROOT)), path.read_text(encoding="utf-8"))
+    for path in pages()
+    if "trioleaks/docs" not in path.as_posix()  # trioleaks/tests/test_pages.py runs those
+    for block in blocks_of(name_of(path), path.read_text(encoding="utf-8"))
 ]
 
 

@@ -35,6 +35,7 @@ from trioraft.machines.replicated import LeadershipLost
 from trioraft.machines.sessions import CommandFailed
 from trioraft.net.tls import UnusableCertificates
 from trioraft.rpc.errors import HandshakeRefused, NoRole
+from trioraft.scenario import ScenarioError, ScenarioFailed
 from trioraft.testing.linearizability import NotLinearizable, Unknown
 
 ROOT = Path(__file__).parent.parent
@@ -53,6 +54,8 @@ EXAMPLES: tuple[BaseException, ...] = (
     NotLeader(waiting_for=("1", "2")),
     NotMember("0", 12),
     NotLinearizable(Unknown("time is up", 1.0, 10)),
+    ScenarioError("mine.scenario", 3, 7, "what is wrong: what to write"),
+    ScenarioFailed("mine.scenario", 3, "expect one leader", "nobody leads", "trioraft viz"),
     UnusableCertificates(["a", "b"]),
 )
 INTERNAL = {

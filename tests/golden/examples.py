@@ -27,7 +27,15 @@ from trioraft.core.events import ElectionTimerStarted, LogSummary, MessageSent, 
 from trioraft.core.features import ENTRY_CHECKSUMS, checked_command
 from trioraft.core.reasons import NoContact
 from trioraft.core.reconfiguration import configuration_entry
-from trioraft.core.types import Configuration, Entry, EntryKind, HardState, Role, SnapshotMeta
+from trioraft.core.types import (
+    Configuration,
+    Entry,
+    EntryKind,
+    HardState,
+    Role,
+    SnapshotMeta,
+    TraceContext,
+)
 from trioraft.kv import commands as kv
 from trioraft.kv.machine import KvMachine
 from trioraft.logs.raftlog import RaftlogRun, WallClock
@@ -92,6 +100,7 @@ FOUNDER: Final = messages.Introduction(
     ("10.0.0.1", 8000),
     {"3": ("10.0.0.3", 7000)},
 )
+TRACE: Final = TraceContext("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "shop=7")
 CHUNK: Final = messages.InstallSnapshot("1", "2", 7, META, 65_536, b"content", 11)
 WITH_FEATURES: Final = msgspec.structs.replace(JOINT, features=(ENTRY_CHECKSUMS,))
 OF_FEATURES: Final = (
@@ -158,6 +167,9 @@ def peer_frames() -> Iterable[Example]:
     for message in OF_FEATURES:
         name = f"{type(message).__name__}, with features"
         yield Example(name, message, encode_frame(message), _after_length(decode_message))
+    traced = messages.Forward("2", "1", 7, 2**60 + 2, b"x=1", TRACE)
+    frame = encode_frame(traced)
+    yield Example("Forward, traced", traced, frame, _after_length(decode_message))
     yield Example("in two pieces", CHUNK, _in_pieces(encode_frame(CHUNK)), _joined)
 
 
@@ -254,6 +266,12 @@ def client_frames() -> Iterable[Example]:
     for request in REQUESTS:
         decode = _after_length(protocol.decode_request)
         yield Example(type(request).__name__, request, protocol.frame(request), decode)
+    for traced in (
+        protocol.Propose(1, b"command", TRACE),
+        protocol.Query(2, b"question", "lease", TRACE),
+    ):
+        decode = _after_length(protocol.decode_request)
+        yield Example(f"{type(traced).__name__}, traced", traced, protocol.frame(traced), decode)
     for name, answer in _answers():
         decode = _after_length(protocol.decode_answer)
         yield Example(name, answer, protocol.frame(answer), decode)

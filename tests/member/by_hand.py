@@ -45,6 +45,7 @@ class Asked:
         self.index: LogIndex = 0
         self.term: Term = 0
         self.is_repeatable = False
+        self.trace = None
         self.outcomes: list[Any] = []
 
     def resolve(self, value: Any) -> None:

@@ -19,10 +19,11 @@ import msgspec
 
 from ..core.errors import ConfigError, ConfigurationConflict, RaftError, Unreachable
 from ..core.types import Address, Configuration, LogIndex, NodeId
+from ..live.scene import latest_leader
 from ..net.addresses import host_port
 from ..net.sentences import moment
 from ..rpc.protocol import ServerStatus, StatusNews
-from .connecting import EXITS_HELP, ReachedCluster, SaidNo, latest_leader, parsed, reaching
+from .connecting import EXITS_HELP, ReachedCluster, SaidNo, parsed, reaching
 from .saying import complain, say, say_json, say_table
 from .signature import Argument, BadParameter, Commands, Option
 from .values import parse_address, parse_duration_s, parse_name

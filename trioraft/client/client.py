@@ -54,6 +54,8 @@ from ..rpc.protocol import (
     WatchStatus,
 )
 from ..tasks.event_loop import refuse_plain_with, running_event_loop
+from ..tracing.optional import spans_of
+from ..tracing.tracer import Tracer
 from .administration import STATUS_TIMEOUT_S, ClusterAdministration
 from .attempts import (
     MAYBE_TAKEN,
@@ -122,6 +124,8 @@ class Client(ClusterAdministration):
         connect: how to open a byte stream; for tests and tunnels. `ssl_context` is not used then,
             and names are left to it unless there is a `resolver`.
         resolver: how names are looked up, again in each search for a leader; default: the system's.
+        tracer: an OpenTelemetry tracer, for a span of each call and query, which the servers' spans
+            are below (docs/tracing.md).
 
     Raises:
         ConfigError: an argument cannot work.
@@ -146,6 +150,7 @@ class Client(ClusterAdministration):
         rng: random.Random | None = None,
         connect: Connect | None = None,
         resolver: Resolver | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         may_leave = insecure or ssl_context is not None or connect is not None
         given = checked_addresses(addresses, may_leave_machine=may_leave)
@@ -185,7 +190,7 @@ class Client(ClusterAdministration):
         super().__init__(servers, timeout_s, rng)
         self._tasks: TaskGroup | None = None
         self._session: Numbering | None = None
-        self._client_id = b""
+        self._client_id, self._spans = b"", spans_of(tracer)
         self._opening: anyio.Lock | None = None
 
     async def __aenter__(self) -> Client:
@@ -294,7 +299,15 @@ class Client(ClusterAdministration):
             raise ConfigError(f"a command is bytes, but {type(data).__name__} was given: encode it")
         self._check_event_loop()
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
-        attempt = Attempt()
+        if self._spans is None:
+            return await self._call(data, timeout_s, result_type, Attempt(), exactly_once)
+        with self._spans.call("trioraft.call", command_bytes=len(data)) as span:
+            attempt = Attempt(trace=self._spans.context_of(span))
+            return await self._call(data, timeout_s, result_type, attempt, exactly_once)
+
+    async def _call(
+        self, data: bytes, timeout_s: float, result_type: Any, attempt: Attempt, exactly_once: bool
+    ) -> Any:
         with anyio.move_on_after(timeout_s):
             try:
                 if self._sessions and exactly_once:
@@ -337,9 +350,13 @@ class Client(ClusterAdministration):
                 await server.room()
             attempt.is_underway = True
             try:
-                return await server.request(Propose, command)
+                if attempt.trace is None:
+                    return await server.request(Propose, command)
+                return await server.request(Propose, command, attempt.trace)
             except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
                 failed(attempt, error)
+                if self._spans is not None:
+                    self._spans.note_retry(error, server.node_id)
                 self._servers.forget(server, error)
                 if attempt.maybe_applied and not may_repeat:
                     raise OutcomeUnknown(
@@ -427,13 +444,22 @@ class Client(ClusterAdministration):
         """
         self._check_event_loop()
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        if self._spans is None:
+            return await self._query((data, consistency), at, timeout_s, result_type)
+        with self._spans.call("trioraft.query", consistency=consistency) as span:
+            fields = (data, consistency, self._spans.context_of(span))
+            return await self._query(fields, at, timeout_s, result_type)
+
+    async def _query(
+        self, fields: tuple[Any, ...], at: NodeId | Address | None, timeout_s: float, result: Any
+    ) -> Any:
         with anyio.move_on_after(timeout_s):
-            return self._decoded(await self._ask(data, consistency, at), result_type)
+            return self._decoded(await self._ask(fields, at), result)
         raise Attempt().deadline_error(timeout_s, self._servers.last_problem)
 
-    async def _ask(
-        self, data: bytes, consistency: Consistency, at: NodeId | Address | None
-    ) -> msgspec.Raw:
+    async def _ask(self, fields: tuple[Any, ...], at: NodeId | Address | None) -> msgspec.Raw:
+        """Ask whoever is to be asked until there is an answer."""
+        consistency: Consistency = fields[1]
         backoff = Backoff(self._rng, skip_first=True)
         patience_s = self._read_patience_s
         while True:
@@ -446,7 +472,7 @@ class Client(ClusterAdministration):
             await server.room()
             try:
                 with anyio.move_on_after(patience_s):
-                    return await server.request(Query, data, consistency)
+                    return await server.request(Query, *fields)
                 why: RaftError = ServerLost(f"no answer within {patience_s:g} s: it is asked again")
                 patience_s *= 2
             except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
@@ -494,17 +520,23 @@ class Client(ClusterAdministration):
         return self._subscribe(at, (Watch, data), item_type)
 
     def watch_status(
-        self, at: NodeId | Address | None = None, *, interval_s: float = 0.1
+        self,
+        at: NodeId | Address | None = None,
+        *,
+        interval_s: float = 0.1,
+        events_every: int = 0,
     ) -> AbstractAsyncContextManager[AsyncIterator[NodeNews]]:
         """Subscribe to a node: its status now and whenever it changed, and its role changes.
 
         Args:
             at: at which server, by id or address; default: the leader's if it is known, else any.
             interval_s: shortest time between two statuses, in seconds. Role changes come at once.
+            events_every: not 0: what happens in the node too, as `EventsNews`; of heartbeats, every
+                so-manieth round. (An older server tells none.)
 
         Raises: as `watch`.
         """
-        return self._subscribe(at, (WatchStatus, interval_s), NodeNews)
+        return self._subscribe(at, (WatchStatus, interval_s, events_every), NodeNews)
 
     # -- backups ---------------------------------------------------------------------------
 

@@ -353,6 +353,7 @@ class Leadership:
             progress.answered_round = reply.round
             left_s = self._left_s(reply.round)
             if left_s is not None:
+                progress.newest_round_trip_s = now - left_s
                 progress.round_trip_s = smoothed(progress.round_trip_s, now - left_s)
         self._note_promise(progress, reply)
 

@@ -167,6 +167,7 @@ class Raft:
         self.rng: Final = rng
         """The only source of chance; of the member around it, too."""
         self.tracing = tracing
+        self.is_sparing = False  # who listens does without what comes with every message
 
         # On every server, durable before anything is answered (paper, figure 2).
         self.term: Term = recovered.hard_state.term
@@ -326,7 +327,7 @@ class Raft:
                 f"{type(message).__name__} from {message.sender!r} to {message.receiver!r} "
                 f"arrived at {self.node_id!r}"
             )
-        if self.tracing:
+        if self.tracing and not self.is_sparing:
             self._trace_received(message)
         if isinstance(message, messages.RequestPreVote):
             self._on_request_pre_vote(message)
@@ -549,6 +550,16 @@ class Raft:
             self._out.trace(events.storage_waits(now, lacking))
         if self._leadership is not None:
             self._change_role(self._resign(self._leadership, reasons.NoRoom(lacking)))
+
+    @property
+    def disk_is_full(self) -> bool:
+        """Whether the last write found no room, or nothing to write with, and is tried again."""
+        return self._disk_is_full
+
+    @property
+    def disk_waits_since_s(self) -> float:
+        """Since when the write waits that waits longest; infinity: none does."""
+        return self._out.waits_since_s
 
     def on_disk_room(self) -> None:
         """Something other than a Ready was written: there is room again."""
@@ -1194,7 +1205,7 @@ class Raft:
 
     def _commit_to(self, index: LogIndex) -> bool:
         has_moved = self.log.commit_to(index)
-        if has_moved and self.tracing:
+        if has_moved and self.tracing and not self.is_sparing:
             self._out.trace(events.CommitAdvanced(self._now, index))
         return has_moved
 
@@ -2003,7 +2014,7 @@ class Raft:
     # -- tracing --------------------------------------------------------------------------
 
     def _trace_sent(self, message: Message) -> None:
-        if not self.tracing:
+        if not self.tracing or self.is_sparing:
             return
         next_index = 0
         if self._leadership is not None and isinstance(message, messages.AppendEntries):

@@ -60,6 +60,18 @@ FEATURES_MAX: Final = 64
 """Most features of a release: they travel in each introduction."""
 
 
+TRACESTATE_CHARS_MAX: Final = 512
+"""Of a longer one nothing travels, as the standard allows."""
+
+
+class TraceContext(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Below which span what bears it is to appear, as W3C Trace Context has it. It travels only
+    where somebody traces, and means nothing to the protocol."""
+
+    traceparent: Annotated[str, msgspec.Meta(max_length=128)]
+    tracestate: Annotated[str, msgspec.Meta(max_length=TRACESTATE_CHARS_MAX)] = ""
+
+
 class Role(enum.Enum):
     """What a node is at the moment (paper, figure 4, and dissertation 9.6 for pre-vote)."""
 

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import Context
 from itertools import chain
 from typing import Any, Final, Protocol, TypeAlias, final
@@ -39,6 +39,7 @@ lacked descriptors is tried again."""
 
 _COMMAND = int(EntryKind.COMMAND)  # comparing with an enum costs more than a trivial command
 Work: TypeAlias = tuple[Entry, ...] | SnapshotMeta
+Applies: TypeAlias = Callable[[LogIndex, bytes], Any]
 
 
 class WantsSnapshot(Protocol):
@@ -71,6 +72,9 @@ class ApplyQueue:
         """Of the newest snapshot that is durable here."""
         self.is_busy = False
         """Whether the runner was asked to apply, and has not come to the end."""
+        self.around: Callable[[Applies], Applies] | None = None
+        """Puts something around the state machine's `apply`, for whoever traces what is applied;
+        it must change nothing."""
         self.is_saving: bool = False
         """Whether a snapshot is being written."""
         self.is_distrusted: bool = False
@@ -128,7 +132,10 @@ class ApplyQueue:
                 f"{entries if isinstance(entries, SnapshotMeta) else entries[0]} is to be applied "
                 f"after entry {self.applied_index}"
             )
-        apply, outcomes = self._machine.apply, self._outcomes
+        apply: Applies = self._machine.apply
+        outcomes = self._outcomes
+        if self.around is not None:
+            apply = self.around(apply)
         checksum = self.checksum
         plain = checksum.plain  # most results go there from here: a call for each is not nothing
         take, settle, deposed = outcomes.waiting.pop, outcomes.settle, outcomes.deposed

@@ -307,6 +307,12 @@ class Member:
         self._go_on_writing(now)
 
     @property
+    def pending(self) -> int:
+        """How many commands that were brought here have no outcome yet."""
+        deposed = sum(len(by_term) for by_term in self.outcomes.deposed.values())
+        return len(self.outcomes.waiting) + deposed + self.forwards.pending
+
+    @property
     def to_restore(self) -> SnapshotMeta | None:
         """The snapshot to which the state machine is to be brought before anything else is applied,
         if there is one."""
@@ -542,7 +548,7 @@ class Member:
         if size_bytes > self._command_bytes_max:
             why = f"{size_bytes} bytes exceed its Limits.command_bytes_max"
             return answer_to(message, refusal=why, is_final=True)
-        proposed = self._make_room(size_bytes)
+        proposed = self._make_room(message)
         if proposed is None:
             why = (
                 "the commands on their way there fill its Limits.proposals_bytes_max, or its log "

@@ -28,7 +28,7 @@ from ..core.config import Limits, Timing
 from ..core.errors import ConfigError, NodeDead, NotLeader, Overloaded, ProposalDropped, RaftError
 from ..core.reconfiguration import AddLearner, Change, ChangeVoters, Remove, SwitchOn
 from ..core.types import Address, LogIndex, NodeId
-from ..logs.loggers import EventLogger, TraceLogger
+from ..logs.loggers import AnyLogger, TraceLogger
 from ..member.attempts import Attempt
 from ..member.member import Member
 from ..member.state_machine import StateMachine, hosted
@@ -36,6 +36,7 @@ from ..member.status import Status
 from ..storage.base import Storage
 from ..tasks.background import running_beside
 from ..tasks.event_loop import opened_under, require_event_loop
+from ..tracing.tracer import Tracer
 from ..transport.base import Transport
 from .administration import Administration
 from .arguments import (
@@ -55,6 +56,7 @@ from .forwarding import forward
 from .proposal import Proposal
 from .runner import NodeRunner
 from .status_waits import never
+from .traced import traced_commands
 
 
 @final
@@ -110,8 +112,20 @@ class Node:
         """
         require_event_loop("Node.propose", "trio")
         check_is_bytes(data)
-        member = await self._with_room(data, self._check)
-        return await self._runner.propose(member, data).result()
+        traced = self._runner.traced
+        if traced is None:
+            return await self._propose(data)
+        with traced.spans.inside("trioraft.propose", command_bytes=len(data)):
+            return await self._propose(data)
+
+    async def _propose(self, data: bytes) -> Any:
+        try:
+            member = await self._with_room(data, self._check)
+            proposal = self._runner.propose(member, data)
+        except RaftError as error:
+            self._runner.note_refused(error)
+            raise
+        return await proposal.result()
 
     async def forward(self, data: bytes, *, attempt: Attempt | None = None) -> Any:
         """As `propose`, but on any node: whoever leads takes the command, and it is applied here
@@ -143,7 +157,11 @@ class Node:
         """
         require_event_loop("Node.forward", "trio")
         check_is_bytes(data)
-        return await forward(self._runner, data, attempt or Attempt(), self._with_room)
+        attempt, traced = attempt or Attempt(), self._runner.traced
+        if traced is None:
+            return await forward(self._runner, data, attempt, self._with_room)
+        with traced.spans.call("trioraft.forward", command_bytes=len(data)):
+            return await forward(self._runner, data, attempt, self._with_room)
 
     async def _with_room(self, data: bytes, check: Callable[[bytes], Member]) -> Member:
         """Wait for room in the budget, and take it.
@@ -186,6 +204,13 @@ class Node:
         """
         require_event_loop("Node.submit", "trio")
         check_is_bytes(data)
+        try:
+            return self._submit(data)
+        except RaftError as error:
+            self._runner.note_refused(error)
+            raise
+
+    def _submit(self, data: bytes) -> Proposal:
         member = self._check(data)
         runner = self._runner
         if runner.is_transferring:
@@ -645,9 +670,10 @@ async def open_node(
     timing: Timing | None = None,
     limits: Limits | None = None,
     rng: random.Random | None = None,
-    logger: EventLogger | None = None,
+    logger: AnyLogger | None = None,
     auto_replace: bool | None = None,
     features: Iterable[str] | None = None,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Node]:
     """Open a node and keep it alive for the body of the `async with`.
 
@@ -660,14 +686,14 @@ async def open_node(
             (`status.waiting_for`); later its log counts. Empty: join, once a leader adds this node.
         machine: what committed commands are applied to; around an object sessions come by itself.
         storage: where term, vote and log survive; one for each node.
-        transport: how the others are reached; one for each node.
+        transport: how the others are reached; likewise.
         cluster_id: nodes of different clusters refuse each other.
-        timing: when nodes lose patience; the same on every node. Default: `Timing()`.
-        limits: bounds on memory and messages. Default: `Limits()`.
+        timing, limits: when nodes lose patience, the same on each; bounds on memory and messages.
         rng: source of the randomised timeouts; give a seeded one for repeatable tests.
-        logger: a structlog logger, as of `trioraft.logs.configure`; None logs nothing.
+        logger: as of `trioraft.logs.configure`, or of `logging.getLogger`; None logs nothing.
         auto_replace: as leader do `Node.replace` unasked; None: if the storage `is_volatile`.
         features: what it may take part in (docs/upgrading.md). Default: all that its release can.
+        tracer: an OpenTelemetry tracer, for spans of what is proposed here (docs/tracing.md).
 
     Raises:
         ConfigError: an argument cannot work.
@@ -689,8 +715,8 @@ async def open_node(
         auto_replace=is_volatile(storage) if auto_replace is None else auto_replace,
         bootstrap=bootstrap_configuration(node_id, voters, transport),
         features=checked_features(features),
+        traced=traced_commands(tracer, node_id),
     )
-    administration = Administration(runner)
-    stop, before_stop = partial(runner.kill, "left"), administration.leave
-    async with running_beside(runner.run, stop=stop, before_stop=before_stop, name=runner.name):
-        yield Node(runner, administration)
+    admin, stop = Administration(runner), partial(runner.kill, "left")
+    async with running_beside(runner.run, stop=stop, before_stop=admin.leave, name=runner.name):
+        yield Node(runner, admin)

@@ -29,6 +29,7 @@ from ..core.types import (
     LogIndex,
     NodeId,
     Term,
+    TraceContext,
 )
 from ..machines.questions import Consistency as Consistency
 from ..net.framing import LENGTH_BYTES
@@ -124,6 +125,8 @@ class Propose(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
 
     id: RequestId
     data: bytes
+    trace: TraceContext | None = None
+    """For whoever traces it. None takes no byte, here and in `Query`."""
 
 
 class Query(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -132,6 +135,7 @@ class Query(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     id: RequestId
     data: bytes
     consistency: Consistency = "linearizable"
+    trace: TraceContext | None = None
 
 
 class GetStatus(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
@@ -194,6 +198,9 @@ class WatchStatus(msgspec.Struct, frozen=True, array_like=True, tag=9, gc=False)
     id: RequestId
     interval_s: Seconds = 0.1
     """Shortest time between two statuses, in seconds; changes in between are summed up."""
+    events_every: Count = 0
+    """Not 0: what happens is told too (`EventsNews`), of the heartbeats those whose round this
+    number divides, so that all nodes tell of the same ones."""
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=10, gc=False):
@@ -270,6 +277,31 @@ Request: TypeAlias = (
     | MoveNode
     | ReadBackup
 )
+
+
+class _UntracedPropose(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
+    """As it travels where nobody traces."""
+
+    id: RequestId
+    data: bytes
+
+
+class _UntracedQuery(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+    """Likewise."""
+
+    id: RequestId
+    data: bytes
+    consistency: Consistency
+
+
+def _as_it_travels(request: Any) -> Any:
+    """A `Propose` or `Query`; without the field that nobody has set."""
+    if request.trace is not None:
+        return request
+    if isinstance(request, Propose):
+        return _UntracedPropose(request.id, request.data)
+    return _UntracedQuery(request.id, request.data, request.consistency)
+
 
 # -- answers -------------------------------------------------------------------------------
 
@@ -413,7 +445,34 @@ class StatusNews(msgspec.Struct, frozen=True, tag="status"):
     status: ServerStatus
 
 
-NodeNews: TypeAlias = RoleNews | StatusNews
+class EventNews(msgspec.Struct, frozen=True, array_like=True):
+    """One thing that happened in a node."""
+
+    at_s: float
+    """When, by the clock on the node's wall, in seconds since the epoch."""
+    event: str
+    """Its name, as in JSON lines: "message_sent"."""
+    texts: tuple[str, ...]
+    """As a raftlog has it."""
+    fields: dict[str, Any]
+    """As JSON lines have them."""
+
+
+class EventsNews(msgspec.Struct, frozen=True, tag="events"):
+    """What happened in a node since the last time. Whose messages are many tells of some; how many
+    there were, `messages` counts."""
+
+    node_id: NodeId
+    sent_s: float
+    """When this was put together, by the same clock."""
+    events: tuple[EventNews, ...]
+    messages: dict[str, Count]
+    """All that were sent and received, by type: `{"AppendEntries": 120}`."""
+    left_out: Count = 0
+    """Events that should have been told, and were too many."""
+
+
+NodeNews: TypeAlias = RoleNews | StatusNews | EventsNews
 
 # -- bytes ---------------------------------------------------------------------------------
 
@@ -434,8 +493,10 @@ def append_frame(buffer: bytearray, message: Request | Answer | ClientHello | We
     """
     start = len(buffer)
     buffer += bytes(LENGTH_BYTES)
+    kind = type(message)
+    travels = _as_it_travels(message) if kind is Propose or kind is Query else message
     try:
-        _encoder.encode_into(message, buffer, start + LENGTH_BYTES)
+        _encoder.encode_into(travels, buffer, start + LENGTH_BYTES)
         size_bytes = len(buffer) - start - LENGTH_BYTES
         buffer[start : start + LENGTH_BYTES] = size_bytes.to_bytes(LENGTH_BYTES, "big")
     except (TypeError, ValueError, OverflowError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from math import inf
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 import attrs
 import trio
@@ -37,6 +37,9 @@ from ..tasks.slices import Slices
 from .feed import StatusFeed
 from .openings import Openings
 from .roles import UNLIMITED, Credentials, Permission, Roles
+
+if TYPE_CHECKING:
+    from ..tracing.spans import Spans
 
 WRITING_S: Final = 0.100
 """So long after a commit, writes are taken to be under way, in seconds."""
@@ -132,6 +135,8 @@ class ServiceContext:
     log: TraceLogger
     roles: Roles | None = None
     """None: whoever gets in may do everything."""
+    spans: Spans | None = None
+    """None: nobody traces."""
     usage: Callable[[], Mapping[str, tuple[int, int | None]]] = dict
     """What the state machine counts against bounds of its own."""
     own_address: Address | None = None

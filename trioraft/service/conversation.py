@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from contextlib import suppress
 from functools import partial
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import trio
 
@@ -61,9 +61,13 @@ from ..tasks.wakeup import Wakeup
 from .admission import Admitted
 from .backups import send_backup
 from .context import ServiceContext, ServiceLimits
+from .event_feed import tell_events
 from .feed import Watcher
 from .queries import Queries
 from .roles import Credentials, Permission
+
+if TYPE_CHECKING:
+    from ..tracing.spans import Span, Spans
 
 PIECE_BYTES = 64 * 1024
 """What a client must take within `frame_timeout_s`."""
@@ -216,6 +220,8 @@ class ReplyQueue:
             )
 
 
+_CALLED_BACK = RaftError("the client does not wait for the answer any more")
+_GONE = RaftError("the connection ended before there was an answer")
 _LEAVING = "the server is shutting down and did not take the request: ask another one"
 
 
@@ -245,6 +251,8 @@ class Conversation:
         self._name = ""
         self._reason = ""
         """Why it ended, if not as it should."""
+        self._spans = context.spans
+        self._traced: dict[int, Span] = {}  # by request
 
     async def run(self) -> None:
         """Serve the connection to its end, and close it."""
@@ -307,6 +315,8 @@ class Conversation:
             self._reason = str(errors.exceptions[0])
         finally:
             self._outbox.abandon()
+            for request_id in [*self._traced]:
+                self._end_span(request_id, _GONE)
             self._unanswered = 0
             self._answered.unpark_all()
             if owes_nothing and connection.has_asked and connection.ended_because:
@@ -364,6 +374,8 @@ class Conversation:
                 connection.idle_since_s = None
                 self._begin_to_answer()
                 has_waited = False
+                if self._spans is not None and isinstance(request, Propose | Query):
+                    self._begin_span(self._spans, request)
                 if not self._may(request):
                     pass
                 elif type(request) is Propose:
@@ -438,7 +450,7 @@ class Conversation:
             return False
         while True:
             try:
-                proposal = self._context.node.submit(request.data)
+                proposal = self._submit(request)
             except Overloaded as error:
                 if not self._proposals:  # others fill the room: the client shall come again
                     self._fail(request.id, error)
@@ -458,6 +470,13 @@ class Conversation:
             self._note_waiting(len(request.data))
             await self._answered.park()  # our own commands fill it: wait for one of them
             self._note_waiting()
+
+    def _submit(self, request: Propose) -> Proposal:
+        span = self._traced.get(request.id) if self._traced else None
+        if span is None or self._spans is None:
+            return self._context.node.submit(request.data)
+        with self._spans.below(span):
+            return self._context.node.submit(request.data)
 
     def _may_open(self, request: Propose) -> bool:
         """Whether it may open a session, if that is what it wants; if not, that is the answer."""
@@ -616,6 +635,7 @@ class Conversation:
     def _cancel(self, request: Cancel) -> None:
         self._forget_one()  # it has no answer of its own
         if self._queries.cancel(request.id):
+            self._end_span(request.id, _CALLED_BACK)
             self._forget_one()
         scope = self._scopes.get(request.id)
         if scope is not None:
@@ -635,8 +655,22 @@ class Conversation:
 
     # -- answers ---------------------------------------------------------------------------
 
+    def _begin_span(self, spans: Spans, request: Propose | Query) -> None:
+        name = "trioraft.propose" if isinstance(request, Propose) else "trioraft.query"
+        context, size_bytes = request.trace, len(request.data)
+        span = None if context is None else spans.served(context, name, request_bytes=size_bytes)
+        if span is not None:
+            self._traced[request.id] = span
+
+    def _end_span(self, request_id: int, error: BaseException | None = None) -> None:
+        span = self._traced.pop(request_id, None)
+        if span is not None and self._spans is not None:
+            self._spans.end(span, error)
+
     def _answer(self, request_id: int, value: object) -> None:
         self._outbox.put_value(request_id, value)
+        if self._traced:
+            self._end_span(request_id)
         self._forget_one()
 
     def _fail(self, request_id: int, error: Exception, *, by_machine: bool = False) -> None:
@@ -644,6 +678,8 @@ class Conversation:
         if isinstance(error, NotLeader) and error.leader_id is not None:
             address = self._context.leader_address(error.leader_id)
         self._outbox.put(failure_of(request_id, error, address, by_machine=by_machine))
+        if self._traced:
+            self._end_span(request_id, error)
         self._forget_one()
 
     def _forget_one(self) -> None:
@@ -705,9 +741,14 @@ async def watch_machine(context: ServiceContext, outbox: ReplyQueue, request: Wa
 
 
 async def watch_node(context: ServiceContext, outbox: ReplyQueue, request: WatchStatus) -> None:
-    """Send the node's status whenever it changed, and its role changes at once, until it dies."""
+    """Send the node's status whenever it changed, and its role changes at once, until it dies; and
+    what else happens in it, if that was asked for."""
     interval_s = max(request.interval_s, context.limits.watch_interval_min_s)
     try:
-        await context.feed.watch(Watcher(request.id, outbox, interval_s))
+        async with trio.open_nursery() as nursery:
+            if request.events_every:
+                nursery.start_soon(tell_events, context.node, outbox, request)
+            await context.feed.watch(Watcher(request.id, outbox, interval_s))
+            nursery.cancel_scope.cancel()
     finally:
         context.status_watches -= 1

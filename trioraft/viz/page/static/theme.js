@@ -52,7 +52,8 @@ class Theme {
     this._onChange = onChange;
     this._preferred = window.matchMedia("(prefers-color-scheme: dark)");
     this._button = button;
-    this._chosen = Theme._remembered();
+    // In a frame it is as the page around it, which says so by its color-scheme.
+    this._chosen = isFramed ? undefined : Theme._remembered();
     button.addEventListener("click", () => this._choose(this.isDark ? "light" : "dark"));
     this._preferred.addEventListener("change", () => this.apply());
     this.apply();
