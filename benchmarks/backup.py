@@ -41,7 +41,7 @@ VALUE_BYTES = 4096
 CALLERS = 8
 PAUSE_S = 0.04
 """Of each caller between two commands: a cluster with something to do, and processors with time."""
-QUIET_S = 12.0
+QUIET_S = 18.0
 SETTLE_S = 3.0
 
 
