@@ -181,7 +181,6 @@ class NodeRunner:
         self._timer_scope, self._heartbeat_scope = trio.CancelScope(), trio.CancelScope()
         self._leader_scope: trio.CancelScope | None = None
         self._leading_term: Term | None = None
-        self._work = Wakeup()
         self._is_asked = False  # a caller brought something since the driver last came round
         self._admits = False  # clients of a new leader are being let in
         self._batch_s, self._press_again_s = 0.0, -math.inf  # the latter: for the log's length
@@ -189,7 +188,7 @@ class NodeRunner:
         self._storage_work, self._restore_work = Wakeup(), Wakeup()
         self._readers: dict[bool, tuple[ReadBatch, trio.lowlevel.ParkingLot]] = {}
         self._chunk_requests: deque[ChunkRequest] = deque()
-        self._chunk_work = Wakeup()
+        self._chunk_work, self._work = Wakeup(), Wakeup()
 
     @property
     def raft(self) -> Raft | None:
