@@ -61,8 +61,9 @@ FLOORS: Mapping[str, tuple[str, str]] = {
         "core member transport machines logs node testing",
         "attrs msgspec trio outcome distributed",
     ),
+    "live": ("core tasks viz net rpc client http", "anyio msgspec attrs starlette trio"),
     "cli": (
-        "core tasks viz member storage net transport machines logs node rpc client service http "
+        "core tasks viz member storage net transport machines logs node rpc client service http live "
         "kv testing sim",
         "anyio attrs msgspec trio structlog trioleaks click rich cryptography",
     ),
