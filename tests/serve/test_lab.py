@@ -1,5 +1,5 @@
-"""The laboratory of `trioraft cluster --lab`: what is said to it, what its members are told, and that
-nothing but a laboratory can be cut off."""
+"""The laboratory of `trioraft cluster --lab`: what is said to it, what its members are told, and
+that nothing but a laboratory can be cut off."""
 
 from __future__ import annotations
 
@@ -235,7 +235,9 @@ def test_a_way_that_is_cut_is_silent_in_its_direction() -> None:
         real.owner.on_message(back, said)
         real.owner.on_peer_lost("1")
         counts = len(real.sent), len(owner.got), len(owner.lost)
-        real.sent.clear(), owner.got.clear(), owner.lost.clear()
+        real.sent.clear()
+        owner.got.clear()
+        owner.lost.clear()
         return counts
 
     assert all_pass() == (1, 1, 1)
