@@ -128,11 +128,14 @@ class LiveApp {
       this._makePicture(run);
       return;
     }
-    if (!picture.isByOrder) picture.view.start -= start - before;
+    const { view } = picture;
+    const [from, to] = [view.fromTime - start + before, view.toTime - start + before];
     this._moves++;
-    picture.view.origin = run.duration; // the axis counts back from now
-    picture.update(run);
-    if (this.isFollowed) this._follow();
+    view.origin = run.duration; // the axis counts back from now
+    picture.update(run, false, () => {
+      if (this.isFollowed) this._follow();
+      else view.show(from, to);
+    });
     this._moves--;
     this.describer = new Describer(picture.model, new Words(picture.model));
   }
