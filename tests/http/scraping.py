@@ -49,9 +49,9 @@ class Scraper:
             {} if self.service is None else _certificates(self.service),
         )
 
-    def text(self, own: OwnScene | None = None) -> str:
+    def text(self, own: OwnScene | None = None, scene: Scene | None = None) -> str:
         """As Prometheus would get it."""
-        return self._metrics.exposition(self.scene(), own or own_scene()).decode()
+        return self._metrics.exposition(scene or self.scene(), own or own_scene()).decode()
 
     def values(self) -> dict[str, float]:
         """Its samples, by name and labels."""

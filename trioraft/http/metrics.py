@@ -181,10 +181,10 @@ EVENTS: Final = (
     *("AcknowledgedLost", "ConfigurationChanged", "ConnectionRejected", "DiskIsFull"),
     *("ForeignDisk", "LinkDown", "LinkReplaced", "LinkUp", "MessagesDropped", "ResultsDiffer"),
     *("SnapshotDamaged", "SnapshotInstalled", "SnapshotRotten", "SnapshotSaved"),
-    *("StorageNotice", "StorageWaits", "TermJumped", "TimeoutsWidened", "TimingTooShort"),
-    *("TransferGivenUp", "TransferStarted", "CertificatesUnusable"),
+    *("StorageWaits", "TermJumped", "TimeoutsWidened", "TimingTooShort", "TransferGivenUp"),
+    "TransferStarted",
 )
-"""What is told of events that are rare; the names are those of `trioraft.events`."""
+"""What is told of rare events; the names are those of `trioraft.events`."""
 
 
 def _events(scene: Scene) -> Iterable[Sample]:

@@ -268,7 +268,9 @@ class _Opening:
 
         pages = Pages(reach, own, lambda: None if self.tls is None else self.tls.expires_s)
         app = pages.application(self.routes)
-        server = Server(app, sock, self.limits, self.tls, _teller(reach, self.logger))
+        paths = [path for route in app.routes if (path := getattr(route, "path", None))]
+        tell = _teller(reach, self.logger)
+        server = Server(app, sock, self.limits, self.tls, tell, paths)
         trio.lowlevel.add_instrument(share)
         name = f"http[{reach.node_id}]"
         async with (
