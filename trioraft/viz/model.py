@@ -67,6 +67,9 @@ FindingKind: TypeAlias = Literal[
     "stale-leader",
     "disruptive-rejoin",
     "slow-failover",
+    "quorum-lost",
+    "vote-refused",
+    "older-term-commit",
 ]
 FINDING_KINDS: Final[tuple[FindingKind, ...]] = get_args(FindingKind)
 

@@ -76,14 +76,15 @@ def states_of(
 ) -> dict[NodeName, tuple[OutageLevel, str]]:
     """What is wrong with each node; who is well is left out. Ways to a node that is alone are that
     node's affair."""
-    alone = {
-        name
-        for name in names
-        if len(names) > 1
-        and not any(network.can_talk(name, other) for other in names if other != name)
-    }
-    is_alone: tuple[OutageLevel, str] = ("alone", "it reaches nobody, and nobody reaches it")
-    states = dict.fromkeys(alone, is_alone)
+    states: dict[NodeName, tuple[OutageLevel, str]] = {}
+    for name in names:
+        others = [other for other in names if other != name]
+        reaches = any(network.can_send(name, other) for other in others)
+        is_reached = any(network.can_send(other, name) for other in others)
+        told = ["it reaches nobody"] * (not reaches) + ["nobody reaches it"] * (not is_reached)
+        if others and told:
+            states[name] = ("alone", ", and ".join(told))
+    alone = frozenset(states)
     for name in names:
         others = [other for other in names if other != name and other not in alone]
         ways = [

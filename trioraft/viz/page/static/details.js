@@ -156,6 +156,8 @@ class Details {
     this._words = words;
     this._onSelect = onSelect;
     this._hint = hint;
+    this._isScrolled = false;
+    place.addEventListener("scroll", () => { this._isScrolled = true; }, { passive: true });
     this.show(-1);
   }
 
@@ -192,7 +194,9 @@ class Details {
     this._place.replaceChildren(...parts);
     const folded = this._place.querySelector("details");
     if (folded) folded.open = wasOpen;
+    if (!this._isScrolled) return; // to ask where it is scrolled to costs a layout
     this._place.scrollTop = 0;
+    this._isScrolled = false;
   }
 
   _context(entry) {
