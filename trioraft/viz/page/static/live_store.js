@@ -11,6 +11,11 @@ class LiveStore {
     "message", "role", "timer", "commit", "link", "test", "other"];
   /** @type {RoleName[]} */
   static ROLES = ["Follower", "PreCandidate", "Candidate", "Leader", "Dead"];
+  /** Lines that a frame has time for; of more, what comes all the time is thinned out, by slots of
+      time, so that both ends of an arrow go or stay. */
+  static LINES_MOST = 2500;
+  static SLOT = 400e3;
+  static OFTEN = new Set(["heartbeat", "entries"]);
   static FATES = ["delivered", "lost", "unknown"];
   static COLUMNS = ["entries", "messages", "roles", "timers", "commits", "marks", "outages"];
   /** Where a row says how long it lasts; -1 there is "still". */
@@ -84,6 +89,23 @@ class LiveStore {
     return kept;
   }
 
+  /** Some of these rows, if they are too many.
+   * @param {Map<number, any[]>} rows
+   * @param {number} share one slot of so many stays
+   * @param {number} kindAt
+   * @param {number[]} timesAt */
+  static _thinned(rows, share, kindAt, timesAt) {
+    if (share <= 1) return rows;
+    const kept = new Map();
+    for (const [id, row] of rows) {
+      const time = Math.max(...timesAt.map((place) => row[place]));
+      const isKept = !LiveStore.OFTEN.has(row[kindAt]) ||
+        Math.floor(time / LiveStore.SLOT) % share === 0;
+      if (isKept) kept.set(id, row);
+    }
+    return kept;
+  }
+
   /** What has not ended before that moment, as a run that begins there.
    * @param {number} from
    * @returns {RunData} */
@@ -91,6 +113,9 @@ class LiveStore {
     const start = Math.max(this.start, from);
     const rows = Object.fromEntries(
       LiveStore.COLUMNS.map((name) => [name, this._since(name, start)]));
+    const share = Math.ceil(rows.entries.size / LiveStore.LINES_MOST);
+    rows.entries = LiveStore._thinned(rows.entries, share, 3, [1]);
+    rows.messages = LiveStore._thinned(rows.messages, share, 1, [7, 8]);
     const duration = Math.max(this.now - start, 1);
     const at = (time) => (time < 0 ? -1 : clamp(time - start, 0, duration));
     const until = (time) => (time < 0 ? duration : at(time));
