@@ -27,6 +27,7 @@ from typing import Final
 import attrs
 import trio
 
+from benchmarks.processes import free_ports
 from trioraft import Client
 from trioraft.cli.cluster.layout import Layout, laid_out
 from trioraft.core.errors import RaftError
@@ -156,8 +157,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         layout = laid_out(Path(directory) / "c", options.nodes, None)
-        extra = laid_out(Path(directory) / "ports", options.nodes, None)  # free ports for HTTP
-        ports = {member.id: member.clients[1] for member in extra.members}
+        own = {port for each in layout.members for port in (each.clients[1], each.peers[1])}
+        with free_ports(3 * options.nodes + 1) as free:
+            others = [port for _, port in free if port not in own]
+        ports = {member.id: others.pop() for member in layout.members}
         processes = stack.enter_context(members(layout, ports))
         time.sleep(6)
         leader = trio.run(leader_of, layout)
@@ -165,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         page = ("127.0.0.1", ports[host])
         print(f"{leader} leads; the page is at {'dashboard' if options.outside else host}")
         if options.outside:
-            page = ("127.0.0.1", extra.members[0].peers[1])
+            page = ("127.0.0.1", others.pop())
             words = [
                 sys.executable,
                 "-m",

@@ -63,8 +63,8 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     ),
     "live": ("core tasks viz net rpc client http", "anyio msgspec attrs starlette trio"),
     "cli": (
-        "core tasks viz member storage net transport machines logs node rpc client service http live "
-        "kv testing sim",
+        "core tasks viz member storage net transport machines logs node rpc client service http "
+        "live kv testing sim",
         "anyio attrs msgspec trio structlog trioleaks click rich cryptography",
     ),
 }

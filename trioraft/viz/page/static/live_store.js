@@ -82,11 +82,14 @@ class LiveStore {
     if (start <= this.start) return this.rows[name];
     const ends = LiveStore.END[name];
     const kept = new Map();
+    // How far the log was committed before is the last that each node said of it.
+    const before = new Map();
     for (const [id, row] of this.rows[name]) {
       const end = Math.max(row[ends[0]], row[ends[ends.length - 1]]);
       if (end < 0 || end >= start) kept.set(id, row);
+      else if (name === "commits") before.set(row[1], [id, row]);
     }
-    return kept;
+    return before.size ? new Map([...before.values(), ...kept]) : kept;
   }
 
   /** Some of these rows, if they are too many.
