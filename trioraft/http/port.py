@@ -102,8 +102,7 @@ def serve(
         service: the port for clients beside the node (`open_service`), to tell of it as well.
         routes: of your own, Starlette's (`Route`, `Mount`, …); they run in the port's thread, under
             Trio, and find the way to the node in `request.app.state.reach`.
-        beside: what is open in that thread as long as the port is, for your routes: called there,
-            and entered before the first request.
+        beside: makes what is open there as long as the port is, for your routes.
         ssl_context: for HTTPS: `ServerTls`, or an `ssl.SSLContext` for the server's side. It may
             ask for clients' certificates, and need not.
         insecure: allow plain HTTP beyond this machine: whoever reaches the port can read the
@@ -130,9 +129,8 @@ def serve(
     tls = server_tls_of(ssl_context, insecure=True)
     rules = AddressRules(tls is not None, insecure, "read its status and metrics")
     address = rules.check("listen", listen, port_min=0)
-    opening = _Opening(
-        address, service, tuple(routes), beside or nullcontext, tls, limits or HttpLimits(), logger
-    )
+    own = (tuple(routes), beside or nullcontext)
+    opening = _Opening(address, service, *own, tls, limits or HttpLimits(), logger)
     return Serving(node, opening)
 
 
