@@ -121,11 +121,13 @@ def _open(page: Page, path: Path, ready: str) -> None:
 def _diagram(page: Page, run: Run, path: Path) -> Path:
     """The diagram with its legend, without what only makes sense on a screen."""
     page.evaluate(
-        "document.querySelectorAll('.zoom, .overview, .details').forEach((part) => part.remove())"
+        "document.querySelectorAll('.zoom, .overview, .details, .states, .transport')"
+        ".forEach((part) => part.remove())"
     )
     start_s, end_s = shown_s(run)
     page.evaluate(
         f"window.trioraft.select(-1); window.trioraft.overview.draw = () => {{}}; "
+        "window.trioraft.diagram.cursor = null; "
         f"window.trioraft.view.show({start_s * 1e6}, {end_s * 1e6})"
     )
     return _shot(page, path, ".picture")

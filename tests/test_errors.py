@@ -22,12 +22,20 @@ import trioraft
 from tests.errors_page import PAGE, fault_and_remedy, updated
 from tests.public_names import MODULES, public_errors
 from trioleaks import Leak, LeakError, LeakKind
-from trioraft.core.errors import ApplyFailed, InvariantViolation, NotLeader, NotMember, RaftError
+from trioraft.core.errors import (
+    ApplyFailed,
+    EntryAltered,
+    InvariantViolation,
+    NotLeader,
+    NotMember,
+    RaftError,
+)
 from trioraft.kv import HistoryCompacted
 from trioraft.machines.replicated import LeadershipLost
 from trioraft.machines.sessions import CommandFailed
 from trioraft.net.tls import UnusableCertificates
 from trioraft.rpc.errors import HandshakeRefused, NoRole
+from trioraft.scenario import ScenarioError, ScenarioFailed
 from trioraft.testing.linearizability import NotLinearizable, Unknown
 
 ROOT = Path(__file__).parent.parent
@@ -35,6 +43,7 @@ PACKAGE = ROOT / "trioraft"
 
 EXAMPLES: tuple[BaseException, ...] = (
     ApplyFailed(7, 2, 100, "MemoryError"),
+    EntryAltered(7, 2),
     CommandFailed("ValueError", "no"),
     HandshakeRefused("cluster", "wrong cluster"),
     HistoryCompacted(1, 5),
@@ -45,6 +54,8 @@ EXAMPLES: tuple[BaseException, ...] = (
     NotLeader(waiting_for=("1", "2")),
     NotMember("0", 12),
     NotLinearizable(Unknown("time is up", 1.0, 10)),
+    ScenarioError("mine.scenario", 3, 7, "what is wrong: what to write"),
+    ScenarioFailed("mine.scenario", 3, "expect one leader", "nobody leads", "trioraft viz"),
     UnusableCertificates(["a", "b"]),
 )
 INTERNAL = {
@@ -170,7 +181,10 @@ def test_what_is_said_may_be_wrapped() -> None:
 
 # -- messages --------------------------------------------------------------------------------
 
-MADE_ELSEWHERE = {"NotLeader", "NotMember", "LeadershipLost", "HistoryCompacted", "ApplyFailed"}
+MADE_ELSEWHERE = {
+    *("NotLeader", "NotMember", "LeadershipLost", "HistoryCompacted", "ApplyFailed"),
+    "EntryAltered",
+}
 """Whose messages are made by the class itself."""
 NO_REMEDY = {
     "BadMessage": "it is told to a log, about somebody else",

@@ -28,38 +28,47 @@ FACE = "face"
 FLOORS: Mapping[str, tuple[str, str]] = {
     "core": ("", "attrs msgspec"),
     "tasks": ("core", "attrs trio"),
+    "backups": ("core", "msgspec"),
     "viz": ("", "attrs msgspec jinja2"),
     "member": ("core", "attrs msgspec"),
     "storage": ("core", "attrs msgspec"),
     "net": ("core", "attrs msgspec trio cryptography dns"),
     "transport": ("core net", "attrs msgspec trio"),
+    "scenario": ("core", "attrs"),
     "machines": ("core tasks member", "attrs msgspec trio"),
     "logs": ("core transport", "attrs msgspec structlog trio"),
-    "node": ("core tasks member net storage transport logs", "attrs trio"),
+    "tracing": ("core", "opentelemetry"),
+    "node": ("core tasks backups member net storage transport logs tracing", "attrs msgspec trio"),
     "rpc": ("core net machines", "attrs msgspec"),
     "coordination": ("core machines rpc", "anyio attrs msgspec"),
-    "client": ("core tasks net machines rpc", "anyio attrs msgspec"),
+    "client": ("core tasks backups net machines rpc tracing", "anyio attrs msgspec"),
     "service": (
-        "core tasks member net machines logs node rpc",
+        "core tasks backups member net machines logs node rpc tracing",
         "attrs msgspec trio",
     ),
-    "embedding": ("core tasks member machines node", "attrs trio"),
+    "embedding": ("core tasks backups member machines node", "attrs trio"),
     "kv": ("core tasks machines rpc", "anyio attrs msgspec trio"),
+    "http": (
+        "core tasks net storage logs node rpc service embedding",
+        "attrs trio h11 starlette prometheus_client",
+    ),
     FACE: (
-        "core member storage net transport machines node rpc coordination client service embedding",
+        "core backups member storage net transport machines tracing node rpc coordination client "
+        "service embedding",
         "",
     ),
     "testing": (
-        "core tasks viz member storage transport machines logs node embedding",
-        "attrs msgspec trio outcome trioleaks pytest pytest_trio pluggy",
+        "core tasks viz member storage net transport scenario machines logs node client service "
+        "embedding kv",
+        "anyio attrs msgspec trio outcome trioleaks pytest pytest_trio pluggy",
     ),
     "sim": (
-        "core member transport machines logs node testing",
+        "core member transport scenario machines logs node testing",
         "attrs msgspec trio outcome distributed",
     ),
     "cli": (
-        "core tasks viz member storage net transport machines logs node rpc client service kv "
-        "testing sim",
+        "core tasks backups viz member storage net transport machines logs tracing node rpc client "
+        "service http kv scenario testing sim",
         "anyio attrs msgspec trio structlog trioleaks click rich cryptography",
     ),
 }

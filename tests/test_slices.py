@@ -105,3 +105,34 @@ async def test_g4_a_slice_is_shorter_while_something_waits_that_takes_many_passe
     for pressed in (True, False):
         await slices.wait(0.0)  # a slice begins
         assert slices.is_over(2 * PRESSED_SLICE_S) is pressed
+
+
+async def test_g4_pieces_longer_than_a_slice_are_paid_for_by_slices_that_follow() -> None:
+    """Twenty tasks whose every piece takes as long as five slices: most passes have none of
+    them. (Trio runs what is ready in any order, so that two passes may look like one.)"""
+    slices = Slices(SLICE_S, SLICE_S / 10)
+    begun = ended = 0
+
+    async def heavy() -> None:
+        nonlocal begun, ended
+        turn = Turn(slices)
+        turn.begin()
+        for _ in range(3):
+            if turn.is_over():
+                await turn.next()
+            begun += 1
+            work(5 * SLICE_S)
+        turn.end()
+        ended += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(heavy)
+        in_a_pass: list[int] = []
+        while ended < 20:
+            before = begun
+            await trio.lowlevel.checkpoint()
+            in_a_pass.append(begun - before)
+    later = in_a_pass[1:]  # all twenty begin in the first: nothing was spent
+    assert max(later) <= 2, later
+    assert len(later) >= 2 * sum(later), later

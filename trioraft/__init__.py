@@ -26,6 +26,12 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from .backups.format import BackupHead as BackupHead
+    from .backups.format import BackupReader as BackupReader
+    from .backups.format import BackupWriter as BackupWriter
+    from .backups.format import EndedHistory as EndedHistory
+    from .backups.format import UnusableBackup as UnusableBackup
+    from .client.backups import IncomingBackup as IncomingBackup
     from .client.blocking import BlockingClient as BlockingClient
     from .client.client import Client as Client
     from .core.config import Limits as Limits
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
     from .core.errors import DeadlineOutcomeUnknown as DeadlineOutcomeUnknown
     from .core.errors import DescriptorsExhausted as DescriptorsExhausted
     from .core.errors import DiskFull as DiskFull
+    from .core.errors import EntryAltered as EntryAltered
     from .core.errors import InvariantViolation as InvariantViolation
     from .core.errors import NodeDead as NodeDead
     from .core.errors import NotLeader as NotLeader
@@ -87,10 +94,13 @@ if TYPE_CHECKING:
     from .net.tls import ServerTls as ServerTls
     from .net.tls import TlsContexts as TlsContexts
     from .net.tls import UnusableCertificates as UnusableCertificates
+    from .node.backups import OpenBackup as OpenBackup
     from .node.event_stream import EventStream as EventStream
     from .node.node import Node as Node
     from .node.node import open_node as open_node
     from .node.proposal import Proposal as Proposal
+    from .node.restoring import RestoredBackup as RestoredBackup
+    from .node.restoring import restore_backup as restore_backup
     from .rpc.errors import ClientClosed as ClientClosed
     from .rpc.errors import HandshakeRefused as HandshakeRefused
     from .rpc.errors import NoRole as NoRole
@@ -124,6 +134,12 @@ if TYPE_CHECKING:
     """Of the distribution that is installed; "0+unknown" where it runs from its source."""
 
 _HOMES: Final = {
+    "BackupHead": "backups.format",
+    "BackupReader": "backups.format",
+    "BackupWriter": "backups.format",
+    "EndedHistory": "backups.format",
+    "UnusableBackup": "backups.format",
+    "IncomingBackup": "client.backups",
     "BlockingClient": "client.blocking",
     "Client": "client.client",
     "Limits": "core.config",
@@ -137,6 +153,7 @@ _HOMES: Final = {
     "DeadlineOutcomeUnknown": "core.errors",
     "DescriptorsExhausted": "core.errors",
     "DiskFull": "core.errors",
+    "EntryAltered": "core.errors",
     "InvariantViolation": "core.errors",
     "NodeDead": "core.errors",
     "NotLeader": "core.errors",
@@ -185,10 +202,13 @@ _HOMES: Final = {
     "ServerTls": "net.tls",
     "TlsContexts": "net.tls",
     "UnusableCertificates": "net.tls",
+    "OpenBackup": "node.backups",
     "EventStream": "node.event_stream",
     "Node": "node.node",
     "open_node": "node.node",
     "Proposal": "node.proposal",
+    "RestoredBackup": "node.restoring",
+    "restore_backup": "node.restoring",
     "ClientClosed": "rpc.errors",
     "HandshakeRefused": "rpc.errors",
     "NoRole": "rpc.errors",

@@ -3,6 +3,8 @@
 `trioraft.testing.check_storage` shows whether a storage keeps its protocol.
 """
 
+from .backups.format import BackupSink as BackupSink
+from .backups.format import BackupSource as BackupSource
 from .core.messages import AppendEntries as AppendEntries
 from .core.messages import AppendEntriesReply as AppendEntriesReply
 from .core.messages import Forward as Forward
@@ -30,6 +32,7 @@ from .core.types import NodeId as NodeId
 from .core.types import Recovered as Recovered
 from .core.types import SnapshotMeta as SnapshotMeta
 from .core.types import Term as Term
+from .core.types import TraceContext as TraceContext
 from .machines.replicated import Port as Port
 from .machines.replicated import Remote as Remote
 from .machines.replicated.calls import Way as Way
@@ -43,5 +46,6 @@ from .net.resolving import GetAddrInfo as GetAddrInfo
 from .net.resolving import ResolvedAddress as ResolvedAddress
 from .net.resolving import ServiceRecord as ServiceRecord
 from .storage.base import Storage as Storage
+from .tracing.tracer import Tracer as Tracer
 from .transport.base import Transport as Transport
 from .transport.base import TransportOwner as TransportOwner

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import math
 import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from time import thread_time
@@ -15,6 +16,7 @@ import attrs
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from tests.client.service_support import (
     LOOPBACK,
@@ -31,9 +33,17 @@ from trioraft import Service, open_service
 from trioraft.core.config import Timing
 from trioraft.core.errors import InvariantViolation
 from trioraft.core.events import TraceEvent
-from trioraft.machines.sessions import CLIENT_ID_BYTES, encode_close, encode_open, encode_plain
+from trioraft.machines.sessions import (
+    CLIENT_ID_BYTES,
+    encode_close,
+    encode_command,
+    encode_open,
+    encode_plain,
+)
+from trioraft.net.connection import Connection
 from trioraft.net.events import ConnectionRejected
 from trioraft.net.framing import LENGTH_BYTES
+from trioraft.node.proposal import Proposal
 from trioraft.rpc.protocol import (
     MAGIC,
     PROTOCOL_VERSION,
@@ -357,10 +367,10 @@ async def test_g4_bytes_one_at_a_time_take_turns_like_questions(
     make_slices_short(monkeypatch)
     wait, waits = Slices.wait, 0
 
-    async def counted(self: Slices, used_s: float) -> None:
+    async def counted(self: Slices, used_s: float, expected_s: float) -> None:
         nonlocal waits
         waits += 1
-        await wait(self, used_s)
+        await wait(self, used_s, expected_s)
 
     monkeypatch.setattr(Slices, "wait", counted)
     async with serving() as (_, service), raw_client(service.address) as raw:
@@ -517,3 +527,54 @@ async def test_g3_one_client_does_not_open_all_sessions_there_are() -> None:
         assert isinstance(await ends(other.answer()), Result)
         await other.send(Propose(13, encode_open(b"y" * CLIENT_ID_BYTES)))
         assert isinstance(await ends(other.answer()), Result)
+
+
+@pytest.mark.parametrize(
+    "kind", ["silent", "gone", "garbage", "evicted", "idle", "asked", "broken", "refused command"]
+)
+async def test_g3_a_connection_that_is_over_leaves_nothing_for_the_collector(kind: str) -> None:
+    """Ten thousand of them would be searched for cycles with all else that lives, again and again,
+    and keep meanwhile what they had read and not sent."""
+    limits = ServiceLimits(strangers_max=1, connections_max=2)
+    async with serving(limits=limits) as (_, service):
+        gc.collect()
+        gc.disable()
+        gc.freeze()  # what others have left
+        try:
+            for _ in range(3):
+                await over_soon(kind, service)
+            await until(lambda: service._listener.connections == 0)
+            await trio.testing.wait_all_tasks_blocked()
+            kinds = Connection | conversation.Conversation | Proposal
+            assert not [each for each in gc.get_objects() if isinstance(each, kinds)]
+        finally:
+            gc.unfreeze()
+            gc.enable()
+
+
+async def over_soon(kind: str, service: Service) -> None:
+    """Somebody comes, does this, and is gone."""
+    if kind == "evicted":
+        async with raw_client(service.address, hello=False) as one:
+            await until(lambda: len(service._context.visitors.strangers) == 1)
+            async with raw_client(service.address, hello=False):
+                await ends(one.is_closed())
+        return
+    async with raw_client(service.address, hello=kind not in ("silent", "gone", "garbage")) as one:
+        match kind:
+            case "silent":
+                await until(lambda: len(service._context.visitors.strangers) == 1)
+            case "garbage":
+                await one.stream.send_all(b"\xff" * 64)
+                await ends(one.is_closed())
+            case "asked":
+                await one.send(Ping(1), GetStatus(2), Query(3, b"", "stale"), Query(4, b""))
+                for _ in range(4):
+                    await ends(one.answer())
+            case "broken":
+                await one.send(Ping(1))
+                await ends(one.answer())
+                one.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            case "refused command":
+                await one.send(Propose(1, encode_command(4711, 1, b"x")))
+                assert isinstance(await ends(one.answer()), Failure)

@@ -21,6 +21,7 @@ from typing import Protocol
 from trioraft.core import messages
 from trioraft.core.config import Limits, Timing
 from trioraft.core.events import TraceEvent
+from trioraft.core.features import FEATURES, command_of
 from trioraft.core.invariants import ClusterInvariants
 from trioraft.core.messages import Message
 from trioraft.core.raft import Raft
@@ -30,7 +31,6 @@ from trioraft.core.transfer import Transfer
 from trioraft.core.types import (
     Configuration,
     Entry,
-    EntryKind,
     HardState,
     LogIndex,
     NodeId,
@@ -141,8 +141,11 @@ class Actor:
         now: float = 0.0,
         checks: Checks | None = None,
         tracing: bool = True,
+        features: Sequence[str] = tuple(FEATURES),
     ) -> None:
         self.node_id = node_id
+        self.features = features
+        """What its release can do; another one after the next restart, if a test says so."""
         self.configuration = Configuration(tuple(voters))
         self.timing = timing or Timing()
         self.limits = limits or Limits()
@@ -177,7 +180,13 @@ class Actor:
         self._step = None
         self._restore()
         raft = _OverheardRaft(
-            self.node_id, recovered, self.timing, self.limits, self.rng, tracing=self.tracing
+            self.node_id,
+            recovered,
+            self.timing,
+            self.limits,
+            self.rng,
+            tracing=self.tracing,
+            features=self.features,
         )
         raft.reads = self.reads
         runner = Runner(
@@ -354,7 +363,8 @@ class Actor:
 
     def applied_commands(self) -> list[bytes]:
         """What reached the state machine: commands only."""
-        return [entry.data for entry in self.applied if entry.kind == EntryKind.COMMAND]
+        commands = (command_of(entry) for entry in self.applied)
+        return [command for command in commands if command is not None]
 
 
 class _OverheardRaft(Raft):

@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -40,6 +41,7 @@ from trioraft import (
     SessionMachine,
     StorageError,
     aio,
+    restore_backup,
 )
 from trioraft.core.errors import ApplyFailed
 from trioraft.kv import ERROR_TYPES, KvClient, KvMachine
@@ -54,7 +56,7 @@ def cancellations() -> int:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_calls_from_many_tasks(loop: str) -> None:
+def test_calls_from_many_tasks(loop: str, tmp_path: Path) -> None:
     machine = Counter()
 
     async def main() -> None:
@@ -69,8 +71,12 @@ def test_calls_from_many_tasks(loop: str) -> None:
             assert node.budgets()
             assert await node.read_barrier() > 200
             assert await node.take_snapshot() > 200
+            assert (await node.backup(tmp_path / "backup")).snapshot.index > 200
             with pytest.raises(OverflowError):
                 await counter.add(2**63 - 1)
+        restored = Counter()
+        restore_backup(tmp_path / "backup", {"a": tmp_path / "disk"}, machine=restored)
+        assert restored.value == 200
         with pytest.raises(NodeDead, match="was left"):
             await counter.get()
 

@@ -32,7 +32,7 @@ from trioraft.embedding.thread import TrioThread
 from trioraft.structures import Counter, Lock
 
 
-def test_calls_from_many_threads() -> None:
+def test_calls_from_many_threads(tmp_path: Path) -> None:
     with sync.open_node("a", **arguments(machine=Counter())) as node:
         node.wait(leads)
         counter = Counter.through(node)
@@ -44,6 +44,7 @@ def test_calls_from_many_threads() -> None:
         assert node.budgets()
         assert node.read_barrier() > 100
         assert node.take_snapshot() > 100
+        assert node.backup(tmp_path / "backup").machine == "Counter in sessions"
         with pytest.raises(OverflowError):
             counter.add(2**63 - 1)
         with pytest.raises(TimeoutError, match=r"waited 0\.01 s"):

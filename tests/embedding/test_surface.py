@@ -16,6 +16,7 @@ FACES: list[Any] = [aio.AsyncNode, sync.BlockingNode]
 LEFT_OUT = {
     "submit": "a pipeline in another thread is asyncio.gather, or threads, of `propose`",
     "expected_tasks": "names of Trio tasks, for the leak check in the node's own run",
+    "open_backup": "a stream of pieces is `backup` into a file there",
     "before_leaving": "jobs under Trio; a body does its own at its end",
 }
 ADDED = {

@@ -27,6 +27,7 @@ import attrs
 import msgspec
 
 from tests.golden import examples
+from trioraft.backups.format import BackupReader, UnusableBackup
 from trioraft.cli.serve.options import OPTIONS
 from trioraft.cli.serve.settings import SettingsReader, gather
 from trioraft.core.decoding import UNREADABLE
@@ -306,6 +307,7 @@ def _take_database(data: bytes) -> None:
 
 
 _FIXED: Final = struct.Struct(">16sHIII")
+_BACKUP_FIXED: Final = struct.Struct(">16sHII")
 
 
 @cache
@@ -332,6 +334,29 @@ def _with_right_checksum(data: bytes) -> bytes:
     magic, version, total, length, _ = _FIXED.unpack_from(data)
     body = data[_FIXED.size :][:length]
     return _FIXED.pack(magic, version, total, length, zlib.crc32(body)) + data[_FIXED.size :]
+
+
+def _backup_files() -> list[bytes]:
+    return [example.data for example in examples.backup_file()]
+
+
+def _take_backup_file(data: bytes) -> None:
+    """As it is, and with the checksum of its head made right; with what a restore makes of it."""
+    for content in (data, _with_right_head(data)):
+        with suppress(UnusableBackup):
+            reader = BackupReader(io.BytesIO(content), "backup")
+            amount = sum(map(len, reader.chunks()))
+            if reader.is_whole and amount != reader.head.snapshot.size_bytes:
+                raise AssertionError("what is whole is not what was announced")
+
+
+def _with_right_head(data: bytes) -> bytes:
+    if len(data) < _BACKUP_FIXED.size:
+        return data
+    magic, version, length, _ = _BACKUP_FIXED.unpack_from(data)
+    body = data[_BACKUP_FIXED.size :][:length]
+    right = _BACKUP_FIXED.pack(magic, version, length, zlib.crc32(body))
+    return right + data[_BACKUP_FIXED.size :]
 
 
 def _snapshot_headers() -> list[bytes]:
@@ -613,6 +638,7 @@ TARGETS: Final = (
         lambda: [_snapshot_file()],
         _take_snapshot_file,
     ),
+    Target("backup-file", "a backup", "bytes", _backup_files, _take_backup_file),
     Target(
         "snapshot-header",
         "what its header says",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import sqlite3
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from datetime import UTC, datetime
@@ -20,11 +21,21 @@ from typing import Any, Final
 import msgspec
 
 from trioraft import SQLiteStorage
+from trioraft.backups.format import BackupHead, BackupReader, BackupWriter, EndedHistory
 from trioraft.core import messages
 from trioraft.core.events import ElectionTimerStarted, LogSummary, MessageSent, RoleChanged
+from trioraft.core.features import ENTRY_CHECKSUMS, checked_command
 from trioraft.core.reasons import NoContact
 from trioraft.core.reconfiguration import configuration_entry
-from trioraft.core.types import Configuration, Entry, EntryKind, HardState, Role, SnapshotMeta
+from trioraft.core.types import (
+    Configuration,
+    Entry,
+    EntryKind,
+    HardState,
+    Role,
+    SnapshotMeta,
+    TraceContext,
+)
 from trioraft.kv import commands as kv
 from trioraft.kv.machine import KvMachine
 from trioraft.logs.raftlog import RaftlogRun, WallClock
@@ -89,7 +100,26 @@ FOUNDER: Final = messages.Introduction(
     ("10.0.0.1", 8000),
     {"3": ("10.0.0.3", 7000)},
 )
+TRACE: Final = TraceContext("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "shop=7")
 CHUNK: Final = messages.InstallSnapshot("1", "2", 7, META, 65_536, b"content", 11)
+WITH_FEATURES: Final = msgspec.structs.replace(JOINT, features=(ENTRY_CHECKSUMS,))
+OF_FEATURES: Final = (
+    msgspec.structs.replace(FOUNDER, features=(ENTRY_CHECKSUMS,)),
+    messages.AppendEntries(
+        "1",
+        "2",
+        7,
+        4,
+        2,
+        (configuration_entry(WITH_FEATURES, 5, 2), checked_command(6, 2, b"command")),
+        3,
+        11,
+    ),
+    messages.InstallSnapshot(
+        "1", "2", 7, msgspec.structs.replace(META, configuration=WITH_FEATURES), 0, b"content"
+    ),
+)
+"""What no member of format 1 is sent."""
 PEER_MESSAGES: Final[tuple[messages.Message, ...]] = (
     messages.RequestVote("1", "2", 7, 300, 6, True),
     messages.RequestVoteReply("2", "1", 7, True, 12),
@@ -113,7 +143,7 @@ def peer_frames() -> Iterable[Example]:
     """The handshake, and each message as a frame."""
     address = ("10.0.0.1", 7000)
     hello = handshake.PeerHello(
-        "trioraft", handshake.PROTOCOL_VERSION, "blue", "1", "2", FOUNDER, address
+        "trioraft", handshake.WITHOUT_FEATURES[0], "blue", "1", "2", FOUNDER, address
     )
     yield Example(
         "Hello",
@@ -127,6 +157,19 @@ def peer_frames() -> Iterable[Example]:
         yield Example(
             type(message).__name__, message, encode_frame(message), _after_length(decode_message)
         )
+    later = handshake.encode_hello(cluster_id="blue", introduction=OF_FEATURES[0])
+    yield Example(
+        "Hello, of versions 3 to 4",
+        handshake.PeerHello("trioraft", 3, "blue", "1", "2", OF_FEATURES[0], version_max=4),
+        later,
+        _after_length(handshake.decode_hello),
+    )
+    for message in OF_FEATURES:
+        name = f"{type(message).__name__}, with features"
+        yield Example(name, message, encode_frame(message), _after_length(decode_message))
+    traced = messages.Forward("2", "1", 7, 2**60 + 2, b"x=1", TRACE)
+    frame = encode_frame(traced)
+    yield Example("Forward, traced", traced, frame, _after_length(decode_message))
     yield Example("in two pieces", CHUNK, _in_pieces(encode_frame(CHUNK)), _joined)
 
 
@@ -184,6 +227,8 @@ REQUESTS: Final[tuple[protocol.Request, ...]] = (
     protocol.ReplaceNode(7, "4"),
     protocol.MoveNode(7, "4", ("::1", 7000), True),
     protocol.InviteNode(7, "4", 3600.0),
+    protocol.SwitchOnRequest(7, (ENTRY_CHECKSUMS,), 6),
+    protocol.ReadBackup(7, True, 10.0),
     protocol.TakeSnapshot(8),
     protocol.Watch(9, b"watched"),
     protocol.WatchStatus(10, 0.25),
@@ -209,6 +254,9 @@ def client_frames() -> Iterable[Example]:
     """The handshake, each request, each answer and what answers hold."""
     hello = protocol.ClientHello(protocol.MAGIC, 1, "blue", 1_000_000)
     yield Example("Hello", hello, protocol.frame(hello), _after_length(protocol.decode_hello))
+    later = protocol.ClientHello(protocol.MAGIC, 1, "blue", 1_000_000, "", 2)
+    decode = _after_length(protocol.decode_hello)
+    yield Example("Hello, of versions 1 to 2", later, protocol.frame(later), decode)
     for name, welcome in (
         ("Welcome", protocol.Welcome(protocol.MAGIC, 1, "", "", "1", "blue", 64, 1_000_000, True)),
         ("Welcome, refused", protocol.Welcome(protocol.MAGIC, 1, "cluster", "this is blue")),
@@ -218,6 +266,12 @@ def client_frames() -> Iterable[Example]:
     for request in REQUESTS:
         decode = _after_length(protocol.decode_request)
         yield Example(type(request).__name__, request, protocol.frame(request), decode)
+    for traced in (
+        protocol.Propose(1, b"command", TRACE),
+        protocol.Query(2, b"question", "lease", TRACE),
+    ):
+        decode = _after_length(protocol.decode_request)
+        yield Example(f"{type(traced).__name__}, traced", traced, protocol.frame(traced), decode)
     for name, answer in _answers():
         decode = _after_length(protocol.decode_answer)
         yield Example(name, answer, protocol.frame(answer), decode)
@@ -457,6 +511,36 @@ def _described(data: bytes) -> object:
     return header.description, data[header.header_bytes :]
 
 
+def backup_file() -> Iterable[Example]:
+    """A backup, in two blocks."""
+    pieces = (b"the content of a snapshot, ", b"in pieces")
+    content = b"".join(pieces)
+    head = BackupHead(
+        "blue",
+        "2",
+        "0123456789abcdef0123456789abcdef",
+        SnapshotMeta(3, 1, JOINT, len(content), zlib.crc32(content)),
+        4,
+        1_700_000_000.5,
+        "kv in sessions",
+        True,
+        (EndedHistory("fedcba9876543210fedcba9876543210", 2, 1),),
+        "0.1.0",
+    )
+    sink = io.BytesIO()
+    writer = BackupWriter(sink, head)
+    for piece in pieces:
+        writer.add(piece)
+    writer.end()
+    data = sink.getvalue()
+    yield Example("backup", _backed_up(data), data, _backed_up)
+
+
+def _backed_up(data: bytes) -> object:
+    reader = BackupReader(io.BytesIO(data), "a golden file")
+    return reader.head, list(reader.chunks())
+
+
 # -- raftlog -------------------------------------------------------------------------------
 
 
@@ -488,5 +572,6 @@ EXAMPLES: Final[dict[str, Callable[[], Iterable[Example]]]] = {
     "snapshots.txt": snapshots,
     "sqlite_rows.txt": sqlite_rows,
     "snapshot_file.txt": snapshot_file,
+    "backup_file.txt": backup_file,
 }
 RAFTLOG: Final = "run.raftlog.txt"

@@ -45,6 +45,7 @@ class Asked:
         self.index: LogIndex = 0
         self.term: Term = 0
         self.is_repeatable = False
+        self.trace = None
         self.outcomes: list[Any] = []
 
     def resolve(self, value: Any) -> None:
@@ -68,6 +69,7 @@ class ByHand:
         voters: tuple[str, ...] = ("1",),
         limits: Limits | None = None,
         lineage: Lineage | None = None,
+        recovered: Recovered | None = None,
     ) -> None:
         self.now = 0.0
         self.machine = Noted()
@@ -76,7 +78,7 @@ class ByHand:
         self.steps: deque[StorageStep] = deque()
         """On their way to the disk."""
         self.stores_at_once = False
-        recovered = Recovered(configuration=Configuration(voters))
+        recovered = recovered or Recovered(configuration=Configuration(voters))
         limits = limits or Limits()
         raft = Raft(voters[0], recovered, Timing(), limits, random.Random(1))
         note = self.actions.append

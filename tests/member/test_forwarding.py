@@ -135,10 +135,10 @@ def test_f1_what_arrives_twice_stands_in_the_log_once_and_is_answered_alike() ->
 
 def test_f1_a_refusal_stays_one_when_the_command_arrives_again() -> None:
     pair = Pair()
-    pair.one.member._make_room = lambda _size: None  # type: ignore[misc] # it is full
+    pair.one.member._make_room = lambda _message: None  # type: ignore[misc] # it is full
     asked = forwarded(pair)
     assert [type(error) for error in asked.outcomes] == [ProposalDropped]
-    pair.one.member._make_room = lambda _size: Asked()  # type: ignore[misc] # not any more
+    pair.one.member._make_room = lambda _message: Asked()  # type: ignore[misc] # not any more
     sent = next(action for action in pair.two.actions if isinstance(action, Forward))
     pair.one.member.receive(sent, pair.one.now)
     pair.settle()

@@ -12,11 +12,11 @@ from typing import Final
 import trio
 
 from tests.scenarios.kv import Scenario, everywhere, followers
-from tests.scenarios.kv_cluster import KvCluster, Open, open_kv
 from trioraft.core.errors import RaftError
 from trioraft.kv import Do, Elected, Found, If, KvClient, KvGrant, Lease, Stm
 from trioraft.structures import LockLost
 from trioraft.testing import History, Transactions, check_linearizable
+from trioraft.testing.kv_cluster import KvCluster, Open, open_kv
 
 CONTENDERS: Final = 6
 TTL_S: Final = 5.0

@@ -11,9 +11,11 @@ import json
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,21 @@ from benchmarks.processes import ServerProcess, free_ports, shown
 from tests.serve.commands import lines, run
 from trioraft.cli.serve.options import OPTIONS
 from trioraft.cli.serve.settings import SettingsReader, gather
-from trioraft.service.roles import Roles
+from trioraft.net.addresses import is_loopback
+from trioraft.service.roles import ClientRole, Credentials, Roles
 
+HTTP_PORT = 9000
 DEPLOY = Path(__file__).parents[2] / "deploy"
+
+
+@attrs.frozen
+class Probe:
+    """How somebody looks whether it is well."""
+
+    command: tuple[str, ...] = ()
+    """In the container; or else"""
+    path: str = ""
+    """of a GET over HTTPS, whatever certificate is shown."""
 
 
 @attrs.frozen
@@ -38,8 +52,7 @@ class Container:
     command: tuple[str, ...]
     """After `trioraft`, the image's entry point."""
     environment: dict[str, str]
-    probes: tuple[tuple[str, ...], ...]
-    """Commands, `trioraft` included."""
+    probes: tuple[Probe, ...]
     volume: str
     mounts: dict[str, str]
     """What else is mounted: by its path in the container, where it comes from."""
@@ -63,7 +76,7 @@ def of_compose() -> list[Container]:
                 name,
                 tuple(service["command"]),
                 service["environment"],
-                (tuple(probe),),
+                (Probe(tuple(word.replace("$$", "$") for word in probe)),),
                 volume.partition(":")[2],
                 mounts,
             )
@@ -74,6 +87,14 @@ def of_compose() -> list[Container]:
 def documents() -> dict[str, dict[str, Any]]:
     found = yaml.safe_load_all(DEPLOY.joinpath("statefulset.yaml").read_text(encoding="utf-8"))
     return {f"{each['kind']}/{each['metadata']['name']}": each for each in found}
+
+
+def _of_kubernetes(probe: dict[str, Any], container: dict[str, Any]) -> Probe:
+    asks = probe["httpGet"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert asks["scheme"] == "HTTPS"
+    assert ports[asks["port"]] == HTTP_PORT
+    return Probe(path=asks["path"])
 
 
 def of_statefulset() -> list[Container]:
@@ -93,7 +114,7 @@ def of_statefulset() -> list[Container]:
                 pod,
                 tuple(container["args"]),
                 environment,
-                tuple(tuple(probe["exec"]["command"]) for probe in probes),
+                tuple(_of_kubernetes(probe, container) for probe in probes),
                 mount["mountPath"],
                 {"/run/secrets/trioraft": "secret"},
             )
@@ -113,12 +134,13 @@ def test_only_documented_options_are_used(manifest: str) -> None:
     variables = {option.variable for option in OPTIONS.values()}
     for container in MANIFESTS[manifest]():
         assert set(container.environment) <= variables
-        for command in (container.command, *container.probes):
-            for word in command:
-                if word.startswith("--"):
-                    assert f"`{word}" in docs or f" {word} " in docs, word
-        assert all(probe[:4] == ("trioraft", "admin", "status", "--check")
-                   for probe in container.probes)  # fmt: skip
+        for word in container.command:
+            if word.startswith("--"):
+                assert f"`{word}" in docs or f" {word} " in docs, word
+        for probe in container.probes:
+            asked = probe.path or " ".join(probe.command)
+            assert "/livez" in asked or "/readyz" in asked
+            assert "trioraft" not in probe.command, "a Python process each time"
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS)
@@ -152,7 +174,7 @@ def test_the_statefulset_fits_its_services() -> None:
     }
     clients = found["Service/trioraft"]["spec"]
     assert clients["clusterIP"] == "None", "its name leads to all members"
-    assert {port["port"] for port in [*peers["ports"], *clients["ports"]]} == ports
+    assert {port["port"] for port in [*peers["ports"], *clients["ports"]]} == ports - {HTTP_PORT}
     for pod in of_statefulset():
         for entry in pod.environment["TRIORAFT_PEERS"].split():
             name, _, address = entry.rstrip(",").partition("=")
@@ -238,7 +260,11 @@ def test_only_members_reach_the_peers_port() -> None:
         (port,) = rule["ports"]
         (source,) = rule["from"]
         allowed[port["port"]] = source["podSelector"]["matchLabels"]
-    assert allowed == {7000: {"app": "trioraft"}, 8000: {"trioraft-client": "true"}}
+    assert allowed == {
+        7000: {"app": "trioraft"},
+        8000: {"trioraft-client": "true"},
+        HTTP_PORT: {"trioraft-metrics": "true"},
+    }
     assert {port["port"] for rule in policy["egress"] for port in rule["ports"]} == {7000, 53}
 
 
@@ -303,7 +329,8 @@ def test_nothing_is_plain_and_clients_have_roles(manifest: str) -> None:
             f"{port}_{file}" for port in ("TLS", "CLIENT_TLS") for file in ("CERT", "KEY", "CA")
         }
         assert ports | {"TLS_PEER_NAMES", "INVITE_KEY", "CLIENT_ROLES"} <= given
-        assert all({"--ca", "--cert", "--key"} <= set(probe) for probe in container.probes)
+        host = container.environment["TRIORAFT_HTTP_LISTEN"].partition(":")[0]
+        assert is_loopback(host) or {"HTTP_TLS_CERT", "HTTP_TLS_KEY"} <= given
 
 
 def flags_of(command: tuple[str, ...]) -> dict[str, str]:
@@ -325,9 +352,10 @@ class Adapted:
         shutil.copytree(DEPLOY, directory / "deploy")
         make_certificates(directory)
         ids = [self._id_of(container) for container in containers]
-        with free_ports(2 * len(ids)) as addresses:
+        with free_ports(3 * len(ids)) as addresses:
             self.peers_at = dict(zip(ids, addresses[: len(ids)], strict=True))
-            self.clients_at = dict(zip(ids, addresses[len(ids) :], strict=True))
+            self.clients_at = dict(zip(ids, addresses[len(ids) : 2 * len(ids)], strict=True))
+            self.http_at = dict(zip(ids, addresses[2 * len(ids) :], strict=True))
         self.servers = []
         for container in containers:
             volume = directory / f"volume-{container.name}"
@@ -358,6 +386,8 @@ class Adapted:
             environment[f"TRIORAFT_{name}"] = text
         environment["TRIORAFT_LISTEN"] = f"0.0.0.0:{self.peers_at[node_id][1]}"
         environment["TRIORAFT_CLIENT_LISTEN"] = f"0.0.0.0:{self.clients_at[node_id][1]}"
+        host = environment["TRIORAFT_HTTP_LISTEN"].partition(":")[0]
+        environment["TRIORAFT_HTTP_LISTEN"] = f"{host}:{self.http_at[node_id][1]}"
         environment["TRIORAFT_DATA"] = environment["TRIORAFT_DATA"].replace(
             container.volume, str(volume), 1
         )
@@ -373,19 +403,35 @@ class Adapted:
 
     def credentials(self, container: Container) -> list[str]:
         """Of a client that may read and write."""
-        probe = [self.mounted(container, word) for word in container.probes[0]]
-        ca = probe[probe.index("--ca") + 1]
+        ca = self.mounted(container, container.environment["TRIORAFT_CLIENT_TLS_CA"])
         certs = self.directory / (
             "certs" if "secret" in container.mounts.values() else "deploy/certs"
         )
         own = certs / "clients" / "app-1"
         return ["--ca", ca, "--cert", f"{own}.pem", "--key", f"{own}.key"]
 
-    def probe(self, container: Container, probe: tuple[str, ...]) -> int:
-        """Run a probe as in this container; returns its exit code."""
-        address = shown(self.clients_at[self._id_of(container)])
-        words = [address if word == "127.0.0.1:8000" else word for word in probe[1:]]
-        return run(*(self.mounted(container, word) for word in words)).exit_code
+    def probe(self, container: Container, probe: Probe) -> bool:
+        """Whether a probe of this container finds it well."""
+        host, port = self.http_at[self._id_of(container)]
+        if probe.command:
+            words = [
+                word.replace(f"/127.0.0.1/{HTTP_PORT} ", f"/{host}/{port} ")
+                for word in probe.command
+            ]
+            return subprocess.run(words, check=False, capture_output=True).returncode == 0
+        unchecked = ssl.create_default_context()
+        unchecked.check_hostname, unchecked.verify_mode = (
+            False,
+            ssl.CERT_NONE,
+        )  # as the kubelet does
+        connection = HTTPSConnection(host, port, timeout=60.0, context=unchecked)
+        try:
+            connection.request("GET", probe.path)
+            return connection.getresponse().status == 200
+        except ConnectionRefusedError:
+            return False
+        finally:
+            connection.close()
 
 
 @pytest.fixture(params=MANIFESTS)
@@ -402,7 +448,7 @@ def test_what_is_started_serves_and_its_probes_agree(adapted: Adapted) -> None:
     """All three: a new cluster forms once they have met."""
     containers, servers = adapted.containers, adapted.servers
     container = containers[0]
-    assert adapted.probe(container, container.probes[0]) == 3
+    assert not adapted.probe(container, container.probes[0])
     for server in servers:
         server.start()
     for server in servers:
@@ -415,7 +461,7 @@ def test_what_is_started_serves_and_its_probes_agree(adapted: Adapted) -> None:
     assert set(told) == {shown(each) for each in adapted.clients_at.values()}  # by one of them
     for container in containers:
         for probe in container.probes:
-            assert adapted.probe(container, probe) == 0
+            assert adapted.probe(container, probe)
     assert lines(run("kv", "get", "k", "--address", address, *shows)) == ["v"]
     assert run("kv", "get", "k", "--address", address).exit_code != 0, "plain TCP"
     nameless = run("kv", "get", "k", "--address", address, *shows[:2])
@@ -423,3 +469,60 @@ def test_what_is_started_serves_and_its_probes_agree(adapted: Adapted) -> None:
     for server in servers:
         server.signal(signal.SIGTERM)
     assert [server.wait() for server in servers] == [0, 0, 0]
+
+
+# -- backups -------------------------------------------------------------------------------
+
+
+def of_cronjob() -> dict[str, Any]:
+    found = yaml.safe_load_all(DEPLOY.joinpath("backup.yaml").read_text(encoding="utf-8"))
+    return {f"{each['kind']}/{each['metadata']['name']}": each for each in found}
+
+
+def options_of_the_unit() -> list[str]:
+    text = DEPLOY.joinpath("systemd", "trioraft-backup.service").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^ExecStart=trioraft (.*)$", text, re.MULTILINE)
+    return str(line).split()
+
+
+def test_scheduled_backups_use_options_that_there_are() -> None:
+    help = run("backup", "--help").stdout
+    job = of_cronjob()["CronJob/trioraft-backup"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = job["containers"]
+    for words in (container["args"], options_of_the_unit()):
+        assert words[0] == "backup"
+        assert {"-o", "--keep"} <= set(words)
+        assert all(f"{word} " in help or f"{word}," in help for word in words if word[:1] == "-")
+    unit = options_of_the_unit()
+    text = DEPLOY.joinpath("systemd", "trioraft-backup.service").read_text(encoding="utf-8")
+    assert unit[unit.index("-o") + 1] == "/var/lib/trioraft-backup"
+    assert "\nStateDirectory=trioraft-backup\n" in text
+    mounts = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+    assert container["args"][container["args"].index("-o") + 1] == mounts["backups"]
+
+
+def test_a_scheduled_backup_is_a_client_that_may_do_nothing_else() -> None:
+    permission = Roles(DEPLOY / "roles.toml").permission_of(Credentials(("backup",)))
+    assert permission.grant.may_back_up
+    assert (permission.grant.role, permission.grant.prefixes) == (ClientRole.READ, ())
+    job = of_cronjob()["CronJob/trioraft-backup"]["spec"]
+    assert job["concurrencyPolicy"] == "Forbid"
+    template = job["jobTemplate"]["spec"]["template"]
+    assert template["metadata"]["labels"]["trioraft-client"] == "true"
+    (container,) = template["spec"]["containers"]
+    (server,) = pod()["containers"]
+    assert container["securityContext"] == server["securityContext"]
+    assert template["spec"]["securityContext"] == pod()["securityContext"]
+    assert template["spec"]["automountServiceAccountToken"] is False
+    (secret,) = (each["secret"] for each in template["spec"]["volumes"] if "secret" in each)
+    keys = {each["path"] for each in secret["items"]}
+    used = {each["value"] for each in container["env"] if "/run/secrets/" in each["value"]}
+    assert {value.rpartition("/")[2] for value in used} == keys
+    claim = of_cronjob()["PersistentVolumeClaim/trioraft-backups"]
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+
+
+def test_its_certificate_is_among_those_of_the_docs(tmp_path: Path) -> None:
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    make_certificates(tmp_path)
+    assert {"backup.pem", "backup.key"} <= {each.name for each in (tmp_path / "secret").iterdir()}

@@ -102,6 +102,7 @@ def run_in_shell(
         ["admin", "status"],
         ["admin", "status", "--json"],
         ["admin", "new-token", "x"],
+        ["backup", "-o", "-"],
         ["watch", "--json"],
         ["watch", "--once"],
         ["completion", "bash"],
@@ -201,6 +202,7 @@ application.main()
         (["kv", "watch"], 130),
         (["admin", "replace", "0"], 130),
         (["admin", "status", "--json"], 130),
+        (["backup", "-o", "-"], 130),
         (["watch"], 0),  # its usual end
         (["sim", "--seeds", "100000", "--jobs", "1"], 130),
         (["demo"], 0),  # it is over by then, or nearly
@@ -269,6 +271,7 @@ BESIDES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("kv", "cas"): ("--expect", "v"),
     ("kv", "txn"): ("--then", "put k v"),
     ("kv", "elect"): ("v",),
+    ("backup",): ("-o", "-"),
 }
 """What else a command cannot do without."""
 
@@ -282,7 +285,7 @@ def asked(leaf: tuple[str, ...]) -> list[str]:
 
 
 def test_commands_that_ask_a_cluster_take_a_timeout() -> None:
-    assert {leaf[0] for leaf in TIMED} == {"kv", "admin", "watch"}
+    assert {leaf[0] for leaf in TIMED} == {"kv", "admin", "watch", "backup"}
     assert len(TIMED) >= 15
 
 
@@ -312,6 +315,7 @@ UNTRIED = {
     ("sim",),  # into a file: tests/sim
     ("viz",),  # tests/viz
     ("recover",),  # tests/recover
+    *((name,) for name in ("backup", "restore", "inspect")),  # tests/backups
     *(("kv", name) for name in ("elect", "lock", "incr")),  # tests/serve/test_kv_commands
     *(("kv", "lease", name) for name in ("keep", "revoke", "ttl")),
     ("admin", "move"),  # of a member that answers elsewhere: tests/serve/test_moving

@@ -39,7 +39,7 @@ def with_a_broken_core(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever seed is run in this process fails."""
     with monkeypatch.context() as patch:
         for module in (command, spread):
-            patch.setattr(module, "run_seed_of", lambda tier: run_broken)
+            patch.setattr(module, "run_seed_of", lambda *_: run_broken)
         yield
 
 

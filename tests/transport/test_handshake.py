@@ -17,7 +17,7 @@ from trioraft.transport.codec import encode_frame
 from trioraft.transport.handshake import (
     HANDSHAKE_BYTES_MAX,
     MAGIC,
-    PROTOCOL_VERSION,
+    PROTOCOL,
     HelloReply,
     PeerHello,
     check_hello,
@@ -32,7 +32,7 @@ from trioraft.transport.handshake import (
 from .support import LONGEST, NAMES, heartbeat, hello_of, take_reply
 
 SAID = introduction("1", "0")
-GOOD = PeerHello(MAGIC, PROTOCOL_VERSION, "blue", "1", "0", SAID)
+GOOD = PeerHello(MAGIC, PROTOCOL[0], "blue", "1", "0", SAID)
 
 
 def check(hello: PeerHello) -> None:
@@ -47,7 +47,16 @@ def test_a_peer_is_admitted() -> None:
 
 
 REFUSALS = {
-    "version": ({"version": 9}, "protocol version 9 was offered, this node speaks 3"),
+    "later versions": (
+        {"version": 9, "version_max": 11},
+        "protocol version 9 to 11 was offered, this node speaks 3 to 4: run a later release on "
+        "this side, one that speaks both (docs/upgrading.md)",
+    ),
+    "an earlier version": (
+        {"version": 2},
+        "protocol version 2 was offered, this node speaks 3 to 4: run a later release on the "
+        "other side, one that speaks both (docs/upgrading.md)",
+    ),
     "cluster": (
         {"cluster_id": "green"},
         "the connection is for cluster 'green', this node belongs to 'blue'",
@@ -87,7 +96,7 @@ def test_who_we_have_not_heard_of_is_let_in() -> None:
 def test_the_address_is_a_later_addition_that_both_sides_may_lack() -> None:
     frame = hello_of("1", "0", cluster_id="blue", address=("127.0.0.1", 4000))
     assert decode_hello(frame[LENGTH_BYTES:]).address == ("127.0.0.1", 4000)
-    dialer = [MAGIC, PROTOCOL_VERSION, "blue", "1", "0", SAID]
+    dialer = [MAGIC, PROTOCOL[0], "blue", "1", "0", SAID]
     assert decode_hello(msgspec.msgpack.encode(dialer)) == GOOD
     assert msgspec.msgpack.decode(frame[LENGTH_BYTES:])[:5] == dialer[:5]
     with pytest.raises(BadMessage, match="not a handshake"):

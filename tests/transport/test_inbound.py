@@ -26,7 +26,7 @@ from trioraft.transport.codec import encode_frame
 from trioraft.transport.context import TransportContext
 from trioraft.transport.handshake import (
     MAGIC,
-    PROTOCOL_VERSION,
+    PROTOCOL,
     PeerHello,
     decode_from,
 )
@@ -174,9 +174,11 @@ STRANGERS = {
     ),
     "another version": (
         frame_of(
-            msgspec.msgpack.encode(PeerHello(MAGIC, PROTOCOL_VERSION + 1, CLUSTER, "1", "0", SAID))
+            msgspec.msgpack.encode(PeerHello(MAGIC, PROTOCOL[1] + 1, CLUSTER, "1", "0", SAID))
         ),
-        f"protocol version {PROTOCOL_VERSION + 1} was offered, this node speaks {PROTOCOL_VERSION}",
+        f"protocol version {PROTOCOL[1] + 1} was offered, this node speaks {PROTOCOL[0]} to "
+        f"{PROTOCOL[1]}: run a later release on this side, one that speaks both "
+        "(docs/upgrading.md)",
     ),
 }
 

@@ -80,6 +80,15 @@ def test_json_has_the_promised_shape_and_standard_output_nothing_else(tmp_path: 
                 "4": {"leader": "1", "candidates": ["1"]},
             },
             "failovers_ms": [0.678],
+            "failovers": run["failovers"],
+        }
+        (failover,) = run["failovers"]
+        assert 0 < failover.pop("waited_ms") < 60  # the old leader's heartbeats came until then
+        assert failover == {
+            "from": "0",
+            "to": "1",
+            "terms": [1, 4],
+            "is_heartbeat_known": True,
         }
         assert [finding["kind"] for finding in findings] == ["disruptive-rejoin", "split-vote"]
         for finding in findings:

@@ -13,9 +13,17 @@ from pathlib import Path
 import attrs
 import pytest
 
+from trioraft.viz.compare import compared
 from trioraft.viz.model import Finding, Role, Run
 from trioraft.viz.page import write_pages
-from trioraft.viz.page.write import duration_text, file_names, index_page, row_of, run_page
+from trioraft.viz.page.write import (
+    compare_page,
+    duration_text,
+    file_names,
+    index_page,
+    row_of,
+    run_page,
+)
 
 from .page_runs import ELECTION, run_of
 
@@ -187,7 +195,9 @@ def test_durations_are_short(duration_ms: float, text: str) -> None:
 
 
 def test_every_script_and_style_is_in_the_page() -> None:
-    html = run_page(run_of(ELECTION)) + index_page([], [])
+    run = run_of(ELECTION)
+    (two,) = compared([run], [run])
+    html = run_page(run) + index_page([], []) + compare_page(two)
     static = files("trioraft.viz.page").joinpath("static")
     names = [file.name for file in static.iterdir() if file.name.endswith((".js", ".css"))]
     assert len(names) > 15

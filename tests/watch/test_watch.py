@@ -16,8 +16,8 @@ from benchmarks.processes import Process, free_ports, python, shown
 from tests.client.service_support import client_of, serving
 from tests.serve.commands import run
 from trioraft.cli.watch.picture import picture
-from trioraft.cli.watch.scene import Scene, listen
 from trioraft.core.types import Address, Configuration
+from trioraft.live.scene import Scene, listen
 from trioraft.rpc.protocol import NodeNews, RoleNews, ServerStatus, StatusNews
 
 ONE, TWO = ("127.0.0.1", 1), ("127.0.0.1", 2)

@@ -19,10 +19,11 @@ import msgspec
 
 from ..core.errors import ConfigError, ConfigurationConflict, RaftError, Unreachable
 from ..core.types import Address, Configuration, LogIndex, NodeId
+from ..live.scene import latest_leader
 from ..net.addresses import host_port
 from ..net.sentences import moment
 from ..rpc.protocol import ServerStatus, StatusNews
-from .connecting import EXITS_HELP, ReachedCluster, SaidNo, latest_leader, parsed, reaching
+from .connecting import EXITS_HELP, ReachedCluster, SaidNo, parsed, reaching
 from .saying import complain, say, say_json, say_table
 from .signature import Argument, BadParameter, Commands, Option
 from .values import parse_address, parse_duration_s, parse_name
@@ -302,6 +303,43 @@ def _only_names_disks(before: ServerStatus, now: ServerStatus) -> bool:
     )
 
 
+SWITCH_ON_HELP: Final = """\
+Switch on what this release can do and an earlier one could not, on every member at once.
+
+Without names: all that the leader's release can. Refused, and nothing is changed, as long as \
+any member cannot, or is not there to say so. From then on no member can go back to an earlier \
+release, and none with such a release may join: docs/upgrading.md. `status` says what is on, and \
+who can do what.
+"""
+
+
+@app.command("switch-on", help=SWITCH_ON_HELP)
+@reaching
+async def switch_on(
+    cluster: ReachedCluster,
+    features: Annotated[
+        list[str] | None,
+        Argument(metavar="[FEATURE]...", show_default=False, help="Such as entry-checksums."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    seen: list[ServerStatus] = []
+
+    async def switch(leader: ServerStatus) -> LogIndex | None:
+        seen[:] = [leader]
+        wanted = features or leader.can.get(leader.node_id, ())
+        on = leader.configuration.features
+        if wanted and all(name in on for name in wanted):
+            return None
+        return await cluster.client.switch_on(wanted, expected_index=leader.configuration_index)
+
+    index = await _changed(cluster, switch)
+    (leader,) = seen
+    names = list(features or leader.can.get(leader.node_id, ()))
+    since = "already: nothing was changed" if index is None else f"since index {index}"
+    _tell(as_json, f"{', '.join(names)}: on {since}", features=names, index=index)
+
+
 REPLACE_HELP: Final = """\
 Make a voter that lost its disk a voter again, with the empty one that it has now.
 
@@ -365,6 +403,9 @@ def new_token(
     role: Annotated[
         str, Option(metavar="read|write|admin", help="What its bearer may do.")
     ] = "read",
+    backup: Annotated[
+        bool, Option("--backup", help="Its bearer may take backups, whatever the role.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a client's token, and the section of the servers' --client-roles file that knows it.
@@ -374,7 +415,8 @@ def new_token(
         raise BadParameter("give read, write or admin", param_hint="'--role'")
     token = f"trioraft-{secrets.token_urlsafe(TOKEN_BYTES)}"
     digest = hashlib.sha256(token.encode()).hexdigest()
-    lines = (f"[tokens.{section}]", f'sha256 = "{digest}"', f'role = "{role}"')
+    lines = [f"[tokens.{section}]", f'sha256 = "{digest}"', f'role = "{role}"']
+    lines += ["backup = true"] if backup else []
     if as_json:
         say_json(json.dumps({"token": token, "section": "\n".join(lines)}))
         return
@@ -489,6 +531,7 @@ def _as_fields(status: ServerStatus) -> dict[str, Any]:
         "outgoing": list(configuration.outgoing),
         "learners": list(configuration.learners),
         "addresses": {name: host_port(where) for name, where in configuration.addresses.items()},
+        "features": list(configuration.features),
     }
     clients = status.client_addresses
     fields["client_addresses"] = {name: host_port(where) for name, where in clients.items()}
@@ -522,7 +565,7 @@ def _print_table(statuses: _Statuses) -> None:
             say(line)
     leader = latest_leader(known)
     if leader is not None:
-        for line in _lines_of(leader):
+        for line in (*_lines_of(leader), *_features(leader)):
             say(line)
     for error in errors:
         say(error)
@@ -600,6 +643,20 @@ def _lines_of(leader: ServerStatus) -> list[str]:
     if lines:
         lines.insert(0, f"as its leader {leader.node_id} sees the cluster:")
     return lines
+
+
+def _features(leader: ServerStatus) -> Iterator[str]:
+    """What is switched on; and what could be, or who keeps it from being."""
+    on = leader.configuration.features
+    if on:
+        yield f"switched on: {', '.join(on)}"
+    for name in leader.can.get(leader.node_id, ()):
+        if name in on:
+            continue
+        members = leader.configuration.members
+        cannot = [peer for peer in members if name not in leader.can.get(peer, ())]
+        why_not = f"{_names(tuple(cannot))} cannot, or did not say so" if cannot else "all can"
+        yield f"not switched on: {name} ({why_not})"
 
 
 def _refuse_silence(statuses: _Statuses) -> None:

@@ -13,7 +13,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
-from .exits import EXIT_FAILURE, exiting, quit_at_ctrl_c
+from .exits import EXIT_FAILURE, exiting, quit_as_init, quit_at_ctrl_c
 from .saying import complain, flush, open_streams
 
 if TYPE_CHECKING:
@@ -29,7 +29,14 @@ COMMANDS: Final = {
     "kv": ("kv", "Read and write the keys and values that `trioraft serve` keeps."),
     "admin": ("admin", "Look at a cluster that runs, and change it."),
     "watch": ("watch.command", "Watch a running cluster: who leads, since when and why."),
+    "dashboard": ("dashboard", "Show a running cluster in the browser, as it happens."),
     "viz": ("viz", "Show what happened in a log: a picture of each run, and what was wrong."),
+    "backup": ("backup", "Write a backup of a cluster that runs."),
+    "restore": ("restore", "Make the disks of a new cluster out of a backup."),
+    "inspect": (
+        "inspect",
+        "Look into a stopped node's directory, or a backup file, and change nothing.",
+    ),
     "recover": ("recover", "Make a stopped node go on alone when the others are lost for good."),
     "certs": ("certs.command", "Make the certificates of a small cluster, and renew them."),
     "sim": (
@@ -43,14 +50,20 @@ _EXTRA: Final = frozenset({"click", "rich", "jinja2"})
 """What `trioraft[cli]` brings."""
 
 
-def main() -> None:
-    """Run the command that the command line names, and exit with its code."""
+def main(surroundings: object = None) -> None:
+    """Run the command that the command line names, and exit with its code.
+
+    Args:
+        surroundings: what a server is started in, for who starts it in its own process; see
+            `serve.run.Surroundings`. No command line can say it.
+    """
     quit_at_ctrl_c()
+    quit_as_init()
     try:
         with exiting("trioraft"):
             open_streams()
             try:
-                application().main()
+                application().main(obj=surroundings)
             finally:
                 flush()
     except ModuleNotFoundError as error:

@@ -10,7 +10,7 @@ import functools
 import inspect
 import os
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar, get_type_hints
 
@@ -20,7 +20,6 @@ from ..client.client import Client
 from ..core.errors import ConfigError, OutcomeUnknown, RaftError
 from ..core.types import Address, NodeId
 from ..kv import ERROR_TYPES
-from ..rpc.protocol import ServerStatus
 from .exits import EXIT_FAILURE, EXIT_NO, EXIT_UNKNOWN, EXIT_USAGE
 from .files import read_small
 from .running import run_client
@@ -62,6 +61,7 @@ def reaching(
     *,
     by_arguments: bool = False,
     until_interrupted: bool = False,
+    run: Callable[[Callable[[], Awaitable[None]]], None] = run_client,
 ) -> Callable[..., None]:
     """Give a command the shared options, and run it with an open client.
 
@@ -69,6 +69,7 @@ def reaching(
         command: takes a `ReachedCluster` first; its errors become exits.
         by_arguments: the servers are named by the command's arguments instead of `--address`.
         until_interrupted: Ctrl-C is its usual end.
+        run: runs it, in the event loop that it needs.
     """
     hints = get_type_hints(command, include_extras=True)
     own = list(inspect.signature(command).parameters.values())[1:]
@@ -81,13 +82,13 @@ def reaching(
     def with_cluster(**options: Any) -> None:
         given = {each.name: options.pop(each.name) for each in shared}
 
-        async def run() -> None:
+        async def reach() -> None:
             cluster = _reach(**given)
             async with cluster.client:
                 await command(cluster, **options)  # type: ignore[call-arg] # click gives its own
 
         try:
-            run_client(run)
+            run(reach)
         except KeyboardInterrupt:
             if not until_interrupted:
                 raise
@@ -106,12 +107,6 @@ def reaching(
     with_cluster.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # may bear one
     with_cluster.__annotations__ = {each.name: each.annotation for each in parameters}
     return with_cluster
-
-
-def latest_leader(statuses: Iterable[ServerStatus]) -> ServerStatus | None:
-    """Who leads the latest term, of these servers."""
-    leaders = [status for status in statuses if status.role == "Leader"]
-    return max(leaders, key=lambda status: status.term, default=None)
 
 
 def _told(name: str, help: str, *, metavar: str | None = None, default: bool = False) -> Any:

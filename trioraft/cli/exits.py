@@ -32,17 +32,41 @@ EXIT_TERMINATED: Final = 143
 def quit_at_ctrl_c() -> None:
     """Until the command itself begins, nothing was done, and nothing is to be tidied up: Ctrl-C
     ends the process there and then. (Raised within an import, it may come out as any error.)"""
-    signal.signal(signal.SIGINT, _quit)
+    signal.signal(signal.SIGINT, quit_at_once)
 
 
 def raise_at_ctrl_c() -> None:
     """The command begins."""
-    if signal.getsignal(signal.SIGINT) is _quit:
+    if signal.getsignal(signal.SIGINT) is quit_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _quit(_number: int, _frame: FrameType | None) -> None:
-    os._exit(EXIT_INTERRUPTED)
+def quit_as_init() -> None:
+    """A container's first process gets no signal that it does not handle: without this, SIGTERM
+    would be lost on whatever does not watch for it, imports included."""
+    if _is_init() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, quit_at_once)
+
+
+def leave_to_system(number: signal.Signals) -> None:
+    """Have this signal end the process from now on, whatever it is busy with."""
+    signal.signal(number, quit_at_once if _is_init() else signal.SIG_DFL)
+
+
+def leave_no_zombies() -> None:
+    """As a container's first process: what others have started in it, and left behind, becomes a
+    child of this one when it ends. Only for who starts nothing itself."""
+    if _is_init():
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+
+def _is_init() -> bool:
+    return os.getpid() == 1
+
+
+def quit_at_once(number: int, _frame: FrameType | None) -> None:
+    """Handle a signal: end the process there and then, with the code that a shell would give."""
+    os._exit(128 + number)
 
 
 @contextmanager

@@ -73,14 +73,24 @@ class Application(click.Group):
             raise
 
     def main(  # type: ignore[override] # every one of its callers wants the process to end
-        self, args: Sequence[str] | None = None, prog_name: str | None = None, **_: Any
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        *,
+        obj: object = None,
+        **_: Any,
     ) -> NoReturn:
         """Run one command, and exit with its code. What else ends it, Ctrl-C or a closed pipe, is
-        its caller's; click would have codes of its own for that."""
+        its caller's; click would have codes of its own for that.
+
+        Args:
+            args, prog_name: as of click's.
+            obj: the context's, for commands that are started in surroundings of their own.
+        """
         words = list(sys.argv[1:] if args is None else args)
         self._main_shell_completion({}, NAME, COMPLETING)
         try:
-            with self.make_context(NAME, words) as context:
+            with self.make_context(NAME, words, obj=obj) as context:
                 self.invoke(context)
         except click.exceptions.Exit as ended:
             sys.exit(ended.exit_code)

@@ -19,7 +19,7 @@ import click
 
 from ..core.errors import ConfigError, StorageError
 from ..core.escaping import escaped
-from ..core.types import Address, Configuration, NodeId
+from ..core.types import Address, NodeId
 from ..member.identity import (
     Identity,
     decode_identity,
@@ -31,6 +31,7 @@ from ..storage.recovery import Plan, StoppedNode, carry_out, find, plan
 from .exits import EXIT_FAILURE, EXIT_USAGE
 from .saying import ask, complain, say, say_block, say_json
 from .signature import Argument, Exit, Option, command_of
+from .stored_texts import identity_fields, identity_rows, members
 from .values import parse_name, parse_peer
 
 HELP: Final = """\
@@ -205,8 +206,8 @@ def _shown(found: StoppedNode) -> str:
             if snapshot is None
             else f"up to index {snapshot.index}, term {snapshot.term}, {snapshot.size_bytes} bytes",
         ),
-        ("configuration", _in_words(configuration)),
-        *_identity_rows(_identity(found)),
+        ("configuration", members(configuration)),
+        *identity_rows(_identity(found)),
     ]
     for node, address in configuration.addresses.items():
         rows.append(("", f"{node} at {host_port(address)}"))
@@ -217,50 +218,6 @@ def _shown(found: StoppedNode) -> str:
 def _identity(found: StoppedNode) -> Identity | None:
     stored = found.stored.recovered.identity
     return None if stored is None else decode_identity(stored)
-
-
-def _identity_rows(identity: Identity | None) -> list[tuple[str, str]]:
-    """Whose disk it is, and of which history."""
-    if identity is None:
-        return [("history", "none")]
-    formed = "" if identity.formed else ", not formed yet"
-    founders = ", ".join(f"{node} on {disk}" for node, disk in (identity.record or {}).items())
-    rows = [
-        ("history", f"{identity.uuid or 'none'}{formed}"),
-        ("disk", f"{identity.incarnation}, opening {identity.openings}"),
-        ("founded by", founders or "others"),
-    ]
-    for ancestor in identity.ancestors:
-        ended = f"index {ancestor.index}, term {ancestor.term}"
-        rows.append(("recovered from", f"{ancestor.uuid}, which ended at {ended}"))
-    return rows
-
-
-def _identity_fields(identity: Identity | None) -> dict[str, Any] | None:
-    if identity is None:
-        return None
-    return {
-        "uuid": identity.uuid,
-        "formed": identity.formed,
-        "incarnation": identity.incarnation,
-        "openings": identity.openings,
-        "record": identity.record,
-        "ancestors": [
-            {"uuid": ancestor.uuid, "index": ancestor.index, "term": ancestor.term}
-            for ancestor in identity.ancestors
-        ],
-    }
-
-
-def _in_words(configuration: Configuration) -> str:
-    if not configuration.voters:
-        return "none"
-    parts = [f"voters {', '.join(configuration.voters)}"]
-    if configuration.outgoing:
-        parts.append(f"joint with the outgoing {', '.join(configuration.outgoing)}")
-    if configuration.learners:
-        parts.append(f"learners {', '.join(configuration.learners)}")
-    return f"index {configuration.index}: {'; '.join(parts)}"
 
 
 def _as_json(found: StoppedNode) -> dict[str, Any]:
@@ -293,7 +250,7 @@ def _as_json(found: StoppedNode) -> dict[str, Any]:
                 node: host_port(address) for node, address in configuration.addresses.items()
             },
         },
-        "identity": _identity_fields(_identity(found)),
+        "identity": identity_fields(_identity(found)),
         "notices": list(found.stored.notices),
     }
 

@@ -19,7 +19,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
 
 from ..core.escaping import escaped, json_escaped
 
@@ -75,6 +75,17 @@ def read_input(bytes_max: int) -> bytes:
     if sys.stdin is None:
         raise OSError(errno.EBADF, "standard input is closed")
     return sys.stdin.buffer.read(bytes_max)
+
+
+def input_stream() -> BinaryIO:
+    """Standard input, as bytes, for what is too much to be read at once.
+
+    Raises:
+        OSError: there is none.
+    """
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "standard input is closed")
+    return sys.stdin.buffer
 
 
 def say(text: str, *, flush: bool = False) -> None:

@@ -82,6 +82,8 @@ class Command(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         panels: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
+            if isinstance(parameter, _Positional):
+                continue  # newer clicks have a record of it too; it stands above
             record = parameter.get_help_record(ctx)
             if record is not None:
                 panels.setdefault(getattr(parameter, "panel", OTHER_OPTIONS), []).append(record)

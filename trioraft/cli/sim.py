@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
@@ -18,6 +20,7 @@ import attrs
 import click
 
 from ..core.errors import ConfigError
+from ..scenario import Scenario, ScenarioError
 from ..sim.directed import DIRECTED
 from ..sim.judging import check_history
 from ..sim.outcomes import RunOptions, RunOutcome
@@ -28,11 +31,14 @@ from ..sim.spread import differing_elsewhere, over_dask, over_processes
 from ..sim.tiers import run_seed_of
 from ..viz.analysis import analyse_log
 from ..viz.page import write_pages
-from .exits import EXIT_FAILURE, exiting
-from .saying import say, say_block, show_progress
+from . import scenarios
+from .exits import EXIT_FAILURE, EXIT_USAGE, exiting
+from .saying import complain, say, say_block, show_progress
 from .signature import BadParameter, Exit, Option, command_of
 
 NODES_MAX: Final = 15
+TIER_OF_SCENARIOS: Final = 2
+"""It can do all that a text can ask for, but for a pause."""
 SHRUNK_MAX: Final = 3
 """Failing seeds that are shrunk and traced; of others only the command is shown."""
 RECHECK_EVERY: Final = 100
@@ -48,9 +54,14 @@ history for linearizability. Same seed, same run, byte for byte.
 A failing seed is printed with the command that repeats it, the fewest faults with which it still \
 fails, a raftlog of it for trioraft viz, and its picture.
 
+With --scenario, a scenario is played instead, with every seed: other timeouts, other delays.
+
 Example:  trioraft sim --seeds 0:1000 --nodes 5 --jobs auto
 
-Exit code: 0 all seeds clean, 1 a seed failed, 2 a wrong option, 130 after Ctrl-C.
+Example:  trioraft sim --scenario leader-disconnect --seeds 0:100
+
+Exit code: 0 all seeds clean, 1 a seed failed, 2 a wrong option or a mistake in a scenario, 130 \
+after Ctrl-C.
 """
 
 
@@ -82,7 +93,23 @@ _Nodes: TypeAlias = Annotated[
     Option(min=1, max=NODES_MAX, show_default=False, help="How many; by default each seed says."),
 ]
 _Tier: TypeAlias = Annotated[
-    int, Option(min=1, max=2, help="1: many cores. 2: real nodes, in virtual time.")
+    int | None,
+    Option(
+        min=1,
+        max=2,
+        show_default=False,
+        help="1: many cores. 2: real nodes, in virtual time. By default 1, and 2 for a scenario.",
+    ),
+]
+_Scenario: TypeAlias = Annotated[
+    str | None,
+    Option(
+        metavar="NAME|FILE",
+        show_default=False,
+        shell_complete=scenarios.complete,
+        help="Play this, instead of a storm of everything: a name that `trioraft demo --list` "
+        "shows, or a file.",
+    ),
 ]
 _Directed: TypeAlias = Annotated[
     str | None,
@@ -138,8 +165,9 @@ def command() -> click.Command:
 def sim(
     seeds: _Seeds = "0:100",
     nodes: _Nodes = None,
-    tier: _Tier = 1,
+    tier: _Tier = None,
     directed: _Directed = None,
+    scenario: _Scenario = None,
     jobs: _Jobs = "auto",
     faults: _Faults = None,
     trace: _Trace = None,
@@ -147,22 +175,28 @@ def sim(
     json_file: _JsonFile = None,
     dask: _Dask = None,
 ) -> None:
+    if tier is None:
+        tier = TIER if scenario is None else TIER_OF_SCENARIOS
+    options = RunOptions(
+        nodes,
+        _fault_numbers(faults),
+        check_history=check_history,
+        directed=_directed(directed, tier),
+    )
+    if scenario is not None:
+        given = {"--nodes": nodes, "--faults": faults, "--directed": directed}
+        options = attrs.evolve(options, scenario=_scenario(scenario, given))
     task = _Task(
         seeds=_seed_range(seeds),
         tier=tier,
-        options=RunOptions(
-            nodes,
-            _fault_numbers(faults),
-            check_history=check_history,
-            directed=_directed(directed, tier),
-        ),
+        options=options,
         jobs=_job_count(jobs),
         dask=dask,
         directory=_directory(trace),
         recheck=recheck,
     )
     _check_writable(json_file)
-    with exiting("trioraft sim", ConfigError):
+    with exiting("trioraft sim", ConfigError), _mistakes():
         is_traced = trace is not None and len(task.seeds) == 1
         raise Exit(_run(task, json_file, is_traced=is_traced))
 
@@ -199,6 +233,23 @@ def _directed(name: str | None, tier: int) -> str | None:
     return name
 
 
+def _scenario(name: str, given: Mapping[str, object]) -> Scenario:
+    for option, value in given.items():
+        if value is not None:
+            raise _wrong(option, "a scenario says itself what happens, and to how many")
+    return scenarios.read("trioraft sim", name)
+
+
+@contextmanager
+def _mistakes() -> Iterator[None]:
+    """A scenario that asks for what this tier cannot do is a mistake in the command line."""
+    try:
+        yield
+    except ScenarioError as error:
+        complain(f"trioraft sim: {error}")
+        raise Exit(EXIT_USAGE) from None
+
+
 def _job_count(text: str) -> int:
     if text == "auto":
         if hasattr(os, "sched_getaffinity"):
@@ -228,7 +279,7 @@ def _wrong(option: str, message: str) -> BadParameter:
 
 
 def _run(task: _Task, json_file: Path | None, *, is_traced: bool) -> int:
-    run_seed_of(task.tier)  # a tier that is not there is said before anything starts
+    run_seed_of(task.tier, task.options)  # a tier that is not there is said before anything starts
     summary, failures, kept = Summary(), list[FailureReport](), list[RunOutcome]()
     progress = _SeedProgress(len(task.seeds))
     try:
@@ -247,7 +298,9 @@ def _run(task: _Task, json_file: Path | None, *, is_traced: bool) -> int:
             progress.show(summary)
     finally:
         progress.clear()
-        if summary.seeds:
+        if summary.seeds and (scenario := task.options.scenario) is not None:
+            say(_played(summary, scenario))
+        elif summary.seeds:
             _print(summary.lines())
         if json_file is not None:
             _write_json(json_file, task, summary, failures)
@@ -261,6 +314,9 @@ def _examine(outcome: RunOutcome, task: _Task, *, is_first: bool) -> FailureRepo
     """Find out what a failing seed needs to fail."""
     if not is_first:
         return FailureReport(outcome, _command(outcome.seed, task, task.options.only_faults), None)
+    if task.options.scenario is not None:  # a text has no faults to leave out
+        files = _write_trace(outcome.seed, task, task.options)
+        return FailureReport(outcome, _command(outcome.seed, task, None), None, files)
     run_seed = run_seed_of(task.tier)
     shrunk = shrink(outcome, run_seed, task.options, runs_max=RUNS_MAX)
     options = attrs.evolve(task.options, only_faults=shrunk)
@@ -270,7 +326,7 @@ def _examine(outcome: RunOutcome, task: _Task, *, is_first: bool) -> FailureRepo
 
 def _write_trace(seed: int, task: _Task, options: RunOptions) -> tuple[str, str]:
     """The raftlog, and a picture of it."""
-    outcome = run_seed_of(task.tier)(seed, attrs.evolve(options, traced=True))
+    outcome = run_seed_of(task.tier, options)(seed, attrs.evolve(options, traced=True))
     path = task.directory / f"trioraft-sim-{task.tier}-{seed}.raftlog"
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for line in raftlog_lines(outcome):
@@ -278,8 +334,17 @@ def _write_trace(seed: int, task: _Task, options: RunOptions) -> tuple[str, str]
     return str(path), str(write_pages(analyse_log(path), path.with_suffix("")))
 
 
+def _played(summary: Summary, scenario: Scenario) -> str:
+    return (
+        f"{scenario.name}: {summary.seeds} seeds, {summary.failed} failed; {summary.delivered} "
+        f"messages delivered, {summary.elections} leaders, {summary.commits} entries committed"
+    )
+
+
 def _command(seed: int, task: _Task, faults: tuple[int, ...] | None) -> str:
     words = [f"trioraft sim --tier {task.tier} --seeds {seed}:{seed + 1} --jobs 1"]
+    if task.options.scenario is not None:
+        words.append(f"--scenario {shlex.quote(scenarios.called(task.options.scenario))}")
     if task.options.directed is not None:
         words.append(f"--directed {task.options.directed}")
     if task.options.nodes is not None:

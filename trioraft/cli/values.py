@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast, get_args
 
 from ..core.errors import ConfigError
 from ..core.types import ID_BYTES_MAX, Address
-from ..net.addresses import SERVICE_PREFIX, is_service_name, service_of
+from ..net.addresses import SERVICE_PREFIX, is_loopback, is_service_name, service_of
 from ..net.tls import check_peer_names
 
 if TYPE_CHECKING:
@@ -52,6 +52,15 @@ def parse_address(text: str) -> Address:
     if not port.isascii() or not port.isdigit() or not 0 < int(port) <= PORT_MAX:
         raise ValueError(f"the port is {port!r}: give one from 1 to {PORT_MAX}")
     return host, int(port)
+
+
+def parse_local_address(text: str) -> Address:
+    """ "HOST:PORT" of this machine; port 0 is a free one."""
+    is_free = text.endswith(":0")
+    host, port = parse_address(f"{text[:-1]}1" if is_free else text)
+    if not is_loopback(host):
+        raise ValueError(f"{host!r} is not this machine alone: give 127.0.0.1 or [::1]")
+    return host, 0 if is_free else port
 
 
 def parse_seed(text: str) -> Address:

@@ -13,6 +13,7 @@ from ..core.errors import ConfigError, OutcomeUnknown, RaftError
 from ..core.types import Address, LogIndex, NodeId
 from ..rpc.errors import DeadlineOutcomeUnknown, ServerLost
 from ..rpc.protocol import (
+    SWITCHES_ON,
     AddLearnerRequest,
     ChangeVotersRequest,
     GetStatus,
@@ -21,6 +22,7 @@ from ..rpc.protocol import (
     RemoveNode,
     ReplaceNode,
     ServerStatus,
+    SwitchOnRequest,
     TakeSnapshot,
     TransferLeadership,
 )
@@ -270,6 +272,34 @@ class ClusterAdministration:
                     raise
                 return status.configuration_index  # nothing is left to do
 
+    async def switch_on(
+        self,
+        features: Iterable[str],
+        *,
+        expected_index: LogIndex | None = None,
+        timeout_s: float | None = None,
+    ) -> LogIndex:
+        """Switch features on, for good, on every member at one entry of the log; `Node.switch_on`.
+
+        Args:
+            features: their names (`status().can` has who can do what).
+            expected_index: refuse unless the configuration stands at this index.
+            timeout_s: when to give up waiting, in seconds; default: the client's.
+
+        Returns:
+            The index of the configuration from which on they are on.
+
+        Raises:
+            ConfigError: some member cannot, or is not there to say so; or the leader's server is of
+                a release that cannot be asked.
+            ConfigurationConflict, OutcomeUnknown, DeadlineExceeded, …: as `add_learner`.
+        """
+        names = tuple(features)
+        value = await self._administer(
+            timeout_s, SwitchOnRequest, names, expected_index, needs_version=SWITCHES_ON
+        )
+        return int(self._decoded(value, int))
+
     async def take_snapshot(
         self, at: NodeId | Address | None = None, *, timeout_s: float | None = None
     ) -> LogIndex:
@@ -321,7 +351,9 @@ class ClusterAdministration:
                 await pause(backoff)
         raise Attempt().deadline_error(timeout_s, self._servers.last_problem)
 
-    async def _administer(self, timeout_s: float | None, kind: Any, *fields: Any) -> msgspec.Raw:
+    async def _administer(
+        self, timeout_s: float | None, kind: Any, *fields: Any, needs_version: int = 0
+    ) -> msgspec.Raw:
         """Have the leader change the cluster; not tried again if it may have happened."""
         self._check_event_loop()
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
@@ -330,6 +362,12 @@ class ClusterAdministration:
         with anyio.move_on_after(timeout_s):
             while True:
                 server = await self._servers.leader()
+                if server.version < needs_version:
+                    raise ConfigError(
+                        f"the leader {server.node_id} speaks version {server.version} of the "
+                        f"clients' protocol, and this asks for {needs_version}: run a later "
+                        "release there (docs/upgrading.md); nothing was changed"
+                    )
                 attempt.is_underway = True
                 try:
                     return await server.request(kind, *fields)

@@ -12,18 +12,21 @@ from contextlib import (
     contextmanager,
     suppress,
 )
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar, final, overload
 
 from anyio import CancelScope, Event
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from ..backups.format import BackupHead
 from ..core.errors import ConfigError, RaftError
 from ..core.types import Address, LogIndex, NodeId
 from ..rpc.errors import ClientClosed
 from ..rpc.protocol import Consistency, ServerStatus
 from ..tasks.event_loop import require_event_loop
 from .administration import INVITATION_VALID_S
+from .backups import OnProgress
 from .client import Client
 
 _T = TypeVar("_T")
@@ -333,6 +336,21 @@ class BlockingClient:
             lambda client: client.move(node_id, address, force=force, timeout_s=timeout_s)
         )
 
+    def switch_on(
+        self,
+        features: Iterable[str],
+        *,
+        expected_index: LogIndex | None = None,
+        timeout_s: float | None = None,
+    ) -> LogIndex:
+        """`Client.switch_on`."""
+        names = tuple(features)
+        return self.run(
+            lambda client: client.switch_on(
+                names, expected_index=expected_index, timeout_s=timeout_s
+            )
+        )
+
     def replace(self, node_id: NodeId, *, timeout_s: float | None = None) -> LogIndex:
         """`Client.replace`."""
         return self.run(lambda client: client.replace(node_id, timeout_s=timeout_s))
@@ -353,6 +371,22 @@ class BlockingClient:
     ) -> LogIndex:
         """`Client.take_snapshot`."""
         return self.run(lambda client: client.take_snapshot(at, timeout_s=timeout_s))
+
+    def backup(
+        self,
+        path: Path | str,
+        *,
+        at: NodeId | Address | None = None,
+        stale: bool = False,
+        on_progress: OnProgress | None = None,
+        timeout_s: float | None = None,
+    ) -> BackupHead:
+        """`Client.backup`. `on_progress` is called in the client's thread."""
+        return self.run(
+            lambda client: client.backup(
+                path, at=at, stale=stale, on_progress=on_progress, timeout_s=timeout_s
+            )
+        )
 
     def _each(self, items: AsyncIterator[Any]) -> Iterator[Any]:
         while True:

@@ -10,8 +10,9 @@ import random
 import secrets
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, final, overload
 
@@ -19,7 +20,8 @@ import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from ..core.errors import ConfigError, OutcomeUnknown, RaftError, SessionExpired
+from ..backups.format import BackupHead
+from ..core.errors import ConfigError, OutcomeUnknown, Overloaded, RaftError, SessionExpired
 from ..core.types import Address, NodeId
 from ..machines.sessions import (
     CLIENT_ID_BYTES,
@@ -30,21 +32,31 @@ from ..machines.sessions import (
 )
 from ..net.resolving import Resolver
 from ..net.tls import TlsContexts
-from ..rpc.errors import ClientClosed, HandshakeRefused, PermissionDenied, ServerLost
+from ..rpc.errors import (
+    ClientClosed,
+    HandshakeRefused,
+    PermissionDenied,
+    ServerLeaving,
+    ServerLost,
+)
 from ..rpc.protocol import (
     FRAME_BYTES_MAX,
     MAGIC,
+    PROTOCOL,
     PROTOCOL_VERSION,
     ClientHello,
     Consistency,
     NodeNews,
     Propose,
     Query,
+    ReadBackup,
     Watch,
     WatchStatus,
 )
 from ..tasks.event_loop import refuse_plain_with, running_event_loop
-from .administration import ClusterAdministration
+from ..tracing.optional import spans_of
+from ..tracing.tracer import Tracer
+from .administration import STATUS_TIMEOUT_S, ClusterAdministration
 from .attempts import (
     MAYBE_TAKEN,
     NOT_TAKEN,
@@ -56,6 +68,7 @@ from .attempts import (
     failed,
     pause,
 )
+from .backups import IncomingBackup, OnProgress, in_order, read_head, why_none, write_backup
 from .connection import (
     Connect,
     Dialer,
@@ -111,6 +124,8 @@ class Client(ClusterAdministration):
         connect: how to open a byte stream; for tests and tunnels. `ssl_context` is not used then,
             and names are left to it unless there is a `resolver`.
         resolver: how names are looked up, again in each search for a leader; default: the system's.
+        tracer: an OpenTelemetry tracer, for a span of each call and query, which the servers' spans
+            are below (docs/tracing.md).
 
     Raises:
         ConfigError: an argument cannot work.
@@ -135,6 +150,7 @@ class Client(ClusterAdministration):
         rng: random.Random | None = None,
         connect: Connect | None = None,
         resolver: Resolver | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         may_leave = insecure or ssl_context is not None or connect is not None
         given = checked_addresses(addresses, may_leave_machine=may_leave)
@@ -147,8 +163,7 @@ class Client(ClusterAdministration):
         ):
             if not value > 0:
                 raise ConfigError(f"{name} is {value!r}: give a positive number")
-        self._sessions = sessions
-        self._spread_max = spread_max
+        self._sessions, self._spread_max = sessions, spread_max
         self._read_patience_s = read_patience_s
         rng = random.Random() if rng is None else rng
         self._error_types = checked_error_types(error_types)
@@ -159,6 +174,7 @@ class Client(ClusterAdministration):
                 cluster_id,
                 frame_bytes_max,
                 checked_token(token, ssl_context, insecure=insecure),
+                PROTOCOL[1],
             ),
             connect_over(ssl_context) if connect is None else connect,
             connect_timeout_s,
@@ -174,7 +190,7 @@ class Client(ClusterAdministration):
         super().__init__(servers, timeout_s, rng)
         self._tasks: TaskGroup | None = None
         self._session: Numbering | None = None
-        self._client_id = b""
+        self._client_id, self._spans = b"", spans_of(tracer)
         self._opening: anyio.Lock | None = None
 
     async def __aenter__(self) -> Client:
@@ -283,7 +299,15 @@ class Client(ClusterAdministration):
             raise ConfigError(f"a command is bytes, but {type(data).__name__} was given: encode it")
         self._check_event_loop()
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
-        attempt = Attempt()
+        if self._spans is None:
+            return await self._call(data, timeout_s, result_type, Attempt(), exactly_once)
+        with self._spans.call("trioraft.call", command_bytes=len(data)) as span:
+            attempt = Attempt(trace=self._spans.context_of(span))
+            return await self._call(data, timeout_s, result_type, attempt, exactly_once)
+
+    async def _call(
+        self, data: bytes, timeout_s: float, result_type: Any, attempt: Attempt, exactly_once: bool
+    ) -> Any:
         with anyio.move_on_after(timeout_s):
             try:
                 if self._sessions and exactly_once:
@@ -326,9 +350,13 @@ class Client(ClusterAdministration):
                 await server.room()
             attempt.is_underway = True
             try:
-                return await server.request(Propose, command)
+                if attempt.trace is None:
+                    return await server.request(Propose, command)
+                return await server.request(Propose, command, attempt.trace)
             except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
                 failed(attempt, error)
+                if self._spans is not None:
+                    self._spans.note_retry(error, server.node_id)
                 self._servers.forget(server, error)
                 if attempt.maybe_applied and not may_repeat:
                     raise OutcomeUnknown(
@@ -416,13 +444,22 @@ class Client(ClusterAdministration):
         """
         self._check_event_loop()
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        if self._spans is None:
+            return await self._query((data, consistency), at, timeout_s, result_type)
+        with self._spans.call("trioraft.query", consistency=consistency) as span:
+            fields = (data, consistency, self._spans.context_of(span))
+            return await self._query(fields, at, timeout_s, result_type)
+
+    async def _query(
+        self, fields: tuple[Any, ...], at: NodeId | Address | None, timeout_s: float, result: Any
+    ) -> Any:
         with anyio.move_on_after(timeout_s):
-            return self._decoded(await self._ask(data, consistency, at), result_type)
+            return self._decoded(await self._ask(fields, at), result)
         raise Attempt().deadline_error(timeout_s, self._servers.last_problem)
 
-    async def _ask(
-        self, data: bytes, consistency: Consistency, at: NodeId | Address | None
-    ) -> msgspec.Raw:
+    async def _ask(self, fields: tuple[Any, ...], at: NodeId | Address | None) -> msgspec.Raw:
+        """Ask whoever is to be asked until there is an answer."""
+        consistency: Consistency = fields[1]
         backoff = Backoff(self._rng, skip_first=True)
         patience_s = self._read_patience_s
         while True:
@@ -435,7 +472,7 @@ class Client(ClusterAdministration):
             await server.room()
             try:
                 with anyio.move_on_after(patience_s):
-                    return await server.request(Query, data, consistency)
+                    return await server.request(Query, *fields)
                 why: RaftError = ServerLost(f"no answer within {patience_s:g} s: it is asked again")
                 patience_s *= 2
             except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
@@ -483,17 +520,117 @@ class Client(ClusterAdministration):
         return self._subscribe(at, (Watch, data), item_type)
 
     def watch_status(
-        self, at: NodeId | Address | None = None, *, interval_s: float = 0.1
+        self,
+        at: NodeId | Address | None = None,
+        *,
+        interval_s: float = 0.1,
+        events_every: int = 0,
     ) -> AbstractAsyncContextManager[AsyncIterator[NodeNews]]:
         """Subscribe to a node: its status now and whenever it changed, and its role changes.
 
         Args:
             at: at which server, by id or address; default: the leader's if it is known, else any.
             interval_s: shortest time between two statuses, in seconds. Role changes come at once.
+            events_every: not 0: what happens in the node too, as `EventsNews`; of heartbeats, every
+                so-manieth round. (An older server tells none.)
 
         Raises: as `watch`.
         """
-        return self._subscribe(at, (WatchStatus, interval_s), NodeNews)
+        return self._subscribe(at, (WatchStatus, interval_s, events_every), NodeNews)
+
+    # -- backups ---------------------------------------------------------------------------
+
+    async def backup(
+        self,
+        path: Path | str,
+        *,
+        at: NodeId | Address | None = None,
+        stale: bool = False,
+        on_progress: OnProgress | None = None,
+        timeout_s: float | None = None,
+    ) -> BackupHead:
+        """Write a backup of the cluster's state to a file, while it runs.
+
+        The file gets its name when it is complete, checked and durable; until then there is
+        `PATH.part`. What was acknowledged before the call is in it, unless it is `stale`.
+
+        Args:
+            path: of the file; one that is there is replaced.
+            at: from which server, by id or address; default: a follower that is far, else the
+                leader.
+            stale: what that server has, without asking a majority first: for a cluster that has
+                none any more.
+            on_progress: told meanwhile what comes, and how many bytes of it have come.
+            timeout_s: when to give up finding a server, in seconds, and how long that may wait for
+                a majority; default: the client's. How long the rest takes is not bounded, but a
+                server that is silent is given up.
+
+        Returns:
+            What it is of.
+
+        Raises:
+            ServerLost, ServerLeaving: the server was lost meanwhile; nothing is kept.
+            Overloaded: it sends too many already, or no majority answers it.
+            PermissionDenied: our role does not allow it (docs/backup.md).
+            UnusableBackup: what came is not what the server has; nothing is kept.
+            ConfigError: there is no state yet, or another backup is being written to that file.
+            OSError: the file cannot be written.
+
+        Cancelling leaves no file.
+        """
+        async with self.open_backup(at, stale=stale, timeout_s=timeout_s) as backup:
+            return await write_backup(backup, Path(path), on_progress)
+
+    @asynccontextmanager
+    async def open_backup(
+        self,
+        at: NodeId | Address | None = None,
+        *,
+        stale: bool = False,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[IncomingBackup]:
+        """As `backup`, for what shall go elsewhere than into a file: what it is of (`head`), and an
+        async iterator over the content; `BackupWriter` makes a file's bytes of them.
+
+        Args:
+            at, stale, timeout_s: as of `backup`.
+
+        Raises:
+            As `backup`, also while it is read: then what was read is not whole.
+        """
+        self._check_event_loop()
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        places: list[NodeId | Address] = [] if at is None else [at]
+        if at is None:
+            statuses = await self.statuses(timeout_s=min(timeout_s, STATUS_TIMEOUT_S))
+            places += in_order(statuses, stale=stale)
+            if not places:
+                raise why_none(statuses)
+        async with AsyncExitStack() as stack:
+            yield await self._first_backup(stack, places, (ReadBackup, stale, timeout_s))
+
+    async def _first_backup(
+        self,
+        stack: AsyncExitStack,
+        places: list[NodeId | Address],
+        request: tuple[Any, ...],
+    ) -> IncomingBackup:
+        """From the first of these that has begun to send one."""
+        for place in places[:-1]:
+            try:
+                async with AsyncExitStack() as own:
+                    backup = await self._backup_from(own, place, request)
+                    stack.push_async_exit(own.pop_all())
+                    return backup
+            except (ServerLost, ServerLeaving, Overloaded):
+                continue  # the next one may
+        return await self._backup_from(stack, places[-1], request)
+
+    async def _backup_from(
+        self, stack: AsyncExitStack, place: NodeId | Address, request: tuple[Any, ...]
+    ) -> IncomingBackup:
+        pieces = await stack.enter_async_context(self._subscribe(place, request, bytes))
+        return IncomingBackup(await read_head(pieces), pieces)
 
     def _subscribe(
         self, at: NodeId | Address | None, request: tuple[Any, ...], item_type: Any

@@ -31,11 +31,12 @@ from ..net.sockets import (
     round_trip_s,
 )
 from ..net.tls import TlsContexts
+from ..net.versions import MORE, common, said_by, shown
 from ..rpc.errors import HandshakeRefused, NoRole, ServerLost
 from ..rpc.failures import error_of
 from ..rpc.protocol import (
     MAGIC,
-    PROTOCOL_VERSION,
+    PROTOCOL,
     Cancel,
     ClientHello,
     Failure,
@@ -142,11 +143,11 @@ class Dialer:
                 f"{host_port(address)} is no client port (it begins with "
                 f"{sentences.quoted(welcome.magic)}): clients and peers have ports of their own",
             )
-        if welcome.version != PROTOCOL_VERSION:
+        if common(PROTOCOL, said_by(welcome.version, 0)) is None:
             raise HandshakeRefused(
                 "version",
                 f"{host_port(address)} speaks client protocol {welcome.version}, this program "
-                f"speaks {PROTOCOL_VERSION}",
+                f"speaks {shown(PROTOCOL)}: run a later release of whichever is behind ({MORE})",
             )
         deframer.frame_bytes_max = self.hello.frame_bytes_max
         return Reached(stream, welcome, deframer, anyio.current_time() - asked_s)
@@ -305,6 +306,8 @@ class ServerConnection:
         self.is_in_doubt: bool = False
         """It owes an answer, and did not say in time that it is there."""
         self.has_sessions: bool | None = reached.welcome.has_sessions
+        self.version: int = reached.welcome.version
+        """Of the protocol, as it is spoken here."""
         """Whether commands go to a `SessionMachine`; None: not said."""
         self._stream = reached.stream
         self._deframer = reached.deframer

@@ -294,11 +294,36 @@ class ApplyFailed(RaftError):  # noqa: N818 - what happened
         )
 
 
-class PeerRefused(BadMessage):
-    """Whoever sent this is of another history, or an older copy of a disk: nothing of it counts.
+class EntryAltered(RaftError):  # noqa: N818 - what happened
+    """An entry in this node's memory is not what its leader took, by the checksum that it carries.
+    The node is Dead; the entry is neither applied here nor sent on.
 
-    Fault: the peer's: its disk is a copy, or of another cluster.
-    Remedy: start it with an empty disk.
+    Fault: the machine's: its memory, most likely.
+    Remedy: test its memory. Started again, the node reads its disk anew; or replace it.
+
+    Attributes:
+        index: of the entry.
+        term: of the entry.
+    """
+
+    def __init__(self, index: int, term: int) -> None:
+        self.index = index
+        self.term = term
+        super().__init__(
+            f"entry {index} of term {term} does not have the checksum that its leader gave it, and "
+            "what was stored or received had it: the memory of this machine has altered it. "
+            "Nothing of it was applied here. Test the memory; started again, the node reads its "
+            "log from the disk, where each record has a checksum of its own; or have it replaced "
+            "(trioraft admin replace)"
+        )
+
+
+class PeerRefused(BadMessage):
+    """Whoever sent this is of another history, an older copy of a disk, or of a release that cannot
+    do what the cluster has switched on: nothing of it counts.
+
+    Fault: the peer's: its disk is a copy, or of another cluster; or its release is too old.
+    Remedy: start it with an empty disk, or with a newer release; the message says which.
     """
 
 

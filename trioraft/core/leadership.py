@@ -22,6 +22,7 @@ import attrs
 from . import quorum
 from .config import Limits, Timing
 from .errors import InvariantViolation
+from .features import check_intact
 from .log import RaftLog
 from .messages import AppendEntries, AppendEntriesReply, InstallSnapshotReply, TimeoutNow
 from .pace import Pace, smoothed
@@ -206,11 +207,23 @@ class Leadership:
                     entries_max=self.limits.append_entries_max,
                     bytes_max=min(self.limits.append_bytes_max, progress.window.size_bytes),
                 )
+                if progress.state is ProgressState.PROBE:
+                    self._check_intact(first, last)
                 message = self._message(peer, progress, first - 1, last)
                 progress.on_sent(last, self.log.size_bytes(first, last), now)
                 yield message
         if self.commit_notice_deadline is not None and self._all_know_commit():
             self.commit_notice_deadline = None
+
+    def _check_intact(self, first: LogIndex, last: LogIndex) -> None:
+        """What is sent after something went wrong may have been altered here: a follower that
+        notices ends its connection, and would do so for ever.
+
+        Raises:
+            EntryAltered: this node's memory has.
+        """
+        for entry in self.log.entries(first, last):
+            check_intact(entry)
 
     def _all_know_commit(self) -> bool:
         commit_index = self.log.commit_index
@@ -340,6 +353,7 @@ class Leadership:
             progress.answered_round = reply.round
             left_s = self._left_s(reply.round)
             if left_s is not None:
+                progress.newest_round_trip_s = now - left_s
                 progress.round_trip_s = smoothed(progress.round_trip_s, now - left_s)
         self._note_promise(progress, reply)
 

@@ -18,16 +18,19 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 
 from .types import (
+    FEATURES_MAX,
     MEMBERS_MAX,
     NUMBER_MAX,
     Address,
     Count,
     Entry,
+    FeatureName,
     Incarnation,
     LogIndex,
     NodeId,
     SnapshotMeta,
     Term,
+    TraceContext,
 )
 
 SEEN_MAX: Final = 8
@@ -241,6 +244,8 @@ class Introduction(msgspec.Struct, frozen=True, array_like=True, tag=12):
     seen_at: Annotated[dict[NodeId, Address], msgspec.Meta(max_length=SEEN_MAX)] = {}
     """Where other members were when they connected to the sender, by their own words, if that is
     not where the configuration has them: two that have moved may find each other by it."""
+    features: Annotated[tuple[FeatureName, ...], msgspec.Meta(max_length=FEATURES_MAX)] = ()
+    """What its release can do, whether or not that is on (`features.FEATURES`)."""
 
 
 class ResultsCheck(msgspec.Struct, frozen=True, array_like=True, tag=13):
@@ -261,6 +266,16 @@ REFUSAL_CHARS_MAX: Final = 1000
 """What is said of why a command was not taken; the rest is cut off."""
 
 
+class UntracedForward(msgspec.Struct, frozen=True, array_like=True, tag=14):
+    """A `Forward` as it travels where nobody traces: a field that says nothing takes no byte."""
+
+    sender: NodeId
+    receiver: NodeId
+    term: Term
+    number: Count
+    data: bytes
+
+
 class Forward(msgspec.Struct, frozen=True, array_like=True, tag=14):
     """A member asks its leader to take a command that was brought to it. It moves no term, log or
     timer, and no core ever sees one: it is the member's, as its answer is."""
@@ -273,6 +288,8 @@ class Forward(msgspec.Struct, frozen=True, array_like=True, tag=14):
     """The sender's own, also when it asks again; never used twice, not even by an earlier life of
     it."""
     data: bytes
+    trace: TraceContext | None = None
+    """For whoever traces the command. None takes no byte (`UntracedForward`)."""
 
 
 class Forwarded(msgspec.Struct, frozen=True, array_like=True, tag=15):

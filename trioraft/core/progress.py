@@ -55,6 +55,8 @@ class Progress:
     """The last heartbeat round of this term that the follower has answered."""
     round_trip_s: float = 0.0
     """From a round's leaving to this follower's answer, as lately measured; 0: not yet."""
+    newest_round_trip_s: float = 0.0
+    """Likewise, of the round that it has answered last."""
     promised_until_s: float = float("-inf")
     """Until then the follower lets nobody else lead, by the leader's clock."""
     sent_commit_index: LogIndex = 0

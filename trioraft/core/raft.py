@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container, Sequence
 from typing import Final
 
 import attrs
@@ -33,9 +33,19 @@ from .errors import (
     CorruptStorage,
     InvariantViolation,
     NotLeader,
+    PeerRefused,
     ProposalDropped,
     ResultsDiverged,
     TransferFailed,
+)
+from .features import (
+    ENTRY_CHECKSUMS,
+    FEATURES,
+    check_can_go_on,
+    check_names,
+    checked_command,
+    is_intact,
+    lacking,
 )
 from .leadership import Leadership
 from .log import RaftLog
@@ -47,14 +57,17 @@ from .reads import ConfirmedRead, OpenReads, ReadRequest
 from .ready import ChunkRequest, Ready, SnapshotChunk
 from .reasons import Reason
 from .reconfiguration import (
+    CONFIGURATIONS,
     Change,
     ChangeVoters,
     Membership,
     MembershipChange,
     Replace,
     Stage,
+    SwitchOn,
     configuration_entry,
     configuration_of,
+    joining_by,
     problem_with,
     without_outgoing,
 )
@@ -77,7 +90,9 @@ from .types import (
 )
 
 OF_LEADER: Final = (messages.AppendEntries, messages.InstallSnapshot)
-_CONFIGURATION: Final = int(EntryKind.CONFIGURATION)  # comparing with an enum costs more
+_NOOP: Final = int(EntryKind.NOOP)  # comparing with an enum costs more
+_WITHOUT_FEATURES: Final = int(EntryKind.CONFIGURATION)
+"""The last kind of entry that a release knows which can do none."""
 NEVER_DUE: Final = float("inf")
 ROUNDS_OF_ORDER: Final = 3
 """Of so many rounds of asking, the last one has no order: whoever asks first may win."""
@@ -119,9 +134,20 @@ class Raft:
         limits: bounds on batches and windows.
         rng: the only source of chance.
         tracing: build trace events.
+        features: what this node can do, by name; a cluster switches on what all its members can.
+
+    Raises:
+        ConfigError: its log has switched on what it cannot do.
 
     Call `start` once, then any input (`step`, `propose`, `on_*`), and after inputs `ready`.
     """
+
+    features: tuple[str, ...]
+    """What this node can do, whether or not it is switched on."""
+    can: dict[NodeId, tuple[str, ...]]
+    """What each other node can do, as it has said last, in this life."""
+    seen: dict[NodeId, Incarnation]
+    """Which disk is there under each other id, as far as it was told in this life."""
 
     def __init__(
         self,
@@ -132,6 +158,7 @@ class Raft:
         rng: random.Random,
         *,
         tracing: bool = False,
+        features: Collection[str] = tuple(FEATURES),
     ) -> None:
         self.node_id: Final = node_id
         self.disk: Final = recovered.incarnation
@@ -140,6 +167,7 @@ class Raft:
         self.rng: Final = rng
         """The only source of chance; of the member around it, too."""
         self.tracing = tracing
+        self.is_sparing = False  # who listens does without what comes with every message
 
         # On every server, durable before anything is answered (paper, figure 2).
         self.term: Term = recovered.hard_state.term
@@ -157,11 +185,12 @@ class Raft:
 
         self._membership: Final = _recovered_membership(recovered)
         self.configuration: Configuration = self._membership.current  # committed or not
+        self.features, self.can, self.seen = tuple(features), {}, {}
+        check_can_go_on(self.configuration, self.features, node_id)
+        self._checks_entries = ENTRY_CHECKSUMS in self.configuration.features
         self.removed_index: LogIndex | None = None
         """The index of the committed configuration by which this node was removed, if it was."""
         self._removal = RemovalHints()
-        self.seen: dict[NodeId, Incarnation] = {}
-        """Which disk is there under each other id, as far as it was told in this life."""
         self._far_terms: dict[NodeId, Term] = {}  # beyond all bounds: which voter has said what
         self.replaces_lost_disks = False
         """Whether this node, while it leads, replaces voters that are there with an empty disk."""
@@ -179,9 +208,8 @@ class Raft:
         self._promised_ms = recovered.hard_state.promised_ms  # durable before it is promised
         self._inherited_until_s = NEVER  # what an earlier life may have promised ends then
         self._applying_index = self.log.applied_index  # handed out: applied_index <= it <= commit
-        self._chunk_under_way = False  # handed to the storage, and not answered yet
+        self._chunk_under_way = self._disk_is_full = False  # a chunk was handed to the storage
         self._received: tuple[SnapshotMeta, int] | None = None  # from where more was wanted last
-        self._disk_is_full = False
 
     # -- what the caller may look at ------------------------------------------------------
 
@@ -238,6 +266,24 @@ class Raft:
         self._membership.on_formed(base)
         self._configuration_changed()
 
+    def check_can_take_part(self, peer: NodeId, features: Collection[str]) -> None:
+        """Check that a node can do what the committed log has switched on.
+
+        Not before that is committed: a leader that alone has it would speak with nobody any more,
+        and could not be told that those without it have elected another.
+
+        Raises:
+            PeerRefused: it cannot: what it is sent it would refuse, or misread.
+        """
+        committed = self._membership.at(self.log.commit_index)
+        missing = lacking(committed.features, features)
+        if missing:
+            raise PeerRefused(
+                f"the cluster has switched on {', '.join(missing)} (entry {committed.index}), "
+                f"which node {peer!r} cannot do: run a release there that can, as node "
+                f"{self.node_id!r} does (docs/upgrading.md)"
+            )
+
     def on_seen(self, peer: NodeId, disk: Incarnation, now: float) -> None:
         """This disk is there under `peer`'s id; call it whenever that is news."""
         if self.role is Role.DEAD or self.seen.get(peer) == disk:
@@ -258,6 +304,7 @@ class Raft:
         self.seen = {
             peer: disk for peer, disk in self.seen.items() if peer in members or peer in known
         }
+        self.can = {peer: can for peer, can in self.can.items() if peer in self.seen}
 
     def step(self, message: Message, now: float, disk: Incarnation = 0) -> None:
         """Handle one message from a peer.
@@ -280,7 +327,7 @@ class Raft:
                 f"{type(message).__name__} from {message.sender!r} to {message.receiver!r} "
                 f"arrived at {self.node_id!r}"
             )
-        if self.tracing:
+        if self.tracing and not self.is_sparing:
             self._trace_received(message)
         if isinstance(message, messages.RequestPreVote):
             self._on_request_pre_vote(message)
@@ -503,6 +550,16 @@ class Raft:
             self._out.trace(events.storage_waits(now, lacking))
         if self._leadership is not None:
             self._change_role(self._resign(self._leadership, reasons.NoRoom(lacking)))
+
+    @property
+    def disk_is_full(self) -> bool:
+        """Whether the last write found no room, or nothing to write with, and is tried again."""
+        return self._disk_is_full
+
+    @property
+    def disk_waits_since_s(self) -> float:
+        """Since when the write waits that waits longest; infinity: none does."""
+        return self._out.waits_since_s
 
     def on_disk_room(self) -> None:
         """Something other than a Ready was written: there is room again."""
@@ -968,13 +1025,35 @@ class Raft:
                     f"continue ({index - 1}, term {term}) in a message of term {message.term}"
                 )
             term = entry.term
-            if entry.kind == _CONFIGURATION:
-                configuration_of(entry)
+            if entry.kind > _NOOP:
+                self._check_kind(entry, message.sender)
         conflict = self.log.first_conflict(message.entries)
         if conflict is not None and conflict <= self.log.commit_index:
             raise BadMessage(
                 f"{message.sender!r} would replace entry {conflict}, but everything up to "
                 f"{self.log.commit_index} is committed"
+            )
+
+    def _check_kind(self, entry: Entry, sender: NodeId) -> None:
+        """Refuse an entry that this node cannot do what it says, or that was altered."""
+        if entry.kind > _WITHOUT_FEATURES and not self.features:
+            raise BadMessage(
+                f"entry {entry.index} from {sender!r} is of kind {entry.kind}, of a later release"
+            )
+        if entry.kind in CONFIGURATIONS:
+            self._check_features(configuration_of(entry), sender)
+        elif not is_intact(entry):
+            raise BadMessage(
+                f"entry {entry.index} from {sender!r} is not what its leader took: its checksum is "
+                "another; a memory, a network card or a line on the way has altered it"
+            )
+
+    def _check_features(self, configuration: Configuration, sender: NodeId) -> None:
+        missing = lacking(configuration.features, self.features)
+        if missing:
+            raise BadMessage(
+                f"{sender!r} has switched on {', '.join(missing)}, which node {self.node_id!r} "
+                "cannot do: run a release here that can (docs/upgrading.md)"
             )
 
     def _reply_success(self, message: messages.AppendEntries, match_index: LogIndex) -> None:
@@ -1036,7 +1115,10 @@ class Raft:
             )
         self._now = max(self._now, now)  # the caller may look at its clock once for a batch
         index = self.log.last_index + 1
-        self.log.append_one(Entry(index, self.term, data))
+        if self._checks_entries:
+            self.log.append_one(checked_command(index, self.term, data))
+        else:
+            self.log.append_one(Entry(index, self.term, data))
         return index
 
     def hasten_commit_notice(self, now: float) -> None:
@@ -1123,7 +1205,7 @@ class Raft:
 
     def _commit_to(self, index: LogIndex) -> bool:
         has_moved = self.log.commit_to(index)
-        if has_moved and self.tracing:
+        if has_moved and self.tracing and not self.is_sparing:
             self._out.trace(events.CommitAdvanced(self._now, index))
         return has_moved
 
@@ -1361,6 +1443,10 @@ class Raft:
         self._now = now
         if isinstance(change, Replace):
             self.check_replaceable(change.node_id)
+        if isinstance(change, SwitchOn):
+            self._check_switchable(change, leadership)
+        elif self.configuration.features:
+            self._check_can_join(joining_by(change, self.configuration))
         begun = MembershipChange.begin(change, self.configuration)
         if begun.has_ended:
             return begun
@@ -1392,6 +1478,37 @@ class Raft:
                 f"the configuration stands at index {index}, not at {expected_index}: it was "
                 "changed meanwhile; look at it, and decide again"
             )
+
+    def _check_switchable(self, change: SwitchOn, leadership: Leadership) -> None:
+        """Every member is there, and has said that it can: one that cannot would be cut off."""
+        check_names(change.features, self.features)
+        problems = []
+        for peer in self.configuration.members:
+            if peer == self.node_id:
+                continue
+            can, needed = self.can.get(peer), (*self.configuration.features, *change.features)
+            if can is None or not leadership.has_heard_lately(peer, self._now):
+                problems.append(f"{peer!r} is not there to say whether it can")
+            elif lacking(needed, can):
+                problems.append(f"{peer!r} cannot do {', '.join(lacking(needed, can))}")
+        if problems:
+            raise ConfigError(
+                f"{', '.join(change.features)} is switched on only when every member can: "
+                f"{'; '.join(problems)}. Run a release there that can, or take the member out; "
+                "then ask again. Nothing was changed (docs/upgrading.md)"
+            )
+
+    def _check_can_join(self, joining: Collection[NodeId]) -> None:
+        """Who is there already and cannot do what is on never catches up."""
+        on = self.configuration.features
+        for peer in joining:
+            missing = lacking(on, self.can.get(peer, on))
+            if missing:
+                raise ConfigError(
+                    f"{peer!r} cannot join: the cluster has switched on {', '.join(missing)} "
+                    f"(entry {self.configuration.index}), which its release cannot do. Run one "
+                    "there that can; nothing was changed (docs/upgrading.md)"
+                )
 
     def abandon_change(self, change: MembershipChange, now: float) -> bool:
         """Give up a change, if no voter has changed yet; learners that joined for it stay.
@@ -1559,6 +1676,7 @@ class Raft:
 
     def _configuration_changed(self) -> None:
         self.configuration = self._membership.current
+        self._checks_entries = ENTRY_CHECKSUMS in self.configuration.features
         if self.node_id in self.configuration.members:
             self.removed_index = None
             self._removal = RemovalHints()
@@ -1662,11 +1780,17 @@ class Raft:
             if self.tracing:
                 meta = request.meta
                 self._out.trace(events.SnapshotRotten(now, meta.index, meta.size_bytes))
-        elif progress is not None:
+        elif progress is not None and self._can_take(request.receiver, request.meta):
             message = messages.InstallSnapshot(
                 self.node_id, request.receiver, self.term, request.meta, request.offset, data
             )
             self._send(message)
+
+    def _can_take(self, peer: NodeId, meta: SnapshotMeta) -> bool:
+        """Whether a node knows what a snapshot stands for. An earlier release would pass over the
+        features in it: it is sent nothing, until it comes back as one that can."""
+        on = meta.configuration.features
+        return not on or not lacking(on, self.can.get(peer, ()))
 
     def on_snapshot_gone(self, request: ChunkRequest) -> None:
         """The snapshot that was asked for was replaced by a newer one: start over with that. If
@@ -1730,6 +1854,7 @@ class Raft:
                 f"{message.sender!r} sends a snapshot of entry {meta.index} with a wrong "
                 f"configuration: {problem}"
             )
+        self._check_features(meta.configuration, message.sender)
 
     def _on_install_snapshot(self, message: messages.InstallSnapshot) -> None:
         """Paper, figure 13, with a resumable transfer.
@@ -1889,7 +2014,7 @@ class Raft:
     # -- tracing --------------------------------------------------------------------------
 
     def _trace_sent(self, message: Message) -> None:
-        if not self.tracing:
+        if not self.tracing or self.is_sparing:
             return
         next_index = 0
         if self._leadership is not None and isinstance(message, messages.AppendEntries):

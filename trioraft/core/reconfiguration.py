@@ -9,6 +9,7 @@ Rules of this file (paper, section 6):
   majority has to do with them.
 * A change exists within a leadership only, and ends with it (hazard T1). What is joint by then is
   finished by whoever leads next (hazard M3).
+* What is switched on stays on, through whatever change of the members (`features`).
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ from .types import (
 
 T = TypeVar("T")
 _CONFIGURATION: Final = int(EntryKind.CONFIGURATION)  # comparing with an enum costs more
+_WITH_FEATURES: Final = int(EntryKind.CONFIGURATION_WITH_FEATURES)
+CONFIGURATIONS: Final = (_CONFIGURATION, _WITH_FEATURES)
+"""The kinds of entries that hold a configuration."""
+_FIELDS_WITHOUT_FEATURES: Final = 7
 _decoder = msgspec.msgpack.Decoder(Configuration)
 
 
@@ -46,7 +51,10 @@ _decoder = msgspec.msgpack.Decoder(Configuration)
 def configuration_entry(configuration: Configuration, index: LogIndex, term: Term) -> Entry:
     """The log entry that makes this configuration count."""
     placed = msgspec.structs.replace(configuration, index=index)
-    return Entry(index, term, msgspec.msgpack.encode(placed), EntryKind.CONFIGURATION)
+    if placed.features:
+        return Entry(index, term, msgspec.msgpack.encode(placed), _WITH_FEATURES)
+    fields = msgspec.structs.astuple(placed)[:_FIELDS_WITHOUT_FEATURES]
+    return Entry(index, term, msgspec.msgpack.encode(fields), _CONFIGURATION)
 
 
 def configuration_of(entry: Entry) -> Configuration:
@@ -62,6 +70,8 @@ def configuration_of(entry: Entry) -> Configuration:
     problem = problem_with(configuration)
     if problem is None and configuration.index != entry.index:
         problem = f"it was made for index {configuration.index}"
+    if problem is None and bool(configuration.features) != (entry.kind == _WITH_FEATURES):
+        problem = f"an entry of kind {entry.kind} has the features {configuration.features}"
     if problem is not None:
         raise BadMessage(f"entry {entry.index} holds a wrong configuration: {problem}")
     return configuration
@@ -86,6 +96,8 @@ def problem_with(configuration: Configuration) -> str | None:
         return f"it names disks of {sorted(configuration.disks)}, who are not all members"
     if any(configuration.is_voter(learner) for learner in configuration.learners):
         return f"learners {configuration.learners} are voters too"
+    if len(set(configuration.features)) != len(configuration.features):
+        return f"it has a feature switched on twice: {configuration.features}"
     if len(configuration.members) > MEMBERS_MAX:
         return f"it has {len(configuration.members)} members, more than {MEMBERS_MAX}"
     return None
@@ -148,7 +160,9 @@ class Membership:
         """These stand in the log now, perhaps did so before. True if the current one changed."""
         before = self.current.index
         for entry in entries:
-            if entry.kind == _CONFIGURATION and entry.index > self.current.index:
+            if not entry.kind:
+                continue  # a command; most are
+            if entry.kind in CONFIGURATIONS and entry.index > self.current.index:
                 self._later.append(configuration_of(entry))
         return self.current.index != before
 
@@ -203,7 +217,14 @@ class Replace:
     node_id: NodeId
 
 
-Change: TypeAlias = AddLearner | ChangeVoters | Remove | Replace
+@attrs.frozen
+class SwitchOn:
+    """Have all members do this from here on. They must have said that they can: `Raft` looks."""
+
+    features: tuple[str, ...]
+
+
+Change: TypeAlias = AddLearner | ChangeVoters | Remove | Replace | SwitchOn
 
 
 def goal_of(change: Change, current: Configuration) -> Configuration:
@@ -212,6 +233,9 @@ def goal_of(change: Change, current: Configuration) -> Configuration:
     Raises:
         ConfigError: it asks for what cannot be.
     """
+    if isinstance(change, SwitchOn):
+        on = tuple(dict.fromkeys((*current.features, *change.features)))
+        return msgspec.structs.replace(current, features=on)
     voters, learners = set(current.voters), set(current.learners)
     returning = set(current.returning)
     addresses = dict(current.addresses)
@@ -257,7 +281,22 @@ def goal_of(change: Change, current: Configuration) -> Configuration:
         addresses=_known(addresses, sorted(members)),
         disks=_known(current.disks, sorted(members)),
         returning=tuple(sorted(returning & learners)),
+        features=current.features,
     )
+
+
+def joining_by(change: Change, current: Configuration) -> tuple[NodeId, ...]:
+    """Who is no member yet, or not with the disk it has, and shall be by this change."""
+    match change:
+        case AddLearner(node_id):
+            named: tuple[NodeId, ...] = (node_id,)
+        case ChangeVoters(ids):
+            named = ids
+        case Replace(node_id):
+            return (node_id,)
+        case _:
+            return ()
+    return tuple(node_id for node_id in named if node_id not in current.members)
 
 
 def next_step(goal: Configuration, current: Configuration) -> Configuration:

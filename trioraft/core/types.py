@@ -53,6 +53,24 @@ ID_BYTES_MAX: Final = 256
 Address: TypeAlias = tuple[str, int]
 """Host and TCP port."""
 
+FeatureName: TypeAlias = str
+"""See `features.FEATURES`."""
+
+FEATURES_MAX: Final = 64
+"""Most features of a release: they travel in each introduction."""
+
+
+TRACESTATE_CHARS_MAX: Final = 512
+"""Of a longer one nothing travels, as the standard allows."""
+
+
+class TraceContext(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Below which span what bears it is to appear, as W3C Trace Context has it. It travels only
+    where somebody traces, and means nothing to the protocol."""
+
+    traceparent: Annotated[str, msgspec.Meta(max_length=128)]
+    tracestate: Annotated[str, msgspec.Meta(max_length=TRACESTATE_CHARS_MAX)] = ""
+
 
 class Role(enum.Enum):
     """What a node is at the moment (paper, figure 4, and dissertation 9.6 for pre-vote)."""
@@ -73,6 +91,10 @@ class EntryKind(enum.IntEnum):
     """A leader's first entry in its term (paper, section 8); carries nothing."""
     CONFIGURATION = 2
     """A cluster membership (paper, section 6)."""
+    CONFIGURATION_WITH_FEATURES = 3
+    """One in which features are on; a kind of its own, for releases that know of none to refuse."""
+    CHECKED_COMMAND = 4
+    """A command after its checksum (`features.ENTRY_CHECKSUMS`)."""
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -114,6 +136,8 @@ class Configuration(msgspec.Struct, frozen=True, array_like=True):
     returning: tuple[NodeId, ...] = ()
     """Learners that were voters until their disk was lost: whoever leads makes them voters again
     once their new disk has caught up."""
+    features: tuple[FeatureName, ...] = ()
+    """What is switched on, in the order in which it was (`features`)."""
 
     def disk_of(self, node_id: NodeId) -> Incarnation:
         """The disk that counts under this id; 0 if none was named yet."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, final
 
+from ..backups.format import BackupHead
 from ..core.types import Address, LogIndex, NodeId, Term
 from ..machines.questions import Consistency
 from ..machines.replicated.leader import LeaderLatch, LeadershipLost
@@ -129,6 +131,14 @@ class AsyncNode:
             "remove", lambda node: node.remove(node_id, expected_index=expected_index)
         )
 
+    async def switch_on(
+        self, features: Iterable[str], *, expected_index: LogIndex | None = None
+    ) -> LogIndex:
+        """`Node.switch_on`."""
+        return await self._call(
+            "switch_on", lambda node: node.switch_on(features, expected_index=expected_index)
+        )
+
     async def replace(self, node_id: NodeId) -> LogIndex:
         """`Node.replace`."""
         return await self._call("replace", lambda node: node.replace(node_id))
@@ -160,6 +170,10 @@ class AsyncNode:
     async def take_snapshot(self) -> LogIndex:
         """`Node.take_snapshot`."""
         return await self._call("take_snapshot", lambda node: node.take_snapshot())
+
+    async def backup(self, path: Path | str, *, stale: bool = False) -> BackupHead:
+        """`Node.backup`."""
+        return await self._call("backup", lambda node: node.backup(path, stale=stale))
 
     def events(self) -> AbstractAsyncContextManager[AsyncEventStream]:
         """`Node.events`."""

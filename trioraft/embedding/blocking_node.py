@@ -10,10 +10,12 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, final
 
 import trio
 
+from ..backups.format import BackupHead
 from ..core.types import Address, LogIndex, NodeId, Term
 from ..machines.local import LocalClient
 from ..machines.questions import Consistency
@@ -133,6 +135,14 @@ class BlockingNode:
             "remove", lambda node: node.remove(node_id, expected_index=expected_index)
         )
 
+    def switch_on(
+        self, features: Iterable[str], *, expected_index: LogIndex | None = None
+    ) -> LogIndex:
+        """`Node.switch_on`."""
+        return self._call(
+            "switch_on", lambda node: node.switch_on(features, expected_index=expected_index)
+        )
+
     def replace(self, node_id: NodeId) -> LogIndex:
         """`Node.replace`."""
         return self._call("replace", lambda node: node.replace(node_id))
@@ -183,6 +193,10 @@ class BlockingNode:
     def take_snapshot(self) -> LogIndex:
         """`Node.take_snapshot`."""
         return self._call("take_snapshot", lambda node: node.take_snapshot())
+
+    def backup(self, path: Path | str, *, stale: bool = False) -> BackupHead:
+        """`Node.backup`."""
+        return self._call("backup", lambda node: node.backup(path, stale=stale))
 
     def events(self) -> AbstractContextManager[BlockingEventStream]:
         """`Node.events`."""

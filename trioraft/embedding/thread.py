@@ -15,6 +15,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from contextvars import copy_context
 from typing import Any, Generic, Protocol, TypeVar, final
 
 import trio
@@ -126,7 +127,8 @@ class TrioThread(Generic[T]):
             return await function(self._held)
 
         call = Call(self._soon, with_held, on_done, self.name)
-        if not self._soon(self._begin, call, is_awaited):
+        # In the caller's context: below the span, say, that is the present one there.
+        if not self._soon(copy_context().run, self._begin, call, is_awaited):
             raise self._over()
         return call
 

@@ -110,6 +110,7 @@ class KvMachine:
         LeaseRefused,
     )
     """All that `apply` raises on purpose."""
+    machine_kind: Final = "kv"
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ The typed events of the core are the only source; everything here renders them.
 """
 
 from .event_texts import describe as describe
+from .loggers import AnyLogger as AnyLogger
 from .loggers import EventLogger as EventLogger
 from .loggers import Raftlog as Raftlog
 from .loggers import TraceLogger as TraceLogger

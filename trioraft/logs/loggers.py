@@ -2,7 +2,7 @@
 
 * Nothing is configured at import, and structlog's global configuration is never touched:
   `configure` returns a logger, and whoever wants one passes it on. Any structlog logger will do;
-  give it `flatten_trace` or `describe_trace` as a processor.
+  give it `flatten_trace` or `describe_trace` as a processor. So will one of the standard library.
 * Everything a node says goes through one funnel, `log_event`: one call a typed event, with the
   event itself as `trace`. What becomes of it (fields, a sentence, a line of a raftlog) is up to
   the processors, never to the node.
@@ -106,6 +106,10 @@ class EventLogger(Protocol):
     def warning(self, event: str, *args: Any, **kw: Any) -> Any: ...
 
 
+AnyLogger: TypeAlias = EventLogger | logging.Logger | logging.LoggerAdapter[Any]
+"""What may be given where a node, or a port, is opened: structlog's, or the standard library's."""
+
+
 def log_event(logger: EventLogger, node_id: NodeId, event: Traced) -> None:
     """Log one typed event, at the level that its type has (`debug` if the table has no row).
 
@@ -122,7 +126,10 @@ def log_event(logger: EventLogger, node_id: NodeId, event: Traced) -> None:
     getattr(logger, level)(_kind(event_type), node=node_id, trace=event)
 
 
-def _resolved(logger: EventLogger | None) -> EventLogger | None:
+def resolved(logger: AnyLogger) -> EventLogger:
+    """The logger as `log_event` uses it."""
+    if isinstance(logger, logging.Logger | logging.LoggerAdapter):
+        return StandardLogger(logger)
     # structlog's lazy proxy builds its logger at every call, unless it is bound once.
     bind = getattr(logger, "bind", None)
     return logger if bind is None else cast("EventLogger", bind())
@@ -149,7 +156,7 @@ class TraceLogger:
             log.event(LinkUp(trio.current_time(), peer))
     """
 
-    _logger: EventLogger | None = attrs.field(converter=_resolved)
+    _logger: EventLogger | None = attrs.field(converter=attrs.converters.optional(resolved))
     """None: nobody listens. structlog's configuration counts as it is at this moment."""
     _node_id: NodeId
 
@@ -168,6 +175,59 @@ class TraceLogger:
 
 
 # --- loggers --------------------------------------------------------------------------------
+
+
+@final
+class StandardLogger:
+    """The standard library's logging, in the shape of a structlog logger.
+
+    Each event is one record: its message is the sentence that the console has, and it has the
+    attributes `event` (its kind, as "role_changed"), `node`, and `fields`, which are those of the
+    JSON lines.
+
+    Args:
+        logger: what has been got by `logging.getLogger`, or an adapter of it.
+    """
+
+    def __init__(self, logger: logging.Logger | logging.LoggerAdapter[Any]) -> None:
+        self._logger = logger
+        self._adapter = logger if isinstance(logger, logging.LoggerAdapter) else None
+
+    def is_enabled_for(self, level: int) -> bool:
+        """Whether what is logged at this level is handled by anybody."""
+        return self._logger.isEnabledFor(level)
+
+    def debug(self, event: str, *args: Any, **words: Any) -> None:
+        """As the logger's."""
+        self._log(logging.DEBUG, event, args, words)
+
+    def info(self, event: str, *args: Any, **words: Any) -> None:
+        """As the logger's."""
+        self._log(logging.INFO, event, args, words)
+
+    def warning(self, event: str, *args: Any, **words: Any) -> None:
+        """As the logger's."""
+        self._log(logging.WARNING, event, args, words)
+
+    def error(self, event: str, *args: Any, **words: Any) -> None:
+        """As the logger's."""
+        self._log(logging.ERROR, event, args, words)
+
+    def _log(self, level: int, event: str, args: tuple[Any, ...], words: dict[str, Any]) -> None:
+        if not self._logger.isEnabledFor(level):
+            return
+        exc_info = words.pop("exc_info", None)
+        said: MutableMapping[str, Any] = {}
+        text = describe_trace(None, "", {"event": event, **words})["event"]
+        fields = dict(flatten_trace(None, "", dict(words)))
+        extra = {"event": event, "node": fields.pop("node", None), "fields": fields}
+        # Nothing that peers or callers say reaches a terminal as it is.
+        text, target = escaped(text), self._logger
+        if self._adapter is not None:  # it would put its own words in the place of ours
+            text, said = self._adapter.process(text, {})
+            target = self._adapter.logger
+        extra = {**(said.pop("extra", None) or {}), **extra}
+        target.log(level, text, *args, **{**said, "exc_info": exc_info, "extra": extra})
 
 
 def configure(
@@ -224,7 +284,7 @@ def _wrap(target: object, chain: Sequence[Processor], level: Level) -> Filtering
         context_class=dict,
         cache_logger_on_first_use=False,
     )
-    return cast("FilteringBoundLogger", logger.bind())  # see _resolved
+    return cast("FilteringBoundLogger", logger.bind())  # see resolved
 
 
 # --- processors -----------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from ..transport.base import (
     MessagesDropped,
 )
 from .event_texts import Traced
-from .loggers import EventLogger, is_enabled
+from .loggers import AnyLogger, is_enabled, resolved
 
 REPEATS_S: Final = 60.0
 """How long repeats are counted before they are told for the first time; how long it must be quiet
@@ -134,18 +134,17 @@ class RepeatFilter:
     "(58 more in the last minute)".
 
     Args:
-        logger: any structlog logger. What is logged at `debug`, and what is no event, goes straight
-            to it.
+        logger: any structlog logger, or one of the standard library. What is logged at `debug`,
+            and what is no event, goes straight to it.
         over_s: how long repeats are counted before they are told for the first time, and how long
             it must be quiet for the next one to be news, in seconds.
         over_s_max: how long they are counted in the end, where they go on, in seconds.
     """
 
     def __init__(
-        self, logger: EventLogger, *, over_s: float = REPEATS_S, over_s_max: float = REPEATS_S_MAX
+        self, logger: AnyLogger, *, over_s: float = REPEATS_S, over_s_max: float = REPEATS_S_MAX
     ) -> None:
-        bind = getattr(logger, "bind", None)
-        self._logger: Any = logger if bind is None else bind()
+        self._logger: Any = resolved(logger)
         self._over_s, self._over_s_max = over_s, over_s_max
         self._counted: dict[tuple[object, ...], _Counted] = {}
         """By node, type and kind."""

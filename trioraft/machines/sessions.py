@@ -33,6 +33,7 @@ from ..member.state_machine import (
     contents_of,
     is_local,
     is_result,
+    kind_of,
     preparation_of,
     timed,
 )
@@ -396,6 +397,11 @@ class SessionMachine:
         self._is_inside = False  # what was raised last came out of the inner machine
 
     @property
+    def machine_kind(self) -> str:
+        """That of the inner machine, in sessions."""
+        return f"{kind_of(self.machine)} in sessions"
+
+    @property
     def spread_max(self) -> int:
         """How many commands of one session may be on their way at the same time, as far as this
         node's own bounds go."""
@@ -632,6 +638,18 @@ class SessionMachine:
         self._id_of = {session.client_id: number for number, session in table.sessions}
         self._results_bytes = sum(map(_weight_bytes, self._sessions.values()))
         self.machine.restore(reader.rest())
+
+
+def sessions_in(reader: ChunkReader) -> int | None:
+    """How many sessions a snapshot has, if it is one of a `SessionMachine`; what follows in the
+    reader is the inner machine's. None: it is not, and nothing was read.
+
+    Raises:
+        ConfigError: the table cannot be read.
+    """
+    if not reader.begins_with(_TABLE_MAGIC):
+        return None
+    return len(_read_table(reader.head(_TABLE_MAGIC, "a SessionMachine")).sessions)
 
 
 def _acknowledge(session: _Session, below: int) -> None:

@@ -14,9 +14,9 @@ import attrs
 
 from ..core import events
 from ..core.events import TraceEvent
-from ..core.messages import Message
+from ..core.messages import Forward, Message
 from ..core.ready import ChunkRequest, SnapshotChunk, Write
-from ..core.types import Configuration, LogIndex, SnapshotMeta, Term
+from ..core.types import Configuration, LogIndex, SnapshotMeta, Term, TraceContext
 from .outcomes import Proposed
 
 
@@ -79,6 +79,7 @@ class Unawaited:
         self.index: LogIndex = 0
         self.term: Term = 0
         self.is_repeatable = True
+        self.trace: TraceContext | None = None
 
     def resolve(self, value: Any) -> None:
         """Whoever has forwarded it learns that from its own log."""
@@ -90,7 +91,7 @@ class Unawaited:
         """Likewise."""
 
 
-def always_room(_size_bytes: int) -> Unawaited:
+def always_room(_message: Forward) -> Unawaited:
     """How a runner that bounds nothing takes commands of other members."""
     return Unawaited()
 
@@ -109,9 +110,9 @@ class Runner:
     """Read it from the storage; then `Member.on_chunk_read` or `on_snapshot_gone`."""
     admit_clients: Callable[[AdmitClients], object]
     tell: Callable[[TraceEvent], object]
-    make_room: Callable[[int], Proposed | None] = always_room
-    """Room for a command of so many bytes that another member has forwarded here, until it has its
-    outcome; None: there is none. No action: it is asked for."""
+    make_room: Callable[[Forward], Proposed | None] = always_room
+    """Room for a command that another member has forwarded here, until it has its outcome; None:
+    there is none. No action: it is asked for."""
 
     def table(self) -> Perform:
         """By the type of the action, so that carrying one out costs one look and one call."""

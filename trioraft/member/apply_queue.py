@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import Context
 from itertools import chain
 from typing import Any, Final, Protocol, TypeAlias, final
@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol, TypeAlias, final
 from ..core.agreement import POINTS_EVERY
 from ..core.config import Limits
 from ..core.errors import ApplyFailed, InvariantViolation, ResourceExhausted
+from ..core.features import check_intact, command_of
 from ..core.types import Entry, EntryKind, LogIndex, SnapshotMeta
 from .outcomes import Outcomes
 from .results import PLAIN, RunningChecksum
@@ -38,6 +39,7 @@ lacked descriptors is tried again."""
 
 _COMMAND = int(EntryKind.COMMAND)  # comparing with an enum costs more than a trivial command
 Work: TypeAlias = tuple[Entry, ...] | SnapshotMeta
+Applies: TypeAlias = Callable[[LogIndex, bytes], Any]
 
 
 class WantsSnapshot(Protocol):
@@ -70,6 +72,9 @@ class ApplyQueue:
         """Of the newest snapshot that is durable here."""
         self.is_busy = False
         """Whether the runner was asked to apply, and has not come to the end."""
+        self.around: Callable[[Applies], Applies] | None = None
+        """Puts something around the state machine's `apply`, for whoever traces what is applied;
+        it must change nothing."""
         self.is_saving: bool = False
         """Whether a snapshot is being written."""
         self.is_distrusted: bool = False
@@ -116,6 +121,7 @@ class ApplyQueue:
 
         Raises:
             ApplyFailed: an entry could not be applied on this machine; nothing after it was.
+            EntryAltered: an entry is not what its leader took; nothing from it on was applied.
             InvariantViolation: a bug.
         """
         if self.has_failed:
@@ -126,22 +132,29 @@ class ApplyQueue:
                 f"{entries if isinstance(entries, SnapshotMeta) else entries[0]} is to be applied "
                 f"after entry {self.applied_index}"
             )
-        apply, outcomes = self._machine.apply, self._outcomes
+        apply: Applies = self._machine.apply
+        outcomes = self._outcomes
+        if self.around is not None:
+            apply = self.around(apply)
         checksum = self.checksum
         plain = checksum.plain  # most results go there from here: a call for each is not nothing
         take, settle, deposed = outcomes.waiting.pop, outcomes.settle, outcomes.deposed
         kept = outcomes.kept
         for entry in entries:
-            index = entry.index
+            index, data = entry.index, entry.data
             if entry.kind != _COMMAND:
-                outcomes.passed(entry)
-                if not index % POINTS_EVERY:
-                    checksum.point(index)
-                continue
+                check_intact(entry)
+                command = command_of(entry)
+                if command is None:
+                    outcomes.passed(entry)
+                    if not index % POINTS_EVERY:
+                        checksum.point(index)
+                    continue
+                data = command
             value: Any = None
             failure: Exception | None = None
             try:
-                value = Context().run(apply, index, entry.data)
+                value = Context().run(apply, index, data)
             except BaseException as error:  # noqa: BLE001 - judged: a result, or the end
                 failure = self._judged(entry, error)
             if failure is not None:
@@ -152,7 +165,7 @@ class ApplyQueue:
                 checksum.add(index, value)
             if not index % POINTS_EVERY:
                 checksum.point(index)
-            self._bytes_since += len(entry.data)
+            self._bytes_since += len(data)
             proposed = take(index, None)
             if deposed:
                 proposed = outcomes.take_deposed(entry) or proposed
@@ -169,7 +182,9 @@ class ApplyQueue:
     def _judged(self, entry: Entry, error: BaseException) -> Exception:
         """The error as the command's result; otherwise it ends the node (hazard E1)."""
         if isinstance(error, Exception) and is_result(self._machine, error):
-            return error
+            # Where it was raised is the machine's; our frame would keep what is applied with it.
+            here = error.__traceback__
+            return error.with_traceback(None if here is None else here.tb_next)
         self.has_failed = True
         if isinstance(error, InvariantViolation):
             raise error

@@ -9,6 +9,7 @@ from typing import Final, final
 import attrs
 
 from ..core.errors import DeadlineExceeded, DeadlineOutcomeUnknown
+from ..core.types import TraceContext
 
 
 @final
@@ -27,6 +28,8 @@ class Attempt:
     """It was sent, and has no answer yet."""
     maybe_applied: bool = False
     """An earlier time it was sent has an unknown outcome."""
+    trace: TraceContext | None = None
+    """Travels with it, where somebody traces."""
     last_problem: str = "no leader is known"
     """Why it was not answered so far, for the error."""
 

@@ -95,12 +95,17 @@ class Forwards:
         while self._queue and len(self.open) < FORWARDS_MAX:
             data, proposed = self._queue.popleft()
             number = self._new_number()
-            message = Forward(self._node_id, leader[0], leader[1], number, data)
+            message = Forward(self._node_id, leader[0], leader[1], number, data, proposed.trace)
             self.open[number] = OpenForward(message, proposed, now + wait_s, wait_s)
             messages.append(message)
         if messages:
             self._look_at(now + wait_s)
         return messages
+
+    @property
+    def pending(self) -> int:
+        """How many commands wait to be sent, or for an answer."""
+        return len(self.open) + len(self._queue)
 
     def _new_number(self) -> int:
         if self._last_number is None:

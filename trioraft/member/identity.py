@@ -139,6 +139,26 @@ def recovered_by_force(
     )
 
 
+def restored_from_backup(
+    node_ids: Iterable[NodeId], ancestors: Iterable[Ancestor], rng: random.Random
+) -> dict[NodeId, Identity]:
+    """The identities of new disks that begin with the same backup: first voters of a new history,
+    which hold one record of each other, so that they have formed. Whoever belongs to the one before
+    is refused, as after `recovered_by_force`.
+
+    Args:
+        node_ids: the voters.
+        ancestors: the histories that it came from, the latest last.
+        rng: where the numbers come from.
+    """
+    record = {node_id: _new_incarnation(rng) for node_id in sorted(node_ids)}
+    uuid, before = new_uuid(rng), tuple(ancestors)
+    return {
+        node_id: Identity(disk, dict(record), uuid, formed=True, ancestors=before)
+        for node_id, disk in record.items()
+    }
+
+
 def opened(
     stored: bytes | None,
     *,

@@ -53,6 +53,7 @@ class Lineage:
         voters: the first voters, as they were named to this node; empty: it joins.
         others: every other node whose address it was given.
         addresses: of the first voters, as far as they are known.
+        features: what this node can do.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Lineage:
         voters: Collection[NodeId],
         others: Collection[NodeId],
         addresses: Mapping[NodeId, Address],
+        features: tuple[str, ...] = (),
     ) -> None:
         self.identity: Identity = identity
         """As it shall be; what is told of it is what is durable."""
@@ -76,6 +78,7 @@ class Lineage:
         self._node_id = node_id
         self._cluster_id = cluster_id
         self._addresses = addresses
+        self._features = features
         self._voters = tuple(sorted(voters))
         self._others = frozenset({*voters, *others}) - {node_id}
         self._durable = identity
@@ -116,6 +119,7 @@ class Lineage:
                 nonces=own.nonces[:-1],
                 clients_at=self._clients_at,
                 seen_at=self._seen_at,
+                features=self._features,
             )
         return msgspec.structs.replace(said, wants_reply=True) if wants_reply else said
 

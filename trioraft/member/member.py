@@ -181,13 +181,16 @@ class Member:
         """Another node says whose disk it is; see `Lineage.meet`.
 
         Raises:
-            BadMessage: it is of another history, or an older copy of a disk.
+            BadMessage: it is of another history, an older copy of a disk, or cannot do what the
+                cluster has switched on.
         """
         if self.lineage is None:
             return True
+        self.raft.check_can_take_part(said.sender, said.features)
         formed = self.lineage.identity.formed
         if not self.lineage.meet(said, is_live=is_live):
             return False
+        self.raft.can[said.sender] = said.features
         self.raft.on_seen(said.sender, said.incarnation, now)
         if len(self.raft.seen) > 2 * MET_MAX:  # of all that were met it stays known
             self.raft.forget_strangers(self.lineage.met)
@@ -302,6 +305,12 @@ class Member:
             self.raft.on_chunk_stored(step, next_offset, now)
             self._has_news = True
         self._go_on_writing(now)
+
+    @property
+    def pending(self) -> int:
+        """How many commands that were brought here have no outcome yet."""
+        deposed = sum(len(by_term) for by_term in self.outcomes.deposed.values())
+        return len(self.outcomes.waiting) + deposed + self.forwards.pending
 
     @property
     def to_restore(self) -> SnapshotMeta | None:
@@ -539,7 +548,7 @@ class Member:
         if size_bytes > self._command_bytes_max:
             why = f"{size_bytes} bytes exceed its Limits.command_bytes_max"
             return answer_to(message, refusal=why, is_final=True)
-        proposed = self._make_room(size_bytes)
+        proposed = self._make_room(message)
         if proposed is None:
             why = (
                 "the commands on their way there fill its Limits.proposals_bytes_max, or its log "

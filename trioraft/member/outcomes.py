@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeAlias, final
 
 from ..core.errors import OutcomeUnknown, ProposalDropped
-from ..core.types import Entry, LogIndex, SnapshotMeta, Term
+from ..core.types import Entry, LogIndex, SnapshotMeta, Term, TraceContext
 
 KEPT_MAX: Final = 4096
 """Outcomes that are kept for proposals whose place is not known yet; the oldest goes."""
@@ -31,6 +31,10 @@ class Proposed(Protocol):
     is_repeatable: bool
     """Whoever proposed it can send it again without harm, and does not want to wait for its
     outcome here once another leads."""
+
+    @property
+    def trace(self) -> TraceContext | None:
+        """Travels with it to the leader, where somebody traces."""
 
     def resolve(self, value: Any) -> None:
         """It was applied, with this result."""

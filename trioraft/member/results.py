@@ -143,12 +143,14 @@ def restore(machine: StateMachine, chunks: Iterable[bytes]) -> int | None:
         The checksum of the results up to there; None: unknown.
     """
     pieces = iter(chunks)
-    head, rest = _split(pieces)
+    head, rest = split(pieces)
     machine.restore(rest)
     return head
 
 
-def _split(pieces: Iterator[bytes]) -> tuple[int | None, Iterator[bytes]]:
+def split(pieces: Iterator[bytes]) -> tuple[int | None, Iterator[bytes]]:
+    """The checksum that stands before the content of a snapshot, if it is known; and the rest,
+    which is the state machine's own."""
     ahead = b""
     for piece in pieces:
         ahead += piece

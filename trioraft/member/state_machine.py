@@ -70,6 +70,13 @@ def hosted(machine: StateMachine) -> StateMachine:
     return machine.in_sessions() if isinstance(machine, Hosted) else machine
 
 
+def kind_of(machine: StateMachine) -> str:
+    """What kind of state it has, in a word or two, so that a backup of one is not restored into
+    another: its `machine_kind`, if it says so; else the name of its class."""
+    said = getattr(machine, "machine_kind", None)
+    return said if isinstance(said, str) else type(machine).__qualname__
+
+
 @runtime_checkable
 class Preparing(Protocol):
     """A state machine that looks at each command before it is proposed."""

@@ -81,6 +81,9 @@ class Status:
     client_addresses: Mapping[NodeId, Address] = attrs.field(factory=dict)
     """Where each other member takes clients, as it has told this node itself; of who is away, what
     it said last. A wildcard host stands for the one at which peers reach it."""
+    can: Mapping[NodeId, tuple[str, ...]] = attrs.field(factory=dict)
+    """Which features each member's release can do, as it has told this node, itself included;
+    `configuration.features` are on. Who has not spoken with this node is not there."""
 
     @property
     def configuration_index(self) -> LogIndex:
@@ -127,6 +130,11 @@ def status_of(
             peer: address
             for peer, address in ({} if lineage is None else lineage.announced()).items()
             if peer in members
+        },
+        can={
+            peer: can
+            for peer, can in {**raft.can, raft.node_id: raft.features}.items()
+            if peer in members or peer == raft.node_id
         },
     )
 

@@ -92,6 +92,7 @@ class Connection:
             self.has_asked = True
             if self.look is not None:
                 self.look.was_of_use()
+                self.look.end()
 
     def forget(self) -> None:
         """It is over: nothing is kept for it any more, whoever may still refer to it."""

@@ -2,7 +2,7 @@
 
 Rules of this file:
 
-* What a connection costs until it is known who it is (or it is over) is measured, in CPU time, and
+* What a connection costs until it is of use (or it is over) is measured, in CPU time, and
   has a share of the loop. When that is used up, nobody is looked at: whoever comes is closed as it
   is accepted, which costs a tenth of a look. It has a share of its own, for those that are to be
   looked at stand behind the others in the kernel's queue; when that is used up too, the queue
@@ -25,9 +25,9 @@ from .token_bucket import TokenBucket
 
 T = TypeVar("T")
 
-LOOKS_SHARE: Final = 0.04
+LOOKS_SHARE: Final = 0.03
 """Of the loop, for all that one port looks at."""
-CLOSING_SHARE: Final = 0.10
+CLOSING_SHARE: Final = 0.05
 """Of the loop, for accepting, and closing those that it does not look at."""
 BURST_S: Final = 0.5
 """So much of the first may be kept for when many come at once, in seconds of CPU time."""
@@ -141,7 +141,7 @@ class Door:
 
 @final
 class Look:
-    """What one connection costs until it is known who it is, and whether it is of use then."""
+    """What one connection costs until it is of use, or over."""
 
     __slots__ = ("_charged_s", "_door", "_host", "_spent_s", "is_over", "on_excess")
 
@@ -165,9 +165,10 @@ class Look:
             self.on_excess()
 
     def end(self) -> None:
-        """It is known who it is, or it is over. Idempotent."""
+        """It is of use, or it is over. Idempotent."""
         if not self.is_over:
             self.is_over = True
+            self.on_excess = None  # it refers to the connection, and that to this
             self._door.learn(self._spent_s)
 
     def was_of_use(self) -> None:
@@ -181,25 +182,28 @@ def metered(work: Coroutine[Any, Any, T], look: Look) -> Generator[Any, Any, T]:
     """Do the work, and tell the look how long each of its steps keeps the loop, until that is
     over. Tasks that it starts are not counted."""
     step, value = work.send, None
-    while True:
-        began_s = None if look.is_over else thread_time()
-        try:
-            asked = step(value)
-        except StopIteration as done:
-            result: T = done.value
-            return result
-        finally:
-            if began_s is not None:
-                look.spend(thread_time() - began_s)
-        try:
-            value = yield asked
-        except GeneratorExit:
-            work.close()
-            raise
-        except BaseException as error:  # noqa: BLE001 - the work's, whatever it is
-            step, value = work.throw, error
-        else:
-            step = work.send
+    try:
+        while True:
+            began_s = None if look.is_over else thread_time()
+            try:
+                asked = step(value)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+            finally:
+                if began_s is not None:
+                    look.spend(thread_time() - began_s)
+            try:
+                value = yield asked
+            except GeneratorExit:
+                work.close()
+                raise
+            except BaseException as error:  # noqa: BLE001 - the work's, whatever it is
+                step, value = work.throw, error
+            else:
+                step = work.send
+    finally:
+        del step, value  # an error refers to this frame: it must not refer to the error
 
 
 def _forget_oldest(hosts: dict[str, TokenBucket]) -> None:

@@ -41,10 +41,10 @@ LISTEN_BACKLOG: Final = 1024
 ACCEPT_PAUSE_S: Final = 0.100
 """Pause, in seconds, before accepting again when the machine is out of descriptors or memory."""
 
-ACCEPT_S: Final = 0.001
+ACCEPT_S: Final = 0.0003
 """How long accepting may keep the loop before everybody else has a turn, in seconds."""
 
-LOOKS_IN_A_PASS: Final = 32
+LOOKS_IN_A_PASS: Final = 8
 """Strangers that are looked at in one pass of the loop: their tasks begin all at once."""
 
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
@@ -233,14 +233,8 @@ class Listener:
                 await metered(self._serve(connection), look)
         except OwnerFailed as failed:
             raise failed.error from failed.error.__cause__
-        except BaseException as error:
-            unexpected, rest = _parted(error)
-            if unexpected is None:
-                raise
-            said = f"serving it failed: {sentence_of(unexpected)} ({unexpected!r:.200})"
-            self._reject(connection.remote, said)
-            if rest is not None:
-                raise rest from None
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the wall: parted there
+            self._keep_in(connection, error)
         finally:
             self.connections -= 1
             self.visitors.leave(connection)
@@ -248,6 +242,17 @@ class Listener:
             look.end()
         if connection.ended_because:
             self.rejections.add(connection.remote, None, connection.ended_because, is_counted=False)
+
+    def _keep_in(self, connection: Connection, error: BaseException) -> None:
+        """Tell what went wrong with a connection; whatever else it was passes the wall."""
+        unexpected, rest = _parted(error)
+        if unexpected is not None:
+            said = f"serving it failed: {sentence_of(unexpected)} ({unexpected!r:.200})"
+            self._reject(connection.remote, said)
+            if rest is not None:
+                raise rest from None
+        elif rest is not None:
+            raise rest
 
 
 def _parted(error: BaseException) -> tuple[BaseException | None, BaseException | None]:

@@ -80,8 +80,6 @@ class Visitors:
         if not room:
             return f"{told}, and all of them are busy"
         self.strangers.pop(connection, None)
-        if connection.look is not None:
-            connection.look.end()
         self.guests[connection] = self._unproven[connection] = None
         self._of_host.setdefault(host, {})[connection] = None
         return ""

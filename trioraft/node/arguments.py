@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from ..core.config import Limits
 from ..core.errors import ConfigError
+from ..core.features import FEATURES, lacking
 from ..core.types import ID_BYTES_MAX, MEMBERS_MAX, Address, Configuration, NodeId
 from ..net.addresses import AddressRules, host_port, is_wildcard
 from ..storage.base import Storage
@@ -70,6 +71,22 @@ def checked_address(address: object, *, may_be_wildcard: bool = False) -> Addres
     raise ConfigError(f"the address is {address!r}: give (host, port), as ('10.0.0.3', 7000)")
 
 
+def checked_features(names: Iterable[str] | None) -> tuple[str, ...]:
+    """What a node may take part in; all that this release can, if that is not said."""
+    if names is None:
+        return tuple(FEATURES)
+    if isinstance(names, str):
+        raise ConfigError(f"features is the string {names!r}; give a list of names")
+    given = tuple(names)
+    unknown = lacking(given, FEATURES)
+    if unknown:
+        raise ConfigError(
+            f"features names {', '.join(map(repr, unknown))}, and this release can do "
+            f"{', '.join(FEATURES)}: give some of these, none, or leave it out"
+        )
+    return given
+
+
 def check_is_bytes(data: object) -> None:
     """Anything else would break every node it reaches; a buffer could change under us."""
     if not isinstance(data, bytes):
@@ -95,6 +112,13 @@ def check_id(what: str, name: object) -> None:
         raise ConfigError(
             f"{what} is {shown}: give a non-empty string of at most {ID_BYTES_MAX} bytes"
         )
+
+
+def check_parts(cluster_id: object, machine: object, storage: Storage) -> None:
+    """What a node is made of, and what for."""
+    check_id("cluster_id", cluster_id)
+    check_machine(machine)
+    check_storage_methods(storage)
 
 
 def check_machine(machine: object) -> None:

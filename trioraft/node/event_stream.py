@@ -6,6 +6,7 @@ ends when the node is Dead and everything before was read.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias, final
 
 import trio
@@ -31,12 +32,15 @@ class EventStream:
     def __init__(self, events_max: int) -> None:
         self.dropped: int = 0
         """Events lost because they were not read in time."""
+        self.keep: Callable[[NodeEvent], bool] | None = None
+        """Asked of each event as it happens; those of which it says no are not put here, and cost
+        next to nothing. It must be quick, and raise nothing. None: all are."""
         self._is_over = False
         self._send, self._receive = trio.open_memory_channel[NodeEvent](events_max)
 
     def put(self, event: NodeEvent) -> None:
         """Offer one event; never waits. After the end it is too late, which is no error."""
-        if self._is_over:
+        if self._is_over or (self.keep is not None and not self.keep(event)):
             return
         try:
             self._send.send_nowait(event)

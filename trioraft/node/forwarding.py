@@ -38,7 +38,9 @@ async def forward(runner: NodeRunner, data: bytes, attempt: Attempt, with_room: 
             proposal = await _sent(runner, data, attempt, with_room)
             return await _result(runner, proposal, attempt)
         except RaftError as error:
-            if proposal is not None and proposal.was_applied:
+            if proposal is None:
+                runner.note_refused(error)
+            elif proposal.was_applied:
                 raise
             attempt.failed(error, maybe_taken=isinstance(error, OutcomeUnknown))
             if not _may_go_on(error, attempt, runner):

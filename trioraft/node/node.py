@@ -13,19 +13,22 @@ Rules of this file:
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, final
 
 import trio
 
+from ..backups.format import BackupHead
 from ..core.config import Limits, Timing
 from ..core.errors import ConfigError, NodeDead, NotLeader, Overloaded, ProposalDropped, RaftError
-from ..core.reconfiguration import AddLearner, Change, ChangeVoters, Remove
+from ..core.reconfiguration import AddLearner, Change, ChangeVoters, Remove, SwitchOn
 from ..core.types import Address, LogIndex, NodeId
-from ..logs.loggers import EventLogger, TraceLogger
+from ..logs.loggers import AnyLogger, TraceLogger
 from ..member.attempts import Attempt
 from ..member.member import Member
 from ..member.state_machine import StateMachine, hosted
@@ -33,24 +36,27 @@ from ..member.status import Status
 from ..storage.base import Storage
 from ..tasks.background import running_beside
 from ..tasks.event_loop import opened_under, require_event_loop
+from ..tracing.tracer import Tracer
 from ..transport.base import Transport
 from .administration import Administration
 from .arguments import (
     bootstrap_configuration,
     check_id,
     check_is_bytes,
-    check_machine,
+    check_parts,
     check_size,
-    check_storage_methods,
     checked_address,
+    checked_features,
     checked_ids,
     is_volatile,
 )
+from .backups import OpenBackup, open_backup, write_backup
 from .event_stream import EventStream
 from .forwarding import forward
 from .proposal import Proposal
 from .runner import NodeRunner
 from .status_waits import never
+from .traced import traced_commands
 
 
 @final
@@ -106,8 +112,20 @@ class Node:
         """
         require_event_loop("Node.propose", "trio")
         check_is_bytes(data)
-        member = await self._with_room(data, self._check)
-        return await self._runner.propose(member, data).result()
+        traced = self._runner.traced
+        if traced is None:
+            return await self._propose(data)
+        with traced.spans.inside("trioraft.propose", command_bytes=len(data)):
+            return await self._propose(data)
+
+    async def _propose(self, data: bytes) -> Any:
+        try:
+            member = await self._with_room(data, self._check)
+            proposal = self._runner.propose(member, data)
+        except RaftError as error:
+            self._runner.note_refused(error)
+            raise
+        return await proposal.result()
 
     async def forward(self, data: bytes, *, attempt: Attempt | None = None) -> Any:
         """As `propose`, but on any node: whoever leads takes the command, and it is applied here
@@ -139,7 +157,11 @@ class Node:
         """
         require_event_loop("Node.forward", "trio")
         check_is_bytes(data)
-        return await forward(self._runner, data, attempt or Attempt(), self._with_room)
+        attempt, traced = attempt or Attempt(), self._runner.traced
+        if traced is None:
+            return await forward(self._runner, data, attempt, self._with_room)
+        with traced.spans.call("trioraft.forward", command_bytes=len(data)):
+            return await forward(self._runner, data, attempt, self._with_room)
 
     async def _with_room(self, data: bytes, check: Callable[[bytes], Member]) -> Member:
         """Wait for room in the budget, and take it.
@@ -182,6 +204,13 @@ class Node:
         """
         require_event_loop("Node.submit", "trio")
         check_is_bytes(data)
+        try:
+            return self._submit(data)
+        except RaftError as error:
+            self._runner.note_refused(error)
+            raise
+
+    def _submit(self, data: bytes) -> Proposal:
         member = self._check(data)
         runner = self._runner
         if runner.is_transferring:
@@ -372,6 +401,37 @@ class Node:
         check_id("node_id", node_id)
         return await self._change(Remove(node_id), expected_index)
 
+    async def switch_on(
+        self, features: Iterable[str], *, expected_index: LogIndex | None = None
+    ) -> LogIndex:
+        """Switch features on: every member does what they say from one entry of the log on.
+
+        After that no member can go back to a release that cannot do them, and none that cannot may
+        join (docs/upgrading.md). What is on already is no error.
+
+        Args:
+            features: their names, of those in `status().can` of every member.
+            expected_index: refuse unless the configuration stands at this index (see
+                `status.configuration_index`): for decisions taken on what was read there.
+
+        Returns:
+            The index of the configuration that has them, once that is committed.
+
+        Raises:
+            NotLeader: this node does not lead.
+            ConfigError: a member cannot, or is not there to say whether it can; or there is no such
+                feature. Nothing was changed.
+            ConfigurationConflict: another change is under way, or has come between.
+            OutcomeUnknown: leadership was lost, or the node died, meanwhile.
+            NodeDead: the node is Dead.
+
+        Cancelling the wait does not undo what was written.
+        """
+        require_event_loop("Node.switch_on", "trio")
+        if isinstance(features, str):
+            raise ConfigError(f"features is the string {features!r}; give a list of names")
+        return await self._change(SwitchOn(tuple(features)), expected_index)
+
     async def replace(self, node_id: NodeId) -> LogIndex:
         """Make a voter whose disk was lost a voter again, with the empty disk that it has now.
 
@@ -510,6 +570,52 @@ class Node:
         require_event_loop("Node.take_snapshot", "trio")
         return await self._runner.take_snapshot()
 
+    async def backup(self, path: Path | str, *, stale: bool = False) -> BackupHead:
+        """Write a backup of the cluster's state to a file, from any node; better from a follower.
+
+        The file gets its name when it is complete and durable; until then there is `PATH.part`.
+        `trioraft.restore_backup` makes a new cluster's disk of it.
+
+        Args:
+            path: of the file; one that is there is replaced.
+            stale: do not ask a majority first what is committed: for a cluster that has none any
+                more. What this node has not applied is not in it then.
+
+        Returns:
+            What it is of: `snapshot.index`, and `taken_s`; everything that was acknowledged before
+            this call is in it, unless it is `stale`.
+
+        Raises:
+            ConfigError: there is no state yet; or another backup is being written to that file.
+            NodeDead, NotMember: as `read_barrier`, which waits for as long as no leader is known.
+            ResourceExhausted, CorruptStorage: as `take_snapshot`, or the snapshot is damaged.
+            UnusableBackup: likewise.
+            OSError: the file cannot be written.
+
+        Cancelling leaves no file.
+        """
+        require_event_loop("Node.backup", "trio")
+        return await write_backup(self._runner, Path(path), stale=stale)
+
+    @opened_under("trio")
+    @asynccontextmanager
+    async def open_backup(
+        self, *, stale: bool = False, patience_s: float = math.inf
+    ) -> AsyncIterator[OpenBackup]:
+        """As `backup`, for what shall go elsewhere than into a file: what it is of (`head`), and
+        an async iterator over the content. `open_service` does this for clients.
+
+        Args:
+            stale: as of `backup`.
+            patience_s: how long to wait for a majority to say what is committed, in seconds.
+
+        Raises:
+            trio.TooSlowError: none has said so in that time.
+            Exception: as `backup`, also while it is read: then what was read is not whole.
+        """
+        async with open_backup(self._runner, stale=stale, patience_s=patience_s) as backup:
+            yield backup
+
     def before_leaving(self, job: Callable[[], Awaitable[None]]) -> None:
         """Have something done when `open_node` is left, while the node still takes part.
 
@@ -564,8 +670,10 @@ async def open_node(
     timing: Timing | None = None,
     limits: Limits | None = None,
     rng: random.Random | None = None,
-    logger: EventLogger | None = None,
+    logger: AnyLogger | None = None,
     auto_replace: bool | None = None,
+    features: Iterable[str] | None = None,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Node]:
     """Open a node and keep it alive for the body of the `async with`.
 
@@ -578,13 +686,14 @@ async def open_node(
             (`status.waiting_for`); later its log counts. Empty: join, once a leader adds this node.
         machine: what committed commands are applied to; around an object sessions come by itself.
         storage: where term, vote and log survive; one for each node.
-        transport: how the others are reached; one for each node.
+        transport: how the others are reached; likewise.
         cluster_id: nodes of different clusters refuse each other.
-        timing: when nodes lose patience; the same on every node. Default: `Timing()`.
-        limits: bounds on memory and messages. Default: `Limits()`.
+        timing, limits: when nodes lose patience, the same on each; bounds on memory and messages.
         rng: source of the randomised timeouts; give a seeded one for repeatable tests.
-        logger: a structlog logger, as of `trioraft.logs.configure`; None logs nothing.
+        logger: as of `trioraft.logs.configure`, or of `logging.getLogger`; None logs nothing.
         auto_replace: as leader do `Node.replace` unasked; None: if the storage `is_volatile`.
+        features: what it may take part in (docs/upgrading.md). Default: all that its release can.
+        tracer: an OpenTelemetry tracer, for spans of what is proposed here (docs/tracing.md).
 
     Raises:
         ConfigError: an argument cannot work.
@@ -592,9 +701,7 @@ async def open_node(
         OSError: the transport cannot listen.
         InvariantViolation: a bug in trioraft; the node is Dead.
     """
-    check_id("cluster_id", cluster_id)
-    check_machine(machine)
-    check_storage_methods(storage)
+    check_parts(cluster_id, machine, storage)
     runner = NodeRunner(
         node_id,
         cluster_id=cluster_id,
@@ -607,8 +714,9 @@ async def open_node(
         logger=TraceLogger(logger, node_id),
         auto_replace=is_volatile(storage) if auto_replace is None else auto_replace,
         bootstrap=bootstrap_configuration(node_id, voters, transport),
+        features=checked_features(features),
+        traced=traced_commands(tracer, node_id),
     )
-    administration = Administration(runner)
-    stop, before_stop = partial(runner.kill, "left"), administration.leave
-    async with running_beside(runner.run, stop=stop, before_stop=before_stop, name=runner.name):
-        yield Node(runner, administration)
+    admin, stop = Administration(runner), partial(runner.kill, "left")
+    async with running_beside(runner.run, stop=stop, before_stop=admin.leave, name=runner.name):
+        yield Node(runner, admin)

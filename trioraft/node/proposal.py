@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import TYPE_CHECKING, Any
 
 import trio
 
-from ..core.types import LogIndex, Term
+from ..core.types import LogIndex, Term, TraceContext
 from ..tasks.byte_budget import ByteBudget
 
+if TYPE_CHECKING:
+    from ..tracing.spans import CommandSpans
 
-@final
+
 class Proposal:
     """A command that is in the leader's log. Its `index` is known, its outcome comes later.
     Made by `Node.submit`."""
@@ -25,6 +27,7 @@ class Proposal:
         "is_done",
         "is_repeatable",
         "size_bytes",
+        "spans",
         "term",
         "was_applied",
     )
@@ -42,6 +45,8 @@ class Proposal:
         another leads."""
         self.was_applied: bool = False
         """Whether the command is applied here: an error as its outcome is the machine's then."""
+        self.spans: CommandSpans | None = None
+        """Where it is traced."""
         self._budget = budget
         self._value: Any = None
         self._error: BaseException | None = None
@@ -63,9 +68,13 @@ class Proposal:
         Cancelling the wait does not undo the command.
         """
         await self.settled()
-        if self._error is not None:
-            raise self._error
-        return self._value
+        error, value = self._error, self._value
+        if error is None:
+            return value
+        try:
+            raise error
+        finally:
+            del self, error  # the error refers to this frame: nothing here may refer to the error
 
     async def settled(self) -> None:
         """Wait until there is an outcome, whatever it is."""
@@ -99,8 +108,15 @@ class Proposal:
         self._waiter = None
         return trio.lowlevel.Abort.SUCCEEDED
 
+    @property
+    def trace(self) -> TraceContext | None:
+        """Travels with it to the leader, where somebody traces."""
+        return None if self.spans is None else self.spans.context
+
     def _finish(self) -> None:
         self.is_done = True
+        if self.spans is not None:
+            self.spans.finished(self._error)
         self._budget.give_back(self.size_bytes)
         if self._waiter is not None:
             trio.lowlevel.reschedule(self._waiter)

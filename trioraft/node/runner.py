@@ -35,10 +35,11 @@ from ..core.errors import (
     NotMember,
     Overloaded,
     ProposalDropped,
+    RaftError,
     ResourceExhausted,
     SnapshotGone,
 )
-from ..core.messages import Introduction, Message
+from ..core.messages import Forward, Introduction, Message
 from ..core.pace import Pace
 from ..core.raft import Raft
 from ..core.ready import ChunkRequest, SnapshotChunk, Write
@@ -80,11 +81,13 @@ from ..transport.base import LinkDown, LinkUp, Transport, TransportEvent
 from .due import DueTask
 from .event_stream import EventStream, NodeEvent
 from .inline_writes import InlineWrites
+from .meter import Meter
 from .peers import MemberLinks
 from .proposal import Proposal
 from .status_waits import StatusWaits
 from .storage_calls import DISK_NUMBERS, StorageCalls
 from .suspension import Suspension
+from .traced import TracedCommands
 
 T = TypeVar("T")
 
@@ -132,23 +135,23 @@ class NodeRunner:
         logger: TraceLogger,
         auto_replace: bool,
         bootstrap: Configuration,
+        features: tuple[str, ...],
+        traced: TracedCommands | None = None,
     ) -> None:
-        self.node_id = node_id
-        self.name: str = f"raft[{node_id}]"
-        self.timing = timing
-        self.limits = limits
+        self.node_id, self.name = node_id, f"raft[{node_id}]"
+        self.timing, self.limits = timing, limits
         self.member: Member | None = None
         """None until the storage is open."""
         self.budget: ByteBudget = ByteBudget(limits.proposals_bytes_max)
         self.status_changed: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
         """For a wait that looks at more than the status, and so for itself."""
         self.waits: StatusWaits = StatusWaits(self._look_later)
-        self.is_dead: bool = False
+        self.is_dead, self.traced = False, traced
         self.before_leaving: list[Callable[[], Awaitable[None]]] = []
         """What is to be done when the node leaves, while it still takes part."""
         self.links: dict[NodeId, bool] = {}
         """Whether the connection to each peer is up, as the transport tells."""
-        self._cluster_id, self._rng = cluster_id, rng
+        self.cluster_id, self._rng = cluster_id, rng
         uses_leases = timing.lease_clock_drift_max is not None
         self._suspension = Suspension() if uses_leases else None
         self._machine, self._timed = machine, timed(machine)
@@ -157,22 +160,23 @@ class NodeRunner:
         self._inline = InlineWrites(storage, is_allowed=self._calls.in_threads)
         self._storage, self._transport = storage, transport
         self._member_links = MemberLinks(transport)
-        self._logger, self._auto_replace, self._bootstrap = logger, auto_replace, bootstrap
+        self._logger, self._auto_replace = logger, auto_replace
+        self._bootstrap, self._features = bootstrap, features
         self._forming_since_s: float | None = None
         self._forming_said: Mapping[NodeId, str] = {}
         self.lineage: Lineage | None = None
         """Whose disk this is; None until the storage is open."""
+        self.meter: Meter | None = None  # while somebody wants to know
+        self._new_proposal: Callable[[int, ByteBudget], Proposal] = Proposal
         self._streams: list[EventStream] = []
         self._nursery: trio.Nursery | None = None
-        self._timer_scope = trio.CancelScope()
-        self._heartbeat_scope = trio.CancelScope()
+        self._timer_scope, self._heartbeat_scope = trio.CancelScope(), trio.CancelScope()
         self._leader_scope: trio.CancelScope | None = None
         self._leading_term: Term | None = None
         self._work = Wakeup()
-        self._batch_s = 0.0
         self._is_asked = False  # a caller brought something since the driver last came round
         self._admits = False  # clients of a new leader are being let in
-        self._press_again_s = -math.inf  # when another snapshot may be tried for the log's length
+        self._batch_s, self._press_again_s = 0.0, -math.inf  # the latter: for the log's length
         self._step: StorageStep | None = None  # for the storage task
         self._storage_work, self._restore_work = Wakeup(), Wakeup()
         self._readers: dict[bool, tuple[ReadBatch, trio.lowlevel.ParkingLot]] = {}
@@ -196,7 +200,7 @@ class NodeRunner:
         """
         storage, bootstrap = self._storage, Recovered(configuration=self._bootstrap)
         recovered = await self._calls.write(
-            lambda: storage.open(cluster_id=self._cluster_id, node_id=self.node_id)
+            lambda: storage.open(cluster_id=self.cluster_id, node_id=self.node_id)
         )
         try:
             identified = await self._identify(recovered, bootstrap)
@@ -211,7 +215,7 @@ class NodeRunner:
         voters, others = bootstrap.configuration.voters, self._transport.given_peers
         identity = opened(
             None if recovered is None else recovered.identity,
-            cluster_id=self._cluster_id,
+            cluster_id=self.cluster_id,
             node_id=self.node_id,
             voters=voters,
             others=others,
@@ -221,11 +225,12 @@ class NodeRunner:
         await self._until_there_is_room(partial(self._do, write))
         self.lineage = Lineage(
             self.node_id,
-            cluster_id=self._cluster_id,
+            cluster_id=self.cluster_id,
             identity=identity,
             voters=voters,
             others=others,
             addresses=bootstrap.configuration.addresses,
+            features=self._features,
         )
         return attrs.evolve(
             recovered or Recovered(),
@@ -236,7 +241,9 @@ class NodeRunner:
     async def _live(
         self, recovered: Recovered, bootstrap: Recovered, task_status: trio.TaskStatus[None]
     ) -> None:
-        raft = Raft(self.node_id, recovered, self.timing, self.limits, self._rng)
+        raft = Raft(
+            self.node_id, recovered, self.timing, self.limits, self._rng, features=self._features
+        )
         raft.replaces_lost_disks = self._auto_replace
         for notice in (*self._storage.notices, *voters_ignored(raft, bootstrap)):
             self._tell(events.StorageNotice(trio.current_time(), notice))
@@ -319,6 +326,8 @@ class NodeRunner:
         self._member_links.follow(raft)
         if member.reads.new and raft.leader_id is not None:
             self._ask()
+        if self.meter is not None:
+            self.meter.on_acted(raft, now, self._batch_s)
         self._wake(raft, now)
 
     def _wake(self, raft: Raft, now: float) -> None:
@@ -408,6 +417,17 @@ class NodeRunner:
         self._admits = True
         self._ask()
 
+    @property
+    def storage(self) -> Storage:
+        """Where term, vote and log survive."""
+        return self._storage
+
+    def usage(self) -> Mapping[str, tuple[int, int | None]]:
+        """What the state machine counts against bounds of its own."""
+        told: Callable[[], Mapping[str, tuple[int, int | None]]] | None
+        told = getattr(self._machine, "usage", None)
+        return {} if told is None else told()
+
     def budgets(self) -> dict[str, tuple[int, int]]:
         """See `Node.budgets`."""
         told = getattr(self._transport, "budgets", None)  # transports of others need not have it
@@ -452,7 +472,7 @@ class NodeRunner:
                 f"a {type(self._transport).__name__} asks nobody for an invitation: start the new "
                 "node without one"
             )
-        return str(invite(node_id, valid_s, cluster_id=self._cluster_id))
+        return str(invite(node_id, valid_s, cluster_id=self.cluster_id))
 
     # -- the transport's owner -------------------------------------------------------------
 
@@ -514,7 +534,7 @@ class NodeRunner:
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         await self._transport.run(
-            self, cluster_id=self._cluster_id, limits=self.limits, task_status=task_status
+            self, cluster_id=self.cluster_id, limits=self.limits, task_status=task_status
         )
 
     # -- what callers bring ----------------------------------------------------------------
@@ -524,13 +544,28 @@ class NodeRunner:
         if not self._is_asked:
             self._batch_s = trio.current_time()  # one look at the clock for the whole batch
             self._ask()
-        proposal = Proposal(len(data), self.budget)
+        proposal = self._new_proposal(len(data), self.budget)
+        if self.traced is not None:
+            self.traced.begin(proposal)
         try:
             member.propose(data, proposal, self._batch_s)
-        except BaseException:
-            self.budget.give_back(len(data))
+        except BaseException as error:
+            self._take_back(len(data))
+            if self.traced is not None:
+                self.traced.refused(proposal, error)
             raise
         return proposal
+
+    def _take_back(self, size_bytes: int) -> None:
+        """A command was not taken after all."""
+        self.budget.give_back(size_bytes)
+        if self.meter is not None:
+            self.meter.taken -= 1
+
+    def note_refused(self, error: RaftError) -> None:
+        """A command was not taken."""
+        if self.meter is not None:
+            self.meter.on_refused(error)
 
     def _propose_due(self, member: Member, data: bytes) -> Proposal | None:
         if not self.budget.take(len(data)):
@@ -545,21 +580,26 @@ class NodeRunner:
         if not self._is_asked:
             self._batch_s = trio.current_time()
             self._ask()
-        proposal = Proposal(len(data), self.budget)
+        proposal = self._new_proposal(len(data), self.budget)
         proposal.is_repeatable = is_repeatable
         leads = member.raft.leadership is not None
         bring = member.propose if leads else member.forward
+        if self.traced is not None:
+            self.traced.begin(proposal, is_forwarded=not leads)
         try:
             if leads:
                 self.check_log_room()
             bring(data, proposal, self._batch_s)
-        except BaseException:
-            self.budget.give_back(len(data))
+        except BaseException as error:
+            self._take_back(len(data))
+            if self.traced is not None:
+                self.traced.refused(proposal, error)
             raise
         return proposal
 
-    def _make_room(self, size_bytes: int) -> Proposal | None:
+    def _make_room(self, message: Forward) -> Proposal | None:
         """For a command that another member has forwarded here."""
+        size_bytes = len(message.data)
         try:
             self.check_log_room()
         except Overloaded:
@@ -568,6 +608,8 @@ class NodeRunner:
             return None
         proposal = Proposal(size_bytes, self.budget)
         proposal.is_repeatable = True  # nobody waits for it here
+        if self.traced is not None:
+            self.traced.begin_taken(proposal, message.trace)
         return proposal
 
     @property
@@ -621,6 +663,7 @@ class NodeRunner:
         member = self.member
         if self.is_dead or member is None:
             raise NodeDead(f"node {self.node_id!r} is Dead; nothing can be read here any more")
+        begun_s = 0.0 if self.meter is None else trio.current_time()
         self._ask()
         batch = member.reads.join(lease=lease)
         known, lot = self._readers.get(lease, (None, self.status_changed))
@@ -638,6 +681,8 @@ class NodeRunner:
             raise NotMember(self.node_id, member.raft.removed_index or 0)
         if batch.index is None:
             raise NodeDead(f"node {self.node_id!r} is Dead; nothing can be read here any more")
+        if self.meter is not None and begun_s:
+            self.meter.read.add(trio.current_time() - begun_s)
         return batch.index
 
     async def take_snapshot(self) -> LogIndex:
@@ -663,6 +708,24 @@ class NodeRunner:
             raise NodeDead(f"node {self.node_id!r} is Dead; no snapshot was taken")
         return wanted.index
 
+    @property
+    def machine(self) -> StateMachine:
+        """What commands are applied to."""
+        return self._machine
+
+    def read_snapshot(self, meta: SnapshotMeta) -> Iterator[bytes]:
+        """`Storage.read_snapshot`; to be called, and gone through, by `beside`."""
+        return self._storage.read_snapshot(meta)
+
+    async def beside(self, call: Callable[[], T]) -> T:
+        """A call of the storage that has to do with snapshots, where such calls belong. It cannot
+        be cancelled, and what it raises is its caller's: the node lives on.
+
+        Raises:
+            ThreadsExhausted: it was not called.
+        """
+        return await self._calls.beside(call)
+
     # -- the storage -----------------------------------------------------------------------
 
     def _do(self, step: StorageStep) -> int | None:
@@ -673,6 +736,8 @@ class NodeRunner:
                 begun_s = time.perf_counter()
                 storage.append(hard_state, entries, replace_from, identity)
                 self._inline.took(step, begun_s)
+                if self.meter is not None:
+                    self.meter.write.add(time.perf_counter() - begun_s)
             case Install(meta, identity):
                 storage.install_snapshot(meta, identity)
             case SnapshotChunk(_, meta, offset, data):
@@ -685,12 +750,16 @@ class NodeRunner:
         """At once if the storage does not block, or not for long; otherwise, or while it is full,
         by the task."""
         member = self.member
+        if self.traced is not None:
+            self.traced.on_write(step)
         if member is not None and (not self._storage.blocking or self._inline.may(step)):
             try:
                 next_offset = self._do(step)
             except ResourceExhausted:
                 pass
             else:
+                if self.traced is not None:
+                    self.traced.on_written()
                 member.on_stored(trio.current_time(), next_offset=next_offset)
                 return
         self._step = step
@@ -703,6 +772,8 @@ class NodeRunner:
                 self._step = None
                 next_offset = await self._until_there_is_room(partial(self._do, step))
                 await trio.lowlevel.checkpoint_if_cancelled()
+                if self.traced is not None:
+                    self.traced.on_written()
                 member.on_stored(trio.current_time(), next_offset=next_offset)
                 self._act()
 
@@ -732,6 +803,8 @@ class NodeRunner:
     # -- the state machine -----------------------------------------------------------------
 
     def _apply(self, _: Apply) -> None:
+        if self.traced is not None and self.raft is not None:
+            self.traced.on_committed(self.raft.log.commit_index)
         self._work.set()
 
     @trio.lowlevel.enable_ki_protection
@@ -748,11 +821,17 @@ class NodeRunner:
         if member.to_restore is not None:
             self._restore_work.set()
             return False
+        if self.traced is not None:
+            self.traced.on_applying(member)
+        meter = self.meter
+        begun_s = 0.0 if meter is None else time.perf_counter()
         try:
             has_more = member.apply_next()
         except BaseException:
             self.kill("a command could not be applied")  # before anybody acts on half of it
             raise
+        if meter is not None:
+            meter.apply.add(time.perf_counter() - begun_s)
         if has_more:
             self._work.set()
         return True
@@ -779,6 +858,7 @@ class NodeRunner:
 
     async def _write_snapshot(self, save: SaveSnapshot) -> None:
         storage, chunks = self._storage, self._while_alive(save.chunks)
+        begun_s = time.perf_counter()
         try:
             meta = await self._calls.beside(
                 lambda: storage.write_snapshot(save.index, save.term, save.configuration, chunks)
@@ -789,6 +869,8 @@ class NodeRunner:
             error = exhausted
             self._input(lambda member, now: member.on_snapshot_unsaved(error, now))
             return
+        if self.meter is not None:
+            self.meter.snapshot.add(time.perf_counter() - begun_s)
         self._input(lambda member, now: member.on_snapshot_saved(meta, now))
 
     def _while_alive(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -875,15 +957,27 @@ class NodeRunner:
         stream.close()
         self._listeners_changed()
 
+    def measure(self, meter: Meter | None) -> None:
+        """From here on count and time what happens, or (None) do not any more."""
+        self.meter = meter
+        self._new_proposal = Proposal if meter is None else meter.proposal
+        if meter is not None and self.raft is not None:
+            meter.on_acted(self.raft, trio.current_time(), 0.0)  # what is there already is not new
+        self._listeners_changed()
+
     def _listeners_changed(self) -> None:
         if self.raft is not None:
-            self.raft.tracing = bool(self._streams) or self._logger.enabled
+            wants_all = bool(self._streams) or self._logger.enabled
+            self.raft.tracing = wants_all or self.meter is not None
+            self.raft.is_sparing = not wants_all
 
     def _tell(self, event: NodeEvent) -> None:
         if self._logger.enabled:
             self._logger.event(event)
         for stream in self._streams:
             stream.put(event)
+        if self.meter is not None:
+            self.meter.on_event(event)
 
 
 @final

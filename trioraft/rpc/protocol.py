@@ -6,7 +6,7 @@ Rules of this file:
   with a bound before anything is allocated (`net.framing.Deframer`).
 * Every request has an id that its client chose; answers bear it and come in any order.
 * Fields are only ever appended, with a default; new kinds of requests and answers get new tags.
-  What an old server would misread needs another `PROTOCOL_VERSION`.
+  What an old server would misread needs a further version in `PROTOCOL`.
 * Values of the state machine are opaque here: commands are bytes, results are msgpack that only
   the caller decodes.
 * Pure: bytes and values in, values or `BadMessage` out. Neither Trio nor asyncio.
@@ -20,14 +20,30 @@ import msgspec
 
 from ..core.decoding import UNREADABLE
 from ..core.errors import BadMessage
-from ..core.types import Address, Configuration, Count, LogIndex, NodeId, Term
+from ..core.types import (
+    FEATURES_MAX,
+    Address,
+    Configuration,
+    Count,
+    FeatureName,
+    LogIndex,
+    NodeId,
+    Term,
+    TraceContext,
+)
 from ..machines.questions import Consistency as Consistency
 from ..net.framing import LENGTH_BYTES
+from ..net.versions import Versions, common, said_by
 
 MAGIC: Final = "trioraft-client"
 """What every connection opens with; not what peers say, so that no port takes the wrong ones."""
 PROTOCOL_VERSION: Final = 1
-"""Raised when old and new programs can no longer read each other."""
+"""The lowest that is spoken. It goes up when a release no longer speaks as the first one did."""
+PROTOCOL: Final[Versions] = (PROTOCOL_VERSION, 2)
+"""From which to which version is spoken: the highest that both sides know. (2: there is
+`SwitchOnRequest`.)"""
+SWITCHES_ON: Final = 2
+"""The version from which on a server can be asked to switch features on."""
 FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
 """Largest frame accepted afterwards, unless said otherwise."""
 
@@ -53,6 +69,8 @@ class ClientHello(msgspec.Struct, frozen=True, array_like=True):
     """Largest frame that this client reads."""
     token: ShortText = ""
     """Whose bearer may do what the server's roles say; empty: none."""
+    version_max: int = 0
+    """The highest version that the client speaks; `version` is the lowest. 0: the only one."""
 
     def __repr__(self) -> str:
         """Without the token: what is shown may end in a log."""
@@ -98,7 +116,7 @@ class _Tagged(msgspec.Struct, frozen=True, array_like=True):
 
 # -- requests ------------------------------------------------------------------------------
 
-REQUEST_KIND_MAX: Final = 14
+REQUEST_KIND_MAX: Final = 20
 """Largest tag of a request that this release knows."""
 
 
@@ -107,6 +125,8 @@ class Propose(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
 
     id: RequestId
     data: bytes
+    trace: TraceContext | None = None
+    """For whoever traces it. None takes no byte, here and in `Query`."""
 
 
 class Query(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -115,6 +135,7 @@ class Query(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     id: RequestId
     data: bytes
     consistency: Consistency = "linearizable"
+    trace: TraceContext | None = None
 
 
 class GetStatus(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
@@ -177,6 +198,9 @@ class WatchStatus(msgspec.Struct, frozen=True, array_like=True, tag=9, gc=False)
     id: RequestId
     interval_s: Seconds = 0.1
     """Shortest time between two statuses, in seconds; changes in between are summed up."""
+    events_every: Count = 0
+    """Not 0: what happens is told too (`EventsNews`), of the heartbeats those whose round this
+    number divides, so that all nodes tell of the same ones."""
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=10, gc=False):
@@ -206,6 +230,14 @@ class InviteNode(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False)
     valid_s: float
 
 
+class SwitchOnRequest(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """`Node.switch_on`; the answer is the configuration's index. Of version 2."""
+
+    id: RequestId
+    features: Annotated[tuple[FeatureName, ...], msgspec.Meta(max_length=FEATURES_MAX)] = ()
+    expected_index: LogIndex | None = None
+
+
 class MoveNode(msgspec.Struct, frozen=True, array_like=True, tag=14, gc=False):
     """`Node.move`; the answer is the configuration's index."""
 
@@ -214,6 +246,16 @@ class MoveNode(msgspec.Struct, frozen=True, array_like=True, tag=14, gc=False):
     address: Address
     """Where peers reach it from now on."""
     force: bool = False
+
+
+class ReadBackup(msgspec.Struct, frozen=True, array_like=True, tag=15, gc=False):
+    """`Node.open_backup`: the first `Item` is a `BackupHead`, as msgpack, and each further one a
+    piece of the content; the `Result` after them is nil. Any server."""
+
+    id: RequestId
+    is_stale: bool = False
+    patience_s: Seconds = 10.0
+    """How long the server may wait for a majority to say what is committed, in seconds."""
 
 
 Request: TypeAlias = (
@@ -230,9 +272,36 @@ Request: TypeAlias = (
     | Cancel
     | Ping
     | ReplaceNode
+    | SwitchOnRequest
     | InviteNode
     | MoveNode
+    | ReadBackup
 )
+
+
+class _UntracedPropose(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
+    """As it travels where nobody traces."""
+
+    id: RequestId
+    data: bytes
+
+
+class _UntracedQuery(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+    """Likewise."""
+
+    id: RequestId
+    data: bytes
+    consistency: Consistency
+
+
+def _as_it_travels(request: Any) -> Any:
+    """A `Propose` or `Query`; without the field that nobody has set."""
+    if request.trace is not None:
+        return request
+    if isinstance(request, Propose):
+        return _UntracedPropose(request.id, request.data)
+    return _UntracedQuery(request.id, request.data, request.consistency)
+
 
 # -- answers -------------------------------------------------------------------------------
 
@@ -353,6 +422,9 @@ class ServerStatus(msgspec.Struct, frozen=True):
     other_client_addresses: dict[NodeId, tuple[Address, ...]] = {}
     """Where else they may take clients: what the operator says and the server itself does not, or a
     guess."""
+    can: dict[NodeId, tuple[str, ...]] = {}
+    """Which features each member's release can do, as this server was told; those in
+    `configuration` are on."""
 
 
 class RoleNews(msgspec.Struct, frozen=True, tag="role"):
@@ -373,7 +445,34 @@ class StatusNews(msgspec.Struct, frozen=True, tag="status"):
     status: ServerStatus
 
 
-NodeNews: TypeAlias = RoleNews | StatusNews
+class EventNews(msgspec.Struct, frozen=True, array_like=True):
+    """One thing that happened in a node."""
+
+    at_s: float
+    """When, by the clock on the node's wall, in seconds since the epoch."""
+    event: str
+    """Its name, as in JSON lines: "message_sent"."""
+    texts: tuple[str, ...]
+    """As a raftlog has it."""
+    fields: dict[str, Any]
+    """As JSON lines have them."""
+
+
+class EventsNews(msgspec.Struct, frozen=True, tag="events"):
+    """What happened in a node since the last time. Whose messages are many tells of some; how many
+    there were, `messages` counts."""
+
+    node_id: NodeId
+    sent_s: float
+    """When this was put together, by the same clock."""
+    events: tuple[EventNews, ...]
+    messages: dict[str, Count]
+    """All that were sent and received, by type: `{"AppendEntries": 120}`."""
+    left_out: Count = 0
+    """Events that should have been told, and were too many."""
+
+
+NodeNews: TypeAlias = RoleNews | StatusNews | EventsNews
 
 # -- bytes ---------------------------------------------------------------------------------
 
@@ -394,8 +493,10 @@ def append_frame(buffer: bytearray, message: Request | Answer | ClientHello | We
     """
     start = len(buffer)
     buffer += bytes(LENGTH_BYTES)
+    kind = type(message)
+    travels = _as_it_travels(message) if kind is Propose or kind is Query else message
     try:
-        _encoder.encode_into(message, buffer, start + LENGTH_BYTES)
+        _encoder.encode_into(travels, buffer, start + LENGTH_BYTES)
         size_bytes = len(buffer) - start - LENGTH_BYTES
         buffer[start : start + LENGTH_BYTES] = size_bytes.to_bytes(LENGTH_BYTES, "big")
     except (TypeError, ValueError, OverflowError):
@@ -428,7 +529,7 @@ def decode_hello(payload: bytes | bytearray) -> ClientHello:
     """
     try:
         opening = _opening_decoder.decode(payload)
-        if opening.magic != MAGIC or opening.version != PROTOCOL_VERSION:
+        if opening.magic != MAGIC or opening.version > PROTOCOL[1]:
             return ClientHello(opening.magic, opening.version, "")
         return _hello_decoder.decode(payload)
     except UNREADABLE as error:
@@ -444,7 +545,7 @@ def decode_welcome(payload: bytes | bytearray) -> Welcome:
     """
     try:
         opening = _opening_decoder.decode(payload)
-        if opening.magic != MAGIC or opening.version != PROTOCOL_VERSION:
+        if opening.magic != MAGIC or common(PROTOCOL, said_by(opening.version, 0)) is None:
             return Welcome(opening.magic, opening.version)
         return _welcome_decoder.decode(payload)
     except UNREADABLE as error:

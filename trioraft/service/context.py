@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from math import inf
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 import attrs
 import trio
@@ -38,6 +38,9 @@ from .feed import StatusFeed
 from .openings import Openings
 from .roles import UNLIMITED, Credentials, Permission, Roles
 
+if TYPE_CHECKING:
+    from ..tracing.spans import Spans
+
 WRITING_S: Final = 0.100
 """So long after a commit, writes are taken to be under way, in seconds."""
 
@@ -58,12 +61,12 @@ class ServiceLimits:
     strangers_max: int = 128
     """Connections that have not said yet who they are; for one more, the one that kept silent
     longest goes."""
-    half_frames_bytes_max: int = 32 * 1024 * 1024
+    half_frames_bytes_max: int = 16 * 1024 * 1024
     """Bytes of half-read requests of all clients together; beyond it the oldest goes."""
-    unsent_total_bytes_max: int = 32 * 1024 * 1024
+    unsent_total_bytes_max: int = 16 * 1024 * 1024
     """Answers that wait for all clients together; beyond it the client goes that has taken nothing
     for the longest time."""
-    waiting_bytes_max: int = 32 * 1024 * 1024
+    waiting_bytes_max: int = 16 * 1024 * 1024
     """Requests of all clients together that wait for their turn; beyond it the client goes whose
     have waited longest."""
     subscriptions_max: int = 4096
@@ -72,6 +75,12 @@ class ServiceLimits:
     """Of them, to the status of this node; the more there are, the fewer statuses each gets."""
     changes_max: int = 64
     """Requests that change the cluster, of all clients together, under way at the same time."""
+    backups_max: int = 2
+    """Backups that are read at the same time; one more is refused. Each has a piece of 256 KiB in
+    memory, and may have a snapshot taken."""
+    backup_bytes_per_s_max: int = 64 * 1024 * 1024
+    """How fast each of them is sent, so that it leaves room on the line, the processor and the
+    client's disk; in bytes a second."""
     sessions_of_client_max: int = 2000
     """Sessions that one client may have opened here and not closed; then further ones are refused
     (`Overloaded`). A client is who shows the same names and token, or comes from the same host if
@@ -126,6 +135,8 @@ class ServiceContext:
     log: TraceLogger
     roles: Roles | None = None
     """None: whoever gets in may do everything."""
+    spans: Spans | None = None
+    """None: nobody traces."""
     usage: Callable[[], Mapping[str, tuple[int, int | None]]] = dict
     """What the state machine counts against bounds of its own."""
     own_address: Address | None = None
@@ -143,6 +154,7 @@ class ServiceContext:
     subscriptions: int = 0
     status_watches: int = 0
     changes: int = 0
+    backups: int = 0
     feed: StatusFeed = attrs.field(init=False)
     openings: Openings = attrs.field(init=False)
     _commit_index: int = 0
@@ -188,6 +200,7 @@ class ServiceContext:
             "subscriptions": (self.subscriptions, limits.subscriptions_max),
             "status_watches": (self.status_watches, limits.status_watches_max),
             "changes": (self.changes, limits.changes_max),
+            "backups": (self.backups, limits.backups_max),
             "sessions_of_client": self.openings.used(trio.current_time()),
             **self.node.budgets(),
             **self.usage(),
@@ -270,13 +283,15 @@ class ServiceContext:
         shown = Credentials.of(names, token)
         return shown, UNLIMITED if self.roles is None else self.roles.permission_of(shown)
 
-    def welcome(self, refused: str = "", reason: str = "") -> Welcome:
-        """The first frame to a client."""
+    def welcome(
+        self, refused: str = "", reason: str = "", version: int = PROTOCOL_VERSION
+    ) -> Welcome:
+        """The first frame to a client; the version is what is spoken."""
         if refused:
-            return Welcome(MAGIC, PROTOCOL_VERSION, refused, reason)
+            return Welcome(MAGIC, version, refused, reason)
         return Welcome(
             MAGIC,
-            PROTOCOL_VERSION,
+            version,
             node_id=self.node.id,
             cluster_id=self.cluster_id,
             requests_max=self.limits.requests_max,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from contextlib import suppress
 from functools import partial
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import trio
 
@@ -20,22 +20,17 @@ from ..core.errors import BadMessage, ConfigError, NotLeader, Overloaded, RaftEr
 from ..machines.questions import watchable
 from ..machines.sessions import closes_session, is_repeatable, message_of, opens_session
 from ..net.connection import BROKEN, Connection
-from ..net.handshake import SaidNothing, first_frame, in_time
+from ..net.handshake import in_time
 from ..net.holdings import Holdings
-from ..net.sentences import quoted
-from ..net.tls import client_names
 from ..node.node import Node
 from ..node.proposal import Proposal
-from ..rpc.errors import PermissionDenied, ServerLeaving
+from ..rpc.errors import ServerLeaving
 from ..rpc.failures import failure_of
 from ..rpc.protocol import (
-    MAGIC,
-    PROTOCOL_VERSION,
     AddLearnerRequest,
     Answer,
     Cancel,
     ChangeVotersRequest,
-    ClientHello,
     Failure,
     GetStatus,
     GoingAway,
@@ -45,16 +40,17 @@ from ..rpc.protocol import (
     Ping,
     Propose,
     Query,
+    ReadBackup,
     RemoveNode,
     ReplaceNode,
     Request,
     Result,
+    SwitchOnRequest,
     TakeSnapshot,
     TransferLeadership,
     Watch,
     WatchStatus,
     append_frame,
-    decode_hello,
     decode_request,
     encode_value,
     frame,
@@ -62,10 +58,16 @@ from ..rpc.protocol import (
 )
 from ..tasks.slices import Turn
 from ..tasks.wakeup import Wakeup
+from .admission import Admitted
+from .backups import send_backup
 from .context import ServiceContext, ServiceLimits
+from .event_feed import tell_events
 from .feed import Watcher
 from .queries import Queries
-from .roles import UNLIMITED, Credentials, Permission
+from .roles import Credentials, Permission
+
+if TYPE_CHECKING:
+    from ..tracing.spans import Span, Spans
 
 PIECE_BYTES = 64 * 1024
 """What a client must take within `frame_timeout_s`."""
@@ -218,6 +220,8 @@ class ReplyQueue:
             )
 
 
+_CALLED_BACK = RaftError("the client does not wait for the answer any more")
+_GONE = RaftError("the connection ended before there was an answer")
 _LEAVING = "the server is shutting down and did not take the request: ask another one"
 
 
@@ -225,33 +229,43 @@ _LEAVING = "the server is shutting down and did not take the request: ask anothe
 class Conversation:
     """One connection of a client port. `run` is its life."""
 
-    def __init__(self, context: ServiceContext, connection: Connection) -> None:
+    def __init__(self, context: ServiceContext, connection: Connection, admitted: Admitted) -> None:
         self._context = context
         self._connection = connection
         self._outbox = ReplyQueue(connection, context.limits, context.unsent)
+        self._outbox.frame_bytes_max = admitted.frame_bytes_max
+        self._version = admitted.version
         self._proposals: deque[tuple[int, Proposal]] = deque()
         self._proposed = Wakeup()
         self._unanswered = 0
         self._answered = trio.lowlevel.ParkingLot()
         self._scopes: dict[int, trio.CancelScope] = {}  # of requests that have a task
         self._watches: set[int] = set()  # those of them that end only with one side's will
-        self.shown: Credentials = Credentials()
-        self.permission: Permission = UNLIMITED
+        self._backups: set[int] = set()  # those that take longer than a server may that leaves
+        self.shown: Credentials = admitted.shown
+        self.permission: Permission = admitted.permission
         """Goes with what it showed; changed by who reloads the roles."""
         self._turn = Turn(context.slices)
         self._queries = Queries(context, self._answer, self._fail, self._outbox.room, self._turn)
         self._nursery: trio.Nursery | None = None
         self._name = ""
+        self._reason = ""
+        """Why it ended, if not as it should."""
+        self._spans = context.spans
+        self._traced: dict[int, Span] = {}  # by request
 
     async def run(self) -> None:
         """Serve the connection to its end, and close it."""
         self._name = trio.lowlevel.current_task().name
         try:
-            if await self._admit():
+            if await self._welcome():
                 await self._serve()
         finally:
             self._connection.hang_up()
             self._context.waiting.let_go(self._connection)
+            # It refers to us, and we to it: what is of no use any more goes now, and need not be
+            # searched for.
+            del self._queries
 
     async def leave(self) -> None:
         """The server goes: take nothing new, answer what is under way, and hang up."""
@@ -261,7 +275,7 @@ class Conversation:
         self._begin_to_answer()
         self._outbox.put(GoingAway())
         self._queries.refuse_all(ServerLeaving(_LEAVING))
-        for request_id in self._watches:
+        for request_id in self._watches | self._backups:
             self._scopes[request_id].cancel()
         while self._unanswered:
             await self._answered.park()
@@ -273,66 +287,62 @@ class Conversation:
         """End it now. Idempotent."""
         self._connection.hang_up()
 
-    # -- the beginning ---------------------------------------------------------------------
-
-    async def _admit(self) -> bool:
-        context = self._context
+    async def _welcome(self) -> bool:
+        """Tell the client that it is one. False: it does not listen, or is gone."""
+        welcome = frame(self._context.welcome(version=self._version))
         try:
-            await in_time(self._shake_hands(), context.limits.handshake_timeout_s)
-        except SaidNothing:
-            return False
+            sent = self._connection.stream.send_all(welcome)
+            await in_time(sent, self._context.limits.handshake_timeout_s)
         except BadMessage as error:
-            context.reject(self._connection.remote, str(error))
+            self._context.reject(self._connection.remote, str(error))
             return False
         return True
-
-    async def _shake_hands(self) -> None:
-        context, connection = self._context, self._connection
-        hello = decode_hello(await first_frame(connection, context.tls))
-        refused, reason = _why_not(hello, context)
-        if not refused:
-            reason = context.visitors.admit(connection)
-            refused = "too-many" if reason else ""
-        if refused:
-            await connection.stream.send_all(frame(context.welcome(refused, reason)))
-            raise BadMessage(reason)
-        try:
-            self.shown, self.permission = context.permission_of(names_of(connection), hello.token)
-        except PermissionDenied as error:
-            await connection.stream.send_all(frame(context.welcome("no-role", str(error))))
-            raise BadMessage(str(error)) from error
-        await connection.stream.send_all(frame(context.welcome()))
-        self._outbox.frame_bytes_max = hello.frame_bytes_max
-        connection.deframer.frame_bytes_max = context.limits.frame_bytes_max
 
     async def _serve(self) -> None:
         """Read, answer, and end when either is over."""
         connection = self._connection
-        reason, owes_nothing = "", False
+        owes_nothing = False
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 try:
-                    with self._connection.reading(self._context.limits.frame_timeout_s):
-                        await self._read()
+                    await self._read_while_it_lasts()
                 finally:
                     self._nursery = None  # it ends, and takes no task any more
                     owes_nothing = connection.idle_since_s is not None and self._outbox.is_empty
                 nursery.cancel_scope.cancel()
-        except* BadMessage as errors:
-            reason = str(errors.exceptions[0])
-        except* trio.TooSlowError:
-            reason = f"it took no answer for {self._context.limits.frame_timeout_s:g} s"
-        except* BROKEN:
-            pass  # it is gone, which is its right
+        except* BadMessage as errors:  # what a task of its own found out
+            self._reason = str(errors.exceptions[0])
         finally:
             self._outbox.abandon()
+            for request_id in [*self._traced]:
+                self._end_span(request_id, _GONE)
             self._unanswered = 0
             self._answered.unpark_all()
             if owes_nothing and connection.has_asked and connection.ended_because:
                 await self._say_farewell()
-        if reason:
-            self._context.reject(connection.remote, reason)
+        if self._reason:
+            self._context.reject(connection.remote, self._reason)
+
+    async def _read_while_it_lasts(self) -> None:
+        """Usual ends are no errors of the nursery's: a group of them refers to all that there was,
+        and is referred to by it."""
+        try:
+            with self._connection.reading(self._context.limits.frame_timeout_s):
+                await self._read()
+        except BadMessage as error:
+            self._reason = str(error)
+        except BROKEN:
+            pass  # it is gone, which is its right
+
+    async def _send(self, whole: trio.CancelScope) -> None:
+        try:
+            await self._outbox.send_forever()
+        except trio.TooSlowError:
+            self._reason = f"it took no answer for {self._context.limits.frame_timeout_s:g} s"
+        except BROKEN:
+            pass
+        whole.cancel()
 
     async def _say_farewell(self) -> None:
         """It goes for others' sake, and may come again. Nothing was left half sent."""
@@ -364,6 +374,8 @@ class Conversation:
                 connection.idle_since_s = None
                 self._begin_to_answer()
                 has_waited = False
+                if self._spans is not None and isinstance(request, Propose | Query):
+                    self._begin_span(self._spans, request)
                 if not self._may(request):
                     pass
                 elif type(request) is Propose:
@@ -387,7 +399,8 @@ class Conversation:
         if not self._connection.has_asked and self._nursery is not None:
             self._connection.note_use()
             self._nursery.start_soon(self._collect, name=f"{self._name}.outcomes")
-            self._nursery.start_soon(self._outbox.send_forever, name=f"{self._name}.answers")
+            whole = self._nursery.cancel_scope
+            self._nursery.start_soon(self._send, whole, name=f"{self._name}.answers")
 
     def _may(self, request: Request) -> bool:
         """Whether its role allows it; if not, that is the answer."""
@@ -437,7 +450,7 @@ class Conversation:
             return False
         while True:
             try:
-                proposal = self._context.node.submit(request.data)
+                proposal = self._submit(request)
             except Overloaded as error:
                 if not self._proposals:  # others fill the room: the client shall come again
                     self._fail(request.id, error)
@@ -457,6 +470,13 @@ class Conversation:
             self._note_waiting(len(request.data))
             await self._answered.park()  # our own commands fill it: wait for one of them
             self._note_waiting()
+
+    def _submit(self, request: Propose) -> Proposal:
+        span = self._traced.get(request.id) if self._traced else None
+        if span is None or self._spans is None:
+            return self._context.node.submit(request.data)
+        with self._spans.below(span):
+            return self._context.node.submit(request.data)
 
     def _may_open(self, request: Propose) -> bool:
         """Whether it may open a session, if that is what it wants; if not, that is the answer."""
@@ -526,6 +546,8 @@ class Conversation:
                 self._note_waiting()
         elif isinstance(request, Watch | WatchStatus):
             self._subscribe(request)
+        elif isinstance(request, ReadBackup):
+            self._back_up(request)
         elif context.changes >= limits.changes_max:
             self._fail(
                 request.id,
@@ -559,6 +581,22 @@ class Conversation:
             context.subscriptions += 1
             self._note_idle()
 
+    def _back_up(self, request: ReadBackup) -> None:
+        self._check_free(request.id)
+        context, limits = self._context, self._context.limits
+        if context.backups >= limits.backups_max:
+            self._fail(
+                request.id,
+                Overloaded(
+                    f"{limits.backups_max} backups of this server are being read already "
+                    "(ServiceLimits.backups_max): wait until one has ended, or ask another one"
+                ),
+            )
+        elif self._nursery is not None:
+            context.backups += 1
+            self._backups.add(request.id)
+            self._start(request.id, send_backup, context, self._outbox, request)
+
     def _check_free(self, request_id: int) -> None:
         """Before anything is counted for it.
 
@@ -589,6 +627,7 @@ class Conversation:
                 self._forget_one()
         finally:
             self._scopes.pop(request_id, None)
+            self._backups.discard(request_id)
             if request_id in self._watches:
                 self._watches.discard(request_id)
                 self._context.subscriptions -= 1
@@ -596,6 +635,7 @@ class Conversation:
     def _cancel(self, request: Cancel) -> None:
         self._forget_one()  # it has no answer of its own
         if self._queries.cancel(request.id):
+            self._end_span(request.id, _CALLED_BACK)
             self._forget_one()
         scope = self._scopes.get(request.id)
         if scope is not None:
@@ -615,8 +655,22 @@ class Conversation:
 
     # -- answers ---------------------------------------------------------------------------
 
+    def _begin_span(self, spans: Spans, request: Propose | Query) -> None:
+        name = "trioraft.propose" if isinstance(request, Propose) else "trioraft.query"
+        context, size_bytes = request.trace, len(request.data)
+        span = None if context is None else spans.served(context, name, request_bytes=size_bytes)
+        if span is not None:
+            self._traced[request.id] = span
+
+    def _end_span(self, request_id: int, error: BaseException | None = None) -> None:
+        span = self._traced.pop(request_id, None)
+        if span is not None and self._spans is not None:
+            self._spans.end(span, error)
+
     def _answer(self, request_id: int, value: object) -> None:
         self._outbox.put_value(request_id, value)
+        if self._traced:
+            self._end_span(request_id)
         self._forget_one()
 
     def _fail(self, request_id: int, error: Exception, *, by_machine: bool = False) -> None:
@@ -624,42 +678,14 @@ class Conversation:
         if isinstance(error, NotLeader) and error.leader_id is not None:
             address = self._context.leader_address(error.leader_id)
         self._outbox.put(failure_of(request_id, error, address, by_machine=by_machine))
+        if self._traced:
+            self._end_span(request_id, error)
         self._forget_one()
 
     def _forget_one(self) -> None:
         self._unanswered -= 1
         self._answered.unpark_all()
         self._note_idle()
-
-
-def names_of(connection: Connection) -> tuple[str, ...]:
-    """The names in the client's verified certificate; none over plain TCP, or without one."""
-    stream = connection.stream
-    return client_names(stream) if isinstance(stream, trio.SSLStream) else ()
-
-
-def _why_not(hello: ClientHello, context: ServiceContext) -> tuple[str, str]:
-    """Why this client is not taken: a `Refusal` and a sentence; both empty if it is."""
-    if hello.magic != MAGIC:
-        return (
-            "not-a-client",
-            f"it began with {quoted(hello.magic)}, a client begins with {MAGIC!r}: clients and "
-            "peers have ports of their own",
-        )
-    if hello.version != PROTOCOL_VERSION:
-        return (
-            "version",
-            f"client protocol {hello.version} was offered, this server speaks {PROTOCOL_VERSION}",
-        )
-    if hello.cluster_id != context.cluster_id:
-        return (
-            "cluster",
-            f"the client is for cluster {quoted(hello.cluster_id)}, this server belongs to "
-            f"{quoted(context.cluster_id)}",
-        )
-    if context.is_leaving:
-        return "leaving", "the server is shutting down"
-    return "", ""
 
 
 async def change_counted(context: ServiceContext, request: Any) -> Any:
@@ -692,6 +718,8 @@ async def administer(node: Node, request: Any) -> Any:
             return await node.move(node_id, address, force=force)
         case InviteNode(node_id=node_id, valid_s=valid_s):
             return await node.invite(node_id, valid_s)
+        case SwitchOnRequest(features=features, expected_index=index):
+            return await node.switch_on(features, expected_index=index)
         case TakeSnapshot():
             return await node.take_snapshot()
     raise ConfigError(
@@ -713,9 +741,14 @@ async def watch_machine(context: ServiceContext, outbox: ReplyQueue, request: Wa
 
 
 async def watch_node(context: ServiceContext, outbox: ReplyQueue, request: WatchStatus) -> None:
-    """Send the node's status whenever it changed, and its role changes at once, until it dies."""
+    """Send the node's status whenever it changed, and its role changes at once, until it dies; and
+    what else happens in it, if that was asked for."""
     interval_s = max(request.interval_s, context.limits.watch_interval_min_s)
     try:
-        await context.feed.watch(Watcher(request.id, outbox, interval_s))
+        async with trio.open_nursery() as nursery:
+            if request.events_every:
+                nursery.start_soon(tell_events, context.node, outbox, request)
+            await context.feed.watch(Watcher(request.id, outbox, interval_s))
+            nursery.cancel_scope.cancel()
     finally:
         context.status_watches -= 1

@@ -16,7 +16,7 @@ from typing import final
 import trio
 
 from ..core.types import Address, NodeId
-from ..logs.loggers import EventLogger, TraceLogger
+from ..logs.loggers import AnyLogger, TraceLogger
 from ..machines.questions import inner_machine
 from ..machines.sessions import SessionMachine
 from ..member.state_machine import StateMachine, hosted
@@ -26,11 +26,15 @@ from ..net.listening import Listener, listen
 from ..net.tls import ServerTls, TlsContexts, server_tls_of
 from ..node.node import Node
 from ..rpc.errors import PermissionDenied
+from ..rpc.protocol import ServerStatus
 from ..tasks.background import running_beside
 from ..tasks.event_loop import opened_under
+from ..tracing.optional import spans_of
+from ..tracing.tracer import Tracer
+from .admission import admit
 from .context import ServiceContext, ServiceLimits
 from .conversation import Conversation
-from .roles import NOTHING, UNLIMITED, Permission, Roles
+from .roles import NOTHING, Permission, Roles
 
 DESCRIPTORS_RESERVED = 96
 """Of this process's descriptors, left over for its disk and for its peers when clients come."""
@@ -66,6 +70,10 @@ class Service:
         """Clients that are connected."""
         return self._context.connections
 
+    def status(self) -> ServerStatus:
+        """What the port and its node tell their clients of themselves at this moment."""
+        return self._context.server_status(self._context.node.status)
+
     def set_client_address(self, node_id: NodeId, address: Address | None) -> None:
         """Say where clients reach another server from now on, or (None) say nothing of it. What
         that server says itself comes first (`status.client_addresses`).
@@ -93,8 +101,6 @@ class Service:
         roles.reload()
         parting: list[Conversation] = []
         for conversation in self._conversations:
-            if conversation.permission is UNLIMITED:
-                continue  # not admitted yet: it will meet the new rules
             try:
                 permission = roles.permission_of(conversation.shown)
             except PermissionDenied as error:
@@ -137,7 +143,14 @@ class Service:
             nursery.cancel_scope.cancel()
 
     async def _converse(self, connection: Connection) -> None:
-        conversation = Conversation(self._context, connection)
+        try:
+            admitted = await admit(self._context, connection)
+            if admitted is not None:
+                await self._serve(Conversation(self._context, connection, admitted))
+        finally:
+            connection.hang_up()
+
+    async def _serve(self, conversation: Conversation) -> None:
         self._conversations.add(conversation)
         try:
             await conversation.run()
@@ -160,7 +173,8 @@ async def open_service(
     has_sessions: bool | None = None,
     roles: Roles | None = None,
     limits: ServiceLimits | None = None,
-    logger: EventLogger | None = None,
+    logger: AnyLogger | None = None,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Service]:
     """Take clients for a node, for the body of the `async with`.
 
@@ -182,21 +196,19 @@ async def open_service(
         insecure: allow plain TCP beyond this machine, and TLS without clients' certificates.
         advertise: where clients reach this server, if that is not where it listens.
         client_addresses: where clients reach other servers, as far as these do not say so
-            themselves: servers tell each other where they take clients, and their clients, who so
-            find all of them with one address of any.
+            themselves: servers tell each other where they take clients, and their clients.
         has_sessions: whether `machine` takes the commands of sessions; None: if it is a
             `SessionMachine`. Clients of the other kind are told so.
-        roles: who may read, write and change the cluster (`Roles(path)`); None: whoever gets in may
-            do everything.
+        roles: who may read, write and change the cluster (`Roles(path)`); None: whoever gets in.
         limits: bounds. Default: `ServiceLimits()`.
-        logger: a structlog logger; None logs nothing.
+        logger: a structlog logger, or one of the standard library; None logs nothing.
+        tracer: an OpenTelemetry tracer, for spans of what traced clients ask for: the node's.
 
     Leaving is graceful, for up to `ServiceLimits.leave_timeout_s`; transfer leadership before
     (`node.transfer_leadership`), and no client waits for an election.
 
     Raises:
-        ConfigError: an argument cannot work.
-        OSError: the address cannot be used.
+        ConfigError, OSError: an argument cannot work; the address cannot be used.
     """
     has_sessions = _has_sessions(machine) if has_sessions is None else has_sessions
     # With roles, who shows neither certificate nor token gets nothing: TLS need not ask for one.
@@ -204,6 +216,7 @@ async def open_service(
     known, log = _checked_addresses(client_addresses or {}), TraceLogger(logger, node.id)
     bounds, own = limits or ServiceLimits(), inner_machine(machine)
     context = ServiceContext(node, own, cluster_id, bounds, tls, known, has_sessions, log, roles)
+    context.spans = spans_of(tracer, node=node.id)
     _adopt(context, hosted(machine))
     async with _serving(context, listen, advertise) as service:
         yield service

@@ -33,6 +33,7 @@ from ..rpc.protocol import (
     Ping,
     Propose,
     Query,
+    ReadBackup,
     Request,
     Watch,
     WatchStatus,
@@ -84,6 +85,14 @@ class RoleGrant:
     """Of keys that may be written; None: all."""
     read_prefixes: tuple[bytes, ...] | None = None
     """Of keys that may be read; None: all."""
+    backup: bool = False
+    """Whether backups may be taken, whatever the role: all keys are in them, and the sessions."""
+
+    @property
+    def may_back_up(self) -> bool:
+        """Whether it may have a backup: if it says so, or has the highest role for all keys."""
+        is_bounded = self.prefixes is not None or self.read_prefixes is not None
+        return self.backup or (self.role >= ClientRole.ADMIN and not is_bounded)
 
 
 @final
@@ -119,6 +128,14 @@ class Permission:
         """
         needed = NEEDED.get(type(request), ClientRole.ADMIN)
         grant = self.grant
+        if isinstance(request, ReadBackup):
+            if not grant.may_back_up:
+                raise PermissionDenied(
+                    "a backup, which has all keys and sessions, needs backup = true, or role admin "
+                    f"without prefixes, but {self.who} has role {grant.role} by {grant.section} of "
+                    f"{self.where}"
+                )
+            return
         if grant.role < needed:
             raise PermissionDenied(
                 f"{self._what(request)} needs role {needed}, but {self.who} has role {grant.role} "
@@ -356,7 +373,7 @@ def _sections(
 def _grant_of(
     section: str, fields: Mapping[str, Any], where: str, further: tuple[str, ...]
 ) -> RoleGrant:
-    known = ("role", "prefixes", "read_prefixes", *further)
+    known = ("role", "prefixes", "read_prefixes", "backup", *further)
     unknown = [name for name in fields if name not in known]
     if unknown:
         raise ConfigError(
@@ -371,7 +388,10 @@ def _grant_of(
     read = prefixes
     if "read_prefixes" in fields:
         read = _prefixes(section, "read_prefixes", fields, where)
-    return RoleGrant(section, roles[role], prefixes, read)
+    backup = fields.get("backup", False)
+    if not isinstance(backup, bool):
+        raise ConfigError(f"{where}: backup of {section} is {backup!r}: give true or false")
+    return RoleGrant(section, roles[role], prefixes, read, backup)
 
 
 def _prefixes(

@@ -16,6 +16,7 @@ import msgspec
 
 from ..core.events import TraceEvent
 from ..core.types import NodeId
+from ..scenario import Scenario
 from .agenda import Agenda
 
 OPEN_S: Final = float("inf")
@@ -89,6 +90,9 @@ class RunOptions:
     """Looks at the clients' history in the end."""
     directed: str | None = None
     """At what the faults are directed, by the names of `directed`; None: a storm of everything."""
+
+    scenario: Scenario | None = None
+    """Play this, instead of a storm."""
 
     def injects(self, number: int) -> bool:
         """Whether the fault of this number in the schedule is to happen."""

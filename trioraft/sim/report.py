@@ -124,7 +124,8 @@ def failure_lines(failure: FailureReport) -> Iterator[str]:
     """A failing seed, for people."""
     outcome = failure.outcome
     yield f"seed {outcome.seed} FAILED: {outcome.failure}"
-    yield f"  drawn: {outcome.drawn}"
+    if outcome.drawn:  # a scenario draws nothing
+        yield f"  drawn: {outcome.drawn}"
     if failure.shrunk is not None:
         yield f"  needs {len(failure.shrunk)} of {len(outcome.schedule)} faults:"
         needed = set(failure.shrunk)

@@ -27,7 +27,7 @@ CHUNK_MAX: Final = 16
 def run_chunk(seeds: range, *, tier: int, options: RunOptions) -> list[RunOutcome]:
     """A stretch of seeds, one after the other. What travels back is small: no traces, no histories;
     a failing seed is run again for those."""
-    run_seed = run_seed_of(tier)
+    run_seed = run_seed_of(tier, options)
     return [attrs.evolve(run_seed(seed, options), trace=(), history=()) for seed in seeds]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ..core.errors import ConfigError
-from .outcomes import RunSeed
+from .outcomes import RunOptions, RunSeed
 
 TIERS: Final[Mapping[int, str]] = {
     1: "trioraft.sim.simulation",
@@ -17,13 +17,18 @@ TIERS: Final[Mapping[int, str]] = {
 imported only when asked for, so that tier 1 needs no Trio."""
 
 
-def run_seed_of(tier: int) -> RunSeed:
-    """What runs a seed of this tier.
+SCENES: Final[Mapping[int, str]] = {1: "trioraft.sim.scenes", 2: "trioraft.sim.tier2.scenes"}
+"""What plays a scenario instead."""
+
+
+def run_seed_of(tier: int, options: RunOptions | None = None) -> RunSeed:
+    """What runs a seed of this tier; a scenario, if the options have one.
 
     Raises:
         ConfigError: there is no such tier (here).
     """
-    name = TIERS.get(tier)
+    has_scenario = options is not None and options.scenario is not None
+    name = (SCENES if has_scenario else TIERS).get(tier)
     if name is None:
         raise ConfigError(f"there is no tier {tier}; give one of {sorted(TIERS)}")
     try:

@@ -339,15 +339,9 @@ class Directory:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            note = _read_note(descriptor)
-            who = "someone who is just opening it"
-            if note is not None and note.state == "open":
-                who = f"process {note.pid} on {note.host}"
-                if note.pid == os.getpid():
-                    who = f"this very process ({note.pid})"
             raise StorageError(
-                f"the storage in {self.path} is in use by {who}. Stop or close that one first, or "
-                "give each node a directory of its own"
+                f"the storage in {self.path} is in use by {describe_holder(descriptor)}. Stop or "
+                "close that one first, or give each node a directory of its own"
             ) from None
         if not is_named(self.path / LOCK, descriptor):
             raise StorageError(
@@ -373,12 +367,33 @@ class Directory:
             some = ", ".join(sorted(names - _NOT_FOREIGN)[:5])
             raise CorruptStorage(
                 f"{self.database} is gone, but there is still: {some}. Bring the database back, or "
-                f"give an empty directory. {KEEP_AND_REPLACE}"
+                "give an empty directory; if trioraft restore was interrupted here, empty it and "
+                f"restore again. {KEEP_AND_REPLACE}"
             )
 
 
 def _file_of(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
+
+
+def lock_for_reading(descriptor: int) -> bool:
+    """Keep others from opening the directory whose lock file this is, without writing to it; False:
+    somebody has it open."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def describe_holder(descriptor: int) -> str:
+    """Who has the directory, as far as its lock file says."""
+    note = _read_note(descriptor)
+    if note is None or note.state != "open":
+        return "someone who is just opening it"
+    if note.pid == os.getpid():
+        return f"this very process ({note.pid})"
+    return f"process {note.pid} on {note.host}"
 
 
 def _read_note(descriptor: int) -> LockNote | None:

@@ -32,6 +32,7 @@ import msgspec
 from ..core.decoding import UNREADABLE
 from ..core.errors import CorruptStorage, ResourceExhausted, StorageError
 from ..core.types import Count, Entry, HardState, LogIndex, NodeId, Term
+from . import formats
 from .directory import (
     BEING_CREATED,
     CREATION_LEFTOVERS,
@@ -42,9 +43,6 @@ from .directory import (
 )
 from .health import DISK_TROUBLE, Health, describe, is_out_of_descriptors, out_of_descriptors
 from .records import PAGE_BYTES, RECORD_BYTES_MAX, Row, StoredWrite, damaged, from_row, to_rows
-
-FORMAT_VERSION = 2
-"""Rises when an older trioraft could not read what a newer one wrote. (1 kept no identity.)"""
 
 SCHEMA = {
     "meta": "CREATE TABLE meta (key TEXT PRIMARY KEY, crc INTEGER, payload BLOB)",
@@ -142,6 +140,8 @@ class LoadedLog:
     """What a tool did to this log, for the next node that opens it to say."""
     identity: bytes | None = None
     """As it was stored last; None: never."""
+    format: int = formats.OLDEST
+    """What may be in it (`formats`)."""
 
     @property
     def last_index(self) -> LogIndex:
@@ -161,9 +161,9 @@ def load(database: Path, owner: Owner) -> LoadedLog:
         StorageError: another node's or cluster's, of another format, or it cannot be read.
         CorruptStorage: it is not what was written.
     """
-    with _reading(database) as connection:
+    with reading(database) as connection:
         _check_settings(connection, database)
-        _check_format(connection, database)
+        number = _check_format(connection, database)
         _check_owner(connection, database, owner)
         findings = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
         if findings != ["ok"]:
@@ -176,7 +176,10 @@ def load(database: Path, owner: Owner) -> LoadedLog:
         # Closed at once: an unfinished statement would keep the connection and its files open.
         with closing(connection.execute(_SELECT, (base.first_record,))) as rows:
             return attrs.evolve(
-                _replay(rows, database, base), notices=notices, identity=identity.data
+                _replay(rows, database, base),
+                notices=notices,
+                identity=identity.data,
+                format=number,
             )
 
 
@@ -187,7 +190,7 @@ def read_owner(database: Path) -> Owner:
         StorageError: it is of another format, or cannot be read.
         CorruptStorage: it does not say, or it is not what was written.
     """
-    with _reading(database) as connection:
+    with reading(database) as connection:
         _check_format(connection, database)
         return read_meta(connection, database, "owner", Owner)
 
@@ -198,15 +201,22 @@ def read_identity(database: Path) -> bytes | None:
     Raises:
         As `read_owner`.
     """
-    with _reading(database) as connection:
+    with reading(database) as connection:
         _check_format(connection, database)
         return read_meta(connection, database, "identity", StoredIdentity).data
 
 
 @contextmanager
-def _reading(database: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that changes no file. It takes no lock; the directory's is held."""
-    uri = f"file:{quote(str(database.absolute()))}?mode=ro&vfs=unix-none"
+def reading(database: Path, *, has_no_wal: bool = False) -> Iterator[sqlite3.Connection]:
+    """A connection that changes no file. It takes no lock; the directory's is held.
+
+    Args:
+        database: the main file.
+        has_no_wal: there is nothing in a write-ahead log: then it can be read where not even an
+            empty one could be made.
+    """
+    immutable = "&immutable=1" if has_no_wal else ""
+    uri = f"file:{quote(str(database.absolute()))}?mode=ro&vfs=unix-none{immutable}"
     try:
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
             # With a heap index instead of a shared one there is no -shm file.
@@ -238,20 +248,10 @@ def _check_settings(connection: sqlite3.Connection, database: Path) -> None:
         )
 
 
-def _check_format(connection: sqlite3.Connection, database: Path) -> None:
-    version = read_meta(connection, database, "format", int)
-    if version > FORMAT_VERSION:
-        raise StorageError(
-            f"{database} has format {version}, written by a newer trioraft; this one knows up to "
-            f"format {FORMAT_VERSION}. Upgrade; nothing was changed"
-        )
-    if version < FORMAT_VERSION:
-        raise StorageError(
-            f"{database} has format {version}, written by a trioraft from before the first "
-            f"release; this one knows format {FORMAT_VERSION} only. Copy out what you need with "
-            "the trioraft that wrote it, then start all nodes of the cluster anew in empty "
-            "directories; nothing was changed"
-        )
+def _check_format(connection: sqlite3.Connection, database: Path) -> int:
+    number = read_meta(connection, database, "format", int)
+    formats.check(database, number)
+    return number
 
 
 def _check_owner(connection: sqlite3.Connection, database: Path, owner: Owner) -> None:
@@ -381,12 +381,28 @@ DELETE FROM records WHERE number <= (
 """
 
 
-def create_database(path: Path, owner: Owner) -> None:
+@attrs.frozen
+class Beginning:
+    """What a new node's database begins with; by default, with nothing."""
+
+    base: Base = attrs.field(factory=Base)
+    hard_state: HardState = attrs.field(factory=HardState)
+    identity: bytes | None = None
+    notices: tuple[str, ...] = ()
+
+
+def create_database(path: Path, owner: Owner, beginning: Beginning | None = None) -> None:
     """Create the database of a new node, atomically: it is complete, or not there.
+
+    Args:
+        path: of the database.
+        owner: whose it is.
+        beginning: what it begins with, if a snapshot stands for it.
 
     Raises:
         OSError, sqlite3.Error: it is not there.
     """
+    begins = Beginning() if beginning is None else beginning
     draft = path.with_name(BEING_CREATED)
     for leftover in CREATION_LEFTOVERS:
         path.with_name(leftover).unlink(missing_ok=True)
@@ -398,14 +414,16 @@ def create_database(path: Path, owner: Owner) -> None:
         for statement in SCHEMA.values():
             connection.execute(statement)
         for key, value in (
-            ("format", FORMAT_VERSION),
+            ("format", formats.OLDEST),
             ("owner", owner),
-            ("identity", StoredIdentity()),
-            ("base", Base()),
+            ("identity", StoredIdentity(begins.identity)),
+            ("base", begins.base),
+            *([(NOTICES, begins.notices)] if begins.notices else []),
         ):
             connection.execute(_SET_META, meta_row(key, value))
         # The hard state is never missing: a record that says "new" is there from the start.
-        connection.executemany(_INSERT, to_rows(StoredWrite(1, HardState(), None, ()), 0))
+        first = StoredWrite(1, begins.hard_state, None, ())
+        connection.executemany(_INSERT, to_rows(first, begins.base.index))
         connection.execute("COMMIT")
     descriptor = os.open(draft, os.O_RDWR)
     try:
@@ -435,6 +453,7 @@ class LogDatabase:
         self._hard_state = loaded.hard_state
         self._ends = loaded.ends
         self._notices = loaded.notices
+        self._format = loaded.format
         self._wal_bytes = 0
         self._is_swept = False
         with health.watching("opening the database"):
@@ -508,7 +527,9 @@ class LogDatabase:
         metas = [] if notices is None else [meta_row(NOTICES, notices)]
         metas += _identity_rows(identity)
         connection = self._connection
+        needed = self._format if self._format == formats.NEWEST else formats.needed_for(entries)
         try:
+            metas += self._migrated_to(needed)
             if not metas and len(rows) == 1 and len(rows[0][4]) <= RECORD_BYTES_MAX:
                 connection.execute(_INSERT, rows[0])
             else:
@@ -521,9 +542,18 @@ class LogDatabase:
                 self._checkpoint()  # what room there is in the write-ahead log can be used again
             raise trouble from error
         self._hard_state = record.hard_state
+        self._format = max(self._format, needed)
         if notices is not None:
             self._notices = notices
         self._took(rows)
+
+    def _migrated_to(self, needed: int) -> list[MetaRow]:
+        """The row by which the database has a later format from the transaction on in which it is
+        written; of the one before, there is a copy by then. Empty: nothing is needed."""
+        if needed <= self._format:
+            return []
+        formats.keep_copy(self._connection, self._path, self._format)
+        return [meta_row("format", needed)]
 
     @property
     def is_checkpoint_due(self) -> bool:
@@ -580,31 +610,47 @@ class LogDatabase:
 
     # -- compaction and snapshots ----------------------------------------------------------
 
-    def compact(self, base_index: LogIndex, base_term: Term, identity: bytes | None = None) -> None:
-        """Move the base, and remove some of the records that stand before it."""
+    def compact(
+        self,
+        base_index: LogIndex,
+        base_term: Term,
+        identity: bytes | None = None,
+        needed: int = formats.OLDEST,
+    ) -> None:
+        """Move the base, and remove some of the records that stand before it. The snapshot that
+        stands for them may need a later format."""
         first_record = self._ends.first_needed(base_index)
-        self._rebase(Base(base_index, base_term, first_record), (), identity, "compacting the log")
+        base = Base(base_index, base_term, first_record)
+        self._rebase(base, (), identity, needed, "compacting the log")
 
     def start_over(
-        self, base_index: LogIndex, base_term: Term, identity: bytes | None = None
+        self,
+        base_index: LogIndex,
+        base_term: Term,
+        identity: bytes | None = None,
+        needed: int = formats.OLDEST,
     ) -> None:
-        """Empty the log; it goes on after a base that it never held."""
+        """Empty the log; it goes on after a base that it never held. As `compact`."""
         first_record = self._ends.last_record + 1
         rows = list(to_rows(StoredWrite(first_record, self._hard_state, None, ()), base_index))
         base = Base(base_index, base_term, first_record)
-        self._rebase(base, rows, identity, "starting the log over")
+        self._rebase(base, rows, identity, needed, "starting the log over")
 
-    def _rebase(self, base: Base, rows: Sequence[Row], identity: bytes | None, doing: str) -> None:
+    def _rebase(
+        self, base: Base, rows: Sequence[Row], identity: bytes | None, needed: int, doing: str
+    ) -> None:
         connection = self._connection
         try:
+            metas = [meta_row("base", base), *_identity_rows(identity), *self._migrated_to(needed)]
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(_INSERT, rows)
-            connection.executemany(_SET_META, [meta_row("base", base), *_identity_rows(identity)])
+            connection.executemany(_SET_META, metas)
             connection.execute("COMMIT")
         except DISK_TROUBLE as error:
             if connection.in_transaction:
                 self._roll_back(connection)
             raise self._health.error(doing, error) from error
+        self._format = max(self._format, needed)
         self._took(rows)
         self._based_on(base)
         self._checkpoint()

@@ -24,6 +24,7 @@ from pathlib import Path
 import attrs
 
 from ..core.errors import BadMessage, ConfigError, StorageError
+from ..core.features import command_of
 from ..core.reconfiguration import Membership, configuration_entry, configuration_of
 from ..core.types import (
     Address,
@@ -224,6 +225,7 @@ def plan(
         voters=tuple(sorted(voters)),
         addresses={node: where[node] for node in sorted(voters) if node in where},
         disks={found.node_id: disk},
+        features=known.features,  # what is in the log is read as it was written
     )
     term = found.hard_state.term + 1
     entry = configuration_entry(configuration, found.last_index + 1, term)
@@ -247,7 +249,7 @@ def _to_skip(found: StoppedNode, index: LogIndex) -> Entry:
     if index > found.last_index:
         raise ConfigError(f"there is no entry {index}: the log ends at {found.last_index}")
     entry = recovered.entries[index - recovered.base_index - 1]
-    if entry.kind != EntryKind.COMMAND:
+    if command_of(entry) is None:
         raise ConfigError(f"entry {index} is no command: it does nothing, and ends nobody")
     return entry
 

@@ -36,6 +36,7 @@ from ..core.types import (
 from . import refusals
 from .directory import KEEP_AND_REPLACE, Directory, DirectoryState
 from .forks import tell_when_forked
+from .formats import needed_by
 from .health import DISK_TROUBLE, Health
 from .log_database import LoadedLog, LogDatabase, Owner, create_database, load
 from .received_snapshot import ReceivedSnapshot
@@ -341,10 +342,11 @@ class SQLiteStorage:
         refusals.check_installable(meta, log.base.index)
         opened.directory.check()
         path = opened.received.complete(meta)
+        needed = needed_by(meta.configuration)
         if log.term_at(meta.index) == meta.term:
-            log.compact(meta.index, meta.term, identity)
+            log.compact(meta.index, meta.term, identity, needed)
         else:
-            log.start_over(meta.index, meta.term, identity)
+            log.start_over(meta.index, meta.term, identity, needed)
         opened.note()
         opened.snapshots.adopt(path, meta)
         opened.received.was_adopted()

@@ -9,6 +9,9 @@ Rules of this file:
   costs those who flood a quarter of their answers, and halves the time of a write.
 * Who has used least of late goes first, and only as many are woken as a slice has room for: who
   asks little does not wait behind those who flood, however many they are.
+* A piece of work may take longer than a slice, as a large answer does. What it took too much is
+  owed, and paid by the slices that follow; and nobody is woken beside others whose last piece did
+  not fit, or of whom nothing is known yet.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Final, final
 
 import attrs
@@ -28,6 +31,8 @@ PRESSED_SLICE_S: Final = 0.001
 """Likewise, while something waits that takes many passes."""
 QUANTUM_S: Final = 0.00025
 """How long one may, while others of the kind wait."""
+OWED_S_MAX: Final = 0.250
+"""What is owed at most, in seconds of CPU time."""
 FORGOTTEN_S: Final = 0.100
 """After what time half of what somebody has used is forgotten."""
 
@@ -35,6 +40,7 @@ FORGOTTEN_S: Final = 0.100
 @final
 @attrs.define(eq=False)
 class _Waiter:
+    expected_s: float
     woken: trio.Event = attrs.Factory(trio.Event)
     has_left: bool = False
 
@@ -59,6 +65,8 @@ class Slices:
         self._is_pressed = is_pressed
         self._quantum_s = quantum_s
         self._spent_s = 0.0
+        self._owed_s = 0.0
+        self._calm_since_s = 0.0  # since when nobody works or waits, which pays as well
         self._waiting: list[tuple[float, int, _Waiter]] = []  # a heap: who has used least first
         self._numbers = count()
         self._is_renewing = False
@@ -69,13 +77,21 @@ class Slices:
             return True
         return self._spent_s + since_s > self._slice_s
 
-    def spend(self, for_s: float) -> None:
-        """Somebody has kept the loop for so long."""
+    def spend(self, for_s: float, cpu_s: float) -> None:
+        """Somebody has kept the loop for so long, and has worked for so long: when others take the
+        core away, that is nobody's debt."""
         self._spent_s += for_s
+        self._owed_s += max(0.0, cpu_s - self._longest_s)
+        self._calm_since_s = perf_counter()
 
-    async def wait(self, used_s: float) -> None:
-        """Wait for a later pass, behind those who have used less. Cancellable."""
-        waiter = _Waiter()
+    async def wait(self, used_s: float, expected_s: float = SLICE_S) -> None:
+        """Wait for a later pass, behind those who have used less. Cancellable.
+
+        Args:
+            used_s: how long it has kept the loop of late.
+            expected_s: how long its next piece of work is likely to.
+        """
+        waiter = _Waiter(expected_s)
         heappush(self._waiting, (used_s, next(self._numbers), waiter))
         self._renew_soon()
         try:
@@ -86,20 +102,23 @@ class Slices:
     def _renew_soon(self) -> None:
         if not self._is_renewing:
             self._is_renewing = True
+            self._owed_s = max(0.0, self._owed_s - (perf_counter() - self._calm_since_s))
             trio.lowlevel.current_trio_token().run_sync_soon(self._renew)
 
     def _renew(self) -> None:
         """A pass is over: wake as many as the next slice has room for."""
         self._is_renewing = False
-        self._spent_s = 0.0
+        paid_s = max(self._slice_s, QUANTUM_S)
+        self._spent_s = self._owed_s = min(OWED_S_MAX, max(0.0, self._owed_s - paid_s))
         longest_s = self._longest_s
         self._slice_s = min(longest_s, PRESSED_SLICE_S) if self._is_pressed() else longest_s
-        room_s = self._slice_s
+        room_s = self._slice_s - self._owed_s
         while self._waiting and room_s >= 0:
             _, _, waiter = heappop(self._waiting)
             if not waiter.has_left:
                 waiter.woken.set()
-                room_s -= self._quantum_s
+                room_s -= max(self._quantum_s, waiter.expected_s)
+        self._calm_since_s = perf_counter()
         if self._waiting:
             self._renew_soon()
 
@@ -121,19 +140,22 @@ class Turn:
     def __init__(self, slices: Slices) -> None:
         self._slices = slices
         self._began_s = 0.0
+        self._began_cpu_s = 0.0
         self._used_s = 0.0
         self._used_at_s = 0.0
+        self._expected_s = 2 * SLICE_S  # nothing is known yet
 
     def begin(self) -> None:
         """Work begins, or goes on after a wait."""
-        self._began_s = perf_counter()
+        self._began_s, self._began_cpu_s = perf_counter(), thread_time()
 
     def end(self) -> None:
         """Work pauses, or is done."""
-        now_s = perf_counter()
-        for_s = now_s - self._began_s
-        self._began_s = now_s
-        self._slices.spend(for_s)
+        now_s, cpu_s = perf_counter(), thread_time()
+        for_s, worked_s = now_s - self._began_s, cpu_s - self._began_cpu_s
+        self._began_s, self._began_cpu_s = now_s, cpu_s
+        self._slices.spend(for_s, worked_s)
+        self._expected_s = max(worked_s, self._expected_s / 2)
         self._used_s *= 0.5 ** ((now_s - self._used_at_s) / FORGOTTEN_S)
         self._used_s += for_s
         self._used_at_s = now_s
@@ -145,5 +167,5 @@ class Turn:
     async def next(self) -> None:
         """Wait until everybody else has had a turn. Cancellable."""
         self.end()
-        await self._slices.wait(self._used_s)
+        await self._slices.wait(self._used_s, self._expected_s)
         self.begin()

@@ -38,6 +38,10 @@ from .linearizability import check_linearizable as check_linearizable
 from .linearizability import load_history as load_history
 from .linearizability import save_history as save_history
 from .networks import ClusterNetwork as ClusterNetwork
+from .scenarios import Scenario as Scenario
+from .scenarios import ScenarioError as ScenarioError
+from .scenarios import ScenarioFailed as ScenarioFailed
+from .scenarios import play as play
 from .storage_conformance import STORAGE_CHECKS as STORAGE_CHECKS
 from .storage_conformance import StorageBench as StorageBench
 from .storage_conformance import StorageRuleBroken as StorageRuleBroken

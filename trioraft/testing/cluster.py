@@ -125,6 +125,8 @@ class Cluster:
         storages: Storages,
         collisions: bool,
         loses_messages: bool,
+        logger: EventLogger | None = None,
+        on_open: Callable[[Node], None] | None = None,
     ) -> None:
         self.ids: tuple[NodeId, ...] = tuple(str(number) for number in range(size))
         """Every node that was ever opened, in that order; the first ones are the founders."""
@@ -146,8 +148,16 @@ class Cluster:
         self._nursery: trio.Nursery | None = None
         self._isolated: set[NodeId] = set()
         self._leader_of: dict[Term, NodeId] = {}
-        self._sink = current_sink()
-        self._logger: EventLogger | None = None if self._sink is None else sink_logger(self._sink)
+        self._sink = current_sink() if logger is None else None
+        self._logger: EventLogger | None = logger
+        if logger is None and self._sink is not None:
+            self._logger = sink_logger(self._sink)
+        self._on_open = on_open
+
+    @property
+    def disconnected(self) -> frozenset[NodeId]:
+        """The nodes that `disconnect` has cut off."""
+        return frozenset(self._isolated)
 
     @property
     def nodes(self) -> dict[NodeId, Node]:
@@ -382,8 +392,32 @@ class Cluster:
         self._say("Partition " + " | ".join(" ".join(sorted(group)) for group in groups))
         self.network.cuts.partition(*groups)
 
+    def cut(self, one: NodeId, other: NodeId) -> None:
+        """Let two nodes not hear each other, silently, until `heal`."""
+        self._say(f"Cut {one}>{other} {other}>{one}")
+        self.network.cuts.cut(one, other)
+
+    def set_network(
+        self, *, delay_s: tuple[float, float] | None = None, loss: float | None = None
+    ) -> None:
+        """How messages fare from now on (memory only).
+
+        Args:
+            delay_s: one-way delay, lower and upper bound in seconds; None: as it is.
+            loss: share of the messages that get lost, 0 … 1; None: as it is.
+
+        Raises:
+            ConfigError: it is a network of sockets, or a value is out of its range.
+        """
+        self.network.set_faults(delay_s=delay_s, loss=loss)
+        if delay_s is not None:
+            low, high = delay_s
+            self._say(f"Network delay {low * 1000:g} to {high * 1000:g} ms")
+        if loss is not None:
+            self._say(f"Network loss {loss:.0%}")
+
     def heal(self) -> None:
-        """Undo every `disconnect` and `partition`."""
+        """Undo every `disconnect`, `cut` and `partition`."""
         self._say("Heal")
         self._isolated.clear()
         self.network.cuts.heal()
@@ -444,6 +478,8 @@ class Cluster:
     def _say(self, text: str) -> None:
         if self._sink is not None:
             self._sink.test_line(text, at_s=trio.current_time())
+        elif self._logger is not None:
+            self._logger.info(text)
 
     # -- life ------------------------------------------------------------------------------
 
@@ -487,6 +523,8 @@ class Cluster:
                 logger=self._logger,
             ) as node:
                 member = _Member(node, scope, gone)
+                if self._on_open is not None:
+                    self._on_open(node)
                 task_status.started(member)
                 await member.leave.wait()
         gone.set()
@@ -506,6 +544,9 @@ async def open_cluster(
     collisions: bool = False,
     unreliable: bool = False,
     delay_s: tuple[float, float] = (0.001, 0.005),
+    loss: float = 0.0,
+    logger: EventLogger | None = None,
+    on_open: Callable[[Node], None] | None = None,
 ) -> AsyncIterator[Cluster]:
     """Open a cluster of nodes in this process and close it with the body.
 
@@ -520,12 +561,17 @@ async def open_cluster(
         collisions: a third of the election timeouts are exactly the lower bound.
         unreliable: a tenth of the messages is lost, a tenth comes 75 ms late (memory only).
         delay_s: one-way delay, lower and upper bound in seconds (memory only).
+        loss: share of the messages that get lost, 0 … 1 (memory only).
+        logger: what nodes and harness log to; by default the raftlog of this test, if there is one.
+        on_open: called with each node as soon as it is open, and again when it was restarted.
 
     Raises:
         Exception: of a node that failed, or of the body; a note on it names the seed.
     """
     with (
-        network_of(network, size, seed=seed, unreliable=unreliable, delay_s=delay_s) as the_network,
+        network_of(
+            network, size, seed=seed, unreliable=unreliable, delay_s=delay_s, loss=loss
+        ) as the_network,
         Storages.of(storage) as storages,
     ):
         cluster = Cluster(
@@ -538,6 +584,8 @@ async def open_cluster(
             storages=storages,
             collisions=collisions,
             loses_messages=unreliable,
+            logger=logger,
+            on_open=on_open,
         )
         with _naming(seed):
             async with running_beside(partial(cluster.run), stop=cluster.stop, name="cluster"):

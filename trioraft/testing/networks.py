@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Literal, Protocol, final
 
+import attrs
 import trio
 
 from ..core.config import Limits, Timing
@@ -32,6 +33,7 @@ class Cuts:
         self._isolated: set[NodeId] = set()
         self._group_of: dict[NodeId, int] = {}
         self._sends_left: dict[NodeId, int] = {}
+        self._pairs: set[frozenset[NodeId]] = set()
         self._owners: dict[NodeId, TransportOwner] = {}
 
     def disconnect(self, node_id: NodeId) -> None:
@@ -46,6 +48,10 @@ class Cuts:
         """Nodes of different groups do not hear each other; those not named form one more."""
         self._group_of = {node: number for number, group in enumerate(groups) for node in group}
 
+    def cut(self, one: NodeId, other: NodeId) -> None:
+        """These two do not hear each other, until `heal`."""
+        self._pairs.add(frozenset((one, other)))
+
     def mute_after(self, node_id: NodeId, sends: int) -> None:
         """Let a node send so many messages more; further ones vanish until `heal`."""
         self._sends_left[node_id] = sends
@@ -54,6 +60,7 @@ class Cuts:
         """Undo every cut."""
         self._isolated.clear()
         self._group_of.clear()
+        self._pairs.clear()
         self._sends_left.clear()
 
     def drop_connection(self, one: NodeId, other: NodeId) -> None:
@@ -84,6 +91,8 @@ class Cuts:
     def is_cut(self, sender: NodeId, receiver: NodeId) -> bool:
         """Whether messages from `sender` to `receiver` vanish."""
         if sender in self._isolated or receiver in self._isolated:
+            return True
+        if self._pairs and frozenset((sender, receiver)) in self._pairs:
             return True
         return self._group_of.get(sender, -1) != self._group_of.get(receiver, -1)
 
@@ -203,6 +212,23 @@ class ClusterNetwork:
         """This node's transport, with its messages cut as `cuts` says."""
         return CuttableTransport(self._carrier.transport(node_id), self.cuts)
 
+    def set_faults(
+        self, *, delay_s: tuple[float, float] | None = None, loss: float | None = None
+    ) -> None:
+        """How messages fare from now on; None: as it is.
+
+        Raises:
+            ConfigError: it is a network of sockets, or a value is out of its range.
+        """
+        if not isinstance(self._carrier, MemoryNetwork):
+            raise ConfigError('delay and loss are those of the sockets: use network="memory"')
+        faults = self._carrier.faults
+        self._carrier.faults = attrs.evolve(
+            faults,
+            delay_s=faults.delay_s if delay_s is None else delay_s,
+            drop=faults.drop if loss is None else loss,
+        )
+
 
 class _Loopback:
     """Every node on a loopback port of its own, chosen by the system before any node starts."""
@@ -247,11 +273,13 @@ def network_of(
     seed: int,
     unreliable: bool,
     delay_s: tuple[float, float],
+    loss: float = 0.0,
 ) -> Iterator[ClusterNetwork]:
     """A network of the kind asked for; its ports are given back at the end."""
     if kind == "tcp":
-        if unreliable:
-            raise ConfigError('unreliable=True needs network="memory": TCP loses no messages')
+        if unreliable or loss:
+            what = "unreliable=True" if unreliable else f"loss={loss}"
+            raise ConfigError(f'{what} needs network="memory": TCP loses no messages')
         loopback = _Loopback(size, seed=seed)
         try:
             yield ClusterNetwork(loopback)
@@ -264,7 +292,7 @@ def network_of(
         MemoryNetwork(
             random.Random(f"{seed}/network"),
             delay_s,
-            drop=LOSS_CHANCE if unreliable else 0.0,
+            drop=LOSS_CHANCE if unreliable else loss,
             late=LATE if unreliable else (0.0, 0.0),
         )
     )

@@ -12,7 +12,7 @@ import msgspec
 
 from ..core.decoding import UNREADABLE
 from ..core.errors import BadMessage
-from ..core.messages import Message
+from ..core.messages import Forward, Message, UntracedForward
 from ..net.framing import frame_of
 
 _encoder = msgspec.msgpack.Encoder()
@@ -21,7 +21,15 @@ _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
 def encode_frame(message: Message) -> bytes:
     """Return the message as one frame, length included."""
+    if type(message) is Forward and message.trace is None:
+        return frame_of(_encoder.encode(_untraced(message)))
     return frame_of(_encoder.encode(message))
+
+
+def _untraced(message: Forward) -> UntracedForward:
+    return UntracedForward(
+        message.sender, message.receiver, message.term, message.number, message.data
+    )
 
 
 def decode_message(payload: bytes | bytearray) -> Message:

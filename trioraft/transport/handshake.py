@@ -12,6 +12,8 @@ Rules of this file:
   callers'.
 * Fields are only ever appended, with a default: another version is still able to read them and
   to refuse with a sentence instead of garbage.
+* Each side says which versions it speaks, the lowest where there was only one number before; the
+  highest common one is spoken (`net.versions`).
 """
 
 from __future__ import annotations
@@ -24,13 +26,19 @@ from ..core.messages import Introduction, Message
 from ..core.types import Address, NodeId
 from ..net.framing import frame_of
 from ..net.sentences import TEXT_CHARS_MAX, printable, quoted
+from ..net.versions import Versions, common, said_by, shown, why_none
 from .codec import decode_message
 
 MAGIC = "trioraft"
 """What every connection opens with."""
 
-PROTOCOL_VERSION = 3
-"""Raised when old and new nodes can no longer read each other's messages."""
+PROTOCOL: Versions = (3, 4)
+"""The lowest goes up when a release no longer speaks as the first one did; the highest, when there
+is something to be said on a connection that earlier releases do not read. (4: there may be entries
+of features, and introductions name those. Format 1 speaks 3.)"""
+
+WITHOUT_FEATURES: Versions = (3, 3)
+"""What a node speaks that can do none."""
 
 HANDSHAKE_BYTES_MAX = 48 * 1024
 """Largest frame of a handshake: what a node says of itself names all first voters, twice, and has
@@ -55,6 +63,8 @@ class PeerHello(msgspec.Struct, frozen=True, array_like=True):
     one it is seen at."""
     invitation: str = ""
     """For those that were not told its name; empty: it has none."""
+    version_max: int = 0
+    """The highest version that the dialer speaks; `version` is the lowest. 0: the only one."""
 
 
 class HelloReply(msgspec.Struct, frozen=True, array_like=True):
@@ -83,18 +93,35 @@ def encode_hello(
 ) -> bytes:
     """Return the dialer's first frame."""
     said = introduction
+    lowest, highest = versions_of(introduction)
     hello = PeerHello(
-        MAGIC, PROTOCOL_VERSION, cluster_id, said.sender, said.receiver, said, address, invitation
+        MAGIC,
+        lowest,
+        cluster_id,
+        said.sender,
+        said.receiver,
+        said,
+        address,
+        invitation,
+        0 if highest == lowest else highest,
     )
     return frame_of(_encoder.encode(hello))
 
 
+def versions_of(said: Introduction) -> Versions:
+    """Which versions a node of this release speaks that introduces itself so."""
+    return PROTOCOL if said.features else WITHOUT_FEATURES
+
+
 def encode_reply(
-    introduction: Introduction | None, refused_because: str = "", invitation: str = ""
+    introduction: Introduction | None,
+    refused_because: str = "",
+    invitation: str = "",
+    version: int = PROTOCOL[0],
 ) -> bytes:
-    """Return the listener's answer; a reason makes it a refusal."""
+    """Return the listener's answer; a reason makes it a refusal. The version is what is spoken."""
     reason = refused_because[:TEXT_CHARS_MAX]
-    reply = HelloReply(MAGIC, PROTOCOL_VERSION, reason, introduction, invitation)
+    reply = HelloReply(MAGIC, version, reason, introduction, invitation)
     return frame_of(_encoder.encode(reply))
 
 
@@ -125,10 +152,7 @@ def check_hello(hello: PeerHello, *, cluster_id: str, node_id: NodeId) -> None:
     Raises:
         BadMessage: the reason, to be sent back with `encode_reply`.
     """
-    if hello.version != PROTOCOL_VERSION:
-        raise BadMessage(
-            f"protocol version {hello.version} was offered, this node speaks {PROTOCOL_VERSION}"
-        )
+    spoken_with(hello, PROTOCOL)
     if hello.cluster_id != cluster_id:
         raise BadMessage(
             f"the connection is for cluster {quoted(hello.cluster_id)}, "
@@ -142,6 +166,19 @@ def check_hello(hello: PeerHello, *, cluster_id: str, node_id: NodeId) -> None:
     if hello.sender == node_id:
         raise BadMessage(this_very_node(node_id))
     _check_introduction(hello.introduction, hello.sender, hello.receiver)
+
+
+def spoken_with(hello: PeerHello, ours: Versions) -> int:
+    """The version that is spoken with this dialer.
+
+    Raises:
+        BadMessage: there is none that both know.
+    """
+    theirs = said_by(hello.version, hello.version_max)
+    spoken = common(ours, theirs)
+    if spoken is None:
+        raise BadMessage(why_none("protocol version", ours, theirs, "this node"))
+    return spoken
 
 
 def this_very_node(node_id: NodeId) -> str:
@@ -159,6 +196,8 @@ def _check_introduction(said: Introduction, sender: NodeId, receiver: NodeId) ->
         _check_name(name, f"{quoted(sender)} knows a first voter")
     for name in said.seen_at:
         _check_name(name, f"{quoted(sender)} has seen a node")
+    for name in said.features:
+        _check_name(name, f"{quoted(sender)} can do")
 
 
 def _check_name(name: NodeId, who: str) -> None:
@@ -182,7 +221,7 @@ def check_said_again(said: Introduction, before: Introduction) -> Introduction:
 
 
 def check_reply(
-    payload: bytes | bytearray, *, sender: NodeId, receiver: NodeId
+    payload: bytes | bytearray, *, sender: NodeId, receiver: NodeId, ours: Versions = PROTOCOL
 ) -> tuple[Introduction, str]:
     """Check that the listener took us.
 
@@ -190,6 +229,7 @@ def check_reply(
         payload: what it answered.
         sender: the listener, as we know it.
         receiver: this node.
+        ours: the versions that this node has offered.
 
     Returns:
         What it says of itself, and its invitation, if it has one.
@@ -205,9 +245,9 @@ def check_reply(
         raise BadMessage(f"its answer to the handshake begins with {quoted(reply.magic)}")
     if reply.refused_because:
         raise BadMessage(f"it refused the connection: {printable(reply.refused_because)}")
-    if reply.version != PROTOCOL_VERSION or reply.introduction is None:
+    if common(ours, said_by(reply.version, 0)) is None or reply.introduction is None:
         raise BadMessage(
-            f"it answers in protocol version {reply.version}, this node speaks {PROTOCOL_VERSION}"
+            f"it answers in protocol version {reply.version}, this node offered {shown(ours)}"
         )
     _check_introduction(reply.introduction, sender, receiver)
     return reply.introduction, reply.invitation

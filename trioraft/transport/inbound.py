@@ -41,6 +41,8 @@ from .handshake import (
     decode_from,
     decode_hello,
     encode_reply,
+    spoken_with,
+    versions_of,
 )
 
 
@@ -129,10 +131,12 @@ class Inbound:
             check_hello(hello, cluster_id=context.cluster_id, node_id=context.node_id)
             context.check_credentials(hello.introduction, certificate, hello.invitation)
             said = self._introduce(hello)
+            spoken = spoken_with(hello, versions_of(said))
         except BadMessage as error:
             await connection.stream.send_all(encode_reply(None, str(error)))
             raise
-        await connection.stream.send_all(encode_reply(said, invitation=context.invitation))
+        reply = encode_reply(said, invitation=context.invitation, version=spoken)
+        await connection.stream.send_all(reply)
         return hello
 
     def _introduce(self, hello: PeerHello) -> Introduction:

@@ -48,7 +48,13 @@ from .base import LinkDown, LinkReplaced, LinkUp, MessagesDropped
 from .codec import encode_frame
 from .context import TransportContext
 from .drain import Drain
-from .handshake import HANDSHAKE_BYTES_MAX, check_reply, encode_hello, this_very_node
+from .handshake import (
+    HANDSHAKE_BYTES_MAX,
+    check_reply,
+    encode_hello,
+    this_very_node,
+    versions_of,
+)
 from .outgoing import Outgoing
 from .writing import LOOK_FIRST_S, Writer
 
@@ -396,9 +402,10 @@ class Link:
             await connection.secure(context.tls.client, server_hostname=self._peer)
             certificate = certificate_of(connection.stream)
             context.check_certificate(self._peer, certificate)
+        own = context.owner.introduction(self._peer)
         hello = encode_hello(
             cluster_id=context.cluster_id,
-            introduction=context.owner.introduction(self._peer),
+            introduction=own,
             address=None if self.is_answer else context.advertised,
             invitation=context.invitation,
         )
@@ -407,7 +414,9 @@ class Link:
         if payload is None:
             hint = "" if context.tls is None else " (perhaps it does not trust our certificate)"
             raise BadMessage(f"it closed the connection without an answer{hint}")
-        said, invitation = check_reply(payload, sender=self._peer, receiver=context.node_id)
+        said, invitation = check_reply(
+            payload, sender=self._peer, receiver=context.node_id, ours=versions_of(own)
+        )
         context.check_credentials(said, certificate, invitation)
         context.owner.on_introduction(said)
 

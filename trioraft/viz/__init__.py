@@ -9,8 +9,10 @@ from .analysis import analyse_log as analyse_log
 from .model import BrokenLine as BrokenLine
 from .model import CommitPoint as CommitPoint
 from .model import Durations as Durations
+from .model import Failover as Failover
 from .model import Finding as Finding
 from .model import FormingPoint as FormingPoint
+from .model import LogEnd as LogEnd
 from .model import LogEntry as LogEntry
 from .model import Mark as Mark
 from .model import Members as Members

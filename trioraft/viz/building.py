@@ -17,6 +17,7 @@ from .model import (
     CommitPoint,
     Fate,
     FormingPoint,
+    LogEnd,
     LogEntry,
     Mark,
     MarkKind,
@@ -184,6 +185,7 @@ class _Span:
     entry: int | None
     reason: str | None = None
     is_guess: bool = False
+    log_end: LogEnd | None = None
 
 
 @attrs.define
@@ -215,6 +217,9 @@ class RunBuilder:
         self.name = name
         self.status: Status | None = None
         self.leaks: list[ReportedLeak] = []
+        self.has_silent_nodes = False  # nodes may be there whose own log is not
+        self.sources: tuple[str, ...] = ()
+        self.unknowns: tuple[str, ...] = ()
         self._source = source
         self._start_line = start_line
         self._entries: list[LogEntry] = []
@@ -241,7 +246,13 @@ class RunBuilder:
         return bool(self._entries)
 
     def add(
-        self, line: int, at_s: float, node: NodeName | None, text: str, fact: facts.Fact | None
+        self,
+        line: int,
+        at_s: float,
+        node: NodeName | None,
+        text: str,
+        fact: facts.Fact | None,
+        source: int = 0,
     ) -> None:
         """Take the next entry.
 
@@ -251,11 +262,12 @@ class RunBuilder:
             node: who says so; None: the test.
             text: what it says.
             fact: the same, understood; None if it is not.
+            source: which of `sources` it stands in.
         """
         at_s = round(max(at_s, 0.0), 6)  # microseconds: floats of a time of day have dust
         self._end_s = max(self._end_s, at_s)
         index = len(self._entries)
-        self._entries.append(LogEntry(line, at_s, node, text))
+        self._entries.append(LogEntry(line, at_s, node, text, source))
         if node is None:
             self._on_test(fact, at_s, text, index)
             return
@@ -268,6 +280,18 @@ class RunBuilder:
             who.has_facts = True
             rule(self, who, fact, at_s, index)
 
+    def also(self, fact: facts.Fact) -> None:
+        """Take what the last entry says besides."""
+        index = len(self._entries) - 1
+        entry = self._entries[index]
+        rule = _RULES.get(type(fact))
+        if rule is not None and entry.node is not None:
+            rule(self, self._nodes[entry.node], fact, entry.at_s, index)
+
+    def name_nodes(self, names: Mapping[NodeName, str]) -> None:
+        """Give nodes their full names."""
+        self._names.update(names)
+
     def add_broken(self, line: int, text: str) -> None:
         """Take a line that is nothing we know."""
         self._unparsed += 1
@@ -276,7 +300,10 @@ class RunBuilder:
 
     def build(self) -> Run:
         """The run, without statistics and findings."""
-        self._dismiss_bystanders()
+        if self.has_silent_nodes:
+            self._add_silent()
+        else:
+            self._dismiss_bystanders()
         names = sorted(self._nodes, key=_by_number)
         self._settled_s = self._end_s - max(LOST_AFTER_S, 3 * self._mailbox.usual_s())
         return Run(
@@ -295,6 +322,8 @@ class RunBuilder:
             leaks=tuple(self.leaks),
             configurations=tuple(self._members),
             forming=tuple(self._forming),
+            sources=self.sources,
+            unknowns=self.unknowns,
         )
 
     # -- messages --------------------------------------------------------------------------
@@ -306,10 +335,11 @@ class RunBuilder:
         if receiver is None and request is not None:
             receiver = request.sender
         draft = Draft(len(self._messages), packet, who.name, receiver, at_s, sent_entry=index)
+        draft.is_cut = fact.is_lost
         if request is not None:
             draft.request, request.reply = request, draft
         if receiver is not None:
-            draft.is_cut = not self._network.can_send(who.name, receiver)
+            draft.is_cut = draft.is_cut or not self._network.can_send(who.name, receiver)
         self._messages.append(draft)
         self._mailbox.put(draft)
         if packet.kind == "AppendEntries" and packet.term:
@@ -324,6 +354,7 @@ class RunBuilder:
             draft = Draft(len(self._messages), packet, packet.sender, who.name)
             self._messages.append(draft)
         draft.received_s, draft.received_entry = at_s, index
+        draft.receiver_vote = fact.voted_for
         self._kinds_received.add(packet.kind)
         if not packet.is_reply:
             waiting = who.unanswered.setdefault(packet.kind, [])
@@ -345,9 +376,16 @@ class RunBuilder:
 
     # -- roles and timers --------------------------------------------------------------------
 
+    def _on_leader_known(
+        self, who: _Node, fact: facts.LeaderKnown, at_s: float, index: int
+    ) -> None:
+        term = fact.term or (who.now.term if who.spans else 0)
+        if term:
+            self._heard_leader(term, fact.leader, at_s)
+
     def _on_role(self, who: _Node, fact: facts.Became, at_s: float, index: int) -> None:
         term = who.now.term if fact.term is None else fact.term
-        who.spans.append(_Span(fact.role, term, at_s, index, fact.reason))
+        who.spans.append(_Span(fact.role, term, at_s, index, fact.reason, log_end=fact.log_end))
         match fact.role:
             case "PreCandidate":
                 who.timer_events.append(TimerExpiry(at_s, index))
@@ -498,6 +536,15 @@ class RunBuilder:
                 text = f"[{entry.node}] {entry.text}"
                 self._entries[index] = attrs.evolve(entry, node=None, text=text)
 
+    def _add_silent(self) -> None:
+        """Those that are members, or sent or were sent something: without them, a majority would be
+        another one."""
+        names = {name for draft in self._messages for name in (draft.sender, draft.receiver)}
+        if self._members:
+            names |= set(self._members[-1].members.voters)
+        for name in names - {None}:
+            self._nodes.setdefault(str(name), _Node(str(name)))
+
     def _built_node(self, node: _Node) -> NodeTrace:
         timers_of = goroutine_timers if self._has_goroutines else single_timers
         return NodeTrace(
@@ -517,7 +564,11 @@ class RunBuilder:
             end_s = max(start_s, following[0].start_s) if following else self._end_s
             if not spans and span.is_guess and end_s == start_s:
                 continue  # its first line says what it is
-            spans.append(RoleSpan(span.role, span.term, start_s, end_s, span.entry, span.reason))
+            spans.append(
+                RoleSpan(
+                    span.role, span.term, start_s, end_s, span.entry, span.reason, span.log_end
+                )
+            )
         return spans
 
 
@@ -534,6 +585,7 @@ _RULES: Final[Mapping[type[Any], Callable[[RunBuilder, _Node, Any, float, int], 
     facts.Configured: RunBuilder._on_configuration,
     facts.Forming: RunBuilder._on_forming,
     facts.TransferStarted: RunBuilder._on_transfer,
+    facts.LeaderKnown: RunBuilder._on_leader_known,
 }
 """What a node's facts do to the run."""
 

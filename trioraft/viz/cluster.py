@@ -165,6 +165,10 @@ class ClusterView:
         """Whether the node reaches too few others to be elected, or to lead."""
         return not self._reaches_majority(self._epoch(at_s), name)
 
+    def is_dead(self, name: NodeName, at_s: float) -> bool:
+        """Whether the node does not run."""
+        return name in self._epoch(at_s).dead
+
     def has_majority(self, at_s: float) -> bool:
         """Whether somebody could lead at this moment."""
         return self._has_majority(self._epoch(at_s))

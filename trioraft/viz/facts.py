@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import attrs
 
-from .model import MarkKind, Members, NodeName, Role
+from .model import LogEnd, MarkKind, Members, NodeName, Role
 
 
 @attrs.frozen
@@ -25,6 +25,8 @@ class Packet:
     """What tells it from others of its kind: the fields as they are written."""
     is_positive: bool | None = None
     entries_count: int = 0
+    log_end: LogEnd | None = None
+    """See `Message.log_end`."""
 
     @property
     def is_reply(self) -> bool:
@@ -37,6 +39,8 @@ class Sent:
     """The node sent this."""
 
     packet: Packet
+    is_lost: bool = False
+    """The line says that it failed."""
 
 
 @attrs.frozen
@@ -58,6 +62,7 @@ class Became:
     term: int | None
     """None: as before."""
     reason: str | None = None
+    log_end: LogEnd | None = None
 
 
 @attrs.frozen
@@ -143,6 +148,15 @@ class TransferStarted:
     peer: NodeName
 
 
+@attrs.frozen
+class LeaderKnown:
+    """The node says who leads."""
+
+    leader: NodeName
+    term: int | None
+    """None: the node's own."""
+
+
 Fact: TypeAlias = (
     Sent
     | Received
@@ -158,4 +172,5 @@ Fact: TypeAlias = (
     | Configured
     | Forming
     | TransferStarted
+    | LeaderKnown
 )

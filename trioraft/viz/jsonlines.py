@@ -12,7 +12,7 @@ import attrs
 import msgspec
 
 from . import facts
-from .model import ROLE_NAMED, Members, NodeName
+from .model import ROLE_NAMED, LogEnd, Members, NodeName
 from .raftlog import parse_test_text
 
 _Fields: TypeAlias = Mapping[str, Any]
@@ -60,6 +60,12 @@ def parse_json_line(line: int, text: str) -> JsonEntry | None:
     rule = _RULES.get(event)
     fact = None if rule is None else rule(fields)
     return JsonEntry(line, name, at_s, wall_s, _described(event, fields), fact)
+
+
+def fact_of(event: str, fields: Mapping[str, Any]) -> facts.Fact | None:
+    """What an event says, of its fields as JSON lines have them; None if it is nothing we know."""
+    rule = _RULES.get(event)
+    return None if rule is None else rule({**fields, "event": event})
 
 
 def times_of(entries: list[JsonEntry]) -> list[float]:
@@ -153,7 +159,14 @@ def _role_changed(fields: _Fields) -> facts.Fact | None:
         return None
     reason = fields.get("reason")
     text = _text(reason, "text") if isinstance(reason, dict) else None
-    return facts.Became(role, _number(fields, "term"), text)
+    log = fields.get("log")
+    log_end = _end(log, "last_index", "last_term") if isinstance(log, dict) else None
+    return facts.Became(role, _number(fields, "term"), text, log_end)
+
+
+def _end(fields: _Fields, index_name: str, term_name: str) -> LogEnd | None:
+    index, term = _number(fields, index_name), _number(fields, term_name)
+    return None if index is None or term is None else LogEnd(index, term)
 
 
 def _timer_started(fields: _Fields) -> facts.Fact | None:
@@ -188,7 +201,19 @@ def _packet(message: object) -> facts.Packet | None:
         _shown(rest),
         positive if isinstance(positive, bool) else None,
         count or 0,
+        _log_end(kind, message, count or 0),
     )
+
+
+def _log_end(kind: str, message: _Fields, count: int) -> LogEnd | None:
+    """As `raftlog` finds it in a line."""
+    if kind == "RequestVote":
+        return _end(message, "last_log_index", "last_log_term")
+    end = _end(message, "prev_log_index", "prev_log_term") if kind == "AppendEntries" else None
+    if end is None or not count:
+        return end
+    # Of which term the last entry is, the line does not say; the leader's own is the likeliest.
+    return LogEnd(end.index + count, _number(message, "term") or end.term)
 
 
 def _configuration_changed(fields: _Fields) -> facts.Fact | None:

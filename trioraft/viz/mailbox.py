@@ -48,6 +48,7 @@ class Draft:
     received_entry: int | None = None
     request: Draft | None = None
     reply: Draft | None = None
+    receiver_vote: NodeName | None = None
     is_cut: bool = False
     """There was no way from its sender to its receiver when it was sent."""
 
@@ -57,7 +58,7 @@ class Draft:
         request = self.request.packet if self.request is not None else None
         return Message(
             kind=packet.kind,
-            family=_family(packet, request),
+            family=family_of(packet, request),
             sender=self.sender,
             receiver=self.receiver,
             term=packet.term,
@@ -71,10 +72,13 @@ class Draft:
             entries_count=packet.entries_count,
             sent_entry=self.sent_entry,
             received_entry=self.received_entry,
+            log_end=packet.log_end,
+            receiver_vote=self.receiver_vote,
         )
 
 
-def _family(packet: Packet, request: Packet | None) -> Family:
+def family_of(packet: Packet, request: Packet | None) -> Family:
+    """What a message is about; an answer is about what its request is."""
     kind = packet.kind
     if kind.startswith("AppendEntries"):
         carrier = packet if request is None else request

@@ -49,10 +49,12 @@ MarkKind: TypeAlias = Literal[
     "mend",
     "transfer",
     "configuration",
+    "dead",
 ]
 """What was done to the cluster; `test` is any other line of the test. `drop`: a connection broke
 and may be made again at once. `cut`, `mend`: some ways, each in one direction. `leave`: on purpose,
-or cancelled. The last two are the cluster's own doing: leadership moves, the members change."""
+or cancelled. `transfer` and `configuration` are the cluster's own doing: leadership moves, the
+members change. `dead`: connections that carry nothing any more, until new ones are made."""
 FindingKind: TypeAlias = Literal[
     "two-leaders",
     "double-vote",
@@ -65,6 +67,9 @@ FindingKind: TypeAlias = Literal[
     "stale-leader",
     "disruptive-rejoin",
     "slow-failover",
+    "quorum-lost",
+    "vote-refused",
+    "older-term-commit",
 ]
 FINDING_KINDS: Final[tuple[FindingKind, ...]] = get_args(FindingKind)
 
@@ -79,6 +84,8 @@ class LogEntry:
     """Who wrote it; None: the test."""
     text: str
     """What follows the time and the id."""
+    source: int = 0
+    """Which of `Run.sources`."""
 
 
 @attrs.frozen
@@ -87,6 +94,14 @@ class BrokenLine:
 
     line: int
     text: str
+
+
+@attrs.frozen
+class LogEnd:
+    """The last entry of a log: index and term, as the line has them."""
+
+    index: int
+    term: int
 
 
 @attrs.frozen
@@ -101,6 +116,8 @@ class RoleSpan:
     """Where the log says so; None for what a node is before it says anything."""
     reason: str | None = None
     """Why it took the role, if the log gives a reason."""
+    log_end: LogEnd | None = None
+    """Where the node's log ended then, if the line says so."""
 
 
 @attrs.frozen
@@ -212,6 +229,11 @@ class Message:
     """Of an AppendEntries: how many entries it carries; 0 is a heartbeat."""
     sent_entry: int | None = None
     received_entry: int | None = None
+    log_end: LogEnd | None = None
+    """Of a RequestVote: where the candidate's log ends. Of an AppendEntries: where the receiver's
+    does once it has taken the entries."""
+    receiver_vote: NodeName | None = None
+    """Of a RequestVote: whom the receiver had voted for when it came, if its line says so."""
 
 
 @attrs.frozen
@@ -256,6 +278,30 @@ class Durations:
 
 
 @attrs.frozen
+class Failover:
+    """A change of leader."""
+
+    old_leader: NodeName
+    old_term: int
+    new_leader: NodeName
+    new_term: int
+    heard_s: float | None
+    """When a heartbeat of the old leader last reached a node that could reach a majority; None: the
+    log does not show it."""
+    lost_s: float
+    """When the old one stopped leading, or, if later, when a majority could talk again."""
+    won_s: float
+    """When the next one took office."""
+
+    @property
+    def waited_s(self) -> float:
+        """From the last heartbeat to the new leader; if none is known, from the loss."""
+        return self.won_s - (
+            self.lost_s if self.heard_s is None else min(self.heard_s, self.lost_s)
+        )
+
+
+@attrs.frozen
 class Statistics:
     """A run in numbers."""
 
@@ -276,6 +322,10 @@ class Statistics:
     """Between two AppendEntries of a leader to the same follower."""
     election_timeout: Durations | None = None
     """As drawn by the election timers."""
+    failovers: tuple[Failover, ...] = ()
+    """The same changes as in `failovers_ms`, as those count who wait."""
+    first_leader_s: float | None = None
+    """When somebody first led, with a majority."""
 
 
 @attrs.frozen
@@ -341,6 +391,15 @@ class Run:
     are voters."""
     forming: tuple[FormingPoint, ...] = ()
     """Who waited for whom before a new cluster had formed, in order."""
+    sources: tuple[str, ...] = ()
+    """All files, if several logs tell of the run together; `LogEntry.source` counts them."""
+    unknowns: tuple[str, ...] = ()
+    """What logs of this kind do not tell, in sentences."""
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether a leader may have led, or a vote been given, that these logs do not show."""
+        return bool(self.unknowns)
 
     @property
     def node_names(self) -> tuple[NodeName, ...]:

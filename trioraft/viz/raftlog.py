@@ -12,7 +12,7 @@ from typing import Final, TypeAlias, final, get_args
 import attrs
 
 from . import facts
-from .model import ROLE_NAMED, MarkKind, Members, NodeName, ReportedLeak, Status
+from .model import ROLE_NAMED, LogEnd, MarkKind, Members, NodeName, ReportedLeak, Status
 
 # --- shapes of lines ---------------------------------------------------------------------------
 
@@ -138,6 +138,10 @@ _RECEIVED = re.compile(rf"received (\w+Reply) &?{_BODY}")
 _OWN_TERM = re.compile(r"\{Term:(\d+)")
 _ASKER = re.compile(r" (?:CandidateId|LeaderId):([\w.-]+)")
 _ANSWER = re.compile(r" (?:VoteGranted|Success):(true|false)")
+_LAST = re.compile(r" LastLogIndex:(-?\d{1,18}) LastLogTerm:(-?\d{1,18})")
+_PREVIOUS = re.compile(r" PrevLogIndex:(-?\d{1,18}) PrevLogTerm:(-?\d{1,18})")
+_ENTRY_TERM = re.compile(r"\{[^{}]*?\bTerm:(\d{1,18})")
+_LOG = re.compile(r"log=\[(?:\d+\.\.(\d{1,18}) term (\d{1,18}))?\]")
 _BECOMES = re.compile(r"becomes (PreCandidate|Candidate|Follower|Leader|Dead)\b")
 _TERM = re.compile(r"[tT]erm=(\d+)")
 _TIMER = re.compile(r"election timer started \(([\d.]+)(µs|us|ms|s)\), term=(\d+)")
@@ -201,7 +205,7 @@ def parse_test_text(text: str) -> facts.Fact:
             return facts.Marked("heal")
         case "drop" if rest.startswith("connection ") and len(rest.split()) == 3:
             return facts.Marked("drop", tuple(rest.split()[1:]))
-        case "cut" | "mend" as kind if ways := _ways(rest):
+        case "cut" | "mend" | "dead" as kind if ways := _ways(rest):
             members = tuple(sorted({node for way in ways for node in way}))
             return facts.Marked(kind, members, ways)
         case "propose" | "submit":
@@ -260,7 +264,20 @@ def _packet(
         body,
         None if answer is None else answer[1] == "true",
         count,
+        _log_end(kind, body, count),
     )
+
+
+def _log_end(kind: str, body: str, count: int) -> LogEnd | None:
+    """Where the log of a candidate ends, or that of who takes these entries."""
+    if kind == "RequestVote":
+        last = _LAST.search(body)
+        return None if last is None else LogEnd(int(last[1]), int(last[2]))
+    previous = _PREVIOUS.search(body) if kind == "AppendEntries" else None
+    if previous is None:
+        return None
+    terms = _ENTRY_TERM.findall(body, previous.end()) if count else ()
+    return LogEnd(int(previous[1]) + count, int(terms[-1] if terms else previous[2]))
 
 
 def _count_entries(listed: str) -> int:
@@ -275,7 +292,11 @@ def _becomes(text: str, _: NodeName) -> facts.Fact | None:
     if match is None:
         return None
     term = _TERM.search(text) if match[1] == "Leader" else _TERM.search(text.partition(";")[0])
-    return facts.Became(ROLE_NAMED[match[1]], None if term is None else int(term[1]))
+    log = _LOG.search(text)
+    log_end = None if log is None else LogEnd(int(log[1] or 0), int(log[2] or 0))
+    return facts.Became(
+        ROLE_NAMED[match[1]], None if term is None else int(term[1]), log_end=log_end
+    )
 
 
 def _election(text: str, _: NodeName) -> facts.Fact | None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 import codecs
 import gc
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from math import inf
 from pathlib import Path
 from typing import IO, Final
 
@@ -16,6 +18,7 @@ import attrs
 
 from .building import RunBuilder
 from .facts import Fact
+from .foreign import LEVELS, ForeignLog
 from .jsonlines import JsonEntry, parse_json_line, times_of
 from .model import NodeName, ReportedLeak, Run
 from .raftlog import (
@@ -55,7 +58,8 @@ class LogError(Exception):
     """There is no log to show in this file. The message says why, and what would be one.
 
     Fault: the caller's.
-    Remedy: give a file that `trioraft.logs` or `open_raftlog` wrote.
+    Remedy: give a file that `trioraft.logs` or `open_raftlog` wrote, or a log of etcd or
+    hashicorp/raft.
     """
 
 
@@ -72,6 +76,40 @@ def read_log(path: Path, progress: Callable[[int], None] | None = None) -> tuple
     Raises:
         LogError: the file cannot be read, is empty or binary, or has no entry.
     """
+    return _checked(_reader_of(path, progress).finish(), path)
+
+
+def read_logs(
+    paths: Sequence[Path], progress: Callable[[Path, int], None] | None = None
+) -> tuple[Run, ...]:
+    """Read several logs. If each is that of one node, and of another one, they are one run.
+
+    Args:
+        paths: the files.
+        progress: told now and then which file is read, and how many bytes of it were.
+
+    Raises:
+        LogError: as `read_log`.
+    """
+    readers = [_reader_of(path, progress and partial(progress, path)) for path in paths]
+    if len(paths) > 1 and all(reader.is_told for reader in readers):
+        logs = [reader.told() for reader in readers]
+        nodes = [next(one.node for one in log.entries if one.node is not None) for log in logs]
+        if len(set(nodes)) == len(nodes):
+            sources = [str(path) for path in paths]
+            name = ", ".join(path.stem for path in paths)
+            run = told_together(logs, sources, name).ended()
+            return () if run is None else (run,)
+    return tuple(
+        run
+        for path, reader in zip(paths, readers, strict=True)
+        for run in _checked(reader.finish(), path)
+    )
+
+
+def _reader_of(path: Path, progress: Callable[[int], None] | None) -> _LogReader:
+    """A reader that has read the whole file."""
+    reader = _LogReader(str(path))
     try:
         with _without_collector(), open(path, "rb") as raw:
             # Text looks ahead; what it has not seen yet, it does not need to know.
@@ -79,16 +117,22 @@ def read_log(path: Path, progress: Callable[[int], None] | None = None) -> tuple
             _refuse_useless(sample, path)
             encoding = "utf-16" if sample.startswith(_UTF16_MARKS) else "utf-8-sig"
             with io.TextIOWrapper(raw, encoding, errors="replace", newline="\n") as stream:
-                runs = read_lines(_reporting(_bounded(stream, path), raw, progress), str(path))
+                lines = _reporting(_bounded(stream, path), raw, progress)
+                for number, line in enumerate(lines, start=1):
+                    reader.feed(number, line)
     except OSError as error:
         raise LogError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeError as error:
         raise LogError(f"cannot read {path}: its encoding is broken: {error}") from error
+    return reader
+
+
+def _checked(runs: tuple[Run, ...], path: Path) -> tuple[Run, ...]:
     if not any(run.entries for run in runs):
         raise LogError(
             f"{path} has no log entry: expected lines such as "
             "'10:02:26.890095 [0] becomes Candidate (currentTerm=1); log=[]', "
-            "or trioraft's JSON lines"
+            "trioraft's JSON lines, or a log of etcd or hashicorp/raft"
         )
     return runs
 
@@ -198,6 +242,75 @@ class _OpenRun:
         return self.builder.build()
 
 
+@attrs.frozen
+class Told:
+    """An entry that has a time of day and of year: it can stand beside those of another log."""
+
+    line: int
+    wall_s: float | None
+    node: NodeName | None
+    text: str
+    facts: tuple[Fact, ...]
+
+
+@attrs.frozen
+class ToldLog:
+    """All of one file."""
+
+    entries: list[Told]
+    names: Mapping[NodeName, str] = attrs.Factory(dict)
+    unknowns: Sequence[str] = ()
+
+
+CLOCKS_DIFFER: Final = (
+    "Each log has the clock of its own machine: an arrow that arrives before it was sent shows by "
+    "how much they differ at least."
+)
+
+
+def told_together(logs: Sequence[ToldLog], sources: Sequence[str], name: str) -> _OpenRun:
+    """One run of several logs, by their clocks; each log keeps its own order."""
+    dated = [
+        (at_s, number, told)
+        for number, log in enumerate(logs)
+        for at_s, told in _in_order(log.entries)
+    ]
+    dated.sort(key=lambda one: one[:2])  # stable
+    builder = RunBuilder(name, sources[0], dated[0][2].line if dated else 1)
+    builder.has_silent_nodes = any(log.unknowns for log in logs)
+    builder.sources = tuple(sources)
+    unknowns = dict.fromkeys(unknown for log in logs for unknown in log.unknowns)
+    if len(logs) > 1:
+        unknowns[CLOCKS_DIFFER] = None
+    builder.unknowns = tuple(unknowns)
+    for log in logs:
+        builder.name_nodes(log.names)
+    start_s = dated[0][0] if dated else 0.0
+    for at_s, number, told in dated:
+        first, *others = told.facts or (None,)
+        builder.add(told.line, at_s - start_s, told.node, told.text, first, number)
+        for fact in others:
+            if fact is not None:
+                builder.also(fact)
+    return _OpenRun(builder, has_header=False)
+
+
+def _in_order(entries: Iterable[Told]) -> Iterator[tuple[float, Told]]:
+    """With times that never run backwards: a line without one has that of the line before."""
+    now_s = -inf
+    waiting: list[Told] = []
+    for told in entries:
+        if told.wall_s is not None:
+            now_s = max(now_s, told.wall_s)
+            yield from ((now_s, earlier) for earlier in waiting)
+            waiting.clear()
+        if now_s == -inf:
+            waiting.append(told)
+        else:
+            yield now_s, told
+    yield from ((0.0, told) for told in waiting)
+
+
 class _LogReader:
     """Takes lines, and knows which run they belong to."""
 
@@ -207,6 +320,7 @@ class _LogReader:
         self._runs: list[_OpenRun] = []
         self._current: _OpenRun | None = None
         self._json: list[JsonEntry] = []
+        self._foreign = ForeignLog()
         self._minutes: dict[str, float] = {}
         self._texts: dict[str, str] = {}
 
@@ -214,7 +328,7 @@ class _LogReader:
         """Take the next line."""
         line = line.rstrip()
         match = ENTRY.match(line)
-        if match is None:
+        if match is None or match[3] in LEVELS:
             self._feed_other(number, line)
         elif not self._feed_entry(number, *match.group(1, 2, 3, 4)):
             self._feed_unknown(number, line)
@@ -222,6 +336,8 @@ class _LogReader:
     def finish(self) -> tuple[Run, ...]:
         """No more lines: the runs, in the order in which they began."""
         self._finish_json()
+        if self._foreign.has_entries:
+            self._runs.append(told_together([self.told()], [self._source], self._file_name))
         ended = (run.ended() for run in self._runs)
         return tuple(run for run in ended if run is not None)
 
@@ -279,8 +395,14 @@ class _LogReader:
         if line[0] == "{" and (entry := parse_json_line(number, line)) is not None:
             self._json.append(entry)
             return
+        if self._foreign.take(number, line):
+            return
         found = LOOSE_ENTRY.search(line)
-        if found is not None and self._feed_entry(number, *found.group(1, 2, 3, 4)):
+        if (
+            found is not None
+            and found[3] not in LEVELS
+            and self._feed_entry(number, *found.group(1, 2, 3, 4))
+        ):
             return
         what = special(line)
         match what:
@@ -339,6 +461,37 @@ class _LogReader:
             run.builder.add(entry.line, at_s, entry.node, entry.text, entry.fact)
             if entry.report is not None:
                 self._take_report(run, entry.line, entry.report)
+
+    def told(self) -> ToldLog:
+        """What the file has of lines with a time of their own."""
+        if self._foreign.has_entries:
+            return ToldLog(
+                [
+                    Told(entry.line, entry.wall_s, entry.node, entry.text, entry.facts)
+                    for entry in self._foreign.entries()
+                ],
+                self._foreign.names(),
+                self._foreign.unknowns(),
+            )
+        return ToldLog(
+            [
+                Told(
+                    one.line,
+                    one.wall_s,
+                    one.node,
+                    one.text,
+                    () if one.fact is None else (one.fact,),
+                )
+                for one in self._json
+            ]
+        )
+
+    @property
+    def is_told(self) -> bool:
+        """Whether all of the file is lines with a time of their own, of one node."""
+        if self._runs or not (self._json or self._foreign.has_entries):
+            return False
+        return len({one.node for one in self.told().entries if one.node is not None}) == 1
 
     def _take_report(self, run: _OpenRun, number: int, report: str) -> None:
         for line in report.splitlines():

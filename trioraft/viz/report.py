@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from .findings.wording import ms
-from .model import Durations, Finding, Run, Term
+from .model import Durations, Failover, Finding, Run, Term
 
 RUNS_SHOWN_MAX: Final = 30
 """Of more runs, those with something worse than `info` are shown, and the others counted."""
@@ -62,10 +62,13 @@ def _terms(run: Run) -> str:
 def _numbers(run: Run) -> str:
     numbers = run.statistics
     parts = [f"{_count(numbers.elections, 'election')}, {numbers.elections_won} won"]
-    if numbers.failovers_ms:
-        failovers = ", ".join(ms(value / 1000) for value in numbers.failovers_ms[:8])
-        more = len(numbers.failovers_ms) - 8
-        parts.append(f"failovers {failovers}" + (f" and {more} more" if more > 0 else ""))
+    if numbers.failovers:
+        failovers = ", ".join(ms(one.waited_s) for one in numbers.failovers[:8])
+        more = len(numbers.failovers) - 8
+        parts.append(
+            f"failovers, from the last heartbeat on, {failovers}"
+            + (f" and {more} more" if more > 0 else "")
+        )
     for name, durations in (
         ("vote round trip", numbers.vote_round_trip),
         ("heartbeat round trip", numbers.heartbeat_round_trip),
@@ -123,7 +126,11 @@ def summary(runs: Iterable[Run]) -> str:
 
 def runs_json(runs: Iterable[Run]) -> str:
     """`{"runs": [{"name": …, "status": …, …}]}`, on several lines."""
-    plain = {"runs": [_run(run) for run in runs]}
+    return json_text({"runs": [_run(run) for run in runs]})
+
+
+def json_text(plain: object) -> str:
+    """Plain values as JSON on several lines."""
     return msgspec.json.format(msgspec.json.encode(plain), indent=2).decode()
 
 
@@ -136,7 +143,18 @@ def _run(run: Run) -> dict[str, object]:
         "unparsed": run.unparsed,
         "terms": {str(term.number): _term(term) for term in run.terms},
         "failovers_ms": [round(value, 3) for value in run.statistics.failovers_ms],
+        "failovers": [_failover(one) for one in run.statistics.failovers],
         "findings": [_finding(finding) for finding in run.findings],
+    }
+
+
+def _failover(one: Failover) -> dict[str, object]:
+    return {
+        "from": one.old_leader,
+        "to": one.new_leader,
+        "terms": [one.old_term, one.new_term],
+        "waited_ms": round(one.waited_s * 1000, 3),
+        "is_heartbeat_known": one.heard_s is not None,
     }
 
 

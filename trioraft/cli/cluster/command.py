@@ -14,14 +14,15 @@ import click
 import trio
 
 from ...core.errors import ConfigError
+from ...core.types import Address
 from ...net.sentences import sentence_of
 from ..connecting import ADDRESSES_VARIABLE, parsed
 from ..exits import EXIT_USAGE, exiting
 from ..saying import complain
 from ..signature import Argument, Exit, Option, command_of
-from ..values import PORT_MAX, parse_format, parse_level
+from ..values import PORT_MAX, parse_format, parse_level, parse_local_address
 from .layout import SIZE_MAX, Layout, laid_out
-from .run import MembersEnded, RunningCluster, Tell
+from .run import Beside, MembersEnded, RunningCluster, Tell
 
 HELP: Final = f"""\
 Start members of a development cluster, on this machine.
@@ -78,6 +79,23 @@ def cluster(
         ),
     ] = None,
     keep: Annotated[bool, Option("--keep", help="Keep the temporary directory.")] = False,
+    lab: Annotated[
+        bool,
+        Option(
+            "--lab",
+            panel="The laboratory",
+            help="Serve a page that shows the cluster as it happens, with buttons that disconnect, "
+            "pause, kill, restart and partition its members.",
+        ),
+    ] = False,
+    lab_listen: Annotated[
+        str,
+        Option(
+            metavar="HOST:PORT",
+            panel="The laboratory",
+            help="Where that page is served, on this machine; port 0: a free one.",
+        ),
+    ] = "127.0.0.1:0",
     log_format: Annotated[
         str, Option(metavar="json|console|raftlog", help="What the log looks like.")
     ] = "console",
@@ -85,7 +103,15 @@ def cluster(
 ) -> None:
     parsed(parse_format, log_format, "--log-format")
     parsed(parse_level, log_level, "--log-level")
-    with exiting("trioraft cluster", MembersEnded), _directory(data, keep) as directory:
+    listen = parsed(parse_local_address, lab_listen, "--lab-listen")
+    if lab:
+        from ..extras import require_http
+
+        require_http()
+    with (
+        exiting("trioraft cluster", MembersEnded, ConfigError),
+        _directory(data, keep) as directory,
+    ):
         try:
             layout = laid_out(directory, size, base_port)
         except ConfigError as error:
@@ -102,8 +128,15 @@ def cluster(
             ["--log-format", log_format, "--log-level", log_level],
             is_marked=log_format == "console",
             ready=partial(_tell_how_to_use, layout, directory, keep or data is not None),
+            lab=_laboratory(layout, directory, listen) if lab else None,
         )
         raise Exit(trio.run(running.run))
+
+
+def _laboratory(layout: Layout, directory: Path, listen: Address) -> Beside:
+    from .laboratory import Laboratory
+
+    return Laboratory(layout, directory, listen).open
 
 
 @contextmanager

@@ -15,13 +15,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Final, TypeAlias, final
 
 import attrs
 import trio
 
 from ...core.errors import RaftError
+from ...core.types import NodeId
 from ..saying import complain, say
+from .lab_orders import NO_PRE_VOTE
 from .layout import Layout, Member
 
 LEAVE_S: Final = 10.0
@@ -33,11 +36,14 @@ OWN_LINE: Final = "trioraft serve: "
 SERVES: Final = " serves clients at "
 """What a member says when it does."""
 MEMBER: Final = "trioraft.cli.cluster.member"
+LAB_MEMBER: Final = "trioraft.cli.cluster.lab_member"
+"""The same, for a laboratory: its starter can cut it off from others."""
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What ends the cluster."""
 
 
 Tell: TypeAlias = Callable[[str], None]
+Beside: TypeAlias = "Callable[[RunningCluster], AbstractAsyncContextManager[None]]"
 
 
 class MembersEnded(RaftError):  # noqa: N818 - what happened
@@ -49,6 +55,7 @@ class _Started:
     member: Member
     process: trio.Process
     serves: bool = False
+    is_ended_on_purpose: bool = False
 
     @property
     def text(self) -> str:
@@ -65,6 +72,8 @@ class RunningCluster:
         is_marked: whether each line of the log begins with its member's id; lines for programs
             say it themselves.
         ready: called once, with a way to tell lines, when all members serve.
+        lab: what is open beside a laboratory's members; then they may be cut off, ended and started
+            again, and the cluster goes on while none is left. None: it is no laboratory.
     """
 
     def __init__(
@@ -74,12 +83,17 @@ class RunningCluster:
         *,
         is_marked: bool,
         ready: Callable[[Tell], None],
+        lab: Beside | None = None,
     ) -> None:
         self._layout = layout
         self._options = tuple(options)
         self._is_marked = is_marked
         self._ready = ready
+        self._lab = lab
+        self._is_ready = False
+        self._hearing: trio.Nursery | None = None
         self._started: list[_Started] = []
+        self._over = trio.Event()
         self._signal: int | None = None
         self._failure: str | None = None
 
@@ -98,10 +112,11 @@ class RunningCluster:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._obey, received)
                     async with trio.open_nursery() as hearing:
+                        self._hearing = hearing
                         for member in self._layout.members:
-                            started = _Started(member, await self._start(member))
-                            self._started.append(started)
-                            hearing.start_soon(self._hear, started, name=f"hear[{member.id}]")
+                            await self._start(member)
+                        if self._lab is not None:
+                            hearing.start_soon(self._keep_lab, self._lab, name="lab")
                     nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
@@ -117,19 +132,68 @@ class RunningCluster:
         else:
             complain(text)
 
-    async def _start(self, member: Member) -> trio.Process:
+    # -- a laboratory's processes (see `lab.Processes`) ------------------------------------------
+
+    @property
+    def ids(self) -> tuple[NodeId, ...]:
+        return tuple(member.id for member in self._layout.members)
+
+    def process_of(self, member: NodeId) -> int | None:
+        process = self._of(member).process
+        return process.pid if process.returncode is None else None
+
+    def order(self, member: NodeId, line: bytes) -> None:
+        process = self._of(member).process
+        if process.returncode is None and process.stdin is not None:
+            # One that has just ended reads no more; one that is paused has it when it goes on.
+            with suppress(BrokenPipeError, BlockingIOError, trio.ClosedResourceError):
+                os.write(process.stdin.fileno(), line)  # type: ignore[attr-defined] # a pipe has one
+
+    def pause(self, member: NodeId) -> None:
+        self._of(member).process.send_signal(signal.SIGSTOP)
+
+    def resume(self, member: NodeId) -> None:
+        self._of(member).process.send_signal(signal.SIGCONT)
+
+    async def kill(self, member: NodeId) -> None:
+        started = self._of(member)
+        started.is_ended_on_purpose = True
+        started.process.kill()
+        await started.process.wait()
+
+    async def start(self, member: NodeId, *, has_pre_vote: bool) -> None:
+        await self._start(self._of(member).member, has_pre_vote=has_pre_vote)
+
+    def _of(self, member: NodeId) -> _Started:
+        return next(each for each in self._started if each.member.id == member)
+
+    async def _keep_lab(self, lab: Beside) -> None:
+        """A laboratory is open until a signal, or until a member did not start."""
+        async with lab(self):
+            await self._over.wait()
+
+    # -- processes -------------------------------------------------------------------------------
+
+    async def _start(self, member: Member, *, has_pre_vote: bool = True) -> None:
         environment = {
             name: text for name, text in os.environ.items() if not name.startswith("TRIORAFT_")
         }
-        words = [*self._layout.arguments(member), *self._options]
-        return await trio.lowlevel.open_process(
-            [sys.executable, "-m", MEMBER, "serve", *words],
+        words = ["serve", *self._layout.arguments(member), *self._options]
+        if not has_pre_vote:
+            words.insert(0, NO_PRE_VOTE)
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-m", MEMBER if self._lab is None else LAB_MEMBER, *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=environment,
             process_group=0,
         )
+        started = _Started(member, process)
+        self._started = [each for each in self._started if each.member.id != member.id]
+        self._started.append(started)
+        if self._hearing is not None:
+            self._hearing.start_soon(self._hear, started, name=f"hear[{member.id}]")
 
     async def _obey(self, received: AsyncIterator[int]) -> None:
         """The first signal has the members leave, a second one kills them."""
@@ -138,6 +202,7 @@ class RunningCluster:
                 self._tell_all(signal.SIGKILL)
                 continue
             self._signal = number
+            self._over.set()
             self._tell_all(signal.SIGTERM)
             self.tell(f"trioraft cluster: leaving after {signal.Signals(number).name}")
 
@@ -165,14 +230,19 @@ class RunningCluster:
         if not started.serves and SERVES in line:
             started.serves = True
             count = sum(each.serves for each in self._started)
-            if count == len(self._layout.members):
+            if count == len(self._layout.members) and not self._is_ready:
+                self._is_ready = True
                 self._ready(self.tell)
 
     def _note_end(self, started: _Started) -> None:
         if self._signal is not None or self._failure is not None:
             return
         how = _how_it_ended(started.process.returncode)
+        if started.is_ended_on_purpose:
+            self.tell(f"trioraft cluster: {started.text} ended, as the laboratory wanted")
+            return
         if not started.serves:
+            self._over.set()
             self._failure = f"{started.text} did not start ({how}): see above"
             self._tell_all(signal.SIGTERM)
             return
@@ -184,6 +254,8 @@ class RunningCluster:
         for started in self._started:
             if started.process.returncode is None:
                 started.process.send_signal(number)
+                if self._lab is not None:  # one that is paused hears nothing
+                    started.process.send_signal(signal.SIGCONT)
 
     async def _end_all(self) -> None:
         """Whoever is left when an error has ended the rest."""

@@ -159,7 +159,7 @@ class Board:
 
     def opened(self, node: Shown) -> None:
         """The node is open, and is shown."""
-        row = self.rows[node.id]
+        row = self.rows.setdefault(node.id, BoardRow(node.id))  # a scenario may add nodes
         row.node, row.patience_since_s = node, trio.current_time()
 
     def say(self, text: str) -> None:

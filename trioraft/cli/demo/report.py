@@ -32,6 +32,8 @@ class Report:
     """The leak check's own words; empty when nothing leaked."""
     signal_name: str | None
     """What ended the run early, if anything did."""
+    failure: str = ""
+    """Which line of a scenario failed, and what was seen instead; empty when none did."""
 
 
 def print_report(
@@ -58,6 +60,9 @@ def print_report(
     _line(console, f"log: {log}")
     if picture is not None:
         _line(console, f"picture: {picture}")
+    if report.failure:
+        _line(console, "scenario FAILED", "bold red")
+        _line(console, report.failure)
     if report.leaks:
         _line(console, f"leak check FAILED: {verdict(report.leaks)}", "bold red")
         _line(console, report.leak_report)

@@ -11,7 +11,7 @@ Rules of this file:
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, final
@@ -19,13 +19,15 @@ from typing import Final, final
 import attrs
 import trio
 
+from ...core.types import NodeId
 from ...logs.loggers import EventLogger, Format, Raftlog, configure, open_raftlog, sink_logger
 from ...logs.raftlog import RaftlogRun
+from ...scenario import ScenarioFailed
 from ...tasks.background import running_beside
 from ...testing.leaks import Leak, LeakError, no_leaks
 from .board import Board
 from .report import Report
-from .story import Story, step_names
+from .story import Story, Tempo, step_names
 from .views import DemoView
 
 RUN_NAME = "trioraft_demo"
@@ -49,6 +51,14 @@ class DemoLog:
         else:
             self._run.outcome = "FAIL"
             self._raftlog.note(report)
+
+    def failed(self, failure: str) -> None:
+        """The scenario expected something else."""
+        if self._raftlog is None or self._run is None:
+            self.logger.warning("Scenario failed", failure=failure)
+        else:
+            self._run.outcome = "FAIL"
+            self._raftlog.note(failure)
 
     def interrupted(self, by: str) -> None:
         """The run was ended early."""
@@ -78,12 +88,31 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 """What ends the demo early."""
 
 
-async def run_demo(*, nodes: int, seed: int, view: DemoView, log: DemoLog) -> Report:
+@final
+@attrs.frozen
+class Tale:
+    """What is told: the demo's own story, or a scenario."""
+
+    ids: tuple[NodeId, ...]
+    steps: tuple[str, ...]
+    """Their names, for the board."""
+    tell: Callable[[Board, Tempo, EventLogger], Awaitable[None]]
+
+
+def story_of(nodes: int, seed: int) -> Tale:
+    """The demo's own."""
+
+    async def tell(board: Board, tempo: Tempo, logger: EventLogger) -> None:
+        await Story(board, seed=seed, tempo=tempo, logger=logger).run()
+
+    return Tale(tuple(map(str, range(nodes))), step_names(nodes), tell)
+
+
+async def run_demo(tale: Tale, *, view: DemoView, log: DemoLog) -> Report:
     """Run the demo to its end, or to the first signal.
 
     Args:
-        nodes: how many, from 1.
-        seed: of the randomised timeouts.
+        tale: what is told.
         view: shows it.
         log: what nodes and story log to.
 
@@ -92,16 +121,14 @@ async def run_demo(*, nodes: int, seed: int, view: DemoView, log: DemoLog) -> Re
 
     Raises:
         DemoError: the nodes did not elect in time.
+        ScenarioError: the scenario asks for what real sockets cannot do.
         OSError: the loopback, the log or the view cannot be used.
     """
     began_s = trio.current_time()
-    board = Board(
-        map(str, range(nodes)), step_names(nodes), on_note=view.on_note, on_step=view.on_step
-    )
-    story = Story(board, seed=seed, tempo=view.tempo, logger=log.logger)
+    board = Board(tale.ids, tale.steps, on_note=view.on_note, on_step=view.on_step)
     interruption = _Interruption()
     leaks: tuple[Leak, ...] = ()
-    leak_report = ""
+    leak_report = failure = ""
     try:
         async with no_leaks():
             with interruption.scope:
@@ -109,14 +136,17 @@ async def run_demo(*, nodes: int, seed: int, view: DemoView, log: DemoLog) -> Re
                     running_beside(interruption.watch, stop=interruption.stop, name="demo.signals"),
                     view.showing(board),
                 ):
-                    await story.run()
+                    await tale.tell(board, view.tempo, log.logger)
+    except ScenarioFailed as error:
+        failure = str(error)
+        log.failed(failure)
     except LeakError as error:
         leaks, leak_report = error.leaks, str(error)
         log.leaked(leak_report)
     if interruption.signal_name is not None:
         log.interrupted(interruption.signal_name)
     took_s = trio.current_time() - began_s
-    return Report(board, took_s, leaks, leak_report, interruption.signal_name)
+    return Report(board, took_s, leaks, leak_report, interruption.signal_name, failure)
 
 
 class _Interruption:

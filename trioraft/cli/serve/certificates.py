@@ -130,6 +130,7 @@ class LiveCertificates:
             for name, tls, unfit in (
                 ("peers", ready.tls, self._unfit_for_peers),
                 ("clients", ready.client_tls, _expired),
+                ("http", ready.http_tls, _expired),
             )
             if tls is not None
         ]

@@ -24,7 +24,7 @@ from ..signature import Exit, Option, command_of
 from .options import CONFIG_FLAG, OPTIONS
 from .options import Option as Setting
 from .preflight import look_around, prepare
-from .run import NotStarted, run_server
+from .run import NotStarted, Surroundings, run_server
 from .settings import Flags, SettingsReader, gather
 
 HELP: Final = """\
@@ -54,7 +54,7 @@ def command() -> click.Command:
     def serve(**flags: Any) -> None:
         named = {name.replace("_", "-"): value for name, value in flags.items()}
         with _hangups_ignored():
-            code = _serve(named)
+            code = _serve(named, click.get_current_context().find_root().obj)
         raise Exit(code)
 
     parameters = [_config_parameter(), *(_parameter(option) for option in OPTIONS.values())]
@@ -104,7 +104,7 @@ def _hangups_ignored() -> Iterator[None]:
         signal.signal(signal.SIGHUP, before)
 
 
-def _serve(flags: Flags) -> int:
+def _serve(flags: Flags, surroundings: Surroundings | None = None) -> int:
     problems: list[str] = []
     reader = SettingsReader(gather(flags, os.environ, problems), problems)
     settings = reader.settings()
@@ -117,7 +117,7 @@ def _serve(flags: Flags) -> int:
         return EXIT_USAGE
     logger = logs.configure(settings.log_format, level=settings.log_level)
     try:
-        trio.run(partial(run_server, settings, ready, logger))
+        trio.run(partial(run_server, settings, ready, logger, surroundings))
     except NotStarted as error:
         _complain(str(error))
         return EXIT_USAGE

@@ -121,6 +121,11 @@ _PARSED: Final = (
         "Where clients reach this node, if not at --client-listen.", _NODE,
     ),
     Option(
+        "http-listen", values.parse_address, "HOST:PORT",
+        "Where to serve probes and metrics over HTTP: /livez, /readyz, /metrics "
+        "(pip install 'trioraft[http]'). Default: nowhere.", _NODE,
+    ),
+    Option(
         "insecure", values.parse_bool, "",
         "Allow plain TCP beyond this machine: whoever reaches a port can vote, read and write.",
         _TLS, kind="flag", default="false",
@@ -163,6 +168,21 @@ _PARSED: Final = (
         "client-roles", values.parse_path, "FILE",
         "Which clients may read, write and change the cluster (TOML): by the names in their "
         "certificates, or by tokens. Without it, all that get in may do everything.", _TLS,
+    ),
+    Option(
+        "http-insecure", values.parse_bool, "",
+        "Allow plain HTTP beyond this machine at --http-listen: whoever reaches that port can read "
+        "this node's status and metrics, and nothing else.", _TLS, kind="flag", default="false",
+    ),
+    Option(
+        "http-tls-cert", values.parse_path, "FILE",
+        "The certificate (PEM) that is shown at --http-listen.", _TLS,
+    ),
+    Option("http-tls-key", values.parse_path, "FILE", "Its private key.", _TLS),
+    Option(
+        "http-tls-ca", values.parse_path, "FILE",
+        "Who must have signed the certificates of those who ask at --http-listen; without it, "
+        "nobody need show one.", _TLS,
     ),
     Option(
         "election-timeout", values.parse_duration_range_s, "LOW-HIGH",
@@ -218,6 +238,11 @@ _PARSED: Final = (
         "log-level", values.parse_level, "LEVEL",
         "Least level that is logged: debug, info, warning, error or critical.", _LOG,
         default="info",
+    ),
+    Option(
+        "trace", values.parse_bool, "",
+        "Give what traced clients ask for to OpenTelemetry, as spans; start it by "
+        "opentelemetry-instrument, which brings the exporter.", _LOG, kind="flag", default="false",
     ),
 )  # fmt: skip
 

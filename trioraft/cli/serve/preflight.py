@@ -14,8 +14,10 @@ from typing import Any, Final, TypeVar, final
 
 import attrs
 
-from ...core.errors import RaftError, StorageError
+from ...core.errors import ConfigError, RaftError, StorageError
 from ...core.types import Address, NodeId
+from ...http.limits import HttpLimits
+from ...http.port import missing_packages
 from ...member.identity import decode_identity
 from ...net.addresses import host_port
 from ...net.certificates import TlsFiles, names
@@ -29,6 +31,7 @@ from ...service.roles import Roles
 from ...storage.directory import Directory, make_private
 from ...storage.health import Health
 from ...storage.log_database import read_identity
+from ...tracing.optional import Tracer
 from ...transport.tcp import TcpTransport
 from ..files import read_small
 from .settings import Settings
@@ -53,6 +56,9 @@ class Preflight:
     client_tls: ServerTls | None
     client_limits: ServiceLimits
     roles: Roles | None = None
+    tracer: Tracer | None = None
+    """None: nobody traces."""
+    http_tls: ServerTls | None = None
     warnings: tuple[str, ...] = ()
     """What is to be said at the start, a sentence each."""
 
@@ -74,7 +80,9 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
     roles = _roles(settings, problems)
     tls = None if settings.tls is None else _peers_tls(settings, settings.tls, problems)
     is_plain = settings.tls is None
+    http_tls = _http_tls(settings, problems)
     client_limits = fitting_limits(settings, problems)
+    tracer = _tried(lambda: tracer_of(settings), problems)
     transport = None if tls is None and not is_plain else _transport(settings, tls, problems)
     _check_data(settings.data, problems, create=settings.create_data)
     if len(problems) == before:
@@ -82,9 +90,13 @@ def prepare(settings: Settings, problems: list[str]) -> Preflight | None:
     if transport is not None:
         _tried(transport.bind, problems)
     _check_port("client-listen", settings.client_listen, problems)
+    if settings.http_listen is not None:
+        _check_port("http-listen", settings.http_listen, problems)
     if len(problems) == before and transport is not None:
-        warnings = tuple(_warnings(settings, tls, client_tls))
-        return Preflight(transport, tls, client_tls, client_limits, roles, warnings)
+        warnings = (*_warnings(settings, tls, client_tls), *_untraced(tracer))
+        return Preflight(
+            transport, tls, client_tls, client_limits, roles, tracer, http_tls, warnings
+        )
     if transport is not None:
         transport.close()
     return None
@@ -101,7 +113,7 @@ def look_around(values: Mapping[str, Any], problems: list[str]) -> None:
     data = values.get("data")
     if data is not None and (data.exists() or not values.get("create-data")):
         _check_data(data, problems, create=False)
-    for name in ("listen", "client-listen"):
+    for name in ("listen", "client-listen", "http-listen"):
         if values.get(name) is not None:
             _check_port(name, values[name], problems)
 
@@ -243,6 +255,23 @@ def clients_tls(
     )
 
 
+def _http_tls(settings: Settings, problems: list[str]) -> ServerTls | None:
+    """The context for the HTTP port; None: plain HTTP, or something is wrong."""
+    if settings.http_listen is not None:
+        missing = missing_packages()
+        if missing:
+            problems.append(
+                f"--http-listen needs {', '.join(missing)}; install it with: "
+                "pip install 'trioraft[http]'"
+            )
+    files = settings.http_tls
+    if files is None or not _are_usable("http-tls", files, problems):
+        return None
+    return ServerTls.from_files(
+        certificate=files.certificate, key=files.key, authority=files.authority
+    )
+
+
 def _are_usable(prefix: str, files: TlsFiles, problems: list[str]) -> bool:
     before = len(problems)
     for name, path in (("cert", files.certificate), ("key", files.key), ("ca", files.authority)):
@@ -255,6 +284,38 @@ def _are_usable(prefix: str, files: TlsFiles, problems: list[str]) -> bool:
     if len(problems) == before:
         problems += problems_of(files, (f"--{prefix}-cert", f"--{prefix}-key", f"--{prefix}-ca"))
     return len(problems) == before
+
+
+# -- tracing -------------------------------------------------------------------------------
+
+
+def tracer_of(settings: Settings) -> Tracer | None:
+    """The process's tracer, if it is to trace.
+
+    Raises:
+        ConfigError: there is no OpenTelemetry.
+    """
+    if not settings.trace:
+        return None
+    try:
+        from ...tracing.spans import global_tracer
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"--trace needs {error.name}; install it with: pip install 'trioraft[otel]'"
+        ) from error
+    return global_tracer()
+
+
+def _untraced(tracer: Tracer | None) -> Iterator[str]:
+    if tracer is None:
+        return
+    from ...tracing.spans import has_provider
+
+    if not has_provider():
+        yield (
+            "--trace: nobody takes the spans, for no tracer provider is set in this process: start "
+            "it as opentelemetry-instrument trioraft serve … (docs/tracing.md)"
+        )
 
 
 # -- descriptors ---------------------------------------------------------------------------
@@ -274,6 +335,7 @@ def fitting_limits(settings: Settings, problems: list[str]) -> ServiceLimits:
         + settings.limits.inbound_connections_max
         + DESCRIPTORS_OF_A_PEER * len(settings.peers)
         + DESCRIPTORS_RESERVED
+        + (0 if settings.http_listen is None else HttpLimits().connections_max)
     )
     allowed = raise_descriptors_max(wanted + others)
     room = allowed - others

@@ -177,6 +177,9 @@ class Settings:
     invitation: Path | None
     client_tls: TlsFiles | None
     client_roles: Path | None
+    http_listen: Address | None
+    http_insecure: bool
+    http_tls: TlsFiles | None
     timing: Timing
     limits: Limits
     log_bytes_max: int | None
@@ -184,6 +187,7 @@ class Settings:
     watch_changes: int
     log_format: Format
     log_level: Level
+    trace: bool
 
     @property
     def is_alone(self) -> bool:
@@ -222,7 +226,9 @@ class SettingsReader:
             "client-tls",
             needs_authority=not (self.values["insecure"] or self.values["client-roles"]),
         )
+        http_tls = self._tls_files("http-tls", needs_authority=False)
         self._check_plain(peers, tls, client_tls)
+        self._check_http(http_tls)
         timing, limits = self._timing(), self._limits()
         client_peers = self._client_peers()
         if self._problems or timing is None or limits is None:
@@ -235,6 +241,7 @@ class SettingsReader:
             client_peers=client_peers,
             tls=tls,
             client_tls=client_tls,
+            http_tls=http_tls,
             timing=timing,
             limits=limits,
         )
@@ -332,15 +339,19 @@ class SettingsReader:
             )
 
     def _check_ports(self) -> None:
-        values = self.values
-        peers, clients = values["listen"], values["client-listen"]
-        if peers is None or clients is None or peers[1] != clients[1]:
-            return
-        if peers[0] == clients[0] or is_wildcard(peers[0]) or is_wildcard(clients[0]):
-            self._problem(
-                f"{self._where('listen')} and {self._where('client-listen')} are both port "
-                f"{peers[1]}: peers and clients never share one"
-            )
+        pairs = (
+            ("listen", "client-listen", "peers and clients never share one"),
+            ("listen", "http-listen", "HTTP has one of its own"),
+            ("client-listen", "http-listen", "HTTP has one of its own"),
+        )
+        for first, second, why in pairs:
+            one, other = self.values[first], self.values[second]
+            if one is None or other is None or one[1] != other[1]:
+                continue
+            if one[0] == other[0] or is_wildcard(one[0]) or is_wildcard(other[0]):
+                self._problem(
+                    f"{self._where(first)} and {self._where(second)} are both port {one[1]}: {why}"
+                )
 
     def _tls_files(self, prefix: str, *, needs_authority: bool) -> TlsFiles | None:
         names = [f"{prefix}-cert", f"{prefix}-key", f"{prefix}-ca"]
@@ -382,6 +393,26 @@ class SettingsReader:
             said = [(self._where("client-listen"), values["client-listen"])]
             wanted = "--client-tls-cert and --client-tls-key"
             self._complain_of_plain(said, "client", wanted, client_tls)
+
+    def _check_http(self, tls: TlsFiles | None) -> None:
+        values, listen = self.values, self.values["http-listen"]
+        names = ("http-insecure", "http-tls-cert", "http-tls-key", "http-tls-ca")
+        given = [self._where(name) for name in names if name in self._given]
+        if listen is None:
+            if given and "http-listen" not in self._given:
+                self._problem(f"{given[0]} is for --http-listen, which is not given")
+            return
+        is_allowed = values["insecure"] or values["http-insecure"] or tls is not None
+        if not (
+            is_allowed
+            or is_loopback(listen[0])
+            or {"http-tls-cert", "http-tls-key"} & {*self._given}
+        ):
+            self._problem(
+                f"{self._where('http-listen')} is {host_port(listen)}, beyond this machine, and "
+                "without TLS whoever is on the way reads along: give --http-tls-cert and "
+                "--http-tls-key, or say --http-insecure if status and metrics are no secret there"
+            )
 
     def _complain_of_plain(
         self, said: list[tuple[str, Address | None]], who: str, wanted: str, tls: TlsFiles | None

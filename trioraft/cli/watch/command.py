@@ -14,13 +14,13 @@ from rich.live import Live
 from ...client.client import Client
 from ...core.errors import RaftError
 from ...core.types import Address
+from ...live.scene import Scene, listen
 from ...net.addresses import host_port
 from ...rpc.protocol import NodeNews
 from ..connecting import ReachedCluster, reaching
 from ..saying import WIDTH_ELSEWHERE, say, say_json
 from ..signature import BadParameter, Option, command_of
 from .picture import picture
-from .scene import Scene, listen
 
 HELP: Final = (
     "Watch a running cluster: who leads, since when and why; terms, commits, lag and links. "

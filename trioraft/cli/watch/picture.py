@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ...core.escaping import escaped
+from ...live.scene import Scene, ServerView, links_of
 from ...net.addresses import host_port
 from ..saying import shown_text
-from .scene import Scene, ServerView, links_of
 
 _LOOKS: Final = {
     "Leader": ("★", "bold green"),

@@ -484,3 +484,19 @@ def around(machine: StateMachine) -> SessionMachine:
     return SessionMachine(
         machine, results_max=RESULTS_MAX, results_bytes_max=RESULTS_BYTES_MAX, reads_bare=True
     )
+
+
+def read_call(data: bytes) -> tuple[str, Any] | None:
+    """A command as it stands in the log, for people who look into one: the method's name, and its
+    arguments as msgpack has them. None: it is no command of an object."""
+    try:
+        command = _COMMANDS.decode(data)
+        match command:
+            case MethodCall(name=name, arguments=arguments):
+                return name, msgspec.msgpack.decode(arguments)
+            case Activate(version=version):
+                return "activate", [version]
+            case Tick():
+                return "tick", []
+    except UNREADABLE:
+        return None

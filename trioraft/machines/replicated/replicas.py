@@ -214,6 +214,29 @@ class Replicas:
         )
 
 
+def read_part(data: bytes) -> ForPart | None:
+    """A command for one of several objects, for people who look into a log; None: it is none."""
+    try:
+        return _COMMANDS.decode(data)
+    except UNREADABLE:
+        return None
+
+
+def objects_in(reader: ChunkReader) -> list[str] | None:
+    """The names of the objects in a snapshot, if it is one of `Replicas`; None: it is not, and
+    nothing was read.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    if not reader.begins_with(_MAGIC):
+        return None
+    try:
+        return sorted(_STATES.decode(reader.head(_MAGIC, "Replicas")))
+    except UNREADABLE as error:
+        raise ConfigError(f"a snapshot of Replicas cannot be read: {error}") from error
+
+
 def _decoded(data: bytes, what: str) -> ForPart:
     try:
         return _COMMANDS.decode(data)

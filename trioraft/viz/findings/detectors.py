@@ -15,6 +15,7 @@ from ..cluster import ClusterView
 from ..model import SEVERITIES, Finding, FindingKind
 from .elections import double_vote, election_livelock, no_leader, split_vote, two_leaders
 from .leaders import disruptive_rejoin, missed_heartbeats, slow_failover, stale_leader
+from .reasons import no_majority, older_term_commit, quorum_lost, vote_refused
 from .timers import leaks, orphan_timers
 
 DETECTORS: Final[tuple[Callable[[ClusterView], Iterator[Finding]], ...]] = (
@@ -29,6 +30,10 @@ DETECTORS: Final[tuple[Callable[[ClusterView], Iterator[Finding]], ...]] = (
     stale_leader,
     disruptive_rejoin,
     slow_failover,
+    no_majority,
+    quorum_lost,
+    vote_refused,
+    older_term_commit,
 )
 
 
@@ -121,5 +126,26 @@ EXPLANATIONS: Final[Mapping[FindingKind, Explanation]] = {
         "The leader was lost, a majority could talk, and yet several election timeouts passed "
         "before somebody led.",
         "See whether elections collided, or votes were refused or lost, in between.",
+    ),
+    "quorum-lost": Explanation(
+        "A leader stepped down because nobody answered",
+        "A leader that hears no majority for an election timeout cannot know whether another one "
+        "was elected meanwhile. It steps down, so that its clients go and ask elsewhere "
+        "(dissertation, 6.2).",
+        "Look for what kept its followers from it: a cut, a crash, or a pause.",
+    ),
+    "vote-refused": Explanation(
+        "A vote was refused",
+        "A node gives one vote a term, to a candidate whose log is at least as far as its own "
+        "(paper, 5.2 and 5.4.1); and while it hears a leader, it helps nobody to depose it "
+        "(dissertation, 4.2.3).",
+        "Nothing: it is how two leaders of one term, and lost entries, are kept from happening.",
+    ),
+    "older-term-commit": Explanation(
+        "Entries of an older term waited for one of the new term",
+        "An entry of an older term may stand on a majority and be overwritten all the same. So a "
+        "leader commits by counting only entries of its own term, and all before them with it "
+        "(paper, 5.4.2 and figure 8).",
+        "A leader that commits an empty entry when it takes office ends that wait at once.",
     ),
 }

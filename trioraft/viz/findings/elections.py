@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeAlias
 import attrs
 
 from ..cluster import ClusterView, round_trips_s
-from ..model import Finding, NodeName, Term
+from ..model import Finding, NodeName, Run, Severity, Term
 from .wording import (
     finding,
     leaderless_limit_s,
@@ -257,7 +257,9 @@ def _nobody_led(
     since_s = cluster.majority_since_s(start_s, end_s)
     could_s = 0.0 if since_s is None else end_s - since_s
     asked = [term for term in cluster.run.terms if start_s <= term.start_s < end_s]
-    if could_s >= limit_s:
+    if cluster.run.is_partial:
+        why = "as far as these logs tell; they begin and end in the middle of a cluster's life."
+    elif could_s >= limit_s:
         why = (
             f"although a majority could talk for the last {ms(could_s)}; there were "
             f"{len(asked)} elections in that time, and the longest election timeout is "
@@ -271,7 +273,7 @@ def _nobody_led(
     yield finding(
         cluster.run,
         "no-leader",
-        "info" if could_s < limit_s else "warning" if ever else "error",
+        _severity(cluster.run, could_s, limit_s, ever=ever),
         terms=[term.number for term in asked],
         nodes=cluster.names,
         start_s=start_s,
@@ -279,6 +281,12 @@ def _nobody_led(
         detail=f"Nobody led for {ms(end_s - start_s)}, {why}",
         entries=_candidacies(cluster, [_Failed(term, "split", end_s) for term in asked]),
     )
+
+
+def _severity(run: Run, could_s: float, limit_s: float, *, ever: bool) -> Severity:
+    if could_s < limit_s or run.is_partial:
+        return "info"
+    return "warning" if ever else "error"
 
 
 # --- which elections failed, and why ----------------------------------------------------------
@@ -412,6 +420,8 @@ def _tally(cluster: ClusterView, term: Term) -> str:
             if is_counted and message.receiver in votes:
                 votes[message.receiver] += 1
     counted = ", ".join(f"node {name} got {count}" for name, count in votes.items())
+    if run.is_partial:
+        return f"as far as these logs tell ({counted}, itself included)."
     needed = f"{_needed(cluster, term.start_s)} votes were needed"
     if len(term.candidates) == 1:
         return f"{counted} in time, and {needed}."

@@ -116,7 +116,11 @@ def _missed(
 ) -> Finding:
     at_s = span.start_s
     known = [] if heartbeats is None else heartbeats.before(at_s)
-    arrived = [message for message in known if message.received_s is not None]
+    arrived = [
+        message
+        for message in known
+        if message.received_s is not None and message.received_s <= at_s
+    ]
     last = arrived[-1] if arrived else None
     silent_since_s = reign.start_s if last is None else (last.received_s or 0.0)
     unheard = known if last is None else known[known.index(last) + 1 :]
@@ -158,6 +162,17 @@ def _measured(
         message for message in heartbeats.since(at_s - timeout_s, at_s) if message.fate == "lost"
     ]
     losses = f" {len(lost)} sent in that time got lost." if lost else ""
+    late_s = sorted(
+        message.received_s - (message.sent_s or 0.0)
+        for message in known
+        if message.received_s is not None and message.received_s > at_s
+    )
+    if late_s:
+        return (
+            f"{len(late_s)} of its messages were on their way by then, and took "
+            f"{ms(late_s[len(late_s) // 2])}: the network is slower than the follower is "
+            f"patient.{losses}"
+        )
     intervals = sorted(intervals_s(known))
     silent_s = at_s - (known[-1].sent_s or 0.0)
     if intervals and silent_s > SILENCES_MIN * intervals[-1]:

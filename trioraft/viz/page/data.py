@@ -9,9 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-from ..model import ROLES, Fate, Mark, Message, NodeName, NodeTrace, Run
+import attrs
+
+from ..findings.detectors import EXPLANATIONS
+from ..model import ROLES, Fate, Finding, Mark, Message, NodeName, NodeTrace, Run
+from ..states import STATE_FIELDS, state_changes
+from ..trouble import outages, weather
 
 EntryKind: TypeAlias = Literal[
     "vote",
@@ -32,14 +38,14 @@ EntryKind: TypeAlias = Literal[
 """What an entry tells of; `message` is a message of any other type."""
 ENTRY_KINDS: Final[tuple[EntryKind, ...]] = get_args(EntryKind)
 
-_KIND_OF_FAMILY: Final[Mapping[str, EntryKind]] = {
+KIND_OF_FAMILY: Final[Mapping[str, EntryKind]] = {
     "vote": "vote",
     "pre-vote": "prevote",
     "heartbeat": "heartbeat",
     "entries": "entries",
     "snapshot": "snapshot",
 }
-_KIND_OF_TYPE: Final[Mapping[str, EntryKind]] = {
+KIND_OF_TYPE: Final[Mapping[str, EntryKind]] = {
     "TimeoutNow": "transfer",
     "RequestReadIndex": "read",
     "RequestReadIndexReply": "read",
@@ -60,7 +66,12 @@ def page_json(run: Run) -> str:
     Returns:
         JSON without any `<`, so that no text of a log can end the element.
     """
-    text = json.dumps(page_data(run), ensure_ascii=False, separators=(",", ":"))
+    return script_json(page_data(run))
+
+
+def script_json(plain: object) -> str:
+    """Plain values as JSON that can stand inside a `<script>` element."""
+    text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")
 
 
@@ -70,6 +81,9 @@ def page_data(run: Run) -> Columns:
     return {
         "name": run.name,
         "duration": _us(run.duration_s),
+        "sources": [Path(source).name for source in run.sources] or [Path(run.source).name],
+        "sourceOf": [entry.source for entry in run.entries] if len(run.sources) > 1 else [],
+        "unknowns": run.unknowns,
         "nodes": [{"name": node.name, "fullName": node.full_name} for node in run.nodes],
         "kinds": ENTRY_KINDS,
         "entries": _entries(run, number_of),
@@ -79,14 +93,20 @@ def page_data(run: Run) -> Columns:
         "commits": _commits(run.nodes),
         "marks": [_mark(mark, number_of) for mark in run.marks],
         "terms": _terms(run),
-        "findings": _findings(run),
+        "findings": [finding_data(finding) for finding in run.findings],
+        "outages": _outages(run, number_of),
+        "weather": _weather(run),
+        "states": _states(run, number_of),
+        "explanations": {
+            finding.kind: attrs.asdict(EXPLANATIONS[finding.kind]) for finding in run.findings
+        },
     }
 
 
 def message_kind(message: Message) -> EntryKind:
     """How the page sorts a message: by its type where that says more than its family."""
-    by_type = _KIND_OF_TYPE.get(message.kind)
-    return by_type or _KIND_OF_FAMILY.get(message.family, "message")
+    by_type = KIND_OF_TYPE.get(message.kind)
+    return by_type or KIND_OF_FAMILY.get(message.family, "message")
 
 
 def _us(seconds: float | None) -> int:
@@ -204,6 +224,7 @@ def _timers(nodes: Sequence[NodeTrace]) -> Columns:
         "end": [_us(timer.end_s) for _, timer in timers],
         "timeout": [_us(timer.timeout_s) for _, timer in timers],
         "endKind": [timer.end for _, timer in timers],
+        "endEntry": [_index(timer.end_entry) for _, timer in timers],
         "startEntry": [timer.start_entry for _, timer in timers],
     }
 
@@ -262,8 +283,18 @@ def _mark(mark: Mark, number_of: Mapping[NodeName, int]) -> Columns:
 
 
 def _terms(run: Run) -> list[Columns]:
+    began: dict[int, int] = {}
+    won: dict[int, int] = {}
+    for node in run.nodes:
+        for span in node.roles:
+            if span.entry is not None and span.role in ("Candidate", "Leader"):
+                began[span.term] = min(span.entry, began.get(span.term, span.entry))
+            if span.entry is not None and span.role == "Leader":
+                won[span.term] = min(span.entry, won.get(span.term, span.entry))
     return [
         {
+            "entry": began.get(term.number, -1),
+            "wonEntry": won.get(term.number, -1),
             "number": term.number,
             "leader": term.leader,
             "leaders": len(term.leaders),
@@ -275,18 +306,59 @@ def _terms(run: Run) -> list[Columns]:
     ]
 
 
-def _findings(run: Run) -> list[Columns]:
+def finding_data(finding: Finding) -> Columns:
+    """A finding as its page has it."""
+    return {
+        "kind": finding.kind,
+        "severity": finding.severity,
+        "terms": finding.terms,
+        "nodes": finding.nodes,
+        "start": _us(finding.start_s),
+        "end": _us(finding.end_s),
+        "detail": finding.detail,
+        "lines": finding.lines,
+        "entries": finding.entries,
+    }
+
+
+def _outages(run: Run, number_of: Mapping[NodeName, int]) -> list[Columns]:
     return [
         {
-            "kind": finding.kind,
-            "severity": finding.severity,
-            "terms": finding.terms,
-            "nodes": finding.nodes,
-            "start": _us(finding.start_s),
-            "end": _us(finding.end_s),
-            "detail": finding.detail,
-            "lines": finding.lines,
-            "entries": finding.entries,
+            "node": number_of[outage.node],
+            "start": _us(outage.start_s),
+            "end": _us(outage.end_s),
+            "level": outage.level,
+            "text": outage.text,
         }
-        for finding in run.findings
+        for outage in outages(run)
     ]
+
+
+def _weather(run: Run) -> list[Columns]:
+    return [
+        {
+            "start": _us(one.start_s),
+            "end": _us(one.end_s),
+            "label": one.label,
+            "entry": one.entry,
+            "row": one.row,
+        }
+        for one in weather(run)
+    ]
+
+
+def _states(run: Run, number_of: Mapping[NodeName, int]) -> Columns:
+    """Changes, a row each: numbers as they are, names as indexes of `texts`."""
+    changes = state_changes(run)
+    table = _StringTable()
+    return {
+        "names": STATE_FIELDS,
+        "field": [STATE_FIELDS.index(change.field) for change in changes],
+        "node": [number_of[change.node] for change in changes],
+        "entry": [change.entry for change in changes],
+        "value": [
+            table.number(change.value) if isinstance(change.value, str) else change.value
+            for change in changes
+        ],
+        "texts": table.texts,
+    }

@@ -18,13 +18,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import jinja2
 
-from ..model import SEVERITIES, Durations, Role, Run
-from .data import page_json
+from ..compare import Comparison, moments, value_text
+from ..model import SEVERITIES, Durations, Failover, Role, Run
+from .data import page_json, script_json
 
 SPARK_WIDTH: Final = 180
 SPARK_ROW_HEIGHT: Final = 9
@@ -157,14 +158,25 @@ def _bars(roles: Sequence[Role], middle: float) -> list[Bar]:
 NAME_CHARS_MAX: Final = 80
 """Of a run's name in the name of its file."""
 
-_RUN_STYLES: Final = ("base.css", "run.css")
+_RUN_STYLES: Final = ("base.css", "picture.css", "run.css")
 _INDEX_STYLES: Final = ("base.css", "index.css")
 # In the order in which they use each other; they share one scope.
+PICTURE_SCRIPTS: Final = (
+    *("dom.js", "theme.js", "model.js", "axis.js", "view.js", "layout.js", "hits.js"),
+    *("layer_frame.js", "layer_nodes.js", "layer_marks.js", "layer_messages.js"),
+    *("diagram.js", "states.js", "pointer.js", "picture.js"),
+)
+"""All that a picture needs: data in, canvas out (`picture.js`), for a page of another making."""
+PICTURE_STYLES: Final = ("base.css", "picture.css")
 _RUN_SCRIPTS: Final = (
-    *("dom.js", "theme.js", "model.js", "view.js", "layout.js", "hits.js"),
-    *("layer_frame.js", "layer_nodes.js", "layer_messages.js", "filters.js", "diagram.js"),
-    *("overview.js", "table.js", "details.js", "pointer.js", "keyboard.js", "player.js"),
-    *("print.js", "main.js"),
+    *PICTURE_SCRIPTS,
+    *("words.js", "filters.js", "legend.js", "overview.js", "table.js", "details.js"),
+    *("findings.js", "player.js", "panes.js", "keyboard.js", "print.js", "main.js"),
+)
+_COMPARE_STYLES: Final = ("base.css", "picture.css", "compare.css")
+_COMPARE_SCRIPTS: Final = (
+    *PICTURE_SCRIPTS,
+    *("words.js", "legend.js", "findings.js", "details.js", "compare.js"),
 )
 _INDEX_SCRIPTS: Final = ("dom.js", "theme.js", "index.js")
 
@@ -193,10 +205,12 @@ def write_pages(runs: Sequence[Run], out_dir: Path) -> Path:
 
 def run_page(run: Run) -> str:
     """The page of one run, as HTML."""
-    style, script = _joined(_RUN_STYLES), _script(_RUN_SCRIPTS)
-    return _template("run.html").render(
+    style, script = joined(_RUN_STYLES), script_of(_RUN_SCRIPTS)
+    return template("run.html").render(
         run=run,
+        source=source_text(run),
         facts=_facts(run),
+        unknowns=run.unknowns,
         policy=_policy(style, script),
         style=style,
         script=script,
@@ -206,13 +220,69 @@ def run_page(run: Run) -> str:
 
 def index_page(runs: Sequence[Run], names: Sequence[str]) -> str:
     """The list of runs, whose pages are the files `names`, as HTML."""
-    style, script = _joined(_INDEX_STYLES), _script(_INDEX_SCRIPTS)
-    return _template("index.html").render(
+    style, script = joined(_INDEX_STYLES), script_of(_INDEX_SCRIPTS)
+    return template("index.html").render(
         rows=[row_of(run, name) for run, name in zip(runs, names, strict=True)],
         lead=lead(runs),
         policy=_policy(style, script),
         style=style,
         script=script,
+    )
+
+
+def write_comparisons(comparisons: Sequence[Comparison], out_dir: Path) -> list[Path]:
+    """Write a page for each two runs.
+
+    Args:
+        comparisons: in the order of the files.
+        out_dir: made if it does not exist; pages of the same name are replaced.
+
+    Returns:
+        The files.
+
+    Raises:
+        OSError: it cannot be written there.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    paths: list[Path] = []
+    for place, comparison in enumerate(comparisons, start=1):
+        name = f"compare-{place:03}-{_plain(comparison.before.name)}.html"
+        paths.append(out_dir / name)
+        _write(paths[-1], compare_page(comparison))
+    return paths
+
+
+def compare_page(comparison: Comparison) -> str:
+    """The page of two runs, as HTML."""
+    before, after = comparison.before, comparison.after
+    style, script = joined(_COMPARE_STYLES), script_of(_COMPARE_SCRIPTS)
+    of_before, of_after = moments(before), moments(after)
+    shared = {
+        name: [round(at_s * 1e6), round(of_after[name] * 1e6)]
+        for name, at_s in of_before.items()
+        if name in of_after
+    }
+    return template("compare.html").render(
+        before=before,
+        after=after,
+        is_guess=comparison.is_guess,
+        rows=[
+            {
+                "name": row.name,
+                "before": value_text(row.before, row.unit),
+                "after": value_text(row.after, row.unit),
+                "difference": row.difference,
+                "meaning": row.meaning,
+            }
+            for row in comparison.rows
+        ],
+        moments=list(shared),
+        policy=_policy(style, script),
+        style=style,
+        script=script,
+        data_before=page_json(before),
+        data_after=page_json(after),
+        data_moments=script_json(shared),
     )
 
 
@@ -243,7 +313,7 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def _template(name: str) -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
     return _environment().get_template(name)
 
 
@@ -252,51 +322,104 @@ def _static(name: str) -> str:
     return files(__package__).joinpath("static", name).read_text(encoding="utf-8")
 
 
-def _joined(names: Iterable[str]) -> str:
+def picture_style() -> str:
+    """The style sheet of a page with a picture: colours, and the stage."""
+    return joined(PICTURE_STYLES)
+
+
+def picture_script(*own: str) -> str:
+    """A picture's scripts and then a page's own, in one scope of their own.
+
+    Args:
+        own: JavaScript, which may use all that `picture.js` and those before it define.
+    """
+    return _in_one_scope(f"{joined(PICTURE_SCRIPTS)}\n{chr(10).join(own)}")
+
+
+def joined(names: Iterable[str]) -> str:
     return "\n".join(_static(name) for name in names)
 
 
-def _script(names: Iterable[str]) -> str:
+def script_of(names: Iterable[str]) -> str:
     """The files in one function: a scope of their own, in which they see each other."""
-    return f'(() => {{\n"use strict";\n{_joined(names)}\n}})();\n'
+    return _in_one_scope(joined(names))
+
+
+def _in_one_scope(text: str) -> str:
+    return f'(() => {{\n"use strict";\n{text}\n}})();\n'
 
 
 def _policy(style: str, script: str) -> str:
     return (
-        f"default-src 'none'; img-src data:; style-src {_hash_of(style)}; "
-        f"script-src {_hash_of(script)}; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src {hash_of(style)}; "
+        f"script-src {hash_of(script)}; base-uri 'none'; form-action 'none'"
     )
 
 
-def _hash_of(text: str) -> str:
+def hash_of(text: str) -> str:
     digest = hashlib.sha256(text.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
 # --- the run in numbers -------------------------------------------------------------------------
 
+FAILOVERS_SHOWN_MAX: Final = 4
 
-def _facts(run: Run) -> list[tuple[str, Any]]:
-    """(name, value) of what stands above the picture; what is not known is left out."""
+
+def source_text(run: Run) -> str:
+    """Where the run was read from, in a few words."""
+    if len(run.sources) > 1:
+        return f"{len(run.sources)} logs: {', '.join(Path(name).name for name in run.sources)}"
+    return f"{run.source}, from line {run.start_line}"
+
+
+def _facts(run: Run) -> list[tuple[str, str, str]]:
+    """(name, value, what it means) of what stands above the picture; what is not known is left
+    out."""
     numbers = run.statistics
     facts = [
-        ("nodes", str(len(run.nodes))),
-        ("lasted", duration_text(run.duration_s * 1000)),
-        ("lines", f"{len(run.entries):,}"),
-        ("elections", f"{numbers.elections}, won {numbers.elections_won}"),
-        ("terms", f"{numbers.first_term} to {numbers.last_term}"),
-        ("failovers", ", ".join(map(duration_text, numbers.failovers_ms[:4])) or "none"),
-        ("messages", f"{sum(numbers.messages.values()):,}, lost {numbers.messages_lost:,}"),
-        ("election timeout", _range_text(numbers.election_timeout)),
-        ("vote round trip", _median_text(numbers.vote_round_trip)),
-        ("heartbeat round trip", _median_text(numbers.heartbeat_round_trip)),
-        ("heartbeat every", _median_text(numbers.heartbeat_interval)),
+        ("nodes", str(len(run.nodes)), ""),
+        ("lasted", duration_text(run.duration_s * 1000), "From the first line to the last."),
+        ("lines", f"{len(run.entries):,}", ""),
+        (
+            "elections",
+            f"{numbers.elections}, won {numbers.elections_won}",
+            "Terms in which somebody asked for votes, and those that had a winner.",
+        ),
+        ("terms", f"{numbers.first_term} to {numbers.last_term}", ""),
+        ("first leader", _moment_text(numbers.first_leader_s), "After the first line."),
+        (
+            "failover",
+            _failovers_text(numbers.failovers),
+            "What a client waits for when a leader is lost: from its last heartbeat that reached "
+            "the majority until the next one took office.",
+        ),
+        (
+            "messages",
+            f"{sum(numbers.messages.values()):,}, lost {numbers.messages_lost:,}",
+            "",
+        ),
+        ("election timeout", _range_text(numbers.election_timeout), "As drawn, least to most."),
+        ("vote round trip", _median_text(numbers.vote_round_trip), "The median."),
+        ("heartbeat round trip", _median_text(numbers.heartbeat_round_trip), "The median."),
+        ("heartbeat every", _median_text(numbers.heartbeat_interval), "The median."),
     ]
-    if len(numbers.failovers_ms) > 4:
-        facts[5] = ("failovers", f"{facts[5][1]} … ({len(numbers.failovers_ms)})")
     if run.unparsed:
-        facts.append(("unreadable lines", f"{run.unparsed:,}"))
-    return [(name, value) for name, value in facts if value]
+        facts.append(("unreadable lines", f"{run.unparsed:,}", "Kept out of the picture."))
+    return [fact for fact in facts if fact[1]]
+
+
+def _failovers_text(failovers: Sequence[Failover]) -> str:
+    shown = [
+        f"{duration_text(one.waited_s * 1000)} ({one.old_leader} → {one.new_leader})"
+        for one in failovers[:FAILOVERS_SHOWN_MAX]
+    ]
+    left = len(failovers) - len(shown)
+    return ", ".join(shown) + (f" … ({left} more)" if left else "") or "none"
+
+
+def _moment_text(at_s: float | None) -> str:
+    return "never" if at_s is None else f"after {duration_text(at_s * 1000)}"
 
 
 def _median_text(durations: Durations | None) -> str:

@@ -4,15 +4,20 @@
 
 /** What a target is, as a headline and lines. */
 class Describer {
-  /** @param {Model} model */
-  constructor(model) {
+  /** @param {Model} model
+   * @param {Words} words */
+  constructor(model, words) {
     this._model = model;
+    this._words = words;
   }
 
-  /** {title, lines, log} of anything that Hits gives. */
+  /** {title, lines, log} of anything that Hits gives.
+   * @param {Target} target
+   * @param {number} x
+   * @returns {Described} */
   describe(target, x) {
     const make = this[`_${target.type}`];
-    return make.call(this, target, x);
+    return make.call(this, /** @type {any} */ (target), x);
   }
 
   /** The entry that a click on the target selects, or -1. */
@@ -24,6 +29,7 @@ class Describer {
       case "role": return model.role.entry[target.id];
       case "timer": return model.timer.startEntry[target.id];
       case "mark": return model.marks[target.id].entry;
+      case "weather": return model.weather[target.id].entry;
       default: return -1;
     }
   }
@@ -31,65 +37,60 @@ class Describer {
   _entry({ id }) {
     const model = this._model;
     return { title: `${this._who(model.node[id])} at ${momentText(model.time[id])}`,
-      lines: [], log: model.text(id) };
+      lines: [this._words.entry(id)], log: model.text(id) };
   }
 
   _message({ id }) {
     const m = this._model.message;
     const end = (node) => (node < 0 ? "somebody" : this._model.nodeName(node));
-    const lines = [];
     const count = m.entries[id];
     const size = count ? ` with ${count === 1 ? "1 entry" : `${count} entries`}` : "";
-    if (m.sent[id] >= 0 && m.received[id] >= 0) {
-      lines.push(`on its way for ${durationText(Math.max(m.received[id] - m.sent[id], 0))}`);
-    } else {
-      const fate = m.fates[m.fate[id]];
-      lines.push(m.sent[id] < 0 ? "when it was sent is not in the log" :
-        fate === "lost" ? "lost: it never arrived" : "whether it arrived is not in the log");
-    }
-    const partner = m.partner[id];
-    if (!m.reply[id] && partner >= 0 && m.sent[id] >= 0 && m.received[partner] >= 0) {
-      lines.push(`answered after ${durationText(m.received[partner] - m.sent[id])}`);
-    }
     const yes = m.positive[id] === 1 ? ": yes" : m.positive[id] === 0 ? ": no" : "";
     const term = m.term[id] >= 0 ? `, term ${m.term[id]}` : "";
     return {
       title: `${m.types[m.type[id]]}${yes}${size}, ${end(m.from[id])} → ${end(m.to[id])}${term}`,
-      lines, log: this._model.text(this._model.entryOfMessage(id)),
+      lines: [this._words.message(id, false), this._words.fate(id)],
     };
   }
 
   _role({ id }) {
     const { role, roleNames } = this._model;
     const name = ROLE_STYLES[roleNames[role.role[id]]].label;
-    const lines = [`for ${durationText(role.end[id] - role.start[id])}, ` +
-      `from ${momentText(role.start[id])}`];
-    if (role.reason[id]) lines.push(`because: ${role.reason[id]}`);
-    return { title: `${this._who(role.node[id])}: ${name} in term ${role.term[id]}`, lines };
+    return { title: `${this._who(role.node[id])}: ${name} in term ${role.term[id]}`,
+      lines: [this._words.role(id), `For ${durationText(role.end[id] - role.start[id])}, ` +
+        `from ${momentText(role.start[id])}.`] };
   }
 
   _timer({ id }) {
     const { timer } = this._model;
-    return {
-      title: `Election timer of ${this._who(timer.node[id])}, term ${timer.term[id]}`,
-      lines: [`drawn: ${durationText(timer.timeout[id])}; it ran ` +
-        `${durationText(timer.end[id] - timer.start[id])}: ${timer.endKind[id]}`],
-    };
+    return { title: `Election timer of ${this._who(timer.node[id])}, term ${timer.term[id]}`,
+      lines: [`Drawn: ${durationText(timer.timeout[id])}. ${this._words.timerEnd(id)}`] };
   }
 
   _mark({ id }) {
     const mark = this._model.marks[id];
-    const node = this._model.node[mark.entry];
-    const who = node < 0 ? "The test" : `Node ${this._model.nodeName(node)}`;
-    return { title: `${who}, at ${momentText(mark.time)}`, lines: [], log: mark.text };
+    return { title: this._words.mark(id), lines: [`At ${momentText(mark.time)}.`], log: mark.text };
+  }
+
+  _outage({ id }) {
+    const { node, level, text, start, end } = this._model.outages[id];
+    const what = { off: "does not run", alone: "is cut off", partly: "lacks some lines" }[level];
+    return { title: `${upper(this._who(node))} ${what}`, lines: [`${upper(text)}.`,
+      `For ${durationText(end - start)}, from ${momentText(start)}.`] };
+  }
+
+  _weather({ id }) {
+    const { label, start, end } = this._model.weather[id];
+    return { title: upper(label), lines: [`The simulation has it so for ` +
+      `${durationText(end - start)}, from ${momentText(start)}.`] };
   }
 
   _term({ id }) {
     const term = this._model.terms[id];
-    const lines = [term.candidates.length ? `candidates: ${term.candidates.join(", ")}` :
-      "nobody is known to have asked for votes"];
+    const lines = [term.candidates.length ? `Candidates: ${term.candidates.join(", ")}.` :
+      "Nobody is known to have asked for votes."];
     if (term.won >= 0) {
-      lines.push(`leader after ${durationText(Math.max(term.won - term.start, 0))}`);
+      lines.push(`A leader after ${durationText(Math.max(term.won - term.start, 0))}.`);
     }
     const leader = term.leader === null ? "nobody won" : `leader ${term.leader}`;
     return { title: `Term ${term.number}: ${leader}`, lines };
@@ -102,15 +103,15 @@ class Describer {
   }
 
   _commit({ node, value, id }) {
-    return { title: `${this._who(node)}: committed up to ${value}`,
+    return { title: `${upper(this._who(node))}: committed up to ${value}`,
       lines: [`at ${momentText(this._model.time[id])}`] };
   }
 
   _density({ id, countAt }, x) {
     const counts = countAt(x);
-    return { title: `${this._who(id)} received here`,
+    return { title: `${upper(this._who(id))} received here`,
       lines: counts.length ? [...counts.map(({ label, count }) => counted(count, label)),
-        "zoom in to see each"] : ["nothing"] };
+        "Zoom in to see each."] : ["nothing"] };
   }
 
   _who(node) { return node < 0 ? "the test" : `node ${this._model.nodeName(node)}`; }
@@ -126,6 +127,9 @@ class Tooltip {
 
   hide() { this._place.hidden = true; }
 
+  /** @param {Described} described
+   * @param {number} x
+   * @param {number} y */
   show({ title, lines, log }, x, y) {
     this._place.replaceChildren(element("b", { textContent: title }),
       ...lines.map((textContent) => element("div", { textContent })));
@@ -139,49 +143,71 @@ class Tooltip {
   }
 }
 
-/** The selected event in full. It is a live region: a screen reader says what changes here. */
+/** The selected event or finding in full. It is a live region: a screen reader says what changes. */
 class Details {
   /** @param {HTMLElement} place
    * @param {Model} model
-   * @param {Describer} describer
-   * @param {(entry: number) => void} onSelect */
-  constructor(place, model, describer, onSelect) {
+   * @param {Words} words
+   * @param {(entry: number) => void} onSelect
+   * @param {string} hint what stands here while nothing is selected */
+  constructor(place, model, words, onSelect, hint) {
     this._place = place;
     this._model = model;
-    this._describer = describer;
+    this._words = words;
     this._onSelect = onSelect;
+    this._hint = hint;
+    this._isScrolled = false;
+    place.addEventListener("scroll", () => { this._isScrolled = true; }, { passive: true });
     this.show(-1);
   }
 
+  /** @param {number} entry */
   show(entry) {
     if (entry < 0) {
-      this._place.replaceChildren(element("p", { className: "context", textContent:
-        isFramed ? "▶ plays it. Click anything in the picture to hear what it is." :
-        "Click anything in the picture or a line of the log; with the arrow keys you step " +
-        "through the events. “Keys”, above, has the rest." }));
+      this._place.replaceChildren(element("p", { className: "context", textContent: isFramed
+        ? "▶ plays it. Click anything in the picture to hear what it is." : this._hint }));
       return;
     }
     const model = this._model;
+    const message = model.messageOf(entry);
+    /** @type {HTMLElement[]} */
+    const parts = [
+      element("p", { className: "context", textContent: this._context(entry) }),
+      element("p", { className: "said", textContent: this._words.entry(entry) +
+        (message < 0 ? "" : ` ${this._words.fate(message)}`) }),
+    ];
+    const links = this._links(entry, message);
+    if (links.childElementCount) parts.push(links);
+    parts.push(element("details", { className: "raw" },
+      element("summary", { textContent: `line ${model.lineName(entry)} as it stands in the log` }),
+      element("p", { className: "what", textContent: model.text(entry) })));
+    this._replace(parts);
+  }
+
+  /** @param {number} id */
+  showFinding(id) {
+    this._replace(explainedFinding(this._model, id, this._onSelect));
+  }
+
+  /** A raw line that was unfolded stays so for the next one. */
+  _replace(parts) {
+    const wasOpen = this._place.querySelector("details")?.open ?? false;
+    this._place.replaceChildren(...parts);
+    const folded = this._place.querySelector("details");
+    if (folded) folded.open = wasOpen;
+    if (!this._isScrolled) return; // to ask where it is scrolled to costs a layout
+    this._place.scrollTop = 0;
+    this._isScrolled = false;
+  }
+
+  _context(entry) {
+    const model = this._model;
     const node = model.node[entry];
-    const role = node < 0 ? -1 : model.roleAt(node, model.time[entry]);
+    const role = node < 0 ? -1 : model.roleAt(node, model.time[entry], model.position[entry]);
     const as = role < 0 ? "" : `, ${ROLE_STYLES[model.roleNames[model.role.role[role]]].label}` +
       ` in term ${model.role.term[role]}`;
     const who = node < 0 ? "The test" : `Node ${model.nodeName(node)}`;
-    const parts = [
-      element("p", { className: "context", textContent:
-        `${who}${as} · at ${momentText(model.time[entry])} · line ${model.line[entry]}` }),
-      element("p", { className: "what", textContent: model.text(entry) }),
-    ];
-    const message = model.messageOf(entry);
-    const target = message >= 0 ? { type: "message", id: message } : null;
-    if (target) {
-      const { title, lines } = this._describer.describe(target);
-      parts.push(element("p", { className: "context", textContent:
-        [title, ...lines].join(" · ") }));
-    }
-    const links = this._links(entry, message);
-    if (links.childElementCount) parts.push(links);
-    this._place.replaceChildren(...parts);
+    return `${who}${as} · at ${momentText(model.time[entry])}`;
   }
 
   _links(entry, message) {
@@ -201,48 +227,5 @@ class Details {
         this._model.entryOfMessage(m.partner[message]));
     }
     return links;
-  }
-}
-
-/** The list of findings. */
-class FindingList {
-  /** @param {HTMLElement} place
-   * @param {HTMLElement} title
-   * @param {Model} model
-   * @param {(id: number) => void} onSelect */
-  constructor(place, title, model, onSelect) {
-    this._model = model;
-    title.append(element("small", { textContent: model.findings.length
-      ? counted(model.findings.length, "finding").replace(/ findings?$/, "") : "" }));
-    this._buttons = model.findings.map((finding, id) => {
-      const button = element("button", { type: "button" });
-      const terms = finding.terms.length ? ` · term ${FindingList._terms(finding.terms)}` : "";
-      button.append(
-        element("span", { className: "head" },
-          element("span", { className: `severity ${finding.severity}`,
-            textContent: `${SEVERITY_SIGNS[finding.severity]} ${finding.kind}` }),
-          element("span", { className: "where",
-            textContent: `${durationText(finding.start)}${terms}` })),
-        element("span", { className: "detail", textContent: finding.detail }));
-      button.addEventListener("click", () => onSelect(id));
-      place.append(element("li", {}, button));
-      return button;
-    });
-    if (!model.findings.length) {
-      place.append(element("li", { className: "none",
-        textContent: "Nothing to report." }));
-    }
-  }
-
-  static _terms(terms) {
-    return terms.length > 3 ? `${terms[0]}–${terms[terms.length - 1]}` : terms.join(", ");
-  }
-
-  /** Mark one as the current; -1: none. */
-  mark(id) {
-    this._buttons.forEach((button, i) => {
-      button.setAttribute("aria-current", String(i === id));
-      if (i === id) button.scrollIntoView({ block: "nearest" });
-    });
   }
 }

@@ -28,6 +28,12 @@ function element(tag, properties = {}, ...children) {
  * @returns {E} */
 const byId = (id) => /** @type {E} */ (document.getElementById(id));
 
+/** Write a text, unless it stands there already: a document that is written to is laid out anew.
+ * @param {HTMLElement} place
+ * @param {string} text */
+function setText(place, text) {
+  if (place.textContent !== text) place.textContent = text;
+}
 /** Whether another page shows this one within itself: the diagram is all that it shows then. */
 const isFramed = window.parent !== window;
 

@@ -2,14 +2,15 @@
 
    Rules of this file:
    - Filled anew by every frame, from what is really drawn: nothing invisible can be hit.
-   - A target is {type, id}: "message", "role", "timer", "mark", "term", "finding", "commit" or
-     "entry"; a "density" column has its numbers with it. */
+   - A target is {type, id}: "message", "role", "timer", "mark", "term", "finding", "commit",
+     "outage", "weather" or "entry"; a "density" column has its numbers with it. */
 
 class Hits {
   /** @type {{ x: number, y: number, width: number, height: number, target: Target }[]} */ _boxes;
   /** @type {number[]} */ _segments;
   /** @type {number[]} */ _segmentIds;
   static REACH = 7;
+  static BEHIND = new Set(["role", "density", "outage"]);
 
   clear() {
     this._boxes = [];
@@ -34,7 +35,7 @@ class Hits {
    * @returns {Target | null} */
   at(x, y) {
     const box = this._boxAt(x, y);
-    if (box && box.target.type !== "role" && box.target.type !== "density") return box.target;
+    if (box && !Hits.BEHIND.has(box.target.type)) return box.target;
     const message = this._arrowAt(x, y);
     if (message >= 0) return { type: "message", id: message };
     return box ? box.target : null;

@@ -13,11 +13,15 @@ class Keyboard {
       ArrowLeft: (event) => (event.shiftKey ? app.view.pan(-120) : this.step(-1)),
       ArrowUp: () => this._changeLane(-1),
       ArrowDown: () => this._changeLane(1),
-      " ": () => app.player.toggle(),
       Home: () => this._jump(0),
       End: () => this._jump(app.table.shown.length - 1),
       Enter: () => this._follow(),
       Escape: () => app.select(-1),
+      " ": () => app.player.play(),
+      "[": () => this._changeRate(-1),
+      "]": () => this._changeRate(1),
+      o: () => app.countByOrder(!app.view.axis.isOrder),
+      l: () => app.panes.toggle("legend"),
       "+": () => app.view.zoom(0.6),
       "=": () => app.view.zoom(0.6),
       "-": () => app.view.zoom(1 / 0.6),
@@ -33,12 +37,13 @@ class Keyboard {
 
   _onKey(event) {
     if (event.ctrlKey || event.altKey || event.metaKey || /** @type {HTMLDialogElement} */ (byId("help")).open) return;
-    if (event.target instanceof HTMLInputElement) {
+    if (event.target instanceof HTMLInputElement) { // the search, and the slider
       if (event.key === "Escape") byId("stage").focus();
       return;
     }
+    if (event.target instanceof HTMLSelectElement) return;
     // Enter and the arrows mean something else on a button; letters do not.
-    const onControl = event.target instanceof Element && event.target.closest("button, a");
+    const onControl = event.target instanceof Element && event.target.closest("button, a, summary");
     if (onControl && (event.key.length > 1 || event.key === " ")) return;
     const action = this._actions[event.key];
     if (!action) return;
@@ -51,17 +56,10 @@ class Keyboard {
     if (shown.length) this._app.select(shown[clamp(row, 0, shown.length - 1)]);
   }
 
-  /** The next or previous entry of those shown; with none selected, the first on screen.
-   * @param {number} by
-   * @returns {boolean} whether there was one */
+  /** The next or previous entry of those shown; with none selected, the first on screen. */
   step(by) {
-    const before = this._app.selected;
-    this._step(by);
-    return this._app.selected !== before;
-  }
-
-  _step(by) {
-    const { table, model, view } = this._app;
+    const { table, model, view, player } = this._app;
+    player.play(false);
     if (this._app.selected < 0) {
       const first = firstAfter(model.sortedTime, view.start);
       const entry = model.byTime[Math.min(first, model.size - 1)] ?? 0;
@@ -96,6 +94,13 @@ class Keyboard {
     if (nearest >= 0) this._app.select(nearest);
   }
 
+  _changeRate(by) {
+    const { player, transport } = this._app;
+    const { rates } = player;
+    player.rate = rates[clamp(rates.indexOf(player.rate) + by, 0, rates.length - 1)];
+    transport.renew();
+  }
+
   _follow() {
     const { model, selected } = this._app;
     const goal = selected < 0 ? -1 : model.otherEnd(selected);
@@ -105,7 +110,8 @@ class Keyboard {
   _closeUp() {
     const { model, view, selected } = this._app;
     if (selected < 0) return;
-    const half = clamp(model.typicalDelay * 6, 500, view.duration / 4);
-    view.show(model.time[selected] - half, model.time[selected] + half);
+    const half = view.axis.isOrder ? 12 : clamp(model.typicalDelay * 6, 500, view.duration / 4);
+    const place = view.axis.place(model.time[selected], selected);
+    view.showPlaces(place - half, place + half);
   }
 }

@@ -12,9 +12,13 @@ class AxisLayer {
 
   /** @param {Frame} frame */
   draw({ c, view, layout, theme }) {
-    const step = AxisLayer._step(view.scale * 96);
-    const first = Math.ceil(Math.max(view.start, 0) / step) * step;
-    const last = Math.min(view.end, view.duration);
+    const { axis, origin } = view;
+    const shift = axis.isOrder ? 0 : origin;
+    const step = Math.max(AxisLayer._step(view.scale * 96, axis), axis.isOrder ? 1 : 0);
+    const first = Math.ceil((Math.max(view.start, 0) - shift) / step) * step;
+    const last = Math.min(view.end, view.duration) - shift;
+    // By order, the labels are times all the same: as exact as tells them apart.
+    const apart = axis.isOrder ? Math.max(view.toTime - view.fromTime, 1) / view.span * step : step;
     c.font = SMALL_FONT;
     c.textBaseline = "middle";
     c.textAlign = "center";
@@ -23,10 +27,11 @@ class AxisLayer {
     c.fillStyle = theme.color("--muted");
     c.beginPath();
     for (let i = 0; first + i * step <= last; i++) {
-      const x = Math.round(view.x(first + i * step)) + 0.5;
+      const place = first + i * step + shift;
+      const x = Math.round(view.left + (place - view.start) / view.scale) + 0.5;
       c.moveTo(x, layout.axis.bottom - 5);
       c.lineTo(x, layout.height);
-      const text = tickText(first + i * step, step);
+      const text = AxisLayer._label(axis.time(place) - origin, origin, apart);
       const half = c.measureText(text).width / 2;
       // The zoom buttons lie over the right end of the axis.
       const isFree = x - half > view.left - 4 && x + half < layout.width - AxisLayer.BUTTONS;
@@ -35,9 +40,16 @@ class AxisLayer {
     c.stroke();
   }
 
+  /** Seconds since the run's beginning, or before and after the moment that counts as 0. */
+  static _label(time, origin, apart) {
+    if (!origin) return tickText(time, apart);
+    const sign = Math.abs(time) < 0.5 ? "" : time < 0 ? "−" : "+";
+    return `${sign}${tickText(Math.abs(time), apart)}`;
+  }
+
   /** 1, 2 or 5 times a power of ten, at least `least`; from minutes on, what clocks show. */
-  static _step(least) {
-    if (least > 30e6) {
+  static _step(least, axis) {
+    if (least > 30e6 && !axis.isOrder) {
       const clock = [1, 2, 5, 10, 30, 60, 120, 360, 720, 1440].map((minutes) => minutes * 60e6);
       return clock.find((step) => step >= least) ?? Math.ceil(least / 1440 / 60e6) * 1440 * 60e6;
     }
@@ -88,12 +100,13 @@ class GutterLayer {
     caption("findings", layout.findings);
     caption("term", layout.terms);
     caption("test", layout.test);
+    caption("weather", layout.weather);
     caption("commit", layout.commits);
     for (const lane of layout.lanes) {
       const node = model.nodes[lane.node];
       c.font = BOLD_FONT.replace("12px", "14px");
       c.fillStyle = theme.color("--text");
-      c.fillText(node.name, x, lane.y, view.left - 14);
+      c.fillText(model.shortName(lane.node), x, lane.y, view.left - 14);
       if (!node.fullName || layout.laneHeight < 44) continue;
       c.font = SMALL_FONT;
       c.fillStyle = theme.color("--muted");
@@ -108,12 +121,13 @@ class TermLayer {
     const { model, view, layout } = frame;
     if (!layout.terms.height) return;
     let lastPixel = -1;
+    const { fromTime, toTime } = view;
     model.terms.forEach((term, i) => {
       const next = model.terms[i + 1];
-      const end = next ? Math.max(next.start, term.start) : view.duration;
-      if (end < view.start || term.start > view.end) return;
-      const x0 = Math.max(view.x(term.start), view.left);
-      const x1 = Math.min(view.x(end), layout.width);
+      const end = next ? Math.max(next.start, term.start) : model.duration;
+      if (end < fromTime || term.start > toTime) return;
+      const x0 = Math.max(view.x(term.start, term.entry), view.left);
+      const x1 = Math.min(view.x(end, next && end === next.start ? next.entry : -1), layout.width);
       // Terms narrower than a pixel: one of them stands for its pixel.
       if (x1 - x0 < 1 && Math.floor(x0) === lastPixel) return;
       lastPixel = Math.floor(x0);
@@ -133,7 +147,7 @@ class TermLayer {
       c.fillRect(x, top + inset, width - 1, height - 2 * inset);
     } else if (term.won > 0) {
       // Until the leader took office the term had none.
-      const until = clamp(view.x(term.won), x, x + width - 1);
+      const until = clamp(view.x(term.won, term.wonEntry), x, x + width - 1);
       c.fillStyle = theme.fill(c, "--line-strong", "hatch");
       c.fillRect(x, top + inset, until - x, height - 2 * inset);
     }
@@ -190,14 +204,15 @@ class CommitLayer {
   _curve({ c, model, view, theme, hits }, node, y) {
     const points = model.commitsOfNode[node];
     if (!points.time.length) return;
-    const first = Math.max(firstAfter(points.time, view.start) - 1, 0);
+    const { fromTime, toTime } = view;
+    const first = Math.max(firstAfter(points.time, fromTime) - 1, 0);
     c.beginPath();
     let value = first > 0 ? points.index[first] : 0;
     c.moveTo(view.left, y(value));
     let lastX = -10;
     let steps = 0;
-    for (let i = first; i < points.time.length && points.time[i] <= view.end; i++) {
-      const x = view.x(points.time[i]);
+    for (let i = first; i < points.time.length && points.time[i] <= toTime; i++) {
+      const x = view.x(points.time[i], points.entry[i]);
       // Steps within a pixel cannot be told apart: keep the last of them.
       if (x - lastX < 1 && i + 1 < points.time.length) continue;
       c.lineTo(x, y(value));
@@ -209,7 +224,7 @@ class CommitLayer {
       lastX = x;
       steps++;
     }
-    c.lineTo(Math.min(view.x(view.duration), view.left + view.width), y(value));
+    c.lineTo(Math.min(view.x(model.duration), view.left + view.width), y(value));
     // Many small steps are painted fast only as a plain hairline; dashes would not show anyway.
     const isSteep = steps >= 60;
     c.setLineDash(isSteep ? [] : CommitLayer.DASHES[node % CommitLayer.DASHES.length]);

@@ -18,12 +18,14 @@ class MessageLayer {
   draw(frame) {
     const { model, view, filters } = frame;
     // An arrow is drawn a little beyond its times (heads, lost ones): look as far beyond.
-    const slack = this._lostLength(frame) + 8 * view.scale;
+    const slack = this._lostPixels(frame) + 8;
+    const from = view.time(view.left - slack);
+    const to = view.time(view.left + view.width + slack);
     const crowds = [];
     model.kinds.forEach((name, kind) => {
       const index = model.messagesOfKind[kind];
       if (!index.ids.length || !filters.showsKind(name)) return;
-      const count = index.count(view.start - slack, view.end + slack);
+      const count = index.count(from, to);
       if (count) crowds.push({ kind, name, index, count });
     });
     crowds.sort((a, b) => a.count - b.count);
@@ -41,22 +43,22 @@ class MessageLayer {
     columns.draw();
     // The rarest last, above the others.
     const isCrowded = MessageLayer.ARROWS_MOST - budget > MessageLayer.CROWD;
-    for (const crowd of drawn.reverse()) this._drawArrows(frame, crowd, slack, isCrowded);
+    for (const crowd of drawn.reverse()) this._drawArrows(frame, crowd, from, to, isCrowded);
   }
 
-  /** How long the stub of a lost message is, in microseconds: like others, but to be seen. */
-  _lostLength({ model, view }) {
-    return Math.max(model.typicalDelay, 14 * view.scale);
+  /** How long the stub of a lost message is, in pixels: like others, but to be seen. */
+  _lostPixels({ model, view }) {
+    return view.axis.isOrder ? 34 : clamp(model.typicalDelay / view.scale, 14, view.width);
   }
 
-  _drawArrows(frame, { name, index }, slack, isCrowded) {
-    const { c, model, view, theme } = frame;
+  _drawArrows(frame, { name, index }, from, to, isCrowded) {
+    const { c, model, theme } = frame;
     const style = KIND_STYLES[name];
     const m = model.message;
     const requests = new ArrowBatch(style, false, isCrowded);
     const replies = new ArrowBatch(style, true, isCrowded);
-    const lost = this._lostLength(frame);
-    index.visit(view.start - slack, view.end + slack, (id) => {
+    const lost = this._lostPixels(frame);
+    index.visit(from, to, (id) => {
       this._place(frame, id, lost, m.reply[id] ? replies : requests);
     });
     const color = theme.color(style.color);
@@ -71,18 +73,18 @@ class MessageLayer {
     if (!from || !to || from === to) return;
     const sent = m.sent[id];
     const received = m.received[id];
-    let x0 = view.x(sent);
-    let x1 = view.x(received);
+    let x0 = view.x(sent, m.sentEntry[id]);
+    let x1 = view.x(received, m.receivedEntry[id]);
     let y0 = from.y;
     let y1 = to.y;
     let end = m.reply[id] && m.positive[id] === 0 ? "bar" : "head";
     if (received < 0) {
       // It never arrived, or nobody said so: the arrow goes half the way.
-      x1 = x0 + lost / view.scale * 0.5;
+      x1 = x0 + lost * 0.5;
       y1 = y0 + (y1 - y0) * 0.5;
       end = m.fates[m.fate[id]] === "lost" ? "lost" : "open";
     } else if (sent < 0) {
-      x0 = x1 - lost / view.scale * 0.35;
+      x0 = x1 - lost * 0.35;
       y0 = y1 + (y0 - y1) * 0.35;
     }
     batch.add(x0, y0, x1, y1, end);
@@ -216,11 +218,11 @@ class Columns {
     const slots = Math.ceil((view.end - this._first) / width);
     const counts = layout.laneOf.map((lane) => {
       if (!lane) return null;
-      const times = model.arrivals[kind][lane.node];
+      const places = view.axis.places(model.arrivals[kind][lane.node]);
       const own = new Int32Array(slots);
-      let before = firstAfter(times, this._first);
+      let before = firstAfter(places, this._first);
       for (let slot = 0; slot < slots; slot++) {
-        const upTo = firstAfter(times, this._first + (slot + 1) * width);
+        const upTo = firstAfter(places, this._first + (slot + 1) * width);
         own[slot] = upTo - before;
         before = upTo;
       }
@@ -237,7 +239,7 @@ class Columns {
       for (const own of counts) if (own) for (const count of own) if (count > most) most = count;
     }
     const logMost = Math.log1p(most);
-    this._left = view.x(this._first);
+    this._left = view.left + (this._first - view.start) / view.scale;
     const columnWidth = MessageLayer.COLUMN - 1;
     for (const lane of layout.lanes) {
       const room = Math.min(MessageLayer.COLUMN_HEIGHT, lane.y - lane.top - 14);

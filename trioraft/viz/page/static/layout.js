@@ -8,6 +8,8 @@ class Layout {
   /** @type {Band} */ findings;
   /** @type {Band} */ terms;
   /** @type {Band} */ test;
+  /** @type {Band} */ weather;
+  /** @type {number} */ weatherRows;
   /** @type {Band} */ commits;
   /** @type {number} */ laneHeight;
   /** @type {number} */ lanesTop;
@@ -16,6 +18,8 @@ class Layout {
   /** @type {Lane[]} */ lanes;
   /** @type {number} */ barScale;
   static GUTTER = 74;
+  static WEATHER_ROW = 13;
+  static LANE_LEAST = 34;
 
   /** @param {Model} model */
   constructor(model) {
@@ -23,6 +27,10 @@ class Layout {
     this.width = 0;
     this.height = 0;
   }
+
+  /** Lay out another run from the next `resize` on.
+   * @param {Model} model */
+  setModel(model) { this._model = model; }
 
   /** Lay all out anew, for a picture of this size and these lanes.
    * @param {number} width
@@ -43,8 +51,15 @@ class Layout {
     this.findings = band(model.findings.length ? 26 : 0);
     this.terms = band(model.terms.length ? 24 : 0);
     this.test = band(model.marks.length || model.node.includes(-1) ? 24 : 0);
-    const commitHeight = model.maxCommit > 0 ? clamp(height * 0.13, 40, 84) : 0;
-    const room = Math.max(height - top - commitHeight - 4, visibleNodes.length * 34);
+    const rows = model.weather.reduce((most, one) => Math.max(most, one.row + 1), 0);
+    // A low picture has its lanes first: of the weather one row, and what is committed stands
+    // beside the lanes as a number, too.
+    const isLow = height < top + visibleNodes.length * Layout.LANE_LEAST + 90;
+    this.weatherRows = isLow ? Math.min(rows, 1) : rows;
+    this.weather = band(rows ? this.weatherRows * Layout.WEATHER_ROW + 4 : 0);
+    const commitHeight = model.maxCommit > 0 && !isLow ? clamp(height * 0.13, 40, 84) : 0;
+    const room = Math.max(height - top - commitHeight - 4,
+      visibleNodes.length * (isLow ? 17 : Layout.LANE_LEAST));
     this._layLanes(top, room, visibleNodes);
     top = this.lanesBottom;
     this.commits = band(commitHeight);

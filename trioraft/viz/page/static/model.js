@@ -67,6 +67,8 @@ function firstAfter(sorted, limit) {
 }
 
 class Model {
+  static NAME_CHARS = 8;
+  /** @type {string[] | undefined} */ _shortNames;
   /** @type {number} */ size;
   /** @type {Float64Array} */ time;
   /** @type {Int16Array} */ node;
@@ -82,7 +84,8 @@ class Model {
   /** @type {MessageColumns} */ message;
   /** @type {Int32Array} */ sentBy;
   /** @type {Int32Array} */ receivedBy;
-  /** @type {Float64Array[][]} */ arrivals;
+  /** @type {Int32Array} */ position;
+  /** @type {Arrivals[][]} */ arrivals;
   /** @type {IntervalIndex[]} */ messagesOfKind;
   /** @type {number} */ typicalDelay;
   /** @type {TimerSpans} */ timer;
@@ -100,6 +103,13 @@ class Model {
     this.marks = data.marks;
     this.terms = data.terms;
     this.findings = data.findings;
+    this.outages = data.outages;
+    this.weather = data.weather;
+    this.states = data.states;
+    this.sources = data.sources;
+    this.explanations = data.explanations;
+    this.sourceOf = data.sourceOf;
+    this.unknowns = data.unknowns;
     this._takeEntries(data.entries);
     this._takeRoles(data.roles);
     this._takeMessages(data.messages);
@@ -120,6 +130,8 @@ class Model {
     this.byTime = Int32Array.from(this.time, (_, i) => i);
     this.byTime.sort((a, b) => this.time[a] - this.time[b] || a - b);
     this.sortedTime = Float64Array.from(this.byTime, (entry) => this.time[entry]);
+    this.position = new Int32Array(this.size);
+    for (let i = 0; i < this.size; i++) this.position[this.byTime[i]] = i;
     this.kindCounts = new Int32Array(this.kinds.length);
     for (const kind of this.kind) this.kindCounts[kind]++;
   }
@@ -130,6 +142,9 @@ class Model {
       node: roles.node, role: roles.role, term: roles.term, reason: roles.reason,
       entry: Int32Array.from(roles.entry),
       start: Float64Array.from(roles.start), end: Float64Array.from(roles.end),
+      // A role ends with the line that begins the next one; the last with the run.
+      endEntry: Int32Array.from(roles.entry, (_, id) =>
+        (roles.node[id + 1] === roles.node[id] ? roles.entry[id + 1] : -1)),
     };
     this.rolesOfNode = this._intervalsByNode(this.role);
   }
@@ -168,13 +183,19 @@ class Model {
   }
 
   /** When messages reached each node, sorted; what never arrived counts when it was sent.
-   * @param {number[]} ids */
+   * @param {number[]} ids
+   * @returns {Arrivals[]} */
   _arrivalsByNode(ids) {
     const m = this.message;
     /** @type {number[][]} */
-    const times = this.nodes.map(() => []);
-    for (const id of ids) times[m.to[id]].push(m.received[id] < 0 ? m.sent[id] : m.received[id]);
-    return times.map((own) => Float64Array.from(own).sort());
+    const entries = this.nodes.map(() => []);
+    for (const id of ids) {
+      entries[m.to[id]].push(m.received[id] < 0 ? m.sentEntry[id] : m.receivedEntry[id]);
+    }
+    return entries.map((own) => {
+      own.sort((a, b) => this.position[a] - this.position[b]);
+      return { entry: own, time: Float64Array.from(own, (entry) => this.time[entry]) };
+    });
   }
 
   _typicalDelay() {
@@ -243,12 +264,41 @@ class Model {
   /** @param {number} node */
   nodeName(node) { return node < 0 ? "TEST" : this.nodes[node].name; }
 
+  /** A name that fits into a gutter: of a long one, as much of its beginning, or else of its end, as
+   * tells it from the others.
+   * @param {number} node */
+  shortName(node) {
+    if (node < 0) return "TEST";
+    this._shortNames ??= this.nodes.map(({ name }) => {
+      if (name.length <= Model.NAME_CHARS) return name;
+      const tellsApart = (cut) => this.nodes.filter((other) => cut(other.name) === cut(name)).length === 1;
+      const rest = Model.NAME_CHARS - 1;
+      const begin = (text) => `${text.slice(0, rest)}…`;
+      const end = (text) => `…${text.slice(-rest)}`;
+      return tellsApart(begin) || !tellsApart(end) ? begin(name) : end(name);
+    });
+    return this._shortNames[node];
+  }
+
+  /** Where an entry stands: its line, and its file if there are several.
+   * @param {number} entry */
+  lineName(entry) {
+    const line = this.line[entry];
+    return this.sources.length > 1 ? `${this.sources[this.sourceOf[entry]]}:${line}` : String(line);
+  }
+
   /** The role span of a node at a moment, or -1.
    * @param {number} node
-   * @param {number} time */
-  roleAt(node, time) {
+   * @param {number} time
+   * @param {number} [position] of the last event that counts, of several at this moment */
+  roleAt(node, time, position = this.size) {
     const index = this.rolesOfNode[node];
-    const found = firstAfter(index.starts, time) - 1;
+    let found = firstAfter(index.starts, time) - 1;
+    const isLater = (at) => {
+      const entry = this.role.entry[index.ids[at]];
+      return entry >= 0 && this.position[entry] > position;
+    };
+    while (found >= 0 && isLater(found)) found--;
     return found < 0 ? -1 : index.ids[found];
   }
 

@@ -16,6 +16,8 @@ class Overview {
     this._model = model;
     this._view = view;
     this._theme = theme;
+    /** @type {Cursor | null} */
+    this.cursor = null;
     this._strip = element("canvas");
     this._listen();
   }
@@ -31,13 +33,17 @@ class Overview {
     this.repaint();
   }
 
-  _x(time) {
+  /** @param {number} time
+   * @param {number} [entry] */
+  _x(time, entry) { return this._xOf(this._view.axis.place(time, entry)); }
+
+  _xOf(place) {
     const margin = this._view.duration * View.MARGIN;
-    return Layout.GUTTER + (time + margin) / (this._view.duration + 2 * margin) *
+    return Layout.GUTTER + (place + margin) / (this._view.duration + 2 * margin) *
       (this._width - Layout.GUTTER);
   }
 
-  _time(x) {
+  _placeOf(x) {
     const margin = this._view.duration * View.MARGIN;
     return (x - Layout.GUTTER) / (this._width - Layout.GUTTER) *
       (this._view.duration + 2 * margin) - margin;
@@ -71,8 +77,8 @@ class Overview {
       index.visit(-Infinity, Infinity, (id) => {
         const name = model.roleNames[model.role.role[id]];
         const style = ROLE_STYLES[name];
-        const x = this._x(model.role.start[id]);
-        const width = Math.max(this._x(model.role.end[id]) - x, 1);
+        const x = this._x(model.role.start[id], model.role.entry[id]);
+        const width = Math.max(this._x(model.role.end[id], model.role.endEntry[id]) - x, 1);
         if (width <= 1 && Math.floor(x) === lastPixel && style.height <= lastHeight) return;
         lastPixel = Math.floor(x);
         lastHeight = style.height;
@@ -89,8 +95,8 @@ class Overview {
     c.setTransform(1, 0, 0, 1, 0, 0);
     c.drawImage(this._strip, 0, 0);
     c.setTransform(this._ratio, 0, 0, this._ratio, 0, 0);
-    const x0 = clamp(this._x(this._view.start), Layout.GUTTER, this._width);
-    const x1 = clamp(this._x(this._view.end), x0 + 3, this._width);
+    const x0 = clamp(this._xOf(this._view.start), Layout.GUTTER, this._width);
+    const x1 = clamp(this._xOf(this._view.end), x0 + 3, this._width);
     c.globalAlpha = 0.62;
     c.fillStyle = this._theme.color("--ground");
     c.fillRect(Layout.GUTTER, 0, x0 - Layout.GUTTER, this._height);
@@ -99,12 +105,15 @@ class Overview {
     c.strokeStyle = this._theme.color("--focus");
     c.lineWidth = 2;
     c.strokeRect(x0 + 1, 1, x1 - x0 - 2, this._height - 2);
+    if (!this.cursor) return;
+    c.fillStyle = this._theme.color("--cursor");
+    c.fillRect(this._xOf(this.cursor.place) - 0.75, 0, 1.5, this._height);
   }
 
   _listen() {
     const centre = (event) => {
-      const middle = this._time(event.clientX - this._place.getBoundingClientRect().left);
-      this._view.show(middle - this._view.span / 2, middle + this._view.span / 2);
+      const middle = this._placeOf(event.clientX - this._place.getBoundingClientRect().left);
+      this._view.showPlaces(middle - this._view.span / 2, middle + this._view.span / 2);
     };
     this._place.addEventListener("pointerdown", (event) => {
       this._place.setPointerCapture(event.pointerId);

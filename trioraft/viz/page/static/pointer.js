@@ -1,4 +1,5 @@
-/* Mouse, touch and wheel on the picture: pan by dragging, zoom by wheel or two fingers, point.
+/* Mouse, touch and wheel on the picture: pan by dragging, zoom by wheel or two fingers, point; drag
+   on the axis to scrub.
 
    Rules of this file: gestures become calls of View and of the callbacks; nothing is drawn. */
 
@@ -6,11 +7,13 @@ class Pointer {
   static CLICK_PIXELS = 4;
 
   /** @param {HTMLElement} stage
-   * @param {View} view */
-  constructor(stage, view, { onPoint, onClick, onLeave }) {
+   * @param {View} view
+   * @param {PointerCallbacks} callbacks */
+  constructor(stage, view, { onPoint, onClick, onLeave, scrubs = () => false, onScrub = () => {} }) {
     this._stage = stage;
     this._view = view;
-    this._callbacks = { onPoint, onClick, onLeave };
+    this._callbacks = { onPoint, onClick, onLeave, scrubs, onScrub };
+    this._isScrubbing = false;
     this._fingers = new Map();
     this._moved = 0;
     stage.addEventListener("wheel", (event) => this._onWheel(event), { passive: false });
@@ -45,7 +48,11 @@ class Pointer {
     if (event.button !== 0 || event.target.closest("button")) return;
     this._stage.setPointerCapture(event.pointerId);
     this._fingers.set(event.pointerId, this._place(event));
-    if (this._fingers.size === 1) this._moved = 0;
+    if (this._fingers.size > 1) return;
+    this._moved = 0;
+    const { x, y } = this._place(event);
+    this._isScrubbing = x >= this._view.left && this._callbacks.scrubs(y);
+    if (this._isScrubbing) this._callbacks.onScrub(x);
   }
 
   _onMove(event) {
@@ -53,6 +60,10 @@ class Pointer {
     const before = this._fingers.get(event.pointerId);
     if (!before) {
       this._callbacks.onPoint(now.x, now.y);
+      return;
+    }
+    if (this._isScrubbing) {
+      this._callbacks.onScrub(now.x);
       return;
     }
     const others = [...this._fingers].filter(([id]) => id !== event.pointerId);
@@ -75,6 +86,10 @@ class Pointer {
   _onUp(event) {
     if (!this._fingers.delete(event.pointerId)) return;
     this._stage.classList.remove("dragging");
+    if (this._isScrubbing) {
+      this._isScrubbing = false;
+      return;
+    }
     if (event.type === "pointerup" && this._moved <= Pointer.CLICK_PIXELS) {
       const { x, y } = this._place(event);
       this._callbacks.onClick(x, y);

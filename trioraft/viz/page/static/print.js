@@ -9,6 +9,8 @@ class Printing {
   /** @param {App} app */
   constructor(app) {
     this._app = app;
+    /** @type {Cursor | null} */
+    this._cursor = null;
     window.addEventListener("beforeprint", () => this._prepare());
     window.addEventListener("afterprint", () => this._restore());
   }
@@ -18,6 +20,10 @@ class Printing {
     this._app.isPrinting = true;
     theme.force("light");
     const height = clamp(130 + model.nodes.length * 90, 300, 620);
+    // What stands behind buttons on a screen stands on paper.
+    for (const id of ["facts", "filters", "legend", "findings-pane"]) byId(id).hidden = false;
+    this._cursor = diagram.cursor;
+    diagram.cursor = null;
     const stage = byId("stage");
     stage.style.width = `${Printing.WIDTH}px`;
     stage.style.height = `${height}px`;
@@ -31,13 +37,14 @@ class Printing {
     byId("stage").style.width = byId("stage").style.height = "";
     this._app.isPrinting = false;
     this._app.theme.force(null);
-    this._app.resize();
+    this._app.diagram.cursor = this._cursor;
+    this._app.panes.lay();
   }
 
   _printLines() {
     const { model, table, view } = this._app;
     const inside = [...table.shown].filter((entry) =>
-      model.time[entry] >= view.start && model.time[entry] <= view.end);
+      model.time[entry] >= view.fromTime && model.time[entry] <= view.toTime);
     const rows = inside.slice(0, Printing.LINES_MOST).map((entry) => {
       const cells = LogTable.cells(model, entry);
       return element("tr", {}, ...cells.map((cell) =>

@@ -165,8 +165,8 @@ class LogTable {
     const cell = (name, textContent) => element("span", { className: name, textContent });
     const node = model.node[entry];
     const who = cell("node", "");
-    who.append(element("b", { textContent: model.nodeName(node) }));
-    const role = node < 0 ? -1 : model.roleAt(node, model.time[entry]);
+    who.append(element("b", { textContent: model.shortName(node), title: model.nodeName(node) }));
+    const role = node < 0 ? -1 : model.roleAt(node, model.time[entry], model.position[entry]);
     if (role >= 0) {
       const name = model.roleNames[model.role.role[role]];
       who.append(element("span", { className: `role ${name}`, title: ROLE_STYLES[name].label,
@@ -174,7 +174,7 @@ class LogTable {
     }
     const text = cell("text", model.text(entry));
     text.title = model.text(entry);
-    return [cell("line", String(model.line[entry])), cell("time", momentText(model.time[entry]).replace(" s", "")),
+    return [cell("line", model.lineName(entry)), cell("time", momentText(model.time[entry]).replace(" s", "")),
       who, text];
   }
 

@@ -12,18 +12,17 @@ Rules of this file:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeAlias
 
 import anyio
 import attrs
 
-from ...client.client import Client
-from ...core.errors import RaftError
-from ...core.types import Address, LogIndex, NodeId
-from ...net.addresses import host_port
-from ...rpc.protocol import NodeNews, RoleNews, ServerStatus, StatusNews
-from ..connecting import latest_leader
+from ..client.client import Client
+from ..core.errors import RaftError
+from ..core.types import Address, LogIndex, NodeId
+from ..net.addresses import host_port
+from ..rpc.protocol import NodeNews, RoleNews, ServerStatus, StatusNews
 
 HAPPENED_MAX: Final = 200
 """Role changes that are remembered."""
@@ -142,6 +141,12 @@ class Scene:
         return None if leader is None else max(0, leader.commit_index - status.applied_index)
 
 
+def latest_leader(statuses: Iterable[ServerStatus]) -> ServerStatus | None:
+    """Who leads the latest term, of these servers."""
+    leaders = [status for status in statuses if status.role == "Leader"]
+    return max(leaders, key=lambda status: status.term, default=None)
+
+
 def links_of(status: ServerStatus) -> list[tuple[NodeId, bool]]:
     """Which of its peers a node reaches, by name."""
     return sorted(status.links.items())
@@ -153,7 +158,15 @@ PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0)
 """Before each further attempt to reach a server; the last one for all that follow."""
 
 
-async def listen(client: Client, scene: Scene, interval_s: float, changed: Changed) -> None:
+async def listen(
+    client: Client,
+    scene: Scene,
+    interval_s: float,
+    changed: Changed,
+    *,
+    events_every: int = 0,
+    pauses_s: Sequence[float] = PAUSES_S,
+) -> None:
     """Keep the scene up to date until cancelled.
 
     Args:
@@ -162,6 +175,9 @@ async def listen(client: Client, scene: Scene, interval_s: float, changed: Chang
         interval_s: shortest time between two statuses of one server, in seconds.
         changed: called after each change of the scene, with whom it came from and what was said;
             None when a server was lost.
+        events_every: not 0: what happens in the servers is listened to as well; see
+            `Client.watch_status`.
+        pauses_s: before each further attempt to reach a server, in seconds.
     """
     async with anyio.create_task_group() as listening:
 
@@ -173,7 +189,9 @@ async def listen(client: Client, scene: Scene, interval_s: float, changed: Chang
             attempt = 0
             while address in scene.servers:
                 try:
-                    async with client.watch_status(address, interval_s=interval_s) as stream:
+                    async with client.watch_status(
+                        address, interval_s=interval_s, events_every=events_every
+                    ) as stream:
                         async for news in stream:
                             attempt = 0
                             if not scene.tell(address, news, anyio.current_time()):
@@ -187,7 +205,7 @@ async def listen(client: Client, scene: Scene, interval_s: float, changed: Chang
                     return
                 scene.lost(address, problem, anyio.current_time())
                 changed(address, None)
-                await anyio.sleep(PAUSES_S[min(attempt, len(PAUSES_S) - 1)])
+                await anyio.sleep(pauses_s[min(attempt, len(pauses_s) - 1)])
                 attempt += 1
 
         for address in client.addresses:

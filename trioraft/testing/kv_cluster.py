@@ -20,16 +20,17 @@ import anyio.abc
 import trio
 from trio.testing import memory_stream_pair
 
-from trioraft.client.client import Client
-from trioraft.core.types import Address, NodeId
-from trioraft.kv import ERROR_TYPES, KvClient, KvMachine
-from trioraft.kv.commands import Get, Result, encode
-from trioraft.logs.loggers import TraceLogger
-from trioraft.machines.sessions import SessionMachine
-from trioraft.net.connection import Connection
-from trioraft.service.context import ServiceContext, ServiceLimits
-from trioraft.service.conversation import Conversation
-from trioraft.testing.cluster import Cluster
+from ..client.client import Client
+from ..core.types import Address, NodeId
+from ..kv import ERROR_TYPES, KvClient, KvMachine
+from ..kv.commands import Get, Result, encode
+from ..logs.loggers import TraceLogger
+from ..machines.sessions import SessionMachine
+from ..net.connection import Connection
+from ..service.admission import admit
+from ..service.context import ServiceContext, ServiceLimits
+from ..service.conversation import Conversation
+from .cluster import Cluster
 
 Open: TypeAlias = Callable[..., AbstractAsyncContextManager[Cluster]]
 """`open_cluster`, with what the teller has chosen."""
@@ -158,10 +159,8 @@ class KvCluster:
 
     def value_at(self, node_id: NodeId, key: str) -> bytes | None:
         """What this node has applied."""
-        machine: SessionMachine = self.cluster.machines[node_id]
-        inner = machine.machine
-        assert isinstance(inner, KvMachine)
-        found: Any = inner.query(encode(Get(key.encode())))
+        machine: Any = self.cluster.machines[node_id]  # a SessionMachine around a KvMachine
+        found = machine.machine.query(encode(Get(key.encode())))
         return found.value  # type: ignore[no-any-return] # a Found's
 
     async def _connect(self, address: Address, server_name: str) -> anyio.abc.ByteStream:
@@ -194,7 +193,10 @@ class KvCluster:
         self._scopes[node_id].add(scope)
         try:
             with scope:
-                await Conversation(context, Connection(stream, "a client", lambda: None)).run()
+                connection = Connection(stream, "a client", lambda: None)
+                admitted = await admit(context, connection)
+                if admitted is not None:
+                    await Conversation(context, connection, admitted).run()
         finally:
             self._scopes[node_id].discard(scope)
             await trio.aclose_forcefully(stream)

@@ -1,0 +1,1 @@
+"""Backups: their files, taking them, and new clusters made of them."""

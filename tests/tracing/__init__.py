@@ -1,0 +1,1 @@
+"""Single commands as OpenTelemetry's spans."""

@@ -1,0 +1,1 @@
+"""Following single commands through a cluster, with OpenTelemetry, for whoever gives a tracer."""

@@ -1,0 +1,15 @@
+"""What is needed of OpenTelemetry where nobody needs to have it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class Tracer(Protocol):
+    """An OpenTelemetry tracer, as `opentelemetry.trace.get_tracer` gives it."""
+
+    def start_span(self, name: str, *args: Any, **options: Any) -> Any:
+        """Begin a span."""
+
+    def start_as_current_span(self, name: str, *args: Any, **options: Any) -> Any:
+        """Begin a span, as the present one of a body."""
