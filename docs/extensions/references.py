@@ -28,6 +28,7 @@ ELSEWHERE: Final = {
     "anyio.abc.ByteStream": "https://anyio.readthedocs.io/en/stable/api.html#anyio.abc.ByteStream",
     "msgspec.Struct": "https://jcristharif.com/msgspec/api.html#msgspec.Struct",
     "structlog.typing.FilteringBoundLogger": f"{STRUCTLOG}#structlog.typing.FilteringBoundLogger",
+    "trio.TooSlowError": f"{TRIO}/reference-core.html#trio.TooSlowError",
     "trio.BusyResourceError": f"{TRIO}/reference-core.html#trio.BusyResourceError",
     "trio.CancelScope": f"{TRIO}/reference-core.html#trio.CancelScope",
     "trio.Nursery": f"{TRIO}/reference-core.html#trio.Nursery",
