@@ -87,8 +87,12 @@ def module_of(node: nodes.Node | None) -> str | None:
     if node is None:
         return None
     full = f"{node['module']}.{node['fullname']}"
-    known = {name.full: name.home for name in shown_as().values()}
-    return known.get(full) or known.get(full.rpartition(".")[0])
+    return _homes().get(full) or _homes().get(full.rpartition(".")[0])
+
+
+@cache
+def _homes() -> dict[str, str]:
+    return {name.full: name.home for name in shown_as().values()}
 
 
 @cache
