@@ -403,6 +403,32 @@ def test_nobody_waits_for_a_task_that_cannot_be_ended(
     )
 
 
+def test_a_task_whose_own_deadlines_are_always_over_is_not_stuck(
+    pytester: pytest.Pytester,
+) -> None:
+    """As those of a task are that beats every 50 ms, where each pass of the loop takes longer: at
+    every look it is cancelled, each time by another scope."""
+    body = """
+        import time
+
+        async def beats():
+            while True:
+                with trio.CancelScope(deadline=trio.current_time() - 1):
+                    await trio.sleep_forever()
+
+        async def test_starved():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(beats)
+                end = time.monotonic() + 2
+                while time.monotonic() < end:
+                    await trio.lowlevel.checkpoint()
+                    time.sleep(0.01)
+                nursery.cancel_scope.cancel()
+    """
+    ini = "leaks_stuck_s = 0.3\n"
+    run(pytester, textwrap.dedent(body), ini=ini).assert_outcomes(passed=1)
+
+
 def test_nothing_of_a_run_is_kept_when_it_has_ended(pytester: pytest.Pytester) -> None:
     body = """
         import gc, weakref

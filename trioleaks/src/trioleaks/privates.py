@@ -70,12 +70,18 @@ def is_cancelled(task: Task) -> bool:
     `Nursery.cancel_scope` is public, but a plain `with CancelScope()` around a nursery cannot
     be found from a task, and a task in a shielded clean-up is on its way out all the same.
     """
+    return cancelled_by(task) is not None
+
+
+def cancelled_by(task: Task) -> object | None:
+    """The outermost cancel scope around this task that was cancelled; None if none was."""
+    found: object | None = None
     status: Any = task._cancel_status
     while status is not None:
         if status._scope.cancel_called:
-            return True
+            found = status._scope
         status = status.parent
-    return False
+    return found
 
 
 def shield_ends_at(task: Task) -> float:

@@ -3,9 +3,10 @@
 Rules of this file:
 
 * Only a task that was seen cancelled for `stuck_s` seconds of real time is stuck, at look after
-  look: a process that was stopped for so long has given its tasks no time. One behind a
-  shield that has a deadline of its own has until then; one that waits for a worker thread may wait
-  longer, for the thread may end. Both are bounded.
+  look and by the same scope: a process that was stopped for so long has given its tasks no time,
+  and where each pass takes longer than a task's own deadlines, each of them is over when it is
+  looked at. One behind a shield that has a deadline of its own has until then; one that waits for a
+  worker thread may wait longer, for the thread may end. Both are bounded.
 * A run is dropped the moment it ends: all that its tasks held would live on with it, and every
   search for garbage would go through it.
 * It is told the moment it is known. Then an error is raised where the task waits; if that does not
@@ -55,8 +56,8 @@ class _Patient:
         """When next, by the monotonic clock."""
         self.looked_at = 0.0
         """When it was last, by the monotonic clock."""
-        self.cancelled_s: dict[Task, float] = {}
-        """Cancelled tasks, and for how long each was seen so."""
+        self.cancelled_s: dict[tuple[Task, object], float] = {}
+        """Cancelled tasks, each with the scope that is, and for how long each was seen so."""
         self.told: set[Task] = set()
         self.tries = 0
         self.is_broken = False
@@ -147,16 +148,20 @@ class StuckWatch:
         """In the run's thread."""
         now = time.monotonic()
         runner = patient.run.runner
-        cancelled = {task for task in privates.tasks_of(runner) if _is_stuck_alone(runner, task)}
+        cancelled = {
+            (task, privates.cancelled_by(task))
+            for task in privates.tasks_of(runner)
+            if _is_stuck_alone(runner, task)
+        }
         for_s = min(now - patient.looked_at, 2 * self._step_s)
         patient.looked_at = now
         seen = patient.cancelled_s
         patient.cancelled_s = {
-            task: seen[task] + for_s if task in seen else 0.0 for task in cancelled
+            each: seen[each] + for_s if each in seen else 0.0 for each in cancelled
         }
         stuck = [
             task
-            for task, cancelled_s in patient.cancelled_s.items()
+            for (task, _), cancelled_s in patient.cancelled_s.items()
             if self._is_stuck(runner, task, cancelled_s)
         ]
         if not stuck:
