@@ -42,6 +42,7 @@ nitpick_ignore_regex = [
     ("py:attr", r"trioraft\.testing\.linearizability\.models\.Unseen\.UNSEEN"),
     ("py:class", r"trioraft\.testing\.networks\.(_Carrier|Cuts)"),
     ("py:class", r"trioraft\.transport\.memory\.NetworkFaults"),
+    ("py:class", r"trioraft\.tracing\.spans\.CommandSpans"),
 ]
 
 # -- text --

@@ -67,6 +67,8 @@ def test_every_link_works_from_a_package_index() -> None:
     assert len(targets) > 20
     assert [to for to in targets if not to.startswith(("https://", "#"))] == []
     ours = [to.removeprefix(f"{source}/") for to in targets if to.startswith(source)]
+    assert len(ours) > 20
+    assert project["project"]["urls"]["Documentation"] in targets
     paths = [to.partition("/main/")[2] for to in ours]
     assert [path for path in paths if not (README.parent / path).exists()] == []
     pictures = [to for to in targets if to.endswith(".png")]

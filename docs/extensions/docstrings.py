@@ -131,15 +131,19 @@ def _place(value: object, member: str) -> str | None:
     """The full name under which the reference shows a class's member; None if it shows none."""
     if not inspect.isclass(value) or member.startswith("_"):
         return None
-    public = {id(name.value): name.full for name in _names()[1].values()}
     shown = None
     for base in value.__mro__:
-        shown = public.get(id(base), shown)
+        shown = _shown_classes().get(id(base), shown)
         if not is_ours(base):
             continue
         if member in vars(base) or member in vars(base).get("__annotations__", {}):
             return f"{shown}.{member}"
     return None
+
+
+@cache
+def _shown_classes() -> dict[int, str]:
+    return {id(name.value): name.full for name in _names()[1].values()}
 
 
 @cache

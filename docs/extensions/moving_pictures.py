@@ -66,7 +66,9 @@ def embed(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             continue
         up = "../" * docname.count("/")
         page = f"{up}{page}"
-        picture = f"{up}_images/{app.env.images[image['uri']][1]}"
+        copied = app.env.images[image["uri"]][1]
+        app.builder.images[image["uri"]] = copied  # it is nowhere else on the page
+        picture = f"{up}_images/{copied}"
         figure = _FIGURE.format(
             framed=html.escape(page),
             page=html.escape(page.partition("#")[0]),

@@ -142,6 +142,10 @@ def alias_of(module: str, name: str) -> ast.expr | None:
                 target=ast.Name(id=found), annotation=ast.Name(id="TypeAlias"), value=ast.expr()
             ) if found == name:
                 return node.value
+            case ast.Assign(targets=[ast.Name(id=found)], value=ast.Subscript() as value) if (
+                found == name
+            ):
+                return value
     return None
 
 

@@ -28,6 +28,7 @@ ELSEWHERE: Final = {
     "anyio.abc.ByteStream": "https://anyio.readthedocs.io/en/stable/api.html#anyio.abc.ByteStream",
     "msgspec.Struct": "https://jcristharif.com/msgspec/api.html#msgspec.Struct",
     "structlog.typing.FilteringBoundLogger": f"{STRUCTLOG}#structlog.typing.FilteringBoundLogger",
+    "trio.TooSlowError": f"{TRIO}/reference-core.html#trio.TooSlowError",
     "trio.BusyResourceError": f"{TRIO}/reference-core.html#trio.BusyResourceError",
     "trio.CancelScope": f"{TRIO}/reference-core.html#trio.CancelScope",
     "trio.Nursery": f"{TRIO}/reference-core.html#trio.Nursery",
@@ -86,8 +87,12 @@ def module_of(node: nodes.Node | None) -> str | None:
     if node is None:
         return None
     full = f"{node['module']}.{node['fullname']}"
-    known = {name.full: name.home for name in shown_as().values()}
-    return known.get(full) or known.get(full.rpartition(".")[0])
+    return _homes().get(full) or _homes().get(full.rpartition(".")[0])
+
+
+@cache
+def _homes() -> dict[str, str]:
+    return {name.full: name.home for name in shown_as().values()}
 
 
 @cache

@@ -17,8 +17,11 @@ ROOT: Final = Path(__file__).parent.parent.parent
 DOCS: Final = ROOT / "docs"
 HELD_BY: Final = {
     "README.md": "tests/test_readme.py",
+    "docs/backup.md": "tests/backups/test_story.py",
     "docs/elections.md": "tests/test_docs_elections.py",
     "docs/identity.md": "tests/test_identity_story.py",
+    "docs/operating.md": "tests/serve/test_operating.py",
+    "docs/scenarios.md": "tests/test_docs_scenarios.py",
 }
 """Pages whose commands another test runs, as they stand or as a story."""
 

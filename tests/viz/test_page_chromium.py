@@ -5,6 +5,7 @@ Rules of this file: one headless Chromium for all of it; without one every test 
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -611,3 +612,49 @@ def test_many_events_play_and_are_scrubbed(browser: Page, tmp_path: Path) -> Non
     for motion in motions(browser, 10):
         assert motion.cpu_ms < 50, motion
     assert browser.complaints == []
+
+
+# --- within another page --------------------------------------------------------------------
+
+
+def test_an_address_may_name_the_time_that_is_shown(opened: Page, tmp_path: Path) -> None:
+    (path,) = tmp_path.glob("0*.html")
+    opened.call("Page.navigate", url="about:blank")
+    opened.call("Page.navigate", url=f"{path.as_uri()}#148000-160000")
+    opened.wait(READY)
+    shown = opened.evaluate("[window.trioraft.view.start, window.trioraft.view.end]")
+    assert shown == [148000, 160000]
+
+
+def test_in_a_frame_there_is_the_diagram_and_the_page_around_it_scrolls(
+    opened: Page, tmp_path: Path
+) -> None:
+    (path,) = tmp_path.glob("0*.html")
+    inner = html.escape(path.read_text(encoding="utf-8"))
+    outer = tmp_path / "outer.html"
+    style = "<style>iframe { width: 600px; height: 400px; color-scheme: dark }</style>"
+    opened.call("Emulation.setEmulatedMedia", features=[])  # it would hold in the frame, too
+    outer.write_text(f'<!doctype html>{style}<iframe srcdoc="{inner}"></iframe>', encoding="utf-8")
+    opened.open(outer, "document.querySelector('iframe')?.contentWindow?.trioraft !== undefined")
+    framed = "document.querySelector('iframe').contentWindow"
+    visible = (
+        f"((id) => {framed}.document.querySelector(id).getBoundingClientRect().height > 0)('{{}}')"
+    )
+    for part, is_there in (
+        ("#stage", True),
+        ("header", False),
+        ("#rows", False),
+        (".facts", False),
+    ):
+        assert opened.evaluate(visible.format(part)) is is_there, part
+    stays = (
+        f"((options) => {{ const frame = {framed}; const {{ view }} = frame.trioraft;"
+        "const before = view.end; const event = new frame.WheelEvent('wheel',"
+        "{ deltaY: -300, cancelable: true, bubbles: true, ...options });"
+        "frame.document.getElementById('stage').dispatchEvent(event);"
+        "return view.end === before && !event.defaultPrevented; })"
+    )
+    assert opened.evaluate(f"{stays}({{}})") is True
+    assert opened.evaluate(f"{stays}({{ ctrlKey: true }})") is False
+    # The theme is that of the page around it, whatever this machine prefers.
+    assert opened.evaluate(f"{framed}.document.documentElement.dataset.theme") == "dark"
