@@ -158,6 +158,13 @@ def _why_refused(
         return None
     if request.term is not None and reply.term is not None and reply.term > request.term:
         return "later term", f"knew the later term {reply.term} already"
+    is_vote = request.kind == "RequestVote"
+    if is_vote and (request.term or 0) > (reply.term or request.term or 0):
+        # Who considers a vote goes along with its term first; who protects a leader does not.
+        return "protected", (
+            "had heard a leader lately, and protects it from being deposed for nothing: it did not "
+            f"even go along to term {request.term}"
+        )
     if request.receiver_vote not in (None, candidate) and reply.term == request.term:
         whom = "itself" if request.receiver_vote == voter else f"node {request.receiver_vote}"
         return "given", f"had given its vote of this term to {whom}, and has one a term"
