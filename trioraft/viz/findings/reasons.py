@@ -235,7 +235,12 @@ def _waited(
         ),
         None,
     )
-    which = f"entry {end.index}" if end.index == before + 1 else f"entries {before + 1}–{end.index}"
+    which = f"entry {end.index} of term {end.term} stood in its log and was"
+    if end.index > before + 1:
+        which = (
+            f"entries {before + 1}–{end.index}, the last of term {end.term}, stood in its log and "
+            "were"
+        )
     if first is None:
         after = "In this reign that did not happen."
         end_s = span.end_s
@@ -250,8 +255,8 @@ def _waited(
         nodes=(leader,),
         start_s=span.start_s,
         end_s=end_s,
-        detail=f"When node {leader} took office in term {span.term}, {which} of term {end.term} "
-        "stood in its log and was not committed. A majority that has an entry of an older term "
+        detail=f"When node {leader} took office in term {span.term}, {which} "
+        "not committed. A majority that has an entry of an older term "
         "does not make it safe: it counts only together with an entry of the leader's own term "
         f"(paper, 5.4.2). {after}",
         entries=(span.entry, None if first is None else first[2]),
