@@ -340,6 +340,12 @@ def test_by_order_what_is_hidden_takes_no_room(opened: Page) -> None:
         ".find((chip) => chip.innerText.startsWith('vote')).click()"
     )
     assert opened.evaluate("window.trioraft.view.duration") < before
+    xs = opened.evaluate(
+        "(({ view, model, table }) => [...table.shown].map((entry) => "
+        "view.x(model.time[entry], entry)))(window.trioraft)"
+    )
+    gaps = [after - before for before, after in pairwise(xs)]
+    assert max(gaps) - min(gaps) < 0.01
 
 
 def test_events_of_the_same_moment_stand_beside_each_other_by_order(
@@ -411,6 +417,19 @@ def test_it_plays_and_stops_by_the_space_bar(opened: Page) -> None:
     opened.evaluate(DRAWN)
     assert opened.evaluate("window.trioraft.player.cursor.time") == stopped
     assert opened.evaluate("window.trioraft.selected") >= 0
+
+
+def test_playing_turns_the_page_when_the_cursor_leaves_it(opened: Page) -> None:
+    opened.evaluate(
+        "(({ player, view }) => { view.show(0, 50000); player.put(0); player.rate = 1;"
+        "player.play(true); })(window.trioraft)"
+    )
+    opened.wait("window.trioraft.player.cursor.time > 120000")
+    assert opened.evaluate(
+        "(({ player, view }) => { player.play(false);"
+        "return view.start < player.cursor.place && player.cursor.place < view.end; })"
+        "(window.trioraft)"
+    )
 
 
 def test_playing_ends_at_the_end(opened: Page) -> None:
@@ -552,6 +571,13 @@ def test_in_a_small_window_what_a_click_changes_is_on_the_screen(small: Page) ->
     assert not small.evaluate("document.getElementById('findings-pane').offsetHeight")
     small.evaluate("document.querySelector('[data-shows=log-pane]').click()")
     assert is_on_screen(small, "#rows")
+    # What was selected behind the other tab is in sight now.
+    assert small.evaluate(
+        "(() => { const row = document.querySelector('.row[aria-selected=true]')"
+        ".getBoundingClientRect(); const rows = document.getElementById('rows')"
+        ".getBoundingClientRect(); return row.top >= rows.top - 1 && row.bottom <= rows.bottom + 1;"
+        "})()"
+    )
     # All lanes fit, however low the picture is.
     assert small.evaluate(
         "(({ layout }) => layout.lanesBottom <= layout.height + 1)(window.trioraft.diagram)"
