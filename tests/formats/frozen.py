@@ -48,6 +48,7 @@ ADDED: Final[dict[str, str]] = {
     "peers.Forward.trace": "It means nothing to the protocol; None takes no byte.",
     "clients.Propose.trace": "Likewise.",
     "clients.Query.trace": "Likewise.",
+    "clients.WatchStatus.events_every": "Whoever passes over it tells of no events.",
 }
 """Fields that format 1 does not have, and why it may pass over them."""
 
@@ -58,6 +59,9 @@ WIDENED: Final[dict[str, str]] = {
 
 NEW: Final[dict[str, str]] = {
     "clients.SwitchOnRequest": "It is asked of servers that speak version 2.",
+    "clients.ReadBackup": "Servers that do not know it say so, by the request's number.",
+    "clients.EventNews": "It is told only to who asked for events.",
+    "clients.EventsNews": "Likewise.",
     "peers.TraceContext": "It stands only in fields that format 1 passes over.",
     "peers.UntracedForward": "A `Forward` as format 1 has it, for what is encoded.",
     "clients.UntracedPropose": "Likewise, a `Propose`.",

@@ -38,6 +38,9 @@ WITHIN: Final = {
 
 
 def sections(name: str) -> dict[str, Section]:
+    """What was recorded; nothing of a file that came later."""
+    if not (FOLDER / "frames" / name).exists():
+        return {}
     return dict(sections_of((FOLDER / "frames" / name).read_text(encoding="utf-8")))
 
 

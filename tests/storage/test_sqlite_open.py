@@ -149,7 +149,7 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / DATABASE) as connection:
         connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", meta_row("format", 7))
     connection.close()
-    refused(tmp_path, StorageError, "format 7", "newer trioraft", "up to format 2")
+    refused(tmp_path, StorageError, "format 7", "newer trioraft", f"up to format {FORMAT}")
 
 
 def test_an_older_format_is_refused(tmp_path: Path) -> None:
