@@ -106,6 +106,8 @@ def run_in_shell(
         ["watch", "--json"],
         ["watch", "--once"],
         ["completion", "bash"],
+        ["demo", "--list"],
+        ["demo", "leader-disconnect", "--show"],
         ["sim", "--seeds", "1", "--jobs", "1"],
         ["certs", "pki"],
     ],
