@@ -111,6 +111,14 @@ def test_what_is_not_what_was_announced_gets_no_end(came: bytes) -> None:
         read(sink.getvalue())
 
 
+def test_a_content_that_is_not_what_the_head_says_is_refused_at_the_end() -> None:
+    """All is right with it, but it is the content of another backup."""
+    one, other = backup_of(b"content 1"), backup_of(b"content 2")
+    content_begins = one.index(b"content 1") - 8
+    with pytest.raises(UnusableBackup, match="and its head says 9 bytes"):
+        read(one[:content_begins] + other[content_begins:])
+
+
 def test_a_pipe_that_gives_little_at_a_time_will_do() -> None:
     class Pipe(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:

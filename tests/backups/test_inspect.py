@@ -169,6 +169,8 @@ def test_what_was_truncated_is_not_shown_and_pushes_nothing_out(tmp_path: Path) 
         (11, b"new"),
     ]
     assert (found.last_index, found.last_term, found.records) == (11, 2, 4)
+    everything = inspect_directory(tmp_path, Wanted(count_max=100)).entries
+    assert [entry.index for entry in everything] == list(range(1, 12))
 
 
 def test_a_node_that_runs_is_refused_in_a_sentence(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from trioraft.backups.format import BackupReader, BackupWriter
 from trioraft.kv.commands import Delete, Found, Get, Put, Result, Written, encode
 from trioraft.kv.machine import KvMachine
 from trioraft.machines.sessions import encode_command, encode_open, encode_plain
+from trioraft.member.identity import decode_identity
 from trioraft.net.sentences import moment
 from trioraft.node import restoring
 from trioraft.storage import formats
@@ -369,6 +370,21 @@ def test_an_empty_directory_and_a_volume_will_do(backup: Path, tmp_path: Path) -
     restored = restore_backup(backup, {"0": tmp_path / "empty", "1": tmp_path / "volume"})
     assert restored.voters == ("0", "1")
     assert (restored.head.uuid, restored.head.snapshot.index) == (UUID, 7)
+
+
+def test_each_restore_is_a_history_of_its_own_with_disks_of_its_own(
+    backup: Path, tmp_path: Path
+) -> None:
+    disks = ["a", "b", "c", "d"]
+    first = restore_backup(backup, {"0": tmp_path / "a", "1": tmp_path / "b"})
+    second = restore_backup(backup, {"0": tmp_path / "c", "1": tmp_path / "d"})
+    assert len({first.uuid, second.uuid, first.head.uuid}) == 3
+    found = [find(tmp_path / name) for name in disks]
+    stored = [decode_identity(each.stored.recovered.identity or b"") for each in found]
+    assert len({identity.incarnation for identity in stored}) == 4
+    assert [each.configuration.disks[each.node_id] for each in found] == [
+        identity.incarnation for identity in stored
+    ]
 
 
 def test_half_a_backup_leaves_nothing_wherever_it_was_cut(backup: Path, tmp_path: Path) -> None:

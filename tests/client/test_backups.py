@@ -188,7 +188,11 @@ async def test_a_server_that_leaves_ends_it(tmp_path: Path) -> None:
                     with pytest.raises((ServerLeaving, ServerLost), match="is not whole: take"):
                         await client.backup(path, on_progress=leave)
 
-            async with serving(machine, node_options={"storage": storage}) as (node, service):
+            slow = ServiceLimits(backup_bytes_per_s_max=LARGE // 1000, leave_timeout_s=1000)
+            async with serving(machine, node_options={"storage": storage}, limits=slow) as (
+                node,
+                service,
+            ):
                 await node.propose(b"\x01\x92\x00\xc4\x05state")
                 nursery.start_soon(take, client_of(service))
                 await left.wait()
