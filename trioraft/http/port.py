@@ -146,7 +146,7 @@ class Serving:
     async def __aenter__(self) -> HttpPort:
         node = self._node
         if isinstance(node, BlockingNode):
-            raise WrongEventLoop(f"{WHAT} of a {type(node).__name__} is entered by a plain `with`")
+            raise WrongEventLoop(f"{WHAT} of a {type(node).__name__}: use a plain `with`")
         self._check_unentered()
         begin, thread = self._opening.begin, self._opening.thread
         if isinstance(node, Node):
@@ -183,7 +183,7 @@ class Serving:
     def __enter__(self) -> HttpPort:
         node = self._node
         if not isinstance(node, BlockingNode):
-            raise WrongEventLoop(f"{WHAT} of a {type(node).__name__} is entered by `async with`")
+            raise WrongEventLoop(f"{WHAT} of a {type(node).__name__}: use `async with`")
         require_event_loop(WHAT, None)
         self._check_unentered()
         reach = node.run_in_trio(self._opening.begin)
@@ -331,7 +331,9 @@ class _TrioBeside:
             raise
         if not self._ready or self._over.is_set():
             self._thread.join()
-            raise self._failure or ConfigError(f"{self._thread.name} ended before it began")
+            raise self._failure or ConfigError(
+                f"{self._thread.name} ended before it began: open another"
+            )
         return self._ready[0]
 
     async def __aexit__(
