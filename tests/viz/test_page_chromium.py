@@ -551,6 +551,13 @@ def test_in_a_small_window_what_a_click_changes_is_on_the_screen(small: Page) ->
     assert not small.evaluate("document.getElementById('findings-pane').offsetHeight")
     small.evaluate("document.querySelector('[data-shows=log-pane]').click()")
     assert is_on_screen(small, "#rows")
+    # What was selected behind the other tab is in sight now.
+    assert small.evaluate(
+        "(() => { const row = document.querySelector('.row[aria-selected=true]')"
+        ".getBoundingClientRect(); const rows = document.getElementById('rows')"
+        ".getBoundingClientRect(); return row.top >= rows.top - 1 && row.bottom <= rows.bottom + 1;"
+        "})()"
+    )
     # All lanes fit, however low the picture is.
     assert small.evaluate(
         "(({ layout }) => layout.lanesBottom <= layout.height + 1)(window.trioraft.diagram)"

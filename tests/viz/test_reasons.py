@@ -45,6 +45,20 @@ def test_a_candidate_whose_log_is_behind_is_refused_for_that() -> None:
     assert "ends with 3 of term 1" in finding.detail
 
 
+def test_of_many_refusals_the_first_of_each_reason_is_told_and_the_others_are_counted() -> None:
+    script = three_nodes()
+    script.say(210, 1, "becomes Follower with term=1; log=[1..5 term 1]")
+    script.test(220, "Crash 0")
+    for number in range(4):
+        script.candidate(400 + 300 * number, 2, 2 + number)
+        log = "LastLogIndex:3 LastLogTerm:1"
+        asks(script, 400 + 300 * number, 2, 1, 2 + number, log)
+    script.test(2000, "done")
+    (finding,) = script.findings("vote-refused")
+    assert finding.terms == (2,)
+    assert finding.detail.endswith("For the same reason 3 more were refused in this run.")
+
+
 def test_a_refusal_without_a_known_reason_is_no_finding() -> None:
     script = three_nodes()
     script.test(220, "Crash 0")
@@ -194,4 +208,15 @@ def test_weather_lasts_as_long_as_it_was_announced_for() -> None:
     ] == [
         ("the disk is slow, 250 ms, at 1", 0.3, 0.4, 0),
         ("messages get lost, 10%, everywhere", 0.32, 0.9, 1),
+    ]
+
+
+def test_who_is_left_alone_by_all_others_is_not_cut_off_itself() -> None:
+    script = three_nodes()
+    script.test(300, "Disconnect 0")
+    script.test(310, "Disconnect 1")
+    script.test(400, "done")
+    assert [(outage.node, outage.level) for outage in outages(script.run())] == [
+        ("0", "alone"),
+        ("1", "alone"),
     ]

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
 
+import attrs
+
 from ..cluster import ClusterView
 from ..model import Finding, LogEnd, Message, NodeName, RoleSpan, Run
 from ..states import StateChange, state_changes
@@ -62,54 +64,65 @@ def _silence_s(reason: str) -> float:
 # --- votes that were refused ----------------------------------------------------------------
 
 
+@attrs.frozen
+class _Refusal:
+    """A vote that was refused for a reason that the log shows."""
+
+    why: str
+    """Which of the reasons: `given`, `behind`, `later term`, `protected`, `leads`."""
+    said: str
+    request: Message
+    reply: Message
+
+
 def vote_refused(cluster: ClusterView) -> Iterator[Finding]:
-    """Votes that were refused, where the log shows why; one finding a candidate and term."""
+    """Votes that were refused, where the log shows why: the first election of each reason, and how
+    many more there were. A long run has hundreds, and they are all alike."""
     run = cluster.run
     if run.is_partial:
         return
-    refusals: dict[tuple[NodeName, int, str], list[tuple[NodeName, str, Message, Message]]] = {}
+    refusals: dict[str, dict[tuple[NodeName | None, int | None], list[_Refusal]]] = {}
     logs: dict[NodeName, list[StateChange]] | None = None
     for reply in run.messages:
         if reply.is_positive is not False or reply.request is None or reply.sent_entry is None:
             continue
         request = run.messages[reply.request]
-        if request.kind not in ("RequestVote", "RequestPreVote") or request.sender is None:
+        if request.kind not in ("RequestVote", "RequestPreVote"):
             continue
         if logs is None:
             logs = _log_changes(run)
-        why = _why_refused(cluster, request, reply, logs)
-        if why is not None and reply.sender is not None and request.term is not None:
-            key = (request.sender, request.term, request.kind)
-            refusals.setdefault(key, []).append((reply.sender, why, request, reply))
-    for (candidate, term, kind), refused in refusals.items():
-        yield _refusals(run, candidate, term, kind, refused)
+        told = _why_refused(cluster, request, reply, logs)
+        if told is not None:
+            refusal = _Refusal(*told, request, reply)
+            election = (request.sender, request.term)
+            refusals.setdefault(told[0], {}).setdefault(election, []).append(refusal)
+    for elections in refusals.values():
+        first, *others = elections.values()
+        yield _refused(run, first, sum(len(other) for other in others))
 
 
-def _refusals(
-    run: Run,
-    candidate: NodeName,
-    term: int,
-    kind: str,
-    refused: list[tuple[NodeName, str, Message, Message]],
-) -> Finding:
-    times_s = [reply.sent_s or 0.0 for _, _, _, reply in refused]
-    said = "; ".join(dict.fromkeys(f"node {voter} {why}" for voter, why, _, _ in refused))
-    asked = "its vote" if kind == "RequestVote" else "whether it would vote for it"
+def _refused(run: Run, refused: list[_Refusal], more: int) -> Finding:
+    request = refused[0].request
+    times_s = [refusal.reply.sent_s or 0.0 for refusal in refused]
+    said = "; ".join(dict.fromkeys(f"node {one.reply.sender} {one.said}" for one in refused))
+    asked = (
+        f"asked for votes in term {request.term} and was refused"
+        if request.kind == "RequestVote"
+        else "asked who would vote for it (a pre-vote) and was told no"
+    )
+    again = f" For the same reason {more} more were refused in this run." if more else ""
+    candidate = str(request.sender)
     return finding(
         run,
         "vote-refused",
         "info",
-        terms=(term,),
-        nodes=(candidate, *(voter for voter, _, _, _ in refused)),
+        terms=() if request.term is None else (request.term,),
+        nodes=(candidate, *(str(one.reply.sender) for one in refused)),
         start_s=min(times_s),
         end_s=max(times_s),
-        detail=f"Node {candidate} asked for {asked} in term {term} and was refused: {said}."
-        if kind == "RequestVote"
-        else f"Node {candidate} asked {asked} and was told no: {said}.",
+        detail=f"Node {candidate} {asked}: {said}.{again}",
         entries=[
-            entry
-            for _, _, request, reply in refused
-            for entry in (request.received_entry, reply.sent_entry)
+            entry for one in refused for entry in (one.request.received_entry, one.reply.sent_entry)
         ],
     )
 
@@ -138,22 +151,23 @@ def _why_refused(
     request: Message,
     reply: Message,
     logs: dict[NodeName, list[StateChange]],
-) -> str | None:
-    """The reason, if the log shows one; None if it leaves it open."""
+) -> tuple[str, str] | None:
+    """Which reason, and in words, if the log shows one; None if it leaves it open."""
     voter, candidate = reply.sender, request.sender
     if voter is None or reply.sent_entry is None or reply.sent_s is None:
         return None
     if request.term is not None and reply.term is not None and reply.term > request.term:
-        return f"knew the later term {reply.term} already"
+        return "later term", f"knew the later term {reply.term} already"
     if request.receiver_vote not in (None, candidate) and reply.term == request.term:
         whom = "itself" if request.receiver_vote == voter else f"node {request.receiver_vote}"
-        return f"had given its vote of this term to {whom}, and has one a term"
+        return "given", f"had given its vote of this term to {whom}, and has one a term"
     own = _log_at(logs.get(voter, []), reply.sent_entry)
     asked = request.log_end
     if own is not None and asked is not None and (own.term, own.index) > (asked.term, asked.index):
         return (
+            "behind",
             f"has a log that is further (entry {own.index} of term {own.term}, the candidate's "
-            f"ends with {asked.index} of term {asked.term}): who lacks entries must not lead"
+            f"ends with {asked.index} of term {asked.term}): who lacks entries must not lead",
         )
     reign = next(
         (
@@ -168,8 +182,11 @@ def _why_refused(
     if reign is None:
         return None
     if reign.leader == voter:
-        return f"leads term {reign.term} itself"
-    return f"was hearing leader {reign.leader}, and protects it from being deposed for nothing"
+        return "leads", f"leads term {reign.term} itself"
+    return (
+        "protected",
+        f"was hearing leader {reign.leader}, and protects it from being deposed for nothing",
+    )
 
 
 # --- entries of an older term ---------------------------------------------------------------

@@ -23,6 +23,7 @@ class LogTable {
     this._onSelect = onSelect;
     this._needle = "";
     this.selected = -1;
+    this._wasHidden = false;
     this._tall = element("div", { className: "tall" });
     this._rows = new Map();
     place.append(this._tall);
@@ -118,7 +119,13 @@ class LogTable {
     });
   }
 
-  resize() { this._render(); }
+  resize() {
+    const isHidden = !this._place.clientHeight;
+    // What was selected behind another tab comes into sight with this one.
+    if (this._wasHidden && !isHidden && this.selected >= 0) this.select(this.selected);
+    else this._render();
+    this._wasHidden = isHidden;
+  }
 
   _clear() {
     this._tall.replaceChildren();
