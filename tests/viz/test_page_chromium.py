@@ -339,6 +339,12 @@ def test_by_order_what_is_hidden_takes_no_room(opened: Page) -> None:
         ".find((chip) => chip.innerText.startsWith('vote')).click()"
     )
     assert opened.evaluate("window.trioraft.view.duration") < before
+    xs = opened.evaluate(
+        "(({ view, model, table }) => [...table.shown].map((entry) => "
+        "view.x(model.time[entry], entry)))(window.trioraft)"
+    )
+    gaps = [after - before for before, after in pairwise(xs)]
+    assert max(gaps) - min(gaps) < 0.01
 
 
 def test_events_of_the_same_moment_stand_beside_each_other_by_order(
@@ -410,6 +416,19 @@ def test_it_plays_and_stops_by_the_space_bar(opened: Page) -> None:
     opened.evaluate(DRAWN)
     assert opened.evaluate("window.trioraft.player.cursor.time") == stopped
     assert opened.evaluate("window.trioraft.selected") >= 0
+
+
+def test_playing_turns_the_page_when_the_cursor_leaves_it(opened: Page) -> None:
+    opened.evaluate(
+        "(({ player, view }) => { view.show(0, 50000); player.put(0); player.rate = 1;"
+        "player.play(true); })(window.trioraft)"
+    )
+    opened.wait("window.trioraft.player.cursor.time > 120000")
+    assert opened.evaluate(
+        "(({ player, view }) => { player.play(false);"
+        "return view.start < player.cursor.place && player.cursor.place < view.end; })"
+        "(window.trioraft)"
+    )
 
 
 def test_playing_ends_at_the_end(opened: Page) -> None:

@@ -59,6 +59,34 @@ def test_of_many_refusals_the_first_of_each_reason_is_told_and_the_others_are_co
     assert finding.detail.endswith("For the same reason 3 more were refused in this run.")
 
 
+def test_a_vote_of_an_older_term_is_no_reason() -> None:
+    script = three_nodes()
+    script.say(210, 1, "becomes Follower with term=1; log=[1..5 term 1]")
+    script.test(220, "Crash 0")
+    script.candidate(400, 2, 2)
+    body = "{Term:2 CandidateId:2 LastLogIndex:3 LastLogTerm:1}"
+    script.say(400, 2, f"sending RequestVote to 1: {body}")
+    script.say(401, 1, f"RequestVote: {body} [currentTerm=1, votedFor=0]")
+    script.say(401, 1, "becomes Follower with term=2; log=[1..5 term 1]")
+    script.say(401, 1, "... RequestVote reply: &{Term:2 VoteGranted:false}")
+    script.test(600, "done")
+    (finding,) = script.findings("vote-refused")
+    assert "has a log that is further" in finding.detail
+
+
+def test_who_does_not_even_go_along_to_the_term_protects_a_leader() -> None:
+    script = three_nodes()
+    script.say(210, 1, "becomes Follower with term=1; log=[1..5 term 1]")
+    script.candidate(400, 2, 2)
+    body = "{Term:2 CandidateId:2 LastLogIndex:3 LastLogTerm:1}"
+    script.say(400, 2, f"sending RequestVote to 1: {body}")
+    script.say(401, 1, f"RequestVote: {body} [currentTerm=1, votedFor=0]")
+    script.say(401, 1, "... RequestVote reply: &{Term:1 VoteGranted:false}")
+    script.test(600, "done")
+    (finding,) = script.findings("vote-refused")
+    assert "had heard a leader lately, and protects it" in finding.detail
+
+
 def test_a_refusal_without_a_known_reason_is_no_finding() -> None:
     script = three_nodes()
     script.test(220, "Crash 0")

@@ -354,7 +354,8 @@ class RunBuilder:
             draft = Draft(len(self._messages), packet, packet.sender, who.name)
             self._messages.append(draft)
         draft.received_s, draft.received_entry = at_s, index
-        draft.receiver_vote = fact.voted_for
+        if fact.term == packet.term:
+            draft.receiver_vote = fact.voted_for  # a vote of an older term says nothing of this one
         self._kinds_received.add(packet.kind)
         if not packet.is_reply:
             waiting = who.unanswered.setdefault(packet.kind, [])

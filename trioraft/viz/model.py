@@ -233,7 +233,8 @@ class Message:
     """Of a RequestVote: where the candidate's log ends. Of an AppendEntries: where the receiver's
     does once it has taken the entries."""
     receiver_vote: NodeName | None = None
-    """Of a RequestVote: whom the receiver had voted for when it came, if its line says so."""
+    """Of a RequestVote: whom the receiver had voted for in this term when it came, if its line says
+    so."""
 
 
 @attrs.frozen

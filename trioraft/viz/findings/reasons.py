@@ -158,6 +158,13 @@ def _why_refused(
         return None
     if request.term is not None and reply.term is not None and reply.term > request.term:
         return "later term", f"knew the later term {reply.term} already"
+    is_vote = request.kind == "RequestVote"
+    if is_vote and (request.term or 0) > (reply.term or request.term or 0):
+        # Who considers a vote goes along with its term first; who protects a leader does not.
+        return "protected", (
+            "had heard a leader lately, and protects it from being deposed for nothing: it did not "
+            f"even go along to term {request.term}"
+        )
     if request.receiver_vote not in (None, candidate) and reply.term == request.term:
         whom = "itself" if request.receiver_vote == voter else f"node {request.receiver_vote}"
         return "given", f"had given its vote of this term to {whom}, and has one a term"
@@ -228,7 +235,12 @@ def _waited(
         ),
         None,
     )
-    which = f"entry {end.index}" if end.index == before + 1 else f"entries {before + 1}–{end.index}"
+    which = f"entry {end.index} of term {end.term} stood in its log and was"
+    if end.index > before + 1:
+        which = (
+            f"entries {before + 1}–{end.index}, the last of term {end.term}, stood in its log and "
+            "were"
+        )
     if first is None:
         after = "In this reign that did not happen."
         end_s = span.end_s
@@ -243,8 +255,8 @@ def _waited(
         nodes=(leader,),
         start_s=span.start_s,
         end_s=end_s,
-        detail=f"When node {leader} took office in term {span.term}, {which} of term {end.term} "
-        "stood in its log and was not committed. A majority that has an entry of an older term "
+        detail=f"When node {leader} took office in term {span.term}, {which} "
+        "not committed. A majority that has an entry of an older term "
         "does not make it safe: it counts only together with an entry of the leader's own term "
         f"(paper, 5.4.2). {after}",
         entries=(span.entry, None if first is None else first[2]),
