@@ -58,6 +58,7 @@ class FakeProcesses:
 
     async def start(self, member: str, *, has_pre_vote: bool) -> None:
         self.done.append(f"start {member} {has_pre_vote}")
+        self.orders.pop(member, None)  # it knows nothing yet
         self.dead.discard(member)
 
 

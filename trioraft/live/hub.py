@@ -254,6 +254,9 @@ class Hub:
         if role is not None:
             self.live.is_in_role(node_id, role, status.term, status.last_role_change, now_s)
         known = self._roles.get(node_id)
+        if known is None and status.commit_index:  # how far it was before anybody looked
+            text = f"commit index is {status.commit_index}"
+            self.live.add(now_s, node_id, text, facts.Committed(status.commit_index))
         if known is None or known[1] != status.last_role_change:
             since_s = math.nan if known is None else now_s  # it may have been so for long
             self._note_role(node_id, status.last_role_change, since_s)

@@ -5,6 +5,9 @@
    - What members say reaches the document through textContent only. */
 
 class LiveMembers {
+  /** Shorter than in the legend: a row has little room. */
+  static ROLES = { PreCandidate: "pre-vote" };
+
   /** @param {HTMLElement} place
    * @param {LiveLab | null} lab */
   constructor(place, lab) {
@@ -66,7 +69,7 @@ class LiveMembers {
     const role = isSilent ? "silent" : member.role ?? "";
     const style = ROLE_STYLES[/** @type {RoleName} */ (role)];
     const text = isSilent ? (member.silent === null ? "not reached" : `silent ${member.silent} s`)
-      : style?.label ?? role;
+      : LiveMembers.ROLES[role] ?? style?.label ?? role;
     this._set(cells.role, text, `role-name ${role}`);
     const known = (value) => (isSilent || value === null || value === undefined ? ""
       : value.toLocaleString("en"));
