@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
@@ -160,7 +160,9 @@ def pids_of_servers(directory: Path) -> dict[str, int]:
     return found
 
 
-def back_up(addresses: str, path: Path) -> tuple[float, int]:
+def back_up(
+    addresses: str, path: Path, on_sending: Callable[[], object] = lambda: None
+) -> tuple[float, int]:
     """Take a backup in a process of its own: how long it took, in seconds, and the most memory it
     had."""
     command = [sys.executable, "-m", "trioraft", "backup", "-o", str(path), "--timeout", "60s"]
@@ -168,8 +170,10 @@ def back_up(addresses: str, path: Path) -> tuple[float, int]:
     process = subprocess.Popen(  # noqa: S603 - our own command
         command, env={**os.environ, "TRIORAFT_ADDRESSES": addresses}
     )
-    most = 0
+    most, part = 0, path.with_name(f"{path.name}.part")
     while process.poll() is None:
+        if part.exists():
+            on_sending()
         most = max(most, rss(process.pid))
         time.sleep(0.05)
     if process.returncode:
@@ -197,8 +201,12 @@ def measure(directory: Path, gib: float, rounds: int) -> None:
         for number in range(rounds):
             load.kind = f"quiet {number}"
             time.sleep(QUIET_S)
-            load.kind = f"backup {number}"
-            took_s, client_bytes = back_up(addresses, directory / "under-load.backup")
+            load.kind = f"snapshot {number}"
+
+            def sends(number: int = number) -> None:
+                load.kind = f"sending {number}"
+
+            took_s, client_bytes = back_up(addresses, directory / "under-load.backup", sends)
             load.kind = "settling"
             print(
                 f"backup {number}: {took_s:.1f} s, its process {client_bytes / 2**20:.0f} MiB",
@@ -210,7 +218,9 @@ def measure(directory: Path, gib: float, rounds: int) -> None:
         looking.join()
         for number in range(rounds):
             quiet = sorted(load.took_s[f"quiet {number}"])
-            backup = sorted(load.took_s[f"backup {number}"])
+            parts = [load.took_s.get(f"{kind} {number}", []) for kind in ("snapshot", "sending")]
+            backup = sorted([*parts[0], *parts[1]])
+            phases = [percentile(part, 99) * 1000 if part else 0 for part in parts]
             line = f"round {number}:"
             for share in (50, 99, 99.9):
                 a, b = (percentile(each, share) * 1000 for each in (quiet, backup))
@@ -218,7 +228,8 @@ def measure(directory: Path, gib: float, rounds: int) -> None:
             print(
                 line,
                 f" max {quiet[-1] * 1000:.0f} -> {backup[-1] * 1000:.0f} ms",
-                f" commits {len(quiet) / QUIET_S:.0f}/s",
+                f" commits {len(quiet) / QUIET_S:.0f}/s; p99 while it takes the snapshot, sends: "
+                f"{phases[0]:.1f} ms of {len(parts[0])}, {phases[1]:.1f} ms of {len(parts[1])}",
             )
         for name in sorted(before):
             print(

@@ -41,6 +41,8 @@ TO_FAIL: Final = "leaked_task"
 QUIET_S: Final = 0.020
 """How much of the time before anything happens is shown."""
 WIDTH, HEIGHT = 1440, 900
+HEIGHT_CUT: Final = 470
+"""Of the diagram alone: three lanes need no more, and a clone stays small."""
 
 
 class StoryError(Exception):
@@ -122,7 +124,13 @@ def _diagram(page: Page, run: Run, path: Path) -> Path:
     """The diagram with its legend, without what only makes sense on a screen."""
     page.evaluate(
         "document.querySelectorAll('.zoom, .overview, .details, .states, .transport')"
-        ".forEach((part) => part.remove())"
+        ".forEach((part) => part.remove());"
+        # No cursor and nothing selected is in such a picture, nor the room for a whole page.
+        "[...document.querySelectorAll('#legend span')].filter((item) => "
+        "/^(cursor|selected)/.test(item.textContent)).forEach((item) => item.remove());"
+        f"document.querySelector('.pictured').style.cssText = 'flex: none; height: {HEIGHT_CUT}px';"
+        "document.querySelector('.picture').style.alignSelf = 'start';"
+        "window.trioraft.diagram.resize()"
     )
     start_s, end_s = shown_s(run)
     page.evaluate(

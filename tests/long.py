@@ -128,6 +128,12 @@ RUNS: Final = (
         25,
     ),
     LongRun(
+        "prometheus",
+        "a real Prometheus over three servers: every query of the dashboard returns data",
+        ("tests.prometheus",),
+        1,
+    ),
+    LongRun(
         "fuzz-ports",
         "an hour of frames that are a little wrong, to real servers",
         ("tests.fuzz", "ports", "--minutes", "60"),

@@ -21,6 +21,7 @@ from click.testing import Result
 
 from tests.serve import commands
 from trioraft.cli.application import COMMANDS, application
+from trioraft.cli.exits import EXIT_FAILURE, exiting
 
 PLAIN_ENVIRONMENT = {"COLUMNS": "80", "NO_COLOR": "1", "PYTHONWARNINGS": "error::ResourceWarning"}
 
@@ -299,3 +300,13 @@ def test_a_shell_that_is_none_of_them_is_a_mistake() -> None:
     result = run_here("completion", "tcsh")
     assert result.exit_code == 2
     assert "'bash', 'zsh', 'fish'" in result.stderr
+
+
+def test_what_the_system_says_of_a_file_is_told_in_words_and_with_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "missing" / "file"
+    with pytest.raises(SystemExit) as ended, exiting("trioraft x"):
+        missing.write_bytes(b"")
+    assert ended.value.code == EXIT_FAILURE
+    assert capsys.readouterr().err == f"trioraft x: {str(missing)!r}: No such file or directory\n"

@@ -287,7 +287,7 @@ Raftlog.remark = remark
 """
     result = run_code(code, "--nodes", "1", cwd=tmp_path)
     assert result.returncode == 1
-    assert result.stderr == "trioraft demo: [Errno 28] No space left on device\n"
+    assert result.stderr == "trioraft demo: No space left on device\n"
 
 
 @pytest.mark.parametrize(

@@ -66,9 +66,10 @@ FLOORS: Mapping[str, tuple[str, str]] = {
         "core member transport scenario machines logs node testing",
         "attrs msgspec trio outcome distributed",
     ),
+    "live": ("core tasks viz net rpc client http", "anyio msgspec attrs starlette trio"),
     "cli": (
         "core tasks backups viz member storage net transport machines logs tracing node rpc client "
-        "service http kv scenario testing sim",
+        "service http live kv scenario testing sim",
         "anyio attrs msgspec trio structlog trioleaks click rich cryptography",
     ),
 }

@@ -29,6 +29,8 @@ SPECIAL = (
 )
 NOT_WALKED = {
     "Permission.check": "the port calls it, with the wire's requests",
+    "Meter.on_acted": "the node calls it, with its core",
+    "Meter.proposal": "the node calls it, with its budget",
 }
 """Methods whose signatures are not public, and why."""
 

@@ -109,6 +109,8 @@ if TYPE_CHECKING:
     from .rpc.errors import ServerLost as ServerLost
     from .rpc.protocol import ChangeStatus as ChangeStatus
     from .rpc.protocol import Consistency as Consistency
+    from .rpc.protocol import EventNews as EventNews
+    from .rpc.protocol import EventsNews as EventsNews
     from .rpc.protocol import NodeNews as NodeNews
     from .rpc.protocol import PeerStatus as PeerStatus
     from .rpc.protocol import RoleNews as RoleNews
@@ -217,6 +219,8 @@ _HOMES: Final = {
     "ServerLost": "rpc.errors",
     "ChangeStatus": "rpc.protocol",
     "Consistency": "rpc.protocol",
+    "EventNews": "rpc.protocol",
+    "EventsNews": "rpc.protocol",
     "NodeNews": "rpc.protocol",
     "PeerStatus": "rpc.protocol",
     "RoleNews": "rpc.protocol",

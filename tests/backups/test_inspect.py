@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from trioraft.machines.sessions import (
 from trioraft.member.identity import encode_identity
 from trioraft.member.results import RunningChecksum
 from trioraft.storage.inspection import Wanted, inspect_directory
+from trioraft.storage.log_database import meta_row
 
 from .support import backup_of
 
@@ -219,6 +222,16 @@ def test_what_is_none_is_said(name: str, tmp_path: Path) -> None:
     assert result.stderr.count("\n") == 1
     if path.is_dir():
         assert [each.name for each in path.iterdir()] in ([], ["other"])
+
+
+def test_a_newer_format_is_refused_in_a_sentence(directory: Path) -> None:
+    with closing(sqlite3.connect(directory / DATABASE)) as connection:
+        row = meta_row("format", 99)
+        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", row)
+        connection.commit()
+    result = commands.run("inspect", str(directory))
+    assert result.exit_code == 1
+    assert "has format 99, written by a newer trioraft" in result.stderr
 
 
 # -- damage ------------------------------------------------------------------------------------

@@ -36,7 +36,9 @@ from trioraft.kv.machine import KvMachine
 from trioraft.machines.sessions import encode_command, encode_open, encode_plain
 from trioraft.net.sentences import moment
 from trioraft.node import restoring
+from trioraft.storage import formats
 from trioraft.storage import restoring as making
+from trioraft.storage.inspection import Wanted, inspect_directory
 from trioraft.storage.recovery import find
 from trioraft.storage.snapshot_files import SnapshotFiles
 from trioraft.testing.cluster import CommandLog
@@ -332,6 +334,8 @@ def test_what_was_switched_on_stays_on(tmp_path: Path) -> None:
     restore_backup(io.BytesIO(sink.getvalue()), {"0": tmp_path / "new"})
     found = find(tmp_path / "new").configuration
     assert (found.features, found.voters, found.learners) == (features, ("0",), ())
+    inspected = inspect_directory(tmp_path / "new", Wanted())
+    assert inspected.format_version == formats.WITH_FEATURES  # an older release must not read it
 
 
 # -- what is refused ---------------------------------------------------------------------------

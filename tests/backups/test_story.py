@@ -274,3 +274,50 @@ def test_what_cannot_be_asked_for_is_refused(tmp_path: Path) -> None:
         result = commands.run("restore", *arguments)
         assert (result.exit_code, words in result.stderr) == (code, True), result.output
         assert result.stderr.count("\n") == 1
+
+
+def test_clients_go_on_with_the_restored_cluster_in_the_place_of_the_old_one(
+    tmp_path: Path,
+) -> None:
+    """One whose session is in the backup goes on in it; one that came later gets another session.
+    What each was told of after the backup is lost."""
+    path = tmp_path / "backup"
+    with ServerProcesses(tmp_path, size=1) as servers:
+        servers.start()
+        address = shown(servers.addresses[0])
+        with (
+            BlockingClient(servers.addresses) as before,
+            BlockingClient(servers.addresses) as after,
+        ):
+            assert BlockingKvClient(before).increment(b"n").number == 1
+            run("backup", "-o", str(path), address=address)
+            assert BlockingKvClient(before).increment(b"n").number == 2
+            assert BlockingKvClient(after).increment(b"n").number == 3
+            next(iter(servers.servers.values())).kill()
+            (tmp_path / "0").rename(tmp_path / "lost")
+            run("restore", str(path), "--data", f"0={tmp_path / '0'}", address=address)
+            servers.start()
+            assert BlockingKvClient(before).increment(b"n", timeout_s=PATIENCE_S).number == 2
+            assert BlockingKvClient(after).increment(b"n", timeout_s=PATIENCE_S).number == 3
+            sessions = after.status().budgets["sessions"][0]
+    assert sessions == 2
+
+
+def test_the_others_join_the_first_with_the_options_that_they_always_had(tmp_path: Path) -> None:
+    path = tmp_path / "backup"
+    with ServerProcesses(tmp_path) as servers:
+        servers.start()
+        address = ",".join(map(shown, servers.addresses))
+        run("kv", "put", "k", "v", address=address)
+        run("backup", "-o", str(path), address=address)
+        for server in servers.servers.values():
+            server.kill()
+        for name in servers.ids:
+            (tmp_path / name).rename(tmp_path / f"lost-{name}")
+        run("restore", str(path), "--data", f"0={tmp_path / '0'}", address=address)
+        servers.start()
+        for name in ("1", "2"):
+            run("admin", "add-learner", name, shown(servers.peers[name]), address=address)
+            run("admin", "promote", name, address=address)
+        servers.servers["0"].kill()
+        assert run("kv", "get", "k", address=address) == "v\n"

@@ -111,6 +111,23 @@ async def test_a_slow_client_waits_for_itself_alone(tmp_path: Path) -> None:
     assert got.endswith(b"state".ljust(LARGE, b"."))
 
 
+async def test_a_quick_client_gets_it_no_faster_than_leaves_others_room(tmp_path: Path) -> None:
+    options: Any = {
+        "node_options": {"storage": SQLiteStorage(tmp_path / "node")},
+        "limits": ServiceLimits(backup_bytes_per_s_max=LARGE),
+    }
+    with trio.fail_after(PATIENCE_S):
+        async with (
+            serving(SessionMachine(Large()), **options) as (_, service),
+            client_of(service) as client,
+            client.open_backup() as backup,
+        ):
+            begun_s = trio.current_time()
+            async for _ in backup:
+                pass
+            assert trio.current_time() - begun_s > 0.8
+
+
 async def test_one_more_than_there_may_be_is_refused_and_later_ones_are_not(tmp_path: Path) -> None:
     machine = SessionMachine(Large())
     options: Any = {

@@ -78,7 +78,7 @@ def kinds_of(actor: Actor) -> list[int]:
 # -- switching on --------------------------------------------------------------------------------
 
 
-def test_all_do_it_from_its_entry_on_and_none_before() -> None:
+def test_u2_all_do_it_from_its_entry_on_and_none_before() -> None:
     talk = switched_on()
     talk["1"].proposes(b"b")
     settle(talk)
@@ -102,7 +102,7 @@ def test_nothing_is_new_in_the_log_before() -> None:
     assert len(msgspec.msgpack.decode(plain.data)) == 7  # as format 1 writes it
 
 
-def test_a_member_that_cannot_keeps_it_off() -> None:
+def test_u1_a_member_that_cannot_keeps_it_off() -> None:
     talk = led_by_1()
     talk["3"].features = ()
     introduce(talk)
@@ -181,7 +181,7 @@ def test_whoever_crashes_while_it_is_switched_on_agrees_in_the_end(step: int) ->
     assert last == {EntryKind.CHECKED_COMMAND if on_at(leader) else EntryKind.COMMAND}
 
 
-def test_truncation_undoes_it_like_a_configuration() -> None:
+def test_u2_truncation_undoes_it_like_a_configuration() -> None:
     talk = able()
     talk.cut_off("1")
     talk["1"].changes(SWITCH)
@@ -203,7 +203,7 @@ def test_truncation_undoes_it_like_a_configuration() -> None:
 # -- what follows from it ------------------------------------------------------------------------
 
 
-def test_no_change_of_the_members_switches_it_off() -> None:
+def test_u3_no_change_of_the_members_switches_it_off() -> None:
     talk = switched_on("4")
     for change in (
         AddLearner("4", ("10.0.0.4", 7000)),
@@ -238,7 +238,7 @@ def test_who_cannot_does_not_join() -> None:
             talk["1"].changes(change)
 
 
-def test_a_peer_that_cannot_is_refused_once_it_is_committed_and_not_before() -> None:
+def test_u1_a_peer_that_cannot_is_refused_once_it_is_committed_and_not_before() -> None:
     talk = able()
     talk.cut_off("1")
     talk["1"].changes(SWITCH)
@@ -251,7 +251,7 @@ def test_a_peer_that_cannot_is_refused_once_it_is_committed_and_not_before() -> 
             actor.raft.check_can_take_part("9", ())
 
 
-def test_a_snapshot_carries_it() -> None:
+def test_u3_a_snapshot_carries_it() -> None:
     talk = switched_on("4")
     talk["1"].proposes(b"b")
     settle(talk)

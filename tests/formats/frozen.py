@@ -45,6 +45,9 @@ ADDED: Final[dict[str, str]] = {
     "peers.PeerHello.version_max": "Whoever passes over it speaks the lowest version.",
     "clients.ClientHello.version_max": "Whoever passes over it speaks the lowest version.",
     "clients.ServerStatus.can": "It is shown, and nothing depends on it.",
+    "peers.Forward.trace": "It means nothing to the protocol; None takes no byte.",
+    "clients.Propose.trace": "Likewise.",
+    "clients.Query.trace": "Likewise.",
 }
 """Fields that format 1 does not have, and why it may pass over them."""
 
@@ -55,6 +58,10 @@ WIDENED: Final[dict[str, str]] = {
 
 NEW: Final[dict[str, str]] = {
     "clients.SwitchOnRequest": "It is asked of servers that speak version 2.",
+    "peers.TraceContext": "It stands only in fields that format 1 passes over.",
+    "peers.UntracedForward": "A `Forward` as format 1 has it, for what is encoded.",
+    "clients.UntracedPropose": "Likewise, a `Propose`.",
+    "clients.UntracedQuery": "Likewise, a `Query`.",
 }
 """Structs that format 1 does not have, and who keeps them from those that do not know them."""
 

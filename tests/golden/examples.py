@@ -214,6 +214,17 @@ STATUS: Final = protocol.ServerStatus(
 )
 NEWS: Final[tuple[protocol.NodeNews, ...]] = (
     protocol.RoleNews("1", "Leader", "Candidate", 7, "election won with 2 votes", 1),
+    protocol.EventsNews(
+        "1",
+        1.5,
+        (
+            protocol.EventNews(
+                1.25, "commit_advanced", ("commit index advances to 7",), {"commit_index": 7}
+            ),
+        ),
+        {"AppendEntries": 120},
+        2,
+    ),
     protocol.StatusNews(STATUS),
 )
 REQUESTS: Final[tuple[protocol.Request, ...]] = (
@@ -231,7 +242,7 @@ REQUESTS: Final[tuple[protocol.Request, ...]] = (
     protocol.ReadBackup(7, True, 10.0),
     protocol.TakeSnapshot(8),
     protocol.Watch(9, b"watched"),
-    protocol.WatchStatus(10, 0.25),
+    protocol.WatchStatus(10, 0.25, 16),
     protocol.Cancel(9),
     protocol.Ping(11),
 )

@@ -120,7 +120,7 @@ async def test_wrong_ways_to_open_one_say_what_to_do() -> None:
         with pytest.raises(ConfigError, match=r"HttpLimits.cpu_share is 0: give a positive"):
             HttpLimits(cpu_share=0)
         serving = trioraft.http.serve(node, listen=HERE)
-        with pytest.raises(WrongEventLoop, match="of a Node is entered by `async with`"):
+        with pytest.raises(WrongEventLoop, match="of a Node: use `async with`"):
             serving.__enter__()
         async with serving as port:
             with pytest.raises(ConfigError, match="has an HTTP port already"):

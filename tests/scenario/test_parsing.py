@@ -89,7 +89,7 @@ def test_it_knows_what_not_everybody_can_do() -> None:
     }
 
 
-def test_slower_is_slower_in_everything_but_the_network() -> None:
+def test_slower_is_slower_in_everything_that_it_says() -> None:
     scenario = parse(
         "network delay 1ms\nheal\nnetwork delay 2ms\nafter 1s; expect one leader within 2s"
     )
@@ -97,7 +97,9 @@ def test_slower_is_slower_in_everything_but_the_network() -> None:
     assert slow.settings.timing.election_timeout_s == (1.5, 3.0)
     assert slow.settings.timing.heartbeat_interval_s == 0.5
     durations = [step.values.get("duration") for step in slow.steps]
-    assert durations == [None, 0.002, 10.0, 20.0]
+    assert durations == [None, 0.02, 10.0, 20.0]
+    assert slow.settings.delay_s == (0.01, 0.01)
+    assert parse("heal").slowed(10).settings.delay_s == parse("heal").settings.delay_s
 
 
 @pytest.mark.parametrize(

@@ -466,9 +466,29 @@ def test_what_is_started_serves_and_its_probes_agree(adapted: Adapted) -> None:
     assert run("kv", "get", "k", "--address", address).exit_code != 0, "plain TCP"
     nameless = run("kv", "get", "k", "--address", address, *shows[:2])
     assert "it shows no certificate and no token" in nameless.stderr
+    if "secret" in container.mounts.values():
+        is_backed_up(adapted, container, address)
     for server in servers:
         server.signal(signal.SIGTERM)
     assert [server.wait() for server in servers] == [0, 0, 0]
+
+
+def is_backed_up(adapted: Adapted, server: Container, address: str) -> None:
+    """As the CronJob does it, by its own certificate, which opens nothing else."""
+    job = of_cronjob()["CronJob/trioraft-backup"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = job["containers"]
+    environment = {
+        each["name"]: adapted.mounted(server, each["value"]) for each in container["env"]
+    }
+    environment["TRIORAFT_ADDRESSES"] = address
+    backups = adapted.directory / "backups"
+    backups.mkdir()
+    words = [str(backups) if word == "/backups" else word for word in container["args"]]
+    assert run(*words, env=environment).exit_code == 0
+    (path,) = backups.iterdir()
+    assert run("restore", str(path), "--verify").exit_code == 0
+    for other in (("kv", "get", "k"), ("kv", "put", "k", "v"), ("admin", "snapshot")):
+        assert run(*other, env=environment).exit_code == 1
 
 
 # -- backups -------------------------------------------------------------------------------

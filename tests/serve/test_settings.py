@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.processes import free_ports, shown
 from trioraft.cli.serve.options import OPTIONS
 from trioraft.cli.serve.preflight import prepare
 from trioraft.cli.serve.run import open_log, suited_lines, who_may_what
@@ -407,3 +408,57 @@ def test_a_start_with_roles_says_where_they_are(tmp_path: Path) -> None:
     assert who_may_what(sound(), Roles(path)).endswith(
         f"what their roles say: {path} (1 of certificates, 0 of tokens)"
     )
+
+
+# -- HTTP ----------------------------------------------------------------------------------
+
+
+def test_http_is_off_unless_it_is_asked_for() -> None:
+    assert sound().http_listen is None
+    assert sound(http_listen="127.0.0.1:9000").http_listen == ("127.0.0.1", 9000)
+    assert sound(http_listen="localhost:9000").http_tls is None
+
+
+def test_http_beyond_this_machine_needs_a_word_of_its_own_or_tls() -> None:
+    problem = only_problem(http_listen="0.0.0.0:9000")
+    assert problem.startswith("--http-listen is 0.0.0.0:9000, beyond this machine, and without TLS")
+    assert "--http-insecure" in problem
+    assert sound(http_listen="0.0.0.0:9000", http_insecure=True).http_insecure
+    assert sound(http_listen="0.0.0.0:9000", insecure=True).http_listen is not None
+    files = {"http_tls_cert": "a.pem", "http_tls_key": "a.key"}
+    assert sound(http_listen="0.0.0.0:9000", **files).http_tls is not None
+    assert "--http-tls-key as well" in only_problem(
+        http_listen="127.0.0.1:9000", http_tls_cert="a.pem"
+    )
+
+
+def test_http_has_a_port_of_its_own() -> None:
+    for port in (7000, 8000):
+        problem = only_problem(http_listen=f"127.0.0.1:{port}")
+        assert problem.endswith(f"and --http-listen are both port {port}: HTTP has one of its own")
+
+
+def test_what_is_for_http_without_http_is_a_slip() -> None:
+    problem = only_problem(http_insecure=True)
+    assert problem == "--http-insecure is for --http-listen, which is not given"
+
+
+def test_http_without_its_packages_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trioraft.http.port.find_spec", lambda name: None)
+    with free_ports(3) as found:
+        ports = [shown(address) for address in found]
+    problems: list[str] = []
+    settings = sound(
+        listen=ports[0],
+        client_listen=ports[1],
+        http_listen=ports[2],
+        data=str(tmp_path / "data"),
+        create_data=True,
+    )
+    assert prepare(settings, problems) is None
+    assert problems == [
+        "--http-listen needs starlette, h11, prometheus_client; install it with: "
+        "pip install 'trioraft[http]'"
+    ]

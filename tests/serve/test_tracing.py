@@ -1,4 +1,4 @@
-"""`trioraft serve --trace`, in processes that were set up as `opentelemetry-instrument` does; and
+"""`trioraft serve --tracing`, in processes that were set up as `opentelemetry-instrument` does; and
 what it says where nobody has."""
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def servers_that_trace(directory: Path) -> ServerProcesses:
         text = SET_UP.format(path=str(directory / f"{node_id}.spans"))
         (site / "sitecustomize.py").write_text(text, encoding="utf-8")
         cluster.servers[node_id] = ServerProcess(
-            [*cluster.arguments[node_id], "--trace"],
+            [*cluster.arguments[node_id], "--tracing"],
             directory / f"{node_id}.log",
             name=f"server {node_id}",
             environment={"PYTHONPATH": str(site)},
@@ -93,8 +93,8 @@ def test_without_opentelemetry_it_says_what_to_install(
         if name.startswith(("opentelemetry", "trioraft.tracing.spans")):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
-    (said,) = complaints(sound | {"trace": True})
-    assert said == "--trace needs opentelemetry; install it with: pip install 'trioraft[otel]'"
+    (said,) = complaints(sound | {"tracing": True})
+    assert said == "--tracing needs opentelemetry; install it with: pip install 'trioraft[otel]'"
 
 
 def test_where_nobody_takes_the_spans_it_says_so(
@@ -103,12 +103,12 @@ def test_where_nobody_takes_the_spans_it_says_so(
 ) -> None:
     warned: list[str] = []
 
-    async def run_server(settings: object, ready: Any, logger: object) -> None:
+    async def run_server(settings: object, ready: Any, *_: object) -> None:
         ready.transport.close()
         warned.extend(ready.warnings)
 
     monkeypatch.setattr(command, "run_server", run_server)
-    assert command._serve(sound | {"trace": True}) == 0
+    assert command._serve(sound | {"tracing": True}) == 0
     assert len(warned) == 1
     assert "opentelemetry-instrument trioraft serve" in warned[0]
     warned.clear()

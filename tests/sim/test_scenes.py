@@ -88,7 +88,9 @@ def test_a_scenario_of_its_own_rules_is_checked_after_every_event(
     """Tier 1: what a storm would find, a scenario finds."""
     from tests.sim.planted.voting import ForgetsItsVote
     from trioraft.sim import scenes
-    from trioraft.sim.simulation import Simulation as real  # noqa: N813 - it stands in for it
+    from trioraft.sim.simulation import Simulation
+
+    real = Simulation
 
     def broken(*arguments: object, **more: object) -> object:
         return real(*arguments, **more, make_core=ForgetsItsVote)  # type: ignore[arg-type] # as given

@@ -27,6 +27,7 @@ from trioraft.transport.handshake import (
     decode_hello,
     encode_hello,
     encode_reply,
+    spoken_with,
 )
 
 from .support import LONGEST, NAMES, heartbeat, hello_of, take_reply
@@ -207,3 +208,35 @@ def test_a_message_under_another_name() -> None:
         decode_from("2", "0", payload)
     with pytest.raises(BadMessage, match="a message to '0' came to node '3'"):
         decode_from("1", "3", payload)
+
+
+# -- versions ----------------------------------------------------------------------------------
+
+ABLE = introduction("1", "0", features=("entry-checksums",))
+
+
+@pytest.mark.parametrize(
+    ("hello", "spoken"),
+    [
+        (PeerHello(MAGIC, 3, "blue", "1", "0", SAID), 3),  # as format 1 says it
+        (PeerHello(MAGIC, 3, "blue", "1", "0", ABLE, version_max=4), 4),
+        (PeerHello(MAGIC, 3, "blue", "1", "0", ABLE, version_max=9), 4),
+        (PeerHello(MAGIC, 4, "blue", "1", "0", ABLE, version_max=9), 4),
+    ],
+)
+def test_the_highest_common_version_is_spoken(hello: PeerHello, spoken: int) -> None:
+    assert spoken_with(hello, PROTOCOL) == spoken
+
+
+def test_who_can_do_nothing_new_says_what_format_1_says() -> None:
+    said = decode_hello(encode_hello(cluster_id="blue", introduction=SAID)[LENGTH_BYTES:])
+    assert (said.version, said.version_max) == (3, 0)
+    able = decode_hello(encode_hello(cluster_id="blue", introduction=ABLE)[LENGTH_BYTES:])
+    assert (able.version, able.version_max) == (3, 4)
+
+
+def test_an_answer_in_a_version_that_was_not_offered_is_refused() -> None:
+    reply = encode_reply(introduction("0", "1"), version=4)[LENGTH_BYTES:]
+    assert check_reply(reply, sender="0", receiver="1")[0].sender == "0"
+    with pytest.raises(BadMessage, match="answers in protocol version 4, this node offered 3"):
+        check_reply(reply, sender="0", receiver="1", ours=(3, 3))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trioraft.viz.analysis import analyse_lines, analyse_log, analyse_logs
 from trioraft.viz.model import Message, Run
@@ -194,3 +196,21 @@ def test_no_such_log_is_blamed_for_what_it_does_not_show(name: str) -> None:
     for finding in run.findings:
         if finding.kind in ("split-vote", "no-leader"):
             assert "as far as these logs tell" in finding.detail or "divided" in finding.detail
+
+
+PIECES = st.sampled_from(
+    [
+        *("2021-09-11 14:46:23.606939 I | ", "Apr 29 16:39:38 host etcd[1]: ", "99:99:99.999 "),
+        *("raft: ", "storage.raft: ", "Node at a:1 [Candidate] ", "entering candidate state"),
+        *("305e became leader at term 3", " at term 99999999999999999999", "term=", "{Voter a b}"),
+        *("vote granted: from=x", "[term: 1] received a ", "switched to configuration voters=("),
+        *('{"ts":', '{"@message":"entering leader state","@timestamp":1e300}', '"msg":"x"}', "\n"),
+    ]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(PIECES | st.text(max_size=12), max_size=30))
+def test_whatever_such_a_log_holds_reading_it_ends_well(pieces: list[str]) -> None:
+    for run in analyse_lines("".join(pieces).split("\n"), "odd.log"):
+        page_data(run)

@@ -195,3 +195,14 @@ def test_weather_lasts_as_long_as_it_was_announced_for() -> None:
         ("the disk is slow, 250 ms, at 1", 0.3, 0.4, 0),
         ("messages get lost, 10%, everywhere", 0.32, 0.9, 1),
     ]
+
+
+def test_who_is_left_alone_by_all_others_is_not_cut_off_itself() -> None:
+    script = three_nodes()
+    script.test(300, "Disconnect 0")
+    script.test(310, "Disconnect 1")
+    script.test(400, "done")
+    assert [(outage.node, outage.level) for outage in outages(script.run())] == [
+        ("0", "alone"),
+        ("1", "alone"),
+    ]

@@ -20,9 +20,9 @@ except ImportError:  # a system that has no such locks: then two of the same nam
 SUFFIX: Final = ".part"
 FILE_MODE: Final = 0o600
 """All keys and values are in it."""
-SYNC_EVERY_BYTES: Final = 8 * 1024 * 1024
-"""How much is written before it is pushed to the disk: so a full one is noticed soon, and no
-gigabyte waits in memory in the end."""
+SYNC_EVERY_BYTES: Final = 1024 * 1024
+"""How much is written before it is pushed to the disk: so a full one is noticed soon, and nobody
+else's writes wait behind a gigabyte."""
 
 
 @final

@@ -209,13 +209,15 @@ class _Progress:
 
     def __init__(self) -> None:
         self._is_shown = sys.stderr is not None and sys.stderr.isatty()
-        self._begun_s = anyio.current_time()
+        self._begun_s: float | None = None
         self._again_s = 0.0
         if self._is_shown:
             show_progress("the server takes a snapshot")
 
     def __call__(self, head: BackupHead, content_bytes: int) -> None:
         now_s = anyio.current_time()
+        if self._begun_s is None:
+            self._begun_s = now_s
         if not self._is_shown or now_s < self._again_s:
             return
         self._again_s = now_s + PROGRESS_S

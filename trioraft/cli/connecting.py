@@ -260,7 +260,8 @@ def _token(path: str | None) -> str | None:
         with open(path, encoding="utf-8") as file:
             token = file.read(_TOKEN_FILE_CHARS_MAX).strip()
     except (OSError, ValueError) as error:
-        raise _wrong("--token-file", f"{path!r} cannot be read: {error}") from None
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        raise _wrong("--token-file", f"{path!r} cannot be read: {said}") from None
     if not token:
         raise _wrong("--token-file", f"{path!r} is empty: put the token there")
     return token

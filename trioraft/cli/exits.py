@@ -90,7 +90,7 @@ def exiting(name: str, *failures: type[Exception]) -> Iterator[None]:
         complain(f"{name}: {error}")
         sys.exit(EXIT_OUTPUT)
     except expected as error:  # a full disk, a port in use, …
-        complain(f"{name}: {error}")
+        complain(f"{name}: {in_words(error)}")
         sys.exit(EXIT_FAILURE)
 
 
@@ -114,3 +114,12 @@ def silence_stdout() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
+
+
+def in_words(error: Exception) -> str:
+    """An error for people: which file it was, if any, and the system's words without its number."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error) or type(error).__name__
+    if error.filename is None:
+        return error.strerror
+    return f"{os.fsdecode(error.filename)!r}: {error.strerror}"

@@ -167,8 +167,8 @@ def _next(restored: RestoredBackup) -> str:
     voters = restored.voters
     if len(voters) == 1:
         return (
-            f"Start node {voters[0]} with it. Then add the others, with empty directories: "
-            "trioraft serve --join, trioraft admin add-learner and promote."
+            f"Start node {voters[0]} with it. Start the others with empty directories, and add "
+            "each of them: trioraft admin add-learner and promote."
         )
     return (
         f"Move each directory to where its node runs, and start nodes {', '.join(voters)} with "

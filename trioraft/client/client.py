@@ -50,6 +50,8 @@ from ..rpc.protocol import (
     Propose,
     Query,
     ReadBackup,
+    UntracedPropose,
+    UntracedQuery,
     Watch,
     WatchStatus,
 )
@@ -155,17 +157,15 @@ class Client(ClusterAdministration):
         may_leave = insecure or ssl_context is not None or connect is not None
         given = checked_addresses(addresses, may_leave_machine=may_leave)
         for name, value in (
-            ("timeout_s", timeout_s),
-            ("connect_timeout_s", connect_timeout_s),
-            ("silence_s", silence_s),
-            ("read_patience_s", read_patience_s),
+            *(("timeout_s", timeout_s), ("connect_timeout_s", connect_timeout_s)),
+            *(("silence_s", silence_s), ("read_patience_s", read_patience_s)),
             ("spread_max", spread_max),
         ):
             if not value > 0:
                 raise ConfigError(f"{name} is {value!r}: give a positive number")
         self._sessions, self._spread_max = sessions, spread_max
         self._read_patience_s = read_patience_s
-        rng = random.Random() if rng is None else rng
+        rng = rng or random.Random()
         self._error_types = checked_error_types(error_types)
         self._dialer = Dialer(
             ClientHello(
@@ -351,7 +351,7 @@ class Client(ClusterAdministration):
             attempt.is_underway = True
             try:
                 if attempt.trace is None:
-                    return await server.request(Propose, command)
+                    return await server.request(UntracedPropose, command)
                 return await server.request(Propose, command, attempt.trace)
             except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
                 failed(attempt, error)
@@ -447,7 +447,8 @@ class Client(ClusterAdministration):
         if self._spans is None:
             return await self._query((data, consistency), at, timeout_s, result_type)
         with self._spans.call("trioraft.query", consistency=consistency) as span:
-            fields = (data, consistency, self._spans.context_of(span))
+            context = self._spans.context_of(span)
+            fields = (data, consistency) if context is None else (data, consistency, context)
             return await self._query(fields, at, timeout_s, result_type)
 
     async def _query(
@@ -472,7 +473,9 @@ class Client(ClusterAdministration):
             await server.room()
             try:
                 with anyio.move_on_after(patience_s):
-                    return await server.request(Query, *fields)
+                    return await server.request(
+                        Query if len(fields) > 2 else UntracedQuery, *fields
+                    )
                 why: RaftError = ServerLost(f"no answer within {patience_s:g} s: it is asked again")
                 patience_s *= 2
             except (*NOT_TAKEN, *MAYBE_TAKEN) as error:

@@ -45,6 +45,7 @@ from ..rpc.protocol import (
     Ping,
     Propose,
     Result,
+    UntracedPropose,
     Welcome,
     append_frame,
     decode_answer,
@@ -372,7 +373,9 @@ class ServerConnection:
         except BaseException:
             if self._pending.pop(request_id, None) is not None:
                 self._wake_room()
-                if kind is not Propose:  # a command cannot be called back
+                if (
+                    kind is not UntracedPropose and kind is not Propose
+                ):  # a command cannot be called back
                     self._write(Cancel(request_id))
             raise
         answer = pending.answer

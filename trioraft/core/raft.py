@@ -1480,7 +1480,8 @@ class Raft:
             )
 
     def _check_switchable(self, change: SwitchOn, leadership: Leadership) -> None:
-        """Every member is there, and has said that it can: one that cannot would be cut off."""
+        """Every member is there, and has said that it can: one that cannot would be cut off (hazard
+        U1)."""
         check_names(change.features, self.features)
         problems = []
         for peer in self.configuration.members:
@@ -1676,6 +1677,7 @@ class Raft:
 
     def _configuration_changed(self) -> None:
         self.configuration = self._membership.current
+        # By the log alone (hazard U2).
         self._checks_entries = ENTRY_CHECKSUMS in self.configuration.features
         if self.node_id in self.configuration.members:
             self.removed_index = None

@@ -9,7 +9,7 @@ Rules of this file (paper, section 6):
   majority has to do with them.
 * A change exists within a leadership only, and ends with it (hazard T1). What is joint by then is
   finished by whoever leads next (hazard M3).
-* What is switched on stays on, through whatever change of the members (`features`).
+* What is switched on stays on, through whatever change of the members (hazard U3).
 """
 
 from __future__ import annotations

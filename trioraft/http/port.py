@@ -102,8 +102,7 @@ def serve(
         service: the port for clients beside the node (`open_service`), to tell of it as well.
         routes: of your own, Starlette's (`Route`, `Mount`, …); they run in the port's thread, under
             Trio, and find the way to the node in `request.app.state.reach`.
-        beside: what is open in that thread as long as the port is, for your routes: called there,
-            and entered before the first request.
+        beside: makes what is open there as long as the port is, for your routes.
         ssl_context: for HTTPS: `ServerTls`, or an `ssl.SSLContext` for the server's side. It may
             ask for clients' certificates, and need not.
         insecure: allow plain HTTP beyond this machine: whoever reaches the port can read the
@@ -130,9 +129,8 @@ def serve(
     tls = server_tls_of(ssl_context, insecure=True)
     rules = AddressRules(tls is not None, insecure, "read its status and metrics")
     address = rules.check("listen", listen, port_min=0)
-    opening = _Opening(
-        address, service, tuple(routes), beside or nullcontext, tls, limits or HttpLimits(), logger
-    )
+    own = (tuple(routes), beside or nullcontext)
+    opening = _Opening(address, service, *own, tls, limits or HttpLimits(), logger)
     return Serving(node, opening)
 
 
@@ -148,7 +146,7 @@ class Serving:
     async def __aenter__(self) -> HttpPort:
         node = self._node
         if isinstance(node, BlockingNode):
-            raise WrongEventLoop(f"{WHAT} of a {type(node).__name__} is entered by a plain `with`")
+            raise WrongEventLoop(f"{WHAT} of a {type(node).__name__}: use a plain `with`")
         self._check_unentered()
         begin, thread = self._opening.begin, self._opening.thread
         if isinstance(node, Node):
@@ -185,7 +183,7 @@ class Serving:
     def __enter__(self) -> HttpPort:
         node = self._node
         if not isinstance(node, BlockingNode):
-            raise WrongEventLoop(f"{WHAT} of a {type(node).__name__} is entered by `async with`")
+            raise WrongEventLoop(f"{WHAT} of a {type(node).__name__}: use `async with`")
         require_event_loop(WHAT, None)
         self._check_unentered()
         reach = node.run_in_trio(self._opening.begin)
@@ -268,7 +266,9 @@ class _Opening:
 
         pages = Pages(reach, own, lambda: None if self.tls is None else self.tls.expires_s)
         app = pages.application(self.routes)
-        server = Server(app, sock, self.limits, self.tls, _teller(reach, self.logger))
+        paths = [path for route in app.routes if (path := getattr(route, "path", None))]
+        tell = _teller(reach, self.logger)
+        server = Server(app, sock, self.limits, self.tls, tell, paths)
         trio.lowlevel.add_instrument(share)
         name = f"http[{reach.node_id}]"
         async with (
@@ -331,7 +331,9 @@ class _TrioBeside:
             raise
         if not self._ready or self._over.is_set():
             self._thread.join()
-            raise self._failure or ConfigError(f"{self._thread.name} ended before it began")
+            raise self._failure or ConfigError(
+                f"{self._thread.name} ended before it began: open another"
+            )
         return self._ready[0]
 
     async def __aexit__(

@@ -18,7 +18,7 @@ from typing import Final, TypeVar, final
 import attrs
 import trio
 
-from ..core.errors import NodeDead
+from ..core.errors import NodeDead, RaftError
 from ..node.figures import Figures, figures_of
 from ..node.meter import Distribution
 from ..node.node import Node
@@ -46,17 +46,17 @@ SAMPLE_S: Final = 1.0
 """How often the node's loop is asked for the sake of its lag, in seconds."""
 
 
-class LoopSilent(Exception):  # noqa: N818 - what happened
-    """The node's event loop did not answer in time."""
+class LoopSilent(RaftError):  # noqa: N818 - what happened
+    """The node's event loop did not answer in time.
 
-    def __init__(self, silent_s: float) -> None:
-        self.silent_s = silent_s
-        super().__init__(f"the node's event loop has not answered for {silent_s:.1f} s")
+    Fault: whatever runs in that loop, or the machine's.
+    Remedy: find what computes in it, or waits without awaiting; ask again.
+    """
 
 
 @final
 class NodeReach:
-    """A way to one node, for tasks of another Trio run.
+    """A way to one node, for tasks of another Trio run. Handed out in `request.app.state.reach`.
 
     Args:
         node: which.
@@ -123,13 +123,18 @@ class NodeReach:
         try:
             self._token.run_sync_soon(there)
         except trio.RunFinishedError:
-            raise NodeDead(f"the event loop of node {self.node_id!r} has ended") from None
+            raise NodeDead(
+                f"the event loop of node {self.node_id!r} has ended: open another node"
+            ) from None
         with trio.move_on_after(patience_s):
             await done.wait()
         if failed:
             raise failed[0]
         if not done.is_set():
-            raise LoopSilent(self.silent_s)
+            raise LoopSilent(
+                f"the event loop of node {self.node_id!r} has not answered for "
+                f"{self.silent_s:.1f} s: find what computes in it, and ask again"
+            )
         return found[0]
 
     def soon(self, function: Callable[[], object]) -> None:

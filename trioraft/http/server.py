@@ -18,7 +18,7 @@ import errno
 import math
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias, final
 from urllib.parse import unquote
@@ -70,6 +70,7 @@ class Server:
         limits: bounds.
         tls: for each handshake; None: plain TCP.
         tell: is told of what went wrong in the application.
+        paths: whose answers are counted apart.
     """
 
     def __init__(
@@ -79,9 +80,10 @@ class Server:
         limits: HttpLimits,
         tls: TlsContexts | ServerTls | None,
         tell: Tell,
+        paths: Collection[str] = (),
     ) -> None:
         self.answers: Counter[tuple[str, int]] = Counter()
-        """Answers, by the route's path and the status."""
+        """Answers, by the path and the status."""
         self.refused: int = 0
         """Connections that were closed because there were too many."""
         self.address: Address = sock.getsockname()[:2]
@@ -90,6 +92,7 @@ class Server:
         self._limits = limits
         self._tls = tls
         self._tell = tell
+        self._paths = frozenset(paths)
         self._visits: dict[_Visit, None] = {}
         self._hosts: Counter[str] = Counter()
         self._stop = trio.CancelScope()
@@ -213,8 +216,7 @@ class Server:
             self._tell(f"{request.method.decode()} {scope['path']!r} failed: {error!r:.200}")
             await exchange.fail(500)
         finally:
-            route = scope.get("route")
-            path = "other" if route is None else str(getattr(route, "path", "other"))
+            path = scope["path"] if scope["path"] in self._paths else "other"
             self.answers[path, exchange.status or 500] += 1
         await exchange.end()
 

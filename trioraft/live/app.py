@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import aclosing
 from typing import Any, Final, Protocol
 
 import anyio
@@ -157,10 +158,11 @@ class _Pages:
         ):
             return _said("the laboratory's token is missing: Authorization: Bearer TOKEN", 401)
         body = bytearray()
-        async for piece in request.stream():
-            body += piece
-            if len(body) > COMMANDS_BYTES_MAX:
-                return _said(f"at most {COMMANDS_BYTES_MAX} bytes of commands at once", 413)
+        async with aclosing(request.stream()) as pieces:
+            async for piece in pieces:
+                body += piece
+                if len(body) > COMMANDS_BYTES_MAX:
+                    return _said(f"at most {COMMANDS_BYTES_MAX} bytes of commands at once", 413)
         try:
             text = body.decode("utf-8")
         except UnicodeDecodeError as error:

@@ -132,10 +132,7 @@ class ApplyQueue:
                 f"{entries if isinstance(entries, SnapshotMeta) else entries[0]} is to be applied "
                 f"after entry {self.applied_index}"
             )
-        apply: Applies = self._machine.apply
-        outcomes = self._outcomes
-        if self.around is not None:
-            apply = self.around(apply)
+        apply, outcomes = self._applies(), self._outcomes
         checksum = self.checksum
         plain = checksum.plain  # most results go there from here: a call for each is not nothing
         take, settle, deposed = outcomes.waiting.pop, outcomes.settle, outcomes.deposed
@@ -178,6 +175,11 @@ class ApplyQueue:
         self._entries_since += len(entries)
         self.applied_index = entries[-1].index
         return self.applied_index
+
+    def _applies(self) -> Applies:
+        """The state machine's `apply`, with what is around it."""
+        apply = self._machine.apply
+        return apply if self.around is None else self.around(apply)
 
     def _judged(self, entry: Entry, error: BaseException) -> Exception:
         """The error as the command's result; otherwise it ends the node (hazard E1)."""

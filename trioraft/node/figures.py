@@ -24,7 +24,7 @@ from .node import Node
 @final
 @attrs.frozen
 class Figures:
-    """A node at one moment."""
+    """A node at one moment. Handed out in `View.figures`."""
 
     status: Status
     cluster_id: str

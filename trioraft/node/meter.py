@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
 import attrs
 
@@ -22,10 +22,8 @@ from ..core.events import RoleChanged
 from ..core.raft import Raft
 from ..core.types import LogIndex, NodeId, Role
 from ..tasks.byte_budget import ByteBudget
+from .event_stream import NodeEvent
 from .proposal import Proposal
-
-if TYPE_CHECKING:
-    from .event_stream import NodeEvent
 
 BUCKETS_S: Final = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
@@ -39,7 +37,7 @@ BATCHES_MAX: Final = 10_000
 @final
 @attrs.define(eq=False)
 class Distribution:
-    """How often something took how long."""
+    """How often something took how long. Handed out in `Figures.meter`."""
 
     counts: list[int] = attrs.Factory(lambda: [0] * (len(BUCKETS_S) + 1))
     """For each bound what was no longer, and longer than the bound before; then what was longer
@@ -72,7 +70,7 @@ class Distribution:
 @final
 @attrs.define(eq=False)
 class Meter:
-    """One node's."""
+    """What was counted and timed of one node. Handed out in `Figures.meter`."""
 
     roles: Counter[tuple[Role, Role, str]] = attrs.Factory(Counter)
     """Changes of role: from which, to which, and the kind of reason."""

@@ -685,8 +685,7 @@ async def open_node(
         voters: all nodes of a new cluster, this one included, which forms once all have met
             (`status.waiting_for`); later its log counts. Empty: join, once a leader adds this node.
         machine: what committed commands are applied to; around an object sessions come by itself.
-        storage: where term, vote and log survive; one for each node.
-        transport: how the others are reached; likewise.
+        storage, transport: where term, vote and log survive; how the others are reached.
         cluster_id: nodes of different clusters refuse each other.
         timing, limits: when nodes lose patience, the same on each; bounds on memory and messages.
         rng: source of the randomised timeouts; give a seeded one for repeatable tests.

@@ -279,14 +279,15 @@ Request: TypeAlias = (
 )
 
 
-class _UntracedPropose(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
-    """As it travels where nobody traces."""
+class UntracedPropose(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
+    """A `Propose` as it travels where nobody traces. Made by who knows that nobody does, it costs
+    not even the look."""
 
     id: RequestId
     data: bytes
 
 
-class _UntracedQuery(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+class UntracedQuery(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     """Likewise."""
 
     id: RequestId
@@ -294,13 +295,16 @@ class _UntracedQuery(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=Fal
     consistency: Consistency
 
 
+Untraced: TypeAlias = UntracedPropose | UntracedQuery
+
+
 def _as_it_travels(request: Any) -> Any:
     """A `Propose` or `Query`; without the field that nobody has set."""
     if request.trace is not None:
         return request
     if isinstance(request, Propose):
-        return _UntracedPropose(request.id, request.data)
-    return _UntracedQuery(request.id, request.data, request.consistency)
+        return UntracedPropose(request.id, request.data)
+    return UntracedQuery(request.id, request.data, request.consistency)
 
 
 # -- answers -------------------------------------------------------------------------------
@@ -476,6 +480,9 @@ NodeNews: TypeAlias = RoleNews | StatusNews | EventsNews
 
 # -- bytes ---------------------------------------------------------------------------------
 
+Sent: TypeAlias = Request | Untraced | Answer | ClientHello | Welcome
+"""What may stand in a frame."""
+
 _encoder = msgspec.msgpack.Encoder()
 _opening_decoder = msgspec.msgpack.Decoder(_Opening)
 _hello_decoder = msgspec.msgpack.Decoder(ClientHello)
@@ -485,7 +492,7 @@ _tagged_decoder = msgspec.msgpack.Decoder(_Tagged)
 _answer_decoder: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
 
-def append_frame(buffer: bytearray, message: Request | Answer | ClientHello | Welcome) -> int:
+def append_frame(buffer: bytearray, message: Sent) -> int:
     """Append the message as one frame, length included, and return the payload's size in bytes.
 
     Raises:
@@ -505,7 +512,7 @@ def append_frame(buffer: bytearray, message: Request | Answer | ClientHello | We
     return size_bytes
 
 
-def frame(message: Request | Answer | ClientHello | Welcome) -> bytes:
+def frame(message: Sent) -> bytes:
     """The message as one frame, length included."""
     buffer = bytearray()
     append_frame(buffer, message)

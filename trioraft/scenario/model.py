@@ -17,6 +17,9 @@ TIMES_MAX: Final = 100
 """So often may something be repeated."""
 STEPS_MAX: Final = 10_000
 """So many steps may there be in all."""
+PATIENCE_S_MIN: Final = 6.0
+"""So long is waited at least for what has no `within`, however short the election timeouts are: a
+busy machine is slow in other things too."""
 DELAY_S: Final = (0.001, 0.005)
 """How long a message travels if nothing is said."""
 
@@ -104,8 +107,8 @@ class Scenario:
                 yield step.phrase.needs, step
 
     def slowed(self, factor: float) -> Scenario:
-        """The same story so many times as slow: every time of it, and the nodes' patience. Only
-        messages travel as fast as ever.
+        """The same story so many times as slow: every time of it, and the nodes' patience. Messages
+        travel as fast as ever, unless it says itself how fast that is.
 
         Raises:
             ConfigError: no timing can be that slow, or quick.
@@ -118,9 +121,12 @@ class Scenario:
             heartbeat_interval_s=factor * timing.heartbeat_interval_s,
             fast_failover_spread_s=factor * timing.fast_failover_spread_s,
         )
+        delay_s = self.settings.delay_s
+        if delay_s != DELAY_S:
+            delay_s = factor * delay_s[0], factor * delay_s[1]
         return attrs.evolve(
             self,
-            settings=attrs.evolve(self.settings, timing=slow),
+            settings=attrs.evolve(self.settings, timing=slow, delay_s=delay_s),
             steps=tuple(_slowed(step, factor) for step in self.steps),
         )
 
@@ -131,7 +137,6 @@ class Scenario:
 
 
 def _slowed(step: Step, factor: float) -> Step:
-    if "duration" not in step.values or step.phrase.needs is Needs.NETWORK:
-        return step
-    values = {**step.values, "duration": factor * step.values["duration"]}
-    return attrs.evolve(step, values=values)
+    spoken = ("duration", "duration2")
+    times = {name: factor * step.values[name] for name in spoken if name in step.values}
+    return attrs.evolve(step, values={**step.values, **times})

@@ -20,7 +20,7 @@ import trio
 from ..core.errors import NodeDead
 from ..core.events import RoleChanged
 from ..member.status import Status
-from ..node.event_stream import EventStream
+from ..node.event_stream import EventStream, NodeEvent
 from ..node.node import Node
 from ..rpc.protocol import Item, RoleNews, ServerStatus, StatusNews, encode_value
 
@@ -54,6 +54,11 @@ class Watcher:
     """Which one was sent last."""
     missed: int = 0
     """Role changes that found no room."""
+
+
+def _is_role_change(event: NodeEvent) -> bool:
+    """What is told of events, of which there may be thousands in a second."""
+    return isinstance(event, RoleChanged)
 
 
 @final
@@ -107,6 +112,7 @@ class StatusFeed:
         try:
             with life:
                 async with self._node.events() as stream, trio.open_nursery() as nursery:
+                    stream.keep = _is_role_change
                     nursery.start_soon(self._send_statuses)
                     await self._send_roles(stream)
                     nursery.cancel_scope.cancel()

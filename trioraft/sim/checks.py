@@ -9,10 +9,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 
 from ..core.errors import InvariantViolation
+from ..core.features import ENTRY_CHECKSUMS, command_of
 from ..core.invariants import ClusterInvariants
 from ..core.messages import (
     AppendEntries,
@@ -24,6 +25,7 @@ from ..core.messages import (
 )
 from ..core.progress import Progress
 from ..core.raft import Raft
+from ..core.reconfiguration import CONFIGURATIONS
 from ..core.types import (
     Configuration,
     Entry,
@@ -72,6 +74,8 @@ class Checks(ClusterInvariants):
         """The highest that any node has ever known to be committed."""
         self._disks = disks
         self._lost_disks: dict[Incarnation, Disk] = {}
+        self.able: set[NodeId] = set()
+        """Who has lived as a release that can do all features."""
         self._executed: dict[int, LogIndex] = {}
         self._states: dict[LogIndex, int] = {}
         self._settled: dict[int, object] = {}
@@ -221,11 +225,30 @@ class Checks(ClusterInvariants):
         self._placed[raft.node_id] = place
         first = max(current.index, log.first_index)
         inside = log.entries(first, log.last_index) if first <= log.last_index else ()
-        newest = max((e.index for e in inside if e.kind == EntryKind.CONFIGURATION), default=0)
+        newest = max((e.index for e in inside if e.kind in CONFIGURATIONS), default=0)
         if newest != current.index and (newest or current.index > log.base_index):
             raise InvariantViolation(
                 f"{raft.node_id!r} goes by {current}; the newest configuration in its log of "
                 f"{log.first_index}..{log.last_index} stands at {newest} (hazards M5, M6)"
+            )
+        self._check_features(raft)
+
+    def _check_features(self, raft: Raft) -> None:
+        """What is switched on every member could do once, and nothing switches it off."""
+        current = raft.configuration
+        before = raft.membership.before(current)
+        lost = set(before.features) - set(current.features)
+        if lost:
+            raise InvariantViolation(
+                f"{raft.node_id!r} has {sorted(lost)} on by {before}, and off by {current}: what "
+                "is on stays on (hazard U3)"
+            )
+        unable = set(current.members) - self.able
+        if unable and set(current.features) - set(before.features):
+            raise InvariantViolation(
+                f"{raft.node_id!r} has {current.features} on since entry {current.index}, and "
+                f"{sorted(unable)}, who are members, never could: it is switched on only when "
+                "every member can (hazard U1)"
             )
 
     def _check_commit_is_durable(self, raft: Raft) -> None:
@@ -345,8 +368,15 @@ class Checks(ClusterInvariants):
 
     # -- state machines and clients --------------------------------------------------------
 
-    def on_apply(self, node_id: NodeId, entry: Entry) -> None:
-        """This entry is about to be applied: it is durable there, and committed everywhere."""
+    def on_apply(self, node_id: NodeId, entry: Entry, on: Collection[str]) -> None:
+        """This entry is about to be applied: it is durable there, committed everywhere, and of the
+        kind that those features ask for which are on there."""
+        is_checked = entry.kind == EntryKind.CHECKED_COMMAND
+        if is_checked != (ENTRY_CHECKSUMS in on) and command_of(entry) is not None:
+            raise InvariantViolation(
+                f"{node_id!r} applies {entry} where {list(on)} is on: a feature is on from its "
+                "entry on and off before, on every replica alike (hazard U2)"
+            )
         if (entry.index, entry.term) in self._dropped:
             raise InvariantViolation(
                 f"{node_id!r} applies {entry}; its proposer was told that it is dropped (hazard X3)"
@@ -359,9 +389,10 @@ class Checks(ClusterInvariants):
                 f"{node_id!r} applies {entry}, but {committed} is committed (state-machine safety)"
             )
 
-        if entry.kind == EntryKind.COMMAND and entry.data in self._asked:
-            self._places.setdefault(entry.data, set()).add(entry.index)
-            self._check_asked(entry.data)
+        command = command_of(entry)
+        if command is not None and command in self._asked:
+            self._places.setdefault(command, set()).add(entry.index)
+            self._check_asked(command)
 
     def on_asked(self, command: bytes) -> None:
         """A node is asked once to propose this, or to have it proposed."""

@@ -10,6 +10,9 @@ the time, and messages are fast.
 `lines`: one cluster whose lines and disks become slow in one way after the other; see `lines`.
 
 `disks`: small clusters whose disks are emptied, copied and exchanged all the time, and replaced.
+
+`upgrades`: each life of a node is one of this release or of an earlier one, and somebody always
+wants to switch on what the later one can.
 """
 
 from __future__ import annotations
@@ -176,10 +179,50 @@ def draw_disks(seed: int, nodes: int | None = None) -> Draw:
     )
 
 
+UPGRADES: Final = "upgrades"
+UPGRADE_HABITS: Final[Mapping[Kind, Habit]] = {
+    Kind.SWITCH_ON: Habit((0.0, 0.0), per_s=6.0, at_leader=1.0),
+    Kind.CRASH: Habit((0.0, 0.3), per_s=4.0, at_leader=0.3),
+    Kind.CRASH_MID_READY: Habit((0.0, 0.2), (0.0, 12.0), per_s=1.0),
+    Kind.UNSYNCED_LOST: Habit((0.0, 0.2), per_s=1.0),
+    Kind.PARTITION: Habit((0.05, 0.6), per_s=1.5),
+    Kind.ONE_WAY: Habit((0.05, 0.6), per_s=1.0),
+    Kind.MEMBERSHIP: Habit((0.0, 0.0), per_s=1.5, at_leader=_MANAGED),
+    Kind.TRANSFER: Habit((0.0, 0.0), at_leader=_MANAGED),
+    Kind.SNAPSHOT: Habit((0.0, 0.0), per_s=2.0),
+    Kind.DELAY: Habit((0.05, 0.5), (0.005, 0.1), everywhere=0.5),
+    Kind.DUPLICATE: Habit((0.1, 1.0), (0.1, 0.5), everywhere=0.8),
+}
+
+
+def draw_upgrades(seed: int, nodes: int | None = None) -> Draw:
+    """What this seed means, where releases are the subject.
+
+    Args:
+        seed: any whole number.
+        nodes: how many there are; None leaves it to the seed.
+    """
+    rng = random.Random(f"trioraft upgrades {seed}")
+    ids = _ids(rng, DISK_SIZES, nodes)
+    intensities = _intensities(rng, UPGRADE_HABITS, sure=Kind.SWITCH_ON)
+    intensities.setdefault(Kind.CRASH, 0.3)
+    storm_s = round(rng.uniform(3.0, 6.0), 3)
+    return attrs.evolve(
+        draw_disks(seed, len(ids)),
+        voters=ids[: len(ids) - rng.choice((0, 0, 1))] if len(ids) > 3 else ids,
+        intensities=intensities,
+        faults=schedule(rng, intensities, ids, storm_s, UPGRADE_HABITS),
+        storm_s=storm_s,
+        forwards=rng.choice((0.0, 0.5, 1.0)),
+        earlier_releases=rng.choice((0.1, 0.2, 0.4)),
+    )
+
+
 DIRECTED: Final[Mapping[str, Callable[[int, int | None], Draw]]] = {
     READS: draw_reads,
     DISKS: draw_disks,
     LINES: draw_lines,
+    UPGRADES: draw_upgrades,
 }
 """What a run may be directed at."""
 

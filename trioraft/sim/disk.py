@@ -17,11 +17,10 @@ import msgspec
 
 from ..core.errors import CorruptStorage
 from ..core.ready import SnapshotChunk, Write
-from ..core.reconfiguration import configuration_of
+from ..core.reconfiguration import CONFIGURATIONS, configuration_of
 from ..core.types import (
     Configuration,
     Entry,
-    EntryKind,
     HardState,
     LogIndex,
     Recovered,
@@ -180,7 +179,7 @@ class Disk:
     def configurations(self) -> list[Configuration]:
         """Those that stand in the durable log, and in snapshots."""
         stored = [meta.configuration for meta, _ in self._snapshots]
-        entries = [e for e in self._log.entries if e.kind == EntryKind.CONFIGURATION]
+        entries = [e for e in self._log.entries if e.kind in CONFIGURATIONS]
         return [*stored, *map(configuration_of, entries)]
 
     # -- coming back -----------------------------------------------------------------------

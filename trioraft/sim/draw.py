@@ -73,6 +73,7 @@ class Kind(enum.StrEnum):
     LIVE_ROT = "live_rot"
     ADD_LEARNER = "add_learner"
     REMOVE = "remove"
+    SWITCH_ON = "switch_on"
 
 
 @attrs.frozen
@@ -276,6 +277,7 @@ DIRECTED_ONLY: Final = frozenset(
         Kind.SUSPEND,  # without leases it is a pause
         *(Kind.LONG, Kind.LOSS, Kind.BOTTLENECK),  # what is asked in time, storms do not ask
         *(Kind.LIVE_ROT, Kind.ADD_LEARNER, Kind.REMOVE),
+        Kind.SWITCH_ON,
     }
 )
 STORM_KINDS: Final = tuple(kind for kind in Kind if kind not in DIRECTED_ONLY)
@@ -333,6 +335,8 @@ class Draw:
     """By how much the state, and each snapshot of it, is larger than it need be."""
     forwards: float = 0.0
     """Part of the clients that let whatever node they ask forward their commands to the leader."""
+    earlier_releases: float = 0.0
+    """How likely a life is one of a release that can do no feature; 0: all are of the same."""
     trials: tuple[Trial, ...] = ()
     """What is tried one after the other, instead of a storm; see `trials`."""
 

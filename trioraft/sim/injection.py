@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final
 
 from ..core.errors import ConfigError, ConfigurationConflict, NotLeader, TransferFailed
+from ..core.features import FEATURES
 from ..core.raft import Raft
 from ..core.ready import Write
 from ..core.reconfiguration import (
@@ -22,6 +23,7 @@ from ..core.reconfiguration import (
     MembershipChange,
     Remove,
     Replace,
+    SwitchOn,
     configuration_entry,
 )
 from ..core.types import Configuration, Entry, HardState, Incarnation, NodeId
@@ -110,6 +112,7 @@ class FaultInjection:
             Kind.MEMBERSHIP: self._change_members,
             Kind.ADD_LEARNER: self._ask_leader,
             Kind.REMOVE: self._ask_leader,
+            Kind.SWITCH_ON: self._switch_on,
             Kind.EMPTIED: self._empty,
             Kind.OLDER_COPY: self._copy,
             Kind.FOREIGN_DISK: self._bring_foreign_disk,
@@ -549,6 +552,24 @@ class FaultInjection:
             process.ask(change_it)
         if not begun and not self._is_over:
             self._agenda.after(ASK_AGAIN_S, self._ask_leader, fault)
+
+    def _switch_on(self, fault: Fault) -> None:
+        """An operator wants what this release can; now and then nobody hears of it at once."""
+        process, rng = self._awake(fault), fault.rng()
+        if process is None:
+            return
+        is_muted = rng.random() < MUTED_AFTER_CHANGE
+
+        def switch(core: Raft, now: float) -> None:
+            if core.configuration.features:
+                return
+            with suppress(NotLeader, ConfigurationConflict, ConfigError):
+                core.change_members(SwitchOn(tuple(FEATURES)), now)
+                self._count(fault.kind)
+                if is_muted:
+                    self._mute(process.node_id, rng.uniform(*MUTED_S))
+
+        process.ask(switch)
 
     def _mute(self, node_id: NodeId, lasts_s: float) -> None:
         """Nobody hears what it has just appended: others may lead on, and cut it from its log."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -21,6 +21,7 @@ import attrs
 from ..core.config import Limits, Timing
 from ..core.errors import (
     ApplyFailed,
+    BadMessage,
     CorruptStorage,
     DiskFull,
     InvariantViolation,
@@ -33,10 +34,20 @@ from ..core.errors import (
     StorageError,
 )
 from ..core.events import TraceEvent
-from ..core.messages import Introduction, Message
+from ..core.features import FEATURES, lacking
+from ..core.messages import AppendEntries, InstallSnapshot, Introduction, Message
 from ..core.raft import Raft
 from ..core.ready import ChunkRequest, SnapshotChunk, Write
-from ..core.types import Configuration, Incarnation, LogIndex, NodeId, Recovered, Role, SnapshotMeta
+from ..core.types import (
+    Configuration,
+    EntryKind,
+    Incarnation,
+    LogIndex,
+    NodeId,
+    Recovered,
+    Role,
+    SnapshotMeta,
+)
 from ..member.actions import (
     AdmitClients,
     Apply,
@@ -74,8 +85,9 @@ class MakeCore(Protocol):
         rng: random.Random,
         *,
         tracing: bool = False,
+        features: Collection[str] = ...,
     ) -> Raft:
-        """A node's core, not started."""
+        """A node's core, not started; what it can do, if not all."""
 
 
 def _nobody_cares(*_: object) -> None:
@@ -122,6 +134,10 @@ ADMIT_S: Final = 0.0001
 """How long a new leader lets its clients in: a turn of a scheduler."""
 RETRY_S: Final = 0.1
 """How long a full disk is left alone."""
+ROLLED_BACK: Final = "rolled_back"
+ROLLED_BACK_REFUSED: Final = "rolled_back_refused"
+NOT_READ: Final = "entries_not_read"
+"""Counted where lives are of different releases."""
 READS_MAX: Final = 32
 """Batches of reads that wait; beyond it the oldest is given up, as its callers would do."""
 
@@ -144,6 +160,8 @@ class Process:
         self.member: Member | None = None
         """None: it does not live."""
         self.life: int = 0
+        self.features: tuple[str, ...] = ()
+        """What the release of its present life can do."""
         self.is_paused: bool = False
         self.is_refused: bool = False
         """It could not start: its disk is not what it wrote, or not its own."""
@@ -209,6 +227,7 @@ class Process:
         if self.disk.is_rotten:
             raise RaftError(f"{self.node_id!r} started from a disk that is not what it wrote")
         self.life += 1
+        self.features = self._drawn_features()
         self._recording.note("start", self.node_id)
         if self.life > 1:
             self._checks.on_restart(self.node_id)
@@ -217,7 +236,13 @@ class Process:
         traced = self._recording.traced
         timing = timing_of(draw, self.node_id, self.life)
         raft = self.setting.make_core(
-            self.node_id, recovered, timing, draw.limits, self.rng, tracing=traced
+            self.node_id,
+            recovered,
+            timing,
+            draw.limits,
+            self.rng,
+            tracing=traced,
+            features=self.features,
         )
         self._checks.check_recovered(raft, before, last_index)
         # Every node has another setting, and they must not differ by it (hazard E2).
@@ -245,6 +270,25 @@ class Process:
             raft, self.machine, draw.limits, runner, self._lineage, checksum=checksum
         )
         self._input(self.member.start, self.now)
+
+    @property
+    def is_earlier(self) -> bool:
+        """Whether this life is one of a release that can do no feature."""
+        return self.is_up and not self.features
+
+    def _drawn_features(self) -> tuple[str, ...]:
+        """What the release of this life can do. One that can nothing does not open a disk on which
+        something is on; then a later one is started again."""
+        draw, setting = self.setting.draw, self.setting
+        rng = random.Random(f"{setting.seed} release of {self.node_id} in life {self.life}")
+        if not rng.random() < draw.earlier_releases or self.is_healed:
+            self._checks.able.add(self.node_id)
+            return tuple(FEATURES)
+        if any(configuration.features for configuration in self.disk.configurations()):
+            self._recording.count(ROLLED_BACK_REFUSED)
+            return tuple(FEATURES)
+        self._recording.count(ROLLED_BACK)
+        return ()
 
     def change_disk(self, disk: Disk) -> None:
         """It is away, and comes back with this disk."""
@@ -274,6 +318,8 @@ class Process:
             voters=voters,
             others=(),
             addresses={},
+            # Said only where it matters: what others' digests were made with had no such word.
+            features=self.features if self.setting.draw.earlier_releases else (),
         )
         return attrs.evolve(
             recovered, configuration=identity.base({}), incarnation=identity.incarnation
@@ -407,6 +453,7 @@ class Process:
             self._running().receive(message, self.now, origin)
         except PeerRefused:  # as the handshake of a connection would end
             is_wrong = self.setting.is_odd(message.sender) or self.setting.is_odd(self.node_id)
+            is_wrong |= self._cannot_take_part(origin)
             own = None if self._lineage is None else self._lineage.identity
             if own is not None and not own.formed and origin.formed:
                 # By late words of disks that are gone it has agreed on a record with nobody:
@@ -416,6 +463,17 @@ class Process:
             elif not is_wrong:
                 raise
             self._recording.count("refused")
+        except BadMessage:
+            if not (self.is_earlier and _is_of_features(message)):
+                raise
+            self._recording.count(NOT_READ)  # its connection ends, and is refused from then on
+
+    def _cannot_take_part(self, origin: Introduction) -> bool:
+        core = self.core
+        if core is None:
+            return False
+        on = core.membership.at(core.log.commit_index).features
+        return bool(lacking(on, origin.features))
 
     def _step_all(self) -> None:
         """What arrived meanwhile, as one batch: the member is run once."""
@@ -635,7 +693,8 @@ class Process:
             member.on_restored(head, self._restore(head))
         else:
             for entry in () if head is None or self.disk.is_foreign else head:
-                self._checks.on_apply(self.node_id, entry)
+                on = self._running().raft.membership.at(entry.index).features
+                self._checks.on_apply(self.node_id, entry, on)
             member.apply_next()
         if member.applies.queue:
             self.later(self.setting.draw.apply_s, self._apply_next)
@@ -736,3 +795,13 @@ class _WantsSnapshot:
 
     def fail(self, error: ResourceExhausted | None) -> None:
         """It is not."""
+
+
+def _is_of_features(message: Message) -> bool:
+    """Whether an earlier release does not read it. (A snapshot never gets to one: it would come
+    over a connection, by whose handshake its sender knows. Here it was on its way already.)"""
+    if isinstance(message, InstallSnapshot):
+        return bool(message.meta.configuration.features)
+    return isinstance(message, AppendEntries) and any(
+        entry.kind > EntryKind.CONFIGURATION for entry in message.entries
+    )

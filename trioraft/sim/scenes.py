@@ -22,6 +22,7 @@ from ..core.errors import ConfigError, NotLeader, TransferFailed
 from ..core.raft import Raft
 from ..core.types import LogIndex, NodeId, Role
 from ..scenario import Answer, Needs, NodeView, Scenario, ScenarioError, play, shipped_names
+from ..scenario.model import PATIENCE_S_MIN
 from .disk import Fate
 from .draw import EVERYONE, Draw, Kind
 from .network import LinkFault
@@ -166,7 +167,8 @@ class HeapBackend:
     def __init__(self, simulation: Simulation, scenario: Scenario) -> None:
         self.agenda = simulation.agenda
         self.picture: str = picture_of(scenario, simulation.seed, TIER)
-        self.patience_s: float = WAIT_ROUNDS * scenario.settings.timing.election_timeout_s[1]
+        rounds_s = WAIT_ROUNDS * scenario.settings.timing.election_timeout_s[1]
+        self.patience_s: float = max(PATIENCE_S_MIN, rounds_s)
         self._simulation = simulation
         self._processes = simulation.processes
         self._network = simulation.network

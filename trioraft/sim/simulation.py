@@ -114,6 +114,8 @@ def _make_whole(process: Process, make_disk: MakeDisk) -> None:
     if process.disk.is_older or process.disk.is_foreign:
         process.crash(Fate.SURVIVES, "its disk is not its own, and is emptied")
         process.change_disk(make_disk())
+    if process.is_earlier:
+        process.crash(Fate.SURVIVES, "it is upgraded")
     process.disk.fails_next = False
     process.fuse = process.crash_in_write = None
     if process.is_up:

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ..core.errors import InvariantViolation
-from ..core.types import EntryKind, LogIndex, NodeId, Term
+from ..core.features import command_of
+from ..core.types import LogIndex, NodeId, Term
 from .agenda import Agenda
 from .checks import Checks
 from .clients import ClientPool, SimulatedClient
@@ -34,7 +35,6 @@ from .outcomes import RunOptions, RunRecording, Wait
 from .process import Process
 
 ASKERS: Final = 2
-_COMMAND: Final = int(EntryKind.COMMAND)
 
 
 class TooSlowError(InvariantViolation):
@@ -83,7 +83,7 @@ class ProgressWatch:
         entry = self._checks.committed.get(index)
         return (
             entry is not None
-            and entry.kind == _COMMAND
+            and command_of(entry) is not None
             and entry.term == self._term
             and (index > self._last_index or entry.term > self._last_term)
         )

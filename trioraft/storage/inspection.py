@@ -30,6 +30,7 @@ from ..core.types import (
     LogIndex,
     SnapshotMeta,
 )
+from . import formats
 from .directory import DATABASE, LOCK, WRITE_AHEAD_LOG, describe_holder, lock_for_reading
 from .health import describe
 from .log_database import NOTICES, Base, Owner, StoredIdentity, read_meta, reading
@@ -116,7 +117,8 @@ def inspect_directory(
             `RaftError` says that it cannot be what it says.
 
     Raises:
-        StorageError: a process has it open, there is no storage, or it cannot be read.
+        StorageError: a process has it open, there is no storage, it is of another format, or it
+            cannot be read.
     """
     with _held(path):
         found = Inspection(path)
@@ -224,6 +226,8 @@ def _read_database(
             return None
 
     found.format_version = meta("format", int)
+    if found.format_version is not None:
+        formats.check(database, found.format_version)
     found.owner = meta("owner", Owner)
     identity = meta("identity", StoredIdentity)
     found.identity = None if identity is None else identity.data

@@ -389,6 +389,7 @@ class Beginning:
     hard_state: HardState = attrs.field(factory=HardState)
     identity: bytes | None = None
     notices: tuple[str, ...] = ()
+    format: int = formats.OLDEST
 
 
 def create_database(path: Path, owner: Owner, beginning: Beginning | None = None) -> None:
@@ -414,7 +415,7 @@ def create_database(path: Path, owner: Owner, beginning: Beginning | None = None
         for statement in SCHEMA.values():
             connection.execute(statement)
         for key, value in (
-            ("format", formats.OLDEST),
+            ("format", begins.format),
             ("owner", owner),
             ("identity", StoredIdentity(begins.identity)),
             ("base", begins.base),

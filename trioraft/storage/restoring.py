@@ -19,6 +19,7 @@ import attrs
 
 from ..core.errors import StorageError
 from ..core.types import Configuration, HardState, LogIndex, NodeId, SnapshotMeta, Term
+from . import formats
 from .directory import Directory
 from .health import DISK_TROUBLE, Health
 from .log_database import Base, Beginning, Owner, create_database
@@ -93,7 +94,11 @@ def make_node(path: Path, node: NewNode, content: Iterable[bytes]) -> SnapshotMe
             snapshots = SnapshotFiles(directory, node.cluster_id, health)
             meta = snapshots.write(node.index, node.index_term, node.configuration, content)
             beginning = Beginning(
-                Base(node.index, node.index_term), node.hard_state, node.identity, (node.notice,)
+                Base(node.index, node.index_term),
+                node.hard_state,
+                node.identity,
+                (node.notice,),
+                formats.needed_by(node.configuration),
             )
             try:
                 create_database(directory.database, Owner(node.cluster_id, node.node_id), beginning)

@@ -104,9 +104,9 @@ KEPT = 2
 CHUNK_BYTES = 256 * 1024
 """How much is read at a time."""
 
-SYNC_EVERY_BYTES = 8 * 1024 * 1024
-"""How much is written before it is pushed to the disk. The rest of the file then follows fast,
-and the log's own writes do not queue behind a gigabyte."""
+SYNC_EVERY_BYTES = 1024 * 1024
+"""How much is written before it is pushed to the disk: the log's own writes queue behind so much.
+(Measured with 1 GiB: a tail of 100 ms for commits with 8 MiB, on a disk that many share.)"""
 
 PREFIX = "snapshot-"
 SUFFIX = ".raft"

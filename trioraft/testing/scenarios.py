@@ -36,7 +36,7 @@ from ..scenario import load
 from ..scenario import play as play_on
 from ..scenario.backend import Answer, NodeView
 from ..scenario.grammar import Needs
-from ..scenario.model import DELAY_S
+from ..scenario.model import DELAY_S, PATIENCE_S_MIN
 from ..scenario.playing import check_playable
 from .cluster import WAIT_ROUNDS, Cluster, open_cluster
 from .scenario_calls import KV_CALLS, Calls, text_of
@@ -153,7 +153,8 @@ class ClusterBackend:
         self.cluster = cluster
         self.name: str = name
         self.missing: Mapping[Needs, str] = missing
-        self.patience_s: float = WAIT_ROUNDS * cluster.timing.election_timeout_s[1]
+        rounds_s = WAIT_ROUNDS * cluster.timing.election_timeout_s[1]
+        self.patience_s: float = max(PATIENCE_S_MIN, rounds_s)
         self.loses_messages = cluster.loses_messages
         self.picture: str = picture or UNDER_PYTEST
         self._nursery = nursery

@@ -1,11 +1,13 @@
 """From a log to a diagnosis and a picture: `trioraft viz`.
 
-The way: `reading` (lines to `facts`: `raftlog`, `jsonlines`), `building` (facts to the `model`,
-with `mailbox`), `findings` over a `cluster`, and `report` or `page`. `analysis` goes all the way.
+The way: `reading` (lines to `facts`: `raftlog`, `jsonlines`, `foreign`), `building` (facts to the
+`model`, with `mailbox`), `findings` over a `cluster`, and `report`, `page` or `compare`. `analysis`
+goes all the way.
 """
 
 from .analysis import analyse_lines as analyse_lines
 from .analysis import analyse_log as analyse_log
+from .analysis import analyse_logs as analyse_logs
 from .model import BrokenLine as BrokenLine
 from .model import CommitPoint as CommitPoint
 from .model import Durations as Durations

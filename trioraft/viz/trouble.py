@@ -78,7 +78,12 @@ def states_of(
     node's affair."""
     states: dict[NodeName, tuple[OutageLevel, str]] = {}
     for name in names:
-        others = [other for other in names if other != name]
+        # Who has nobody left to talk to because all others are isolated is not cut off itself.
+        others = [
+            other
+            for other in names
+            if other != name and (name in network.isolated or other not in network.isolated)
+        ]
         reaches = any(network.can_send(name, other) for other in others)
         is_reached = any(network.can_send(other, name) for other in others)
         told = ["it reaches nobody"] * (not reaches) + ["nobody reaches it"] * (not is_reached)

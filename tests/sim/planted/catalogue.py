@@ -21,6 +21,7 @@ from . import (
     queues,
     reading,
     snapshots,
+    upgrading,
     voting,
 )
 from .bug import Bug
@@ -39,6 +40,7 @@ BUGS: Final = (
     *queues.BUGS,
     *answers.BUGS,
     *forwarding.BUGS,
+    *upgrading.BUGS,
     *nodes.BUGS,
 )
 RARE: Final = frozenset(

@@ -48,54 +48,47 @@ def command() -> click.Command:
     return command_of(cluster, "cluster", HELP)
 
 
+_SIZE: Final = Argument(
+    metavar="[SIZE]",
+    min=1,
+    max=SIZE_MAX,
+    help="How many members; 3, 5 or 7 make sense. Default: 3, or as many as there are.",
+)
+_DATA: Final = Option(
+    metavar="DIR",
+    show_default=False,
+    help="Where the members keep their data; made if it is missing. The same cluster goes on there "
+    "another time. Default: a temporary directory.",
+)
+_BASE_PORT: Final = Option(
+    metavar="PORT",
+    min=1,
+    max=PORT_MAX,
+    show_default=False,
+    help="Clients reach the members at this port and those after it; then come the members' own. "
+    "Default: those of last time, or free ones.",
+)
+_PAGE: Final = "The laboratory"
+_LAB: Final = Option(
+    "--lab",
+    panel=_PAGE,
+    help="Serve a page that shows the cluster as it happens, with buttons that disconnect, pause, "
+    "kill, restart and partition its members.",
+)
+_LAB_LISTEN: Final = Option(
+    metavar="HOST:PORT",
+    panel=_PAGE,
+    help="Where that page is served, on this machine; port 0: a free one.",
+)
+
+
 def cluster(
-    size: Annotated[
-        int | None,
-        Argument(
-            metavar="[SIZE]",
-            min=1,
-            max=SIZE_MAX,
-            help="How many members; 3, 5 or 7 make sense. Default: 3, or as many as there are.",
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        Option(
-            metavar="DIR",
-            show_default=False,
-            help="Where the members keep their data; made if it is missing. The same cluster goes "
-            "on there another time. Default: a temporary directory.",
-        ),
-    ] = None,
-    base_port: Annotated[
-        int | None,
-        Option(
-            metavar="PORT",
-            min=1,
-            max=PORT_MAX,
-            show_default=False,
-            help="Clients reach the members at this port and those after it; then come the "
-            "members' own. Default: those of last time, or free ones.",
-        ),
-    ] = None,
+    size: Annotated[int | None, _SIZE] = None,
+    data: Annotated[Path | None, _DATA] = None,
+    base_port: Annotated[int | None, _BASE_PORT] = None,
     keep: Annotated[bool, Option("--keep", help="Keep the temporary directory.")] = False,
-    lab: Annotated[
-        bool,
-        Option(
-            "--lab",
-            panel="The laboratory",
-            help="Serve a page that shows the cluster as it happens, with buttons that disconnect, "
-            "pause, kill, restart and partition its members.",
-        ),
-    ] = False,
-    lab_listen: Annotated[
-        str,
-        Option(
-            metavar="HOST:PORT",
-            panel="The laboratory",
-            help="Where that page is served, on this machine; port 0: a free one.",
-        ),
-    ] = "127.0.0.1:0",
+    lab: Annotated[bool, _LAB] = False,
+    lab_listen: Annotated[str, _LAB_LISTEN] = "127.0.0.1:0",
     log_format: Annotated[
         str, Option(metavar="json|console|raftlog", help="What the log looks like.")
     ] = "console",

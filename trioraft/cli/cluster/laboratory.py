@@ -28,8 +28,9 @@ from .run import RunningCluster
 
 FILE: Final = "lab.json"
 """In the cluster's directory: where the laboratory is, and its token, for scripts."""
-EVERY: Final = 4
-"""A learner wants to see heartbeats; a few a second are enough."""
+EVERY: Final = 2
+"""A learner wants to see heartbeats; a few a second are enough, of all members together: of so many
+rounds for each follower one is drawn."""
 PAUSES_S: Final = (0.05,)
 """Before a member that was ended is tried again: its first election is to be seen."""
 PUT_S: Final = 10.0
@@ -62,8 +63,9 @@ class Laboratory:
         """
         watched = _WatchedCluster(self._layout)
         lab = Lab(running, watched)
+        every = max(1, EVERY * (len(self._layout.members) - 1))
         watched.hub = hub = Hub(
-            watched.client, every=EVERY, keeps_on=True, pauses_s=PAUSES_S, lab=lab
+            watched.client, every=every, keeps_on=True, pauses_s=PAUSES_S, lab=lab
         )
         async with (
             hub.open(),

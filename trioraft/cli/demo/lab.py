@@ -37,8 +37,8 @@ PORTS_FILE: Final = "cluster.json"
 POLL_S: Final = 0.02
 """So long between two looks at all servers: none of them tells what a scenario wants to know of all
 at one moment."""
-STATUS_S: Final = 0.3
-"""A server that says nothing for so long is down, or paused."""
+STATUS_S: Final = 2.0
+"""A server that runs and says nothing for so long is busy: it is as it was."""
 PATIENCE_S: Final = 15.0
 CALL_S: Final = 60.0
 """A client's patience: a scenario with faults takes some elections."""
@@ -174,13 +174,13 @@ class LabBackend:
     async def begin(self, scenario: Scenario) -> None:
         """All servers up, healed, and with the pre-vote that the scenario wants; all know who leads
         in the end, or that nobody does."""
-        ids = " ".join(self._addresses)
         state = msgspec.json.decode(await self._ask("GET", ""))
         wants_pre_vote = scenario.settings.timing.pre_vote
-        orders = ["heal", f"resume {ids}"]
-        dead = [each["id"] for each in state["members"] if each["state"] == "dead"]
-        if dead:
-            orders.append(f"restart {' '.join(dead)}")
+        orders = ["heal"]
+        for verb, wrong in (("restart", "dead"), ("resume", "paused")):
+            ids = [each["id"] for each in state["members"] if each["state"] == wrong]
+            if ids:
+                orders.append(f"{verb} {' '.join(ids)}")
         if state["pre_vote"] != wants_pre_vote:
             orders.append(f"pre-vote {'on' if wants_pre_vote else 'off'}")
         await self._order(*orders)

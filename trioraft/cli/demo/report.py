@@ -62,7 +62,8 @@ def print_report(
         _line(console, f"picture: {picture}")
     if report.failure:
         _line(console, "scenario FAILED", "bold red")
-        _line(console, report.failure)
+        for line in report.failure.splitlines():
+            _line(console, line)
     if report.leaks:
         _line(console, f"leak check FAILED: {verdict(report.leaks)}", "bold red")
         _line(console, report.leak_report)

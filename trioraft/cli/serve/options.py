@@ -239,8 +239,9 @@ _PARSED: Final = (
         "Least level that is logged: debug, info, warning, error or critical.", _LOG,
         default="info",
     ),
+    # Not "trace": opentelemetry-instrument takes that for an abbreviation of an option of its own.
     Option(
-        "trace", values.parse_bool, "",
+        "tracing", values.parse_bool, "",
         "Give what traced clients ask for to OpenTelemetry, as spans; start it by "
         "opentelemetry-instrument, which brings the exporter.", _LOG, kind="flag", default="false",
     ),

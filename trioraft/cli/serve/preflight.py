@@ -295,13 +295,13 @@ def tracer_of(settings: Settings) -> Tracer | None:
     Raises:
         ConfigError: there is no OpenTelemetry.
     """
-    if not settings.trace:
+    if not settings.tracing:
         return None
     try:
         from ...tracing.spans import global_tracer
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"--trace needs {error.name}; install it with: pip install 'trioraft[otel]'"
+            f"--tracing needs {error.name}; install it with: pip install 'trioraft[otel]'"
         ) from error
     return global_tracer()
 
@@ -313,8 +313,8 @@ def _untraced(tracer: Tracer | None) -> Iterator[str]:
 
     if not has_provider():
         yield (
-            "--trace: nobody takes the spans, for no tracer provider is set in this process: start "
-            "it as opentelemetry-instrument trioraft serve … (docs/tracing.md)"
+            "--tracing: nobody takes the spans, for no tracer provider is set in this process: "
+            "start it as opentelemetry-instrument trioraft serve … (docs/tracing.md)"
         )
 
 

@@ -187,7 +187,7 @@ class Settings:
     watch_changes: int
     log_format: Format
     log_level: Level
-    trace: bool
+    tracing: bool
 
     @property
     def is_alone(self) -> bool:

@@ -450,7 +450,7 @@ class WatchedMachine:
             raise InvariantViolation(
                 f"{node_id!r} applies {data!r} at {index}; durable there is {entry}"
             )
-        world.checks.on_apply(node_id, entry)
+        world.checks.on_apply(node_id, entry, ())
         world.checks.on_state(node_id, index, self._digest)
 
     def _on_executed(self, operation: int, index: LogIndex) -> None:

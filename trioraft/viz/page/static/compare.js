@@ -100,6 +100,14 @@ class Comparison {
     this._align.addEventListener("change", () => this.align());
     byId("axis-button").addEventListener("click", () => this.countByOrder());
     byId("zoom-all").addEventListener("click", () => this.showAll());
+    // On paper it is light, whatever was chosen.
+    for (const [event, name] of /** @type {[string, string | null][]} */ (
+      [["beforeprint", "light"], ["afterprint", null]])) {
+      window.addEventListener(event, () => {
+        this.theme.force(name);
+        for (const side of this.sides) side.picture.diagram.draw();
+      });
+    }
     this._onTheme();
     this.align();
   }

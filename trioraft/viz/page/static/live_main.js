@@ -15,6 +15,7 @@ class LiveApp {
 
   /** @type {FindingData[]} */ _findings;
   /** @type {number | undefined} */ _start;
+  /** @type {Describer | null} */ _describer = null;
   /** @type {number | undefined} */ _retry;
   /** @type {number | undefined} */ _hidden;
 
@@ -128,25 +129,35 @@ class LiveApp {
       this._makePicture(run);
       return;
     }
-    if (!picture.isByOrder) picture.view.start -= start - before;
+    const { view } = picture;
+    const [from, to] = [view.fromTime - start + before, view.toTime - start + before];
     this._moves++;
-    picture.view.origin = run.duration; // the axis counts back from now
-    picture.update(run);
-    if (this.isFollowed) this._follow();
+    view.origin = run.duration; // the axis counts back from now
+    picture.update(run, false, () => {
+      if (this.isFollowed) this._follow();
+      else view.show(from, to);
+    });
     this._moves--;
-    this.describer = new Describer(picture.model, new Words(picture.model));
+    this._describer = null;
   }
 
   _makePicture(run) {
     this._moves++;
     const picture = this.picture = new Picture(byId("stage"), run, this.theme);
     picture.view.origin = run.duration;
-    this.describer = new Describer(picture.model, new Words(picture.model));
+    this._describer = null;
     this._follow();
     this._moves--;
     picture.onChange = () => this._onMove();
     picture.onPoint = (target, x, y) => this._onPoint(target, x, y);
     picture.onClick = (target) => this._onClick(target);
+  }
+
+  /** What is pointed at, in words. Made when it is asked for: a frame has no time for it. */
+  get describer() {
+    const { model } = /** @type {Picture} */ (this.picture);
+    this._describer ??= new Describer(model, new Words(model));
+    return this._describer;
   }
 
   /** The end of the run at the right edge. */
@@ -282,14 +293,14 @@ class LiveApp {
 
   _onPoint(target, x, y) {
     byId("stage").classList.toggle("pointing", target !== null);
-    if (target && this.describer) this.tooltip.show(this.describer.describe(target, x), x, y);
+    if (target && this.picture) this.tooltip.show(this.describer.describe(target, x), x, y);
     else this.tooltip.hide();
   }
 
   /** What was clicked at stays in words below the picture, which is held. */
   _onClick(target) {
     const place = byId("kept");
-    if (!target || !this.describer) {
+    if (!target || !this.picture) {
       place.replaceChildren();
       return;
     }

@@ -11,6 +11,11 @@ class LiveStore {
     "message", "role", "timer", "commit", "link", "test", "other"];
   /** @type {RoleName[]} */
   static ROLES = ["Follower", "PreCandidate", "Candidate", "Leader", "Dead"];
+  /** Lines that a frame has time for; of more, what comes all the time is thinned out, by slots of
+      time, so that both ends of an arrow go or stay. */
+  static LINES_MOST = 2500;
+  static SLOT = 400e3;
+  static OFTEN = new Set(["heartbeat", "entries"]);
   static FATES = ["delivered", "lost", "unknown"];
   static COLUMNS = ["entries", "messages", "roles", "timers", "commits", "marks", "outages"];
   /** Where a row says how long it lasts; -1 there is "still". */
@@ -77,9 +82,29 @@ class LiveStore {
     if (start <= this.start) return this.rows[name];
     const ends = LiveStore.END[name];
     const kept = new Map();
+    // How far the log was committed before is the last that each node said of it.
+    const before = new Map();
     for (const [id, row] of this.rows[name]) {
       const end = Math.max(row[ends[0]], row[ends[ends.length - 1]]);
       if (end < 0 || end >= start) kept.set(id, row);
+      else if (name === "commits") before.set(row[1], [id, row]);
+    }
+    return before.size ? new Map([...before.values(), ...kept]) : kept;
+  }
+
+  /** Some of these rows, if they are too many.
+   * @param {Map<number, any[]>} rows
+   * @param {number} share one slot of so many stays
+   * @param {number} kindAt
+   * @param {number[]} timesAt */
+  static _thinned(rows, share, kindAt, timesAt) {
+    if (share <= 1) return rows;
+    const kept = new Map();
+    for (const [id, row] of rows) {
+      const time = Math.max(...timesAt.map((place) => row[place]));
+      const isKept = !LiveStore.OFTEN.has(row[kindAt]) ||
+        Math.floor(time / LiveStore.SLOT) % share === 0;
+      if (isKept) kept.set(id, row);
     }
     return kept;
   }
@@ -91,6 +116,9 @@ class LiveStore {
     const start = Math.max(this.start, from);
     const rows = Object.fromEntries(
       LiveStore.COLUMNS.map((name) => [name, this._since(name, start)]));
+    const share = Math.ceil(rows.entries.size / LiveStore.LINES_MOST);
+    rows.entries = LiveStore._thinned(rows.entries, share, 3, [1]);
+    rows.messages = LiveStore._thinned(rows.messages, share, 1, [7, 8]);
     const duration = Math.max(this.now - start, 1);
     const at = (time) => (time < 0 ? -1 : clamp(time - start, 0, duration));
     const until = (time) => (time < 0 ? duration : at(time));

@@ -52,8 +52,9 @@ class Picture {
 
   /** Show these data from now on.
    * @param {RunData} data
-   * @param {boolean} isFollowed keep the end of the run in the window, as wide as it is */
-  update(data, isFollowed = false) {
+   * @param {boolean} isFollowed keep the end of the run in the window, as wide as it is
+   * @param {(() => void) | null} lay lays the window instead, before anything is drawn */
+  update(data, isFollowed = false, lay = null) {
     const { view } = this;
     const [from, to] = [view.fromTime, view.toTime];
     const wasWhole = view.span >= view.duration;
@@ -61,7 +62,8 @@ class Picture {
     view.axis = this._axis();
     const quiet = view.onChange;
     view.onChange = () => {};
-    if (wasWhole) view.showAll();
+    if (lay) lay();
+    else if (wasWhole) view.showAll();
     else if (isFollowed) view.show(this.model.duration - (to - from), this.model.duration);
     else view.show(from, to);
     view.onChange = quiet;

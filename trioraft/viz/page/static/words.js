@@ -70,10 +70,10 @@ class Words {
     const m = this._model.message;
     if (m.sent[id] < 0) return "When it was sent is not in the log.";
     if (m.received[id] < 0) {
-      return m.fates[m.fate[id]] === "lost" ? "It was lost: it never arrived." :
+      return m.fates[m.fate[id]] === "lost" ? "The message was lost: it never arrived." :
         "Whether it arrived is not in the log.";
     }
-    const took = `It was on its way for ${durationText(Math.max(m.received[id] - m.sent[id], 0))}`;
+    const took = `The message was on its way for ${durationText(Math.max(m.received[id] - m.sent[id], 0))}`;
     const partner = m.partner[id];
     return !m.reply[id] && partner >= 0 && m.received[partner] >= 0 ?
       `${took}, and answered after ${durationText(m.received[partner] - m.sent[id])}.` : `${took}.`;
