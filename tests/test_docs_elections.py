@@ -38,7 +38,7 @@ from trioraft.viz.report import report
 ROOT: Final = Path(__file__).parent.parent
 DOC: Final = ROOT / "docs" / "elections.md"
 IMAGES: Final = ROOT / "docs" / "images"
-IMAGES_BYTES_MAX: Final = 1_500_000
+IMAGES_BYTES_MAX: Final = 1_750_000
 """A clone should stay small."""
 STAMP_SLACK: Final = timedelta(microseconds=2)
 """Stamps are rounded; where, depends on when the run began."""
@@ -227,9 +227,15 @@ def test_every_scenario_is_told() -> None:
 # -- pictures --------------------------------------------------------------------------------
 
 
+_PICTURE: Final = r"!\[[^\]]+\]\((?:\.\./)?images/([^)]+)\)"
+
+
 def test_every_picture_exists_and_is_used() -> None:
-    named = re.findall(r"!\[[^\]]+\]\(images/([^)]+)\)", TEXT)
-    assert sorted(named) == sorted(path.name for path in IMAGES.iterdir())
+    named = re.findall(_PICTURE, TEXT)
+    pages = [page.read_text(encoding="utf-8") for page in DOC.parent.rglob("*.md")]
+    used = {name for text in pages for name in re.findall(_PICTURE, text)}
+    assert len(named) > 10
+    assert used == {path.name for path in IMAGES.iterdir()}
     for name in named:
         header = (IMAGES / name).read_bytes()[:24]
         assert header.startswith(b"\x89PNG")

@@ -58,7 +58,8 @@ def make(out: Path) -> None:
         timeout=PATIENCE_S,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stderr == ""
+    assert done.returncode == 0
 
 
 def read(site: Path) -> dict[Path, Page]:

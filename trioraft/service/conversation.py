@@ -220,8 +220,8 @@ class ReplyQueue:
             )
 
 
-_CALLED_BACK = RaftError("the client does not wait for the answer any more")
-_GONE = RaftError("the connection ended before there was an answer")
+_CALLED_BACK = RaftError("the client does not wait for the answer any more: it may ask again")
+_GONE = RaftError("the connection ended before there was an answer: ask again over another one")
 _LEAVING = "the server is shutting down and did not take the request: ask another one"
 
 

@@ -227,13 +227,19 @@ def plan(
         disks={found.node_id: disk},
         features=known.features,  # what is in the log is read as it was written
     )
+    skipped = None if skip is None else _to_skip(found, skip)
+    return _plan_of(found, configuration, identity, skipped)
+
+
+def _plan_of(
+    found: StoppedNode, configuration: Configuration, identity: bytes, skipped: Entry | None
+) -> Plan:
     term = found.hard_state.term + 1
     entry = configuration_entry(configuration, found.last_index + 1, term)
     try:
         placed = configuration_of(entry)
     except BadMessage as error:
-        raise ConfigError(f"voters {_names(voters)} cannot be: {error}") from error
-    skipped = None if skip is None else _to_skip(found, skip)
+        raise ConfigError(f"voters {_names(configuration.voters)} cannot be: {error}") from error
     return Plan(found, HardState(term), entry, placed, identity, skipped)
 
 
