@@ -1,5 +1,5 @@
-"""A snapshot for a backup is written no faster than leaves commits some room; one that the log needs,
-or that somebody waits for, is not held up."""
+"""A snapshot for a backup is written no faster than leaves commits some room; one that the log
+needs, or that somebody waits for, is not held up."""
 
 from __future__ import annotations
 

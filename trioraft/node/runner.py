@@ -183,9 +183,8 @@ class NodeRunner:
         self._leading_term: Term | None = None
         self._work = Wakeup()
         self._is_asked = False  # a caller brought something since the driver last came round
-        self._admits = False  # clients of a new leader are being let in
+        self._admits, self._in_haste = False, 0  # a new leader's clients; who awaits a snapshot
         self._batch_s, self._press_again_s = 0.0, -math.inf  # the latter: for the log's length
-        self._in_haste = 0  # who waits for a snapshot, and for nothing else
         self._step: StorageStep | None = None  # for the storage task
         self._storage_work, self._restore_work = Wakeup(), Wakeup()
         self._readers: dict[bool, tuple[ReadBatch, trio.lowlevel.ParkingLot]] = {}
@@ -698,8 +697,7 @@ class NodeRunner:
         """Have a snapshot taken of at least what is applied now, and wait until it is durable.
 
         Args:
-            in_haste: as fast as it can be; otherwise at a pace, unless the log or anybody else
-                needs it sooner.
+            in_haste: as fast as it can be; otherwise at a pace, unless somebody else is in haste.
 
         Raises:
             ResourceExhausted: there was no room for it, or nothing to write it with.
