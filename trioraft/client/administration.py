@@ -88,6 +88,8 @@ class ClusterAdministration:
 
         Args:
             timeout_s: when to give one up, in seconds.
+
+        Cancelling the wait disturbs nobody.
         """
         self._check_event_loop()
         answers: dict[Address, ServerStatus | RaftError] = {}
@@ -138,6 +140,10 @@ class ClusterAdministration:
     ) -> NodeId:
         """Have the leader transfer its leadership; `Node.transfer_leadership`.
 
+        Args:
+            to: one of the other voters; None for the one that can take over soonest.
+            timeout_s: when to give up, in seconds; default: the client's.
+
         Returns:
             The new leader's id.
 
@@ -185,7 +191,12 @@ class ClusterAdministration:
         expected_index: LogIndex | None = None,
         timeout_s: float | None = None,
     ) -> LogIndex:
-        """Say who shall vote from now on; `Node.change_voters`. Otherwise as `add_learner`."""
+        """Say who shall vote from now on; `Node.change_voters`. Otherwise as `add_learner`.
+
+        Args:
+            ids: the names of all voters that shall be.
+            addresses: where joining nodes are reached.
+        """
         value = await self._administer(
             timeout_s,
             ChangeVotersRequest,
@@ -303,7 +314,14 @@ class ClusterAdministration:
     async def take_snapshot(
         self, at: NodeId | Address | None = None, *, timeout_s: float | None = None
     ) -> LogIndex:
-        """Have a server (default: the leader) take a snapshot; returns the index it stands for."""
+        """Have a server (default: the leader) take a snapshot; returns the index it stands for.
+
+        Args:
+            at: which server, by id or address; default: the leader.
+            timeout_s: when to give up, in seconds; default: the client's.
+
+        Cancelling the wait does not stop the snapshot.
+        """
         return int(self._decoded(await self._to_server(at, timeout_s, TakeSnapshot), int))
 
     async def invite(

@@ -512,9 +512,9 @@ class Client(ClusterAdministration):
             at: at which server, by id or address; default: the leader's if it is known, else any.
             item_type: what an item is, as `result_type` in `call`.
 
-        Raises (on entering, or while iterating):
-            ServerLost: the server cannot be reached, or its connection ended: subscribe again, from
-                where you are.
+        Raises:
+            ServerLost: on entering, or while iterating: the server cannot be reached, or its
+                connection ended: subscribe again, from where you are.
             ServerLeaving: it is shutting down; likewise.
             Exception: whatever the state machine raised.
 

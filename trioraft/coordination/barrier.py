@@ -96,6 +96,9 @@ class Barrier(WaitingLine, WithHandles["BarrierHandle", "BlockingBarrierHandle"]
     Args:
         parties: how many; the same on every node. In a cluster that has begun, what is given here
             does not count.
+
+    Raises:
+        ConfigError: `parties` is less than 1.
     """
 
     _handle_base = PartyHandle

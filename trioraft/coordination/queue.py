@@ -40,6 +40,8 @@ class QueueFull(RaftError):  # noqa: N818 - what it is, as in the other errors o
 class Taken(Generic[T_co]):
     """An item that is being worked at.
 
+    Handed out by `Queue.taking` and `PriorityQueue.taking`.
+
     Attributes:
         item: it.
         token: the index of the log entry that handed it out, as of a `Grant`.
@@ -301,6 +303,10 @@ class PriorityQueue(
     @command
     def put(self, item: T, priority: float = 0) -> int:
         """Add an item; returns its number. The lower `priority` is, the sooner it is taken.
+
+        Args:
+            item: what.
+            priority: when it is taken, compared with the others.
 
         Raises:
             QueueFull: there are too many.

@@ -126,6 +126,10 @@ class Leadership:
     async def proclaim(self, value: Text, *, timeout_s: float | None = None) -> None:
         """Say something else to those who observe.
 
+        Args:
+            value: what to say.
+            timeout_s: when to give up, in seconds; default: the client's.
+
         Raises:
             LockLost: the leadership is over; nothing was said.
             RaftError: as `Client.call`.

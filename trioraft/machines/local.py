@@ -255,9 +255,9 @@ class LocalClient:
             at: as a `Client` has it; only this node can be asked.
             item_type: what to make of each item, as `Client.watch` does.
 
-        Raises (on entering, or while iterating):
-            ConfigError: `at` is given, or the machine has no `watch`.
-            Exception: whatever the state machine raised.
+        Raises:
+            ConfigError: `at` is given; or, on entering, the machine has no `watch`.
+            Exception: whatever the state machine raised, on entering or while iterating.
         """
         if at is not None:
             raise ConfigError(f"at is {at!r}: a LocalClient asks its own node; leave it out")

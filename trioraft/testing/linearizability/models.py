@@ -54,6 +54,10 @@ class Model(ABC, Generic[S]):
         """What `call` does to `state`: the state after it, and its result. Pure.
 
         Results are compared with `==` to what was recorded.
+
+        Args:
+            state: before the call.
+            call: one of `calls`.
         """
 
     def partition(self, operations: Sequence[Operation]) -> Mapping[str, Sequence[Operation]]:
