@@ -38,6 +38,9 @@ nitpick_ignore_regex = [
     ("py:class", r"trioraft\.rpc\.protocol\.\w+"),
     # What `through` returns where a class has no handle of its own; docs/replicated-objects.md.
     ("py:class", r"trioraft\.machines\.replicated\.handle\.\w+"),
+    # What a node hands to its meter, which is not for users to call.
+    ("py:class", r"trioraft\.core\.raft\.Raft"),
+    ("py:class", r"trioraft\.tasks\.byte_budget\.ByteBudget"),
     # Private stand-ins in the signatures of what is made for its users.
     ("py:attr", r"trioraft\.testing\.linearizability\.models\.Unseen\.UNSEEN"),
     ("py:class", r"trioraft\.testing\.networks\.(_Carrier|Cuts)"),

@@ -54,6 +54,7 @@ STATUS = Status(
     incarnation=15,
     peer_certificate_expires_s=16.0,
     client_addresses={"4": ("announced", 17), "5": ("0.0.0.0", 18)},
+    can={"4": ("entry-checksums",)},
 )
 
 

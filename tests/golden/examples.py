@@ -242,7 +242,7 @@ REQUESTS: Final[tuple[protocol.Request, ...]] = (
     protocol.ReadBackup(7, True, 10.0),
     protocol.TakeSnapshot(8),
     protocol.Watch(9, b"watched"),
-    protocol.WatchStatus(10, 0.25, 16),
+    protocol.WatchStatus(10, 0.25),
     protocol.Cancel(9),
     protocol.Ping(11),
 )
@@ -277,6 +277,9 @@ def client_frames() -> Iterable[Example]:
     for request in REQUESTS:
         decode = _after_length(protocol.decode_request)
         yield Example(type(request).__name__, request, protocol.frame(request), decode)
+    watching = protocol.WatchStatus(10, 0.25, 16)
+    decode = _after_length(protocol.decode_request)
+    yield Example("WatchStatus, with events", watching, protocol.frame(watching), decode)
     for traced in (
         protocol.Propose(1, b"command", TRACE),
         protocol.Query(2, b"question", "lease", TRACE),

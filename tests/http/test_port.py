@@ -33,6 +33,7 @@ from tests.http.support import (
 from trioraft import ConfigError, ServerTls, WrongEventLoop
 from trioraft.http import HttpLimits
 from trioraft.http.port import PACKAGES
+from trioraft.http.server import Server
 
 
 async def test_a_node_that_leads_is_alive_and_ready() -> None:
@@ -348,3 +349,31 @@ async def test_busy_connections_of_one_host_leave_room_for_another() -> None:
         assert answer.startswith(b"HTTP/1.1 200 ")
         for stream in many:
             await stream.aclose()
+
+
+async def test_what_goes_wrong_where_nothing_can_is_told_and_the_port_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the accepting itself, say: the node does not even notice."""
+    told: list[str] = []
+
+    def note(_: object, __: str, event: structlog.types.EventDict) -> str:
+        told.append(str(event["event"]))
+        raise structlog.DropEvent
+
+    accept, broken = Server._accept_some, [True]
+
+    def breaks_once(self: Server, listener: socket.socket, nursery: trio.Nursery) -> None:
+        if broken.pop() if broken else False:
+            raise RuntimeError("a bug")
+        accept(self, listener, nursery)
+
+    monkeypatch.setattr(Server, "_accept_some", breaks_once)
+    logger = structlog.wrap_logger(None, processors=[note])
+    async with (
+        open_leader() as node,
+        trioraft.http.serve(node, listen=HERE, logger=logger) as port,
+    ):
+        assert (await ask(port, "/livez")).status == 200
+        await node.propose(b"x")
+    assert told == ["HTTP: cannot accept: RuntimeError('a bug')"]

@@ -14,6 +14,7 @@ import pytest
 
 from trioraft import ConfigError, CorruptStorage, StorageError
 from trioraft.core.types import HardState
+from trioraft.storage.formats import NEWEST
 from trioraft.storage.log_database import meta_row
 from trioraft.storage.recovery import look_into
 from trioraft.storage.sqlite import SQLiteStorage
@@ -149,7 +150,7 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / DATABASE) as connection:
         connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", meta_row("format", 7))
     connection.close()
-    refused(tmp_path, StorageError, "format 7", "newer trioraft", f"up to format {FORMAT}")
+    refused(tmp_path, StorageError, "format 7", "newer trioraft", f"up to format {NEWEST}")
 
 
 def test_an_older_format_is_refused(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ COMMANDS: Final = {
     "kv": ("kv", "Read and write the keys and values that `trioraft serve` keeps."),
     "admin": ("admin", "Look at a cluster that runs, and change it."),
     "watch": ("watch.command", "Watch a running cluster: who leads, since when and why."),
-    "dashboard": ("dashboard", "Show a running cluster in the browser, as it happens."),
+    "dashboard": ("dashboard", "Show a running cluster in the browser: who leads, lag, links."),
     "viz": ("viz", "Show what happened in a log: a picture of each run, and what was wrong."),
     "backup": ("backup", "Write a backup of a cluster that runs."),
     "restore": ("restore", "Make the disks of a new cluster out of a backup."),

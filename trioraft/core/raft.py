@@ -197,7 +197,6 @@ class Raft:
 
         self.agreement: Final = Agreement()
         """Whether all members compute the same results."""
-
         self._now = NEVER  # as the last input said
         self._timer: Final = ElectionTimer(timing, rng)
         self.pace: Final = Pace(timing)
@@ -208,7 +207,7 @@ class Raft:
         self._promised_ms = recovered.hard_state.promised_ms  # durable before it is promised
         self._inherited_until_s = NEVER  # what an earlier life may have promised ends then
         self._applying_index = self.log.applied_index  # handed out: applied_index <= it <= commit
-        self._chunk_under_way = self._disk_is_full = False  # a chunk was handed to the storage
+        self._chunk_under_way = self._disk_is_full = False  # the former: handed to the storage
         self._received: tuple[SnapshotMeta, int] | None = None  # from where more was wanted last
 
     # -- what the caller may look at ------------------------------------------------------

@@ -56,8 +56,8 @@ class _Visit:
 
     host: str
     scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
-    idle_since_s: float | None = None
-    """None: it is at work."""
+    idle_since_s: float | None = attrs.Factory(trio.current_time)
+    """None: it is at work. At first it is not, until it has asked."""
 
 
 @final

@@ -170,6 +170,7 @@ class ApplyQueue:
                 settle(proposed, entry, value, failure)
             elif kept is not None:
                 kept[index] = (entry.term, value, failure)
+        failure = proposed = None  # an error refers to the frames above it, this one too
         if kept is not None:
             outcomes.forget_oldest()
         self._entries_since += len(entries)

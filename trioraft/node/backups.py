@@ -94,7 +94,7 @@ async def _opened(runner: NodeRunner) -> tuple[SnapshotMeta, Iterator[bytes]]:
 
 
 async def _open_newest(runner: NodeRunner) -> tuple[SnapshotMeta, Iterator[bytes]]:
-    await runner.take_snapshot()
+    await runner.take_snapshot(in_haste=False)
     meta = None if runner.raft is None else runner.raft.snapshot
     if meta is None:
         raise ConfigError(

@@ -110,9 +110,9 @@ DISK_FULL_RETRY_S = 0.1
 storage may lack (hazard G5)."""
 
 SNAPSHOT_BYTES_PER_S_MAX = 64 * 1024 * 1024
-"""How fast a snapshot is written that somebody asked for, a backup for instance, in bytes a second:
-at full speed, commits had a tail of 100 ms meanwhile, where several nodes shared two processors and
-a disk. (The log grows until one is written that it needs itself: that is done at full speed.)"""
+"""How fast a snapshot is written for a backup, in bytes a second: at full speed, commits had a tail
+of 100 ms meanwhile, where several nodes shared two processors and a disk. (The log grows until one
+is written that it needs itself: that is done at full speed.)"""
 
 SNAPSHOT_AHEAD_S = 0.002
 """It pauses when it is so much ahead of that, in seconds."""
@@ -182,7 +182,7 @@ class NodeRunner:
         self._leader_scope: trio.CancelScope | None = None
         self._leading_term: Term | None = None
         self._is_asked = False  # a caller brought something since the driver last came round
-        self._admits = False  # clients of a new leader are being let in
+        self._admits, self._in_haste = False, 0  # a new leader's clients; who awaits a snapshot
         self._batch_s, self._press_again_s = 0.0, -math.inf  # the latter: for the log's length
         self._step: StorageStep | None = None  # for the storage task
         self._storage_work, self._restore_work = Wakeup(), Wakeup()
@@ -692,8 +692,11 @@ class NodeRunner:
             self.meter.read.add(trio.current_time() - begun_s)
         return batch.index
 
-    async def take_snapshot(self) -> LogIndex:
+    async def take_snapshot(self, *, in_haste: bool = True) -> LogIndex:
         """Have a snapshot taken of at least what is applied now, and wait until it is durable.
+
+        Args:
+            in_haste: as fast as it can be; otherwise at a pace, unless somebody else is in haste.
 
         Raises:
             ResourceExhausted: there was no room for it, or nothing to write it with.
@@ -705,9 +708,11 @@ class NodeRunner:
         wanted = _WantedSnapshot()
         member.want_snapshot(wanted)
         self._ask()
+        self._in_haste += in_haste
         try:
             await wanted.done.wait()
         finally:
+            self._in_haste -= in_haste
             member.applies.forget_wanted(wanted)
         if wanted.failure is not None:
             raise wanted.failure
@@ -866,7 +871,7 @@ class NodeRunner:
     async def _write_snapshot(self, save: SaveSnapshot) -> None:
         storage, chunks = self._storage, self._while_alive(save.chunks)
         is_wanted = self.member is not None and self.member.applies.is_wanted
-        if is_wanted and storage.blocking and self._calls.in_threads:
+        if is_wanted and not self._in_haste and storage.blocking and self._calls.in_threads:
             chunks = _paced(chunks)
         begun_s = time.perf_counter()
         try:

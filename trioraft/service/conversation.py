@@ -523,6 +523,7 @@ class Conversation:
                 else:
                     self._answer(request_id, value)
                 proposals.popleft()
+                del proposal  # its error refers to this frame
                 if self._outbox.is_full:  # many large answers must not pile up
                     await self._outbox.room()
 

@@ -196,8 +196,7 @@ def plan(
     Raises:
         ConfigError: with these voters it cannot work.
     """
-    known = found.configuration
-    given = dict(addresses or {})
+    known, given = found.configuration, dict(addresses or {})
     if not found.last_index:
         raise ConfigError(
             f"node {found.node_id!r} has an empty log: there is nothing to go on from. Recover "
