@@ -177,7 +177,7 @@ class Meter:
         self.refused[type(error).__name__] += 1
 
     def proposal(self, size_bytes: int, budget: ByteBudget) -> Proposal:
-        """A command is taken; `take_back` if it is not after all.
+        """A command is taken: count it, and time it until its outcome.
 
         Args:
             size_bytes: of the command, in bytes.
