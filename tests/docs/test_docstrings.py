@@ -197,13 +197,18 @@ def meant(subject: Subject, name: str) -> Subject | None:
     return subjects()[ends[0]] if ends and ends[0] != subject.name else None
 
 
+def prose(doc: str) -> str:
+    """Without what its sections explain: "As `X.y`." there is of that section, or entry, alone."""
+    return "\n".join(line for line in doc.splitlines() if not line.startswith("    "))
+
+
 def stood_on(subject: Subject) -> Iterator[Subject]:
     """Whose docstrings it says to be as: itself, or its class for its members of the same name, or
     by overriding."""
-    found = [meant(subject, name) for name in _AS.findall(subject.doc)]
+    found = [meant(subject, name) for name in _AS.findall(prose(subject.doc))]
     if subject.owner is not None:
         member = subject.name.rpartition(".")[2]
-        for name in _AS.findall(subject.owner.__doc__ or ""):
+        for name in _AS.findall(prose(general_part(subject))):
             found += [class_member(name, member)]
         for base in subject.owner.__mro__[1:]:
             found += [class_member(base.__name__, member)]
@@ -279,6 +284,8 @@ def errors_are_told(subject: Subject) -> Iterator[str]:
     """What it raises in its own lines, of this project's public errors, or a class above it."""
     known = {error.__name__: error for error in public_errors().values()}
     docs = [subject.doc, *(other.doc for other in pointed_at(subject))]
+    others = [meant(subject, name) for name in _AS.findall(section(subject.doc, "Raises"))]
+    docs += [other.doc for other in others if other is not None]
     told = {name for doc in docs for name, _ in entries(doc, "Raises")}
     for name in sorted(subject.raised & known.keys()):
         if told.isdisjoint(base.__name__ for base in known[name].__mro__):

@@ -441,6 +441,8 @@ class Client(ClusterAdministration):
             ServerLost: with `at`: that server cannot be reached.
             HandshakeRefused, ConfigError, ClientClosed: as `call`.
             Exception: whatever `query` raised, as in `call`.
+
+        Cancelling the wait disturbs nobody.
         """
         self._check_event_loop()
         timeout_s = self._timeout_s if timeout_s is None else timeout_s

@@ -137,6 +137,10 @@ class Barrier(WaitingLine, WithHandles["BarrierHandle", "BlockingBarrierHandle"]
         """Wait until all have arrived; and after the body, until all have left theirs (a *double
         barrier*). One that vanishes has left when its lease is over.
 
+        Args:
+            owner: as for `arrive`.
+            lease_s: as for `arrive`, in seconds.
+
         Raises:
             LockLost: the body was cancelled, because the lease could not be renewed: the others may
                 have gone on.

@@ -149,6 +149,9 @@ class ItemLine(WaitingLine, Generic[T]):
         back to where it was, for another taker: it is worked at *at least once*. Whoever does it
         outside can tell by `taken.token`, which rises, who came later.
 
+        Args:
+            lease_s: how long the item is kept for this process, in seconds, if it vanishes.
+
         Raises:
             LockLost: the item was lost while the body ran, which was cancelled.
             RaftError: as `Lock.hold`.

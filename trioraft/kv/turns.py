@@ -133,6 +133,8 @@ class Leadership:
         Raises:
             LockLost: the leadership is over; nothing was said.
             RaftError: as `Client.call`.
+
+        Cancelling the wait does not undo it: it may still be said.
         """
         is_mine = Compare(self._key, CompareBy.CREATED_INDEX, CompareHow.EQUAL, self.token)
         put = Put(self._key, value_of(value), lease_id=self.token)

@@ -235,6 +235,8 @@ class LocalClient:
             DeadlineExceeded: time is up.
             NodeDead, NotMember, ConfigError: as `Node.read_barrier`; or the machine has no `query`.
             Exception: whatever `query` raised.
+
+        Cancelling the wait disturbs nobody.
         """
         require_event_loop("LocalClient.query", "trio")
         timeout_s = self._timeout_s if timeout_s is None else checked_timeout_s(timeout_s)

@@ -236,6 +236,8 @@ class ReplicatedObject:
 
         Raises:
             RaftError: as `Node.propose`. It may be tried again.
+
+        Cancelling the wait does not undo the command: it may still be applied.
         """
         return await self._replica.activate_version()
 
