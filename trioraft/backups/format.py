@@ -112,13 +112,15 @@ def decode_head(data: bytes) -> BackupHead:
 class BackupSink(Protocol):
     """Where a backup is written to."""
 
-    def write(self, data: bytes, /) -> object: ...
+    def write(self, data: bytes, /) -> object:
+        """Take all of these bytes, as a binary file does; what it returns is not looked at."""
 
 
 class BackupSource(Protocol):
     """Where a backup is read from."""
 
-    def read(self, size: int, /) -> bytes: ...
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes, as a binary file does; none at the end."""
 
 
 @final

@@ -72,6 +72,8 @@ class ClusterAdministration:
             DeadlineExceeded: time is up.
             ServerLost: with `at`: it cannot be reached.
             HandshakeRefused, ClientClosed: as `call`.
+
+        Cancelling the wait disturbs nobody.
         """
         value = await self._to_server(at, timeout_s, GetStatus)
         status: ServerStatus = self._decoded(value, ServerStatus)
@@ -88,6 +90,8 @@ class ClusterAdministration:
 
         Args:
             timeout_s: when to give one up, in seconds.
+
+        Cancelling the wait disturbs nobody.
         """
         self._check_event_loop()
         answers: dict[Address, ServerStatus | RaftError] = {}
@@ -138,12 +142,18 @@ class ClusterAdministration:
     ) -> NodeId:
         """Have the leader transfer its leadership; `Node.transfer_leadership`.
 
+        Args:
+            to: one of the other voters; None for the one that can take over soonest.
+            timeout_s: when to give up, in seconds; default: the client's.
+
         Returns:
             The new leader's id.
 
         Raises:
             TransferFailed: the old one leads on.
             DeadlineExceeded, OutcomeUnknown, ConfigError, …: as `call` without a session.
+
+        Cancelling the wait takes nothing back: it may still be done.
         """
         value = await self._administer(timeout_s, TransferLeadership, to)
         return str(self._decoded(value, str))
@@ -171,6 +181,8 @@ class ClusterAdministration:
             ConfigurationConflict: another change is under way, or `expected_index` is old.
             OutcomeUnknown: it may or may not have happened: look at `status()`.
             DeadlineExceeded, ConfigError, …: as `call` without a session.
+
+        Cancelling the wait takes nothing back: it may still be done.
         """
         value = await self._administer(
             timeout_s, AddLearnerRequest, node_id, address, expected_index
@@ -185,7 +197,14 @@ class ClusterAdministration:
         expected_index: LogIndex | None = None,
         timeout_s: float | None = None,
     ) -> LogIndex:
-        """Say who shall vote from now on; `Node.change_voters`. Otherwise as `add_learner`."""
+        """Say who shall vote from now on; `Node.change_voters`. Otherwise as `add_learner`.
+
+        Args:
+            ids: the names of all voters that shall be.
+            addresses: where joining nodes are reached.
+
+        Cancelling the wait takes nothing back: it may still be done.
+        """
         value = await self._administer(
             timeout_s,
             ChangeVotersRequest,
@@ -202,7 +221,10 @@ class ClusterAdministration:
         expected_index: LogIndex | None = None,
         timeout_s: float | None = None,
     ) -> LogIndex:
-        """Remove a node from the cluster; `Node.remove`. Otherwise as `add_learner`."""
+        """Remove a node from the cluster; `Node.remove`. Otherwise as `add_learner`.
+
+        Cancelling the wait takes nothing back: it may still be done.
+        """
         value = await self._administer(timeout_s, RemoveNode, node_id, expected_index)
         return int(self._decoded(value, int))
 
@@ -229,6 +251,8 @@ class ClusterAdministration:
             Unreachable: it does not answer there, as the leader finds; nothing was changed.
             ConfigError: it is no member, or the address cannot be one.
             ConfigurationConflict, OutcomeUnknown, DeadlineExceeded, …: as `add_learner`.
+
+        Cancelling the wait takes nothing back: it may still be done.
         """
         value = await self._administer(timeout_s, MoveNode, node_id, address, force)
         return int(self._decoded(value, int))
@@ -249,6 +273,8 @@ class ClusterAdministration:
             ConfigError: there is nothing to replace, or no majority would be left.
             ConfigurationConflict: another change is under way, or came between.
             DeadlineExceeded, …: as `call` without a session. What has begun goes on.
+
+        Cancelling the wait takes nothing back: it may still be done.
         """
         self._check_event_loop()
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
@@ -293,6 +319,8 @@ class ClusterAdministration:
             ConfigError: some member cannot, or is not there to say so; or the leader's server is of
                 a release that cannot be asked.
             ConfigurationConflict, OutcomeUnknown, DeadlineExceeded, …: as `add_learner`.
+
+        Cancelling the wait takes nothing back: it may still be done.
         """
         names = tuple(features)
         value = await self._administer(
@@ -303,7 +331,14 @@ class ClusterAdministration:
     async def take_snapshot(
         self, at: NodeId | Address | None = None, *, timeout_s: float | None = None
     ) -> LogIndex:
-        """Have a server (default: the leader) take a snapshot; returns the index it stands for."""
+        """Have a server (default: the leader) take a snapshot; returns the index it stands for.
+
+        Args:
+            at: which server, by id or address; default: the leader.
+            timeout_s: when to give up, in seconds; default: the client's.
+
+        Cancelling the wait does not stop the snapshot.
+        """
         return int(self._decoded(await self._to_server(at, timeout_s, TakeSnapshot), int))
 
     async def invite(
@@ -328,6 +363,8 @@ class ClusterAdministration:
         Raises:
             ConfigError: the server has no invitation key, or its peers ask nobody for one.
             DeadlineExceeded, ServerLost, …: as `status`.
+
+        Cancelling the wait leaves nothing: an invitation is no more than its text.
         """
         value = await self._to_server(at, timeout_s, InviteNode, node_id, valid_s)
         return str(self._decoded(value, str))

@@ -441,6 +441,8 @@ class Client(ClusterAdministration):
             ServerLost: with `at`: that server cannot be reached.
             HandshakeRefused, ConfigError, ClientClosed: as `call`.
             Exception: whatever `query` raised, as in `call`.
+
+        Cancelling the wait disturbs nobody.
         """
         self._check_event_loop()
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
@@ -512,9 +514,9 @@ class Client(ClusterAdministration):
             at: at which server, by id or address; default: the leader's if it is known, else any.
             item_type: what an item is, as `result_type` in `call`.
 
-        Raises (on entering, or while iterating):
-            ServerLost: the server cannot be reached, or its connection ended: subscribe again, from
-                where you are.
+        Raises:
+            ServerLost: on entering, or while iterating: the server cannot be reached, or its
+                connection ended: subscribe again, from where you are.
             ServerLeaving: it is shutting down; likewise.
             Exception: whatever the state machine raised.
 

@@ -96,6 +96,9 @@ class Barrier(WaitingLine, WithHandles["BarrierHandle", "BlockingBarrierHandle"]
     Args:
         parties: how many; the same on every node. In a cluster that has begun, what is given here
             does not count.
+
+    Raises:
+        ConfigError: `parties` is less than 1.
     """
 
     _handle_base = PartyHandle
@@ -133,6 +136,10 @@ class Barrier(WaitingLine, WithHandles["BarrierHandle", "BlockingBarrierHandle"]
     ) -> AbstractAsyncContextManager[Grant]:
         """Wait until all have arrived; and after the body, until all have left theirs (a *double
         barrier*). One that vanishes has left when its lease is over.
+
+        Args:
+            owner: as for `arrive`.
+            lease_s: as for `arrive`, in seconds.
 
         Raises:
             LockLost: the body was cancelled, because the lease could not be renewed: the others may

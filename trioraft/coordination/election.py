@@ -95,7 +95,10 @@ class Observed:
                 return leader
 
     async def aclose(self) -> None:
-        """End the subscription. It begins again with the next question."""
+        """End the subscription. It begins again with the next question.
+
+        Cancelling does not hinder it: the subscription is ended first.
+        """
         subscription, self._subscription, self._items = self._subscription, None, None
         if subscription is not None:
             with anyio.CancelScope(shield=True):
@@ -221,7 +224,12 @@ class Election(WaitingLine, WithHandles["ElectionHandle", "BlockingElectionHandl
     @command(since=2)
     def proclaim(self, token: int, value: Value) -> bool:
         """Let everybody know another value; returns False if whoever has this token leads no
-        more."""
+        more.
+
+        Args:
+            token: of the office, which is held.
+            value: what to say to all who watch.
+        """
         for ticket, place in self.holding.items():
             if place.token == token:
                 self.value = value

@@ -352,6 +352,8 @@ class WaitingLine(Expiring):
 
         Raises:
             UnknownCommand: it cannot be read.
+
+        Cancelling the body ends the subscription.
         """
         try:
             host = _NAMES.decode(data)

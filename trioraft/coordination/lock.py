@@ -93,7 +93,12 @@ class Lock(WaitingLine, WithHandles["LockHandle", "BlockingLockHandle"]):
 
     @command
     def renew(self, token: int, lease_s: LeaseTime) -> bool:
-        """Make a lease last `lease_s` seconds from now; returns False if it is over already."""
+        """Make a lease last `lease_s` seconds from now; returns False if it is over already.
+
+        Args:
+            token: of the lease.
+            lease_s: how long it is to last, in seconds.
+        """
         lease = self._valid_lease()
         if lease is None or lease.token != token:
             return False

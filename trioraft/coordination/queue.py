@@ -40,6 +40,8 @@ class QueueFull(RaftError):  # noqa: N818 - what it is, as in the other errors o
 class Taken(Generic[T_co]):
     """An item that is being worked at.
 
+    Handed out by `Queue.taking` and `PriorityQueue.taking`.
+
     Attributes:
         item: it.
         token: the index of the log entry that handed it out, as of a `Grant`.
@@ -146,6 +148,9 @@ class ItemLine(WaitingLine, Generic[T]):
         If the body raises, is cancelled, or this process vanishes for `lease_s`, the item comes
         back to where it was, for another taker: it is worked at *at least once*. Whoever does it
         outside can tell by `taken.token`, which rises, who came later.
+
+        Args:
+            lease_s: how long the item is kept for this process, in seconds, if it vanishes.
 
         Raises:
             LockLost: the item was lost while the body ran, which was cancelled.
@@ -301,6 +306,10 @@ class PriorityQueue(
     @command
     def put(self, item: T, priority: float = 0) -> int:
         """Add an item; returns its number. The lower `priority` is, the sooner it is taken.
+
+        Args:
+            item: what.
+            priority: when it is taken, compared with the others.
 
         Raises:
             QueueFull: there are too many.

@@ -83,6 +83,9 @@ class RateLimiter(WithHandles["RateLimiterHandle", "BlockingRateLimiterHandle"])
         per_s: how much comes into the bucket in a second.
         burst: how much it holds, and has at first. Both are the same on every node; in a cluster
             that has begun, `change` changes them, and what is given here does not count.
+
+    Raises:
+        ConfigError: an argument is no positive number.
     """
 
     _handle_base = AcquireHandle
@@ -119,6 +122,10 @@ class RateLimiter(WithHandles["RateLimiterHandle", "BlockingRateLimiterHandle"])
     def reserve(self, amount: Amount = 1, wait_max_s: float | None = None) -> float:
         """Take so much, from what is to come if need be.
 
+        Args:
+            amount: how much.
+            wait_max_s: longest wait that is worth it, in seconds; None: any.
+
         Returns:
             How long the caller is to wait before it uses it, in seconds. Less than 0: nothing was
             taken, since it would be so long (without the sign), and that is over `wait_max_s`.
@@ -132,7 +139,12 @@ class RateLimiter(WithHandles["RateLimiterHandle", "BlockingRateLimiterHandle"])
 
     @command
     def change(self, per_s: Amount, burst: Amount) -> None:
-        """Another rate from now on. What was reserved stays so."""
+        """Another rate from now on. What was reserved stays so.
+
+        Args:
+            per_s: how much in a second.
+            burst: how much at once.
+        """
         self._fill()
         self.per_s, self.burst = per_s, burst
         self.level = min(self.level, burst)

@@ -27,6 +27,9 @@ class Semaphore(WaitingLine, WithHandles["SemaphoreHandle", "BlockingSemaphoreHa
     Args:
         permits: how many; the same on every node. In a cluster that has begun, `resize` changes it,
             and what is given here does not count.
+
+    Raises:
+        ConfigError: `permits` is less than 1.
     """
 
     _handle_base = HoldHandle

@@ -37,6 +37,8 @@ class AsyncNode:
     them, so that `Counter.through(node)` and `KvClient(node)` work, on every node. Its methods may
     be awaited in any asyncio task, of any event loop; cancelling one cancels it in the node's
     thread too, and is over when that is.
+
+    Methods are as `Node` and as `LocalClient` have them.
     """
 
     def __init__(self, thread: Reach[Inside], inside: Inside) -> None:
@@ -72,6 +74,8 @@ class AsyncNode:
             NodeDead: the node was left; the function was not called.
             OutcomeUnknown: the node was left meanwhile.
             Exception: whatever the function raises.
+
+        Cancelling the call cancels the function in the node's thread, and waits for its end.
         """
         return await self._call("run_in_trio", function)
 
@@ -152,7 +156,10 @@ class AsyncNode:
         return await self._call("move", lambda node: node.move(node_id, address, force=force))
 
     async def announce(self, clients_at: Address | None) -> None:
-        """`Node.announce`."""
+        """`Node.announce`.
+
+        Cancelling it does not take back what was said.
+        """
 
         async def tell(node: Node) -> None:
             node.announce(clients_at)
@@ -293,6 +300,8 @@ def open_node(node_id: NodeId, **arguments: Any) -> AbstractAsyncContextManager[
     until nothing of the node is left, the thread included. A node that fails cancels the body's
     task and raises the node's error at the `async with`; `asyncio.timeout` and `TaskGroup` inside
     and outside are not disturbed by that.
+
+    All arguments are as `trioraft.open_node` has them.
 
     Raises:
         WrongEventLoop: this is no asyncio task.

@@ -377,6 +377,8 @@ def open_node(node_id: NodeId, **arguments: Any) -> AbstractContextManager[Block
     fails, what the body calls raises `NodeDead` from the node's error, and that one is raised when
     the body is over.
 
+    All arguments are as `trioraft.open_node` has them.
+
     Raises:
         WrongEventLoop: an event loop runs here, and would be blocked.
         ThreadsExhausted: there is no room for a thread.

@@ -150,6 +150,8 @@ class NodeReach:
         Raises:
             LoopSilent: the node's loop did not answer in time.
             NodeDead: it has ended.
+
+        Cancelling the wait disturbs nobody.
         """
         while self._is_looking is not None:
             await self._is_looking.wait()
@@ -171,7 +173,10 @@ class NodeReach:
         return View(figures_of(node), None if self._service is None else self._service.status())
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Ask now and then, for the sake of the lag, until `stop` or the node's loop is over."""
+        """Ask now and then, for the sake of the lag, until `stop` or the node's loop is over.
+
+        Cancelling is one way to end it; nothing is left.
+        """
         task_status.started()
         with self._scope:
             while True:

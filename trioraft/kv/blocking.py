@@ -36,13 +36,18 @@ T = TypeVar("T")
 
 
 class BlockingRunner(Protocol):
-    """What of a `trioraft.BlockingClient` is used here."""
+    """What of a `trioraft.BlockingClient` is used here.
 
-    def run(self, function: Callable[[Any], Awaitable[T]]) -> T: ...
+    Each method is as `BlockingClient` has it.
+    """
+
+    def run(self, function: Callable[[Any], Awaitable[T]]) -> T:
+        """Call an async function with a client, in its thread, and return its result."""
 
     def hold(
         self, function: Callable[[Any], AbstractAsyncContextManager[T]]
-    ) -> AbstractContextManager[T]: ...
+    ) -> AbstractContextManager[T]:
+        """Hold an async context manager open, in its thread, for a body here."""
 
 
 @final

@@ -74,9 +74,16 @@ class KvClient:
         print(await kv.get("colour"))
     ```
 
-    Every method takes `timeout_s` (seconds; default: the client's) and raises what
-    `trioraft.Client.call` or `.query` raise. Cancelling a command gives up the wait; it may still
-    be applied.
+    Every method raises what `trioraft.Client.call` or `.query` raise. Of all methods:
+
+    `key` is a key, as text (UTF-8) or bytes.
+
+    `timeout_s` is how long to try, in seconds; default: the client's.
+
+    `consistency` is what a read is worth, as for `trioraft.Client.query`.
+
+    Cancelling a command gives up the wait; it may still be applied. Cancelling a read disturbs
+    nobody.
 
     Args:
         client: an open one. Make it with `error_types=ERROR_TYPES`.
@@ -123,6 +130,10 @@ class KvClient:
     ) -> Written:
         """Append to a key's value; an absent one counts as empty. Its lease and life stay.
 
+        Args:
+            value: what is appended.
+            wants_previous: the answer bears the value before.
+
         Raises:
             ValueTooLarge: the value would grow beyond `VALUE_BYTES_MAX`; nothing was changed.
         """
@@ -135,6 +146,9 @@ class KvClient:
         """Add to a number, which is kept as decimal text; an absent one is 0. Its lease and life
         stay.
 
+        Args:
+            by: how much; may be negative.
+
         Raises:
             NotANumber: the value is no decimal number of 64 bits; nothing was changed.
             ValueTooLarge: the sum would be none; nothing was changed.
@@ -144,7 +158,11 @@ class KvClient:
     async def delete(
         self, key: Text, *, wants_previous: bool = False, timeout_s: float | None = None
     ) -> Written:
-        """Remove a key; `existed` of the answer says whether it was there."""
+        """Remove a key; `existed` of the answer says whether it was there.
+
+        Args:
+            wants_previous: the answer bears the value that it had.
+        """
         return await self._requests.call(Delete(key_of(key), wants_previous), Written, timeout_s)
 
     async def delete_if(
@@ -155,7 +173,16 @@ class KvClient:
         changed_index: LogIndex | None = None,
         timeout_s: float | None = None,
     ) -> Swapped:
-        """Remove a key if it has this value, or was last changed by this command, or both."""
+        """Remove a key if it has this value, or was last changed by this command, or both.
+
+        Args:
+            expected: the value that it must have; None: any.
+            changed_index: the index of the command that must have been the last to change it; None:
+                any.
+
+        Raises:
+            ConfigError: nothing is expected; nothing was sent.
+        """
         if expected is None and changed_index is None:
             raise ConfigError("give what is expected: a value, a changed_index, or both")
         conditions = [] if expected is None else [If.equals(key, expected)]
@@ -193,6 +220,7 @@ class KvClient:
 
         Raises:
             RequestTooLarge: without a limit: there are more than `CHANGES_MAX`; none was removed.
+            ConfigError: `limit` is not from 1 to `CHANGES_MAX`; nothing was sent.
         """
         if limit is not None and not 1 <= limit <= CHANGES_MAX:
             raise ConfigError(f"limit is {limit!r}: give 1 to {CHANGES_MAX}")
@@ -207,7 +235,12 @@ class KvClient:
         *,
         timeout_s: float | None = None,
     ) -> Swapped:
-        """Set a key's value if it is `expected` (None: if the key is absent)."""
+        """Set a key's value if it is `expected` (None: if the key is absent).
+
+        Args:
+            expected: what it must be.
+            value: the whole new value.
+        """
         wanted = None if expected is None else value_of(expected)
         command = Cas(key_of(key), wanted, value_of(value))
         return await self._requests.call(command, Swapped, timeout_s)
@@ -231,6 +264,11 @@ class KvClient:
             else_=[Do.get("owner")],
         )
         ```
+
+        Args:
+            if_: conditions, as `If` makes them; none: they hold.
+            then: what to do if all hold, as `Do` makes it.
+            else_: what to do otherwise.
 
         Raises:
             RequestTooLarge, ValueTooLarge, NotANumber, LeaseNotFound, LeaseRefused: one operation
@@ -310,6 +348,9 @@ class KvClient:
     ) -> LogIndex:
         """Have a lease last for its whole life from now on. Returns the index of the command.
 
+        Args:
+            lease: the lease, as it was granted or is kept.
+
         Raises:
             LeaseNotFound: it is over.
         """
@@ -318,6 +359,9 @@ class KvClient:
 
     async def revoke(self, lease: Lease | KeptLease, *, timeout_s: float | None = None) -> Deleted:
         """End a lease now; its keys are gone with it.
+
+        Args:
+            lease: the lease, as it was granted or is kept.
 
         Raises:
             LeaseNotFound: it is over already.
@@ -332,7 +376,11 @@ class KvClient:
         consistency: Consistency = "linearizable",
         timeout_s: float | None = None,
     ) -> LeaseLife | None:
-        """How long a lease lasts, and its keys; None: it is over."""
+        """How long a lease lasts, and its keys; None: it is over.
+
+        Args:
+            lease: the lease, as it was granted or is kept.
+        """
         query = TimeToLive(lease.lease_id, lease.prefix)
         life = await self._requests.ask(
             query, LeaseLife, consistency=consistency, timeout_s=timeout_s
@@ -441,7 +489,12 @@ class KvClient:
         consistency: Consistency = "linearizable",
         timeout_s: float | None = None,
     ) -> int:
-        """How many keys begin with `prefix`, or lie from there up to `until`."""
+        """How many keys begin with `prefix`, or lie from there up to `until`.
+
+        Args:
+            prefix: of the keys.
+            until: the first key behind them, which is not counted.
+        """
         query = Range(key_of(prefix), until=optional_key_of(until), shows=RangeShows.COUNT)
         page = await self._requests.ask(query, Page, consistency=consistency, timeout_s=timeout_s)
         return page.count or 0
@@ -472,6 +525,9 @@ class KvClient:
                 range is still as it was then, so that the pages belong together.
             consistency: as in `Client.query`.
             timeout_s: in seconds.
+
+        Raises:
+            ConfigError: `items_max` is less than 1; nothing was asked.
         """
         if items_max < 1:
             raise ConfigError(f"items_max is {items_max!r}: give at least 1")
@@ -513,8 +569,8 @@ class KvClient:
             consistency: as in `Client.query`.
             timeout_s: in seconds.
 
-        Raises (while iterating):
-            RangeChanged: with `is_consistent`: the range changed between two pages.
+        Raises:
+            RangeChanged: while iterating, with `is_consistent`: the range changed between pages.
         """
 
         async def next_page(before: Page | None, items_max: int) -> Page:
@@ -562,9 +618,12 @@ class KvClient:
             wants_previous: changes bear the values before.
             at: at which server; default: the leader's if it is known, else any.
 
-        Raises (on entering, or while iterating):
-            HistoryCompacted: the changes from there on are not kept any more.
-            ServerLost, ServerLeaving: subscribe again, from `index + 1` of the last change.
+        Raises:
+            ConfigError: a key and a range are given.
+            HistoryCompacted: on entering, or while iterating: the changes from there on are not
+                kept any more.
+            ServerLost, ServerLeaving: likewise: subscribe again, from `index + 1` of the last
+                change.
         """
         begin, end = key_of(prefix), optional_key_of(until)
         if key is not None:

@@ -281,7 +281,12 @@ Command: TypeAlias = (
 
 
 def ordered_key(prefix: bytes, lease_id: LeaseId) -> bytes:
-    """The key that a `GrantLease` with a value makes: by key is by age."""
+    """The key that a `GrantLease` with a value makes: by key is by age.
+
+    Args:
+        prefix: what all of the keys begin with.
+        lease_id: of the lease that it belongs to.
+    """
     return prefix + b"%016x" % lease_id
 
 

@@ -174,7 +174,10 @@ class KvMachine:
         return data
 
     def due_in_s(self, now_s: float) -> float | None:
-        """How long until something ends, or log time has to go on; None: nothing will end."""
+        """How long until something ends, or log time has to go on; None: nothing will end.
+
+        As `Timed.due_in_s`.
+        """
         ends_at_s = self._leases.first_end_s()
         if ends_at_s is None:
             return None
@@ -182,7 +185,10 @@ class KvMachine:
         return min(ends_at_s, self._clock.log_time_s + CLOCK_TICK_S) - log_now_s
 
     def command_when_due(self, now_s: float) -> bytes:
-        """Have what is over end."""
+        """Have what is over end.
+
+        As `Timed.command_when_due`.
+        """
         return encode(Expire(self._log_now_s(now_s)))
 
     def _stamp_s(self) -> float:
@@ -208,6 +214,8 @@ class KvMachine:
 
     def apply(self, index: LogIndex, data: bytes) -> Result:
         """Apply one command, as `trioraft.kv.commands.encode` makes them.
+
+        As `StateMachine.apply`.
 
         Raises:
             UnknownCommand: the command cannot be read; nothing was changed, on any node.
@@ -621,6 +629,8 @@ class KvMachine:
 
         Raises:
             UnknownCommand: it is no such query.
+
+        Cancelling the body ends the subscription.
         """
         wanted = decode_query(data)
         if not isinstance(wanted, Changes):

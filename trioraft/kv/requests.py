@@ -46,9 +46,13 @@ Text: TypeAlias = bytes | str
 
 
 class ClusterClient(Protocol):
-    """What of a `trioraft.Client` is used here."""
+    """What of a `trioraft.Client` is used here.
 
-    async def call(self, data: bytes, *, timeout_s: float | None, result_type: Any) -> Any: ...
+    Each method is as `Client` has it.
+    """
+
+    async def call(self, data: bytes, *, timeout_s: float | None, result_type: Any) -> Any:
+        """Send a command; returns its result."""
 
     async def query(
         self,
@@ -57,11 +61,13 @@ class ClusterClient(Protocol):
         consistency: Consistency,
         timeout_s: float | None,
         result_type: Any,
-    ) -> Any: ...
+    ) -> Any:
+        """Ask a question; returns the answer."""
 
     def watch(
         self, data: bytes, *, at: NodeId | Address | None, item_type: Any
-    ) -> AbstractAsyncContextManager[AsyncIterator[Any]]: ...
+    ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+        """Follow answers as they change."""
 
 
 @final

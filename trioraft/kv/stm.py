@@ -120,7 +120,14 @@ class Staging:
         lease: LeaseLike | None = None,
         ttl_s: float | None = None,
     ) -> None:
-        """Set a key's value, if the transaction succeeds."""
+        """Set a key's value, if the transaction succeeds.
+
+        Args:
+            key: which one.
+            value: the whole new value.
+            lease: the key goes with it.
+            ttl_s: the key goes after so many seconds of log time.
+        """
         self._draft.put(key, value, lease, ttl_s)
 
     def delete(self, key: Text) -> None:
@@ -137,7 +144,10 @@ class Stm(Staging):
         self._look = look
 
     async def get(self, key: Text) -> bytes | None:
-        """A key's value, or None if it is absent; what was put before in this function shows."""
+        """A key's value, or None if it is absent; what was put before in this function shows.
+
+        Cancelling it gives the whole transaction up; nothing was written.
+        """
         name = key_of(key)
         is_known, value = self._draft.value_of(name)
         if is_known:

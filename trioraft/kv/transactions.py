@@ -67,11 +67,21 @@ class If:
 
     Of an absent key the indexes and the version are 0, and the value is nothing: equal only to
     absence, neither below nor above any. Values are compared as bytes: "10" is below "9".
+
+    `key` is which key, as text (UTF-8) or bytes.
+
+    `how` is "=", "!=", "<", "<=", ">" or ">=": what is stored is to the left of it.
+
+    `is_prefix` is whether it must hold of every key that begins with `key`.
     """
 
     @staticmethod
     def equals(key: Text, value: Text) -> Compare:
-        """It has this value."""
+        """It has this value.
+
+        Args:
+            value: the whole value.
+        """
         return Compare(key_of(key), CompareBy.VALUE, CompareHow.EQUAL, value_of(value))
 
     @staticmethod
@@ -86,39 +96,65 @@ class If:
 
     @staticmethod
     def value(key: Text, how: How, value: Text, *, is_prefix: bool = False) -> Compare:
-        """Its value compared with this one, as bytes."""
+        """Its value compared with this one, as bytes.
+
+        Args:
+            value: what it is compared with.
+        """
         return Compare(key_of(key), CompareBy.VALUE, HOWS[how], value_of(value), is_prefix)
 
     @staticmethod
     def changed_index(key: Text, how: How, index: LogIndex, *, is_prefix: bool = False) -> Compare:
-        """The index of the command that last changed it."""
+        """The index of the command that last changed it.
+
+        Args:
+            index: what it is compared with.
+        """
         return Compare(key_of(key), CompareBy.CHANGED_INDEX, HOWS[how], index, is_prefix)
 
     @staticmethod
     def created_index(key: Text, how: How, index: LogIndex, *, is_prefix: bool = False) -> Compare:
-        """The index of the command since which it is there."""
+        """The index of the command since which it is there.
+
+        Args:
+            index: what it is compared with.
+        """
         return Compare(key_of(key), CompareBy.CREATED_INDEX, HOWS[how], index, is_prefix)
 
     @staticmethod
     def version(key: Text, how: How, version: int, *, is_prefix: bool = False) -> Compare:
-        """How often it was written since it is there."""
+        """How often it was written since it is there.
+
+        Args:
+            version: what it is compared with.
+        """
         return Compare(key_of(key), CompareBy.VERSION, HOWS[how], version, is_prefix)
 
     @staticmethod
     def lease(key: Text, how: How, lease: LeaseLike | None, *, is_prefix: bool = False) -> Compare:
-        """The lease that it belongs to; None: none."""
+        """The lease that it belongs to; None: none.
+
+        Args:
+            lease: what it is compared with.
+        """
         lease_id = 0 if lease is None else lease_id_of(lease)
         return Compare(key_of(key), CompareBy.LEASE, HOWS[how], lease_id, is_prefix)
 
     @staticmethod
     def count(prefix: Text, how: How, count: int) -> Compare:
-        """How many keys begin so."""
+        """How many keys begin so.
+
+        Args:
+            prefix: of the keys that are counted.
+            count: what their number is compared with.
+        """
         return Compare(key_of(prefix), CompareBy.COUNT, HOWS[how], count, is_prefix=True)
 
 
 @final
 class Do:
-    """What a transaction does; each has the result that the method of `KvClient` has."""
+    """What a transaction does; each has the result that the method of `KvClient` has,
+    and its arguments are as `KvClient` has them."""
 
     @staticmethod
     def put(

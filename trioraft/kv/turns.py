@@ -126,9 +126,15 @@ class Leadership:
     async def proclaim(self, value: Text, *, timeout_s: float | None = None) -> None:
         """Say something else to those who observe.
 
+        Args:
+            value: what to say.
+            timeout_s: when to give up, in seconds; default: the client's.
+
         Raises:
             LockLost: the leadership is over; nothing was said.
             RaftError: as `Client.call`.
+
+        Cancelling the wait does not undo it: it may still be said.
         """
         is_mine = Compare(self._key, CompareBy.CREATED_INDEX, CompareHow.EQUAL, self.token)
         put = Put(self._key, value_of(value), lease_id=self.token)

@@ -99,11 +99,20 @@ def _kind(event_type: Any) -> str:
 
 
 class EventLogger(Protocol):
-    """What `log_event` needs of a logger: any structlog logger has it."""
+    """What `log_event` needs of a logger: any structlog logger has it.
 
-    def debug(self, event: str, *args: Any, **kw: Any) -> Any: ...
-    def info(self, event: str, *args: Any, **kw: Any) -> Any: ...
-    def warning(self, event: str, *args: Any, **kw: Any) -> Any: ...
+    `event`, `args` and `kw` are as structlog has them: a text, what is put into it, and words with
+    their values.
+    """
+
+    def debug(self, event: str, *args: Any, **kw: Any) -> Any:
+        """Log it for those who look closely."""
+
+    def info(self, event: str, *args: Any, **kw: Any) -> Any:
+        """Log it."""
+
+    def warning(self, event: str, *args: Any, **kw: Any) -> Any:
+        """Log it as a reason to look."""
 
 
 AnyLogger: TypeAlias = EventLogger | logging.Logger | logging.LoggerAdapter[Any]
@@ -268,7 +277,12 @@ def configure(
 
 
 def sink_logger(sink: Raftlog, *, level: Level = "debug") -> FilteringBoundLogger:
-    """A structlog logger that writes into a raftlog, such as `current_sink()`."""
+    """A structlog logger that writes into a raftlog, such as `current_sink()`.
+
+    Args:
+        sink: where the lines go.
+        level: the lowest that is written.
+    """
     chain = (structlog.processors.format_exc_info, _IntoRaftlog(sink))
     return _wrap(structlog.ReturnLogger(), chain, level)
 
@@ -480,12 +494,23 @@ class Raftlog:
             self._close_run()
 
     def event(self, node_id: NodeId, event: Traced) -> None:
-        """Write an event of this node."""
+        """Write an event of this node.
+
+        Args:
+            node_id: whose it is.
+            event: with its time.
+        """
         if (run := self._current_run()) is not None:
             self._write(run.event_lines(node_id, event))
 
     def remark(self, node_id: NodeId | None, text: str, *, at_s: float | None = None) -> None:
-        """Write a line of this node's, or (None) of the test's, that no event stands for."""
+        """Write a line of this node's, or (None) of the test's, that no event stands for.
+
+        Args:
+            node_id: whose it is; None: the test's.
+            text: in words.
+            at_s: when, in seconds of the clock that the events have; None: now.
+        """
         if (run := self._current_run()) is not None:
             self._write(run.remark_lines(node_id, text, at_s))
 

@@ -164,12 +164,23 @@ class RaftlogRun:
         return f"--- {self.outcome}: {self.name} ({time.monotonic() - self._started_s:.2f}s)"
 
     def event_lines(self, node_id: NodeId, event: Traced) -> list[str]:
-        """The event's entries, and before them what a reader needs to make sense of them."""
+        """The event's entries, and before them what a reader needs to make sense of them.
+
+        Args:
+            node_id: whose it is.
+            event: with its time.
+        """
         self._numbers.label(node_id)  # before the peers it speaks of: it may have their number
         return self._entries(node_id, describe(event, self._numbers.label), event.at_s)
 
     def remark_lines(self, node_id: NodeId | None, text: str, at_s: float | None) -> list[str]:
-        """A remark of a node, or of the test."""
+        """A remark of a node, or of the test.
+
+        Args:
+            node_id: whose it is; None: the test's.
+            text: in words.
+            at_s: when, in seconds of the clock that the events have; None: now.
+        """
         return self._entries(node_id, (defuse(text),), at_s)
 
     def _entries(

@@ -133,6 +133,8 @@ class RepeatFilter:
     A repeat is told as the last one was, with `repeats=58, over_s=60.0`; on a console as
     "(58 more in the last minute)".
 
+    `event`, `args` and `words` of all methods are those of the logger behind it.
+
     Args:
         logger: any structlog logger, or one of the standard library. What is logged at `debug`,
             and what is no event, goes straight to it.
@@ -178,7 +180,7 @@ class RepeatFilter:
         return is_enabled(self._logger, level)
 
     def debug(self, event: str, *args: Any, **words: Any) -> Any:
-        """As the logger's."""
+        """As the logger's: nothing of it is spared."""
         return self._logger.debug(event, *args, **words)
 
     def info(self, event: str, *args: Any, **words: Any) -> Any:

@@ -235,6 +235,8 @@ class LocalClient:
             DeadlineExceeded: time is up.
             NodeDead, NotMember, ConfigError: as `Node.read_barrier`; or the machine has no `query`.
             Exception: whatever `query` raised.
+
+        Cancelling the wait disturbs nobody.
         """
         require_event_loop("LocalClient.query", "trio")
         timeout_s = self._timeout_s if timeout_s is None else checked_timeout_s(timeout_s)
@@ -255,9 +257,9 @@ class LocalClient:
             at: as a `Client` has it; only this node can be asked.
             item_type: what to make of each item, as `Client.watch` does.
 
-        Raises (on entering, or while iterating):
-            ConfigError: `at` is given, or the machine has no `watch`.
-            Exception: whatever the state machine raised.
+        Raises:
+            ConfigError: `at` is given; or, on entering, the machine has no `watch`.
+            Exception: whatever the state machine raised, on entering or while iterating.
         """
         if at is not None:
             raise ConfigError(f"at is {at!r}: a LocalClient asks its own node; leave it out")

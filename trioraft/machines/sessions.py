@@ -429,7 +429,10 @@ class SessionMachine:
         }
 
     def apply(self, index: LogIndex, data: bytes) -> Any:
-        """Apply one envelope; see `encode_…` for what it returns and raises."""
+        """Apply one envelope; see `encode_…` for what it returns and raises.
+
+        As `StateMachine.apply`.
+        """
         self._is_inside = False
         envelope = self._opened(data)
         match envelope:

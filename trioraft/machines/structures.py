@@ -38,7 +38,12 @@ class Counter(WithHandles["CounterHandle", "BlockingCounterHandle"]):
 
     @command
     def compare_and_put(self, expected: int, value: int) -> bool:
-        """Make it `value` if it is `expected`; returns whether it was."""
+        """Make it `value` if it is `expected`; returns whether it was.
+
+        Args:
+            expected: what it must be.
+            value: what it shall be.
+        """
         if self.value != expected:
             return False
         self._become(value)
@@ -120,7 +125,12 @@ class Dict(WithHandles["DictHandle[K, V]", "BlockingDictHandle[K, V]"], Generic[
 
     @command
     def put(self, key: K, value: V) -> V | None:
-        """Store a value; returns the one before, or None."""
+        """Store a value; returns the one before, or None.
+
+        Args:
+            key: where.
+            value: what.
+        """
         before = self.entries.get(key)
         self.entries[key] = value
         return before
@@ -140,6 +150,11 @@ class Dict(WithHandles["DictHandle[K, V]", "BlockingDictHandle[K, V]"], Generic[
         """Store a value if the present one is `expected` (None: there is none).
 
         Returns whether it was.
+
+        Args:
+            key: where.
+            expected: what must be there; None: nothing.
+            value: what shall be there.
         """
         if self.entries.get(key) != expected:
             return False
@@ -211,20 +226,36 @@ class List(WithHandles["ListHandle[T]", "BlockingListHandle[T]"], Generic[T]):
 
     @command
     def insert(self, place: int, item: T) -> None:
-        """Add an item before the one at `place`. Raises `ListFull`."""
+        """Add an item before the one at `place`. Raises `ListFull`.
+
+        Args:
+            place: an index as of a Python list; negative ones count from the end.
+            item: what.
+        """
         self._check_room(1)
         self.entries.insert(place, item)
 
     @command
     def put(self, place: int, item: T) -> T:
-        """Replace the item at `place`; returns the one before."""
+        """Replace the item at `place`; returns the one before.
+
+        Args:
+            place: an index as of a Python list; negative ones count from the end.
+            item: what shall be there.
+        """
         before = self.entries[place]
         self.entries[place] = item
         return before
 
     @command
     def compare_and_put(self, place: int, expected: T, item: T) -> bool:
-        """Replace the item at `place` if it is `expected`; returns whether it was."""
+        """Replace the item at `place` if it is `expected`; returns whether it was.
+
+        Args:
+            place: an index as of a Python list; negative ones count from the end.
+            expected: what must be there.
+            item: what shall be there.
+        """
         if self.entries[place] != expected:
             return False
         self.entries[place] = item
@@ -255,7 +286,12 @@ class List(WithHandles["ListHandle[T]", "BlockingListHandle[T]"], Generic[T]):
 
     @query
     def slice(self, start: int = 0, stop: int | None = None) -> list[T]:
-        """The items from `start` to before `stop`, as `entries[start:stop]`."""
+        """The items from `start` to before `stop`, as `entries[start:stop]`.
+
+        Args:
+            start: the first place, as of a Python slice.
+            stop: the place behind the last; None: to the end.
+        """
         return self.entries[start:stop]
 
     @query

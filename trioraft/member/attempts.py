@@ -46,7 +46,12 @@ class Attempt:
         self.maybe_applied = self.maybe_applied or maybe_taken
 
     def deadline_error(self, timeout_s: float, last_problem: str | None = None) -> DeadlineExceeded:
-        """What to raise now that time is up."""
+        """What to raise now that time is up.
+
+        Args:
+            timeout_s: how long the caller had, in seconds.
+            last_problem: what to say was met last; None: what this attempt has noted.
+        """
         last = self.last_problem if last_problem is None else last_problem
         if self.maybe_applied or self.is_underway:
             return DeadlineOutcomeUnknown(

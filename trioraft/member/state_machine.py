@@ -117,7 +117,11 @@ class Timed(Protocol):
 
     def command_when_due(self, now_s: float) -> bytes:
         """The command that ends what is over, as it stands in the log. It may be proposed again
-        while the one before is on its way: it must do no harm twice."""
+        while the one before is on its way: it must do no harm twice.
+
+        Args:
+            now_s: the node's monotonic clock, in seconds.
+        """
 
 
 def timed(machine: StateMachine) -> Timed | None:

@@ -45,7 +45,12 @@ class Distribution:
     sum_s: float = 0.0
 
     def add(self, took_s: float, times: int = 1) -> None:
-        """It took so long, so often."""
+        """It took so long, so often.
+
+        Args:
+            took_s: how long, in seconds.
+            times: how often.
+        """
         self.counts[bisect_left(BUCKETS_S, took_s)] += times
         self.sum_s += took_s * times
 
@@ -114,8 +119,9 @@ class Meter:
 
         Args:
             raft: its core.
-            now: the time.
-            batch_s: when the first of the commands was proposed that came together lately.
+            now: the time, in seconds of the node's clock.
+            batch_s: when the first of the commands was proposed that came together lately, in
+                seconds of that clock.
         """
         if raft.leader_id is not None and self._known_leader != (raft.leader_id, raft.term):
             self._known_leader = raft.leader_id, raft.term
@@ -171,7 +177,12 @@ class Meter:
         self.refused[type(error).__name__] += 1
 
     def proposal(self, size_bytes: int, budget: ByteBudget) -> Proposal:
-        """A command is taken; `take_back` if it is not after all."""
+        """A command is taken: count it, and time it until its outcome.
+
+        Args:
+            size_bytes: of the command, in bytes.
+            budget: what it has been taken from.
+        """
         self.taken += 1
         return _MeasuredProposal(size_bytes, budget, self)
 

@@ -265,7 +265,7 @@ class Node:
 
         Args:
             to: one of the other voters; None for the one that can take over soonest.
-            timeout_s: give up after that long; None for the upper election timeout.
+            timeout_s: give up after so many seconds; None for the upper election timeout.
 
         Returns:
             Who leads now.
@@ -485,6 +485,8 @@ class Node:
         Raises:
             ConfigError: the transport asks nobody for one, as on plain TCP and in memory; it has
                 no `invite_key`; or an argument cannot be.
+
+        Cancelling leaves nothing: an invitation is no more than its text.
         """
         require_event_loop("Node.invite", "trio")
         check_id("node_id", node_id)
@@ -545,6 +547,11 @@ class Node:
 
         The stream holds up to `Limits.event_stream_max` unread events; further ones are dropped
         and counted in `stream.dropped`. It ends when the node is Dead.
+
+        Raises:
+            NodeDead: the node is Dead already.
+
+        Cancelling the body ends the stream; the node notices nothing.
         """
         if self._runner.is_dead:
             raise NodeDead(f"node {self.id!r} is Dead; there is nothing to watch")

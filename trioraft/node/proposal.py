@@ -77,7 +77,10 @@ class Proposal:
             del self, error  # the error refers to this frame: nothing here may refer to the error
 
     async def settled(self) -> None:
-        """Wait until there is an outcome, whatever it is."""
+        """Wait until there is an outcome, whatever it is.
+
+        Cancelling the wait does not undo the command; it may be waited for again.
+        """
         if self.is_done:
             await trio.lowlevel.checkpoint_if_cancelled()
         elif self._waiter is None:

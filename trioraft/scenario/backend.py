@@ -53,6 +53,8 @@ class Backend(Protocol):
     """A cluster that a scenario is played on. Times are in seconds, from the beginning.
 
     What it cannot do it says in `missing`, and is then never asked for.
+
+    Cancelling a method ends its wait and undoes nothing.
     """
 
     @property
@@ -85,12 +87,20 @@ class Backend(Protocol):
     async def until(self, holds: Callable[[], bool], limit_s: float) -> bool:
         """Wait until this holds; looked at when anything changes.
 
+        Args:
+            holds: reads the cluster; changes nothing.
+            limit_s: how long to wait, in seconds.
+
         Returns:
             Whether it came to hold in time.
         """
 
     async def while_holds(self, holds: Callable[[], bool], duration_s: float) -> bool:
         """Wait for so long, or until this does not hold any more.
+
+        Args:
+            holds: reads the cluster; changes nothing.
+            duration_s: how long, in seconds.
 
         Returns:
             Whether it held all the time.
@@ -101,18 +111,51 @@ class Backend(Protocol):
 
     # -- what is done to it ----------------------------------------------------------------
 
-    async def disconnect(self, node_id: NodeId) -> None: ...
-    async def reconnect(self, node_id: NodeId) -> None: ...
-    async def cut(self, one: NodeId, other: NodeId) -> None: ...
-    async def heal(self) -> None: ...
-    async def crash(self, node_id: NodeId) -> None: ...
-    async def restart(self, node_id: NodeId) -> None: ...
-    async def pause(self, node_id: NodeId) -> None: ...
-    async def resume(self, node_id: NodeId) -> None: ...
-    async def set_network(self, delay_s: tuple[float, float] | None, loss: float | None) -> None:
-        """None: as it is."""
+    async def disconnect(self, node_id: NodeId) -> None:
+        """Let a node hear nobody, and nobody hear it."""
 
-    async def transfer(self, leader: NodeId, target: NodeId) -> None: ...
+    async def reconnect(self, node_id: NodeId) -> None:
+        """Undo `disconnect`."""
+
+    async def cut(self, one: NodeId, other: NodeId) -> None:
+        """Let two nodes not hear each other.
+
+        Args:
+            one: a node.
+            other: another.
+        """
+
+    async def heal(self) -> None:
+        """Undo every cut."""
+
+    async def crash(self, node_id: NodeId) -> None:
+        """Kill a node: nothing of it is left but its storage."""
+
+    async def restart(self, node_id: NodeId) -> None:
+        """Open a crashed node again, on what it has stored."""
+
+    async def pause(self, node_id: NodeId) -> None:
+        """Let a node stand still."""
+
+    async def resume(self, node_id: NodeId) -> None:
+        """Let a paused node go on."""
+
+    async def set_network(self, delay_s: tuple[float, float] | None, loss: float | None) -> None:
+        """How messages fare from now on; None: as it is.
+
+        Args:
+            delay_s: least and greatest delay of a message, in seconds.
+            loss: the share of messages that are lost, from 0 to 1.
+        """
+
+    async def transfer(self, leader: NodeId, target: NodeId) -> None:
+        """Have the leader hand its leadership over.
+
+        Args:
+            leader: who leads now.
+            target: who shall.
+        """
+
     async def add(self, node_id: NodeId) -> None:
         """It is a voter when this returns."""
 
@@ -122,7 +165,12 @@ class Backend(Protocol):
     # -- commands ------------------------------------------------------------------------------
 
     async def propose(self, data: str, at: NodeId | None) -> Answer:
-        """Begin to bring a command to whoever leads, until it is taken; or to this node, once."""
+        """Begin to bring a command to whoever leads, until it is taken; or to this node, once.
+
+        Args:
+            data: the command.
+            at: this node, or None.
+        """
 
     def applied(self) -> Mapping[NodeId, list[tuple[LogIndex, str]]]:
         """What each node that runs has applied, and where."""
@@ -133,10 +181,26 @@ class Backend(Protocol):
         self, client: str, through: NodeId | None, call: str, key: str, *values: str | None
     ) -> Answer:
         """Have a client ask for "put", "append", "delete", "swap" or "get", after what it has asked
-        for before."""
+        for before.
+
+        Args:
+            client: its name.
+            through: the node that it asks; None: any.
+            call: one of these five words.
+            key: of which key.
+            values: what the call needs besides: the new value; for "swap" the expected one before.
+        """
 
     def value_at(self, node_id: NodeId, key: str) -> str | None:
-        """What this node has applied."""
+        """What this node has applied.
 
-    async def hold_answers(self, node_id: NodeId) -> None: ...
-    async def release_answers(self, node_id: NodeId) -> None: ...
+        Args:
+            node_id: which one.
+            key: of which key; None comes back where it has none.
+        """
+
+    async def hold_answers(self, node_id: NodeId) -> None:
+        """Keep the answers that clients are to have through a node, until `release_answers`."""
+
+    async def release_answers(self, node_id: NodeId) -> None:
+        """Let the answers go that were held."""

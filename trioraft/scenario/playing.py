@@ -71,6 +71,8 @@ async def play(
     Raises:
         ScenarioError: the backend cannot do what a line asks for; nothing was done.
         ScenarioFailed: an expectation did not come true.
+
+    Cancelling it leaves the cluster as the scenario had it by then.
     """
     check_playable(scenario, backend.missing, backend.name)
     await _Player(scenario, backend, on_step).play()
@@ -78,6 +80,11 @@ async def play(
 
 def check_playable(scenario: Scenario, missing: Mapping[Needs, str], name: str) -> None:
     """Whether a backend can do all that a scenario asks for.
+
+    Args:
+        scenario: what is to be played.
+        missing: what the backend cannot do, and why.
+        name: of the backend, for the error.
 
     Raises:
         ScenarioError: it cannot; the message says which line, and why.

@@ -78,6 +78,10 @@ class Service:
         """Say where clients reach another server from now on, or (None) say nothing of it. What
         that server says itself comes first (`status.client_addresses`).
 
+        Args:
+            node_id: whose address this is.
+            address: host and port, or None.
+
         Raises:
             ConfigError: the address is unusable.
         """
@@ -94,6 +98,9 @@ class Service:
 
         Raises:
             ConfigError: the file cannot be used; what was read before still counts.
+
+        Cancelling it leaves the new roles in force; clients that were not parted with yet keep
+        their connections.
         """
         roles = self._context.roles
         if roles is None:
@@ -125,7 +132,11 @@ class Service:
         self._listener.close()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Take clients until `leave`, and then part with them."""
+        """Take clients until `leave`, and then part with them.
+
+        Cancelling closes all connections at once, without parting: clients find out what became of
+        their commands elsewhere.
+        """
         name = f"clients[{self._context.node.id}]"
         async with trio.open_nursery() as nursery:
             self._context.feed.nursery = nursery
@@ -205,7 +216,7 @@ async def open_service(
         tracer: an OpenTelemetry tracer, for spans of what traced clients ask for: the node's.
 
     Leaving is graceful, for up to `ServiceLimits.leave_timeout_s`; transfer leadership before
-    (`node.transfer_leadership`), and no client waits for an election.
+    (`node.transfer_leadership`), and no client waits for an election. Cancelled, it just closes.
 
     Raises:
         ConfigError, OSError: an argument cannot work; the address cannot be used.

@@ -106,7 +106,12 @@ class Credentials:
 
     @classmethod
     def of(cls, names: Iterable[str], token: str) -> Credentials:
-        """Of a handshake; an empty token is none."""
+        """Of a handshake; an empty token is none.
+
+        Args:
+            names: those in the certificate that it has shown.
+            token: what it has said; empty: nothing.
+        """
         return cls(tuple(names), hashlib.sha256(token.encode()).digest() if token else None)
 
 
@@ -122,9 +127,11 @@ class Permission:
     read: KeysOf | None = attrs.field(default=None, eq=False)
 
     def check(self, request: Request) -> None:
-        """Raises:
-        PermissionDenied: this client may not ask for that.
-        RaftError: what it would write or read cannot be told: the request is unreadable.
+        """Let a request pass, or refuse it.
+
+        Raises:
+            PermissionDenied: this client may not ask for that; the error says what is needed.
+            RaftError: what it would write or read cannot be told: the request is unreadable.
         """
         needed = NEEDED.get(type(request), ClientRole.ADMIN)
         grant = self.grant

@@ -60,6 +60,10 @@ class Storage(Protocol):
         A storage that was opened once is not new any more, whatever was appended; `identity` is
         what was stored last, or None.
 
+        Args:
+            cluster_id: whose cluster this is; it is stored the first time, and compared ever after.
+            node_id: whose storage this is; likewise.
+
         Raises:
             StorageError: in use by someone else, or it belongs to another node or cluster, or is
                 of a format that this version does not know.
@@ -97,6 +101,10 @@ class Storage(Protocol):
         A base that the log has passed already is no error, and nothing is done. Should the newest
         snapshot be damaged one day, the one before can serve only if the log still reaches back
         to it: a base no higher than the index of the second newest snapshot keeps that open.
+
+        Args:
+            base_index: the last entry to forget.
+            base_term: the term of that entry.
 
         Raises:
             DiskFull: nothing changed; it may be tried again.
@@ -136,6 +144,11 @@ class Storage(Protocol):
     def read_chunk(self, meta: SnapshotMeta, offset: int, bytes_max: int) -> bytes:
         """Part of a stored snapshot: up to `bytes_max` bytes from `offset`.
 
+        Args:
+            meta: of a stored snapshot.
+            offset: where in its content, in bytes from its beginning.
+            bytes_max: how many bytes at most; fewer come only at the end.
+
         Raises:
             SnapshotGone: there is no such snapshot any more.
         """
@@ -148,6 +161,11 @@ class Storage(Protocol):
 
         When the last chunk is here the content is checked; if it is not what `meta` says, it is
         thrown away.
+
+        Args:
+            meta: of the snapshot that is sent.
+            offset: where in its content this part begins, in bytes.
+            data: the part.
 
         Returns:
             The offset from which more of `meta` is wanted; `meta.size_bytes` when all is here and

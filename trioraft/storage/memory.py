@@ -47,6 +47,8 @@ class MemoryStorage:
     ```python
     storage = MemoryStorage()  # one for each node; keep it to restart the node
     ```
+
+    All methods are as `Storage` has them.
     """
 
     blocking = False

@@ -86,7 +86,22 @@ class SQLiteStorage:
         print(node.status)
     ```
 
-    The directory needs a file system with working fsync and flock: a local one.
+    The directory needs a file system with working fsync and flock: a local one. Nothing in it is
+    touched before `open`.
+
+    Args:
+        directory: created when it is missing; must be empty the first time.
+        log_bytes_max: bound on the log's database file, in bytes; `append` raises `DiskFull`
+            beyond it, until compaction makes room. None: as much as the disk has. SQLite's
+            write-ahead log (about 4 MiB) and the snapshots come on top.
+        writes_inline: let the node make small writes in its own thread while this disk is
+            measured to be quick: a fifth and more to gain where few wait and the processor has
+            time. Where it has none, writes that take its time make it worse.
+
+    Raises:
+        ConfigError: the bound is too small.
+
+    All methods are as `Storage` has them.
     """
 
     blocking = True
@@ -98,20 +113,6 @@ class SQLiteStorage:
         log_bytes_max: int | None = None,
         writes_inline: bool = False,
     ) -> None:
-        """Nothing is touched before `open`.
-
-        Args:
-            directory: created when it is missing; must be empty the first time.
-            log_bytes_max: bound on the log's database file, in bytes; `append` raises `DiskFull`
-                beyond it, until compaction makes room. None: as much as the disk has. SQLite's
-                write-ahead log (about 4 MiB) and the snapshots come on top.
-            writes_inline: let the node make small writes in its own thread while this disk is
-                measured to be quick: a fifth and more to gain where few wait and the processor has
-                time. Where it has none, writes that take its time make it worse.
-
-        Raises:
-            ConfigError: the bound is too small.
-        """
         if log_bytes_max is not None and log_bytes_max < LOG_BYTES_MIN:
             raise ConfigError(
                 f"log_bytes_max is {log_bytes_max}: give at least {LOG_BYTES_MIN} bytes, or None"
@@ -261,6 +262,13 @@ class SQLiteStorage:
     ) -> None:
         """For a tool that changes a stopped node's log: as `append`, and in the same transaction
         a sentence that is among the `notices` of the next opening, until a node writes.
+
+        Args:
+            hard_state: as for `append`, but never None.
+            entries: as for `append`.
+            replace_from: as for `append`, but never None.
+            notice: the sentence.
+            identity: as for `append`.
 
         Raises:
             As `append`.

@@ -32,18 +32,24 @@ from .networks import ClusterNetwork, network_of
 @final
 @attrs.define
 class CommandLog:
-    """A state machine that remembers its commands; a command's result is the command."""
+    """A state machine that remembers its commands; a command's result is the command.
+
+    All methods are as `StateMachine` has them.
+    """
 
     commands: list[tuple[LogIndex, bytes]] = attrs.field(factory=list)
 
     def apply(self, index: LogIndex, data: bytes) -> bytes:
+        """Remember a command; its result is the command."""
         self.commands.append((index, data))
         return data
 
     def snapshot(self) -> bytes:
+        """All commands."""
         return msgspec.msgpack.encode(self.commands)
 
     def restore(self, chunks: Iterable[bytes]) -> None:
+        """Have the commands of a snapshot, and no others."""
         self.commands = msgspec.msgpack.decode(b"".join(chunks), type=list[tuple[LogIndex, bytes]])
 
 
@@ -74,7 +80,11 @@ class Storages:
     @classmethod
     @contextmanager
     def of(cls, kind: StorageKind) -> Iterator[Storages]:
-        """Storages of this kind."""
+        """Storages of this kind.
+
+        Raises:
+            ConfigError: there is no such kind.
+        """
         if callable(kind):
             yield cls(kind)
         elif kind == "memory":
@@ -111,7 +121,10 @@ class _Member:
 
 @final
 class Cluster:
-    """Nodes "0", "1", … on one network. Made by `open_cluster`."""
+    """Nodes "0", "1", … on one network. Made by `open_cluster`.
+
+    Cancelling a method ends its wait and undoes nothing: what was said to nodes stays so.
+    """
 
     def __init__(
         self,
@@ -240,6 +253,10 @@ class Cluster:
         """Have the connected nodes agree on a command, whoever leads.
 
         Tries again as long as the command is certainly not in the log.
+
+        Args:
+            data: the command.
+            timeout_s: how long to try, in seconds; default: `WAIT_ROUNDS` election timeouts.
 
         Returns:
             What the state machine returned.
@@ -393,7 +410,12 @@ class Cluster:
         self.network.cuts.partition(*groups)
 
     def cut(self, one: NodeId, other: NodeId) -> None:
-        """Let two nodes not hear each other, silently, until `heal`."""
+        """Let two nodes not hear each other, silently, until `heal`.
+
+        Args:
+            one: a node.
+            other: another.
+        """
         self._say(f"Cut {one}>{other} {other}>{one}")
         self.network.cuts.cut(one, other)
 
@@ -423,12 +445,22 @@ class Cluster:
         self.network.cuts.heal()
 
     def mute_after(self, node_id: NodeId, sends: int) -> None:
-        """Let a node send so many messages more; further ones vanish until `heal`."""
+        """Let a node send so many messages more; further ones vanish until `heal`.
+
+        Args:
+            node_id: which one.
+            sends: how many messages.
+        """
         self._say(f"Mute {node_id} after {sends} messages")
         self.network.cuts.mute_after(node_id, sends)
 
     def drop_connection(self, one: NodeId, other: NodeId) -> None:
-        """Break the connection between two nodes; both notice, and it is made again at once."""
+        """Break the connection between two nodes; both notice, and it is made again at once.
+
+        Args:
+            one: a node.
+            other: another.
+        """
         self._say(f"Drop connection {one} {other}")
         self.network.cuts.drop_connection(one, other)
 
@@ -567,6 +599,8 @@ async def open_cluster(
 
     Raises:
         Exception: of a node that failed, or of the body; a note on it names the seed.
+
+    Cancelling the body ends all nodes; when it is over nothing of them is left.
     """
     with (
         network_of(

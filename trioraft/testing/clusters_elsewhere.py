@@ -46,7 +46,7 @@ class _ClusterElsewhere(Generic[N]):
 
     @property
     def ids(self) -> tuple[NodeId, ...]:
-        """`Cluster.ids`."""
+        """The names of all nodes, as in `Cluster`."""
         return self._thread.look(lambda cluster: cluster.ids)
 
     @property
@@ -122,7 +122,10 @@ class AsyncCluster(_ClusterElsewhere[AsyncNode]):
         return await self._call(lambda cluster: cluster.check_single_leader(timeout_s=timeout_s))
 
     async def leader(self) -> AsyncNode:
-        """The node that leads, once there is one that all connected nodes follow."""
+        """The node that leads, once there is one that all connected nodes follow.
+
+        Cancelling the wait disturbs nobody.
+        """
         node_id, _ = await self.check_single_leader()
         return self.nodes[node_id]
 
@@ -167,7 +170,10 @@ class AsyncCluster(_ClusterElsewhere[AsyncNode]):
         return await self._call(lambda cluster: cluster.join(node_id))
 
     async def sleep(self, duration_s: float) -> None:
-        """Let so much time pass for the cluster, in seconds."""
+        """Let so much time pass for the cluster, in seconds.
+
+        Cancelling it ends the sleep.
+        """
         await self._call(partial(_sleep, duration_s))
 
     async def _call(self, function: Callable[[Cluster], Awaitable[R]]) -> R:
@@ -258,6 +264,8 @@ def open_async_cluster(size: int = 3, **options: Any) -> AbstractAsyncContextMan
     """Open a cluster for an asyncio test and close it with the body; takes what `open_cluster`
     takes.
 
+    Arguments are as `open_cluster` has them.
+
     Raises:
         WrongEventLoop: this is no asyncio task.
         Exception: of a node that failed, or of the body.
@@ -271,6 +279,8 @@ def open_async_cluster(size: int = 3, **options: Any) -> AbstractAsyncContextMan
 @takes_what(open_cluster)
 def open_blocking_cluster(size: int = 3, **options: Any) -> AbstractContextManager[BlockingCluster]:
     """Open a cluster for a test without an event loop; takes what `open_cluster` takes.
+
+    Arguments are as `open_cluster` has them.
 
     Raises:
         WrongEventLoop: an event loop runs here, and would be blocked.

@@ -43,16 +43,16 @@ class FaultyStorage:
     storage.no_descriptors = True   # snapshots can neither be written nor read
     storage.fail_next_append()      # an fsync that fails; the node must die of it
     ```
+
+    Args:
+        inner: what keeps the data.
+        blocking: overrides what `inner` says; True sends a `MemoryStorage` into worker threads,
+            so that it can be held up.
+
+    All other methods are as `Storage` has them, and go to the storage inside.
     """
 
     def __init__(self, inner: Storage, *, blocking: bool | None = None) -> None:
-        """Nothing fails yet.
-
-        Args:
-            inner: what keeps the data.
-            blocking: overrides what `inner` says; True sends a `MemoryStorage` into worker
-                threads, so that it can be held up.
-        """
         self.inner = inner
         self.blocking: bool = inner.blocking if blocking is None else blocking
         self.is_volatile: bool = getattr(inner, "is_volatile", False)
@@ -137,6 +137,7 @@ class FaultyStorage:
         replace_from: LogIndex | None,
         identity: bytes | None = None,
     ) -> None:
+        """Fail or wait as was said; else as the storage inside."""
         self._begin("append")
         if self.delay_s:
             self._check_may_wait("delay_s")
@@ -154,6 +155,7 @@ class FaultyStorage:
         self.writes += 1
 
     def compact(self, base_index: LogIndex, base_term: Term) -> None:
+        """Fail as was said; else as the storage inside."""
         self._begin("compact")
         self._check_room()
         self.inner.compact(base_index, base_term)
@@ -165,34 +167,40 @@ class FaultyStorage:
         configuration: Configuration,
         chunks: Iterable[bytes],
     ) -> SnapshotMeta:
+        """Fail as was said; else as the storage inside."""
         self._begin("write_snapshot")
         self._check_room()
         self._check_descriptors()
         return self.inner.write_snapshot(index, term, configuration, chunks)
 
     def read_snapshot(self, meta: SnapshotMeta) -> Iterator[bytes]:
+        """Fail as was said; else as the storage inside."""
         self._begin("read_snapshot")
         self._check_descriptors()
         return self.inner.read_snapshot(meta)
 
     def read_chunk(self, meta: SnapshotMeta, offset: int, bytes_max: int) -> bytes:
+        """Fail as was said; else as the storage inside."""
         self._begin("read_chunk")
         self._check_descriptors()
         return self.inner.read_chunk(meta, offset, bytes_max)
 
     def receive_chunk(self, meta: SnapshotMeta, offset: int, data: bytes) -> int:
+        """Fail as was said; else as the storage inside."""
         self._begin("receive_chunk")
         self._check_room()
         self._check_descriptors()
         return self.inner.receive_chunk(meta, offset, data)
 
     def install_snapshot(self, meta: SnapshotMeta, identity: bytes | None = None) -> None:
+        """Fail as was said; else as the storage inside."""
         self._begin("install_snapshot")
         self._check_room()
         self._check_descriptors()
         self.inner.install_snapshot(meta, identity)
 
     def close(self) -> None:
+        """Close the storage inside."""
         self.calls.append("close")
         self.inner.close()
 

@@ -217,6 +217,10 @@ class ClusterNetwork:
     ) -> None:
         """How messages fare from now on; None: as it is.
 
+        Args:
+            delay_s: least and greatest delay of a message, in seconds.
+            loss: the share of messages that are lost, from 0 to 1.
+
         Raises:
             ConfigError: it is a network of sockets, or a value is out of its range.
         """

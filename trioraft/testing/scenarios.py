@@ -74,6 +74,8 @@ async def play(
         ScenarioError: it has a mistake, or asks for what this cluster cannot do; nothing was done.
         ScenarioFailed: an expectation did not come true; the message says which line, and what was
             seen.
+
+    Cancelling it ends all nodes.
     """
     read = scenario if isinstance(scenario, Scenario) else load(scenario)
     if opening is None:

@@ -73,7 +73,12 @@ def expect_refusal(
 
 @final
 class StorageBench:
-    """A storage under test, and how to have it anew."""
+    """A storage under test, and how to have it anew.
+
+    Args:
+        factory: makes an empty storage.
+        reborn: makes a storage anew of one that was closed, with what it holds.
+    """
 
     def __init__(self, factory: StorageFactory, reborn: StorageReborn) -> None:
         self._reborn = reborn
@@ -84,7 +89,11 @@ class StorageBench:
         return self.storage.open(cluster_id=CLUSTER, node_id=NODE)
 
     def reopen(self) -> Recovered:
-        """Close it, open it anew, and return what it holds."""
+        """Close it, open it anew, and return what it holds.
+
+        Raises:
+            StorageRuleBroken: it calls itself new.
+        """
         self.storage.close()
         self.storage = self._reborn(self.storage)
         recovered = self.open()
@@ -93,7 +102,12 @@ class StorageBench:
         return recovered
 
     def append(self, first: LogIndex, *terms: Term) -> None:
-        """Append one entry for each term, from `first` on."""
+        """Append one entry for each term, from `first` on.
+
+        Args:
+            first: the index of the first.
+            terms: the term of each.
+        """
         self.storage.append(None, entries(first, *terms), first)
 
     def holds(
@@ -103,7 +117,14 @@ class StorageBench:
         hard_state: HardState | None = None,
         base: tuple[LogIndex, Term] = (0, 0),
     ) -> Recovered:
-        """Reopen it, and compare; returns what it held."""
+        """Reopen it, and compare; returns what it held.
+
+        Args:
+            rule: what is looked at, for the error.
+            log: the entries that must be there.
+            hard_state: what must be there; None: is not looked at.
+            base: index and term of what was compacted last.
+        """
         recovered = self.reopen()
         expect(rule, recovered.entries, tuple(log))
         expect(f"{rule} (base)", (recovered.base_index, recovered.base_term), base)

@@ -9,7 +9,13 @@ class Tracer(Protocol):
     """An OpenTelemetry tracer, as `opentelemetry.trace.get_tracer` gives it."""
 
     def start_span(self, name: str, *args: Any, **options: Any) -> Any:
-        """Begin a span."""
+        """Begin a span.
+
+        Args:
+            name: what the span is called.
+            args: as OpenTelemetry has them.
+            options: as OpenTelemetry has them: `kind`, `attributes`, `links`, ….
+        """
 
     def start_as_current_span(self, name: str, *args: Any, **options: Any) -> Any:
-        """Begin a span, as the present one of a body."""
+        """As `Tracer.start_span`, but of a body, in which it is the present one."""

@@ -113,7 +113,12 @@ class TransportOwner(Protocol):
 
     def on_seen_at(self, peer: NodeId, address: Address) -> None:
         """This peer has connected, and says that it is reached there. For transports that have
-        addresses, as is the next one."""
+        addresses, as is the next one.
+
+        Args:
+            peer: who has connected.
+            address: host and port where it says that it is reached.
+        """
 
     def addresses_told_of(self, peer: NodeId) -> Collection[Address]:
         """Where other nodes have seen this peer: to be tried after all else."""
@@ -142,8 +147,15 @@ class Transport(Protocol):
 
         Tasks are named `raft[ID].…`: `raft[0].listener`, `raft[0].link[1]`, ….
 
+        Args:
+            owner: the node, which is told what comes.
+            cluster_id: whose messages these are; those of another cluster are refused.
+            limits: the bounds of queues and frames.
+
         Raises:
             OSError: the listening address cannot be used.
+
+        Cancelling is how it ends: connections are closed, and what was queued is lost.
         """
 
     @property

@@ -212,12 +212,22 @@ class MemoryNetwork:
     # -- faults: each takes effect at once, and on what is in flight --------------------------
 
     def cut(self, sender: NodeId, receiver: NodeId) -> None:
-        """Lose everything from `sender` to `receiver`, in this direction only."""
+        """Lose everything from `sender` to `receiver`, in this direction only.
+
+        Args:
+            sender: whose messages are lost.
+            receiver: who does not get them.
+        """
         self._cuts.add((sender, receiver))
         self._lose_in_flight()
 
     def mend(self, sender: NodeId, receiver: NodeId) -> None:
-        """Undo `cut` in this direction. A partition or `disconnect` stays."""
+        """Undo `cut` in this direction. A partition or `disconnect` stays.
+
+        Args:
+            sender: as for `cut`.
+            receiver: as for `cut`.
+        """
         self._cuts.discard((sender, receiver))
 
     def disconnect(self, node_id: NodeId) -> None:
@@ -254,7 +264,12 @@ class MemoryNetwork:
         self._group_of = {}
 
     def is_cut(self, sender: NodeId, receiver: NodeId) -> bool:
-        """Whether messages from `sender` to `receiver` are lost for certain."""
+        """Whether messages from `sender` to `receiver` are lost for certain.
+
+        Args:
+            sender: who would send.
+            receiver: who would be sent to.
+        """
         group_of = self._group_of
         return (
             (sender, receiver) in self._cuts
@@ -357,6 +372,7 @@ class MemoryTransport:
 
     @property
     def node_id(self) -> NodeId:
+        """Whose transport this is."""
         return self._node_id
 
     @property
@@ -365,7 +381,8 @@ class MemoryTransport:
         return ()
 
     def set_peer(self, peer: NodeId, address: Address | None) -> None:
-        """Do nothing: nodes in one process reach each other by name, members or not."""
+        """As `Transport.set_peer`, but does nothing: nodes in one process reach each other by name,
+        members or not."""
 
     def address_of(self, peer: NodeId) -> Address | None:
         """Return None: nodes in one process have no addresses."""

@@ -130,6 +130,7 @@ class TcpTransport:
 
     @property
     def node_id(self) -> NodeId:
+        """Whose transport this is."""
         return self._node_id
 
     @property
@@ -205,6 +206,10 @@ class TcpTransport:
 
         It wins over what the configuration says, and takes effect at once.
 
+        Args:
+            peer: the name of a node; this node's own is ignored.
+            address: host and port where it is reached.
+
         Raises:
             ConfigError: the address is unusable, or plain TCP would leave this machine.
         """
@@ -225,6 +230,8 @@ class TcpTransport:
         Raises:
             Unreachable: nobody does within three seconds, or somebody else.
             ConfigError: the address is unusable, or plain TCP would leave this machine.
+
+        Cancelling closes the connection; nothing is left of it.
         """
         name = f"the new address of node {peer!r}"
         address = self._rules.check_peer(name, peer, address)
@@ -244,7 +251,7 @@ class TcpTransport:
             )
 
     def set_peer(self, peer: NodeId, address: Address | None) -> None:
-        """See `Transport.set_peer`; the operator's is `add_peer`."""
+        """As `Transport.set_peer`; the operator's is `add_peer`."""
         if peer == self._node_id:
             return
         if address is None:

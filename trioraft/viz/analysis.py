@@ -32,6 +32,10 @@ def analyse_logs(
 ) -> tuple[Run, ...]:
     """The runs of several files; files of one node each are one run, see `read_logs`.
 
+    Args:
+        paths: of the files.
+        progress: told now and then: which file, and how many bytes of it are read.
+
     Raises:
         LogError: as `analyse_log`.
     """

@@ -73,13 +73,19 @@ class NodePort:
 
 
 class Way(Protocol):
-    """What an object calls through: its node, or its place among `Replicas`."""
+    """What an object calls through: its node, or its place among `Replicas`.
 
-    async def propose(self, data: bytes) -> Any: ...
+    Each method is as `Node` has it.
+    """
 
-    async def read_barrier(self, *, lease: bool = False) -> LogIndex: ...
+    async def propose(self, data: bytes) -> Any:
+        """Have a command agreed upon and applied; returns its result."""
 
-    async def wait(self, predicate: Callable[[Status], bool]) -> Status: ...
+    async def read_barrier(self, *, lease: bool = False) -> LogIndex:
+        """Wait until what was committed before is applied here."""
+
+    async def wait(self, predicate: Callable[[Status], bool]) -> Status:
+        """Wait until the status is such."""
 
 
 @final
@@ -165,6 +171,7 @@ def command(
         since: the `version` of the class that brought it; see `ReplicatedObject.version`.
         errors: exceptions that the method raises on purpose although they look like errors of one
             machine (an `OSError` with an error number, say): on every node alike.
+        method: the method, where the decorator stands without parentheses.
 
     Awaiting a call returns what the method returned on this node, and raises what it raised; a
     command that raises counts as applied, with what it had changed until then. What may be raised
@@ -202,6 +209,7 @@ def query(method: Callable[..., Any] | None = None, /, *, lease: bool = False) -
 
     Args:
         lease: trust the leader's clock instead of asking a majority: see `Node.read_barrier`.
+        method: the method, where the decorator stands without parentheses.
 
     Awaiting a call returns a copy of what the method returned. It raises what the method and
     `Node.read_barrier` raise, `DeadlineExceeded` if no leader confirms it in time, and

@@ -28,15 +28,21 @@ S_co = TypeVar("S_co", covariant=True)
 
 
 class Remote(Protocol):
-    """What is needed of a `Client`, or of a node that has its methods of these names."""
+    """What is needed of a `Client`, or of a node that has its methods of these names.
 
-    async def call(self, data: bytes, *, result_type: Any = ...) -> Any: ...
+    Each method is as `Client` has it.
+    """
 
-    async def query(self, data: bytes, *, result_type: Any = ...) -> Any: ...
+    async def call(self, data: bytes, *, result_type: Any = ...) -> Any:
+        """Send a command; returns its result."""
+
+    async def query(self, data: bytes, *, result_type: Any = ...) -> Any:
+        """Ask a question; returns the answer."""
 
     def watch(
         self, data: bytes, *, item_type: Any = ...
-    ) -> AbstractAsyncContextManager[AsyncIterator[Any]]: ...
+    ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+        """Follow answers as they change."""
 
 
 class BlockingRemote(Protocol):

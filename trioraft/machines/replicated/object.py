@@ -180,6 +180,8 @@ class ReplicatedObject:
 
         Raises:
             NodeDead: the node is Dead, and the predicate does not hold.
+
+        Cancelling the wait disturbs nobody.
         """
         await self.port.wait(lambda _status: predicate(self))
 
@@ -234,13 +236,18 @@ class ReplicatedObject:
 
         Raises:
             RaftError: as `Node.propose`. It may be tried again.
+
+        Cancelling the wait does not undo the command: it may still be applied.
         """
         return await self._replica.activate_version()
 
     # -- the state machine -----------------------------------------------------------------
 
     def apply(self, index: LogIndex, data: bytes) -> bytes:
-        """Apply one command; called by the node."""
+        """Apply one command; called by the node.
+
+        As `StateMachine.apply`.
+        """
         return self._replica.apply(index, data)
 
     def prepare_command(self, data: bytes) -> bytes:
@@ -347,9 +354,15 @@ class Expiring(ReplicatedObject):
         raise NotImplementedError
 
     def due_in_s(self, now_s: float) -> float | None:
-        """How long until something ends; called by the node."""
+        """How long until something ends; called by the node.
+
+        As `Timed.due_in_s`.
+        """
         return self._replica.due_in_s(now_s)
 
     def command_when_due(self, now_s: float) -> bytes:
-        """The command that ends what is over; called by the node."""
+        """The command that ends what is over; called by the node.
+
+        As `Timed.command_when_due`.
+        """
         return self._replica.tick(now_s)

@@ -84,7 +84,7 @@ class Replicas:
         Args:
             node: the `Node` that has this as its machine. Again the same one is fine.
             forward: as of `ReplicatedObject.attach`.
-            timeout_s: likewise.
+            timeout_s: likewise, in seconds.
             sessions: makes no difference any more.
 
         Raises:
@@ -107,6 +107,8 @@ class Replicas:
 
     def apply(self, index: LogIndex, data: bytes) -> bytes:
         """Apply one command; called by the node.
+
+        As `StateMachine.apply`.
 
         Raises:
             UnknownCommand: it cannot be read; nothing changed.
@@ -183,7 +185,11 @@ class Replicas:
         return _ENCODER.encode(ForPart(first, self._expiring[first].command_when_due(now_s)))
 
     def snapshot(self) -> bytes:
-        """Every object's snapshot; called by the node."""
+        """Every object's snapshot; called by the node.
+
+        Raises:
+            ConfigError: something that a snapshot or the log named is lacking here.
+        """
         if self._lacking is not None:
             raise ConfigError(self._lacking_message())
         states = {name: b"".join(part.snapshot()) for name, part in self._objects.items()}

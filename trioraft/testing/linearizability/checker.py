@@ -354,7 +354,11 @@ class Illegal:
         return "\n  or:\n".join([f"{head}\n{self.prefixes[0]}", *map(str, self.prefixes[1:])])
 
     def raise_if_not_linearizable(self) -> NoReturn:
-        """Always raises `NotLinearizable`."""
+        """Raise.
+
+        Raises:
+            NotLinearizable: always.
+        """
         raise NotLinearizable(self)
 
 
@@ -380,7 +384,11 @@ class Unknown:
         )
 
     def raise_if_not_linearizable(self) -> NoReturn:
-        """Always raises `NotLinearizable`: not knowing is no pass."""
+        """Raise: not knowing is no pass.
+
+        Raises:
+            NotLinearizable: always.
+        """
         raise NotLinearizable(self)
 
 

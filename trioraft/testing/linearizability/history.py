@@ -164,6 +164,10 @@ class History:
     def ok(self, token: Token, result: Any = None) -> None:
         """The client has its answer. Record this after the answer came.
 
+        Args:
+            token: what the beginning of the operation returned.
+            result: the answer.
+
         Raises:
             HistoryError: the operation has ended already, as in the next two.
         """

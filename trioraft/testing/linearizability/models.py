@@ -54,6 +54,10 @@ class Model(ABC, Generic[S]):
         """What `call` does to `state`: the state after it, and its result. Pure.
 
         Results are compared with `==` to what was recorded.
+
+        Args:
+            state: before the call.
+            call: one of `calls`.
         """
 
     def partition(self, operations: Sequence[Operation]) -> Mapping[str, Sequence[Operation]]:
@@ -142,9 +146,11 @@ class Register(Model[Held]):
         return {"": [operation for operation in operations if _matters(operation, seen)]}
 
     def initial(self) -> Value:
+        """As `Model.initial`."""
         return self._initial
 
     def apply(self, state: Held, call: Any) -> tuple[Held, Any]:
+        """As `Model.apply`."""
         match call:
             case Register.Read():
                 return state, state
@@ -247,6 +253,7 @@ class KeyValue(Model[Held]):
         return None
 
     def apply(self, state: Held, call: Any) -> tuple[Held, Any]:
+        """As `Model.apply`."""
         match call:
             case KeyValue.Get():
                 return state, state
@@ -340,9 +347,11 @@ class Counter(Model[int]):
     results = int | None
 
     def initial(self) -> int:
+        """As `Model.initial`."""
         return 0
 
     def apply(self, state: int, call: Any) -> tuple[int, Any]:
+        """As `Model.apply`."""
         match call:
             case Counter.Read():
                 return state, state
@@ -372,9 +381,11 @@ class Queue(Model[tuple[Value, ...]]):
     results = Value
 
     def initial(self) -> tuple[Value, ...]:
+        """As `Model.initial`."""
         return ()
 
     def apply(self, state: tuple[Value, ...], call: Any) -> tuple[tuple[Value, ...], Any]:
+        """As `Model.apply`."""
         match call:
             case Queue.Enqueue(value):
                 return (*state, value), None
@@ -410,6 +421,7 @@ class Lock(Model[str | None]):
         return None
 
     def apply(self, state: str | None, call: Any) -> tuple[str | None, Any]:
+        """As `Model.apply`."""
         match call:
             case Lock.Acquire(owner):
                 return (owner, True) if state is None else (state, False)
@@ -449,6 +461,7 @@ class Transactions(Model[Kept]):
         return ()
 
     def apply(self, state: Kept, call: Any) -> tuple[Kept, Any]:
+        """As `Model.apply`."""
         match call:
             case Transactions.Do(compares, writes, reads):
                 pairs = dict(state)
@@ -517,6 +530,7 @@ class Semaphore(Model[frozenset[str]]):
         return frozenset()
 
     def apply(self, state: frozenset[str], call: Any) -> tuple[frozenset[str], Any]:
+        """As `Model.apply`."""
         match call:
             case Semaphore.Acquire(owner):
                 is_free = len(state) < self._permits and owner not in state
@@ -556,6 +570,7 @@ class Election(Model[str | None]):
         return None
 
     def apply(self, state: str | None, call: Any) -> tuple[str | None, Any]:
+        """As `Model.apply`."""
         match call:
             case Election.Campaign(name):
                 return (name, True) if state is None else (state, False)
