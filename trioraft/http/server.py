@@ -285,6 +285,11 @@ class _Talk:
                 continue
             return None
 
+    @property
+    def has_room(self) -> bool:
+        """Whether what has come, and is not looked at yet, is little enough to read more."""
+        return len(self.h11.trailing_data[0]) <= self.limits.head_bytes_max
+
     async def read(self) -> bool:
         """Give h11 what comes; False: nothing will any more."""
         data = bytes(await self._stream.receive_some(READ_BYTES))
@@ -348,7 +353,7 @@ class _Exchange:
         }
 
     async def receive(self) -> Message:
-        """The body, and then that the other side has gone."""
+        """The body, and then that the other side has gone, or has sent too much for later."""
         talk = self._talk
         deadline_s = trio.current_time() + talk.limits.request_timeout_s
         while not self._is_read:
@@ -369,7 +374,7 @@ class _Exchange:
                 await talk.write(h11.InformationalResponse(status_code=100, headers=[]))
             with trio.fail_at(deadline_s):
                 await talk.read()
-        while not self._is_over and await talk.read():
+        while not self._is_over and talk.has_room and await talk.read():
             pass  # what it sends now is for later
         return {"type": "http.disconnect"}
 
