@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import struct
 import threading
 from contextlib import suppress
 from importlib import util
@@ -296,6 +297,45 @@ async def test_requests_that_are_none_are_refused_in_its_own_words() -> None:
         assert b"HTTP/1.1 413 " in await _exchange(port, body)
         small = b"POST /echo HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 3\r\n"
         assert (await _exchange(port, small + b"\r\nabc")).endswith(b"\r\n3")
+
+
+async def test_who_sends_on_and_on_while_an_answer_goes_on_is_closed() -> None:
+    """Or it would be kept for later, all of it."""
+    sent_bytes = 0
+    async with (
+        open_leader() as node,
+        trioraft.http.serve(node, listen=HERE, routes=ROUTES) as port,
+    ):
+        async with await trio.open_tcp_stream(*port.address) as stream:
+            await stream.send_all(b"GET /stream HTTP/1.1\r\nhost: a\r\n\r\n")
+            with trio.fail_after(PATIENCE_S), suppress(trio.BrokenResourceError):
+                while sent_bytes < 64 * 1024 * 1024:
+                    await stream.send_all(b"x" * 65536)
+                    sent_bytes += 65536
+        assert sent_bytes < 64 * 1024 * 1024
+        assert (await ask(port, "/livez")).status == 200
+
+
+async def test_who_is_gone_before_it_is_served_is_no_news() -> None:
+    """As the probes of some load balancers are."""
+    told: list[str] = []
+
+    def note(_: object, __: str, event: structlog.types.EventDict) -> str:
+        told.append(str(event["event"]))
+        raise structlog.DropEvent
+
+    logger = structlog.wrap_logger(None, processors=[note])
+    async with (
+        open_leader() as node,
+        trioraft.http.serve(node, listen=HERE, logger=logger) as port,
+    ):
+        for _ in range(20):
+            with socket.create_connection(port.address) as probe:
+                reset = struct.pack("ii", 1, 0)  # close by a reset
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        assert (await ask(port, "/livez")).status == 200
+        await node.propose(b"x")
+    assert told == []
 
 
 async def test_several_requests_come_over_one_connection() -> None:

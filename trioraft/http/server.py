@@ -55,6 +55,7 @@ class _Visit:
     """One connection, as the others see it."""
 
     host: str
+    remote: Address  # as it was accepted: of who has reset it since, the socket tells no more
     scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
     idle_since_s: float | None = attrs.Factory(trio.current_time)
     """None: it is at work. At first it is not, until it has asked."""
@@ -126,17 +127,18 @@ class Server:
     def _accept_some(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         for _ in range(ACCEPTED_AT_ONCE):
             try:
-                sock, (host, *_) = listener.accept()
+                sock, remote = listener.accept()
             except BlockingIOError:
                 return
             except ConnectionError:
                 continue
+            host = remote[0]
             is_scarce = sock.fileno() >= descriptors_max() - DESCRIPTORS_RESERVED
             if is_scarce or not self._make_room(host):
                 self.refused += 1
                 sock.close()
                 continue
-            visit = _Visit(host)
+            visit = _Visit(host, remote[:2])
             self._visits[visit] = None
             self._hosts[host] += 1
             stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
@@ -192,8 +194,7 @@ class Server:
             with trio.fail_after(self._limits.request_timeout_s):
                 await tls.do_handshake()
             stream = tls
-        remote = plain.socket.getpeername()[:2]
-        talk = _Talk(stream, self._limits, visit, remote, self.address, self._tls is not None)
+        talk = _Talk(stream, self._limits, visit, self.address, self._tls is not None)
         while True:
             request = await talk.next_request()
             if request is None:
@@ -250,11 +251,10 @@ class _Talk:
         stream: _Stream,
         limits: HttpLimits,
         visit: _Visit,
-        remote: Address,
         local: Address,
         is_tls: bool,
     ) -> None:
-        self.remote, self.local, self.is_tls = remote, local, is_tls
+        self.remote, self.local, self.is_tls = visit.remote, local, is_tls
         self.limits = limits
         self.h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_bytes_max)
         self._stream = stream
@@ -284,6 +284,11 @@ class _Talk:
                     deadline_s = min(deadline_s, trio.current_time() + limits.request_timeout_s)
                 continue
             return None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether what has come, and is not looked at yet, is little enough to read more."""
+        return len(self.h11.trailing_data[0]) <= self.limits.head_bytes_max
 
     async def read(self) -> bool:
         """Give h11 what comes; False: nothing will any more."""
@@ -348,7 +353,7 @@ class _Exchange:
         }
 
     async def receive(self) -> Message:
-        """The body, and then that the other side has gone."""
+        """The body, and then that the other side has gone, or has sent too much for later."""
         talk = self._talk
         deadline_s = trio.current_time() + talk.limits.request_timeout_s
         while not self._is_read:
@@ -369,7 +374,7 @@ class _Exchange:
                 await talk.write(h11.InformationalResponse(status_code=100, headers=[]))
             with trio.fail_at(deadline_s):
                 await talk.read()
-        while not self._is_over and await talk.read():
+        while not self._is_over and talk.has_room and await talk.read():
             pass  # what it sends now is for later
         return {"type": "http.disconnect"}
 
