@@ -111,6 +111,8 @@ def test_slower_is_slower_in_everything_that_it_says() -> None:
             "Did you mean 'disconnect'?",
         ),
         ("disconnect leadr", "1:12", "Did you mean 'leader'?"),
+        ("crash leader and a folower", "1:20", "expected follower. Did you mean 'follower'?"),
+        ("disconnect a leader", "1:12", "'a' cannot stand here; expected who"),
         ("disconnect anoter follower", "1:12", "Did you mean 'another'?"),
         ("expect one leadr", "1:12", "expected leader. Did you mean 'leader'?"),
         ("expect no leader within 1s", "1:18", "expected anywhere, for or the end of the line"),

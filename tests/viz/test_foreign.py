@@ -64,6 +64,13 @@ def test_the_json_of_a_newer_etcd_of_one_member_only() -> None:
     assert run.entries[-1].at_s == pytest.approx(1.943)
 
 
+def test_nothing_is_called_lost_that_went_to_a_node_whose_log_was_not_given() -> None:
+    run = only("etcd_zap.jsonl")
+    requests = [told(message)[2:] for message in run.messages if not message.is_reply]
+    assert requests == [("c200000000000002", "unknown"), ("c300000000000003", "unknown")] * 2
+    assert run.statistics.messages_lost == 0
+
+
 def test_etcd_of_a_journal_has_hosts_and_seconds() -> None:
     lines = [
         "Apr 29 16:39:37 host-2 etcd[11]: 91d25 is starting a new election at term 89",

@@ -570,6 +570,9 @@ class _Matcher:
             return Who("node", text), at + 1
         if text in self._names:
             return Who("name", text), at + 1
+        seconds = {pair.removeprefix(f"{text} ") for pair in _PAIRS if pair.startswith(f"{text} ")}
+        if get_close_matches(self._text(at + 1), seconds, n=1):  # "a folower": that is the mistake
+            raise self._miss(at + 1, seconds)
         raise self._miss(at, {SLOTS["WHO"], *self._names})
 
     _WHAT_FILLS: Final[Mapping[str, Callable[[_Matcher, int], tuple[Any, int]]]] = {

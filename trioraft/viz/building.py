@@ -227,6 +227,7 @@ class RunBuilder:
         self._unparsed = 0
         self._nodes: dict[NodeName, _Node] = {}
         self._names: dict[NodeName, str] = {}
+        self._silent: set[NodeName] = set()
         self._terms: dict[int, Term] = {}
         self._messages: list[Draft] = []
         self._kinds_received: set[str] = set()
@@ -370,6 +371,8 @@ class RunBuilder:
             return "delivered"
         if draft.is_cut:
             return "lost"
+        if draft.receiver in self._silent:
+            return "unknown"  # its log was not given: nothing would say that it arrived
         sent_s = self._end_s if draft.sent_s is None else draft.sent_s
         if draft.packet.kind in self._kinds_received and sent_s < self._settled_s:
             return "lost"
@@ -544,7 +547,9 @@ class RunBuilder:
         if self._members:
             names |= set(self._members[-1].members.voters)
         for name in names - {None}:
-            self._nodes.setdefault(str(name), _Node(str(name)))
+            if name not in self._nodes:
+                self._nodes[str(name)] = _Node(str(name))
+                self._silent.add(str(name))
 
     def _built_node(self, node: _Node) -> NodeTrace:
         timers_of = goroutine_timers if self._has_goroutines else single_timers
