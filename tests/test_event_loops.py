@@ -88,6 +88,8 @@ def plausible(method: Callable[..., Any], **known: Any) -> dict[str, Any]:
         "clients_at": ("127.0.0.1", 1),
         "predicate": lambda _: True,
         "job": lambda: None,
+        "path": "backup",
+        "features": ["entry-checksums"],
         **known,
     }
     return {

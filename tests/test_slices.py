@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from time import perf_counter
+from time import perf_counter, thread_time
 
 import trio
 
@@ -121,7 +121,9 @@ async def test_g4_pieces_longer_than_a_slice_are_paid_for_by_slices_that_follow(
             if turn.is_over():
                 await turn.next()
             begun += 1
-            work(5 * SLICE_S)
+            until_s = thread_time() + 5 * SLICE_S  # others may take the core away meanwhile
+            while thread_time() < until_s:
+                pass
         turn.end()
         ended += 1
 
@@ -135,4 +137,4 @@ async def test_g4_pieces_longer_than_a_slice_are_paid_for_by_slices_that_follow(
             in_a_pass.append(begun - before)
     later = in_a_pass[1:]  # all twenty begin in the first: nothing was spent
     assert max(later) <= 2, later
-    assert len(later) >= 2 * sum(later), later
+    assert len(later) >= 3 * sum(later), later

@@ -223,6 +223,7 @@ async def test_as_long_as_a_member_is_of_an_earlier_release_nothing_is_switched_
             await leader.switch_on([ENTRY_CHECKSUMS])
         await rolling.restart("2", THIS)
         leader = await rolling.leader()
+        await leader.wait(lambda status: status.can.get("2") == THIS or leader.id == "2")
         await leader.switch_on([ENTRY_CHECKSUMS])
         await rolling.check_nothing_is_lost()
 

@@ -294,7 +294,7 @@ def _project_text() -> str:
 
 
 COMPOSE_CERTS = re.compile(r"^#   (trioraft certs .*?\n#     --node .*)$", re.MULTILINE)
-DOCS_CERTS = re.compile(r"```bash\n(trioraft certs certs .*?)```", re.DOTALL)
+DOCS_CERTS = re.compile(r"```bash\n(?:# [^\n]*\n)?(trioraft certs certs .*?)```", re.DOTALL)
 
 
 def make_certificates(directory: Path) -> None:

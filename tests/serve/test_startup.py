@@ -34,7 +34,7 @@ class Started(Exception):  # noqa: N818 - what would have happened
 def sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Flags with which a server would start; it does not, here."""
 
-    async def run_server(settings: object, ready: Preflight, logger: object) -> None:
+    async def run_server(_settings: object, ready: Preflight, *_: object) -> None:
         ready.transport.close()
         raise Started
 

@@ -17,6 +17,7 @@ def test_it_is_switched_on_once_and_shown(tmp_path: Path) -> None:
         def admin(*words: str) -> list[str]:
             return lines(run("admin", *words, env=environment))
 
+        assert lines(run("kv", "put", "before", "it", env=environment))  # somebody leads
         assert "not switched on: entry-checksums (all can)" in admin("status")
         wrong = run("admin", "switch-on", "sliced-bread", env=environment)
         assert wrong.exit_code == 2

@@ -84,7 +84,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     call(sys.executable, "-m", "venv", "--without-pip", str(folder / "venv"))
     pip = (sys.executable, "-m", "pip")
     into = ("--python", str(folder / "venv"))
-    needs = ("pytest", "pytest-trio", "trio", "attrs", "hatchling>=1.25")
+    needs = ("pytest", "pytest-trio", "trio", "attrs", "hatchling>=1.25", "hatch-fancy-pypi-readme")
     call(*pip, *into, "install", "--quiet", "--no-compile", *needs)
     for source in (ROOT, ROOT / "trioleaks"):
         options = ("--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder))

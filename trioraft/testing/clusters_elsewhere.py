@@ -99,6 +99,21 @@ class _ClusterElsewhere(Generic[N]):
         """`Cluster.partition`."""
         self._thread.look(lambda cluster: cluster.partition(*groups))
 
+    @property
+    def disconnected(self) -> frozenset[NodeId]:
+        """`Cluster.disconnected`."""
+        return self._thread.look(lambda cluster: cluster.disconnected)
+
+    def cut(self, one: NodeId, other: NodeId) -> None:
+        """`Cluster.cut`."""
+        self._thread.look(lambda cluster: cluster.cut(one, other))
+
+    def set_network(
+        self, *, delay_s: tuple[float, float] | None = None, loss: float | None = None
+    ) -> None:
+        """`Cluster.set_network`."""
+        self._thread.look(lambda cluster: cluster.set_network(delay_s=delay_s, loss=loss))
+
     def heal(self) -> None:
         """`Cluster.heal`."""
         self._thread.look(lambda cluster: cluster.heal())
