@@ -404,6 +404,14 @@ def _told_by_another(data: bytes, timeout_s: float) -> None:
     """As `Client.call`."""
 
 
+async def _waits_as_another_raises() -> None:
+    """Wait.
+
+    Raises:
+        As `Client.call`.
+    """
+
+
 def _bare(one: int) -> None:
     pass
 
@@ -420,6 +428,7 @@ def _bare(one: int) -> None:
         (errors_are_told, _raises),
         (errors_are_told, _raises_what_is_none),
         (cancellation_is_told, _waits),
+        (cancellation_is_told, _waits_as_another_raises),
         (pointers_lead_somewhere, _told_elsewhere),
     ],
 )
