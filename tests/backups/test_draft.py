@@ -73,3 +73,26 @@ def test_a_directory_is_no_file_and_a_finished_one_takes_no_more(tmp_path: Path)
         with pytest.raises(ConfigError, match="is finished"):
             draft.write(b"more")
     assert not is_abandoned(tmp_path / "nothing")
+
+
+def test_what_is_there_and_is_no_file_stays(tmp_path: Path) -> None:
+    """A device, say: /dev/null would be a file from then on, for whoever is root."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigError, match="is no file"):
+        Draft(pipe)
+    assert pipe.is_fifo()
+    assert [each.name for each in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_link_stays_one_and_the_file_that_it_names_is_replaced(tmp_path: Path) -> None:
+    """/dev/stdout is one."""
+    (tmp_path / "elsewhere").mkdir()
+    there, link = tmp_path / "elsewhere" / "x", tmp_path / "link"
+    there.write_bytes(b"the one before")
+    link.symlink_to(there)
+    with Draft(link) as draft:
+        draft.write(b"new")
+        draft.finish()
+    assert link.is_symlink()
+    assert there.read_bytes() == b"new"

@@ -249,6 +249,20 @@ def test_a_directory_keeps_the_newest(tmp_path: Path) -> None:
     assert told["removed"] == [kept[0]]
 
 
+@pytest.mark.usefixtures("environment")
+def test_a_directory_keeps_the_one_just_taken_whatever_the_clocks_say(tmp_path: Path) -> None:
+    """Each name has the time of the server that the backup is from."""
+    first = json.loads(run("backup", "-o", str(tmp_path), "--json"))["file"]
+    ahead = tmp_path / "trioraft-29990101T000000Z-5.backup"
+    os.rename(first, ahead)
+    other = tmp_path / "trioraft-29990101T000000Z-6.backup"
+    other.write_bytes(b"no backup at all")
+    run("kv", "put", "n", "1")
+    told = json.loads(run("backup", "-o", str(tmp_path), "--keep", "1", "--json"))
+    assert {each.name for each in tmp_path.iterdir()} == {Path(told["file"]).name, other.name}
+    assert told["removed"] == [ahead.name]
+
+
 def test_what_cannot_be_asked_for_is_refused(tmp_path: Path) -> None:
     for arguments, words in (
         (["-o", "-", "--json"], "cannot both be standard output"),

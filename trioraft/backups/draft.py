@@ -30,7 +30,8 @@ class Draft:
     """Use it as `with Draft(path) as draft:`; without `finish` nothing is left.
 
     Args:
-        path: the name it shall have; what is there is replaced then, at once.
+        path: the name it shall have; a file that is there is replaced then, at once. Of a link,
+            it is the file that it names.
 
     Raises:
         ConfigError: something else is there than a file, or another backup is being written to it.
@@ -40,6 +41,9 @@ class Draft:
     def __init__(self, path: Path) -> None:
         if path.is_dir():
             raise ConfigError(f"{path} is a directory: give the file that the backup shall be")
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path} is no file: give the file that the backup shall be")
+        path = Path(os.path.realpath(path))
         self.path = path
         self.part: Path = path.with_name(path.name + SUFFIX)
         self._unsynced_bytes = 0

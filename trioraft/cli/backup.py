@@ -106,7 +106,7 @@ async def backup(
     if path is None:
         complain(f"trioraft backup: {summary(head)}")
         return
-    removed = [] if keep is None else place.prune(head, keep)
+    removed = [] if keep is None else place.prune(path, head, keep)
     if as_json:
         say_json(json.dumps({**fields(head), "file": str(path), "removed": removed}))
         return
@@ -172,14 +172,16 @@ class _Place:
         taken = datetime.fromtimestamp(head.taken_s, UTC).strftime(_STAMP)
         return self._path / f"{_stem(head)}-{taken}-{head.snapshot.index}{ENDING}"
 
-    def prune(self, head: BackupHead, keep: int) -> list[str]:
-        """Remove what is not kept, and what killed backups have left; return its names."""
+    def prune(self, taken: Path, head: BackupHead, keep: int) -> list[str]:
+        """Remove what is not kept, and what killed backups have left; return its names. The one
+        just taken is the newest, whatever the clock says of the server that it is from."""
         pattern = re.compile(
             re.escape(_stem(head)) + r"-\d{8}T\d{6}Z-\d+" + re.escape(ENDING) + r"(\.part)?"
         )
         names = sorted(name for name in os.listdir(self._path) if pattern.fullmatch(name))
-        whole = [name for name in names if not name.endswith(SUFFIX)]
-        old = [name for name in whole[:-keep] if _is_of(self._path / name, head)]
+        whole = [name for name in names if not name.endswith(SUFFIX) and name != taken.name]
+        others = [name for name in whole if _is_of(self._path / name, head)]
+        old = others[: max(0, len(others) + 1 - keep)]
         left = [n for n in names if n.endswith(SUFFIX) and is_abandoned(self._path / n)]
         removed = []
         for name in (*old, *left):
