@@ -72,7 +72,7 @@ def read_lab(directory: Path) -> tuple[_Kept, dict[NodeId, Address]]:
         kept = msgspec.json.decode(read_small(directory / LAB_FILE), type=_Kept)
         ports = msgspec.json.decode(read_small(directory / PORTS_FILE), type=_Ports)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        why = error
+        why = str(error)
         if isinstance(error, FileNotFoundError):
             why = f"{Path(error.filename).name} is missing"
         raise ConfigError(
