@@ -127,7 +127,7 @@ def test_all_are_listed_with_what_they_show_and_any_is_shown() -> None:
         (("--lab", "."), "name a scenario"),
         (("wrong.scenario",), "wrong.scenario:2:1: 'disconect' cannot stand here"),
         (("paused.scenario",), "which the demo has not"),
-        (("leader-disconnect", "--lab", "."), "has no laboratory"),
+        (("leader-disconnect", "--lab", "."), "has no laboratory (lab.json is missing): start one"),
     ],
 )
 def test_a_mistake_is_said_before_anything_starts(

@@ -117,6 +117,16 @@ def test_a_story_is_played_to_its_end(page: Page) -> None:
     assert page.evaluate(played) == "true"
 
 
+def test_the_steps_of_a_story_that_plays_are_in_sight(page: Page) -> None:
+    play = "document.querySelector('.play[data-story=follower_comes_back]')"
+    page.evaluate(f"document.querySelector('.stories').scrollTop = 0; {play}.click()")
+    page.wait("window.trioraftLive.stories.playing !== ''")
+    steps = f"{play}.closest('details').getBoundingClientRect().bottom"
+    panel = "document.querySelector('.stories').getBoundingClientRect().bottom"
+    assert page.evaluate(f"{steps} <= {panel}")
+    page.wait("window.trioraftLive.stories.playing === ''")
+
+
 def test_without_the_token_buttons_say_what_is_missing(page: Page, url: str) -> None:
     page.call("Page.navigate", url="about:blank")
     page.call("Page.navigate", url=url.partition("#")[0])

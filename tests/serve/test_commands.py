@@ -179,7 +179,9 @@ def test_a_node_joins_and_leaves(cli: Cli, server: ServerProcesses, tmp_path: Pa
     ("arguments", "said"),
     [
         (["kv", "get", "k"], "name at least one server's client port"),
-        (["kv", "get", "k", "--address", "nowhere"], "give HOST:PORT"),
+        (["dashboard"], "Invalid value for '[ID=]HOST:PORT': name at least one"),
+        (["dashboard", "nowhere"], "Invalid value for '[ID=]HOST:PORT': 'nowhere'"),
+        (["kv", "get", "k", "--address", "nowhere"], "'--address': 'nowhere': give HOST:PORT"),
         (["kv", "get", "k", "--address", "127.0.0.1:1", "--timeout", "1"], "give a time with its"),
         (["kv", "get", "k", "--address", "10.0.0.1:1"], "is on another machine"),
         (["kv", "get", "k", "--address", "a=127.0.0.1:1", "--address", "127.0.0.1:2"], "for none"),

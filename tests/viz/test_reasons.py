@@ -133,6 +133,17 @@ def test_what_was_committed_before_waits_for_nothing() -> None:
     assert script.findings("older-term-commit") == []
 
 
+def test_a_log_that_begins_in_the_middle_does_not_say_what_was_committed_before_it() -> None:
+    script = Script()
+    for node in (0, 1, 2):
+        script.say(0, node, "election timer started (200ms), term=1")
+    script.test(300, "Crash 0")
+    script.candidate(500, 1, 3)
+    script.say(502, 1, "becomes Leader; term=3, log=[1..5 term 1]")
+    script.say(514, 1, "commit index advances to 6")
+    assert script.findings("older-term-commit") == []
+
+
 def test_a_time_without_a_majority_between_two_leaders_is_explained() -> None:
     script = three_nodes()
     script.reigns(202, 400, 0, 1, followers=(1, 2))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar, get_type_hints
 
 import attrs
+import click
 
 from ..client.client import Client
 from ..core.errors import ConfigError, OutcomeUnknown, RaftError
@@ -28,6 +29,7 @@ from .signature import Argument, BadParameter, Exit, Option
 from .values import parse_duration_s, parse_named_seed, parse_seed
 
 ADDRESSES_VARIABLE: Final = "TRIORAFT_ADDRESSES"
+_ADDRESS_FORM: Final = "[ID=]HOST:PORT"
 
 TOKEN_VARIABLE: Final = "TRIORAFT_TOKEN"  # noqa: S105 - a variable's name
 
@@ -126,7 +128,7 @@ _ADDRESS_ARGUMENTS: Final = Annotated[
     Argument(
         envvar=ADDRESSES_VARIABLE,
         show_envvar=False,
-        metavar="[ID=]HOST:PORT",
+        metavar=_ADDRESS_FORM,
         show_default=False,
         help=f"Servers' client ports. {_FROM_ENVIRONMENT}",
     ),
@@ -139,7 +141,7 @@ def _reach(
         Option(
             envvar=ADDRESSES_VARIABLE,
             show_envvar=False,
-            metavar="[ID=]HOST:PORT",
+            metavar=_ADDRESS_FORM,
             show_default=False,
             panel="The cluster",
             help=f"A server's client port, or a name that leads to several, or srv+NAME; one that "
@@ -205,22 +207,31 @@ def _wrong(option: str, message: str) -> BadParameter:
     return BadParameter(message, param_hint=f"'{option}'")
 
 
+def _address_hint() -> str:
+    """How the running command is told its addresses: by an option, or by what stands behind it."""
+    context = click.get_current_context(silent=True)
+    params = [] if context is None else context.command.params
+    named = (param for param in params if param.name == "address")
+    if any(isinstance(param, click.Argument) for param in named):
+        return _ADDRESS_FORM
+    return "--address"
+
+
 def _addresses(texts: Sequence[str]) -> tuple[dict[NodeId, Address], tuple[Address, ...]]:
+    option = _address_hint()
     names: dict[NodeId, Address] = {}
     addresses: list[Address] = []
     for text in texts:
         if "=" in text:
-            name, where = parsed(parse_named_seed, text, "--address")
+            name, where = parsed(parse_named_seed, text, option)
             names[name] = where
         else:
-            where = parsed(parse_seed, text, "--address")
+            where = parsed(parse_seed, text, option)
         addresses.append(where)
     if not addresses:
-        raise _wrong(
-            "--address", f"name at least one server's client port, or set {ADDRESSES_VARIABLE}"
-        )
+        raise _wrong(option, f"name at least one server's client port, or set {ADDRESSES_VARIABLE}")
     if names and len(names) != len(addresses):
-        raise _wrong("--address", "give an id for every address, or for none")
+        raise _wrong(option, "give an id for every address, or for none")
     return names, tuple(addresses)
 
 

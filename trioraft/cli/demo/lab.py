@@ -72,8 +72,11 @@ def read_lab(directory: Path) -> tuple[_Kept, dict[NodeId, Address]]:
         kept = msgspec.json.decode(read_small(directory / LAB_FILE), type=_Kept)
         ports = msgspec.json.decode(read_small(directory / PORTS_FILE), type=_Ports)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        why = str(error)
+        if isinstance(error, FileNotFoundError):
+            why = f"{Path(error.filename).name} is missing"
         raise ConfigError(
-            f"{str(directory)!r} has no laboratory ({error}): start one with `trioraft cluster 3 "
+            f"{str(directory)!r} has no laboratory ({why}): start one with `trioraft cluster 3 "
             f"--lab --data {directory}`, and leave it running"
         ) from error
     if not kept.url.startswith("http://"):

@@ -216,6 +216,14 @@ def older_term_commit(cluster: ClusterView) -> Iterator[Finding]:
                 yield from _waited(run, node.name, span, span.log_end, committed)
 
 
+def _took_office(run: Run, term: int) -> bool:
+    """Whether the log shows how the leader of this term began."""
+    spans = (span for node in run.nodes for span in node.roles)
+    return any(
+        span.role == "Leader" and span.term == term and span.entry is not None for span in spans
+    )
+
+
 def _waited(
     run: Run,
     leader: NodeName,
@@ -227,6 +235,8 @@ def _waited(
     # What a cluster begins with has term 0, and is nobody's to commit.
     if end.index <= before or not 0 < end.term < span.term or end.index < 1:
         return
+    if not _took_office(run, end.term):
+        return  # the log begins in that reign, or behind it: it may have been committed before
     first = next(
         (
             (at_s, index, entry)

@@ -92,6 +92,7 @@ class LiveStories {
     this.playing = story.name;
     for (const other of document.querySelectorAll("#stories details")) other.removeAttribute("open");
     play.closest("details")?.setAttribute("open", "");
+    play.closest("details")?.scrollIntoView({ block: "nearest" }); // the panel is low: its steps are below
     play.textContent = "Playing";
     let isDone = true;
     for (let i = 0; i < story.steps.length && isDone; i++) {
