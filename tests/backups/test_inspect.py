@@ -423,3 +423,10 @@ def test_whatever_stands_there_it_is_shown() -> None:
         assert entry_text(entry).isprintable() or entry.kind != EntryKind.COMMAND
         json.dumps(entry_fields(entry))
     entry_text(Entry(1, 1, encode_plain(b"\x01" + b"\x91" * 100_000)))
+
+
+def test_what_is_switched_on_is_said_with_the_members() -> None:
+    """Otherwise the entry that does it would look like the one before."""
+    on = msgspec.structs.replace(THREE, features=("entry-checksums",))
+    before, after = (entry_text(configuration_entry(each, 7, 1)) for each in (THREE, on))
+    assert after == f"{before}; entry-checksums is on"

@@ -7,7 +7,8 @@ import socket
 import ssl
 import struct
 import threading
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from importlib import util
 
 import pytest
@@ -233,6 +234,44 @@ async def test_a_page_that_fails_is_told_and_nothing_else_fails() -> None:
         assert (await ask(port, "/livez")).status == 200
         await node.propose(b"x")
     assert told == ["HTTP: GET '/broken' failed: ValueError('a page of mine')"]
+
+
+async def test_a_port_that_ends_of_itself_says_why_and_the_node_goes_on() -> None:
+    """What is open beside it fails, say."""
+    told = trio.Event()
+    words: list[str] = []
+    fails: list[Callable[[], None]] = []
+
+    def note(_: object, __: str, event: structlog.types.EventDict) -> str:
+        words.append(str(event["event"]))
+        told.set()
+        raise structlog.DropEvent
+
+    @asynccontextmanager
+    async def failing() -> AsyncIterator[None]:
+        token, now = trio.lowlevel.current_trio_token(), trio.Event()
+        fails.append(lambda: token.run_sync_soon(now.set))
+        async with trio.open_nursery() as nursery:
+
+            async def fail() -> None:
+                await now.wait()
+                raise ValueError("beside it")
+
+            nursery.start_soon(fail)
+            yield
+
+    logger = structlog.wrap_logger(None, processors=[note])
+    with trio.fail_after(PATIENCE_S):
+        async with (
+            open_leader() as node,
+            trioraft.http.serve(node, listen=HERE, logger=logger, beside=failing),
+        ):
+            fails.pop()()
+            await told.wait()
+            await node.propose(b"x")
+    (said,) = words
+    assert said.startswith("HTTP: the port has ended, open another: ")
+    assert "beside it" in said
 
 
 async def test_a_page_that_does_not_begin_to_answer_is_given_up() -> None:

@@ -130,7 +130,7 @@ def identity_fields(identity: Identity | None) -> dict[str, Any] | None:
 
 
 def members(configuration: Configuration) -> str:
-    """Who is in it."""
+    """Who is in it, and what is switched on."""
     if not configuration.voters:
         return "none"
     parts = [f"voters {', '.join(configuration.voters)}"]
@@ -138,4 +138,5 @@ def members(configuration: Configuration) -> str:
         parts.append(f"joint with the outgoing {', '.join(configuration.outgoing)}")
     if configuration.learners:
         parts.append(f"learners {', '.join(configuration.learners)}")
+    parts += [f"{feature} is on" for feature in configuration.features]
     return f"index {configuration.index}: {'; '.join(parts)}"

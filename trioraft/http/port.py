@@ -14,6 +14,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from functools import partial
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Any, Final, TypeAlias, final
@@ -22,7 +23,7 @@ import attrs
 import trio
 
 from ..core.errors import ConfigError, NodeDead, WrongEventLoop
-from ..core.types import Address
+from ..core.types import Address, NodeId
 from ..embedding.async_node import AsyncNode
 from ..embedding.awaiting import AsyncBeside
 from ..embedding.blocking_node import BlockingNode
@@ -108,7 +109,8 @@ def serve(
         insecure: allow plain HTTP beyond this machine: whoever reaches the port can read the
             node's status and metrics, and see your routes.
         limits: bounds. Default: `HttpLimits()`.
-        logger: a structlog logger; is told where a route fails. None: nobody is.
+        logger: a structlog logger; is told where a route fails, and, beside a node under Trio,
+            why a port has ended that nobody left. None: nobody is.
 
     Raises:
         ConfigError: an argument cannot work, the node has an HTTP port already, or what
@@ -151,7 +153,8 @@ class Serving:
         begin, thread = self._opening.begin, self._opening.thread
         if isinstance(node, Node):
             require_event_loop(WHAT, "trio")
-            self._beside = _TrioBeside(thread(await begin(node)))
+            tell_of_end = partial(self._opening.tell_of_end, node.id)
+            self._beside = _TrioBeside(thread(await begin(node)), tell_of_end)
         else:
             require_event_loop(WHAT, "asyncio")
             self._beside = AsyncBeside(thread(await node.run_in_trio(begin)), WHAT, _same)
@@ -243,6 +246,13 @@ class _Opening:
         """For the port."""
         return TrioThread(lambda: self.opened(reach), f"http[{reach.node_id}]")
 
+    def tell_of_end(self, node_id: NodeId, failure: BaseException | None) -> None:
+        """In the node's thread: the port has ended, and nobody has left it."""
+        if self.logger is not None:
+            with suppress(Exception):  # a log that cannot be written ends no node from here
+                said = f"HTTP: the port has ended, open another: {failure!r:.500}"
+                self.logger.warning(said, node=node_id)
+
     @asynccontextmanager
     async def opened(self, reach: NodeReach) -> AsyncIterator[HttpPort]:
         """In the port's thread."""
@@ -300,8 +310,12 @@ def _teller(reach: NodeReach, logger: EventLogger | None) -> Callable[[str], Non
 class _TrioBeside:
     """What is in a thread of its own, for an `async with` under Trio."""
 
-    def __init__(self, thread: TrioThread[HttpPort]) -> None:
+    def __init__(
+        self, thread: TrioThread[HttpPort], on_lost: Callable[[BaseException | None], None]
+    ) -> None:
         self._thread = thread
+        self._on_lost = on_lost
+        self._is_left = False
         self._turn = trio.Event()
         self._over = trio.Event()
         self._ready: list[HttpPort] = []
@@ -321,6 +335,8 @@ class _TrioBeside:
         def ended(failure: BaseException | None) -> None:
             self._failure = failure
             self._over.set()
+            if self._turn.is_set() and not self._is_left:
+                self._on_lost(failure)
             self._turn.set()
 
         self._thread.start(lambda port: tell(is_ready, port), lambda error: tell(ended, error))
@@ -345,6 +361,7 @@ class _TrioBeside:
         await self._leave()
 
     async def _leave(self) -> None:
+        self._is_left = True
         self._thread.stop()
         with trio.CancelScope(shield=True):
             await self._over.wait()

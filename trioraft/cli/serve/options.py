@@ -172,7 +172,8 @@ _PARSED: Final = (
     Option(
         "http-insecure", values.parse_bool, "",
         "Allow plain HTTP beyond this machine at --http-listen: whoever reaches that port can read "
-        "this node's status and metrics, and nothing else.", _TLS, kind="flag", default="false",
+        "this node's metrics and watch its cluster's live page, and change nothing.", _TLS,
+        kind="flag", default="false",
     ),
     Option(
         "http-tls-cert", values.parse_path, "FILE",
