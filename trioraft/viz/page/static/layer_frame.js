@@ -207,7 +207,7 @@ class CommitLayer {
     const { fromTime, toTime } = view;
     const first = Math.max(firstAfter(points.time, fromTime) - 1, 0);
     c.beginPath();
-    let value = first > 0 ? points.index[first] : 0;
+    let value = points.time[first] <= fromTime ? points.index[first] : 0;
     c.moveTo(view.left, y(value));
     let lastX = -10;
     let steps = 0;
