@@ -15,12 +15,13 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,8 @@ import attrs
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ANSWER_S: Final = 30.0
 """How long a command may take."""
+REMOVED_S: Final = 30.0
+"""How long what the browser has left may take to go."""
 _READ_BYTES: Final = 1 << 20
 
 # Chromium wants its pipes as descriptors 3 and 4, whatever numbers they have here.
@@ -221,13 +224,32 @@ def open_browser(*, width: int = 1440, height: int = 900) -> Iterator[Page]:
     if chromium is None:
         raise BrowserError(f"none of {', '.join(NAMES)} is installed")
     with (
-        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
+        _profile() as profile,
         _process(_command(chromium, profile, width, height)) as (write_fd, read_fd),
     ):
         page = Page(write_fd, read_fd)
         page.attach()
         page.resize(width, height)
         yield page
+
+
+@contextmanager
+def _profile() -> Iterator[str]:
+    """A directory that is gone in the end, though the browser's children may go on writing there
+    for a moment after they were killed."""
+    directory = tempfile.mkdtemp()
+    try:
+        yield directory
+    finally:
+        until_s = time.monotonic() + REMOVED_S
+        while True:
+            try:
+                shutil.rmtree(directory)
+                break
+            except OSError:
+                if time.monotonic() > until_s:
+                    raise
+                time.sleep(0.05)  # nothing tells when the last of them is gone
 
 
 def _command(chromium: str, profile: str, width: int, height: int) -> list[str]:
@@ -249,6 +271,7 @@ def _process(command: list[str]) -> Iterator[tuple[int, int]]:
     process = subprocess.Popen(  # noqa: S603 - a browser found by its name
         wrapper,
         pass_fds=(its_read, its_write),
+        start_new_session=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -260,5 +283,6 @@ def _process(command: list[str]) -> Iterator[tuple[int, int]]:
     finally:
         os.close(our_write)
         os.close(our_read)
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # all that it has started, as well
         process.wait()
