@@ -132,8 +132,7 @@ def serve(
     rules = AddressRules(tls is not None, insecure, "read its status and metrics")
     address = rules.check("listen", listen, port_min=0)
     own = (tuple(routes), beside or nullcontext)
-    opening = _Opening(address, service, *own, tls, limits or HttpLimits(), logger)
-    return Serving(node, opening)
+    return Serving(node, _Opening(address, service, *own, tls, limits or HttpLimits(), logger))
 
 
 @final
