@@ -67,8 +67,8 @@ class NodeReach:
     def __init__(
         self, node: Node, token: trio.lowlevel.TrioToken, service: Service | None = None
     ) -> None:
-        self.node_id = node.id
-        self.lag = Distribution()
+        self.node_id: str = node.id
+        self.lag: Distribution = Distribution()
         """How late the node's loop did what it was asked at once."""
         self._node = node
         self._token = token

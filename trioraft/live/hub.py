@@ -124,9 +124,9 @@ class Hub:
         self._keeps_on = keeps_on
         self._pauses_s = pauses_s
         self._lab = lab
-        self.scene = Scene()
-        self.record = Record("live")
-        self.live = LiveRun(time.time() - 1.0)
+        self.scene: Scene = Scene()
+        self.record: Record = Record("live")
+        self.live: LiveRun = LiveRun(time.time() - 1.0)
         self.has_ended: bool = False
         self._viewers: set[Viewer] = set()
         self._viewers_changed = trio.Event()

@@ -129,6 +129,16 @@ class _AbandonedError(Exception):
 class NodeRunner:
     """Runs one member: a `TransportOwner` towards the network, a set of tasks towards Trio."""
 
+    node_id: NodeId
+    name: str
+    """Of its tasks."""
+    timing: Timing
+    limits: Limits
+    is_dead: bool
+    traced: TracedCommands | None
+    """What follows single commands, if anybody gave a tracer."""
+    cluster_id: str
+
     def __init__(
         self,
         node_id: NodeId,

@@ -67,7 +67,7 @@ class Asked:
         self.index: LogIndex = 0
         self.term: Term = 0
         self.is_repeatable = False
-        self.trace = None
+        self.trace: None = None
         self._node_id = node_id
         self._request = request
         self._checks = checks

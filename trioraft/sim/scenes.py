@@ -23,6 +23,7 @@ from ..core.raft import Raft
 from ..core.types import LogIndex, NodeId, Role
 from ..scenario import Answer, Needs, NodeView, Scenario, ScenarioError, play, shipped_names
 from ..scenario.model import PATIENCE_S_MIN
+from .agenda import Agenda
 from .disk import Fate
 from .draw import EVERYONE, Draw, Kind
 from .network import LinkFault
@@ -165,7 +166,7 @@ class HeapBackend:
     loses_messages: bool = False
 
     def __init__(self, simulation: Simulation, scenario: Scenario) -> None:
-        self.agenda = simulation.agenda
+        self.agenda: Agenda = simulation.agenda
         self.picture: str = picture_of(scenario, simulation.seed, TIER)
         rounds_s = WAIT_ROUNDS * scenario.settings.timing.election_timeout_s[1]
         self.patience_s: float = max(PATIENCE_S_MIN, rounds_s)

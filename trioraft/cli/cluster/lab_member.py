@@ -62,9 +62,9 @@ def _obey(cuts: Cuts) -> None:
 
 
 if __name__ == "__main__":
-    has_pre_vote = sys.argv[1:2] != [NO_PRE_VOTE]
+    has_pre_vote: bool = sys.argv[1:2] != [NO_PRE_VOTE]
     if not has_pre_vote:
         del sys.argv[1]
-    server = LabServer(Cuts(), has_pre_vote)
+    server: LabServer = LabServer(Cuts(), has_pre_vote)
     threading.Thread(target=_obey, args=(server.cuts,), name="cluster.obey", daemon=True).start()
     main(server)
