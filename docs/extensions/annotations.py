@@ -112,7 +112,7 @@ def _rewrite_function(function: object, done: set[int]) -> None:
             _rewrite(annotations, module, done)
             _rewrite_signature(function)
             if annotations and hasattr(function, "__wrapped__"):
-                _show_what_is_yielded(annotations, inspect.unwrap(function))  # type: ignore[arg-type]
+                _show_what_is_yielded(annotations, inspect.unwrap(function))  # type: ignore[arg-type] # a function
         function = getattr(function, "__wrapped__", None)
 
 
@@ -147,7 +147,7 @@ def _rewrite_signature(function: object) -> None:
         if inspect.isclass(parameter.default) and parameter.default is not inspect.Parameter.empty:
             parameter = parameter.replace(default=_Named(parameter.default.__name__))
         parameters.append(parameter)
-    function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined] # may
 
 
 def _annotate_what_constructors_assign(value: type) -> None:

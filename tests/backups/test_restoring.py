@@ -60,7 +60,7 @@ def put(key: str, value: str) -> bytes:
 
 
 def value_of(machine: SessionMachine, key: str) -> bytes | None:
-    found = machine.machine.query(encode(Get(key.encode())))  # type: ignore[attr-defined]
+    found = machine.machine.query(encode(Get(key.encode())))  # type: ignore[attr-defined] # kv
     assert isinstance(found, Found)
     return found.value
 

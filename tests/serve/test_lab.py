@@ -227,7 +227,7 @@ class FakeOwner:
 def test_a_way_that_is_cut_is_silent_in_its_direction() -> None:
     cuts, real, owner = Cuts(), FakeTransport(), FakeOwner()
     transport = CuttableTransport(real, cuts)  # type: ignore[arg-type] # as far as it is used
-    trio.run(lambda: transport.run(owner, cluster_id="", limits=None))  # type: ignore[arg-type]
+    trio.run(lambda: transport.run(owner, cluster_id="", limits=None))  # type: ignore[arg-type] # unused
     out, back = RequestVote("0", "1", 1, 0, 0), RequestVote("1", "0", 1, 0, 0)
     said = Introduction("1", "0", 0, 1)
 
