@@ -170,7 +170,7 @@ def _give_back(
     app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]
 ) -> None:
     if what in _FIELDS:
-        lines[:] = app.env.temp_data.pop("trioraft_field")
+        lines[:] = app.env.temp_data.pop("trioraft_field") or ()
 
 
 def setup(app: Sphinx) -> dict[str, object]:
