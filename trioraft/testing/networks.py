@@ -111,7 +111,12 @@ class ClusterNetwork:
         return cuttable
 
     def drop_connection(self, one: NodeId, other: NodeId) -> None:
-        """The connection between two nodes breaks, and is there again at once: both are told."""
+        """The connection between two nodes breaks, and is there again at once: both are told.
+
+        Args:
+            one: of the pair; nothing happens to a node that does not run.
+            other: likewise.
+        """
         for node_id, peer in ((one, other), (other, one)):
             owner = self._transports[node_id].owner if node_id in self._transports else None
             if owner is not None:
