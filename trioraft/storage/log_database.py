@@ -236,14 +236,21 @@ def check_settings(
     """Check that a database has these tables, and the settings of all of ours.
 
     Raises:
-        CorruptStorage: it has not.
+        StorageError: it is a database of ours, of another kind.
+        CorruptStorage: it is damaged, or not ours.
     """
     settings = [
         connection.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("page_size", "auto_vacuum", "encoding")
     ]
     rows = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql NOT NULL").fetchall()
-    if settings != [PAGE_BYTES, 0, "UTF-8"] or dict(rows) != schema or len(rows) != len(schema):
+    tables = dict(rows)
+    if "meta" in tables and ("groups" in tables) != ("groups" in schema):
+        here = "the logs of many groups: open it with SharedLog"
+        if "groups" in schema:
+            here = "the log of one node: open it with SQLiteStorage"
+        raise StorageError(f"{database} holds {here}. Nothing was changed")
+    if settings != [PAGE_BYTES, 0, "UTF-8"] or tables != schema or len(rows) != len(schema):
         raise CorruptStorage(
             f"{database} is not a database of trioraft, or its description is damaged: page size, "
             f"auto_vacuum, encoding {settings}, tables {[row[0] for row in rows]}. "

@@ -109,8 +109,12 @@ class Opened:
         """See `Directory.check`."""
         raise NotImplementedError
 
-    def check_before_write(self) -> None:
+    def before_append(self) -> None:
         """See `Directory.check_before_write`."""
+        raise NotImplementedError
+
+    def after_append(self) -> None:
+        """As `note`, and then `check`."""
         raise NotImplementedError
 
 
@@ -156,10 +160,9 @@ class OnDisk:
         refusals.check_append(
             entries, replace_from, log.base.index, log.last_index, opened.snapshots.newest_index
         )
-        opened.check_before_write()
+        opened.before_append()
         log.append(hard_state, entries, replace_from, identity, notices=notices)
-        opened.note()
-        opened.check()
+        opened.after_append()
 
     def compact(self, base_index: LogIndex, base_term: Term) -> None:
         """Forget entries up to `base_index`; see `Storage.compact`.

@@ -64,8 +64,12 @@ class _Opened(Opened):
     def check(self) -> None:
         self.directory.check()
 
-    def check_before_write(self) -> None:
+    def before_append(self) -> None:
         self.directory.check_before_write()
+
+    def after_append(self) -> None:
+        self.note()
+        self.directory.check()
 
 
 @final
