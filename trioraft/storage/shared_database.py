@@ -33,7 +33,7 @@ import attrs
 import msgspec
 
 from ..core.decoding import UNREADABLE
-from ..core.errors import CorruptStorage, ResourceExhausted, StorageError
+from ..core.errors import CorruptStorage, DiskFull, ResourceExhausted, StorageError
 from ..core.types import Count, LogIndex
 from .directory import KEEP_AND_REPLACE, Directory
 from .health import DISK_TROUBLE, Health
@@ -375,7 +375,8 @@ class SharedDatabase:
         self._live = sum(state.records for state in loaded.groups.values())
         self._openings = loaded.openings
         self._unswept = 0
-        self._sweeps_from: int | None = None
+        self._sweeps_from: int | None = None  # while a pass is on its way
+        self._sweeps_to = 0
         self._wal_bytes = 0
         self._is_noted = False
         with health.watching("opening the database"):
@@ -498,8 +499,9 @@ class SharedDatabase:
             self._insert(rows, groups)
         except DISK_TROUBLE as error:
             trouble = self._failed(error)
-            if not isinstance(trouble, ResourceExhausted) or not self._make_room():
+            if not isinstance(trouble, DiskFull):
                 raise trouble from error
+            self._make_room()
             try:
                 self._insert(rows, groups)
             except DISK_TROUBLE as again:
@@ -610,10 +612,14 @@ class SharedDatabase:
         if self._unswept < SWEEP_EVERY or self.health.has_failed:
             return False
         if self._sweeps_from is None and self._dead > max(self._live, SWEEP_DEAD_MIN):
-            self._sweeps_from = 0
+            self._begin_pass()
         if self._sweeps_from is None:
             self._unswept = 0
         return self._sweeps_from is not None
+
+    def _begin_pass(self) -> None:
+        # It ends where the table does now: it would never catch up with what is written meanwhile.
+        self._sweeps_from, self._sweeps_to = 0, self._last_number
 
     def _sweep_slice(self) -> None:
         """Go on with a pass: remove what is compacted in the next slice of the table. Trouble with
@@ -635,23 +641,17 @@ class SharedDatabase:
             self.health.error("removing compacted records", error)
             self._sweeps_from = None
             return
-        self._sweeps_from = end + 1
+        self._sweeps_from = end + 1 if end < self._sweeps_to else None
         self._dead -= removed
         self._wal_bytes += removed * 96 + 4 * PAGE_BYTES
 
-    def _make_room(self) -> bool:
-        """The disk is full: what is compacted goes now, and the write-ahead log is used again.
-
-        Returns:
-            Whether there is more room than before.
-        """
-        dead = self._dead
+    def _make_room(self) -> None:
+        """The disk is full: what is compacted goes now, and the write-ahead log is used again."""
         self._checkpoint()
-        if dead:
-            self._sweeps_from = 0
+        if self._dead:
+            self._begin_pass()
         while self._sweeps_from is not None and not self.health.has_failed:
             self._sweep_slice()
-        return self._dead < dead
 
     # -- reading ---------------------------------------------------------------------------
 
