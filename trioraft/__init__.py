@@ -126,6 +126,7 @@ if TYPE_CHECKING:
     from .service.roles import Roles as Roles
     from .storage.base import Storage as Storage
     from .storage.memory import MemoryStorage as MemoryStorage
+    from .storage.shared import SharedLog as SharedLog
     from .storage.sqlite import SQLiteStorage as SQLiteStorage
     from .transport.base import Transport as Transport
     from .transport.memory import MemoryNetwork as MemoryNetwork
@@ -237,6 +238,7 @@ _HOMES: Final = {
     "Storage": "storage.base",
     "MemoryStorage": "storage.memory",
     "SQLiteStorage": "storage.sqlite",
+    "SharedLog": "storage.shared",
     "Transport": "transport.base",
     "MemoryNetwork": "transport.memory",
     "MemoryTransport": "transport.memory",
