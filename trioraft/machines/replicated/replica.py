@@ -25,6 +25,7 @@ from ...tasks.event_loop import require_event_loop
 from ...tasks.monotonic import monotonic_s
 from ..chunks import ChunkReader, framed
 from ..log_clock import LogClock, LogTime
+from ..msgpack_heads import map_head
 from ..nesting import NESTING_MAX, check_nesting, check_result_nesting, is_deeper
 from ..sessions import CommandFailed, SessionMachine, UnknownCommand, error_from
 from .calls import Way
@@ -369,6 +370,7 @@ class Replica:
         finally:
             self.is_running = False
             self.is_writable = self.port is None
+            self.keep_views()
         self._declared = ()
         encoded = method.result.encode(result)
         check_result_nesting(encoded)
@@ -402,13 +404,19 @@ class Replica:
         head = _ObjectHead(HEAD_FORMAT, self.active_version, version, self.clock.log_time_s)
         return framed(_MAGIC, _ENCODER.encode(head))
 
-    def dump(self) -> bytes:
-        """All fields, as they are."""
-        state = {
-            name: msgspec.Raw(field.codec.encode(getattr(self._instance, name)))
-            for name, field in self.definition.fields.items()
-        }
-        return _ENCODER.encode(state)
+    def dump(self) -> Iterator[bytes]:
+        """All fields, as they are now; they are encoded later, piece by piece."""
+        self.keep_views()
+        fields = self.definition.fields
+        views = [(name, each.view(getattr(self._instance, name))) for name, each in fields.items()]
+        return _encoded_state(views)
+
+    def keep_views(self) -> None:
+        """See to it that views can be taken of the dicts that the state has by now."""
+        state = vars(self._instance)
+        for name, field in self.definition.dicts:
+            if type(state.get(name)) is dict:
+                state[name] = field.viewed(state[name])
 
     def read_head(self, chunks: Iterable[bytes]) -> tuple[_ObjectHead, Iterator[bytes]]:
         """The head of a snapshot, and the state after it.
@@ -461,6 +469,13 @@ class Replica:
                 "or removed; to change its type, give it another name"
             ) from error
         vars(self._instance).update(state)
+
+
+def _encoded_state(views: list[tuple[str, Iterator[bytes]]]) -> Iterator[bytes]:
+    yield map_head(len(views))
+    for name, pieces in views:
+        yield _ENCODER.encode(name)
+        yield from pieces
 
 
 def _default(cls_name: str, name: str, definition: Definition) -> Any:
