@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import weakref
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ import pytest
 
 from trioraft.core.errors import InvariantViolation
 from trioraft.machines import viewed
-from trioraft.machines.viewed import DictView, ViewedDict, ViewedDictOfMutable
+from trioraft.machines.viewed import DictView, Discarded, ViewedDict, ViewedDictOfMutable
 
 SEEDS = range(25)
 STEPS = 300
@@ -244,3 +245,34 @@ def test_s7_a_view_is_gone_through_in_a_thread_while_everything_changes() -> Non
                 entries.setdefault(key, [key]).append(rng.random())
         thread.join()
         assert found == [whole]
+
+
+def test_what_was_replaced_goes_bit_by_bit_but_not_what_somebody_has() -> None:
+    discarded = Discarded(each=3)
+    entries: ViewedDict[int, object] = ViewedDict({key: object() for key in range(7)})
+    view = entries.view()
+    items = [Held() for _ in range(7)]
+    gone = [weakref.ref(item) for item in items]
+    discarded.add(entries, items, [1, 2])
+    del entries, items
+    left = []
+    for _ in range(3):
+        discarded.let_go()
+        left.append(sum(held() is not None for held in gone))
+    assert left == [4, 1, 0]
+    discarded.let_go()
+    assert len(view) == 7
+    assert discarded  # a view of it is open
+    del view
+    discarded.let_go()
+    kept = dict.fromkeys(range(9))
+    discarded.add(kept)
+    discarded.let_go()
+    assert len(kept) == 9
+    for _ in range(2):
+        discarded.let_go()
+    assert not discarded
+
+
+class Held:
+    """Something of which is known whether it is still there."""

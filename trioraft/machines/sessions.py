@@ -38,9 +38,10 @@ from ..member.state_machine import (
     timed,
 )
 from .chunks import ChunkReader, head_of
+from .items import ItemReader
 from .msgpack_heads import array_head, head_bytes
 from .nesting import check_nesting, check_result_nesting, result_too_deep
-from .viewed import DictView, ViewedDict
+from .viewed import DictView, Discarded, ViewedDict
 
 CLIENT_ID_BYTES = 16
 """Length of a client's id: random, so that no two clients ever choose the same one."""
@@ -309,7 +310,8 @@ class _Session(msgspec.Struct, array_like=True, gc=False):
 
 
 class _SessionTable(msgspec.Struct, frozen=True, array_like=True):
-    """The sessions as they stand in a snapshot, least recently used first."""
+    """The sessions as they stand in a snapshot, least recently used first. (It is written, and
+    read, piece by piece: see `_encoded_table` and `_read_table`.)"""
 
     version: int
     bounds: Bounds
@@ -319,7 +321,9 @@ class _SessionTable(msgspec.Struct, frozen=True, array_like=True):
 TABLE_VERSION = 1
 """Version of the session table in a snapshot."""
 _TABLE_MAGIC = b"trioraft sessions\n"
-_TABLES: msgspec.msgpack.Decoder[_SessionTable] = msgspec.msgpack.Decoder(_SessionTable)
+_TABLE_FIELDS = len(_SessionTable.__struct_fields__)
+_Listed: TypeAlias = list[tuple[int, _Session]]
+_LISTED: msgspec.msgpack.Decoder[_Listed] = msgspec.msgpack.Decoder(_Listed)
 
 
 @final
@@ -398,6 +402,7 @@ class SessionMachine:
         # Least recently used first. Whoever changes a session takes it out, and puts it in again.
         self._sessions: ViewedDict[SessionId, _Session] = ViewedDict(freeze=_as_it_is)
         self._id_of: dict[bytes, SessionId] = {}
+        self._discarded = Discarded()
         self._is_inside = False  # what was raised last came out of the inner machine
 
     @property
@@ -438,6 +443,8 @@ class SessionMachine:
         As `StateMachine.apply`.
         """
         self._is_inside = False
+        if self._discarded:
+            self._discarded.let_go()
         envelope = self._opened(data)
         match envelope:
             case SessionCommand():
@@ -625,13 +632,20 @@ class SessionMachine:
             ConfigError: the snapshot is not one of a `SessionMachine`.
         """
         reader = ChunkReader(chunks)
-        table = _SessionTable(TABLE_VERSION, DEFAULT_BOUNDS, [])
+        bounds, sessions = DEFAULT_BOUNDS, ViewedDict[SessionId, _Session](freeze=_as_it_is)
+        id_of: dict[bytes, SessionId] = {}
+        results_bytes = 0
         if not self._reads_bare or reader.begins_with(_TABLE_MAGIC):
-            table = _read_table(reader.head(_TABLE_MAGIC, "a SessionMachine"))
-        self._bounds = table.bounds
-        self._sessions = ViewedDict(dict(table.sessions), _as_it_is)
-        self._id_of = {session.client_id: number for number, session in table.sessions}
-        self._results_bytes = sum(map(_weight_bytes, self._sessions.values()))
+            head = reader.head_chunks(_TABLE_MAGIC, "a SessionMachine")
+            bounds, pieces = _read_table(head)
+            for piece in pieces:
+                sessions.update(piece)
+                for number, session in piece:
+                    id_of[session.client_id] = number
+                    results_bytes += _weight_bytes(session)
+        self._discarded.add(self._sessions, self._id_of)
+        self._bounds, self._sessions, self._id_of = bounds, sessions, id_of
+        self._results_bytes = results_bytes
         self.machine.restore(reader.rest())
 
 
@@ -644,7 +658,8 @@ def sessions_in(reader: ChunkReader) -> int | None:
     """
     if not reader.begins_with(_TABLE_MAGIC):
         return None
-    return len(_read_table(reader.head(_TABLE_MAGIC, "a SessionMachine")).sessions)
+    _, pieces = _read_table(reader.head_chunks(_TABLE_MAGIC, "a SessionMachine"))
+    return sum(map(len, pieces))
 
 
 def _acknowledge(session: _Session, below: int) -> None:
@@ -714,18 +729,48 @@ def _encoded(result: object) -> _Success:
     return _Success(value)
 
 
-def _read_table(content: bytes) -> _SessionTable:
+def _read_table(chunks: Iterator[bytes]) -> tuple[Bounds, Iterator[_Listed]]:
+    """The bounds, and the sessions piece by piece; all of it is to be read.
+
+    Raises:
+        ConfigError: it cannot be read; also while the sessions are.
+    """
+    reader = ItemReader(chunks)
     try:
-        table = _TABLES.decode(content)
-        for _, session in table.sessions:
-            for outcome in session.results.values():
-                if isinstance(outcome, _Success):
-                    msgspec.msgpack.decode(outcome.value)
+        fields = reader.count(is_map=False)
+        if fields is None or fields < _TABLE_FIELDS:
+            raise msgspec.DecodeError("it is no table")
+        version = msgspec.msgpack.decode(reader.one(), type=int)
+        if version != TABLE_VERSION:
+            raise ConfigError(
+                f"the snapshot's session table has version {version}, this release reads "
+                f"{TABLE_VERSION}: run a release that reads it"
+            )
+        bounds = msgspec.msgpack.decode(reader.one(), type=Bounds)
     except UNREADABLE as error:
-        raise ConfigError(f"the snapshot's session table cannot be read: {error}") from error
-    if table.version != TABLE_VERSION:
-        raise ConfigError(
-            f"the snapshot's session table has version {table.version}, this release reads "
-            f"{TABLE_VERSION}: run a release that reads it"
-        )
-    return table
+        raise _unreadable(error) from error
+    return bounds, _read_sessions(reader, fields - _TABLE_FIELDS)
+
+
+def _read_sessions(reader: ItemReader, further: int) -> Iterator[_Listed]:
+    try:
+        count = reader.count(is_map=False)
+        if count is None:
+            raise msgspec.DecodeError("it has no sessions")
+        for piece in reader.pieces(count, 1, array_head):
+            sessions = _LISTED.decode(piece)
+            for _, session in sessions:
+                for outcome in session.results.values():
+                    if isinstance(outcome, _Success):
+                        msgspec.msgpack.decode(outcome.value)
+            yield sessions
+        for _ in range(further):  # of a later release
+            reader.one()
+        if not reader.is_at_end():
+            raise msgspec.DecodeError("something follows it")
+    except UNREADABLE as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> ConfigError:
+    return ConfigError(f"the snapshot's session table cannot be read: {error}")

@@ -17,7 +17,9 @@ Rules of this file:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, ItemsView, Iterator, ValuesView
+from functools import partial
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, Final, Generic, Self, TypeVar, final
@@ -160,6 +162,48 @@ def emptied(entries: dict[Any, Any]) -> Iterator[bytes]:
         yield b""
 
 
+DISCARDED_EACH: Final = 256
+"""Entries of a state that was replaced which each command lets go of."""
+_OUR_REFERENCES: Final = 3
+"""To what is discarded: the list's, that of whoever looks, and the one by which it is counted."""
+
+
+@final
+class Discarded:
+    """What a restored snapshot has taken the place of. To let go of a million entries at once holds
+    up all threads, and whoever reads it at that moment goes on reading: so the commands that follow
+    let go of some each.
+
+    Args:
+        each: how many entries of it a command lets go of.
+    """
+
+    def __init__(self, each: int = DISCARDED_EACH) -> None:
+        self._each = each
+        self._containers: list[dict[Any, Any] | list[Any]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._containers)
+
+    def add(self, *containers: dict[Any, Any] | list[Any]) -> None:
+        """Nobody needs these any more."""
+        self._containers.extend(each for each in containers if len(each) > self._each)
+
+    def let_go(self) -> None:
+        """Of some."""
+        last = self._containers[-1]
+        if isinstance(last, ViewedDict) and last.is_viewed:
+            return  # a snapshot of it is still being written
+        if sys.getrefcount(last) > _OUR_REFERENCES:
+            self._containers.pop()  # somebody has it, and lets go of it as a whole some time
+            return
+        pop = partial(dict.popitem, last) if isinstance(last, dict) else last.pop
+        for _ in range(min(len(last), self._each)):
+            pop()
+        if not last:
+            self._containers.pop()
+
+
 def _changed_otherwise(what: str) -> InvariantViolation:
     return InvariantViolation(f"{what}: its dict was changed by other ways than its own methods")
 
@@ -216,6 +260,11 @@ class ViewedDict(dict[K, V]):
         self._chunks.append([])  # what comes now stands behind it
         self._views = (*self._views, state)
         return DictView(self, state)
+
+    @property
+    def is_viewed(self) -> bool:
+        """Whether somebody has a view that is not gone through."""
+        return any(state.is_open for state in self._views)
 
     def value_of(self, key: K) -> Any:
         """The value, for a view: it is not to be changed."""
@@ -326,8 +375,12 @@ class ViewedDict(dict[K, V]):
             dict.update(self, *args, **kwargs)
         finally:
             added = list(islice(dict.__reversed__(self), len(self) - before))
-            for key in reversed(added):
-                self._note_added(key)
+            added.reverse()
+            self._chunks[-1] += added[:CHUNK_KEYS]
+            for start in range(CHUNK_KEYS, len(added), CHUNK_KEYS):
+                self._chunks.append(added[start : start + CHUNK_KEYS])
+            if len(self._chunks[-1]) >= CHUNK_KEYS:
+                self._chunks.append([])
 
     def _putting_aside(self, other: Any) -> Any:
         """What a dict is to be updated by, one after the other as a dict does it: what is given may

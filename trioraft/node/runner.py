@@ -878,10 +878,15 @@ class NodeRunner:
                 self._act()
 
     async def _restore_machine(self, meta: SnapshotMeta) -> int | None:
+        """At the start as fast as it can be; while others wait for heartbeats, by turns."""
         machine, storage = self._machine, self._storage
-        return await self._until_it_can_be_read(
-            lambda: restore(machine, storage.read_snapshot(meta))
-        )
+        takes_turns = self.member is not None and storage.blocking and self._calls.in_threads
+
+        def read() -> int | None:
+            chunks = storage.read_snapshot(meta)
+            return restore(machine, _by_turns(chunks) if takes_turns else chunks)
+
+        return await self._until_it_can_be_read(read)
 
     def _save_snapshot(self, save: SaveSnapshot) -> None:
         if self._nursery is not None:

@@ -15,6 +15,7 @@ import attrs
 import msgspec
 
 from ...core.errors import ConfigError
+from ..items import ItemReader
 from ..msgpack_heads import array_head, head_bytes, map_head
 from ..nesting import NESTING_MAX
 from ..viewed import (
@@ -321,6 +322,26 @@ class Field:
         if is_plain and isinstance(self._info, _ITEMS) and _cannot_change(self._info.item_type):
             return self._item_pieces(list(value))
         return iter((self.codec.encode(value),))
+
+    def read(self, reader: ItemReader) -> Any:
+        """A value that `view` wrote; dicts and lists piece by piece.
+
+        Raises:
+            MsgspecError: it is none of this field's.
+        """
+        if self.is_dict and (count := reader.count(is_map=True)) is not None:
+            entries = self.viewed({})
+            for piece in reader.pieces(count, 2, map_head):
+                entries.update(self.codec.decode(piece))
+            return entries
+        if isinstance(self._info, msgspec.inspect.ListType):
+            count = reader.count(is_map=False)
+            if count is not None:
+                items: list[Any] = []
+                for piece in reader.pieces(count, 1, array_head):
+                    items += self.codec.decode(piece)
+                return items
+        return self.codec.decode(reader.one())
 
     def _dict_pieces(self, view: DictView[Any]) -> Iterator[bytes]:
         def encode(keys: list[Any], values: list[Any]) -> bytes:
