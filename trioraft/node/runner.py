@@ -121,6 +121,15 @@ LINKS_MAX = 4 * MEMBERS_MAX
 """Peers of which it is noted whether a link to them is up; members are never left out."""
 
 
+TURN_S = 0.0005
+"""A thread that encodes a snapshot lets the others have their turn after so much work, in seconds:
+the loop, when it wakes, waits for an interpreter that is busy until the thread lets go of it, which
+it does by itself after 5 ms."""
+
+REST_S_MAX = 0.01
+"""So long it pauses at most, in seconds: as long as it has worked."""
+
+
 class _AbandonedError(Exception):
     """The node died while its snapshot was being written: nobody wants the rest."""
 
@@ -884,10 +893,15 @@ class NodeRunner:
                 self._act()
 
     async def _restore_machine(self, meta: SnapshotMeta) -> int | None:
+        """At the start as fast as it can be; while others wait for heartbeats, by turns."""
         machine, storage = self._machine, self._storage
-        return await self._until_it_can_be_read(
-            lambda: restore(machine, storage.read_snapshot(meta))
-        )
+        takes_turns = self.member is not None and storage.blocking and self._calls.in_threads
+
+        def read() -> int | None:
+            chunks = storage.read_snapshot(meta)
+            return restore(machine, _by_turns(chunks) if takes_turns else chunks)
+
+        return await self._until_it_can_be_read(read)
 
     def _save_snapshot(self, save: SaveSnapshot) -> None:
         if self._nursery is not None:
@@ -896,8 +910,10 @@ class NodeRunner:
     async def _write_snapshot(self, save: SaveSnapshot) -> None:
         storage, chunks = self._storage, self._while_alive(save.chunks)
         is_wanted = self.member is not None and self.member.applies.is_wanted
-        if is_wanted and not self._in_haste and storage.blocking and self._calls.in_threads:
-            chunks = _paced(chunks)
+        if storage.blocking and self._calls.in_threads:
+            chunks = _by_turns(chunks)
+            if is_wanted and not self._in_haste:
+                chunks = _paced(chunks)
         begun_s = time.perf_counter()
         try:
             meta = await self._calls.beside(
@@ -1048,6 +1064,19 @@ def _paced(chunks: Iterable[bytes]) -> Iterator[bytes]:
         ahead_s = due_s - time.monotonic()
         if ahead_s > SNAPSHOT_AHEAD_S:
             time.sleep(ahead_s)  # noqa: TID251 - in a worker thread, which has nothing else to do
+
+
+def _by_turns(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Chunks in a worker thread, which rests as long as it has worked: what it does in Python and
+    in the encoder holds up the loop, what the disk does not."""
+    begun_s = time.thread_time()
+    for chunk in chunks:
+        if chunk:
+            yield chunk
+        worked_s = time.thread_time() - begun_s
+        if worked_s >= TURN_S:
+            time.sleep(min(worked_s, REST_S_MAX))  # noqa: TID251 - as below, for others' sake
+            begun_s = time.thread_time()
 
 
 def _write_waits(lacking: str | None, member: Member, now: float) -> None:
