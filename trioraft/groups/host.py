@@ -589,9 +589,13 @@ class Host:
             await self._lost.wait()
             gone, self._gone = self._gone, set()
             for is_last_chance in (False, True):
-                for group in self._left_by(gone):
-                    if is_last_chance or self._is_next(group, gone):
-                        await self._wake_and_settle(group)
+                slots = trio.Semaphore(WAKING_MAX)
+                async with trio.open_nursery() as waking:
+                    for group in self._left_by(gone):
+                        if is_last_chance or self._is_next(group, gone):
+                            await slots.acquire()
+                            name = f"{self.name}.waking"
+                            waking.start_soon(self._wake_and_settle, group, slots, name=name)
                 await trio.sleep(self._timing.election_timeout_s[1])  # others may be first
 
     def _left_by(self, gone: Collection[NodeId]) -> list[Group]:
@@ -610,17 +614,19 @@ class Host:
         there = [voter for voter in group.voters if voter not in gone]
         return ranked(group.name, there)[:1] == [self.node_id]
 
-    async def _wake_and_settle(self, group: Group) -> None:
-        """Wake it, and wait until it has a leader, or should have one."""
-        if group.phase is not GroupPhase.ASLEEP:
-            return
-        group.wake(goes_first=True)
-        with trio.move_on_after(2 * self._timing.election_timeout_s[1]):
-            try:
-                async with group.awake() as node:
-                    await node.wait(lambda status: status.leader_id is not None)
-            except Exception:  # noqa: BLE001 - whoever has opened the group is told
-                return
+    async def _wake_and_settle(self, group: Group, slots: trio.Semaphore) -> None:
+        """Wake it, unless its leader is back, and wait until it has another, or should have."""
+        leader_id = None if group.slept is None else group.slept.leader_id
+        is_back = leader_id is not None and self.presence.is_there(leader_id)
+        if group.phase is GroupPhase.ASLEEP and not is_back:
+            group.wake(goes_first=True)
+            with trio.move_on_after(2 * self._timing.election_timeout_s[1]):
+                try:
+                    async with group.awake() as node:
+                        await node.wait(lambda status: status.leader_id is not None)
+                except Exception:  # noqa: BLE001, S110 - whoever has opened the group is told
+                    pass
+        slots.release()
 
     # -- spreading leaders -----------------------------------------------------------------
 

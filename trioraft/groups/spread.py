@@ -10,8 +10,8 @@ Rules of this file:
 
 from __future__ import annotations
 
+import hashlib
 import math
-import zlib
 from collections.abc import Collection, Mapping
 from typing import Final
 
@@ -22,8 +22,14 @@ SLACK: Final = 0.1
 
 
 def ranked(group: str, voters: Collection[NodeId]) -> list[NodeId]:
-    """The voters in the order in which they are to lead this group; the same everywhere."""
-    return sorted(voters, key=lambda voter: (zlib.crc32(f"{group}\0{voter}".encode()), voter))
+    """The voters in the order in which they are to lead this group; the same everywhere. (A cyclic
+    checksum would not do: between two names it differs by the same bits for every group.)"""
+
+    def place(voter: NodeId) -> tuple[bytes, NodeId]:
+        name = f"{group}\0{voter}".encode()
+        return hashlib.blake2b(name, digest_size=8).digest(), voter
+
+    return sorted(voters, key=place)
 
 
 def surplus(own: int, others: Mapping[NodeId, int]) -> int:
