@@ -23,6 +23,8 @@ FILES: Final = (
     "tests/core/test_log.py",
     "tests/core/test_quorum.py",
     "tests/storage/test_model.py",
+    "tests/storage/test_shared_crash.py",
+    "tests/storage/test_shared_damage.py",
     "tests/storage/test_sqlite_crash.py",
     "tests/storage/test_sqlite_damage.py",
     "tests/test_node.py",

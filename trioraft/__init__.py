@@ -133,6 +133,7 @@ if TYPE_CHECKING:
     from .storage.base import Storage as Storage
     from .storage.groups import MemoryGroupStorages as MemoryGroupStorages
     from .storage.memory import MemoryStorage as MemoryStorage
+    from .storage.shared import SharedLog as SharedLog
     from .storage.sqlite import SQLiteStorage as SQLiteStorage
     from .transport.base import Transport as Transport
     from .transport.memory import MemoryNetwork as MemoryNetwork
@@ -251,6 +252,7 @@ _HOMES: Final = {
     "MemoryGroupStorages": "storage.groups",
     "MemoryStorage": "storage.memory",
     "SQLiteStorage": "storage.sqlite",
+    "SharedLog": "storage.shared",
     "Transport": "transport.base",
     "MemoryNetwork": "transport.memory",
     "MemoryTransport": "transport.memory",

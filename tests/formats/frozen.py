@@ -29,6 +29,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
         "member.identity",
         "storage.records",
         "storage.log_database",
+        "storage.shared_database",
         "storage.snapshot_files",
         "storage.directory",
     ),
@@ -70,6 +71,8 @@ NEW: Final[dict[str, str]] = {
     "peers.UntracedForward": "A `Forward` as format 1 has it, for what is encoded.",
     "clients.UntracedPropose": "Likewise, a `Propose`.",
     "clients.UntracedQuery": "Likewise, a `Query`.",
+    "disk.StoredGroup": "It stands only in directories of many groups, which earlier releases do "
+    "not take for theirs.",
 }
 """Structs that format 1 does not have, and who keeps them from those that do not know them."""
 

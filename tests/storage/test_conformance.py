@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from trioraft import Entry, MemoryStorage, StorageError
 from trioraft.core.errors import SnapshotGone
 from trioraft.core.types import HardState, LogIndex, NodeId, Recovered, SnapshotMeta, Term
 from trioraft.storage.base import Storage
+from trioraft.storage.shared import SharedLog
 from trioraft.storage.sqlite import SQLiteStorage
 from trioraft.testing.faulty_storage import FaultyStorage
 from trioraft.testing.storage_conformance import (
@@ -42,8 +44,49 @@ def test_a_sqlite_storage_can_be_opened_again(check: StorageCheck, tmp_path: Pat
 
 
 @every_check
+def test_the_storage_of_a_group_conforms(check: StorageCheck, tmp_path: Path) -> None:
+    with open_shared(tmp_path) as shared:
+        check_storage(
+            lambda: shared.storage_of("a"),
+            reborn=lambda _: shared.storage_of("a"),
+            checks=[check],
+        )
+
+
+@every_check
+def test_the_storage_of_a_group_conforms_among_others(check: StorageCheck, tmp_path: Path) -> None:
+    """Others have written before it, and it is opened by another process after each closing."""
+    shared = SharedLog(tmp_path)
+    shared.open(cluster_id="all", node_id="0")
+    others = [shared.storage_of(name) for name in ("a", "b")]
+    for other in others:
+        other.open(cluster_id="all", node_id="0")
+        other.append(HardState(7, "x"), [Entry(1, 7, b"theirs")], 1)
+        other.close()
+
+    def reborn(_: Storage) -> Storage:
+        shared.close()
+        shared.open(cluster_id="all", node_id="0")
+        return shared.storage_of("under test")
+
+    check_storage(lambda: shared.storage_of("under test"), reborn=reborn, checks=[check])
+    for other in others:
+        recovered = other.open(cluster_id="all", node_id="0")
+        assert recovered == Recovered(HardState(7, "x"), (Entry(1, 7, b"theirs"),))
+    shared.close()
+
+
+@every_check
 def test_a_faulty_storage_without_faults_conforms(check: StorageCheck) -> None:
     check_storage(lambda: FaultyStorage(MemoryStorage()), checks=[check])
+
+
+@contextmanager
+def open_shared(path: Path) -> Iterator[SharedLog]:
+    shared = SharedLog(path)
+    shared.open(cluster_id="all", node_id="0")
+    yield shared
+    shared.close()
 
 
 class Wrong:

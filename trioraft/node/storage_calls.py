@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from copy import copy
+from functools import partial
 from typing import Protocol, TypeVar, final
+from weakref import WeakKeyDictionary, ref
 
+import attrs
 import trio
 
 from ..core.errors import InvariantViolation, ThreadsExhausted
-from ..storage.base import Storage
+from ..storage.base import Storage, Together
 
 T = TypeVar("T")
 
@@ -48,6 +52,8 @@ class StorageCalls:
         self._run_blocking = RUN_BLOCKING.get()
         self._writes = trio.CapacityLimiter(1)  # no other code can hold these up
         self._snapshots = trio.CapacityLimiter(1)
+        together: Together | None = getattr(storage, "together", None)
+        self._joint = None if together is None or not storage.blocking else _joint_of(together)
 
     @property
     def in_threads(self) -> bool:
@@ -62,6 +68,24 @@ class StorageCalls:
             ThreadsExhausted: it was not called.
         """
         return await self._run(call, self._writes)
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether appends are made with those of other nodes."""
+        return self._joint is not None
+
+    async def append(self, call: Callable[[], None]) -> None:
+        """A call of the storage's `append`, with those that other nodes of this process make to the
+        same log meanwhile. Otherwise as `write`.
+
+        Raises:
+            ThreadsExhausted: it was not called.
+        """
+        if self._joint is None:
+            await self.write(call)
+        else:
+            with trio.CancelScope(shield=True):
+                await self._joint.append(call)
 
     async def beside(self, call: Callable[[], T]) -> T:
         """A snapshot call that may run beside the writes. Cannot be cancelled.
@@ -81,22 +105,111 @@ class StorageCalls:
     async def _run(self, call: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
         if not self.storage.blocking:
             return call()
-        has_begun = False
-
-        def begun() -> T:
-            nonlocal has_begun
-            has_begun = True
-            return call()
-
         with trio.CancelScope(shield=True):
-            try:
-                return await self._run_blocking(begun, limiter=limiter)
-            except (RuntimeError, MemoryError) as error:
-                if has_begun:
-                    raise
-                raise ThreadsExhausted(
-                    f"no thread can be started to call the storage: {error}. Raise the number of "
-                    "threads that this process, its user or its container may have (ulimit -u, "
-                    "pids.max), or its memory"
-                ) from error
+            return await _called(self._run_blocking, call, limiter)
         raise InvariantViolation("a shielded storage call was cancelled")
+
+
+async def _called(
+    run_blocking: RunBlocking, call: Callable[[], T], limiter: trio.CapacityLimiter
+) -> T:
+    """Have it called by a thread, or know that it was not called.
+
+    Raises:
+        ThreadsExhausted: it was not called.
+    """
+    has_begun = False
+
+    def begun() -> T:
+        nonlocal has_begun
+        has_begun = True
+        return call()
+
+    try:
+        return await run_blocking(begun, limiter=limiter)
+    except (RuntimeError, MemoryError) as error:
+        if has_begun:
+            raise
+        raise ThreadsExhausted(
+            f"no thread can be started to call the storage: {error}. Raise the number of threads "
+            "that this process, its user or its container may have (ulimit -u, pids.max), or its "
+            "memory"
+        ) from error
+
+
+@attrs.define(eq=False)
+class _Waiting:
+    """A node whose append waits."""
+
+    call: Callable[[], None]
+    has_turn: trio.Event = attrs.field(factory=trio.Event)
+    """It is made; or it is this node's turn to have what waits made."""
+    is_made: bool = False
+    error: BaseException | None = None
+
+
+@final
+class _JointAppends:
+    """Appends of several nodes to one log: one thread at a time makes all that wait.
+
+    (A thread for each node, each of which waits for the same fsync, costs each of them two changes
+    of threads, and wakes them one after the other.)
+    """
+
+    def __init__(self, together: Together) -> None:
+        self._together = ref(together)  # or it would live as long as what it is kept for
+        self._run_blocking = RUN_BLOCKING.get()
+        self._limiter = trio.CapacityLimiter(1)
+        self._waiting: list[_Waiting] = []
+        self._has_leader = False
+
+    async def append(self, call: Callable[[], None]) -> None:
+        own = _Waiting(call)
+        self._waiting.append(own)
+        if self._has_leader:
+            await own.has_turn.wait()
+        if not own.is_made:
+            await self._make_all()
+        if own.error is not None:
+            raise own.error
+
+    async def _make_all(self) -> None:
+        """Have made what waits; then the first of those that came meanwhile has the turn."""
+        self._has_leader = True
+        all_waiting, self._waiting = self._waiting, []
+        calls = [each.call for each in all_waiting]
+        errors: list[BaseException | None]
+        try:
+            errors = await _called(self._run_blocking, partial(self._make, calls), self._limiter)
+        except Exception as error:  # noqa: BLE001 - it is told to each of them
+            errors = [copy(error) for _ in calls]
+        for each, outcome in zip(all_waiting, errors, strict=True):
+            each.is_made, each.error = True, outcome
+            each.has_turn.set()
+        self._has_leader = bool(self._waiting)
+        if self._waiting:
+            self._waiting[0].has_turn.set()
+
+    def _make(self, calls: Sequence[Callable[[], object]]) -> list[BaseException | None]:
+        together = self._together()
+        if together is None:
+            raise InvariantViolation("a log is gone, and a node still writes to it")
+        return together.write_together(calls)
+
+
+_JOINT: trio.lowlevel.RunVar[WeakKeyDictionary[Together, _JointAppends]] = trio.lowlevel.RunVar(
+    "trioraft joint appends"
+)
+
+
+def _joint_of(together: Together) -> _JointAppends:
+    """That of this event loop for this log."""
+    try:
+        all_joint = _JOINT.get()
+    except LookupError:
+        all_joint = WeakKeyDictionary()
+        _JOINT.set(all_joint)
+    joint = all_joint.get(together)
+    if joint is None:
+        joint = all_joint[together] = _JointAppends(together)
+    return joint

@@ -18,7 +18,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from ..core.types import (
@@ -33,6 +33,21 @@ from ..core.types import (
 )
 
 
+class Together(Protocol):
+    """What storages of one process have in common that write to one place."""
+
+    def write_together(self, calls: Sequence[Callable[[], object]]) -> list[BaseException | None]:
+        """Make these calls in this thread, and all that they append durable at once.
+
+        Args:
+            calls: each calls `append` of another one of these storages, once.
+
+        Returns:
+            What became of each, in their order: None, or the error that its `append` would have
+            raised.
+        """
+
+
 class Storage(Protocol):
     """Where term, vote, log and snapshots survive a crash.
 
@@ -43,6 +58,9 @@ class Storage(Protocol):
     A blocking one may have an attribute or property `append_is_short`: whether the next `append`
     does nothing but one write and one sync, and waits for no lock. The node makes such a call in
     its own thread where this disk is measured to be quick (`trioraft.node.inline_writes`).
+
+    A blocking one that shares its log with others may have an attribute or property `together`, the
+    same `Together` for all of them: the nodes then have their appends made at once.
     """
 
     @property

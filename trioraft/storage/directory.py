@@ -17,9 +17,10 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Literal, final
+from typing import Literal, Protocol, final
 
 import attrs
 import msgspec
@@ -178,12 +179,39 @@ class DirectoryState:
     """The last holder did not close it: it was killed, or the machine went down."""
 
 
+class Folder(Protocol):
+    """Where the files of one node's snapshots lie: its storage's directory, or a part of one."""
+
+    path: Path
+
+    def make(self) -> None:
+        """Create it, durably, if it is not there yet.
+
+        Raises:
+            OSError: it is not there.
+        """
+
+    def names(self) -> list[str]:
+        """What is in it; nothing where it is not there yet.
+
+        Raises:
+            OSError: it cannot be looked at.
+        """
+
+    def syncing(self) -> AbstractContextManager[None]:
+        """What is created, renamed or removed within is durable after it.
+
+        Raises:
+            OSError: before anything was done within; or after it, and then it is not known.
+        """
+
+
 @final
 class Directory:
     """The files of one storage, held by a lock."""
 
     def __init__(self, path: Path, health: Health) -> None:
-        self.path = path
+        self.path: Path = path
         self.database: Path = path / DATABASE
         self.write_ahead_log: Path = path / WRITE_AHEAD_LOG
         self._health = health
@@ -238,6 +266,23 @@ class Directory:
                 f"the directory {self.path} is not held by this storage: open it first"
             )
         os.fsync(self._itself)
+
+    def make(self) -> None:
+        """It is there as long as it is held."""
+
+    def names(self) -> list[str]:
+        """What is in it.
+
+        Raises:
+            OSError: it cannot be looked at.
+        """
+        return os.listdir(self.path)
+
+    @contextmanager
+    def syncing(self) -> Iterator[None]:
+        """What is created, renamed or removed within is durable after it; see `sync`."""
+        yield
+        self.sync()
 
     def note(self, state: Literal["open", "closed"]) -> None:
         """Write down, durably, what the next one to open this directory must know."""

@@ -116,6 +116,11 @@ class Health:
         if self._refusal is not None:
             raise StorageError(f"the storage in {self._directory} {self._refusal}")
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether everything is refused."""
+        return self._refusal is not None
+
     def error(self, doing: str, error: DiskTrouble) -> StorageError:
         """The error to raise for this trouble; unless the disk is merely full, or descriptors are
         lacking, it is final."""

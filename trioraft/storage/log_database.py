@@ -20,7 +20,7 @@ import sqlite3
 import zlib
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, final
@@ -162,21 +162,17 @@ def load(database: Path, owner: Owner) -> LoadedLog:
         CorruptStorage: it is not what was written.
     """
     with reading(database) as connection:
-        _check_settings(connection, database)
+        check_settings(connection, database, SCHEMA)
         number = _check_format(connection, database)
-        _check_owner(connection, database, owner)
-        findings = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
-        if findings != ["ok"]:
-            raise CorruptStorage(
-                f"{database} is damaged: {'; '.join(map(str, findings))}. {KEEP_AND_REPLACE}"
-            )
+        check_owner(connection, database, owner)
+        check_structure(connection, database)
         base = read_meta(connection, database, "base", Base)
         notices = read_meta(connection, database, NOTICES, tuple[str, ...], missing=())
         identity = read_meta(connection, database, "identity", StoredIdentity)
         # Closed at once: an unfinished statement would keep the connection and its files open.
         with closing(connection.execute(_SELECT, (base.first_record,))) as rows:
             return attrs.evolve(
-                _replay(rows, database, base),
+                replay(rows, database, base),
                 notices=notices,
                 identity=identity.data,
                 format=number,
@@ -234,17 +230,44 @@ def reading(database: Path, *, has_no_wal: bool = False) -> Iterator[sqlite3.Con
         raise CorruptStorage(f"{database} is damaged: {error}. {KEEP_AND_REPLACE}") from error
 
 
-def _check_settings(connection: sqlite3.Connection, database: Path) -> None:
+def check_settings(
+    connection: sqlite3.Connection, database: Path, schema: Mapping[str, str]
+) -> None:
+    """Check that a database has these tables, and the settings of all of ours.
+
+    Raises:
+        StorageError: it is a database of ours, of another kind.
+        CorruptStorage: it is damaged, or not ours.
+    """
     settings = [
         connection.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("page_size", "auto_vacuum", "encoding")
     ]
     rows = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql NOT NULL").fetchall()
-    if settings != [PAGE_BYTES, 0, "UTF-8"] or dict(rows) != SCHEMA or len(rows) != len(SCHEMA):
+    tables = dict(rows)
+    if "meta" in tables and ("groups" in tables) != ("groups" in schema):
+        here = "the logs of many groups: open it with SharedLog"
+        if "groups" in schema:
+            here = "the log of one node: open it with SQLiteStorage"
+        raise StorageError(f"{database} holds {here}. Nothing was changed")
+    if settings != [PAGE_BYTES, 0, "UTF-8"] or tables != schema or len(rows) != len(schema):
         raise CorruptStorage(
             f"{database} is not a database of trioraft, or its description is damaged: page size, "
             f"auto_vacuum, encoding {settings}, tables {[row[0] for row in rows]}. "
             f"{KEEP_AND_REPLACE}"
+        )
+
+
+def check_structure(connection: sqlite3.Connection, database: Path) -> None:
+    """Have SQLite check its own structure.
+
+    Raises:
+        CorruptStorage: it is damaged.
+    """
+    findings = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
+    if findings != ["ok"]:
+        raise CorruptStorage(
+            f"{database} is damaged: {'; '.join(map(str, findings))}. {KEEP_AND_REPLACE}"
         )
 
 
@@ -254,7 +277,12 @@ def _check_format(connection: sqlite3.Connection, database: Path) -> int:
     return number
 
 
-def _check_owner(connection: sqlite3.Connection, database: Path, owner: Owner) -> None:
+def check_owner(connection: sqlite3.Connection, database: Path, owner: Owner) -> None:
+    """Check whose database it is.
+
+    Raises:
+        StorageError: it is somebody else's.
+    """
     found = read_meta(connection, database, "owner", Owner)
     if found != owner:
         raise StorageError(
@@ -316,7 +344,7 @@ def read_meta(
     )
 
 
-def _replay(rows: Iterable[Row], database: Path, base: Base) -> LoadedLog:
+def replay(rows: Iterable[Row], database: Path, base: Base) -> LoadedLog:
     """Run through the records in order; each cuts what it replaces (hazard D3)."""
     file = str(database)
     ends = RecordEnds(base.first_record)
@@ -404,16 +432,7 @@ def create_database(path: Path, owner: Owner, beginning: Beginning | None = None
         OSError, sqlite3.Error: it is not there.
     """
     begins = Beginning() if beginning is None else beginning
-    draft = path.with_name(BEING_CREATED)
-    for leftover in CREATION_LEFTOVERS:
-        path.with_name(leftover).unlink(missing_ok=True)
-    os.close(create_private(draft))  # SQLite gives its other files the mode of this one
-    with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
-        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("BEGIN")
-        for statement in SCHEMA.values():
-            connection.execute(statement)
+    with being_created(path, SCHEMA) as connection:
         for key, value in (
             ("format", begins.format),
             ("owner", owner),
@@ -425,6 +444,31 @@ def create_database(path: Path, owner: Owner, beginning: Beginning | None = None
         # The hard state is never missing: a record that says "new" is there from the start.
         first = StoredWrite(1, begins.hard_state, None, ())
         connection.executemany(_INSERT, to_rows(first, begins.base.index))
+
+
+@contextmanager
+def being_created(path: Path, schema: Mapping[str, str]) -> Iterator[sqlite3.Connection]:
+    """A connection within one transaction to a new database, which is there, durably, when this
+    ends without an error.
+
+    Args:
+        path: of the database.
+        schema: its tables, by name.
+
+    Raises:
+        OSError, sqlite3.Error: it is not there.
+    """
+    draft = path.with_name(BEING_CREATED)
+    for leftover in CREATION_LEFTOVERS:
+        path.with_name(leftover).unlink(missing_ok=True)
+    os.close(create_private(draft))  # SQLite gives its other files the mode of this one
+    with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("BEGIN")
+        for statement in schema.values():
+            connection.execute(statement)
+        yield connection
         connection.execute("COMMIT")
     descriptor = os.open(draft, os.O_RDWR)
     try:
@@ -433,6 +477,69 @@ def create_database(path: Path, owner: Owner, beginning: Beginning | None = None
         os.close(descriptor)
     os.rename(draft, path)
     sync_directory(path.parent)
+
+
+def open_for_writing(
+    path: Path, bytes_max: int | None, *, statements_max: int = 128
+) -> sqlite3.Connection:
+    """Lock a database that was checked, and open it.
+
+    Args:
+        path: of the database.
+        bytes_max: how long it may become, in bytes; None: as long as the disk lets it.
+        statements_max: how many statements stay prepared.
+
+    Raises:
+        StorageError: another program has it open.
+        OSError, sqlite3.Error: it cannot be written.
+    """
+    connection = sqlite3.connect(
+        path,
+        timeout=0,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=statements_max,
+    )
+    try:
+        _set_up(connection, path, bytes_max)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _set_up(connection: sqlite3.Connection, path: Path, bytes_max: int | None) -> None:
+    execute = connection.execute
+    try:
+        execute("PRAGMA locking_mode=EXCLUSIVE")
+        execute("PRAGMA journal_mode=WAL")
+        for setting in (
+            "synchronous=FULL",
+            "fullfsync=ON",
+            "checkpoint_fullfsync=ON",
+            "wal_autocheckpoint=0",
+            "secure_delete=OFF",
+            "trusted_schema=OFF",
+            "cache_size=-8192",
+            "temp_store=MEMORY",  # so that nothing is ever opened after this (hazard G5)
+        ):
+            execute(f"PRAGMA {setting}")
+        if bytes_max is not None:
+            execute(f"PRAGMA max_page_count={max(1, bytes_max // PAGE_BYTES)}")
+        execute("BEGIN IMMEDIATE")  # takes the lock, which then stays
+        execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            raise StorageError(
+                f"another program has {path} open: {describe(error)}. Close it there"
+            ) from error
+        raise
+
+
+def abandon(connection: sqlite3.Connection) -> None:
+    """Never close it, not even when Python ends: SQLite would copy the write-ahead log into the
+    database and remove it by its name, and that file is somebody else's by now."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 @final
@@ -458,43 +565,9 @@ class LogDatabase:
         self._wal_bytes = 0
         self._is_swept = False
         with health.watching("opening the database"):
-            connection = sqlite3.connect(
-                path, timeout=0, isolation_level=None, check_same_thread=False
-            )
-            try:
-                self._set_up(connection, bytes_max)
-            except BaseException:
-                connection.close()
-                raise
+            connection = open_for_writing(path, bytes_max)
         self._connection = connection
         self._length_max = connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
-
-    def _set_up(self, connection: sqlite3.Connection, bytes_max: int | None) -> None:
-        execute = connection.execute
-        try:
-            execute("PRAGMA locking_mode=EXCLUSIVE")
-            execute("PRAGMA journal_mode=WAL")
-            for setting in (
-                "synchronous=FULL",
-                "fullfsync=ON",
-                "checkpoint_fullfsync=ON",
-                "wal_autocheckpoint=0",
-                "secure_delete=OFF",
-                "trusted_schema=OFF",
-                "cache_size=-8192",
-                "temp_store=MEMORY",  # so that nothing is ever opened after this (hazard G5)
-            ):
-                execute(f"PRAGMA {setting}")
-            if bytes_max is not None:
-                execute(f"PRAGMA max_page_count={max(1, bytes_max // PAGE_BYTES)}")
-            execute("BEGIN IMMEDIATE")  # takes the lock, which then stays
-            execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-                raise StorageError(
-                    f"another program has {self._path} open: {describe(error)}. Close it there"
-                ) from error
-            raise
 
     # -- the hot path ----------------------------------------------------------------------
 
@@ -712,6 +785,5 @@ class LogDatabase:
             self._connection.close()
 
     def abandon(self) -> None:
-        """Never close it, not even when Python ends: SQLite would copy the write-ahead log into
-        the database and remove it by its name, and that file is somebody else's by now."""
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+        """Never close it; see `abandon`."""
+        abandon(self._connection)

@@ -21,7 +21,7 @@ import attrs
 from ..core.errors import StorageError
 from ..core.types import SnapshotMeta
 from . import refusals
-from .directory import BRING_BACK, Directory, create_private, is_named, sync_file
+from .directory import BRING_BACK, Folder, create_private, is_named, sync_file
 from .health import DISK_TROUBLE, Health, is_out_of_descriptors
 from .snapshot_files import CHUNK_BYTES, SYNC_EVERY_BYTES, Description, encode_header, read_header
 
@@ -41,7 +41,7 @@ class _Transfer:
 class ReceivedSnapshot:
     """The transfer that is under way, if any. Called from the log's thread only."""
 
-    def __init__(self, held: Directory, cluster_id: str, health: Health) -> None:
+    def __init__(self, held: Folder, cluster_id: str, health: Health) -> None:
         self._held = held
         self.path: Path = held.path / RECEIVED
         self._cluster_id = cluster_id
@@ -136,10 +136,11 @@ class ReceivedSnapshot:
         self.throw_away()
         header = encode_header(Description(self._cluster_id, meta))
         with self._health.watching(f"writing {self.path}"):
-            self._file = os.fdopen(create_private(self.path), "w+b", buffering=0)
-            _write_all(self._file, header)
-            sync_file(self._file.fileno())
-            self._held.sync()
+            self._held.make()
+            with self._held.syncing():
+                self._file = os.fdopen(create_private(self.path), "w+b", buffering=0)
+                _write_all(self._file, header)
+                sync_file(self._file.fileno())
         self._transfer = _Transfer(meta, len(header))
         return self._transfer
 

@@ -41,9 +41,10 @@ from ..core.types import (
 from .directory import DATABASE, LOCK, Directory
 from .health import DISK_TROUBLE, Health
 from .log_database import load, read_owner
+from .on_disk import match_snapshot, recovered_of
 from .received_snapshot import ReceivedSnapshot
 from .snapshot_files import SnapshotFiles
-from .sqlite import SQLiteStorage, match_snapshot, recovered_of
+from .sqlite import SQLiteStorage
 from .wal_check import check_database_files
 
 

@@ -28,7 +28,7 @@ from ..core.decoding import UNREADABLE
 from ..core.errors import CorruptStorage, DescriptorsExhausted, StorageError
 from ..core.types import Configuration, LogIndex, SnapshotMeta, Term
 from . import refusals
-from .directory import BRING_BACK, Directory, create_private, sync_file
+from .directory import BRING_BACK, Folder, create_private, sync_file
 from .health import Health
 
 FORMAT_VERSION = 1
@@ -151,7 +151,7 @@ def content_chunks(file: BinaryIO, meta: SnapshotMeta, name: str) -> Iterator[by
 class SnapshotFiles:
     """What is there, by meta; and how to write and read it."""
 
-    def __init__(self, held: Directory, cluster_id: str, health: Health) -> None:
+    def __init__(self, held: Folder, cluster_id: str, health: Health) -> None:
         self._held = held
         self.directory: Path = held.path
         self._cluster_id = cluster_id
@@ -174,7 +174,7 @@ class SnapshotFiles:
         problems: list[str] = []
         usable: list[SnapshotMeta] = []
         with self._health.watching(f"looking into {self.directory}"):
-            names = sorted(filter(is_snapshot, os.listdir(self.directory)), reverse=True)
+            names = sorted(filter(is_snapshot, self._held.names()), reverse=True)
         for name in names:
             try:
                 meta = self._checked(self.directory / name, whole=not usable)
@@ -201,7 +201,7 @@ class SnapshotFiles:
 
     def remove_leftovers(self) -> None:
         """Remove what was being written when the last holder died."""
-        for name in os.listdir(self.directory):
+        for name in self._held.names():
             if name.startswith(PREFIX) and name.endswith(TEMPORARY_SUFFIX):
                 (self.directory / name).unlink(missing_ok=True)
 
@@ -218,6 +218,7 @@ class SnapshotFiles:
         temporary = self.directory / f"{file_name(meta)}{TEMPORARY_SUFFIX}"
         try:
             with self._health.watching(f"writing {temporary}"):
+                self._held.make()
                 file = os.fdopen(create_private(temporary), "wb")
             try:
                 meta = self._fill(file, meta, chunks)
@@ -259,11 +260,9 @@ class SnapshotFiles:
         """Give a complete, durable file its name; then remove what is too old."""
         name = file_name(meta)
         self._health.check()
-        with self._health.watching(f"renaming {path}"), self._guard:
+        with self._health.watching(f"renaming {path}"), self._held.syncing(), self._guard:
             os.rename(path, self.directory / name)
             self._known[name] = meta
-        with self._health.watching(f"making {name} durable"):
-            self._held.sync()
         self.prune()
 
     def prune(self) -> None:
@@ -278,7 +277,7 @@ class SnapshotFiles:
             suppress(DescriptorsExhausted),
             self._health.watching("removing old snapshots"),
         ):
-            for name in filter(is_snapshot, os.listdir(self.directory)):
+            for name in filter(is_snapshot, self._held.names()):
                 if name < newest[0]:
                     (self.directory / name).unlink(missing_ok=True)
 

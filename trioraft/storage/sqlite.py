@@ -4,41 +4,32 @@ Rules of this file:
 
 * Opening checks everything that was written; what is damaged is `CorruptStorage`, and a failed
   opening changes nothing in the directory.
-* The log and the snapshots are used from two threads at a time. They share no connection: a
-  snapshot is a file and describes itself.
-* A snapshot that was received becomes the log's base in one transaction, and gets its name after
-  that; a crash in between is made good at the next opening.
-* Nothing is acknowledged that is not in the directory: it is looked at after each write, and
-  before anything is forgotten (hazard D7).
+* What it does between `open` and `close` stands in `on_disk`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import final
 
 import attrs
 
-from ..core.errors import ConfigError, CorruptStorage, ResourceExhausted, StorageError
+from ..core.errors import ConfigError, ResourceExhausted, StorageError
 from ..core.types import (
-    Configuration,
     Entry,
     HardState,
     LogIndex,
     NodeId,
     Recovered,
-    SnapshotMeta,
-    Term,
 )
-from . import refusals
-from .directory import KEEP_AND_REPLACE, Directory, DirectoryState
+from .directory import Directory, DirectoryState
 from .forks import tell_when_forked
-from .formats import needed_by
 from .health import DISK_TROUBLE, Health
 from .log_database import LoadedLog, LogDatabase, Owner, create_database, load
+from .on_disk import OnDisk, Opened, match_snapshot, recovered_of
 from .received_snapshot import ReceivedSnapshot
 from .records import PAGE_BYTES
 from .snapshot_files import SnapshotFiles
@@ -49,15 +40,12 @@ LOG_BYTES_MIN = 16 * PAGE_BYTES
 
 
 @attrs.define
-class _Opened:
+class _Opened(Opened):
     """What there is between `open` and `close`."""
 
-    directory: Directory
-    health: Health
     log: LogDatabase
-    snapshots: SnapshotFiles
-    received: ReceivedSnapshot
-    is_noted: bool = False
+    directory: Directory = attrs.field(kw_only=True)
+    is_noted: bool = attrs.field(default=False, kw_only=True)
     """The next one to open it will miss the write-ahead log if it is gone."""
 
     def note(self) -> None:
@@ -73,9 +61,19 @@ class _Opened:
             self.directory.note("open")
             self.is_noted = True
 
+    def check(self) -> None:
+        self.directory.check()
+
+    def before_append(self) -> None:
+        self.directory.check_before_write()
+
+    def after_append(self) -> None:
+        self.note()
+        self.directory.check()
+
 
 @final
-class SQLiteStorage:
+class SQLiteStorage(OnDisk):
     """A storage in a directory of its own.
 
     ```python
@@ -103,8 +101,6 @@ class SQLiteStorage:
 
     All methods are as `Storage` has them.
     """
-
-    blocking = True
 
     def __init__(
         self,
@@ -174,7 +170,7 @@ class SQLiteStorage:
             undo.callback(log.close)
             # Closing removes the write-ahead log, so nobody may miss it; as in `close`.
             undo.callback(directory.note, "closed")
-            opened = _Opened(directory, health, log, snapshots, received)
+            opened = _Opened(health, snapshots, received, log, directory=directory)
             if log.write_probe():  # without room there is no note before the first write
                 opened.note()
             directory.hold()
@@ -236,21 +232,7 @@ class SQLiteStorage:
         opened.health.check()
         return opened
 
-    # -- the log ---------------------------------------------------------------------------
-
-    def append(
-        self,
-        hard_state: HardState | None,
-        entries: Sequence[Entry],
-        replace_from: LogIndex | None,
-        identity: bytes | None = None,
-    ) -> None:
-        """Store atomically and durably; see `Storage.append`. One transaction, one fsync."""
-        # Whoever writes has had its chance to say what a tool did to this log. (Each opening writes
-        # the identity before it says anything.)
-        is_of_the_log = hard_state is not None or replace_from is not None
-        notices = () if is_of_the_log and self._use().log.notices else None
-        self._append(hard_state, entries, replace_from, identity, notices)
+    # -- tools -----------------------------------------------------------------------------
 
     def append_with_notice(
         self,
@@ -275,90 +257,6 @@ class SQLiteStorage:
         """
         notices = (*self._use().log.notices, notice)
         self._append(hard_state, entries, replace_from, identity, notices)
-
-    def _append(
-        self,
-        hard_state: HardState | None,
-        entries: Sequence[Entry],
-        replace_from: LogIndex | None,
-        identity: bytes | None,
-        notices: tuple[str, ...] | None,
-    ) -> None:
-        opened = self._use()
-        log = opened.log
-        refusals.check_append(
-            entries, replace_from, log.base.index, log.last_index, opened.snapshots.newest_index
-        )
-        opened.directory.check_before_write()
-        log.append(hard_state, entries, replace_from, identity, notices=notices)
-        opened.note()
-        opened.directory.check()
-
-    def compact(self, base_index: LogIndex, base_term: Term) -> None:
-        """Forget entries up to `base_index`; see `Storage.compact`.
-
-        The room is used again; the database file does not shrink. Long logs are removed in
-        slices, some now and some with later appends, so that this takes milliseconds.
-        """
-        opened = self._use()
-        log = opened.log
-        if base_index <= log.base.index:
-            return
-        opened.directory.check()
-        opened.snapshots.check_newest()
-        newest, term = opened.snapshots.newest_index(), log.term_at(base_index)
-        refusals.check_compaction(base_index, base_term, term, newest)
-        log.compact(base_index, base_term)
-        opened.note()
-        opened.snapshots.prune()
-
-    # -- snapshots -------------------------------------------------------------------------
-
-    def write_snapshot(
-        self,
-        index: LogIndex,
-        term: Term,
-        configuration: Configuration,
-        chunks: Iterable[bytes],
-    ) -> SnapshotMeta:
-        """Store a snapshot of this node; see `Storage.write_snapshot`."""
-        opened = self._use()
-        refusals.check_snapshot(index, opened.log.last_index)
-        opened.directory.check()
-        meta = opened.snapshots.write(index, term, configuration, chunks)
-        opened.directory.check()
-        return meta
-
-    def read_snapshot(self, meta: SnapshotMeta) -> Iterator[bytes]:
-        """The content in chunks; see `Storage.read_snapshot`."""
-        return self._use().snapshots.read(meta)
-
-    def read_chunk(self, meta: SnapshotMeta, offset: int, bytes_max: int) -> bytes:
-        """Part of a snapshot; see `Storage.read_chunk`."""
-        return self._use().snapshots.read_chunk(meta, offset, bytes_max)
-
-    def receive_chunk(self, meta: SnapshotMeta, offset: int, data: bytes) -> int:
-        """Keep part of a snapshot that is sent to us; see `Storage.receive_chunk`."""
-        opened = self._use()
-        opened.directory.check()
-        return opened.received.receive(meta, offset, data)
-
-    def install_snapshot(self, meta: SnapshotMeta, identity: bytes | None = None) -> None:
-        """Make a received snapshot the newest; see `Storage.install_snapshot`."""
-        opened = self._use()
-        log = opened.log
-        refusals.check_installable(meta, log.base.index)
-        opened.directory.check()
-        path = opened.received.complete(meta)
-        needed = needed_by(meta.configuration)
-        if log.term_at(meta.index) == meta.term:
-            log.compact(meta.index, meta.term, identity, needed)
-        else:
-            log.start_over(meta.index, meta.term, identity, needed)
-        opened.note()
-        opened.snapshots.adopt(path, meta)
-        opened.received.was_adopted()
-        opened.directory.check()
 
 
 def _leave_alone(opened: _Opened) -> None:
@@ -388,53 +286,3 @@ def _load(directory: Directory, state: DirectoryState, owner: Owner, health: Hea
     except DISK_TROUBLE as error:
         raise health.error("opening the storage", error) from error
     return load(directory.database, owner)
-
-
-def recovered_of(loaded: LoadedLog, snapshot: SnapshotMeta | None) -> Recovered:
-    """What a node gets that opens this."""
-    return Recovered(
-        loaded.hard_state,
-        tuple(loaded.entries),
-        Configuration(()) if snapshot is None else snapshot.configuration,
-        loaded.base.index,
-        loaded.base.term,
-        snapshot,
-        loaded.identity,
-    )
-
-
-def match_snapshot(
-    loaded: LoadedLog, snapshots: SnapshotFiles, received: ReceivedSnapshot
-) -> tuple[SnapshotMeta | None, bool, tuple[str, ...]]:
-    """Which snapshot goes with the log (hazard S3).
-
-    Returns:
-        The newest that can be read; whether it is a received one that has still to get its name;
-        what is wrong with newer ones.
-
-    Raises:
-        CorruptStorage: none goes with the log.
-    """
-    usable, problems = snapshots.find()
-    complete = received.find()
-    newest = usable[0] if usable else None
-    base = loaded.base
-    if newest is None or newest.index < base.index:
-        if base.index == 0:
-            return None, False, tuple(problems)
-        if complete is not None and (complete.index, complete.term) == (base.index, base.term):
-            return complete, True, tuple(problems)
-        here = "there is none" if newest is None else f"the newest reaches entry {newest.index}"
-        raise CorruptStorage(
-            f"{snapshots.directory}: the log begins after entry {base.index} (term {base.term}) "
-            f"and needs a snapshot up to there, but {here} that can be read"
-            f"{''.join(f'; {problem}' for problem in problems)}. {KEEP_AND_REPLACE}"
-        )
-    if newest.index > loaded.last_index or loaded.term_at(newest.index) != newest.term:
-        raise CorruptStorage(
-            f"{snapshots.directory}: the newest snapshot is of entries up to {newest.index} (term "
-            f"{newest.term}), but the log goes from {base.index} (term {base.term}) to "
-            f"{loaded.last_index} and does not hold that entry: they are not of the same time. "
-            f"{KEEP_AND_REPLACE}"
-        )
-    return newest, False, tuple(problems)
