@@ -9,8 +9,9 @@ import pytest
 from tests.kill_nine.__main__ import check, run
 
 
-def test_what_was_acknowledged_survives(tmp_path: Path) -> None:
-    acknowledged, applied = run(rounds=6, seed=7, directory=tmp_path)
+@pytest.mark.parametrize("is_shared", [False, True], ids=["of its own", "shared"])
+def test_what_was_acknowledged_survives(is_shared: bool, tmp_path: Path) -> None:
+    acknowledged, applied = run(rounds=6, seed=7, directory=tmp_path, is_shared=is_shared)
     assert applied >= acknowledged > 0
 
 

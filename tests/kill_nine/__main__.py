@@ -38,11 +38,11 @@ LAST: Final = "the end"
 class Trial(Listener):
     """Everything that any process of a cluster acknowledged."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, is_shared: bool = False) -> None:
         self.acknowledged: list[str] = []
         self.has_begun = False
         """Whether all have been open."""
-        self._directory = directory
+        self._directory, self._is_shared = directory, is_shared
         self._started = 0
         self._progress = trio.lowlevel.ParkingLot()
 
@@ -50,7 +50,8 @@ class Trial(Listener):
         """Of a node that is started, or started again."""
         self._started += 1
         name = f"{node_id}#{self._started}"
-        return Setup(node_id, IDS, str(self._directory / node_id), name, port)
+        directory = str(self._directory / node_id)
+        return Setup(node_id, IDS, directory, name, port, self._is_shared)
 
     def heard(self, _node: NodeProcess, answer: Any) -> bool:
         """Note what is acknowledged; that a node is back, nobody waits for."""
@@ -144,9 +145,11 @@ async def kill_at_random(
         return await finish(cluster)
 
 
-def run(rounds: int, seed: int, *, directory: Path, progress: bool = False) -> tuple[int, int]:
+def run(
+    rounds: int, seed: int, *, directory: Path, progress: bool = False, is_shared: bool = False
+) -> tuple[int, int]:
     """Kill nodes at random; returns how many commands were acknowledged, and how many applied."""
-    trial = Trial(directory)
+    trial = Trial(directory, is_shared=is_shared)
 
     async def killing() -> dict[str, list[str]]:
         return await kill_at_random(rounds, random.Random(seed), trial, progress=progress)
@@ -163,11 +166,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.kill_nine", description=__doc__)
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--shared", action="store_true", help="each on a log that groups share")
     options = parser.parse_args()
     print(f"seed {options.seed}")
     with tempfile.TemporaryDirectory(prefix="kill-nine-", dir=".") as directory:
         acknowledged, applied = run(
-            options.rounds, options.seed, directory=Path(directory), progress=True
+            options.rounds,
+            options.seed,
+            directory=Path(directory),
+            progress=True,
+            is_shared=options.shared,
         )
     print(f"\n{acknowledged} acknowledged, {applied} applied: none lost, none twice, one order")
     return 0

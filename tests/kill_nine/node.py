@@ -5,8 +5,10 @@ Rules of this file: it says what was acknowledged after the fact and never befor
 
 from __future__ import annotations
 
+import random
 import sys
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import msgspec
@@ -16,18 +18,22 @@ from benchmarks.processes import child
 from benchmarks.processes.pipe import Bound, Failed, Peers, answer
 from trioraft import (
     Limits,
+    MemoryNetwork,
     Node,
     NodeDead,
     NotLeader,
     OutcomeUnknown,
     ProposalDropped,
+    SharedLog,
     SQLiteStorage,
     TcpTransport,
     open_node,
 )
+from trioraft.protocols import Storage
 
 LIMITS = Limits(snapshot_entries=2_000, snapshot_tail_entries=200, snapshot_chunk_bytes=16 * 1024)
 CLIENTS = 8
+NEIGHBOURS = ("neighbour 1", "neighbour 2", "neighbour 3")
 
 
 class Setup(msgspec.Struct, frozen=True):
@@ -39,6 +45,8 @@ class Setup(msgspec.Struct, frozen=True):
     name: str
     """Of this incarnation."""
     port: int
+    is_shared: bool = False
+    """Its storage is one of several of a `SharedLog`, and the others write too."""
 
 
 # -- orders and answers ------------------------------------------------------------------------
@@ -108,7 +116,9 @@ class Ledger:
         self.commands = msgspec.msgpack.decode(b"".join(chunks), type=list[str])
 
 
-async def client(node: Node, name: str, stop: trio.Event) -> None:
+async def client(
+    node: Node, name: str, stop: trio.Event, tell: Callable[[Acknowledged], None] = answer
+) -> None:
     """Propose whenever this node leads, and tell what was acknowledged."""
     number = 0
     while not stop.is_set():
@@ -120,7 +130,7 @@ async def client(node: Node, name: str, stop: trio.Event) -> None:
         except (OutcomeUnknown, NodeDead):
             continue
         else:
-            answer(Acknowledged(f"{name}/{number}"))
+            tell(Acknowledged(f"{name}/{number}"))
 
 
 async def propose(node: Node, text: str) -> bool:
@@ -132,16 +142,46 @@ async def propose(node: Node, text: str) -> bool:
     return True
 
 
+@asynccontextmanager
+async def open_storage(setup: Setup) -> AsyncIterator[Storage]:
+    """The node's storage; among others that write at the same time, if it is to be so."""
+    if not setup.is_shared:
+        yield SQLiteStorage(setup.directory)
+        return
+    shared = SharedLog(setup.directory)
+    await trio.to_thread.run_sync(partial(shared.open, cluster_id="all", node_id=setup.node_id))
+    try:
+        async with AsyncExitStack() as stack:
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            for group in NEIGHBOURS:
+                node = await stack.enter_async_context(
+                    open_node(
+                        "alone",
+                        voters=["alone"],
+                        machine=Ledger(),
+                        storage=shared.storage_of(group),
+                        transport=MemoryNetwork(random.Random(0)).transport("alone"),
+                        limits=LIMITS,
+                    )
+                )
+                nursery.start_soon(client, node, group, trio.Event(), lambda _: None)
+            yield shared.storage_of("replicated")
+            nursery.cancel_scope.cancel()
+    finally:
+        shared.close()
+
+
 async def live(setup: Setup, transport: TcpTransport, orders: child.Orders) -> None:
     """Be that node, and obey."""
     ledger = Ledger()
     stop = trio.Event()
     async with (
+        open_storage(setup) as storage,
         open_node(
             setup.node_id,
             voters=setup.voters,
             machine=ledger,
-            storage=SQLiteStorage(setup.directory),
+            storage=storage,
             transport=transport,
             limits=LIMITS,
         ) as node,

@@ -313,16 +313,10 @@ def test_thousand_groups_take_no_descriptor_and_no_thread(tmp_path: Path) -> Non
     shared = open_shared(tmp_path)
     names = [f"{number}" for number in range(1000)]
     storages = [shared.storage_of(name) for name in names]
-    for start in range(0, 1000, 200):
-        part = storages[start : start + 200]
-        shared.write_together(
-            [partial(each.open, cluster_id=CLUSTER, node_id="0") for each in part]
-        )
-        calls = [
-            partial(append, each, name, 1)
-            for each, name in zip(part, names[start : start + 200], strict=True)
-        ]
-        assert shared.write_together(calls) == [None] * 200
+    for storage in storages:
+        storage.open(cluster_id=CLUSTER, node_id="0")
+    calls = [partial(append, each, name, 1) for each, name in zip(storages, names, strict=True)]
+    assert shared.write_together(calls) == [None] * 1000
     assert descriptors() <= before + 5
     assert threading.active_count() == threads
     for storage in storages:

@@ -21,7 +21,7 @@ from ..backups.format import MAGIC, BackupReader, UnusableBackup
 from ..core.errors import ConfigError, CorruptStorage, StorageError
 from ..core.types import LogIndex
 from ..member.identity import Identity, decode_identity
-from ..storage.inspection import FoundSnapshot, Inspection, Wanted, inspect_directory
+from ..storage.inspection import FoundGroup, FoundSnapshot, Inspection, Wanted, inspect_directory
 from .contents import contents, in_words
 from .entries import entry_fields, entry_text
 from .exits import EXIT_FAILURE, EXIT_NO
@@ -41,6 +41,8 @@ Examples:  trioraft inspect /var/lib/trioraft
            trioraft inspect /var/lib/trioraft --from 1030 --to 1040
 
            trioraft inspect /var/lib/trioraft --verify
+
+           trioraft inspect /var/lib/trioraft --group eu
 
            trioraft inspect orders.backup --verify
 
@@ -72,6 +74,12 @@ def inspect(
     limit: Annotated[
         int, Option(min=0, max=100_000, metavar="N", help="Show so many entries, the newest.")
     ] = 20,
+    group: Annotated[
+        str | None,
+        Option(
+            metavar="NAME", show_default=False, help="Of many groups in one directory, this one."
+        ),
+    ] = None,
     verify: Annotated[
         bool,
         Option("--verify", help="Read everything, snapshots too, and check every checksum."),
@@ -81,8 +89,8 @@ def inspect(
     if first is not None and last is not None and last < first:
         raise BadParameter(f"--to is {last}, before --from, which is {first}")
     if not path.is_dir():
-        if first is not None or last is not None:
-            raise BadParameter("--from and --to are for a directory: a backup has no entries")
+        if first is not None or last is not None or group is not None:
+            raise BadParameter("--from, --to and --group are for a directory: a backup has no log")
         _inspect_backup(path.absolute(), verify=verify, as_json=as_json)
         return
     wanted = Wanted(first or 1, 2**62 if last is None else last, limit)
@@ -92,7 +100,9 @@ def inspect(
         held[len(held)] = in_words(contents(chunks))
 
     try:
-        found = inspect_directory(path.absolute(), wanted, verify=verify, read_content=read_content)
+        found = inspect_directory(
+            path.absolute(), wanted, verify=verify, read_content=read_content, group=group
+        )
     except StorageError as error:
         _fail(str(error))
     identity = _identity(found)
@@ -159,11 +169,28 @@ def _fail(problem: str) -> NoReturn:
 # -- for people ------------------------------------------------------------------------------
 
 
+def _show_groups(found: Inspection, groups: list[FoundGroup], *, verified: bool) -> None:
+    owner = found.owner
+    shown = [
+        ("directory", str(found.directory)),
+        ("format", f"{found.format_version or 'unknown'}, of many groups"),
+        ("cluster", owner.cluster_id if owner else "unknown"),
+        ("node", owner.node_id if owner else "unknown"),
+        *[("group", f"{each.name}: {each.records} records") for each in groups],
+    ]
+    say_block(table(shown))
+    say(_verdict(found.problems, verified=verified))
+
+
 def _show(found: Inspection, identity: Identity | None, held: list[str], *, verified: bool) -> None:
+    if found.groups is not None and found.group is None:
+        _show_groups(found, found.groups, verified=verified)
+        return
     owner, base, state = found.owner, found.base, found.hard_state
     last = f"index {found.last_index}, term {found.last_term}"
     shown = [
         ("directory", str(found.directory)),
+        *([] if found.group is None else [("group", found.group)]),
         ("format", str(found.format_version or "unknown")),
         ("cluster", owner.cluster_id if owner else "unknown"),
         ("node", owner.node_id if owner else "unknown"),
@@ -218,6 +245,7 @@ def _as_json(found: Inspection, identity: Identity | None, *, verified: bool) ->
     owner, base, state = found.owner, found.base, found.hard_state
     return {
         "directory": str(found.directory),
+        **_group_fields(found),
         "format": found.format_version,
         "cluster_id": owner.cluster_id if owner else None,
         "node_id": owner.node_id if owner else None,
@@ -246,6 +274,14 @@ def _as_json(found: Inspection, identity: Identity | None, *, verified: bool) ->
         "verified": verified,
         "problems": found.problems,
     }
+
+
+def _group_fields(found: Inspection) -> dict[str, Any]:
+    """Nothing where there is only one node."""
+    if found.groups is None:
+        return {}
+    groups = [{"name": each.name, "records": each.records} for each in found.groups]
+    return {"group": found.group, "groups": groups}
 
 
 def _snapshot_fields(snapshot: FoundSnapshot) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from types import FrameType
-from typing import TypeVar, final
+from typing import TypeVar, cast, final
 
 import attrs
 import trio
@@ -80,6 +80,7 @@ from ..tasks.wakeup import Wakeup
 from ..transport.base import LinkDown, LinkUp, Transport, TransportEvent
 from .due import DueTask
 from .event_stream import EventStream, NodeEvent
+from .hosting import Hosting, MachineAt
 from .inline_writes import InlineWrites
 from .meter import Meter
 from .peers import MemberLinks
@@ -164,23 +165,23 @@ class NodeRunner:
         bootstrap: Configuration,
         features: tuple[str, ...],
         traced: TracedCommands | None = None,
+        hosting: Hosting | None = None,
     ) -> None:
-        self.node_id, self.name = node_id, f"raft[{node_id}]"
-        self.timing, self.limits = timing, limits
+        self.node_id, self._hosting = node_id, hosting or Hosting(node_id)
+        self.name = f"raft[{self._hosting.label}]"
+        self.timing, self.limits, self.is_dead, self.traced = timing, limits, False, traced
         self.member: Member | None = None
         """None until the storage is open."""
         self.budget: ByteBudget = ByteBudget(limits.proposals_bytes_max)
         self.status_changed: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
         """For a wait that looks at more than the status, and so for itself."""
         self.waits: StatusWaits = StatusWaits(self._look_later)
-        self.is_dead, self.traced = False, traced
         self.before_leaving: list[Callable[[], Awaitable[None]]] = []
         """What is to be done when the node leaves, while it still takes part."""
         self.links: dict[NodeId, bool] = {}
         """Whether the connection to each peer is up, as the transport tells."""
         self.cluster_id, self._rng = cluster_id, rng
-        uses_leases = timing.lease_clock_drift_max is not None
-        self._suspension = Suspension() if uses_leases else None
+        self._suspension = None if timing.lease_clock_drift_max is None else Suspension()
         self._machine, self._timed = machine, timed(machine)
         self._due: DueTask | None = None  # while this node leads, if anything ends by itself
         self._calls = StorageCalls(storage)
@@ -258,10 +259,12 @@ class NodeRunner:
             addresses=bootstrap.configuration.addresses,
             features=self._features,
         )
+        machine_at = self._hosting.machine_at
         return attrs.evolve(
             recovered or Recovered(),
             configuration=identity.base(bootstrap.configuration.addresses),
             incarnation=identity.incarnation,
+            applied=None if machine_at is None else (machine_at.index, machine_at.term),
         )
 
     async def _live(
@@ -271,10 +274,13 @@ class NodeRunner:
             self.node_id, recovered, self.timing, self.limits, self._rng, features=self._features
         )
         raft.replaces_lost_disks = self._auto_replace
+        raft.goes_first = self._hosting.goes_first
         for notice in (*self._storage.notices, *voters_ignored(raft, bootstrap)):
             self._tell(events.StorageNotice(trio.current_time(), notice))
-        checksum: int | None = 0
-        if recovered.snapshot is not None:
+        machine_at, checksum = self._hosting.machine_at, cast("int | None", 0)
+        if machine_at is not None and raft.log.applied_index == machine_at.index:
+            checksum = machine_at.checksum
+        elif recovered.snapshot is not None:
             checksum = await self._restore_machine(recovered.snapshot)
         runner = Runner(
             send=self._transport.send,
@@ -317,6 +323,33 @@ class NodeRunner:
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
+    def unfinished(self) -> str | None:
+        """What this node has under way, in a word or two; None: it could end now, and another life
+        go on later, and nobody would notice. A node that is not alive is not finished."""
+        member, step = self.member, self._step
+        if member is None or self.is_dead:
+            return "no node"
+        is_watched = self.waits or self._streams or self.status_changed
+        if self._is_asked or self.budget.taken_bytes or is_watched:
+            return "a caller"
+        if step is not None or self._chunk_requests or self._admits:
+            return "a write"
+        timed = None if self._due is None else self._timed
+        if timed is not None and timed.due_in_s(trio.current_time()) is not None:
+            return "something that ends by itself"
+        return member.unfinished()
+
+    def machine_at(self) -> MachineAt:
+        """Where the state machine stands, for the next life. To be asked when this one is over."""
+        member = self.member
+        if member is None:
+            raise InvariantViolation("a node that never lived has brought its machine nowhere")
+        index = member.applies.applied_index
+        term = member.raft.log.term_at(index)
+        if term is None or member.applies.has_failed:
+            raise InvariantViolation(f"the machine stands at entry {index}, half-way or nowhere")
+        return MachineAt(index, term, member.applies.checksum.value)
+
     def expected_tasks(self) -> frozenset[str]:
         """Names of the tasks that the node's present role owns, connections apart."""
         if self.is_dead or self.member is None:
@@ -344,7 +377,7 @@ class NodeRunner:
         deadline, heartbeat = member.deadline, raft.heartbeat_deadline
         self._timer_scope.deadline = math.inf if deadline is None else deadline
         if heartbeat is not None:
-            self._heartbeat_scope.deadline = heartbeat
+            self._heartbeat_scope.deadline = self._hosting.beat_at(heartbeat)
         if member.leading_term != self._leading_term:
             self._change_leader_tasks(member)
         if self.lineage is not None and self.lineage.is_forming:
@@ -962,7 +995,8 @@ class NodeRunner:
     async def _beat(self, member: Member) -> None:
         too_short = 0
         while True:
-            with trio.CancelScope(deadline=_or_never(member.raft.heartbeat_deadline)) as scope:
+            deadline_s = self._hosting.beat_at(_or_never(member.raft.heartbeat_deadline))
+            with trio.CancelScope(deadline=deadline_s) as scope:
                 self._heartbeat_scope = scope
                 await trio.sleep_forever()
             member.on_heartbeat_due(trio.current_time())

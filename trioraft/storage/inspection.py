@@ -15,6 +15,8 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -36,6 +38,15 @@ from .health import describe
 from .log_database import NOTICES, Base, Owner, StoredIdentity, read_meta, reading
 from .received_snapshot import RECEIVED
 from .records import Row, from_row
+from .shared import folder_of
+from .shared_database import (
+    GroupState,
+    LoadedGroups,
+    check_shared_format,
+    first_of,
+    scan,
+    stored_groups,
+)
 from .snapshot_files import content_chunks, is_snapshot, read_header
 from .wal_check import check_database_files
 
@@ -44,6 +55,10 @@ T = TypeVar("T")
 ROWS_SQL: Final = (
     "SELECT number, first_index, last_index, crc, payload FROM records WHERE number >= ? "
     "ORDER BY number"
+)
+GROUP_ROWS_SQL: Final = (
+    "SELECT sequence, first_index, last_index, crc, payload FROM records "
+    "WHERE group_id = ? AND sequence >= ? ORDER BY number"
 )
 PROBLEMS_MAX: Final = 20
 """So many are told; the first is what matters."""
@@ -59,6 +74,15 @@ class FoundSnapshot:
     """None: its header is damaged."""
     is_received: bool = False
     """Another node sends it; it may not be whole yet."""
+
+
+@attrs.frozen
+class FoundGroup:
+    """One of the groups that share a log."""
+
+    name: str
+    records: int
+    """Appends that are stored, compacted ones left out."""
 
 
 @attrs.define
@@ -82,6 +106,10 @@ class Inspection:
     """Of the newest snapshot that has its header, and in the log after it; the oldest first."""
     entries: list[Entry] = attrs.field(factory=list)
     """Those that were asked for."""
+    groups: list[FoundGroup] | None = None
+    """Where many groups share a log: all of them, by name. None: it is one node's."""
+    group: str | None = None
+    """Which of them all the rest is about; None: it is one node's, or nothing was asked for."""
     problems: list[str] = attrs.field(factory=list)
     """What is damaged, the first first; each says where."""
 
@@ -106,6 +134,7 @@ def inspect_directory(
     *,
     verify: bool = False,
     read_content: Callable[[Iterable[bytes]], object] | None = None,
+    group: str | None = None,
 ) -> Inspection:
     """Look into the directory of a node that does not run; changes nothing.
 
@@ -115,18 +144,25 @@ def inspect_directory(
         verify: read all snapshots too, and have SQLite check its own structure.
         read_content: with `verify`: goes through a snapshot's content; a `ValueError` or a
             `RaftError` says that it cannot be what it says.
+        group: of a log that many groups share, which one; None: only which there are.
 
     Raises:
-        StorageError: a process has it open, there is no storage, it is of another format, or it
-            cannot be read.
+        StorageError: a process has it open, there is no storage, or no such group, it is of another
+            format, or it cannot be read.
     """
     with _held(path):
         found = Inspection(path)
-        _find_snapshots(found, verify=verify, read_content=read_content)
+        find = partial(_find_snapshots, found, verify=verify, read_content=read_content)
+        find(path)
         _check_files(found)
         try:
             with reading(path / DATABASE, has_no_wal=_has_no_wal(path)) as connection:
-                _read_database(found, connection, wanted, verify=verify)
+                if _is_shared(connection):
+                    _read_shared(found, connection, wanted, group, find, verify=verify)
+                elif group is not None:
+                    raise StorageError(f"{path} holds the log of one node, and no groups")
+                else:
+                    _read_database(found, connection, wanted, verify=verify)
         except CorruptStorage as error:
             found.note(str(error))
     return found
@@ -171,15 +207,16 @@ def _has_no_wal(path: Path) -> bool:
 
 def _find_snapshots(
     found: Inspection,
+    directory: Path,
     *,
     verify: bool,
     read_content: Callable[[Iterable[bytes]], object] | None,
 ) -> None:
-    names = sorted(filter(is_snapshot, os.listdir(found.directory)), reverse=True)
-    if (found.directory / RECEIVED).exists():
+    names = sorted(filter(is_snapshot, os.listdir(directory)), reverse=True)
+    if (directory / RECEIVED).exists():
         names.append(RECEIVED)
     for name in names:
-        path = found.directory / name
+        path = directory / name
         is_received = name == RECEIVED
         meta: SnapshotMeta | None = None
         try:
@@ -234,25 +271,88 @@ def _read_database(
     found.notices = meta(NOTICES, tuple[str, ...], ()) or ()
     found.base = meta("base", Base)
     if verify:
-        lines = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]
-        if lines != ["ok"]:
-            found.note(f"{database} is damaged: {'; '.join(lines)}")
+        _verify(found, connection)
+    base = found.base or Base()
+    _read_log(found, partial(connection.execute, ROWS_SQL, (base.first_record,)), wanted)
+
+
+def _is_shared(connection: sqlite3.Connection) -> bool:
+    query = "SELECT count(*) FROM sqlite_schema WHERE name = 'groups'"
+    return bool(connection.execute(query).fetchone()[0])
+
+
+def _read_shared(
+    found: Inspection,
+    connection: sqlite3.Connection,
+    wanted: Wanted,
+    group: str | None,
+    find: Callable[[Path], None],
+    *,
+    verify: bool,
+) -> None:
+    """Which groups there are, and one of them."""
+    database = found.directory / DATABASE
+    found.format_version = check_shared_format(connection, database)
+    found.owner = read_meta(connection, database, "owner", Owner)
+    if verify:
+        _verify(found, connection)
+    stored = {each.id: each for each in stored_groups(connection, database)}
+    loaded = LoadedGroups()
+    by_id: dict[int, GroupState] = {}
+    for each in stored.values():
+        by_id[each.id] = state = GroupState(each.id, each.name, first_of(each))
+        if not each.is_forgotten:
+            loaded.groups[each.name] = state
+    try:
+        scan(connection, database, by_id, loaded)
+    except CorruptStorage as error:
+        found.note(str(error))
+    states = sorted(loaded.groups.values(), key=attrgetter("name"))
+    found.groups = [FoundGroup(state.name, state.records) for state in states]
+    for state in states:
+        if state.problem is not None:
+            found.note(f"{database}: group {state.name!r} {state.problem}")
+    if group is None:
+        return
+    if group not in loaded.groups:
+        raise StorageError(f"there is no group {group!r} in {found.directory}")
+    this = stored[loaded.groups[group].id]
+    found.group, found.owner, found.base, found.identity = (
+        group,
+        this.owner,
+        this.base,
+        this.identity,
+    )
+    folder = folder_of(found.directory, this.id)
+    if folder.is_dir():
+        find(folder)
+    bounds = (this.id, this.base.first_record)
+    _read_log(found, partial(connection.execute, GROUP_ROWS_SQL, bounds), wanted)
+
+
+def _verify(found: Inspection, connection: sqlite3.Connection) -> None:
+    lines = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]
+    if lines != ["ok"]:
+        found.note(f"{found.directory / DATABASE} is damaged: {'; '.join(lines)}")
+
+
+def _read_log(found: Inspection, query: Callable[[], sqlite3.Cursor], wanted: Wanted) -> None:
     base = found.base or Base()
     found.last_index, found.last_term = base.index, base.term
     log = _Log(found, wanted)
-    _go_through(connection, base, log)
+    _go_through(query, log)
     if not log.has_all:  # what was cut off later has pushed others out
         again = attrs.evolve(found, problems=[], records=0, last_index=base.index)
         log = _Log(again, log.window)
-        _go_through(connection, base, log)
+        _go_through(query, log)
     newest = next((s.meta for s in found.snapshots if s.meta and not s.is_received), None)
     found.configurations = log.configurations_since(newest)
     found.entries = log.entries
 
 
-def _go_through(connection: sqlite3.Connection, base: Base, log: _Log) -> None:
+def _go_through(query: Callable[[], sqlite3.Cursor], log: _Log) -> None:
     try:
-        with closing(connection.execute(ROWS_SQL, (base.first_record,))) as rows:
+        with closing(query()) as rows:
             for row in rows:
                 log.add(row)
     except sqlite3.Error as error:

@@ -252,11 +252,7 @@ def load_shared(database: Path, owner: Owner) -> LoadedGroups:
                 raise CorruptStorage(
                     f"{database}: there are two groups {group.name!r}. {KEEP_AND_REPLACE}"
                 )
-        with closing(connection.execute("SELECT * FROM records ORDER BY number")) as rows:
-            _scan(rows, database, by_id, loaded)
-    for state in loaded.groups.values():
-        if state.problem is None and not state.records:
-            state.problem = "has no record, so term and vote are lost"
+        scan(connection, database, by_id, loaded)
     return loaded
 
 
@@ -285,10 +281,27 @@ def stored_groups(connection: sqlite3.Connection, database: Path) -> Iterator[St
         yield group_of(row, database)
 
 
+def scan(
+    connection: sqlite3.Connection,
+    database: Path,
+    by_id: dict[int, GroupState],
+    loaded: LoadedGroups,
+) -> None:
+    """Go once through the records of all groups, in the order in which they were written.
+
+    Raises:
+        CorruptStorage: of one it is not known whose it is.
+    """
+    with closing(connection.execute("SELECT * FROM records ORDER BY number")) as rows:
+        _scan(rows, database, by_id, loaded)
+    for state in loaded.groups.values():
+        if state.problem is None and not state.records:
+            state.problem = "has no record, so term and vote are lost"
+
+
 def _scan(
     rows: Iterable[FullRow], database: Path, by_id: dict[int, GroupState], loaded: LoadedGroups
 ) -> None:
-    """Go once through the records of all groups, in the order in which they were written."""
     for row in rows:
         number, group_id, sequence, previous, first_index, last_index, link_crc, crc, payload = row
         try:
