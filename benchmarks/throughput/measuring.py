@@ -204,11 +204,24 @@ class Endurance:
         before, after = self.marks[first], self.marks[last]
         return (after.ops - before.ops) / (after.elapsed_s - before.elapsed_s)
 
+    def cpu_us(self, first: int, last: int) -> float:
+        """CPU time of the leader for a command from one mark to another, in microseconds: it says
+        more than speed does on a machine that has other things to do."""
+        before, after = self.marks[first], self.marks[last]
+        return (after.cpu_s - before.cpu_s) / (after.ops - before.ops) * 1e6
+
+    @property
+    def first_million(self) -> int:
+        """The mark at which a million commands, or the first part, were done."""
+        done = (at for at, mark in enumerate(self.marks) if mark.ops >= min(MILLION, self.entries))
+        return max(1, next(done))
+
     def row(self) -> dict[str, Any]:
         """The row in the JSON file."""
         part = max(1, (len(self.marks) - 1) // 5)
         first = self.mean_speed(0, part)
         last = self.mean_speed(-1 - part, -1)
+        million = min(self.first_million, len(self.marks) - 2)
         return {
             "system": System.TRIORAFT.value,
             "storage": self.storage.value,
@@ -216,11 +229,25 @@ class Endurance:
             "first_fifth_ops_per_s": round(first, 1),
             "last_fifth_ops_per_s": round(last, 1),
             "change_percent": round((last / first - 1) * 100, 1),
+            "first_fifth_cpu_us": round(self.cpu_us(0, part), 2),
+            "last_fifth_cpu_us": round(self.cpu_us(-1 - part, -1), 2),
+            "first_million": self._part(0, million),
+            "after_first_million": self._part(million, -1),
             "rss_mb_max": round(max(mark.rss_mb for mark in self.marks), 1),
             "rss_mb_end": round(self.marks[-1].rss_mb, 1),
             "ops_per_s": [round(speed, 1) for speed in self.speeds],
             "rss_mb": [round(mark.rss_mb, 1) for mark in self.marks],
         }
+
+    def _part(self, first: int, last: int) -> dict[str, float]:
+        return {
+            "ops_per_s": round(self.mean_speed(first, last), 1),
+            "cpu_us": round(self.cpu_us(first, last), 2),
+            "rss_mb_end": round(self.marks[last].rss_mb, 1),
+        }
+
+
+MILLION: Final = 1_000_000
 
 
 async def endure(storage: Storage, entries: int, settings: Settings) -> Endurance:

@@ -88,6 +88,22 @@ def test_endurance_compares_the_first_fifth_with_the_last() -> None:
     assert (row["entries"], row["rss_mb_max"]) == (10, 60)
 
 
+def test_endurance_tells_the_first_million_from_the_rest_and_what_it_took_of_a_processor() -> None:
+    marks = tuple(
+        Mark(
+            number * 500_000,
+            float(number),
+            1.5 * min(number, 2) + max(0, number - 2),
+            50.0 + number,
+        )
+        for number in range(7)
+    )
+    row = Endurance(Storage.SQLITE, marks).row()
+    assert row["first_million"] == {"ops_per_s": 500_000, "cpu_us": 3, "rss_mb_end": 52}
+    assert row["after_first_million"] == {"ops_per_s": 500_000, "cpu_us": 2, "rss_mb_end": 56}
+    assert (row["first_fifth_cpu_us"], row["last_fifth_cpu_us"]) == (3, 2)
+
+
 # -- the command -------------------------------------------------------------------------------
 
 

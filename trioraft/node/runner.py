@@ -249,7 +249,7 @@ class NodeRunner:
             rng=DISK_NUMBERS.get(),
         )
         write = Write(None, (), None, encode_identity(identity))
-        await self._until_there_is_room(partial(self._do, write))
+        await self._make(write)
         self.lineage = Lineage(
             self.node_id,
             cluster_id=self.cluster_id,
