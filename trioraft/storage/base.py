@@ -42,7 +42,8 @@ class Storage(Protocol):
 
     A blocking one may have an attribute or property `append_is_short`: whether the next `append`
     does nothing but one write and one sync, and waits for no lock. The node makes such a call in
-    its own thread where this disk is measured to be quick (`trioraft.node.inline_writes`).
+    its own thread where few wait, and this disk is measured to be quick
+    (`trioraft.node.inline_writes`).
     """
 
     @property
