@@ -38,6 +38,7 @@ from ..core.errors import (
     RaftError,
     ResourceExhausted,
     SnapshotGone,
+    ThreadsExhausted,
 )
 from ..core.messages import Forward, Introduction, Message
 from ..core.pace import Pace
@@ -148,6 +149,9 @@ class NodeRunner:
     traced: TracedCommands | None
     """What follows single commands, if anybody gave a tracer."""
     cluster_id: str
+    _failure: BaseException | None
+    _leader_scope: trio.CancelScope | None
+    _leading_term: Term | None
 
     def __init__(
         self,
@@ -184,7 +188,7 @@ class NodeRunner:
         self._suspension = None if timing.lease_clock_drift_max is None else Suspension()
         self._machine, self._timed = machine, timed(machine)
         self._due: DueTask | None = None  # while this node leads, if anything ends by itself
-        self._calls = StorageCalls(storage)
+        self._calls = StorageCalls(storage, f"{self.name}.disk")
         self._inline = InlineWrites(storage, is_allowed=self._calls.in_threads)
         self._storage, self._transport = storage, transport
         self._member_links = MemberLinks(transport)
@@ -199,9 +203,9 @@ class NodeRunner:
         self._streams: list[EventStream] = []
         self._nursery: trio.Nursery | None = None
         self._timer_scope, self._heartbeat_scope = trio.CancelScope(), trio.CancelScope()
-        self._leader_scope: trio.CancelScope | None = None
-        self._leading_term: Term | None = None
+        self._leader_scope, self._leading_term = None, None
         self._is_asked = False  # a caller brought something since the driver last came round
+        self._is_writing, self._failure = False, None  # in the thread; for the storage task
         self._admits, self._in_haste = False, 0  # a new leader's clients; who awaits a snapshot
         self._batch_s, self._press_again_s = 0.0, -math.inf  # the latter: for the log's length
         self._step: StorageStep | None = None  # for the storage task
@@ -226,9 +230,13 @@ class NodeRunner:
             InvariantViolation: a bug in trioraft.
         """
         storage, bootstrap = self._storage, Recovered(configuration=self._bootstrap)
-        recovered = await self._calls.write(
-            lambda: storage.open(cluster_id=self.cluster_id, node_id=self.node_id)
-        )
+        try:
+            recovered = await self._calls.write(
+                lambda: storage.open(cluster_id=self.cluster_id, node_id=self.node_id)
+            )
+        except BaseException:
+            self._calls.end()
+            raise
         try:
             identified = await self._identify(recovered, bootstrap)
             await self._live(identified, bootstrap, task_status)
@@ -811,8 +819,8 @@ class NodeRunner:
         return None
 
     def _store(self, step: StorageStep) -> None:
-        """At once if the storage does not block, or not for long; otherwise, or while it is full,
-        by the task."""
+        """At once if the storage does not block, or not for long; otherwise in its thread. What
+        goes wrong, or has to wait for room, is the task's."""
         member = self.member
         if self.traced is not None:
             self.traced.on_write(step)
@@ -822,31 +830,86 @@ class NodeRunner:
             except ResourceExhausted:
                 pass
             else:
-                if self.traced is not None:
-                    self.traced.on_written()
-                member.on_stored(trio.current_time(), next_offset=next_offset)
+                self._note_stored(member, next_offset)
+                return
+        elif member is not None and self._calls.has_own_thread:
+            try:
+                begun_s = time.perf_counter()
+                self._calls.begin_write(
+                    partial(self._do, step), partial(self._on_done, member, step, begun_s)
+                )
+            except ThreadsExhausted:
+                pass
+            else:
+                self._is_writing = True
                 return
         self._step = step
         self._storage_work.set()
 
-    async def _run_storage(self, member: Member) -> None:
-        while True:
-            await self._storage_work.wait()
-            while (step := self._step) is not None:
-                self._step = None
-                next_offset = await self._make(step)
-                await trio.lowlevel.checkpoint_if_cancelled()
-                if self.traced is not None:
-                    self.traced.on_written()
-                member.on_stored(trio.current_time(), next_offset=next_offset)
-                self._act()
+    def _note_stored(self, member: Member, next_offset: int | None) -> None:
+        if self.traced is not None:
+            self.traced.on_written()
+        member.on_stored(trio.current_time(), next_offset=next_offset)
 
-    async def _make(self, step: StorageStep) -> int | None:
+    def _on_done(
+        self,
+        member: Member,
+        step: StorageStep,
+        begun_s: float,
+        next_offset: int | None,
+        error: BaseException | None,
+    ) -> None:
+        """The thread has made this step, or could not. Acted on here and now, by no task: that
+        would be one more turn of the scheduler for each command."""
+        self._is_writing = False
+        try:
+            if error is not None:
+                self._step, self._failure = step, error
+            elif not self.is_dead:
+                if isinstance(step, Write):
+                    self._inline.came_back(begun_s)
+                self._note_stored(member, next_offset)
+                self._act()
+                return
+        except BaseException as failure:  # noqa: BLE001 - the task raises it, which ends the node
+            self._failure = failure
+        self._storage_work.set()
+
+    async def _run_storage(self, member: Member) -> None:
+        """What cannot be done at once. A write that has begun is waited for."""
+        try:
+            while True:
+                await self._storage_work.wait()
+                lack = self._take_failure()
+                while (step := self._step) is not None:
+                    self._step = None
+                    next_offset = await self._make(step, lack)
+                    lack = None
+                    await trio.lowlevel.checkpoint_if_cancelled()
+                    self._note_stored(member, next_offset)
+                    self._act()
+        finally:
+            if self._is_writing:
+                self.kill("left")
+                with trio.CancelScope(shield=True):
+                    while self._is_writing:
+                        await self._storage_work.wait()
+                self._take_failure()
+
+    def _take_failure(self) -> ResourceExhausted | None:
+        """What the thread lacked for the step that waits, if it did; whatever else was wrong is
+        raised."""
+        failure, self._failure = self._failure, None
+        if failure is None or isinstance(failure, ResourceExhausted):
+            return failure
+        raise failure
+
+    async def _make(self, step: StorageStep, lack: ResourceExhausted | None) -> int | None:
         """Have the step done by a thread; an append to a log that nodes share, with theirs."""
         if not (isinstance(step, Write) and self._calls.is_joint):
-            return await self._until_there_is_room(partial(self._do, step))
+            return await self._until_there_is_room(partial(self._do, step), lack=lack)
         begun_s = time.perf_counter()
-        await self._until_there_is_room(partial(self._append, step), self._calls.append)
+        await self._until_there_is_room(partial(self._append, step), self._calls.append, lack)
         if self.meter is not None:
             self.meter.write.add(time.perf_counter() - begun_s)
         return None
@@ -855,17 +918,22 @@ class NodeRunner:
         self._storage.append(write.hard_state, write.entries, write.replace_from, write.identity)
 
     async def _until_there_is_room(
-        self, call: Callable[[], T], how: Callable[[Callable[[], T]], Awaitable[T]] | None = None
+        self,
+        call: Callable[[], T],
+        how: Callable[[Callable[[], T]], Awaitable[T]] | None = None,
+        lack: ResourceExhausted | None = None,
     ) -> T:
         """A full disk is waited out, and so is a lack of descriptors or threads (hazard G5);
         nothing is acknowledged meanwhile. Every other failure ends the node; a failed fsync is
-        never tried again (hazard D5)."""
+        never tried again (hazard D5). `lack` is what was missing when it was tried before."""
         while True:
+            if lack is not None:
+                self._input(partial(_write_waits, lack.lacking))
+                await trio.sleep(DISK_FULL_RETRY_S)
             try:
                 return await (how or self._calls.write)(call)
             except ResourceExhausted as exhausted:
-                self._input(partial(_write_waits, exhausted.lacking))
-            await trio.sleep(DISK_FULL_RETRY_S)
+                lack = exhausted
 
     async def _until_it_can_be_read(self, call: Callable[[], T]) -> T:
         """As for a write, but what the log does not wait for: a leader goes on leading. Before the
