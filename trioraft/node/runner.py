@@ -257,7 +257,7 @@ class NodeRunner:
             rng=DISK_NUMBERS.get(),
         )
         write = Write(None, (), None, encode_identity(identity))
-        await self._make(write)
+        await self._make(write, None)
         self.lineage = Lineage(
             self.node_id,
             cluster_id=self.cluster_id,
