@@ -17,6 +17,7 @@ import math
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from functools import partial
 from typing import Final, final
 
@@ -223,6 +224,7 @@ class Host:
         self._lost = Wakeup()
         self._gone: set[NodeId] = set()  # whose groups are to be woken
         self._beat_s = timing.heartbeat_interval_s / BEATS_ALIGNED
+        self._context = copy_context()
         self._storage_limiter = trio.CapacityLimiter(1)
 
     # -- life ------------------------------------------------------------------------------
@@ -352,7 +354,8 @@ class Host:
             raise NodeDead(f"process {self.node_id!r} is over: group {group.name!r} stays asleep")
         self._awake[group.name] = group
         label = f"{self.node_id}/{group.name}"
-        self._nursery.start_soon(group.live, name=f"raft[{label}]")
+        # A node lives in the context of its process, and not of whoever happens to wake it.
+        self._context.run(partial(self._nursery.start_soon, group.live, name=f"raft[{label}]"))
 
     def on_awake(self, group: Group) -> None:
         """See `GroupHost`."""
@@ -510,7 +513,7 @@ class Host:
         last_index = raft.log.last_index
         group.asked_sleep = SleepAsk(raft.term, last_index, set(others), set(), until_s)
         note = GroupNote(group.name, notes.ASK_SLEEP, raft.term, last_index)
-        for peer in others:
+        for peer in sorted(others):
             self.multiplexer.note(peer, note)
 
     def _on_ask_sleep(self, group: Group, peer: NodeId, note: GroupNote) -> None:
@@ -567,7 +570,7 @@ class Host:
         if isinstance(ask, SleepAsk):
             group.asked_sleep = None
             group.touch()
-            for peer in ask.asleep | ask.waiting:
+            for peer in sorted(ask.asleep | ask.waiting):
                 self.multiplexer.note(peer, GroupNote(group.name, notes.WAKE))
 
     # -- processes that come and go --------------------------------------------------------
