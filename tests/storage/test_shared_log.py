@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -175,6 +176,25 @@ def test_a_failed_sync_is_everybodys_and_is_not_tried_again(
         assert found == Recovered(HardState(1, group), tuple(entries_of(group, 1, 3)))
 
 
+def test_what_waits_behind_a_failed_write_is_not_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trioraft.storage.shared_database.TRANSACTION_BYTES_MAX", 1)
+    with opened(tmp_path) as (shared, storages):
+        tried: list[int] = []
+
+        def failing(*_: object) -> None:
+            tried.append(1)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(SharedDatabase, "_insert", failing)
+        calls = [partial(append, storages[group], group, 1) for group in GROUPS]
+        outcomes = shared.write_together(calls)
+        assert "the disk failed while appending" in str(outcomes[0])
+        assert all("failed earlier" in str(outcome) for outcome in outcomes[1:])
+        assert tried == [1]
+
+
 def fill_up(storages: Mapping[str, Storage]) -> dict[str, int]:
     """Append to all in turn until there is no room. Returns the last index of each."""
     last = dict.fromkeys(storages, 0)
@@ -271,6 +291,19 @@ def test_g5_without_descriptors_appends_go_on_and_the_rest_is_tried_again(tmp_pa
     assert (here.snapshot, here.base_index, here.identity) == (meta, 500, b"new")
 
 
+def test_a_database_that_was_replaced_is_missed_after_the_write(tmp_path: Path) -> None:
+    with opened(tmp_path / "s") as (_, storages):
+        fill(storages, 1, 2)
+        shutil.copytree(tmp_path / "s", tmp_path / "kept")
+        os.rename(tmp_path / "s" / DATABASE, tmp_path / "moved")
+        shutil.copy(tmp_path / "moved", tmp_path / "s" / DATABASE)
+        with pytest.raises(StorageError, match="is another file now"):
+            append(storages["eu"], "eu", 3)
+    found = content(tmp_path / "kept")["eu"]
+    assert isinstance(found, Recovered)
+    assert len(found.entries) == 2
+
+
 # -- room --------------------------------------------------------------------------------------
 
 
@@ -320,6 +353,10 @@ def test_a_forgotten_group_is_new_and_its_records_go(tmp_path: Path) -> None:
         shared.forget("us")
         shared.forget("us")
         assert shared.groups == ("as", "eu")
+        database = database_of(shared)
+        database._make_room()
+        count = database._connection.execute("SELECT count(*) FROM records").fetchone()
+        assert count == (62,)  # each began with one
         storages["eu"].close()
         shared.forget("eu")
         us, recovered = open_group(shared, "us")
