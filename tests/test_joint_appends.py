@@ -98,6 +98,8 @@ async def test_who_comes_while_one_is_made_is_in_the_next(disk: Disk) -> None:
         await until_all_wait()
         assert log.made == []
         disk.may_go_on.set()
+        await until_all_wait()
+        assert len(outcomes) == 5, "nobody goes on waiting"
     assert log.made[0] == ["a"]
     assert [sorted(names) for names in log.made[1:]] == [["b", "c", "d", "e"]]
     assert outcomes == dict.fromkeys("abcde", "stored")
