@@ -90,7 +90,7 @@ async def test_who_comes_while_one_is_made_is_in_the_next(disk: Disk) -> None:
     log, outcomes = Log(), dict[str, object]()
     async with trio.open_nursery() as nursery:
         for name in "abcde":
-            calls = StorageCalls(OneOfMany(log))
+            calls = StorageCalls(OneOfMany(log), "disk")
             assert calls.is_joint
             nursery.start_soon(append, calls, name, outcomes)
             if name == "a":
@@ -109,7 +109,7 @@ async def test_each_is_told_its_own(disk: Disk) -> None:
     log, outcomes = Log(failing={"b": DiskFull("no room")}), dict[str, object]()
     async with trio.open_nursery() as nursery:
         for name in "abc":
-            nursery.start_soon(append, StorageCalls(OneOfMany(log)), name, outcomes)
+            nursery.start_soon(append, StorageCalls(OneOfMany(log), "disk"), name, outcomes)
         await until_all_wait()
         disk.may_go_on.set()
     assert isinstance(outcomes.pop("b"), DiskFull)
@@ -121,14 +121,14 @@ async def test_without_a_thread_nobody_is_called(disk: Disk) -> None:
     disk.fails = RuntimeError("can't start new thread")
     async with trio.open_nursery() as nursery:
         for name in "abc":
-            nursery.start_soon(append, StorageCalls(OneOfMany(log)), name, outcomes)
+            nursery.start_soon(append, StorageCalls(OneOfMany(log), "disk"), name, outcomes)
         await until_all_wait()
         disk.may_go_on.set()
     assert log.made == []
     assert {type(outcome) for outcome in outcomes.values()} == {ThreadsExhausted}
     assert len({id(outcome) for outcome in outcomes.values()}) == 3
     disk.fails = None
-    await append(StorageCalls(OneOfMany(log)), "d", outcomes)
+    await append(StorageCalls(OneOfMany(log), "disk"), "d", outcomes)
     assert outcomes["d"] == "stored"
 
 
@@ -137,7 +137,7 @@ async def test_a_cancelled_append_is_made_all_the_same(disk: Disk) -> None:
     log, outcomes = Log(), dict[str, object]()
     async with trio.open_nursery() as nursery:
         for name in "abc":
-            nursery.start_soon(append, StorageCalls(OneOfMany(log)), name, outcomes)
+            nursery.start_soon(append, StorageCalls(OneOfMany(log), "disk"), name, outcomes)
         await until_all_wait()
         nursery.cancel_scope.cancel()
         with trio.CancelScope(shield=True):
@@ -152,8 +152,8 @@ async def test_two_logs_do_not_wait_for_each_other(disk: Disk) -> None:
     one, other, outcomes = Log(), Log(), dict[str, object]()
     disk.may_go_on.set()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(append, StorageCalls(OneOfMany(one)), "a", outcomes)
-        nursery.start_soon(append, StorageCalls(OneOfMany(other)), "b", outcomes)
+        nursery.start_soon(append, StorageCalls(OneOfMany(one), "disk"), "a", outcomes)
+        nursery.start_soon(append, StorageCalls(OneOfMany(other), "disk"), "b", outcomes)
     assert (one.made, other.made) == ([["a"]], [["b"]])
 
 

@@ -39,6 +39,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
     "logs": ("core transport", "attrs msgspec structlog trio"),
     "tracing": ("core", "opentelemetry"),
     "node": ("core tasks backups member net storage transport logs tracing", "attrs msgspec trio"),
+    "groups": ("core tasks member storage transport logs node", "attrs msgspec trio"),
     "rpc": ("core net machines", "attrs msgspec"),
     "coordination": ("core machines rpc", "anyio attrs msgspec"),
     "client": ("core tasks backups net machines rpc tracing", "anyio attrs msgspec"),
@@ -53,8 +54,8 @@ FLOORS: Mapping[str, tuple[str, str]] = {
         "attrs trio h11 starlette prometheus_client",
     ),
     FACE: (
-        "core backups member storage net transport machines tracing node rpc coordination client "
-        "service embedding",
+        "core backups member storage net transport machines tracing node groups rpc coordination "
+        "client service embedding",
         "",
     ),
     "testing": (
@@ -63,7 +64,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
         "anyio attrs msgspec trio outcome trioleaks pytest pytest_trio pluggy",
     ),
     "sim": (
-        "core member transport scenario machines logs node testing",
+        "core member storage transport scenario machines logs node groups testing",
         "attrs msgspec trio outcome distributed",
     ),
     "live": ("core tasks viz net rpc client http", "anyio msgspec attrs starlette trio"),

@@ -70,6 +70,12 @@ if TYPE_CHECKING:
     from .core.types import NodeId as NodeId
     from .core.types import Role as Role
     from .core.types import Term as Term
+    from .groups.group import Group as Group
+    from .groups.group import GroupPhase as GroupPhase
+    from .groups.group import GroupStatus as GroupStatus
+    from .groups.host import Groups as Groups
+    from .groups.host import open_group as open_group
+    from .groups.host import open_groups as open_groups
     from .machines.local import LocalClient as LocalClient
     from .machines.replicated import Expiring as Expiring
     from .machines.replicated import LeaderLatch as LeaderLatch
@@ -125,6 +131,7 @@ if TYPE_CHECKING:
     from .service.roles import RoleGrant as RoleGrant
     from .service.roles import Roles as Roles
     from .storage.base import Storage as Storage
+    from .storage.groups import MemoryGroupStorages as MemoryGroupStorages
     from .storage.memory import MemoryStorage as MemoryStorage
     from .storage.shared import SharedLog as SharedLog
     from .storage.sqlite import SQLiteStorage as SQLiteStorage
@@ -181,6 +188,12 @@ _HOMES: Final = {
     "NodeId": "core.types",
     "Role": "core.types",
     "Term": "core.types",
+    "Group": "groups.group",
+    "GroupStatus": "groups.group",
+    "GroupPhase": "groups.group",
+    "Groups": "groups.host",
+    "open_group": "groups.host",
+    "open_groups": "groups.host",
     "LocalClient": "machines.local",
     "Expiring": "machines.replicated",
     "LeaderLatch": "machines.replicated",
@@ -236,6 +249,7 @@ _HOMES: Final = {
     "Permission": "service.roles",
     "Roles": "service.roles",
     "Storage": "storage.base",
+    "MemoryGroupStorages": "storage.groups",
     "MemoryStorage": "storage.memory",
     "SQLiteStorage": "storage.sqlite",
     "SharedLog": "storage.shared",

@@ -9,6 +9,9 @@ from .core.messages import AppendEntries as AppendEntries
 from .core.messages import AppendEntriesReply as AppendEntriesReply
 from .core.messages import Forward as Forward
 from .core.messages import Forwarded as Forwarded
+from .core.messages import GroupMessage as GroupMessage
+from .core.messages import GroupNote as GroupNote
+from .core.messages import GroupsFrame as GroupsFrame
 from .core.messages import InstallSnapshot as InstallSnapshot
 from .core.messages import InstallSnapshotReply as InstallSnapshotReply
 from .core.messages import Introduction as Introduction
@@ -46,6 +49,7 @@ from .net.resolving import GetAddrInfo as GetAddrInfo
 from .net.resolving import ResolvedAddress as ResolvedAddress
 from .net.resolving import ServiceRecord as ServiceRecord
 from .storage.base import Storage as Storage
+from .storage.groups import GroupStorages as GroupStorages
 from .tracing.tracer import Tracer as Tracer
 from .transport.base import Transport as Transport
 from .transport.base import TransportOwner as TransportOwner

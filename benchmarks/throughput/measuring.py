@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +23,7 @@ import trio
 
 from trioraft import NodeId
 
-from ..processes import NodeProcess, NodeProcesses, ProcessError, open_nodes
+from ..processes import Listener, NodeProcess, NodeProcesses, ProcessError, open_nodes
 from .cases import NODES, Case, Collector, Storage, System
 from .pipe import (
     Applied,
@@ -67,6 +67,8 @@ class Settings:
     directory: Path
     """Where durable storages are put."""
     collector: Collector = Collector.DEFAULT
+    programs: Mapping[System, Path] = attrs.field(factory=dict)
+    """What was built of systems that are not written in Python."""
     profile: Path | None = None
     profiles_follower: bool = False
 
@@ -90,6 +92,10 @@ class Result:
     rss_mb: float
     """The leader's peak."""
     load_average: float
+    p999_ms: float = 0.0
+    failed: int = 0
+    terms: int = 0
+    """How many terms higher the leader's was at the end."""
 
     @property
     def ops_per_s(self) -> float:
@@ -106,11 +112,14 @@ class Result:
             "ops_per_s": round(self.ops_per_s, 1),
             "p50_ms": round(self.p50_ms, 4),
             "p99_ms": round(self.p99_ms, 4),
+            "p999_ms": round(self.p999_ms, 4),
             "cpu_us_per_op": round(self.cpu_us_per_op, 2),
             "rss_mb": round(self.rss_mb, 1),
             "ops": self.ops,
             "seconds": round(self.elapsed_s, 3),
             "load_average": round(self.load_average, 2),
+            "failed": self.failed,
+            "terms": self.terms,
         }
 
 
@@ -129,11 +138,13 @@ async def measure(case: Case, settings: Settings) -> Result:
         settings.seconds,
         OPS_MIN,
         profile=None if settings.profiles_follower else profile,
+        command_bytes=case.command_bytes,
+        goes_on=case.is_big,
     )
     begin = Begin(profile=profile if settings.profiles_follower else None)
     with _directory(settings) as directory:
         setup = _setup(case.system, case.storage, directory, settings)
-        async with _open_cluster(setup) as cluster:
+        async with open_cluster(setup, settings.programs) as cluster:
             leader, followers = await _elect(cluster)
             with trio.move_on_after(settings.seconds + SLACK_S):
                 return await _under_load(case, load, begin, leader, followers)
@@ -149,6 +160,8 @@ async def _under_load(
         follower.order(begin if number == 0 else Begin())
     loaded = await leader.answer(Loaded)
     cpu_s = loaded.usage.cpu_s
+    if not loaded.ops and not load.goes_on:
+        raise ProcessError(f"{case}: no command was done in {loaded.elapsed_s:.1f} s")
     for follower in followers:
         cpu_s += (await follower.ask(End(), Usage)).cpu_s
     return Result(
@@ -157,9 +170,12 @@ async def _under_load(
         loaded.elapsed_s,
         loaded.p50_ms,
         loaded.p99_ms,
-        cpu_s / loaded.ops * 1e6,
+        cpu_s / max(1, loaded.ops) * 1e6,
         loaded.usage.rss_mb,
         load_average,
+        loaded.p999_ms,
+        loaded.failed,
+        loaded.terms,
     )
 
 
@@ -242,7 +258,7 @@ async def endure(storage: Storage, entries: int, settings: Settings) -> Enduranc
     """
     with _directory(settings) as directory:
         setup = _setup(System.TRIORAFT, storage, directory, settings)
-        async with _open_cluster(setup) as cluster:
+        async with open_cluster(setup, settings.programs) as cluster:
             leader, _ = await _elect(cluster)
             return Endurance(storage, (await _fill(leader, entries)).marks)
 
@@ -288,7 +304,7 @@ async def restart(entries: int, settings: Settings, *, with_snapshots: bool) -> 
         setup = _setup(
             System.TRIORAFT, Storage.SQLITE, directory, settings, snapshots=with_snapshots
         )
-        async with _open_cluster(setup) as cluster:
+        async with open_cluster(setup, settings.programs) as cluster:
             leader, followers = await _elect(cluster)
             filled = await _fill(leader, entries)
             await followers[0].ask(AwaitApplied(filled.last_index), Applied)
@@ -305,13 +321,18 @@ async def _fill(leader: NodeProcess, entries: int) -> Filled:
     raise ProcessError(f"{entries} commands were not taken within {SLACK_S:g} s")
 
 
-def _open_cluster(setup: Setup) -> AbstractAsyncContextManager[NodeProcesses]:
+def open_cluster(
+    setup: Setup, programs: Mapping[System, Path], listener: Listener | None = None
+) -> AbstractAsyncContextManager[NodeProcesses]:
+    """Start the processes of one cluster; see `open_nodes`."""
     ids = tuple(str(number) for number in range(NODES))
 
     def setup_of(node_id: NodeId, *, port: int) -> Setup:
         return msgspec.structs.replace(setup, node_id=node_id, voters=ids, port=port)
 
-    return open_nodes("benchmarks.throughput.node", ids, setup_of, decode_answer)
+    built = programs.get(setup.system)
+    program = "benchmarks.throughput.node" if built is None else [str(built)]
+    return open_nodes(program, ids, setup_of, decode_answer, listener)
 
 
 async def _elect(cluster: NodeProcesses) -> tuple[NodeProcess, list[NodeProcess]]:

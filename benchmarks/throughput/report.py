@@ -79,6 +79,8 @@ def ratio_of(result: Result, results: Sequence[Result]) -> float | None:
 
 def load_name(case: Case) -> str:
     """How much load, in words."""
+    if case.mode is Mode.OPEN:
+        return f"{case.concurrency:,} a second"
     if case.mode is Mode.WINDOW:
         return f"window {case.concurrency:,}"
     return f"{case.concurrency:,} task{'s' if case.concurrency > 1 else ''}"

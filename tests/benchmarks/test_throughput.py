@@ -50,7 +50,8 @@ def result_of(case: Case, ops_per_s: float = 1000.0) -> Result:
 
 
 def test_all_cases_are_measured_and_rivals_right_after_each_other() -> None:
-    cases = cases_of(list(System), list(Storage), list(Mode), None)
+    systems, modes = [System.TRIORAFT, System.PYSYNCOBJ], [Mode.TASKS, Mode.WINDOW]
+    cases = cases_of(systems, list(Storage), modes, None)
     assert len(cases) == len(set(cases)) == 24
     for ours, theirs in zip(cases[::2], cases[1::2], strict=True):
         assert (ours.system, theirs.system) == (System.TRIORAFT, System.PYSYNCOBJ)
@@ -216,7 +217,8 @@ def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_plot_is_a_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / "throughput.png"
-    cases = cases_of(list(System), list(Storage), list(Mode), None)
+    systems, modes = [System.TRIORAFT, System.PYSYNCOBJ], [Mode.TASKS, Mode.WINDOW]
+    cases = cases_of(systems, list(Storage), modes, None)
     for some in (cases, cases[:1], cases[-2:]):
         save_plot([result_of(case, 10.0 + 999 * n) for n, case in enumerate(some)], path)
         assert path.read_bytes().startswith(b"\x89PNG")

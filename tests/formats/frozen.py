@@ -63,6 +63,10 @@ NEW: Final[dict[str, str]] = {
     "clients.ReadBackup": "Servers that do not know it say so, by the request's number.",
     "clients.EventNews": "It is told only to who asked for events.",
     "clients.EventsNews": "Likewise.",
+    "peers.GroupsFrame": "It is sent to processes that have said in their introduction that they "
+    "are of many groups, and to no others.",
+    "peers.GroupMessage": "It stands only in a GroupsFrame.",
+    "peers.GroupNote": "Likewise.",
     "peers.TraceContext": "It stands only in fields that format 1 passes over.",
     "peers.UntracedForward": "A `Forward` as format 1 has it, for what is encoded.",
     "clients.UntracedPropose": "Likewise, a `Propose`.",

@@ -136,6 +136,15 @@ PEER_MESSAGES: Final[tuple[messages.Message, ...]] = (
     messages.ResultsCheck("1", "2", 7, 288, 0xDEADBEEF, ("1", "3")),
     messages.Forward("2", "1", 7, 2**60 + 2, b"x=1"),
     messages.Forwarded("1", "2", 7, 2**60 + 3, 300, "why it did not take it", True),
+    messages.GroupsFrame(
+        "1",
+        "2",
+        0,
+        (messages.GroupMessage("orders/7", 2**60 + 3, b"a message"),),
+        (messages.GroupNote("orders/8", 1, 7, 300),),
+        11,
+        True,
+    ),
 )
 
 

@@ -132,6 +132,21 @@ class Leadership:
         """Whether any follower is there with another disk than the one named."""
         return any(progress.foreign_disk for progress in self.progress.values())
 
+    def unfinished(self) -> str | None:
+        """What this leader has under way, in a word or two. None: every member holds the whole log
+        and knows that it is committed, and nobody waits for anything."""
+        if self.change is not None or self.transfer is not None or self.departing:
+            return "a change of members or leader"
+        if self.reads.want_round or self.reads.await_confirmation:
+            return "a read"
+        last_index = self.log.last_index
+        for progress in self.progress.values():
+            is_fed = progress.state is ProgressState.REPLICATE and not progress.foreign_disk
+            told = progress.sent_commit_index
+            if not is_fed or not progress.match_index == told == last_index:
+                return "a member that is behind"
+        return None
+
     def _let_go(self, now: float) -> None:
         """Forget those that have learnt that they are out, and those that could not."""
         for peer, (index, give_up_s) in list(self.departing.items()):

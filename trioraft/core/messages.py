@@ -311,6 +311,50 @@ class Forwarded(msgspec.Struct, frozen=True, array_like=True, tag=15):
     """A refusal that asking again does not change: the command cannot be read, or is too large."""
 
 
+GROUPS_IN_FRAME_MAX: Final = 65_536
+"""Most messages, and most notes, in one frame of many groups."""
+
+GroupName: TypeAlias = Annotated[str, msgspec.Meta(max_length=64)]
+"""Of a Raft group among many of one process; a stranger one is no group's."""
+
+
+class GroupMessage(msgspec.Struct, frozen=True, array_like=True):
+    """A message between two members of one group."""
+
+    group: GroupName
+    said: Count
+    """The sender's own number of what it has last said of itself in this group (`Introduction`):
+    whoever has not heard that yet, asks (`GroupNote`)."""
+    payload: bytes
+    """One `Message` of that group, encoded."""
+
+
+class GroupNote(msgspec.Struct, frozen=True, array_like=True):
+    """What processes say of one group, beside what its members say."""
+
+    group: GroupName
+    kind: Count
+    """See `groups.notes`; one that is not known is passed over."""
+    term: Term = 0
+    index: LogIndex = 0
+
+
+class GroupsFrame(msgspec.Struct, frozen=True, array_like=True, tag=16):
+    """Messages of many groups from one process to another; without any, a sign of life. No member
+    ever sees one."""
+
+    sender: NodeId
+    receiver: NodeId
+    term: Term
+    """Always 0: each group has its own."""
+    messages: Annotated[tuple[GroupMessage, ...], msgspec.Meta(max_length=GROUPS_IN_FRAME_MAX)] = ()
+    notes: Annotated[tuple[GroupNote, ...], msgspec.Meta(max_length=GROUPS_IN_FRAME_MAX)] = ()
+    leads: Count = 0
+    """How many groups the sender leads."""
+    is_bulk: bool = False
+    """Whether there are entries or parts of snapshots in it."""
+
+
 Message: TypeAlias = (
     RequestVote
     | RequestVoteReply
@@ -327,6 +371,7 @@ Message: TypeAlias = (
     | ResultsCheck
     | Forward
     | Forwarded
+    | GroupsFrame
 )
 
 MEMBERS_OWN: Final = (Introduction, Forward, Forwarded)

@@ -148,6 +148,9 @@ class Raft:
     """What each other node can do, as it has said last, in this life."""
     seen: dict[NodeId, Incarnation]
     """Which disk is there under each other id, as far as it was told in this life."""
+    goes_first: bool = False
+    """Whether it campaigns as soon as it starts, or has formed, and may: others are known to wait,
+    so that votes do not split."""
 
     def __init__(
         self,
@@ -250,6 +253,13 @@ class Raft:
         # An earlier life may have promised just before it ended, and longer than this one would.
         self._inherited_until_s = self._contact.promised_until_s = now + self._promised_ms / 1000
         self._start_timer()
+        self._maybe_go_first()
+
+    def _maybe_go_first(self) -> None:
+        """Have the timer due at once; what was promised, and pre-votes, hold all the same."""
+        if self.goes_first and self.role is Role.FOLLOWER and self.leader_id is None:
+            self._contact.fast_failover_attempt = int(self.timing.fast_failover)
+            self._timer.hurry_to(self._now)
 
     def form(self, base: Configuration, now: float) -> None:
         """The first voters have agreed which disks they are: from now on this node may campaign.
@@ -264,6 +274,7 @@ class Raft:
         self._now = now
         self._membership.on_formed(base)
         self._configuration_changed()
+        self._maybe_go_first()
 
     def check_can_take_part(self, peer: NodeId, features: Collection[str]) -> None:
         """Check that a node can do what the committed log has switched on.
@@ -2072,12 +2083,27 @@ def _recovered_log(recovered: Recovered) -> RaftLog:
                 "that stands for what came before: restore the node's directory from a copy, or "
                 "empty it and let the node join anew"
             )
-        return log
-    if not log.base_index <= snapshot.index <= log.last_index:
+    elif not log.base_index <= snapshot.index <= log.last_index:
         raise CorruptStorage(
             f"the stored snapshot ends at entry {snapshot.index}, but the log holds "
             f"{log.first_index}..{log.last_index} after entry {log.base_index}: they do not "
             "belong together; restore the node's directory from a copy"
         )
-    log.commit_index = log.applied_index = snapshot.index
+    else:
+        log.commit_index = log.applied_index = snapshot.index
+    if recovered.applied is not None:
+        _resume(log, *recovered.applied)
     return log
+
+
+def _resume(log: RaftLog, index: LogIndex, term: Term) -> None:
+    """Go on where the state machine stands, which has outlived the node. What it was brought to was
+    committed, and durable here: a log that has something else there is another disk's."""
+    if index <= log.applied_index:
+        return  # a snapshot that was received stands for more: it is to be restored
+    if log.term_at(index) != term:
+        raise InvariantViolation(
+            f"the state machine was brought to entry {index} of term {term}, and the stored log "
+            f"({log.first_index}..{log.last_index}) has term {log.term_at(index)} there"
+        )
+    log.commit_index = log.applied_index = index

@@ -190,3 +190,6 @@ class Recovered:
     """Opaque record of whose disk this is; None: none was stored."""
     incarnation: Incarnation = 0
     """The disk's own number, out of `identity`; set by whoever opens the node, not by storages."""
+    applied: tuple[LogIndex, Term] | None = None
+    """Up to which entry, of which term, an earlier life in this process has brought the state
+    machine, which is still in memory; set by whoever opens the node. None: it begins anew."""

@@ -22,6 +22,7 @@ from ..core.agreement import POINTS_EVERY
 from ..core.config import Limits
 from ..core.errors import ApplyFailed, InvariantViolation, ResourceExhausted
 from ..core.features import check_intact, command_of
+from ..core.log import RaftLog
 from ..core.types import Entry, EntryKind, LogIndex, SnapshotMeta
 from .outcomes import Outcomes
 from .results import PLAIN, RunningChecksum
@@ -206,6 +207,16 @@ class ApplyQueue:
         self._entries_since = self._bytes_since = 0
         self._outcomes.covered(meta)
         self._tell_wanted()
+
+    def resumed(self, log: RaftLog) -> None:
+        """The state machine is in memory since an earlier life, and further than the newest
+        snapshot: until the next one it is as far as if all had been applied again."""
+        if log.applied_index <= self.applied_index:
+            return
+        first = max(self.snapshot_index, log.base_index) + 1
+        self._entries_since = log.applied_index - first + 1
+        self._bytes_since = log.size_bytes(first, log.applied_index)
+        self.applied_index = log.applied_index
 
     # -- snapshots of our own --------------------------------------------------------------
 

@@ -96,6 +96,12 @@ class Lineage:
         """The configuration before the first entry, as far as the first voters have agreed."""
         return self.identity.base(self._addresses)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the first voters have agreed, and all that is to be kept is durable and told."""
+        is_durable = self._handed is None and self.identity is self._durable
+        return self.identity.formed and is_durable and not self.has_news and not self._messages
+
     # -- what it says ----------------------------------------------------------------------
 
     def introduction(self, peer: NodeId, *, wants_reply: bool = False) -> Introduction:

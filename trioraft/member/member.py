@@ -23,7 +23,14 @@ from ..core.errors import (
     ResourceExhausted,
 )
 from ..core.events import storage_waits
-from ..core.messages import REFUSAL_CHARS_MAX, Forward, Forwarded, Introduction, Message
+from ..core.messages import (
+    REFUSAL_CHARS_MAX,
+    Forward,
+    Forwarded,
+    GroupsFrame,
+    Introduction,
+    Message,
+)
 from ..core.raft import Raft
 from ..core.ready import ChunkRequest, Ready, SnapshotChunk, Write
 from ..core.types import Address, LogIndex, NodeId, Recovered, Role, SnapshotMeta, Term
@@ -51,13 +58,13 @@ class Member:
     Args:
         raft: its core, not started.
         machine: what committed commands are applied to. If the core was recovered with a snapshot,
-            the machine is restored from it already.
+            the machine is restored from it already, or further (`Recovered.applied`).
         limits: bounds on batches, and when a snapshot is due.
         runner: how actions are done.
         lineage: whose disk this is, and of which history. None: nobody tells disks apart, as in
             tests of the protocol alone.
-        checksum: of the results up to the snapshot that the machine was restored from, see
-            `results.restore`; None: unknown.
+        checksum: of the results up to where the machine stands, see `results.restore`; None:
+            unknown.
 
     Call `start` once; after inputs, `run`. `deadline`, and the core's `heartbeat_deadline`, say
     when `on_timeout` and `on_heartbeat_due` want to be called.
@@ -113,6 +120,7 @@ class Member:
         self._must_save = False  # somebody asked for a snapshot since the last run
         if raft.snapshot is not None:
             self.applies.restored(raft.snapshot)
+        self.applies.resumed(raft.log)
 
     # -- inputs ----------------------------------------------------------------------------
 
@@ -163,6 +171,10 @@ class Member:
         raft = self.raft
         kind = type(message)
         if kind is not Forward and kind is not Forwarded:
+            if kind is GroupsFrame:
+                raise BadMessage(
+                    f"{message.sender!r} sent a frame of many groups to a member of one"
+                )
             raft.step(message, now, 0 if origin is None else origin.incarnation)
             return
         if message.receiver != raft.node_id or message.sender == raft.node_id:
@@ -480,6 +492,30 @@ class Member:
         if self.writes.identity is not None and not self.writes.is_busy:
             self._go_on_writing(now)
         return bool(self._actions) or self._has_news
+
+    def unfinished(self) -> str | None:
+        """What is under way, in a word or two. None: everything that is known here is durable,
+        committed and applied; as far as this member knows, on all members, if it leads."""
+        raft, log = self.raft, self.raft.log
+        lineage, writes, applies = self.lineage, self.writes, self.applies
+        if lineage is None or not lineage.is_settled:
+            return "who is who"
+        if not self.is_settled or writes.is_busy or writes.waiting or writes.identity is not None:
+            return "a write"
+        if not log.applied_index == log.commit_index == log.stable_index == log.last_index:
+            return "entries"
+        if applies.queue or applies.is_busy:
+            return "entries to apply"
+        if applies.is_saving or applies.is_wanted or raft.rotten is not None:
+            return "a snapshot"
+        if self.outcomes.are_open or self.forwards or self.reads:
+            return "a call"
+        configuration = raft.configuration
+        if configuration.outgoing or configuration.returning or raft.removed_index is not None:
+            return "a change of members"
+        if raft.leader_id is None:
+            return "no leader"
+        return None if raft.leadership is None else raft.leadership.unfinished()
 
     # -- forwarding ------------------------------------------------------------------------
 

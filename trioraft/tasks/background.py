@@ -72,7 +72,7 @@ async def running_beside(
                     stop()
                     guarded.service_scope.shield = False
     except BaseException as error:
-        if _uncancelled(error) is not None or (guarded.failure or body_error) is None:
+        if uncancelled(error) is not None or (guarded.failure or body_error) is None:
             raise  # otherwise there is an error to be told, as from any code that is cancelled
     if guarded.failure is not None:
         if guarded.failure.__cause__ is None and body_error is not None:
@@ -98,10 +98,10 @@ class _Guarded:
             with self.service_scope:
                 await self._service(task_status=self)
         except BaseException as error:  # raised again: here, or in the user's own task
-            failure = _uncancelled(error)
+            failure = uncancelled(error)
             if not isinstance(failure, Exception):
                 raise
-            self.failure = _root_cause(failure)
+            self.failure = root_cause(failure)
             self.body_scope.cancel()
         finally:
             self.begun.set()
@@ -111,19 +111,19 @@ class _Guarded:
         self.begun.set()
 
 
-def _uncancelled(error: BaseException) -> BaseException | None:
+def uncancelled(error: BaseException) -> BaseException | None:
     """What there is beside cancellations, if anything."""
     if isinstance(error, BaseExceptionGroup):
         return error.split(trio.Cancelled)[1]
     return None if isinstance(error, trio.Cancelled) else error
 
 
-def _root_cause(error: Exception) -> Exception:
+def root_cause(error: Exception) -> Exception:
     """The first error in a group, however deep, with a note on each further one: two calls of a
     disk that fails are one failure to whoever has to handle it."""
     if not isinstance(error, ExceptionGroup):
         return error
-    first, *further = [_root_cause(each) for each in error.exceptions]
+    first, *further = [root_cause(each) for each in error.exceptions]
     for other in further:
         first.add_note(f"at the same time: {type(other).__name__}: {other}")
     return first

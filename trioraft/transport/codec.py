@@ -21,9 +21,14 @@ _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
 def encode_frame(message: Message) -> bytes:
     """Return the message as one frame, length included."""
+    return frame_of(encode_message(message))
+
+
+def encode_message(message: Message) -> bytes:
+    """Return the payload of such a frame."""
     if type(message) is Forward and message.trace is None:
-        return frame_of(_encoder.encode(_untraced(message)))
-    return frame_of(_encoder.encode(message))
+        return _encoder.encode(_untraced(message))
+    return _encoder.encode(message)
 
 
 def _untraced(message: Forward) -> UntracedForward:

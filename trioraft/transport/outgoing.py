@@ -17,7 +17,7 @@ from collections import deque
 from typing import Final, final
 
 from ..core.config import Limits
-from ..core.messages import AppendEntries, Forward, InstallSnapshot, Message
+from ..core.messages import AppendEntries, Forward, GroupsFrame, InstallSnapshot, Message
 from ..core.types import LogIndex
 from ..net.framing import LENGTH_BYTES, piece_length
 
@@ -32,6 +32,8 @@ def is_bulk(message: Message) -> bool:
     """Whether a message may be large, and has to stay in order with others of its kind."""
     if isinstance(message, AppendEntries):
         return bool(message.entries)
+    if isinstance(message, GroupsFrame):
+        return message.is_bulk
     return isinstance(message, InstallSnapshot | Forward)
 
 

@@ -8,7 +8,7 @@ object that it lacks applies nothing from there on (see `replica`).
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, final
@@ -19,8 +19,9 @@ from ...core.decoding import UNREADABLE
 from ...core.errors import ConfigError, OutcomeUnknown
 from ...core.types import LogIndex
 from ...member.state_machine import is_local
-from ..chunks import ChunkReader, framed
+from ..chunks import ChunkReader, head_of
 from ..local import TIMEOUT_S
+from ..msgpack_heads import bytes_head, map_head
 from ..nesting import NESTING_MAX, check_nesting, is_deeper
 from ..numbering import SPREAD_MAX
 from ..sessions import SessionMachine, UnknownCommand
@@ -103,6 +104,8 @@ class Replicas:
         snapshots from before there were any are read."""
         if self._around is None:
             self._around = around(self)
+        for part in self._objects.values():
+            part._replica.keep_views()
         return self._around
 
     def apply(self, index: LogIndex, data: bytes) -> bytes:
@@ -184,16 +187,15 @@ class Replicas:
         first = min(self._expiring, key=due_s)
         return _ENCODER.encode(ForPart(first, self._expiring[first].command_when_due(now_s)))
 
-    def snapshot(self) -> bytes:
-        """Every object's snapshot; called by the node.
+    def snapshot(self) -> Iterator[bytes]:
+        """Every object's snapshot, as it is now; called by the node.
 
         Raises:
             ConfigError: something that a snapshot or the log named is lacking here.
         """
         if self._lacking is not None:
             raise ConfigError(self._lacking_message())
-        states = {name: b"".join(part.snapshot()) for name, part in self._objects.items()}
-        return framed(_MAGIC, _ENCODER.encode(states))
+        return _encoded_states({name: part.snapshot() for name, part in self._objects.items()})
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the state of every object; called by the node.
@@ -218,6 +220,22 @@ class Replicas:
             f"{sorted(self._objects)}: restart it with the release that has it; its log has "
             "everything that it missed"
         )
+
+
+def _encoded_states(states: dict[str, Iterable[bytes]]) -> Iterator[bytes]:
+    """Each state stands behind its length, and all behind theirs: so nothing can be handed out
+    before everything is encoded. An empty chunk for each piece lets others have their turn."""
+    pieces = [map_head(len(states))]
+    for name, chunks in states.items():
+        state: list[bytes] = []
+        for chunk in chunks:
+            state.append(chunk)
+            yield b""
+        pieces += [_ENCODER.encode(name), bytes_head(sum(map(len, state))), *state]
+    yield head_of(_MAGIC, sum(map(len, pieces)))
+    pieces.reverse()
+    while pieces:
+        yield pieces.pop()
 
 
 def read_part(data: bytes) -> ForPart | None:

@@ -1,0 +1,1 @@
+"""Many groups in one process."""

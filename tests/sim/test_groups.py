@@ -1,0 +1,101 @@
+"""Many groups in the simulator: they sleep and wake while processes crash, and what is broken on
+purpose is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import attrs
+import pytest
+
+from trioraft.core.messages import GroupMessage
+from trioraft.core.types import HardState, NodeId, Recovered
+from trioraft.groups.group import GroupPhase
+from trioraft.groups.host import Host
+from trioraft.node.hosting import MachineAt
+from trioraft.node.runner import NodeRunner
+from trioraft.sim.tier2.groups import Mount, run_groups_seed
+
+SEEDS = range(4)
+PLANTED_SEEDS = range(12)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_is_wrong(seed: int) -> None:
+    outcome = run_groups_seed(seed)
+    if outcome.failure is not None:
+        raise outcome.failure
+    counts = outcome.counts
+    assert min(counts.crashes, counts.partitions, counts.woken, counts.answered) > 0, outcome
+
+
+def test_a_seed_is_one_run() -> None:
+    first, second = run_groups_seed(7), run_groups_seed(7)
+    assert (first.steps, first.counts) == (second.steps, second.counts)
+
+
+MACHINE_AT, ON_ABSENT, OPEN = NodeRunner.machine_at, Host.on_absent, Mount.open
+APPEND = Mount.append
+
+
+def wakes_one_entry_too_early(runner: NodeRunner) -> MachineAt:
+    """For `NodeRunner.machine_at`: the last command is applied again."""
+    at, member = MACHINE_AT(runner), runner.member
+    assert member is not None
+    term = member.raft.log.term_at(at.index - 1) or 0
+    return at if at.index < 3 else attrs.evolve(at, index=at.index - 1, term=term)
+
+
+def wakes_where_the_log_ends(runner: NodeRunner) -> MachineAt:
+    """For `NodeRunner.machine_at`: with `sleeps_at_any_time`, what was not applied never is."""
+    member = runner.member
+    assert member is not None
+    log = member.raft.log
+    return attrs.evolve(MACHINE_AT(runner), index=log.last_index, term=log.last_term)
+
+
+def sleeps_at_any_time(runner: NodeRunner) -> str | None:
+    """For `NodeRunner.unfinished`: whatever is under way (alone that is only unkind)."""
+    return None
+
+
+def sleeps_through_messages(host: Host, peer: NodeId, message: GroupMessage) -> None:
+    """For `Host.on_absent`: no message wakes anybody."""
+    group = host.groups.get(message.group)
+    if group is None or group.phase is not GroupPhase.ASLEEP:
+        ON_ABSENT(host, peer, message)
+
+
+def forgets_its_vote(mount: Mount, *, cluster_id: str, node_id: NodeId) -> Recovered | None:
+    """For `Mount.open`: a woken node has no term and no vote."""
+    recovered = OPEN(mount, cluster_id=cluster_id, node_id=node_id)
+    return None if recovered is None else attrs.evolve(recovered, hard_state=HardState())
+
+
+def keeps_no_entry(mount: Mount, hard_state: Any, *rest: Any) -> None:
+    """For `Mount.append`: entries are acknowledged, and not kept."""
+    APPEND(mount, hard_state, (), None, rest[2])
+
+
+Broken = Iterable[tuple[type, str, Callable[..., Any]]]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        [(NodeRunner, "machine_at", wakes_one_entry_too_early)],
+        [
+            (NodeRunner, "machine_at", wakes_where_the_log_ends),
+            (NodeRunner, "unfinished", sleeps_at_any_time),
+        ],
+        [(Host, "on_absent", sleeps_through_messages)],
+        [(Mount, "open", forgets_its_vote)],
+        [(Mount, "append", keeps_no_entry)],
+    ],
+    ids=lambda broken: broken[0][2].__name__,
+)
+def test_what_is_broken_is_found(broken: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
+    for owner, name, planted in broken:
+        monkeypatch.setattr(owner, name, planted)
+    assert any(run_groups_seed(seed).failure is not None for seed in PLANTED_SEEDS)
