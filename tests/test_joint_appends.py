@@ -53,7 +53,7 @@ class Disk:
     def __init__(self) -> None:
         self.has_begun = trio.Event()
         self.may_go_on = trio.Event()
-        self.fails: Exception | None = None
+        self.fails: BaseException | None = None
 
     async def __call__(self, call: Callable[[], T], /, *, limiter: trio.CapacityLimiter) -> T:
         async with limiter:
@@ -130,6 +130,29 @@ async def test_without_a_thread_nobody_is_called(disk: Disk) -> None:
     disk.fails = None
     await append(StorageCalls(OneOfMany(log), "disk"), "d", outcomes)
     assert outcomes["d"] == "stored"
+
+
+async def test_what_breaks_off_leaves_nobody_waiting(disk: Disk) -> None:
+    log, outcomes = Log(), dict[str, object]()
+    disk.fails = KeyboardInterrupt()
+    interrupted = []
+
+    async def leads() -> None:
+        try:
+            await append(StorageCalls(OneOfMany(log), "disk"), "a", outcomes)
+        except KeyboardInterrupt as error:
+            interrupted.append(error)
+            disk.fails = None
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(leads)
+        await disk.has_begun.wait()
+        nursery.start_soon(append, StorageCalls(OneOfMany(log), "disk"), "b", outcomes)
+        await until_all_wait()
+        disk.may_go_on.set()
+    assert len(interrupted) == 1
+    assert outcomes == {"b": "stored"}
+    assert log.made == [["b"]]
 
 
 async def test_a_cancelled_append_is_made_all_the_same(disk: Disk) -> None:

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary, ref
 import attrs
 import trio
 
-from ..core.errors import InvariantViolation, ThreadsExhausted
+from ..core.errors import InvariantViolation, StorageError, ThreadsExhausted
 from ..storage.base import Storage, Together
 from .disk_thread import DiskThread, Done
 
@@ -217,18 +217,20 @@ class _JointAppends:
         self._has_leader = True
         all_waiting, self._waiting = self._waiting, []
         calls = [each.call for each in all_waiting]
-        errors: list[BaseException | None]
+        broken_off = StorageError("a write was broken off; what of it is stored is unknown")
+        errors: list[BaseException | None] = [copy(broken_off) for _ in calls]
         try:
             how = partial(self._run_blocking, limiter=self._limiter)
             errors = await _called(how, partial(self._make, calls))
         except Exception as error:  # noqa: BLE001 - it is told to each of them
             errors = [copy(error) for _ in calls]
-        for each, outcome in zip(all_waiting, errors, strict=True):
-            each.is_made, each.error = True, outcome
-            each.has_turn.set()
-        self._has_leader = bool(self._waiting)
-        if self._waiting:
-            self._waiting[0].has_turn.set()
+        finally:  # whatever came, nobody goes on waiting
+            for each, outcome in zip(all_waiting, errors, strict=True):
+                each.is_made, each.error = True, outcome
+                each.has_turn.set()
+            self._has_leader = bool(self._waiting)
+            if self._waiting:
+                self._waiting[0].has_turn.set()
 
     def _make(self, calls: Sequence[Callable[[], object]]) -> list[BaseException | None]:
         together = self._together()
