@@ -326,13 +326,14 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--groups", type=int, default=1000, help="groups at rest")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long they rest")
+    parser.add_argument("--woken", type=int, default=100, help="of them, one after the other")
     parser.add_argument("--busy", type=int, default=48, help="groups under load")
     parser.add_argument("--callers", type=int, default=4, help="of each of those")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=("rest", "load", "bytes"))
     given = parser.parse_args(arguments)
     parts: dict[str, Callable[[], Iterator[str]]] = {
-        "rest": lambda: at_rest(given.groups, given.seconds, min(100, given.groups)),
+        "rest": lambda: at_rest(given.groups, given.seconds, given.woken),
         "bytes": lambda: footprint(min(200, given.groups)),
         "load": lambda: throughput(given.busy, given.callers, 3.0, given.rounds),
     }

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -55,11 +56,10 @@ def measure(
     arguments = [curve.key, f"{number}", f"{seconds}", *map(str, counts)]
     command = python("benchmarks.growth.curve", *arguments)
     with Process(command, name=f"the curve {curve.key}", is_guarded=True) as process:
-        for count in counts:
-            line = process.next_line()
-            if not line:
-                raise ProcessError(f"{process.name} said nothing of {count}")
-            points.append(Point(**json.loads(line)))
+        for _ in counts:
+            while (said := json.loads(process.next_line())) is None:
+                pass  # it is at it
+            points.append(Point(**said))
         if code := process.wait():
             raise ProcessError(f"{process.name} ended with {code}:\n{process.complaints()}")
 
@@ -100,16 +100,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     points: list[Point] = []
     code = 0
     try:
-        for number in range(options.rounds):
-            for curve in curves:
-                counts = [n for n in curve.counts if options.most is None or n <= options.most]
+        for number, curve in itertools.product(range(options.rounds), curves):
+            counts = [n for n in curve.counts if options.most is None or n <= options.most]
+            try:
                 measure(curve, number, options.seconds, counts, points)
-                _say(f"round {number + 1}: {curve.name}, up to {max(counts, default=0):,}")
+            except ProcessError as error:  # the others are measured all the same
+                _say(str(error))
+                code = EXIT_FAILED
+                continue
+            _say(f"round {number + 1}: {curve.name}, up to {max(counts, default=0):,}")
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
-    except ProcessError as error:
-        _say(str(error))
-        code = EXIT_FAILED
     if points:
         _deliver(options, points, code)
     return code

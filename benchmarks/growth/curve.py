@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 import attrs
 import msgspec
@@ -17,11 +18,28 @@ from .cases import Point
 from .rigs import RIGS, Cost, Rig, cost, members, rss_bytes
 from .served import SERVED, Served
 
+ALIVE_S: Final = 10.0
+
 
 def say(point: Point) -> None:
     """One line."""
     sys.stdout.buffer.write(msgspec.json.encode(attrs.asdict(point)) + b"\n")
     sys.stdout.buffer.flush()
+
+
+async def run(key: str, number: int, seconds: float, counts: Sequence[int]) -> None:
+    """Measure, and say now and then that it goes on: to grow may take minutes."""
+
+    async def say_that_it_goes_on() -> None:
+        while True:
+            await trio.sleep(ALIVE_S)
+            sys.stdout.buffer.write(b"null\n")
+            sys.stdout.buffer.flush()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(say_that_it_goes_on)
+        await measure(key, number, seconds, counts)
+        nursery.cancel_scope.cancel()
 
 
 async def measure(key: str, number: int, seconds: float, counts: Sequence[int]) -> None:
@@ -60,4 +78,4 @@ async def _grow(
 
 
 if __name__ == "__main__":
-    trio.run(measure, sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), [*map(int, sys.argv[4:])])
+    trio.run(run, sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), [*map(int, sys.argv[4:])])

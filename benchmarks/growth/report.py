@@ -119,6 +119,11 @@ def updated(text: str, block: str) -> str:
     return f"{before}{BEGIN}\n\n{block.strip()}\n\n{END}{after}"
 
 
+def _limits(ratios: Sequence[float]) -> tuple[float, float]:
+    """So wide that what is flat is seen to be."""
+    return min(0.7, *ratios) / 1.1, max(1.5, *ratios) * 1.1
+
+
 def save_plot(points: Sequence[Point], path: Path) -> None:
     """Draw all curves into one picture: the cost to none, against the number.
 
@@ -135,7 +140,7 @@ def save_plot(points: Sequence[Point], path: Path) -> None:
     drawn = [curve for curve in CURVES if counts_of(points, curve)]
     for number, curve in enumerate(drawn):
         at = [(max(count, 0.3), ratio(points, curve, count)) for count in counts_of(points, curve)]
-        known = [(x, y) for x, y in at if y is not None]
+        known = [(x, y) for x, y in at if y]  # of a moment, CPU time may be none
         axes.plot(
             [x for x, _ in known],
             [y for _, y in known],
@@ -147,9 +152,12 @@ def save_plot(points: Sequence[Point], path: Path) -> None:
         )
     axes.axhline(FLAT_MAX, color="0.6", linewidth=0.8)
     axes.set_xscale("log")
-    axes.set_yscale("log", base=2)
+    axes.set_yscale("log")
     axes.xaxis.set_major_formatter(lambda x, _position: f"{x:,.0f}" if x >= 1 else "none")
+    axes.set_yticks([0.5, 0.8, 1, 1.2, 1.5, 2, 3, 5, 10])
     axes.yaxis.set_major_formatter(lambda y, _position: f"{y:g}")
+    axes.yaxis.set_minor_formatter("")
+    axes.set_ylim(*_limits([y for line in axes.lines for y in line.get_ydata()]))
     axes.set_xlabel("how many there are")
     axes.set_ylabel("cost of a proposal, to none")
     axes.grid(visible=True, color="0.9")

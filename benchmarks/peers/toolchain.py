@@ -96,7 +96,7 @@ def build(peers: Sequence[Peer], folder: Path) -> dict[Peer, Path]:
             cwd=GO_FOLDER,
             env=environment,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
             timeout=BUILD_PATIENCE_S,
         )
@@ -142,7 +142,7 @@ def _package(name: str) -> str:
 def _first_line(command: Sequence[str]) -> str:
     try:
         done = subprocess.run(  # noqa: S603 - asks for a version
-            command, capture_output=True, text=True, check=True, timeout=BUILD_PATIENCE_S
+            command, capture_output=True, encoding="utf-8", check=True, timeout=BUILD_PATIENCE_S
         )
     except (OSError, subprocess.SubprocessError):
         return UNKNOWN

@@ -64,7 +64,8 @@ def test_what_should_be_flat_and_is_not_is_told() -> None:
 
 
 def test_a_weight_is_that_of_the_largest_step() -> None:
-    points = [*POINTS, Point("sessions", 0, 10, 1.0, 1.0, grown=10, grown_bytes=10**6)]
+    small = [Point("sessions", n, 10, 1.0, 1.0, grown=10, grown_bytes=10**6) for n in range(9)]
+    points = [*POINTS, *small]
     assert weight_bytes(points, BY_KEY["sessions"]) == 200
     assert weight_bytes(points, BY_KEY["members"]) is None
     few = [Point("sessions", 0, 10, 1.0, 1.0, grown=10, grown_bytes=10**6)]

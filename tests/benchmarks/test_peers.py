@@ -271,7 +271,9 @@ def test_ctrl_c_delivers_what_there_is_and_leaves_nothing(tmp_path: Path) -> Non
 def test_a_program_that_does_not_build_is_said_with_the_compilers_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "load.go").write_text("package main\nfunc main() { nonsense() }\n")
+    (tmp_path / "load.go").write_text(
+        "package main\nfunc main() { nonsense() }\n", encoding="utf-8"
+    )
     monkeypatch.setattr(toolchain, "GO_FOLDER", tmp_path)
     monkeypatch.setitem(
         toolchain.PROGRAMS, Peer.ETCD, toolchain.Program(files=("load.go",), libraries={})

@@ -60,7 +60,9 @@ def test_it_is_what_msgspec_reads(seed: int) -> None:
     values = [drawn(rng) for _ in range(10)]
     many = [drawn(rng, 3) for _ in range(rng.choice([0, 15, 16, 1200]))]
     table = {number: drawn(rng, 3) for number in range(rng.choice([0, 15, 16, 1200]))}
-    reader = ItemReader(cut(rng, b"".join(map(encode, [*values, many, table, 7]))))
+    large = rng.randbytes(rng.choice([0, 100, 300, 70_000]))
+    whole = b"".join(map(encode, [*values, many, table, large, 7]))
+    reader = ItemReader(cut(rng, whole))
     assert [reader.one() for _ in values] == list(map(encode, values))
     assert reader.count(is_map=True) is None
     assert reader.count(is_map=False) == len(many)
@@ -73,6 +75,7 @@ def test_it_is_what_msgspec_reads(seed: int) -> None:
     for piece in reader.pieces(len(table), 2, map_head):
         read.update(decode(piece))
     assert encode(read) == encode(table)
+    assert b"".join(reader.binary()) == large
     assert not reader.is_at_end()
     assert reader.one() == encode(7)
     assert reader.is_at_end()

@@ -242,7 +242,9 @@ class Limits:
     does not finish one within an election timeout gives way: what the disk can write in a fraction
     of that is a good bound."""
     snapshot_entries: int = 100_000
-    """Entries applied since the last snapshot that make a node take another."""
+    """Entries applied since the last snapshot that make a node take another. Its first one, and
+    the first after a start, comes sooner than that by a part that depends on which of the members
+    it is: so they do not all take theirs at once."""
     snapshot_bytes: int = 64 * 1024 * 1024
     """Bytes of commands applied since the last snapshot that make a node take another."""
     snapshot_tail_entries: int = 10_000

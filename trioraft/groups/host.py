@@ -775,13 +775,20 @@ async def open_group(
         checked_name(name), ids, hosted(machine), checked_features(features), auto_replace
     )
     group = host.add(options)
+    body_error: Exception | None = None
     try:
-        with group.body_scope:
-            async with group.awake():
-                pass
-            yield group
-        if group.failure is not None:
-            raise group.failure
+        with group.body_scope:  # a node that fails ends the body, and its error is raised below
+            try:
+                async with group.awake():
+                    pass
+                yield group
+            except Exception as error:  # noqa: BLE001 - raised again below
+                body_error = error
     finally:
         with trio.CancelScope(shield=True):
             await host.remove(group)
+    failure = group.failure
+    if failure is not None and failure is not body_error:
+        raise failure from (failure.__cause__ or body_error)
+    if body_error is not None:
+        raise body_error

@@ -137,6 +137,25 @@ class ItemReader:
             count -= found
             yield piece
 
+    def binary(self) -> Iterator[bytes]:
+        """The next object, bytes, in the chunks in which they come; to be read to their end."""
+        length = {0xC4: 1, 0xC5: 2, 0xC6: 4}.get(self._ahead(1)[0])
+        if length is None:
+            raise msgspec.DecodeError("these are no bytes")
+        left_bytes = int.from_bytes(self._ahead(1 + length)[1:], "big")
+        self._at += 1 + length
+        return self._in_chunks(left_bytes)
+
+    def _in_chunks(self, left_bytes: int) -> Iterator[bytes]:
+        while left_bytes:
+            if self._at == len(self._data):
+                self._more()
+                continue
+            chunk = self._data[self._at : self._at + left_bytes]
+            self._at += len(chunk)
+            left_bytes -= len(chunk)
+            yield chunk
+
     def is_at_end(self) -> bool:
         """Whether nothing follows."""
         while self._at == len(self._data):

@@ -20,6 +20,7 @@ from ...core.errors import ConfigError, OutcomeUnknown
 from ...core.types import LogIndex
 from ...member.state_machine import is_local
 from ..chunks import ChunkReader, head_of
+from ..items import ItemReader
 from ..local import TIMEOUT_S
 from ..msgpack_heads import bytes_head, map_head
 from ..nesting import NESTING_MAX, check_nesting, is_deeper
@@ -203,16 +204,24 @@ class Replicas:
         Raises:
             ConfigError: the snapshot is none of ours, or has objects that this node lacks.
         """
+        reader = ItemReader(ChunkReader(chunks).head_chunks(_MAGIC, "Replicas"))
         try:
-            states = _STATES.decode(ChunkReader(chunks).head(_MAGIC, "Replicas"))
+            count = reader.count(is_map=True)
+            if count is None:
+                raise msgspec.DecodeError("it is no map")
+            for _ in range(count):  # an object that the snapshot lacks is new: as it began
+                name: str = msgspec.msgpack.decode(reader.one(), type=str)
+                if name not in self._objects:
+                    self._lacking = name
+                    raise ConfigError(self._lacking_message())
+                state = reader.binary()
+                self._objects[name].restore(state)
+                for _ in state:
+                    pass  # what its own `load_state` has left
+            if not reader.is_at_end():
+                raise msgspec.DecodeError("something follows it")
         except UNREADABLE as error:
             raise ConfigError(f"a snapshot of Replicas cannot be read: {error}") from error
-        lacking = sorted(states.keys() - self._objects.keys())
-        if lacking:
-            self._lacking = lacking[0]
-            raise ConfigError(self._lacking_message())
-        for name, state in states.items():  # an object that the snapshot lacks is new: as it began
-            self._objects[name].restore((state,))
 
     def _lacking_message(self) -> str:
         return (
