@@ -117,3 +117,44 @@ def percent_at_most(values: Iterable[float], bound: float) -> float:
     if not hits:
         raise ValueError("a share of no values was asked for: measure at least once")
     return 100 * sum(hits) / len(hits)
+
+
+@attrs.frozen
+class Interval:
+    """A median, and between which values it lies for certain enough."""
+
+    median: float
+    low: float
+    high: float
+    confidence: float
+    """How often such an interval holds the true median, 0 … 1: less than was asked for where there
+    are too few measurements."""
+
+    def __str__(self) -> str:
+        return f"{self.median:.3g} ({self.low:.3g}–{self.high:.3g})"
+
+
+def median_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
+    """The median, and an interval for it that assumes nothing of how the values are spread.
+
+    It lies between the k-th value from below and from above: the true median is outside only if
+    fewer than k of n values fell on one side of it, which is a matter of throwing coins.
+
+    Args:
+        values: at least one, in any order.
+        confidence: how certain it is to be, 0 … 1.
+
+    Raises:
+        ValueError: there are no values, or `confidence` is out of range.
+    """
+    ordered = sorted(values)
+    if not 0 <= confidence < 1:
+        raise ValueError(f"confidence is {confidence!r}: give 0 or more, and less than 1")
+    median, n = _percentile_of_sorted(ordered, 50), len(ordered)
+    rank, outside = 1, 2 * 0.5**n
+    while rank < (n + 1) // 2:
+        more = outside + 2 * math.comb(n, rank) * 0.5**n
+        if more > 1 - confidence:
+            break
+        rank, outside = rank + 1, more
+    return Interval(median, ordered[rank - 1], ordered[n - rank], max(0.0, 1 - outside))

@@ -7,6 +7,7 @@ import inspect
 import re
 import sys
 
+from tests import generated_page
 from tests.public_names import ROOT, public_errors
 
 PAGE = ROOT / "docs" / "errors.md"
@@ -41,16 +42,5 @@ def updated(page: str) -> str:
     return before + HEAD + "".join(f"{row}\n" for row in rows())
 
 
-def main() -> int:
-    page = PAGE.read_text(encoding="utf-8")
-    wanted = updated(page)
-    if "--update" in sys.argv[1:]:
-        PAGE.write_text(wanted, encoding="utf-8")
-        return 0
-    differ = {*wanted.splitlines()} ^ {*page.splitlines()}
-    print(*sorted(differ), sep="\n")
-    return int(page != wanted)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(generated_page.run(PAGE, updated))

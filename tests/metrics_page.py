@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import sys
 
+from tests import generated_page
 from tests.http.recording import ROOT, rules
 from trioraft.http.metrics import METRICS
 
@@ -44,16 +45,5 @@ def updated(page: str) -> str:
     return page
 
 
-def main() -> int:
-    page = PAGE.read_text(encoding="utf-8")
-    wanted = updated(page)
-    if "--update" in sys.argv[1:]:
-        PAGE.write_text(wanted, encoding="utf-8")
-        return 0
-    differ = {*wanted.splitlines()} ^ {*page.splitlines()}
-    print(*sorted(differ), sep="\n")
-    return int(page != wanted)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(generated_page.run(PAGE, updated))

@@ -15,9 +15,9 @@ from trioraft import Role, SQLiteStorage, Status
 from trioraft.core.ready import Write
 from trioraft.core.types import Entry, HardState, LogIndex
 from trioraft.node import inline_writes
-from trioraft.node.inline_writes import SMALL_BYTES, TRIED_MAX, TRIED_MIN, InlineWrites
+from trioraft.node.inline_writes import FEW, SMALL_BYTES, TRIED_MAX, TRIED_MIN, InlineWrites
 
-QUICK, LONG = 0.0002, 0.006
+QUICK, LONG = 0.0002, 0.015
 WRITE = Write(None, (), 1, size_bytes=100)
 
 
@@ -40,6 +40,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(inline_writes, "time", clock)
+    monkeypatch.setattr(inline_writes, "LOOKED_AT", 10**9)  # but where that is the subject
     return clock
 
 
@@ -52,14 +53,18 @@ class Judged:
         self.judge = InlineWrites(self, is_allowed=is_allowed)  # type: ignore[arg-type] # all that it looks at
         self._clock = clock
 
-    def writes(self, times: int, took_s: float) -> int:
-        """How many of them were inline."""
+    def writes(self, times: int, took_s: float, late_s: float = 0.0002) -> int:
+        """How many of them were inline; those that were not are heard of so late."""
         inline = 0
         for _ in range(times):
-            inline += self.judge.may(WRITE)
+            is_inline = self.judge.may(WRITE)
+            inline += is_inline
             begun_s = self._clock.now_s
             self._clock.now_s += took_s
             self.judge.took(WRITE, begun_s)
+            if not is_inline:
+                self._clock.now_s += late_s
+                self.judge.came_back(begun_s)
         return inline
 
 
@@ -94,6 +99,28 @@ def test_one_that_becomes_slow_costs_one_long_write_and_ever_fewer(clock: Clock)
     assert disk.writes(TRIED_MAX, QUICK) == 0  # no more than that
 
 
+def test_what_is_a_little_slow_now_and_then_is_borne(clock: Clock) -> None:
+    disk = Judged(clock)
+    disk.writes(TRIED_MIN, QUICK)
+    for _ in range(50):
+        assert disk.writes(1, 0.006) == 1
+        assert disk.writes(60, QUICK) == 60
+    assert disk.writes(3, 0.006) == 3  # but not several in a row
+    assert disk.writes(1, QUICK) == 0
+
+
+def test_a_loop_that_hears_late_does_not_write(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Judged(clock)
+    assert disk.writes(10 * TRIED_MIN, QUICK, late_s=0.001) == 0
+    assert disk.writes(100, QUICK) > 80  # it has time again
+    monkeypatch.setattr(inline_writes, "LOOKED_AT", 16)
+    assert disk.writes(16 * 16, QUICK) == 15 * 16  # it is looked at now and then
+    assert disk.writes(16 * 16, QUICK, late_s=0.005) < 16
+    assert disk.writes(100, QUICK, late_s=0.005) == 0
+
+
 def test_it_is_forgiven(clock: Clock) -> None:
     disk = Judged(clock)
     disk.writes(TRIED_MIN, QUICK)
@@ -108,6 +135,9 @@ def test_only_what_is_short_by_nature(clock: Clock) -> None:
     disk = Judged(clock)
     disk.writes(TRIED_MIN, QUICK)
     assert disk.judge.may(WRITE)
+    few = tuple(Entry(index, 1) for index in range(1, FEW + 1))
+    assert disk.judge.may(Write(None, few, 1))
+    assert not disk.judge.may(Write(None, (*few, Entry(FEW + 1, 1)), 1))
     assert not disk.judge.may(Write(None, (), 1, size_bytes=SMALL_BYTES + 1))
     disk.append_is_short = False
     assert not disk.judge.may(WRITE)
@@ -148,7 +178,7 @@ async def test_a_node_writes_inline_and_goes_back_to_its_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inline_writes, "QUICK_S", 10.0)  # the machine of this test may be busy
-    monkeypatch.setattr(inline_writes, "SLOW_S", 10.0)
+    monkeypatch.setattr(inline_writes, "NEAR_S", 10.0)
     storage = Watched(SQLiteStorage(tmp_path, writes_inline=True))
     async with open_single(storage=storage) as node:
         await node.wait(leads)
@@ -156,8 +186,8 @@ async def test_a_node_writes_inline_and_goes_back_to_its_thread(
             await node.propose(b"a command")
         assert storage.threads[0] is False
         assert storage.threads[-TRIED_MIN // 2 :] == [True] * (TRIED_MIN // 2)
-        monkeypatch.setattr(inline_writes, "SLOW_S", 0.02)
-        storage.takes_s = 0.03
+        monkeypatch.setattr(inline_writes, "QUICK_S", 0.02)
+        storage.takes_s = 0.04
         await node.propose(b"a slow one")
         storage.takes_s = 0.0
         storage.threads.clear()
@@ -170,7 +200,7 @@ async def test_the_write_ahead_log_is_never_copied_inline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inline_writes, "QUICK_S", 10.0)
-    monkeypatch.setattr(inline_writes, "SLOW_S", 10.0)
+    monkeypatch.setattr(inline_writes, "NEAR_S", 10.0)
     copied: list[bool] = []
     storage = Watched(SQLiteStorage(tmp_path, writes_inline=True))
     async with open_single(storage=storage) as node:

@@ -53,7 +53,7 @@ class Disk:
     def __init__(self) -> None:
         self.has_begun = trio.Event()
         self.may_go_on = trio.Event()
-        self.fails: Exception | None = None
+        self.fails: BaseException | None = None
 
     async def __call__(self, call: Callable[[], T], /, *, limiter: trio.CapacityLimiter) -> T:
         async with limiter:
@@ -90,7 +90,7 @@ async def test_who_comes_while_one_is_made_is_in_the_next(disk: Disk) -> None:
     log, outcomes = Log(), dict[str, object]()
     async with trio.open_nursery() as nursery:
         for name in "abcde":
-            calls = StorageCalls(OneOfMany(log))
+            calls = StorageCalls(OneOfMany(log), "disk")
             assert calls.is_joint
             nursery.start_soon(append, calls, name, outcomes)
             if name == "a":
@@ -98,6 +98,8 @@ async def test_who_comes_while_one_is_made_is_in_the_next(disk: Disk) -> None:
         await until_all_wait()
         assert log.made == []
         disk.may_go_on.set()
+        await until_all_wait()
+        assert len(outcomes) == 5, "nobody goes on waiting"
     assert log.made[0] == ["a"]
     assert [sorted(names) for names in log.made[1:]] == [["b", "c", "d", "e"]]
     assert outcomes == dict.fromkeys("abcde", "stored")
@@ -107,7 +109,7 @@ async def test_each_is_told_its_own(disk: Disk) -> None:
     log, outcomes = Log(failing={"b": DiskFull("no room")}), dict[str, object]()
     async with trio.open_nursery() as nursery:
         for name in "abc":
-            nursery.start_soon(append, StorageCalls(OneOfMany(log)), name, outcomes)
+            nursery.start_soon(append, StorageCalls(OneOfMany(log), "disk"), name, outcomes)
         await until_all_wait()
         disk.may_go_on.set()
     assert isinstance(outcomes.pop("b"), DiskFull)
@@ -119,15 +121,38 @@ async def test_without_a_thread_nobody_is_called(disk: Disk) -> None:
     disk.fails = RuntimeError("can't start new thread")
     async with trio.open_nursery() as nursery:
         for name in "abc":
-            nursery.start_soon(append, StorageCalls(OneOfMany(log)), name, outcomes)
+            nursery.start_soon(append, StorageCalls(OneOfMany(log), "disk"), name, outcomes)
         await until_all_wait()
         disk.may_go_on.set()
     assert log.made == []
     assert {type(outcome) for outcome in outcomes.values()} == {ThreadsExhausted}
     assert len({id(outcome) for outcome in outcomes.values()}) == 3
     disk.fails = None
-    await append(StorageCalls(OneOfMany(log)), "d", outcomes)
+    await append(StorageCalls(OneOfMany(log), "disk"), "d", outcomes)
     assert outcomes["d"] == "stored"
+
+
+async def test_what_breaks_off_leaves_nobody_waiting(disk: Disk) -> None:
+    log, outcomes = Log(), dict[str, object]()
+    disk.fails = KeyboardInterrupt()
+    interrupted = []
+
+    async def leads() -> None:
+        try:
+            await append(StorageCalls(OneOfMany(log), "disk"), "a", outcomes)
+        except KeyboardInterrupt as error:
+            interrupted.append(error)
+            disk.fails = None
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(leads)
+        await disk.has_begun.wait()
+        nursery.start_soon(append, StorageCalls(OneOfMany(log), "disk"), "b", outcomes)
+        await until_all_wait()
+        disk.may_go_on.set()
+    assert len(interrupted) == 1
+    assert outcomes == {"b": "stored"}
+    assert log.made == [["b"]]
 
 
 async def test_a_cancelled_append_is_made_all_the_same(disk: Disk) -> None:
@@ -135,7 +160,7 @@ async def test_a_cancelled_append_is_made_all_the_same(disk: Disk) -> None:
     log, outcomes = Log(), dict[str, object]()
     async with trio.open_nursery() as nursery:
         for name in "abc":
-            nursery.start_soon(append, StorageCalls(OneOfMany(log)), name, outcomes)
+            nursery.start_soon(append, StorageCalls(OneOfMany(log), "disk"), name, outcomes)
         await until_all_wait()
         nursery.cancel_scope.cancel()
         with trio.CancelScope(shield=True):
@@ -150,8 +175,8 @@ async def test_two_logs_do_not_wait_for_each_other(disk: Disk) -> None:
     one, other, outcomes = Log(), Log(), dict[str, object]()
     disk.may_go_on.set()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(append, StorageCalls(OneOfMany(one)), "a", outcomes)
-        nursery.start_soon(append, StorageCalls(OneOfMany(other)), "b", outcomes)
+        nursery.start_soon(append, StorageCalls(OneOfMany(one), "disk"), "a", outcomes)
+        nursery.start_soon(append, StorageCalls(OneOfMany(other), "disk"), "b", outcomes)
     assert (one.made, other.made) == ([["a"]], [["b"]])
 
 

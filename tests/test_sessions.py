@@ -431,7 +431,7 @@ def test_eviction_goes_on_alike_after_a_snapshot() -> None:
     [
         (b"", "not one of a SessionMachine"),
         (b"some other machine's", "not one of a SessionMachine"),
-        (b"trioraft sessions\n" + bytes(7) + b"\x09abc", "ends after 3 of 9"),
+        (b"trioraft sessions\n" + bytes(7) + b"\x09\x93\x01\x94", "ends after 3 of 9"),
         (b"trioraft sessions\n" + bytes(7) + b"\x01\xc1", "cannot be read"),
     ],
 )

@@ -25,6 +25,7 @@ FILES: Final = (
     "tests/storage/test_model.py",
     "tests/storage/test_shared_crash.py",
     "tests/storage/test_shared_damage.py",
+    "tests/storage/test_shared_full.py",
     "tests/storage/test_sqlite_crash.py",
     "tests/storage/test_sqlite_damage.py",
     "tests/test_node.py",

@@ -37,9 +37,45 @@ def main(node_id: NodeId, port: int, decode: Callable[[bytes], Any], live: Life)
         decode: an order.
         live: called once it is known where everyone listens.
     """
+
+    async def run(orders: Orders) -> None:
+        transport = TcpTransport(node_id, (HOST, port), {})
+        answer(Bound(transport.bind()[1]))
+        for peer, peer_port in (await _peers(orders)).ports.items():
+            transport.set_peer(peer, (HOST, peer_port))
+        await live(transport, orders)
+
+    return obey(decode, run)
+
+
+def main_beside(decode: Callable[[bytes], Any], live: Callable[[Orders], Awaitable[None]]) -> int:
+    """Be no node, but a process that stands beside some and is told what to do in the same way.
+
+    Args:
+        decode: an order.
+        live: called once it is to begin.
+    """
+
+    async def run(orders: Orders) -> None:
+        answer(Bound(0))
+        await _peers(orders)
+        await live(orders)
+
+    return obey(decode, run)
+
+
+async def _peers(orders: Orders) -> Peers:
+    peers = await orders.receive()
+    if not isinstance(peers, Peers):
+        raise TypeError(f"the first order is {peers!r}, not Peers")
+    return peers
+
+
+def obey(decode: Callable[[bytes], Any], live: Callable[[Orders], Awaitable[None]]) -> int:
+    """Live until it is over or the input ends; returns the exit code. What fails is said."""
     code = 0
     try:
-        trio.run(_run, node_id, port, decode, live)
+        trio.run(_run, decode, live)
     except* (RaftError, OSError) as group:
         # Tasks that lost their leader all at once say the same.
         said = dict.fromkeys(f"{type(e).__name__}: {e}" for e in _leaves(group))
@@ -54,18 +90,11 @@ def _leaves(error: BaseException) -> list[BaseException]:
     return [error]
 
 
-async def _run(node_id: NodeId, port: int, decode: Callable[[bytes], Any], live: Life) -> None:
-    transport = TcpTransport(node_id, (HOST, port), {})
-    answer(Bound(transport.bind()[1]))
+async def _run(decode: Callable[[bytes], Any], live: Callable[[Orders], Awaitable[None]]) -> None:
     send, orders = trio.open_memory_channel[Any](ORDERS_MAX)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_read_orders, decode, send, nursery.cancel_scope)
-        peers = await orders.receive()
-        if not isinstance(peers, Peers):
-            raise TypeError(f"the first order is {peers!r}, not Peers")
-        for peer, peer_port in peers.ports.items():
-            transport.set_peer(peer, (HOST, peer_port))
-        await live(transport, orders)
+        await live(orders)
         nursery.cancel_scope.cancel()
 
 

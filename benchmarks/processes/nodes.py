@@ -10,7 +10,7 @@ Rules of this file:
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol, TypeVar, final
 
@@ -47,7 +47,7 @@ class NodeProcess:
     def __init__(
         self,
         node_id: NodeId,
-        command: tuple[str, ...],
+        command: Sequence[str],
         decode: Callable[[bytes], Any],
         listener: Listener,
     ) -> None:
@@ -146,7 +146,7 @@ class NodeProcesses:
 
     def __init__(
         self,
-        module: str,
+        program: Sequence[str],
         ids: tuple[NodeId, ...],
         setup_of: SetupOf,
         decode: Callable[[bytes], Any],
@@ -155,7 +155,7 @@ class NodeProcesses:
         self.ids = ids
         self.nodes: dict[NodeId, NodeProcess] = {}
         self.ports: dict[NodeId, int] = {}
-        self._module = module
+        self._program = tuple(program)
         self._setup_of = setup_of
         self._decode = decode
         self._listener = listener
@@ -227,7 +227,7 @@ class NodeProcesses:
         if self._nursery is None:
             raise ProcessError("the cluster does not run; use `async with open_nodes(…)`")
         setup = self._setup_of(node_id, port=self.ports.get(node_id, 0))
-        command = python(self._module, line_of(setup).decode().strip())
+        command = (*self._program, line_of(setup).decode().strip())
         node = NodeProcess(node_id, command, self._decode, self._listener)
         self.nodes[node_id] = node
         self._nursery.start_soon(self._keep, node)
@@ -244,7 +244,7 @@ class NodeProcesses:
 
 @asynccontextmanager
 async def open_nodes(
-    module: str,
+    program: str | Sequence[str],
     ids: tuple[NodeId, ...],
     setup_of: SetupOf,
     decode: Callable[[bytes], Any],
@@ -253,7 +253,8 @@ async def open_nodes(
     """Start a cluster of node processes, all of which listen, and kill them all on leaving.
 
     Args:
-        module: what each process runs; it begins with `child.main`.
+        program: what each process runs: a module of ours that begins with `child.main`, or the
+            command of a program that does the same. Its last argument is what it is to be.
         ids: of the nodes.
         setup_of: called whenever one is started.
         decode: what they say.
@@ -262,6 +263,7 @@ async def open_nodes(
     Raises:
         ProcessError: one of them ended, or failed, by itself.
     """
-    cluster = NodeProcesses(module, ids, setup_of, decode, listener or Listener())
+    command = python(program) if isinstance(program, str) else program
+    cluster = NodeProcesses(command, ids, setup_of, decode, listener or Listener())
     async with running_beside(cluster.run, stop=cluster.stop, name="processes"):
         yield cluster

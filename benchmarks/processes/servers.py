@@ -73,6 +73,11 @@ class ServerProcess:
         if self._process is not None:
             self._process.kill()
 
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._started.pid
+
     def complaints(self) -> str:
         """The end of what it wrote on standard error."""
         return "" if self._process is None else self._process.complaints()

@@ -23,6 +23,8 @@ class System(enum.StrEnum):
 
     TRIORAFT = "trioraft"
     PYSYNCOBJ = "pysyncobj"
+    HASHICORP = "hashicorp"
+    """hashicorp/raft, by a program in Go that `benchmarks.peers` builds."""
 
 
 class Storage(enum.StrEnum):
@@ -34,6 +36,8 @@ class Storage(enum.StrEnum):
     """trioraft's durable storage: nothing is acknowledged before its fsync."""
     JOURNAL = "journal"
     """PySyncObj's durable storage, flushed before anything leaves the node."""
+    BOLT = "bolt"
+    """hashicorp/raft's durable storage, which flushes each transaction."""
 
 
 class Mode(enum.StrEnum):
@@ -43,6 +47,18 @@ class Mode(enum.StrEnum):
     """So many tasks, each of which awaits `propose` again and again."""
     WINDOW = "window"
     """One task that keeps so many `submit`ted commands on their way."""
+    OPEN = "open"
+    """So many commands a second, each at its moment, whatever has become of those before it."""
+
+
+class Call(enum.StrEnum):
+    """What is asked of the system."""
+
+    PROPOSE = "propose"
+    """Of a library: one command."""
+    PUT = "put"
+    """Of a service: a value of a key."""
+    GET = "get"
 
 
 class Kind(enum.StrEnum):
@@ -67,12 +83,17 @@ class Collector(enum.StrEnum):
     """gc.disable()."""
 
 
-CONCURRENCIES: Final = {Mode.TASKS: (1, 64, 1000), Mode.WINDOW: (64, 1000, 10_000)}
+CONCURRENCIES: Final = {
+    Mode.TASKS: (1, 64, 1000),
+    Mode.WINDOW: (64, 1000, 10_000),
+    Mode.OPEN: (2000,),
+}
 """What is measured unless something else is asked for."""
 
 STORAGES: Final = {
     System.TRIORAFT: (Storage.MEMORY, Storage.SQLITE),
     System.PYSYNCOBJ: (Storage.MEMORY, Storage.JOURNAL),
+    System.HASHICORP: (Storage.BOLT,),
 }
 """What each system has."""
 
@@ -85,9 +106,16 @@ class Case:
     storage: Storage
     mode: Mode
     concurrency: int
+    command_bytes: int = COMMAND_BYTES
 
     def __str__(self) -> str:
         return f"{self.system}, {self.storage}, {self.mode} {self.concurrency}"
+
+    @property
+    def is_big(self) -> bool:
+        """Whether commands are so large that a cluster may lose its leader over them: what fails
+        is counted then, and the load goes on."""
+        return self.command_bytes > COMMAND_BYTES
 
     @property
     def is_durable(self) -> bool:

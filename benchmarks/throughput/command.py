@@ -121,8 +121,8 @@ Modes = Annotated[
     list[Mode] | None,
     typer.Option(
         metavar="NAME",
-        help="tasks (each awaits propose) or window (one task submits).",
-        show_default="both",
+        help="tasks (each awaits propose), window (one task submits) or open (so many a second).",
+        show_default="tasks and window",
     ),
 ]
 Concurrencies = Annotated[
@@ -131,8 +131,8 @@ Concurrencies = Annotated[
         min=1,
         max=100_000,
         metavar="N",
-        help="Tasks, or size of the window; may be repeated.",
-        show_default="tasks 1, 64, 1000; window 64, 1000, 10000",
+        help="Tasks, size of the window, or commands a second; may be repeated.",
+        show_default="tasks 1, 64, 1000; window 64, 1000, 10000; open 2000",
     ),
 ]
 Seconds = Annotated[
@@ -203,7 +203,7 @@ def throughput(
     )
     options = Options(
         kinds,
-        tuple(cases_of(systems, storages, mode or list(Mode), concurrency)),
+        tuple(cases_of(systems, storages, mode or [Mode.TASKS, Mode.WINDOW], concurrency)),
         tuple(one for one in STORAGES[System.TRIORAFT] if one in storages),
         QUICK_ENTRIES if quick else entries,
         settings,
@@ -215,7 +215,9 @@ def throughput(
 
 
 def _systems(asked: Sequence[System] | None) -> list[System]:
-    systems = list(dict.fromkeys(asked or System))
+    systems = list(dict.fromkeys(asked or (System.TRIORAFT, System.PYSYNCOBJ)))
+    if System.HASHICORP in systems:
+        raise typer.BadParameter("hashicorp/raft is measured by python -m benchmarks.peers")
     if System.PYSYNCOBJ in systems and importlib.util.find_spec("pysyncobj") is None:
         if asked and systems == [System.PYSYNCOBJ]:
             raise typer.BadParameter(PYSYNCOBJ_MISSING)

@@ -5,6 +5,8 @@ Rules of this file:
 * It is what a program that embeds a node would write: tasks that await `propose`, or one task
   that keeps a window of `submit`ted commands full and takes every result, in order.
 * Every command is another one. A command counts once the task that wants its result has it.
+* In an open loop, latency counts from when a command was due (`open_loop`).
+* Where a load is to go on, a task whose command failed waits until the node leads again.
 * Latency is taken of every `propose`; in a window, of the newest command of every refill, from
   `submit` until the task has come round to it. Both cost less than 1 % of a command.
 """
@@ -21,9 +23,10 @@ from typing import Final, final
 
 import trio
 
-from trioraft import Node, Proposal
+from trioraft import Node, Proposal, RaftError, Role
 
 from .. import stats
+from ..open_loop import Schedule, keep_time
 from .cases import COMMAND_BYTES, Mode
 from .gauge import Gauge, rss_mb
 from .pipe import Fill, Filled, Load, Loaded, Mark
@@ -33,9 +36,9 @@ clock = time.perf_counter
 NUMBER_BYTES: Final = 8
 
 
-def commands() -> Iterator[bytes]:
+def commands(size_bytes: int = COMMAND_BYTES) -> Iterator[bytes]:
     """Commands without end, each another one."""
-    rest = bytes(COMMAND_BYTES - NUMBER_BYTES)
+    rest = bytes(size_bytes - NUMBER_BYTES)
     return (number.to_bytes(NUMBER_BYTES, "big") + rest for number in itertools.count())
 
 
@@ -46,6 +49,7 @@ class Meter:
     def __init__(self) -> None:
         self.ops = 0
         """Commands whose results arrived."""
+        self.failed = 0
         self.latencies_s = array("d")
         self._wanted = math.inf
         self._reached = trio.Event()
@@ -64,7 +68,7 @@ class Meter:
 
     def reset(self) -> None:
         """The measured interval begins."""
-        self.ops = 0
+        self.ops = self.failed = 0
         del self.latencies_s[:]
 
     def latency_ms(self, percent: float) -> float:
@@ -84,33 +88,60 @@ async def measure(node: Node, load: Load, gauge: Gauge, on_begin: Callable[[], N
     Raises:
         RaftError: it leads no more, or died.
     """
-    meter = Meter()
-    async with trio.open_nursery() as nursery:
-        source = commands()
-        if load.mode is Mode.TASKS:
-            for _ in range(load.concurrency):
-                nursery.start_soon(_propose_for_ever, node, source, meter)
-        else:
-            nursery.start_soon(_keep_full, node, load.concurrency, source, meter)
-        await trio.sleep(load.warm_up_s)
+    meter, source = Meter(), commands(load.command_bytes)
+    term, began_s = 0, 0.0
+
+    def begin() -> None:
+        nonlocal term, began_s
         on_begin()
         gauge.begin(load.profile)
         meter.reset()
-        began_s = clock()
+        term, began_s = node.status.term, clock()
+
+    if load.mode is Mode.OPEN:
+        schedule = Schedule(load.concurrency, load.warm_up_s, load.seconds)
+        took_s = await keep_time(lambda: node.propose(next(source)), schedule, begin)
+        meter.latencies_s = took_s
+        meter.add(len(took_s))
+        return loaded_of(meter, clock() - began_s, node.status.term - term, gauge)
+    async with trio.open_nursery() as nursery:
+        if load.mode is Mode.TASKS:
+            failures = RaftError if load.goes_on else ()
+            for _ in range(load.concurrency):
+                nursery.start_soon(_propose_for_ever, node, source, meter, failures)
+        else:
+            nursery.start_soon(_keep_full, node, load.concurrency, source, meter)
+        await trio.sleep(load.warm_up_s)
+        begin()
         await trio.sleep(load.seconds)
-        await meter.wait_for(load.ops_min)
-        elapsed_s = clock() - began_s
-        ops = meter.ops
-        usage = gauge.end()
+        await meter.wait_for(0 if load.goes_on else load.ops_min)
+        loaded = loaded_of(meter, clock() - began_s, node.status.term - term, gauge)
         nursery.cancel_scope.cancel()
-    return Loaded(ops, elapsed_s, meter.latency_ms(50), meter.latency_ms(99), usage)
+    return loaded
 
 
-async def _propose_for_ever(node: Node, source: Iterator[bytes], meter: Meter) -> None:
+def loaded_of(meter: Meter, elapsed_s: float, terms: int, gauge: Gauge) -> Loaded:
+    """What was measured, once it is over."""
+    usage = gauge.end()
+    p50_ms, p99_ms, p999_ms = map(meter.latency_ms, (50, 99, 99.9))
+    return Loaded(meter.ops, elapsed_s, p50_ms, p99_ms, usage, p999_ms, meter.failed, terms)
+
+
+async def _propose_for_ever(
+    node: Node,
+    source: Iterator[bytes],
+    meter: Meter,
+    failures: type[RaftError] | tuple[()],
+) -> None:
     propose, add = node.propose, meter.latencies_s.append
     while True:
         began_s = clock()
-        await propose(next(source))
+        try:
+            await propose(next(source))
+        except failures:
+            meter.failed += 1
+            await node.wait(lambda status: status.role is Role.LEADER)
+            continue
         add(clock() - began_s)
         meter.add(1)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +23,7 @@ import trio
 
 from trioraft import NodeId
 
-from ..processes import NodeProcess, NodeProcesses, ProcessError, open_nodes
+from ..processes import Listener, NodeProcess, NodeProcesses, ProcessError, open_nodes
 from .cases import NODES, Case, Collector, Storage, System
 from .pipe import (
     Applied,
@@ -67,6 +67,8 @@ class Settings:
     directory: Path
     """Where durable storages are put."""
     collector: Collector = Collector.DEFAULT
+    programs: Mapping[System, Path] = attrs.field(factory=dict)
+    """What was built of systems that are not written in Python."""
     profile: Path | None = None
     profiles_follower: bool = False
 
@@ -90,6 +92,10 @@ class Result:
     rss_mb: float
     """The leader's peak."""
     load_average: float
+    p999_ms: float = 0.0
+    failed: int = 0
+    terms: int = 0
+    """How many terms higher the leader's was at the end."""
 
     @property
     def ops_per_s(self) -> float:
@@ -106,11 +112,14 @@ class Result:
             "ops_per_s": round(self.ops_per_s, 1),
             "p50_ms": round(self.p50_ms, 4),
             "p99_ms": round(self.p99_ms, 4),
+            "p999_ms": round(self.p999_ms, 4),
             "cpu_us_per_op": round(self.cpu_us_per_op, 2),
             "rss_mb": round(self.rss_mb, 1),
             "ops": self.ops,
             "seconds": round(self.elapsed_s, 3),
             "load_average": round(self.load_average, 2),
+            "failed": self.failed,
+            "terms": self.terms,
         }
 
 
@@ -129,11 +138,13 @@ async def measure(case: Case, settings: Settings) -> Result:
         settings.seconds,
         OPS_MIN,
         profile=None if settings.profiles_follower else profile,
+        command_bytes=case.command_bytes,
+        goes_on=case.is_big,
     )
     begin = Begin(profile=profile if settings.profiles_follower else None)
     with _directory(settings) as directory:
         setup = _setup(case.system, case.storage, directory, settings)
-        async with _open_cluster(setup) as cluster:
+        async with open_cluster(setup, settings.programs) as cluster:
             leader, followers = await _elect(cluster)
             with trio.move_on_after(settings.seconds + SLACK_S):
                 return await _under_load(case, load, begin, leader, followers)
@@ -149,6 +160,8 @@ async def _under_load(
         follower.order(begin if number == 0 else Begin())
     loaded = await leader.answer(Loaded)
     cpu_s = loaded.usage.cpu_s
+    if not loaded.ops and not load.goes_on:
+        raise ProcessError(f"{case}: no command was done in {loaded.elapsed_s:.1f} s")
     for follower in followers:
         cpu_s += (await follower.ask(End(), Usage)).cpu_s
     return Result(
@@ -157,9 +170,12 @@ async def _under_load(
         loaded.elapsed_s,
         loaded.p50_ms,
         loaded.p99_ms,
-        cpu_s / loaded.ops * 1e6,
+        cpu_s / max(1, loaded.ops) * 1e6,
         loaded.usage.rss_mb,
         load_average,
+        loaded.p999_ms,
+        loaded.failed,
+        loaded.terms,
     )
 
 
@@ -188,11 +204,24 @@ class Endurance:
         before, after = self.marks[first], self.marks[last]
         return (after.ops - before.ops) / (after.elapsed_s - before.elapsed_s)
 
+    def cpu_us(self, first: int, last: int) -> float:
+        """CPU time of the leader for a command from one mark to another, in microseconds: it says
+        more than speed does on a machine that has other things to do."""
+        before, after = self.marks[first], self.marks[last]
+        return (after.cpu_s - before.cpu_s) / (after.ops - before.ops) * 1e6
+
+    @property
+    def first_million(self) -> int:
+        """The mark at which a million commands, or the first part, were done."""
+        done = (at for at, mark in enumerate(self.marks) if mark.ops >= min(MILLION, self.entries))
+        return max(1, next(done))
+
     def row(self) -> dict[str, Any]:
         """The row in the JSON file."""
         part = max(1, (len(self.marks) - 1) // 5)
         first = self.mean_speed(0, part)
         last = self.mean_speed(-1 - part, -1)
+        million = min(self.first_million, len(self.marks) - 2)
         return {
             "system": System.TRIORAFT.value,
             "storage": self.storage.value,
@@ -200,11 +229,25 @@ class Endurance:
             "first_fifth_ops_per_s": round(first, 1),
             "last_fifth_ops_per_s": round(last, 1),
             "change_percent": round((last / first - 1) * 100, 1),
+            "first_fifth_cpu_us": round(self.cpu_us(0, part), 2),
+            "last_fifth_cpu_us": round(self.cpu_us(-1 - part, -1), 2),
+            "first_million": self._part(0, million),
+            "after_first_million": self._part(million, -1),
             "rss_mb_max": round(max(mark.rss_mb for mark in self.marks), 1),
             "rss_mb_end": round(self.marks[-1].rss_mb, 1),
             "ops_per_s": [round(speed, 1) for speed in self.speeds],
             "rss_mb": [round(mark.rss_mb, 1) for mark in self.marks],
         }
+
+    def _part(self, first: int, last: int) -> dict[str, float]:
+        return {
+            "ops_per_s": round(self.mean_speed(first, last), 1),
+            "cpu_us": round(self.cpu_us(first, last), 2),
+            "rss_mb_end": round(self.marks[last].rss_mb, 1),
+        }
+
+
+MILLION: Final = 1_000_000
 
 
 async def endure(storage: Storage, entries: int, settings: Settings) -> Endurance:
@@ -215,7 +258,7 @@ async def endure(storage: Storage, entries: int, settings: Settings) -> Enduranc
     """
     with _directory(settings) as directory:
         setup = _setup(System.TRIORAFT, storage, directory, settings)
-        async with _open_cluster(setup) as cluster:
+        async with open_cluster(setup, settings.programs) as cluster:
             leader, _ = await _elect(cluster)
             return Endurance(storage, (await _fill(leader, entries)).marks)
 
@@ -261,7 +304,7 @@ async def restart(entries: int, settings: Settings, *, with_snapshots: bool) -> 
         setup = _setup(
             System.TRIORAFT, Storage.SQLITE, directory, settings, snapshots=with_snapshots
         )
-        async with _open_cluster(setup) as cluster:
+        async with open_cluster(setup, settings.programs) as cluster:
             leader, followers = await _elect(cluster)
             filled = await _fill(leader, entries)
             await followers[0].ask(AwaitApplied(filled.last_index), Applied)
@@ -278,13 +321,18 @@ async def _fill(leader: NodeProcess, entries: int) -> Filled:
     raise ProcessError(f"{entries} commands were not taken within {SLACK_S:g} s")
 
 
-def _open_cluster(setup: Setup) -> AbstractAsyncContextManager[NodeProcesses]:
+def open_cluster(
+    setup: Setup, programs: Mapping[System, Path], listener: Listener | None = None
+) -> AbstractAsyncContextManager[NodeProcesses]:
+    """Start the processes of one cluster; see `open_nodes`."""
     ids = tuple(str(number) for number in range(NODES))
 
     def setup_of(node_id: NodeId, *, port: int) -> Setup:
         return msgspec.structs.replace(setup, node_id=node_id, voters=ids, port=port)
 
-    return open_nodes("benchmarks.throughput.node", ids, setup_of, decode_answer)
+    built = programs.get(setup.system)
+    program = "benchmarks.throughput.node" if built is None else [str(built)]
+    return open_nodes(program, ids, setup_of, decode_answer, listener)
 
 
 async def _elect(cluster: NodeProcesses) -> tuple[NodeProcess, list[NodeProcess]]:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import msgspec
 
 from ..processes.pipe import Bound, Failed, Peers
-from .cases import Collector, Mode, Storage, System
+from .cases import COMMAND_BYTES, Call, Collector, Mode, Storage, System
 
 
 class Setup(msgspec.Struct, frozen=True):
@@ -30,6 +30,10 @@ class Setup(msgspec.Struct, frozen=True):
     """False: keep the whole log, however long."""
     patience: int = 1
     """How many times the default election timeouts to use."""
+    election_timeout_s: float = 0.0
+    """hashicorp/raft's; 0: its default."""
+    is_watched: bool = False
+    """Say `Led` whenever this node has come to lead and a command of its has succeeded."""
 
 
 # -- orders ------------------------------------------------------------------------------------
@@ -46,6 +50,10 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     """Go on until there were so many."""
     profile: str | None = None
     """File for a profile of the measured interval."""
+    command_bytes: int = COMMAND_BYTES
+    goes_on: bool = False
+    """Count commands that fail, and go on as soon as that makes sense; else the first ends it."""
+    call: Call = Call.PROPOSE
 
 
 class Fill(msgspec.Struct, frozen=True, tag=True):
@@ -107,6 +115,18 @@ class Loaded(msgspec.Struct, frozen=True, tag=True):
     p50_ms: float
     p99_ms: float
     usage: Usage
+    p999_ms: float = 0.0
+    failed: int = 0
+    """Commands that failed, if they were to be counted."""
+    terms: int = 0
+    """How much higher the term was at the end."""
+
+
+class Led(msgspec.Struct, frozen=True, tag=True):
+    """This node leads, and a command of its has succeeded; nobody asked."""
+
+    node_id: str
+    term: int
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -135,7 +155,7 @@ class Applied(msgspec.Struct, frozen=True, tag=True):
     rss_mb: float
 
 
-Answer: TypeAlias = Bound | Opened | Began | Usage | Loaded | Filled | Applied | Failed
+Answer: TypeAlias = Bound | Opened | Began | Usage | Loaded | Filled | Applied | Led | Failed
 
 decode_setup = msgspec.json.Decoder(Setup).decode
 decode_order = msgspec.json.Decoder[Order](Order).decode

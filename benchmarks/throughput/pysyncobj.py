@@ -21,28 +21,38 @@ import sys
 import threading
 import time
 from array import array
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 from .. import stats
+from ..open_loop import Schedule
 from ..processes.child import HOST
 from ..processes.pipe import Bound, Failed, Peers, answer
-from .cases import Storage
+from .cases import Mode, Storage
 from .gauge import Gauge, set_collector
 from .loads import commands
 from .pipe import (
     Began,
     Begin,
     End,
+    Led,
     Load,
     Loaded,
     Opened,
     Order,
     Setup,
+    Usage,
     decode_order,
 )
 
 clock = time.perf_counter
+
+WATCH_LOOK_S: Final = 0.001
+"""How often is asked whether this node leads: PySyncObj tells nobody."""
+WATCH_PATIENCE_S: Final = 10.0
+DONE_LOOK_S: Final = 0.01
+"""How often is looked whether all commands are done, once all are issued."""
 
 
 def run(setup: Setup) -> int:
@@ -61,6 +71,8 @@ def run(setup: Setup) -> int:
     counter = _open(setup, names)
     set_collector(setup.collector)
     answer(Opened(names[counter._getLeader().id], clock() - began_s))
+    if setup.is_watched:
+        threading.Thread(target=_watch, args=(counter, setup.node_id), daemon=True).start()
     gauge = Gauge()
     while True:
         match orders.get():
@@ -78,6 +90,19 @@ def _read_orders(orders: queue.SimpleQueue[Order]) -> None:
     for line in sys.stdin.buffer:
         orders.put(decode_order(line))
     os._exit(0)
+
+
+def _watch(counter: Any, node_id: str) -> None:
+    """Say whenever this node has come to lead, and a command of its has succeeded."""
+    led = False
+    while True:
+        leads = counter._isLeader()
+        if leads and not led:
+            with suppress(Exception):  # it leads no more
+                counter.add(b"", sync=True, timeout=WATCH_PATIENCE_S)
+                answer(Led(node_id, counter.raftCurrentTerm))
+        led = leads
+        time.sleep(WATCH_LOOK_S)
 
 
 def _open(setup: Setup, names: dict[str, str]) -> Any:
@@ -147,18 +172,27 @@ def _flush_before_sending() -> Any:
 
 @final
 class _Pump:
-    """Keeps commands on their way. All but `start` runs in PySyncObj's own thread."""
+    """Keeps commands on their way. All but `start` and `issue` runs in PySyncObj's own thread."""
 
-    def __init__(self, counter: Any) -> None:
+    def __init__(self, counter: Any, size_bytes: int) -> None:
         self.latencies_s = array("d")
         self.failure: int | None = None
         self.is_on = True
         self._add = counter.add
-        self._source = commands()
+        self._source = commands(size_bytes)
 
     def start(self, concurrency: int) -> None:
         for _ in range(concurrency):
             self._issue()
+
+    def issue(self, due_at_s: float) -> None:
+        """One command that was due then; any thread may do so."""
+
+        def done(_result: Any, failure: int) -> None:
+            self.latencies_s.append(clock() - due_at_s)
+            self.failure = failure or self.failure
+
+        self._add(next(self._source), callback=done)
 
     def _issue(self) -> None:
         began_s = clock()
@@ -174,7 +208,9 @@ class _Pump:
 
 
 def _measure(counter: Any, load: Load, gauge: Gauge) -> Loaded | Failed:
-    pump = _Pump(counter)
+    pump = _Pump(counter, load.command_bytes)
+    if load.mode is Mode.OPEN:
+        return _measure_open(pump, load, gauge)
     pump.start(load.concurrency)
     time.sleep(load.warm_up_s)
     answer(Began())
@@ -188,6 +224,29 @@ def _measure(counter: Any, load: Load, gauge: Gauge) -> Loaded | Failed:
     pump.is_on = False
     if pump.failure is not None:
         return Failed(f"PySyncObj gave up a command with FAIL_REASON {pump.failure}")
-    latencies_s = pump.latencies_s[before:after]
-    p50_ms, p99_ms = (stats.percentile(latencies_s, percent) * 1000 for percent in (50, 99))
-    return Loaded(after - before, elapsed_s, p50_ms, p99_ms, usage)
+    return _loaded(pump.latencies_s[before:after], elapsed_s, usage)
+
+
+def _measure_open(pump: _Pump, load: Load, gauge: Gauge) -> Loaded | Failed:
+    schedule = Schedule(load.concurrency, load.warm_up_s, load.seconds)
+    began_s, first, sent = clock(), 0, 0
+    for due_s in schedule.dues_s():
+        time.sleep(max(0.0, began_s + due_s - clock()))
+        if schedule.counts(due_s) and not first:
+            answer(Began())
+            gauge.begin(None)
+            first = sent + 1
+        pump.issue(began_s + due_s)
+        sent += 1
+    while len(pump.latencies_s) < sent and pump.failure is None:
+        time.sleep(DONE_LOOK_S)
+    usage = gauge.end()
+    if pump.failure is not None:
+        return Failed(f"PySyncObj gave up a command with FAIL_REASON {pump.failure}")
+    # They are done in the order in which they were issued.
+    return _loaded(pump.latencies_s[first - 1 :], clock() - began_s - load.warm_up_s, usage)
+
+
+def _loaded(latencies_s: array[float], elapsed_s: float, usage: Usage) -> Loaded:
+    p50_ms, p99_ms, p999_ms = (stats.percentile(latencies_s, p) * 1000 for p in (50, 99, 99.9))
+    return Loaded(len(latencies_s), elapsed_s, p50_ms, p99_ms, usage, p999_ms)

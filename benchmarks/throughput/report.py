@@ -79,6 +79,8 @@ def ratio_of(result: Result, results: Sequence[Result]) -> float | None:
 
 def load_name(case: Case) -> str:
     """How much load, in words."""
+    if case.mode is Mode.OPEN:
+        return f"{case.concurrency:,} a second"
     if case.mode is Mode.WINDOW:
         return f"window {case.concurrency:,}"
     return f"{case.concurrency:,} task{'s' if case.concurrency > 1 else ''}"
@@ -144,7 +146,16 @@ def _milliseconds(value: float) -> str:
 def _print_endurance(runs: Sequence[Endurance], console: Console) -> None:
     table = _table("Does a command become dearer while the log grows?")
     table.add_column("storage", no_wrap=True)
-    for name in ("entries", "first fifth", "last fifth", "change", "RSS MB max", "at the end"):
+    for name in (
+        "entries",
+        "first fifth",
+        "last fifth",
+        "change",
+        "CPU µs",
+        "last",
+        "RSS MB max",
+        "at the end",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     for run in runs:
         row = run.row()
@@ -154,6 +165,8 @@ def _print_endurance(runs: Sequence[Endurance], console: Console) -> None:
             f"{row['first_fifth_ops_per_s']:,.0f}/s",
             f"{row['last_fifth_ops_per_s']:,.0f}/s",
             f"{row['change_percent']:+.1f} %",
+            f"{row['first_fifth_cpu_us']:.1f}",
+            f"{row['last_fifth_cpu_us']:.1f}",
             f"{row['rss_mb_max']:.0f}",
             f"{row['rss_mb_end']:.0f}",
         )

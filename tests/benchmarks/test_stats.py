@@ -70,3 +70,33 @@ def test_nothing_is_said_of_nothing() -> None:
         stats.cumulative([])
     with pytest.raises(ValueError, match="no values"):
         stats.percent_at_most([], 1.0)
+
+
+def test_the_interval_of_a_median_has_as_many_values_outside_as_it_may() -> None:
+    few = stats.median_interval([3.0, 1.0, 2.0])
+    assert (few.median, few.low, few.high) == (2, 1, 3)
+    assert few.confidence == pytest.approx(0.75), "three values cannot be more certain"
+    # As tables of the sign test have it: of 10, the second from either side; of 20, the sixth.
+    ten = stats.median_interval(map(float, range(1, 11)))
+    assert (ten.low, ten.high, round(ten.confidence, 4)) == (2, 9, 0.9785)
+    twenty = stats.median_interval(map(float, range(1, 21)))
+    assert (twenty.low, twenty.high, round(twenty.confidence, 4)) == (6, 15, 0.9586)
+    one = stats.median_interval([7.0])
+    assert (one.low, one.high, one.confidence) == (7, 7, 0)
+
+
+def test_an_interval_holds_the_median_as_often_as_it_says() -> None:
+    rng = random.Random(2)
+    hits = 0
+    for _ in range(2000):
+        interval = stats.median_interval(rng.expovariate(1.0) for _ in range(9))
+        hits += interval.low <= 0.6931 <= interval.high
+    assert interval.confidence == pytest.approx(0.961, abs=0.001)
+    assert hits / 2000 == pytest.approx(interval.confidence, abs=0.015)
+
+
+def test_an_interval_of_nothing_and_an_impossible_certainty_are_errors() -> None:
+    with pytest.raises(ValueError, match="at least once"):
+        stats.median_interval([])
+    with pytest.raises(ValueError, match="less than 1"):
+        stats.median_interval([1.0], confidence=1.0)

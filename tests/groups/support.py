@@ -12,7 +12,7 @@ import trio
 from trioraft.core.config import Timing
 from trioraft.groups.group import Group, GroupPhase
 from trioraft.groups.host import Groups, open_group, open_groups
-from trioraft.storage.groups import MemoryGroupStorages
+from trioraft.storage.groups import GroupStorages, MemoryGroupStorages
 from trioraft.transport.base import Transport
 from trioraft.transport.memory import MemoryNetwork
 
@@ -45,7 +45,7 @@ class Process:
 
     def __init__(self, transport: Transport, names: Collection[str], **options: Any) -> None:
         self.node_id = transport.node_id
-        self.storages = MemoryGroupStorages()
+        self.storages: GroupStorages = MemoryGroupStorages()
         self.names = tuple(names)
         self.groups: Groups
         self.open: dict[str, Group] = {}

@@ -124,6 +124,25 @@ def test_g10_hosts_that_were_of_use_have_a_reserve_that_strangers_cannot_use_up(
     assert not tries[-1]
 
 
+def test_g10_who_shares_a_host_with_an_attacker_is_looked_at_soon_after_the_attack() -> None:
+    """As on the loopback: half frames of many megabytes, and then a probe, or a client."""
+    door = Door()
+    assert knock(door, "shared", was_of_use=True)
+    for step in range(600):  # a minute
+        look = door.look("shared", NOW_S + step / 10)
+        if look is not None:
+            look.spend(0.9 * LOOK_S_MAX)
+            look.end()
+    over_s = NOW_S + 60
+    waited_s = next(n for n in range(100) if knock(door, "shared", over_s + n, was_of_use=True))
+    assert waited_s <= 1
+    # Meanwhile it is no burden for hosts that were always of use.
+    door.vouch("friend")
+    for _ in range(1000):
+        knock(door, "shared", over_s + 1)
+    assert knock(door, "friend", over_s + 1)
+
+
 def test_g10_one_look_has_a_bound_too() -> None:
     ended = []
     look = Door().look("stranger", NOW_S)

@@ -60,11 +60,11 @@ def test_an_object_may_be_added_but_not_left_out() -> None:
     a, b = Counter(), Counter()
     one, both = Replicas(a=Counter()), Replicas(a=a, b=b)
     one.apply(1, command_for("a", 3))
-    both.restore([one.snapshot()])
+    both.restore(one.snapshot())
     both.apply(2, command_for("b", 4))
     assert (a.value, b.value) == (3, 4)
     with pytest.raises(ConfigError, match="restart it with the release that has it"):
-        one.restore([both.snapshot()])
+        one.restore(both.snapshot())
 
 
 def test_what_cannot_be_read_is_refused() -> None:

@@ -22,11 +22,11 @@ import trio
 from tests.serve import commands
 from tests.serve.clusters import PATIENCE_S, READY, started
 from trioraft.cli.cluster.lab import Answer, Lab
-from trioraft.cli.cluster.lab_member import LabServer
+from trioraft.cli.cluster.lab_member import LabServer, MemberCuts
 from trioraft.cli.cluster.lab_orders import MemberOrder
-from trioraft.cli.cluster.lab_transport import Cuts, CuttableTransport
 from trioraft.core.config import Timing
 from trioraft.core.messages import Introduction, Message, RequestVote
+from trioraft.transport.cuttable import CuttableTransport
 
 # --- in words -------------------------------------------------------------------------------
 
@@ -198,6 +198,7 @@ def test_a_value_is_written_in_the_background(bench: Bench) -> None:
 
 @attrs.define
 class FakeTransport:
+    node_id: str = "0"
     sent: list[Message] = attrs.field(factory=list)
     owner: Any = None
 
@@ -225,7 +226,7 @@ class FakeOwner:
 
 
 def test_a_way_that_is_cut_is_silent_in_its_direction() -> None:
-    cuts, real, owner = Cuts(), FakeTransport(), FakeOwner()
+    cuts, real, owner = MemberCuts(), FakeTransport(), FakeOwner()
     transport = CuttableTransport(real, cuts)  # type: ignore[arg-type] # as far as it is used
     trio.run(lambda: transport.run(owner, cluster_id="", limits=None))  # type: ignore[arg-type] # unused
     out, back = RequestVote("0", "1", 1, 0, 0), RequestVote("1", "0", 1, 0, 0)
@@ -253,8 +254,8 @@ def test_a_way_that_is_cut_is_silent_in_its_direction() -> None:
 
 
 def test_pre_vote_is_left_out_only_where_that_was_said() -> None:
-    assert LabServer(Cuts()).timing(Timing()) == Timing()
-    assert not LabServer(Cuts(), has_pre_vote=False).timing(Timing()).pre_vote
+    assert LabServer(MemberCuts()).timing(Timing()) == Timing()
+    assert not LabServer(MemberCuts(), has_pre_vote=False).timing(Timing()).pre_vote
 
 
 # --- for real -------------------------------------------------------------------------------

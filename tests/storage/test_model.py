@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,9 +20,9 @@ from hypothesis.stateful import (
 )
 
 from tests.thorough import tries
-from trioraft import Configuration, Entry, MemoryStorage, StorageError
+from trioraft import Configuration, Entry, MemoryStorage, SharedLog, StorageError
 from trioraft.core.types import HardState, Recovered, SnapshotMeta
-from trioraft.storage import log_database
+from trioraft.storage import log_database, records, shared_database
 from trioraft.storage.base import Storage
 from trioraft.storage.sqlite import SQLiteStorage
 
@@ -225,6 +226,56 @@ class SQLiteModel(StorageModel):
         self.directory.cleanup()
 
 
+class GroupModel(StorageModel):
+    """The same, as one of the groups of a directory; another one writes and compacts meanwhile."""
+
+    def make(self) -> Storage:
+        self.directory = TemporaryDirectory()
+        self.incarnation = 0
+        return self.opened()
+
+    @property
+    def path(self) -> Path:
+        return Path(self.directory.name) / str(self.incarnation)
+
+    def opened(self) -> Storage:
+        self.shared = SharedLog(self.path)
+        self.shared.open(cluster_id=CLUSTER, node_id="0")
+        self.other = self.shared.storage_of("other")
+        recovered = self.other.open(cluster_id=CLUSTER, node_id="0")
+        others = () if recovered is None else recovered.entries
+        assert all(entry.data == b"other" for entry in others)
+        self.others_last = 0 if recovered is None else recovered.base_index + len(others)
+        return self.shared.storage_of("under test")
+
+    @rule(count=st.sampled_from([1, 7]))
+    def other_writes(self, count: int) -> None:
+        first = self.others_last + 1
+        self.others_last += count
+        new = [Entry(index, 1, b"other") for index in range(first, first + count)]
+        self.other.append(None, new, first)
+
+    @precondition(lambda self: self.others_last > 0)
+    @rule()
+    def other_compacts(self) -> None:
+        self.other.write_snapshot(self.others_last, 1, VOTERS, [b"other"])
+        self.other.compact(self.others_last, 1)
+
+    def again(self) -> Storage:
+        before, self.incarnation = self.path, self.incarnation + 1
+        if self.incarnation % 2:
+            shutil.copytree(before, self.path)
+            self.shared.close()
+        else:
+            self.shared.close()
+            before.rename(self.path)
+        return self.opened()
+
+    def teardown(self) -> None:
+        self.shared.close()
+        self.directory.cleanup()
+
+
 def run(machine: type[StorageModel], examples: int, steps: int) -> None:
     run_state_machine_as_test(
         machine,
@@ -247,3 +298,13 @@ def test_sqlite_storage_is_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_database, "WAL_BYTES_MAX", 60_000)
     monkeypatch.setattr(log_database, "SWEEP_RECORDS_MAX", 2)
     run(SQLiteModel, tries(7), 30)
+
+
+def test_the_storage_of_a_group_is_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_database, "WAL_BYTES_MAX", 60_000)
+    monkeypatch.setattr(shared_database, "SWEEP_RECORDS_MAX", 4)
+    monkeypatch.setattr(shared_database, "SWEEP_EVERY", 2)
+    monkeypatch.setattr(shared_database, "SWEEP_DEAD_MIN", 3)
+    monkeypatch.setattr(shared_database, "READ_RECORDS_MAX", 2)
+    monkeypatch.setattr(records, "RECORD_BYTES_MAX", 900)  # so that an append is several of them
+    run(GroupModel, tries(7), 40)

@@ -13,6 +13,7 @@ import pytest
 from trioraft.core.types import SnapshotMeta
 from trioraft.storage.directory import wider_mode
 
+from .shared import fill, opened
 from .support import VOTERS, entries, open_storage, snapshot
 
 
@@ -51,6 +52,18 @@ def test_directory_and_files_are_private_whatever_the_umask(tmp_path: Path) -> N
     assert len(seen) == 7, seen  # database, write-ahead log, lock, a draft, what comes, two of ours
     assert {name: oct(mode) for name, mode in seen.items() if mode != 0o600} == {}
     assert mode(directory) == 0o700
+
+
+@pytest.mark.usefixtures("umask")
+def test_what_many_groups_share_is_private_too(tmp_path: Path) -> None:
+    directory = tmp_path / "0"
+    with opened(directory) as (_, storages):
+        fill(storages, 1, 3)
+        storages["us"].write_snapshot(2, 1, VOTERS, [b"x"])
+        found = list(directory.rglob("*"))
+        assert len(found) == 6, found  # database, write-ahead log, lock, two folders, a snapshot
+        for path in found:
+            assert mode(path) == (0o700 if path.is_dir() else 0o600), path
 
 
 def test_only_the_directory_itself_is_made_private(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import sqlite3
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -14,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from trioraft import ConfigError, CorruptStorage, Entry, SharedLog, SQLiteStorage, StorageError
-from trioraft.core.errors import DiskFull
+from trioraft.core.errors import DescriptorsExhausted, DiskFull
 from trioraft.core.types import HardState, Recovered, SnapshotMeta
 from trioraft.protocols import Storage
+from trioraft.storage.log_database import meta_row
 from trioraft.storage.shared_database import SharedDatabase
 
 from .shared import (
@@ -30,6 +34,7 @@ from .shared import (
     opened,
 )
 from .support import DATABASE, VOTERS, filled
+from .test_out_of_descriptors import descriptors_left
 from .test_sqlite_disk_full import small_disk
 
 __all__ = ["small_disk"]  # a fixture
@@ -133,7 +138,7 @@ def test_much_that_waits_is_several_transactions(
             partial(storages[group].append, None, [Entry(1, 1, b"x" * 3000)], 1) for group in MANY
         ]
         assert shared.write_together(calls) == [None] * len(MANY)
-        assert shared.transactions == before + len(MANY) // 3
+        assert shared.transactions == before + len(MANY) // 2
 
 
 # -- trouble -----------------------------------------------------------------------------------
@@ -169,6 +174,25 @@ def test_a_failed_sync_is_everybodys_and_is_not_tried_again(
         assert tried == [1]
     for group, found in content(tmp_path).items():
         assert found == Recovered(HardState(1, group), tuple(entries_of(group, 1, 3)))
+
+
+def test_what_waits_behind_a_failed_write_is_not_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trioraft.storage.shared_database.TRANSACTION_BYTES_MAX", 1)
+    with opened(tmp_path) as (shared, storages):
+        tried: list[int] = []
+
+        def failing(*_: object) -> None:
+            tried.append(1)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(SharedDatabase, "_insert", failing)
+        calls = [partial(append, storages[group], group, 1) for group in GROUPS]
+        outcomes = shared.write_together(calls)
+        assert "the disk failed while appending" in str(outcomes[0])
+        assert all("failed earlier" in str(outcome) for outcome in outcomes[1:])
+        assert tried == [1]
 
 
 def fill_up(storages: Mapping[str, Storage]) -> dict[str, int]:
@@ -238,6 +262,48 @@ def test_files_that_were_taken_away_are_missed_by_the_next_write(tmp_path: Path)
     assert len(found.entries) == 2
 
 
+def test_g5_without_descriptors_appends_go_on_and_the_rest_is_tried_again(tmp_path: Path) -> None:
+    """Of a group's folder nothing is held open; what needs it is refused before it begins."""
+    data = b"a snapshot from elsewhere"
+    meta = SnapshotMeta(500, 9, VOTERS, len(data), zlib.crc32(data))
+    with opened(tmp_path) as (_, storages):
+        fill(storages, 1, 20)
+        eu, us = storages["eu"], storages["us"]
+        assert us.receive_chunk(meta, 0, data) == len(data)
+        older = eu.write_snapshot(5, 1, VOTERS, [b"older"])
+        calls: list[Callable[[], object]] = [
+            lambda: eu.write_snapshot(10, 1, VOTERS, [b"x"]),
+            lambda: b"".join(eu.read_snapshot(older)),
+            lambda: storages["as"].receive_chunk(meta, 0, data),
+            lambda: us.install_snapshot(meta, b"new"),
+        ]
+        with descriptors_left(0):
+            for call in calls:
+                with pytest.raises(DescriptorsExhausted):
+                    call()
+            fill(storages, 21, 20)
+        us.append(None, entries_of("us", 41, 1), 41)  # the log is as it was
+        for call in calls:
+            call()
+    found = content(tmp_path)
+    here = found["us"]
+    assert isinstance(here, Recovered)
+    assert (here.snapshot, here.base_index, here.identity) == (meta, 500, b"new")
+
+
+def test_a_database_that_was_replaced_is_missed_after_the_write(tmp_path: Path) -> None:
+    with opened(tmp_path / "s") as (_, storages):
+        fill(storages, 1, 2)
+        shutil.copytree(tmp_path / "s", tmp_path / "kept")
+        os.rename(tmp_path / "s" / DATABASE, tmp_path / "moved")
+        shutil.copy(tmp_path / "moved", tmp_path / "s" / DATABASE)
+        with pytest.raises(StorageError, match="is another file now"):
+            append(storages["eu"], "eu", 3)
+    found = content(tmp_path / "kept")["eu"]
+    assert isinstance(found, Recovered)
+    assert len(found.entries) == 2
+
+
 # -- room --------------------------------------------------------------------------------------
 
 
@@ -287,6 +353,10 @@ def test_a_forgotten_group_is_new_and_its_records_go(tmp_path: Path) -> None:
         shared.forget("us")
         shared.forget("us")
         assert shared.groups == ("as", "eu")
+        database = database_of(shared)
+        database._make_room()
+        count = database._connection.execute("SELECT count(*) FROM records").fetchone()
+        assert count == (62,)  # each began with one
         storages["eu"].close()
         shared.forget("eu")
         us, recovered = open_group(shared, "us")
@@ -365,8 +435,6 @@ def test_the_two_kinds_of_directory_are_not_taken_for_each_other(tmp_path: Path)
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
-    from trioraft.storage.log_database import meta_row
-
     with opened(tmp_path):
         pass
     with closing(sqlite3.connect(tmp_path / DATABASE, isolation_level=None)) as connection:
@@ -395,9 +463,6 @@ def test_a_snapshot_of_another_group_is_not_taken(tmp_path: Path) -> None:
 
 
 def test_a_received_snapshot_is_adopted_after_a_crash(tmp_path: Path) -> None:
-    import shutil
-    import zlib
-
     data = b"of the leader"
     meta = SnapshotMeta(500, 9, VOTERS, len(data), zlib.crc32(data))
     with opened(tmp_path / "s") as (_, storages):

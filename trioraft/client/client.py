@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -55,7 +55,7 @@ from ..rpc.protocol import (
     Watch,
     WatchStatus,
 )
-from ..tasks.event_loop import refuse_plain_with, running_event_loop
+from ..tasks.event_loop import refuse_plain_with, running_clock, running_event_loop
 from ..tracing.optional import spans_of
 from ..tracing.tracer import Tracer
 from .administration import STATUS_TIMEOUT_S, ClusterAdministration
@@ -74,10 +74,12 @@ from .backups import IncomingBackup, OnProgress, in_order, read_head, why_none, 
 from .connection import (
     Connect,
     Dialer,
+    NoAnswerInTime,
     ServerConnection,
     checked_addresses,
     checked_token,
     connect_over,
+    in_time,
 )
 from .servers import Servers
 from .subscription import open_subscription
@@ -192,12 +194,14 @@ class Client(ClusterAdministration):
         self._session: Numbering | None = None
         self._client_id, self._spans = b"", spans_of(tracer)
         self._opening: anyio.Lock | None = None
+        self._now_s: Callable[[], float] = anyio.current_time  # until it is known which loop's
 
     async def __aenter__(self) -> Client:
         if self._tasks is not None:
             raise ClientClosed("this client is open already; make one for each `async with`")
         self._check_event_loop()
         self._opened_under = running_event_loop()
+        self._now_s = running_clock()
         self._opening = anyio.Lock()
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
@@ -308,29 +312,37 @@ class Client(ClusterAdministration):
     async def _call(
         self, data: bytes, timeout_s: float, result_type: Any, attempt: Attempt, exactly_once: bool
     ) -> Any:
-        with anyio.move_on_after(timeout_s):
-            try:
-                if self._sessions and exactly_once:
-                    value = await self._call_in_session(data, attempt)
-                else:
-                    command = encode_plain(data) if self._sessions else data
-                    value = await self._submit(command, attempt, may_repeat=False)
-            except (ClientClosed, PermissionDenied, HandshakeRefused) as error:
-                if attempt.maybe_applied:
-                    raise OutcomeUnknown(f"{error}; the command may be applied or not") from error
-                raise
+        until_s = self._now_s() + timeout_s
+        try:
+            if self._sessions and exactly_once:
+                value = await self._call_in_session(data, attempt, until_s)
+            else:
+                command = encode_plain(data) if self._sessions else data
+                value = await self._submit(command, attempt, until_s, may_repeat=False)
+        except NoAnswerInTime:
+            pass
+        except (ClientClosed, PermissionDenied, HandshakeRefused) as error:
+            if attempt.maybe_applied:
+                raise OutcomeUnknown(f"{error}; the command may be applied or not") from error
+            raise
+        else:
             return self._decoded(value, result_type)
         raise attempt.deadline_error(timeout_s, self._servers.last_problem)
 
-    async def _call_in_session(self, data: bytes, attempt: Attempt) -> msgspec.Raw:
+    async def _call_in_session(self, data: bytes, attempt: Attempt, until_s: float) -> msgspec.Raw:
         while True:
-            session = self._session or await self._open_session()
-            number = await session.take()
+            session = self._session
+            if session is None:
+                session = await in_time(self._open_session(until_s), until_s)
+            if session.has_room:
+                number = session.take_now()
+            else:
+                number = await in_time(session.take(), until_s)
             try:
                 command = encode_command(
                     session.session_id, number, data, session.acknowledged_below
                 )
-                return await self._submit(command, attempt, may_repeat=True)
+                return await self._submit(command, attempt, until_s, may_repeat=True)
             except SessionExpired:
                 if self._session is session:
                     self._session = None
@@ -339,20 +351,24 @@ class Client(ClusterAdministration):
             finally:
                 session.done(number)
 
-    async def _submit(self, command: bytes, attempt: Attempt, *, may_repeat: bool) -> msgspec.Raw:
+    async def _submit(
+        self, command: bytes, attempt: Attempt, until_s: float, *, may_repeat: bool
+    ) -> msgspec.Raw:
         """Send one command to whoever leads until it has an outcome."""
         backoff: Backoff | None = None
         while True:
-            server = self._servers.known_leader() or await self._servers.leader()
+            server = self._servers.known_leader()
+            if server is None:
+                server = await in_time(self._servers.leader(), until_s)
             if server.has_sessions is (not self._sessions):
                 raise _of_another_kind(server)
             if not server.has_room:
-                await server.room()
+                await in_time(server.room(), until_s)
             attempt.is_underway = True
             try:
                 if attempt.trace is None:
-                    return await server.request(UntracedPropose, command)
-                return await server.request(Propose, command, attempt.trace)
+                    return await server.request(UntracedPropose, command, until_s=until_s)
+                return await server.request(Propose, command, attempt.trace, until_s=until_s)
             except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
                 failed(attempt, error)
                 if self._spans is not None:
@@ -368,9 +384,9 @@ class Client(ClusterAdministration):
                 raise
             if backoff is None:
                 backoff = Backoff(self._rng, skip_first=True)
-            await pause(backoff)
+            await in_time(pause(backoff), until_s)
 
-    async def _open_session(self) -> Numbering:
+    async def _open_session(self, until_s: float) -> Numbering:
         """The session; opened by the first who needs it, while the others wait."""
         if self._opening is None:
             raise ClientClosed("the client is not open: use it inside its `async with`")
@@ -378,7 +394,8 @@ class Client(ClusterAdministration):
             if self._session is None:
                 # The same id when trying again: it opens no second session.
                 self._client_id = self._client_id or secrets.token_bytes(CLIENT_ID_BYTES)
-                value = await self._submit(encode_open(self._client_id), Attempt(), may_repeat=True)
+                opening = encode_open(self._client_id)
+                value = await self._submit(opening, Attempt(), until_s, may_repeat=True)
                 self._client_id = b""
                 self._session = Numbering(self._decoded(value, int), anyio.Event, self._spread_max)
             return self._session
@@ -456,34 +473,47 @@ class Client(ClusterAdministration):
     async def _query(
         self, fields: tuple[Any, ...], at: NodeId | Address | None, timeout_s: float, result: Any
     ) -> Any:
-        with anyio.move_on_after(timeout_s):
-            return self._decoded(await self._ask(fields, at), result)
+        until_s = self._now_s() + timeout_s
+        try:
+            value = await self._ask(fields, at, until_s)
+        except NoAnswerInTime:
+            pass
+        else:
+            return self._decoded(value, result)
         raise Attempt().deadline_error(timeout_s, self._servers.last_problem)
 
-    async def _ask(self, fields: tuple[Any, ...], at: NodeId | Address | None) -> msgspec.Raw:
+    async def _ask(
+        self, fields: tuple[Any, ...], at: NodeId | Address | None, until_s: float
+    ) -> msgspec.Raw:
         """Ask whoever is to be asked until there is an answer."""
         consistency: Consistency = fields[1]
-        backoff = Backoff(self._rng, skip_first=True)
+        kind = Query if len(fields) > 2 else UntracedQuery
+        backoff: Backoff | None = None
         patience_s = self._read_patience_s
         while True:
+            server = None
             if at is not None:
-                server = await self._servers.at(at)
+                server = await in_time(self._servers.at(at), until_s)
             elif consistency == "stale":
-                server = await self._servers.any()
-            else:
-                server = await self._servers.leader()
-            await server.room()
+                server = await in_time(self._servers.any(), until_s)
+            elif (server := self._servers.known_leader()) is None:
+                server = await in_time(self._servers.leader(), until_s)
+            if not server.has_room:
+                await in_time(server.room(), until_s)
+            patient_until_s = self._now_s() + patience_s
             try:
-                with anyio.move_on_after(patience_s):
-                    return await server.request(
-                        Query if len(fields) > 2 else UntracedQuery, *fields
-                    )
+                return await server.request(kind, *fields, until_s=min(until_s, patient_until_s))
+            except NoAnswerInTime:
+                if until_s <= patient_until_s:
+                    raise
                 why: RaftError = ServerLost(f"no answer within {patience_s:g} s: it is asked again")
                 patience_s *= 2
             except (*NOT_TAKEN, *MAYBE_TAKEN) as error:
                 why = error
             self._servers.forget(server, why)
-            await pause(backoff)
+            if backoff is None:
+                backoff = Backoff(self._rng, skip_first=True)
+            await in_time(pause(backoff), until_s)
 
     # -- subscriptions ---------------------------------------------------------------------
 

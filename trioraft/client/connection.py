@@ -8,14 +8,17 @@ Whatever is received is a sign of life: a server that is slow to answer, and say
 
 from __future__ import annotations
 
+import math
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final, TypeAlias, final
+from contextlib import suppress
+from typing import Any, Final, TypeAlias, TypeVar, final
 
 import anyio
 import attrs
 import msgspec
-from anyio.abc import ByteStream, SocketAttribute
+from anyio.abc import ByteStream, SocketAttribute, SocketStream
 
 from ..core.errors import BadMessage, ConfigError
 from ..core.types import Address, NodeId
@@ -52,6 +55,9 @@ from ..rpc.protocol import (
     decode_welcome,
     frame,
 )
+from ..tasks.event_loop import running_clock, running_event_loop
+
+T = TypeVar("T")
 
 KEEPALIVE_S = 20
 """Silence after which the kernel ends a connection, also where nobody asks anything, in seconds."""
@@ -261,20 +267,43 @@ LATE_S: Final = 0.02
 """Whoever wakes up later than that was not there to listen."""
 
 
+AT_ONCE_MAX: Final = 4
+"""With fewer requests on their way, one is given to the kernel as it is made; more are sent
+together, as soon as the event loop comes round."""
+
+
 class NotSent(ServerLost):
     """The connection was gone before the request left, or the server said that it took none."""
+
+
+@final
+class NoAnswerInTime(Exception):  # noqa: N818 - what happened; nobody outside of the client sees it
+    """The time that a request had is up."""
+
+
+async def in_time(waiting: Awaitable[T], until_s: float) -> T:
+    """Wait for something, but no longer than until then by the event loop's clock.
+
+    Raises:
+        NoAnswerInTime: time is up.
+    """
+    with anyio.CancelScope(deadline=until_s):
+        return await waiting
+    raise NoAnswerInTime
 
 
 @final
 class _Pending:
     """A request without an answer yet."""
 
-    __slots__ = ("answer", "asked_s", "done")
+    __slots__ = ("answer", "asked_s", "done", "is_late", "until_s")
 
-    def __init__(self, asked_s: float) -> None:
+    def __init__(self, asked_s: float, until_s: float, done: anyio.Event) -> None:
         self.asked_s = asked_s
-        self.done = anyio.Event()
-        self.answer: Result | Failure | None = None  # None when done: the connection ended
+        self.until_s = until_s
+        self.done = done
+        self.is_late = False  # its time was up before there was an answer
+        self.answer: Result | Failure | None = None  # None when done: late, or the connection ended
 
 
 @final
@@ -324,9 +353,18 @@ class ServerConnection:
         self._unsent = bytearray()
         self._to_write: anyio.Event | None = None  # there while the writer sleeps
         self._owing: anyio.Event | None = None  # there while the server owes nothing
+        self._new_event: Callable[[], anyio.Event] = type(anyio.Event())  # this event loop's
+        self._now_s = running_clock()
+        self._look_s = math.inf  # when somebody's time may be up
+        self._look_sooner = self._new_event()
         self._silent_since_s = 0.0  # while it owes an answer: the last sign of life
         self._quickest_s = reached.round_trip_s  # of all answers
         self._socket: CanBeAsked | None = reached.stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610 - of a stream, not of a query
+        # Trio's keeps nothing back: what was sent is with the kernel. asyncio's may.
+        is_plain = isinstance(reached.stream, SocketStream) and running_event_loop() == "trio"
+        self._plain: socket.socket | None = (
+            reached.stream.extra(SocketAttribute.raw_socket) if is_plain else None  # noqa: S610 - as above
+        )
         self._scope = anyio.CancelScope()
 
     def __repr__(self) -> str:
@@ -346,15 +384,17 @@ class ServerConnection:
         """Wait until the server is ready to read one more request, or the connection has ended."""
         while self.is_open and not self.has_room:
             if self._room is None:
-                self._room = anyio.Event()
+                self._room = self._new_event()
             await self._room.wait()
 
-    async def request(self, kind: Any, *fields: Any) -> msgspec.Raw:
+    async def request(self, kind: Any, *fields: Any, until_s: float = math.inf) -> msgspec.Raw:
         """Ask, and wait for the answer. The request is on its way before the first wait.
 
         Args:
             kind: one of `protocol.Request`.
             fields: its fields after the id.
+            until_s: when to give up, by the event loop's clock, in seconds. It costs next to
+                nothing, which a scope for each request does not.
 
         Returns:
             What the request returned, as msgpack.
@@ -362,27 +402,26 @@ class ServerConnection:
         Raises:
             NotSent: the connection had ended, or ended without having taken anything.
             ServerLost: the connection ended before the answer came.
+            NoAnswerInTime: time is up; the server is told that nobody waits any more.
             ConfigError: the request is larger than the server reads.
             Exception: what the server answered; see `failures`.
 
         Cancelling tells the server that nobody waits any more.
         """
-        request_id, pending = self._ask(kind, fields)
+        request_id, pending = self._ask(kind, fields, until_s)
         try:
             await pending.done.wait()
         except BaseException:
-            if self._pending.pop(request_id, None) is not None:
-                self._wake_room()
-                if (
-                    kind is not UntracedPropose and kind is not Propose
-                ):  # a command cannot be called back
-                    self._write(Cancel(request_id))
+            self._give_up(request_id, kind)
             raise
         answer = pending.answer
         if type(answer) is Result:
             return answer.value
         if isinstance(answer, Failure):
             raise error_of(answer, self._error_types)
+        if pending.is_late:
+            self._give_up(request_id, kind)
+            raise NoAnswerInTime
         raise (NotSent if self._took_nothing else ServerLost)(self._ended_because)
 
     async def run(self) -> None:
@@ -393,6 +432,7 @@ class ServerConnection:
                     tasks.start_soon(self._read)
                     tasks.start_soon(self._write_forever)
                     tasks.start_soon(self._mind_silence)
+                    tasks.start_soon(self._mind_deadlines)
         finally:
             self._end()
             await anyio.aclose_forcefully(self._stream)
@@ -406,19 +446,31 @@ class ServerConnection:
 
     # -- asking ----------------------------------------------------------------------------
 
-    def _ask(self, kind: Any, fields: tuple[Any, ...]) -> tuple[int, _Pending]:
+    def _ask(
+        self, kind: Any, fields: tuple[Any, ...], until_s: float = math.inf
+    ) -> tuple[int, _Pending]:
         if not self.is_open:
             raise NotSent(self._ended_because)
         self._last_id = request_id = self._last_id + 1
         self._write(kind(request_id, *fields))
-        now_s = anyio.current_time()
+        now_s = self._now_s()
         if not self._pending:
             self._silent_since_s = now_s
-        pending = self._pending[request_id] = _Pending(now_s)
+        pending = self._pending[request_id] = _Pending(now_s, until_s, self._new_event())
+        if until_s < self._look_s:
+            self._look_s = until_s
+            self._look_sooner.set()
         if self._owing is not None:
             self._owing.set()
             self._owing = None
         return request_id, pending
+
+    def _give_up(self, request_id: int, kind: Any) -> None:
+        """Nobody waits for this answer any more. (A command cannot be called back.)"""
+        if self._pending.pop(request_id, None) is not None:
+            self._wake_room()
+            if kind is not UntracedPropose and kind is not Propose:
+                self._write(Cancel(request_id))
 
     def _write(self, request: Any) -> None:
         size_before = len(self._unsent)
@@ -429,9 +481,15 @@ class ServerConnection:
                 f"a request of {size_bytes} bytes is larger than the server reads "
                 f"({self._frame_bytes_max}): split it, or raise the server's limit"
             )
-        if self._to_write is not None:
-            self._to_write.set()
-            self._to_write = None
+        if self._to_write is None:
+            return
+        if self._plain is not None and len(self._pending) < AT_ONCE_MAX and not size_before:
+            with suppress(OSError):  # it is full, or broken: the writer finds out
+                del self._unsent[: self._plain.send(self._unsent)]
+            if not self._unsent:
+                return
+        self._to_write.set()
+        self._to_write = None
 
     def _wake_room(self) -> None:
         if self._room is not None:
@@ -443,7 +501,7 @@ class ServerConnection:
     async def _write_forever(self) -> None:
         while True:
             if not self._unsent:
-                self._to_write = asked = anyio.Event()
+                self._to_write = asked = self._new_event()
                 await asked.wait()
             unsent, self._unsent = bytes(self._unsent), bytearray()
             try:
@@ -484,10 +542,27 @@ class ServerConnection:
             pending.done.set()
             self._wake_room()
 
+    async def _mind_deadlines(self) -> None:
+        """Tell those whose time is up. One sleeper for all: it looks when the first of those that
+        were under way at the last look may be late, which most are not."""
+        while True:
+            with anyio.CancelScope(deadline=self._look_s):
+                await self._look_sooner.wait()
+            self._look_sooner = self._new_event()
+            now_s = self._now_s()
+            if now_s < self._look_s:
+                continue
+            for pending in self._pending.values():
+                if pending.until_s <= now_s and not pending.is_late:
+                    pending.is_late = True
+                    pending.done.set()
+            waiting = (each.until_s for each in self._pending.values() if not each.is_late)
+            self._look_s = min(waiting, default=math.inf)
+
     # -- silence ---------------------------------------------------------------------------
 
     def _note_life(self) -> None:
-        self._silent_since_s = anyio.current_time()
+        self._silent_since_s = self._now_s()
         if self.is_in_doubt and self.is_open:
             self.is_in_doubt = False
             self._on_doubt(self)
@@ -495,7 +570,7 @@ class ServerConnection:
     async def _mind_silence(self) -> None:
         while True:
             if not self._pending:
-                self._owing = anyio.Event()
+                self._owing = self._new_event()
                 await self._owing.wait()
             since_s = self._silent_since_s
             if await self._is_silent(since_s, since_s + ASKED_AFTER * self._silence_s):
@@ -504,7 +579,7 @@ class ServerConnection:
     async def _ask_for_life(self, since_s: float) -> None:
         """Ask a server that has been silent since then whether it is there; give it up if it does
         not say so."""
-        asked_s = anyio.current_time()
+        asked_s = self._now_s()
         self._ask(Ping, ())
         round_trip_s = self._round_trip_s()
         doubted_s = asked_s + DOUBTED_AFTER * self._silence_s + round_trip_s
@@ -515,12 +590,12 @@ class ServerConnection:
         patience_s = (1 - ASKED_AFTER) * self._silence_s + round_trip_s
         if not await self._is_silent(since_s, asked_s + patience_s):
             return
-        if anyio.current_time() > asked_s + patience_s + LATE_S:
+        if self._now_s() > asked_s + patience_s + LATE_S:
             # This process was away, and what has come meanwhile is not read yet.
             read_s = DOUBTED_AFTER * self._silence_s + round_trip_s
-            if not await self._is_silent(since_s, anyio.current_time() + read_s):
+            if not await self._is_silent(since_s, self._now_s() + read_s):
                 return
-        self.close(f"it was silent for {anyio.current_time() - since_s:.2g} s")
+        self.close(f"it was silent for {self._now_s() - since_s:.2g} s")
 
     async def _is_silent(self, since_s: float, until_s: float) -> bool:
         """Wait until then, and return whether it has been silent all the time."""

@@ -7,7 +7,7 @@ cannot work is refused with both values and the rule it breaks.
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -242,7 +242,9 @@ class Limits:
     does not finish one within an election timeout gives way: what the disk can write in a fraction
     of that is a good bound."""
     snapshot_entries: int = 100_000
-    """Entries applied since the last snapshot that make a node take another."""
+    """Entries applied since the last snapshot that make a node take another. Its first one, and
+    the first after a start, comes sooner than that by a part that depends on which of the members
+    it is: so they do not all take theirs at once."""
     snapshot_bytes: int = 64 * 1024 * 1024
     """Bytes of commands applied since the last snapshot that make a node take another."""
     snapshot_tail_entries: int = 10_000
@@ -284,8 +286,7 @@ class Limits:
         return self.snapshot_bytes + self.snapshot_tail_bytes + by_entries
 
     def __attrs_post_init__(self) -> None:
-        for field in attrs.fields(Limits):
-            self._check_field(field.name, getattr(self, field.name), field.default)
+        check_bounds(self)
         first, longest = self.reconnect_backoff_s
         if first > longest:
             raise ConfigError(
@@ -316,18 +317,32 @@ class Limits:
                 "full AppendEntries would be refused by every peer"
             )
 
-    @staticmethod
-    def _check_field(name: str, value: object, default: object) -> None:
-        """A time or a range of times is positive; whatever counts something is a whole number."""
-        if isinstance(default, int):
-            if not _is_count(value):
-                raise ConfigError(f"Limits.{name} is {value!r}: give a positive whole number")
-        elif isinstance(default, tuple):
-            is_range = isinstance(value, tuple) and len(value) == len(default)
-            if not (is_range and isinstance(value, tuple) and all(map(_is_positive, value))):
-                raise ConfigError(f"Limits.{name} is {value!r}: give two positive numbers")
-        elif not (_is_positive(value) or (default is None and value is None)):
-            raise ConfigError(f"Limits.{name} is {value!r}: give a positive number")
+
+def check_bounds(bounds: Any) -> None:
+    """Check each field of a class of bounds by what its default is: a time or a range of times is
+    positive; whatever counts something is a whole number.
+
+    Args:
+        bounds: an instance of an attrs class whose fields have defaults.
+
+    Raises:
+        ConfigError: what one of them is, and what to give.
+    """
+    of = type(bounds).__name__
+    for field in attrs.fields(type(bounds)):
+        _check_bound(f"{of}.{field.name}", getattr(bounds, field.name), field.default)
+
+
+def _check_bound(name: str, value: object, default: object) -> None:
+    if isinstance(default, int):
+        if not _is_count(value):
+            raise ConfigError(f"{name} is {value!r}: give a positive whole number")
+    elif isinstance(default, tuple):
+        is_range = isinstance(value, tuple) and len(value) == len(default)
+        if not (is_range and isinstance(value, tuple) and all(map(_is_positive, value))):
+            raise ConfigError(f"{name} is {value!r}: give two positive numbers")
+    elif not (_is_positive(value) or (default is None and value is None)):
+        raise ConfigError(f"{name} is {value!r}: give a positive number")
 
 
 def _longest_stall_s(round_trip_s: float, loss: float) -> float:

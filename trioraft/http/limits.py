@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ..core.errors import ConfigError
+from ..core.config import check_bounds
 
 
 @attrs.frozen
@@ -12,7 +12,7 @@ class HttpLimits:
     """Every bound of an HTTP port. Reaching one slows or refuses; it never grows memory.
 
     Raises:
-        ConfigError: a bound is not positive.
+        ConfigError: a bound is not a positive number, or a number of things not a whole one.
     """
 
     connections_max: int = 64
@@ -33,8 +33,4 @@ class HttpLimits:
     """Of one processor, in the long run: all that its thread may take."""
 
     def __attrs_post_init__(self) -> None:
-        for field in attrs.fields(HttpLimits):
-            value = getattr(self, field.name)
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not is_number or not value > 0:
-                raise ConfigError(f"HttpLimits.{field.name} is {value!r}: give a positive number")
+        check_bounds(self)

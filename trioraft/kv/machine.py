@@ -14,6 +14,7 @@ from ..core.types import LogIndex
 from ..machines.log_clock import LogClock
 from ..machines.nesting import check_nesting
 from ..machines.sessions import UnknownCommand
+from ..machines.viewed import Discarded
 from ..tasks.monotonic import monotonic_s
 from . import commands, history
 from .commands import (
@@ -122,6 +123,7 @@ class KvMachine:
         self._changes_bytes_max = changes_bytes_max
         self._records: SortedMap[Record] = SortedMap()
         self._history = ChangeHistory(changes_max, changes_bytes_max)
+        self._discarded = Discarded(each=1)  # a chunk of records
         self._watches = Watches()
         self._index: LogIndex = 0
         self._leases = Leases()
@@ -222,6 +224,8 @@ class KvMachine:
             RaftError: one of `error_types` says why it was not done; nothing was changed.
         """
         self._index = index
+        if self._discarded:
+            self._discarded.let_go()
         command = decode_command(data)
         result = self._result_of(index, command)
         if self._changes:
@@ -683,6 +687,7 @@ class KvMachine:
                 f"the key-value snapshot cannot be read: a key belongs to lease {error}, which is "
                 "not in it"
             ) from None
+        self._discarded.add(self._records.taken_apart())
         self._records, self._history, self._index = records, kept, restored.index
         self._leases, self._clock.log_time_s = leases, restored.log_time_s
         self._watches.restored()

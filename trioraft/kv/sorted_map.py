@@ -152,6 +152,11 @@ class SortedMap(Generic[V]):
         self._epoch += 1
         return MapView(tuple(self._chunks), self._size)
 
+    def taken_apart(self) -> list[_Chunk[V]]:
+        """Its chunks: nobody uses the map any more, and they go one by one. (Whoever goes through
+        it at this moment has a list of its own of what it wants.)"""
+        return self._chunks.copy()
+
     def _add_last(self, key: bytes, value: V) -> None:
         if not self._chunks or len(self._chunks[-1].keys) >= CHUNK_PAIRS_MAX:
             self._chunks.append(_Chunk([], [], self._epoch))

@@ -47,12 +47,21 @@ class Numbering:
         self._new_event = new_event
         self._moved: Event | None = None
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more command may be on its way."""
+        return self._next - self.acknowledged_below < self._spread_max
+
     async def take(self) -> int:
         """The number of a new command; waits while too many are on their way."""
-        while self._next - self.acknowledged_below >= self._spread_max:
+        while not self.has_room:
             if self._moved is None:
                 self._moved = self._new_event()
             await self._moved.wait()
+        return self.take_now()
+
+    def take_now(self) -> int:
+        """The number of a new command, if there is room for it."""
         number = self._next
         self._next += 1
         return number

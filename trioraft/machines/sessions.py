@@ -38,7 +38,10 @@ from ..member.state_machine import (
     timed,
 )
 from .chunks import ChunkReader, head_of
+from .items import ItemReader
+from .msgpack_heads import array_head, head_bytes
 from .nesting import check_nesting, check_result_nesting, result_too_deep
+from .viewed import DictView, Discarded, ViewedDict
 
 CLIENT_ID_BYTES = 16
 """Length of a client's id: random, so that no two clients ever choose the same one."""
@@ -296,8 +299,9 @@ class _Success(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
 _Outcome: TypeAlias = _Success | _Failure
 
 
-class _Session(msgspec.Struct, array_like=True):
-    """What is remembered of one client."""
+class _Session(msgspec.Struct, array_like=True, gc=False):
+    """What is remembered of one client. Nothing in it refers to anything else: no cycle is made of
+    it, and a million of them are no work for the collector."""
 
     client_id: bytes
     acknowledged_below: int = 0
@@ -306,7 +310,8 @@ class _Session(msgspec.Struct, array_like=True):
 
 
 class _SessionTable(msgspec.Struct, frozen=True, array_like=True):
-    """The sessions as they stand in a snapshot, least recently used first."""
+    """The sessions as they stand in a snapshot, least recently used first. (It is written, and
+    read, piece by piece: see `_encoded_table` and `_read_table`.)"""
 
     version: int
     bounds: Bounds
@@ -316,7 +321,9 @@ class _SessionTable(msgspec.Struct, frozen=True, array_like=True):
 TABLE_VERSION = 1
 """Version of the session table in a snapshot."""
 _TABLE_MAGIC = b"trioraft sessions\n"
-_TABLES: msgspec.msgpack.Decoder[_SessionTable] = msgspec.msgpack.Decoder(_SessionTable)
+_TABLE_FIELDS = len(_SessionTable.__struct_fields__)
+_Listed: TypeAlias = list[tuple[int, _Session]]
+_LISTED: msgspec.msgpack.Decoder[_Listed] = msgspec.msgpack.Decoder(_Listed)
 
 
 @final
@@ -392,8 +399,10 @@ class SessionMachine:
         self._settings = Bounds(*given)
         self._bounds = DEFAULT_BOUNDS  # as the log has them
         self._results_bytes = 0  # what all sessions weigh
-        self._sessions: dict[SessionId, _Session] = {}  # least recently used first
+        # Least recently used first. Whoever changes a session takes it out, and puts it in again.
+        self._sessions: ViewedDict[SessionId, _Session] = ViewedDict(freeze=_as_it_is)
         self._id_of: dict[bytes, SessionId] = {}
+        self._discarded = Discarded()
         self._is_inside = False  # what was raised last came out of the inner machine
 
     @property
@@ -434,6 +443,8 @@ class SessionMachine:
         As `StateMachine.apply`.
         """
         self._is_inside = False
+        if self._discarded:
+            self._discarded.let_go()
         envelope = self._opened(data)
         match envelope:
             case SessionCommand():
@@ -534,7 +545,7 @@ class SessionMachine:
 
     def _use(self, session_id: SessionId) -> _Session:
         """The session, which is the most recently used one now."""
-        session = self._sessions.pop(session_id, None)
+        session: _Session | None = self._sessions.pop(session_id, None)
         if session is None:
             raise SessionExpired(
                 "this session is not open (any more): of more than "
@@ -608,23 +619,11 @@ class SessionMachine:
         raise error_from(stored.type_name, stored.message, self._error_types)
 
     def snapshot(self) -> Iterator[bytes]:
-        """The session table, then what the inner machine says. Both are taken now; the table is
-        encoded later, session by session, so that nobody waits for all of it."""
-        sessions = [
-            (
-                session_id,
-                _Session(
-                    session.client_id,
-                    session.acknowledged_below,
-                    dict(session.results),
-                    session.results_bytes,
-                ),
-            )
-            for session_id, session in self._sessions.items()
-        ]
+        """The session table, then what the inner machine says. Of both a view is taken now; they
+        are encoded later, piece by piece, so that nobody waits for all of it."""
+        table = _encoded_table(self._bounds, self._sessions.view())
         content = self.machine.snapshot()
-        chunks = (content,) if isinstance(content, bytes) else content
-        return chain(_encoded_table(self._bounds, sessions), chunks)
+        return chain(table, (content,) if isinstance(content, bytes) else content)
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the sessions, and have the inner machine replace its state.
@@ -633,13 +632,20 @@ class SessionMachine:
             ConfigError: the snapshot is not one of a `SessionMachine`.
         """
         reader = ChunkReader(chunks)
-        table = _SessionTable(TABLE_VERSION, DEFAULT_BOUNDS, [])
+        bounds, sessions = DEFAULT_BOUNDS, ViewedDict[SessionId, _Session](freeze=_as_it_is)
+        id_of: dict[bytes, SessionId] = {}
+        results_bytes = 0
         if not self._reads_bare or reader.begins_with(_TABLE_MAGIC):
-            table = _read_table(reader.head(_TABLE_MAGIC, "a SessionMachine"))
-        self._bounds = table.bounds
-        self._sessions = dict(table.sessions)
-        self._id_of = {session.client_id: number for number, session in table.sessions}
-        self._results_bytes = sum(map(_weight_bytes, self._sessions.values()))
+            head = reader.head_chunks(_TABLE_MAGIC, "a SessionMachine")
+            bounds, pieces = _read_table(head)
+            for piece in pieces:
+                sessions.update(piece)
+                for number, session in piece:
+                    id_of[session.client_id] = number
+                    results_bytes += _weight_bytes(session)
+        self._discarded.add(self._sessions, self._id_of)
+        self._bounds, self._sessions, self._id_of = bounds, sessions, id_of
+        self._results_bytes = results_bytes
         self.machine.restore(reader.rest())
 
 
@@ -652,7 +658,8 @@ def sessions_in(reader: ChunkReader) -> int | None:
     """
     if not reader.begins_with(_TABLE_MAGIC):
         return None
-    return len(_read_table(reader.head(_TABLE_MAGIC, "a SessionMachine")).sessions)
+    _, pieces = _read_table(reader.head_chunks(_TABLE_MAGIC, "a SessionMachine"))
+    return sum(map(len, pieces))
 
 
 def _acknowledge(session: _Session, below: int) -> None:
@@ -679,22 +686,28 @@ def _weight_bytes(session: _Session) -> int:
     return session.results_bytes + RESULT_OVERHEAD_BYTES * len(session.results)
 
 
-def _encoded_table(bounds: Bounds, sessions: list[tuple[int, _Session]]) -> Iterator[bytes]:
-    """A `_SessionTable` as it stands in a snapshot, in pieces of one session each: one long call of
-    an encoder, also in another thread, would hold up everything else."""
+def _encoded_table(bounds: Bounds, sessions: DictView[SessionId]) -> Iterator[bytes]:
+    """A `_SessionTable` as it stands in a snapshot. It stands behind its length, so nothing can be
+    handed out before everything is encoded; an empty chunk for each piece lets others have their
+    turn."""
     empty = _ENCODER.encode(_SessionTable(TABLE_VERSION, bounds, []))
-    pieces = [empty[:-1] + _array_header(len(sessions)), *map(_ENCODER.encode, sessions)]
+    pieces = [empty[:-1] + array_head(len(sessions))]
+    for piece in sessions.pieces(_encoded_sessions):
+        pieces.append(piece)
+        yield b""
     yield head_of(_TABLE_MAGIC, sum(map(len, pieces)))
-    yield from pieces
+    pieces.reverse()
+    while pieces:
+        yield pieces.pop()
 
 
-def _array_header(length: int) -> bytes:
-    """As msgpack says how many items follow."""
-    if length < 16:
-        return bytes([0x90 | length])
-    if length < 2**16:
-        return b"\xdc" + length.to_bytes(2, "big")
-    return b"\xdd" + length.to_bytes(4, "big")
+def _encoded_sessions(ids: list[SessionId], sessions: list[Any]) -> bytes:
+    encoded = _ENCODER.encode(list(zip(ids, sessions, strict=True)))
+    return encoded[head_bytes(len(ids)) :]
+
+
+def _as_it_is(session: _Session) -> msgspec.Raw:
+    return msgspec.Raw(_ENCODER.encode(session))
 
 
 def _encoded(result: object) -> _Success:
@@ -716,18 +729,48 @@ def _encoded(result: object) -> _Success:
     return _Success(value)
 
 
-def _read_table(content: bytes) -> _SessionTable:
+def _read_table(chunks: Iterator[bytes]) -> tuple[Bounds, Iterator[_Listed]]:
+    """The bounds, and the sessions piece by piece; all of it is to be read.
+
+    Raises:
+        ConfigError: it cannot be read; also while the sessions are.
+    """
+    reader = ItemReader(chunks)
     try:
-        table = _TABLES.decode(content)
-        for _, session in table.sessions:
-            for outcome in session.results.values():
-                if isinstance(outcome, _Success):
-                    msgspec.msgpack.decode(outcome.value)
+        fields = reader.count(is_map=False)
+        if fields is None or fields < _TABLE_FIELDS:
+            raise msgspec.DecodeError("it is no table")
+        version = msgspec.msgpack.decode(reader.one(), type=int)
+        if version != TABLE_VERSION:
+            raise ConfigError(
+                f"the snapshot's session table has version {version}, this release reads "
+                f"{TABLE_VERSION}: run a release that reads it"
+            )
+        bounds = msgspec.msgpack.decode(reader.one(), type=Bounds)
     except UNREADABLE as error:
-        raise ConfigError(f"the snapshot's session table cannot be read: {error}") from error
-    if table.version != TABLE_VERSION:
-        raise ConfigError(
-            f"the snapshot's session table has version {table.version}, this release reads "
-            f"{TABLE_VERSION}: run a release that reads it"
-        )
-    return table
+        raise _unreadable(error) from error
+    return bounds, _read_sessions(reader, fields - _TABLE_FIELDS)
+
+
+def _read_sessions(reader: ItemReader, further: int) -> Iterator[_Listed]:
+    try:
+        count = reader.count(is_map=False)
+        if count is None:
+            raise msgspec.DecodeError("it has no sessions")
+        for piece in reader.pieces(count, 1, array_head):
+            sessions = _LISTED.decode(piece)
+            for _, session in sessions:
+                for outcome in session.results.values():
+                    if isinstance(outcome, _Success):
+                        msgspec.msgpack.decode(outcome.value)
+            yield sessions
+        for _ in range(further):  # of a later release
+            reader.one()
+        if not reader.is_at_end():
+            raise msgspec.DecodeError("something follows it")
+    except UNREADABLE as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> ConfigError:
+    return ConfigError(f"the snapshot's session table cannot be read: {error}")

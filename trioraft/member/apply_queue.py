@@ -57,7 +57,16 @@ class WantsSnapshot(Protocol):
 
 @final
 class ApplyQueue:
-    """What waits to be applied, the machine, and when it is time for a snapshot of it."""
+    """What waits to be applied, the machine, and when it is time for a snapshot of it.
+
+    Args:
+        machine: what commands are applied to.
+        outcomes: of proposals.
+        limits: when a snapshot is due.
+        checksum: of all results.
+        phase: by which part of the time between two snapshots this member takes its own sooner
+            than the first of the members.
+    """
 
     def __init__(
         self,
@@ -65,6 +74,7 @@ class ApplyQueue:
         outcomes: Outcomes,
         limits: Limits,
         checksum: RunningChecksum,
+        phase: float = 0.0,
     ) -> None:
         self.checksum: Final = checksum
         """Of all results."""
@@ -88,8 +98,8 @@ class ApplyQueue:
         self._limits = limits
         self.queue: Final[deque[Work]] = deque()
         """What waits, in its order."""
-        self._entries_since = 0
-        self._bytes_since = 0
+        self._phase = phase
+        self._entries_since, self._bytes_since = self._counted_at(0)
         self._wanted: list[WantsSnapshot] = []
 
     @property
@@ -204,7 +214,7 @@ class ApplyQueue:
         if self.queue and self.queue[0] is meta:
             self.queue.popleft()
         self.applied_index = self.snapshot_index = meta.index
-        self._entries_since = self._bytes_since = 0
+        self._entries_since, self._bytes_since = self._counted_at(meta.index)
         self._outcomes.covered(meta)
         self._tell_wanted()
 
@@ -219,6 +229,14 @@ class ApplyQueue:
         self.applied_index = log.applied_index
 
     # -- snapshots of our own --------------------------------------------------------------
+
+    def _counted_at(self, index: LogIndex) -> tuple[int, int]:
+        """What counts as applied since the last snapshot, in entries and in bytes, where a member
+        begins at this index: one that takes its snapshots at other indexes than the others takes
+        its first one the sooner, and none the later."""
+        every = self._limits.snapshot_entries
+        entries = (index + int(self._phase * every)) % every
+        return entries, entries * self._limits.snapshot_bytes // every
 
     def should_save(self) -> bool:
         """Whether it is time for a snapshot."""

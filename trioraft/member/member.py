@@ -10,7 +10,7 @@ promise being broken. The same object is run by Trio (`node`) and by the simulat
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, final
 
 from ..core.config import Limits
@@ -96,6 +96,7 @@ class Member:
                 self._on_results,
                 contents_of(machine),
             ),
+            phase_of(raft.node_id, raft.configuration.members),
         )
         self.leading_term: Term | None = None
         """The term that this member leads, as far as it has acted on that."""
@@ -722,6 +723,13 @@ class Member:
             return False
         sent_index = leadership.oldest_sent_snapshot(self.raft.now)
         return sent_index is not None and sent_index < self.applies.snapshot_index
+
+
+def phase_of(node_id: NodeId, members: Iterable[NodeId]) -> float:
+    """Where in the time between two snapshots a member takes its own: they are spread over it, so
+    that not all are busy with theirs at once. Below 1; 0 for whoever is no member."""
+    ordered = sorted(members)
+    return ordered.index(node_id) / len(ordered) if node_id in ordered else 0.0
 
 
 def voters_ignored(core: Raft, bootstrap: Recovered) -> Iterator[str]:

@@ -11,6 +11,7 @@ Rules of this file:
 from __future__ import annotations
 
 import math
+import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -68,6 +69,8 @@ class Connection:
     _patience: trio.CancelScope = attrs.Factory(trio.CancelScope)
     _pieces: int = 0
     """Of the deframer, when its bytes were last waited for."""
+    _is_drained: bool = False
+    """The last bytes were fewer than were asked for: there are no more yet."""
 
     @classmethod
     def over(cls, stream: trio.SocketStream, silence_s: float, remote: str = "") -> Connection:
@@ -197,11 +200,34 @@ class Connection:
                     self.half_frames.on_progress(self)
             if self.half_frames is not None:
                 self.half_frames.hold(self, deframer.held_bytes)
-        data = await self.stream.receive_some(RECEIVE_BYTES_MAX)
+        data = await self._bytes()
         if not data:
             return False
         deframer.feed(data)
         return True
+
+    async def _bytes(self) -> bytes | bytearray:
+        """The next bytes; none: the other side closed.
+
+        A socket of Trio's is asked first and then waited for, which is in vain where it has just
+        been emptied: a call of the system, and an error on its way, for each message.
+
+        Raises:
+            trio.BrokenResourceError, trio.ClosedResourceError: the connection broke.
+        """
+        stream = self.stream
+        if self._is_drained and isinstance(stream, trio.SocketStream):
+            await trio.lowlevel.wait_readable(stream.socket)
+            try:
+                data: bytes | bytearray = os.read(stream.socket.fileno(), RECEIVE_BYTES_MAX)
+            except BlockingIOError:  # it was readable for another reason
+                data = await stream.receive_some(RECEIVE_BYTES_MAX)
+            except OSError as error:
+                raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
+        else:
+            data = await stream.receive_some(RECEIVE_BYTES_MAX)
+        self._is_drained = len(data) < RECEIVE_BYTES_MAX
+        return data
 
 
 def socket_under(stream: trio.abc.Stream) -> trio.socket.SocketType | None:

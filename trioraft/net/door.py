@@ -9,9 +9,12 @@ Rules of this file:
   waits. So members and clients that are at work never wait for strangers.
 * Whatever strangers have used up, hosts that were of use have a reserve that nobody else touches.
 * To be looked at costs a host credit. It comes back, and more, when the connection is of use: a
-  client asks something, a member says something. By itself it comes back slowly. The more of the
-  share is used up, the more credit a host needs: hosts that were always of use are looked at as
-  long as anybody is, those that never were only while there is plenty.
+  client asks something, a member says something. By itself it comes back slowly, to hosts that
+  were ever of use sooner. The more of the share is used up, the more credit a host needs: hosts
+  that were always of use are looked at as long as anybody is, those that never were only while
+  there is plenty.
+* Whoever shares a host with an attacker is kept out while that attacks, and not for long after:
+  half of the reserve is for hosts that were of use and have hardly any credit left.
 """
 
 from __future__ import annotations
@@ -41,12 +44,17 @@ LOOK_S_MAX: Final = 0.1
 4,096 bits takes a tenth of it.)"""
 LOOK_S: Final = 0.0005
 """What a look costs, until it is known better."""
+LOOK_S_EXPECTED_MAX: Final = 0.005
+"""What a look is expected to cost, at most: those that came before must not have made it dear for
+those that come later. What one costs beyond that, it is charged for when it has."""
 LOOKS_AVERAGED: Final = 50
 
 CREDIT_MAX: Final = 100.0
 CREDIT_AT_FIRST: Final = 50.0
 """Of a host that nobody knows."""
 CREDIT_PER_S: Final = 0.05
+CREDIT_OF_USE_PER_S: Final = 1.0
+"""Likewise, to a host that was ever of use."""
 CREDIT_FOR_USE: Final = 2.0
 """What comes back for a look that turned out well; it cost 1."""
 CREDIT_FOR_FIRST_USE: Final = 25.0
@@ -100,8 +108,11 @@ class Door:
         return Look(self, host, self._look_s)
 
     def _may_use_reserve(self, host: str, part: float, now_s: float) -> bool:
-        is_good = part > CREDIT_AT_FIRST / CREDIT_MAX and self.knows(host)
-        return is_good and self._reserve.left(now_s) >= self._look_s
+        if not self.knows(host) or part * CREDIT_MAX < 1:
+            return False
+        is_good = part > CREDIT_AT_FIRST / CREDIT_MAX
+        kept_s = 0.0 if is_good else RESERVE_S / 2
+        return self._reserve.left(now_s) >= kept_s + self._look_s
 
     def vouch(self, host: str, amount: float = CREDIT_MAX) -> None:
         """This host is of use, as far as that can be known. Empty: it is not known which."""
@@ -109,7 +120,8 @@ class Door:
             return
         credit = self._useful.pop(host, None) or self._others.pop(host, None)
         if credit is None:
-            credit = TokenBucket(CREDIT_PER_S, CREDIT_MAX)
+            credit = TokenBucket(CREDIT_OF_USE_PER_S, CREDIT_MAX)
+        credit.per_s = CREDIT_OF_USE_PER_S
         credit.use(-amount)
         self._useful[host] = credit
         _forget_oldest(self._useful)
@@ -136,7 +148,7 @@ class Door:
 
     def learn(self, spent_s: float) -> None:
         """A look has cost so much in all."""
-        self._look_s += (spent_s - self._look_s) / LOOKS_AVERAGED
+        self._look_s += (min(spent_s, LOOK_S_EXPECTED_MAX) - self._look_s) / LOOKS_AVERAGED
 
 
 @final

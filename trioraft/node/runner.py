@@ -38,6 +38,7 @@ from ..core.errors import (
     RaftError,
     ResourceExhausted,
     SnapshotGone,
+    ThreadsExhausted,
 )
 from ..core.messages import Forward, Introduction, Message
 from ..core.pace import Pace
@@ -122,6 +123,15 @@ LINKS_MAX = 4 * MEMBERS_MAX
 """Peers of which it is noted whether a link to them is up; members are never left out."""
 
 
+TURN_S = 0.0005
+"""A thread that encodes a snapshot lets the others have their turn after so much work, in seconds:
+the loop, when it wakes, waits for an interpreter that is busy until the thread lets go of it, which
+it does by itself after 5 ms."""
+
+REST_S_MAX = 0.01
+"""So long it pauses at most, in seconds: as long as it has worked."""
+
+
 class _AbandonedError(Exception):
     """The node died while its snapshot was being written: nobody wants the rest."""
 
@@ -139,6 +149,9 @@ class NodeRunner:
     traced: TracedCommands | None
     """What follows single commands, if anybody gave a tracer."""
     cluster_id: str
+    _failure: BaseException | None
+    _leader_scope: trio.CancelScope | None
+    _leading_term: Term | None
 
     def __init__(
         self,
@@ -175,7 +188,7 @@ class NodeRunner:
         self._suspension = None if timing.lease_clock_drift_max is None else Suspension()
         self._machine, self._timed = machine, timed(machine)
         self._due: DueTask | None = None  # while this node leads, if anything ends by itself
-        self._calls = StorageCalls(storage)
+        self._calls = StorageCalls(storage, f"{self.name}.disk")
         self._inline = InlineWrites(storage, is_allowed=self._calls.in_threads)
         self._storage, self._transport = storage, transport
         self._member_links = MemberLinks(transport)
@@ -190,9 +203,9 @@ class NodeRunner:
         self._streams: list[EventStream] = []
         self._nursery: trio.Nursery | None = None
         self._timer_scope, self._heartbeat_scope = trio.CancelScope(), trio.CancelScope()
-        self._leader_scope: trio.CancelScope | None = None
-        self._leading_term: Term | None = None
+        self._leader_scope, self._leading_term = None, None
         self._is_asked = False  # a caller brought something since the driver last came round
+        self._is_writing, self._failure = False, None  # in the thread; for the storage task
         self._admits, self._in_haste = False, 0  # a new leader's clients; who awaits a snapshot
         self._batch_s, self._press_again_s = 0.0, -math.inf  # the latter: for the log's length
         self._step: StorageStep | None = None  # for the storage task
@@ -217,9 +230,13 @@ class NodeRunner:
             InvariantViolation: a bug in trioraft.
         """
         storage, bootstrap = self._storage, Recovered(configuration=self._bootstrap)
-        recovered = await self._calls.write(
-            lambda: storage.open(cluster_id=self.cluster_id, node_id=self.node_id)
-        )
+        try:
+            recovered = await self._calls.write(
+                lambda: storage.open(cluster_id=self.cluster_id, node_id=self.node_id)
+            )
+        except BaseException:
+            self._calls.end()
+            raise
         try:
             identified = await self._identify(recovered, bootstrap)
             await self._live(identified, bootstrap, task_status)
@@ -240,7 +257,7 @@ class NodeRunner:
             rng=DISK_NUMBERS.get(),
         )
         write = Write(None, (), None, encode_identity(identity))
-        await self._until_there_is_room(partial(self._do, write))
+        await self._make(write, None)
         self.lineage = Lineage(
             self.node_id,
             cluster_id=self.cluster_id,
@@ -802,8 +819,8 @@ class NodeRunner:
         return None
 
     def _store(self, step: StorageStep) -> None:
-        """At once if the storage does not block, or not for long; otherwise, or while it is full,
-        by the task."""
+        """At once if the storage does not block, or not for long; otherwise in its thread. What
+        goes wrong, or has to wait for room, is the task's."""
         member = self.member
         if self.traced is not None:
             self.traced.on_write(step)
@@ -813,31 +830,86 @@ class NodeRunner:
             except ResourceExhausted:
                 pass
             else:
-                if self.traced is not None:
-                    self.traced.on_written()
-                member.on_stored(trio.current_time(), next_offset=next_offset)
+                self._note_stored(member, next_offset)
+                return
+        elif member is not None and self._calls.has_own_thread:
+            try:
+                begun_s = time.perf_counter()
+                self._calls.begin_write(
+                    partial(self._do, step), partial(self._on_done, member, step, begun_s)
+                )
+            except ThreadsExhausted:
+                pass
+            else:
+                self._is_writing = True
                 return
         self._step = step
         self._storage_work.set()
 
-    async def _run_storage(self, member: Member) -> None:
-        while True:
-            await self._storage_work.wait()
-            while (step := self._step) is not None:
-                self._step = None
-                next_offset = await self._make(step)
-                await trio.lowlevel.checkpoint_if_cancelled()
-                if self.traced is not None:
-                    self.traced.on_written()
-                member.on_stored(trio.current_time(), next_offset=next_offset)
-                self._act()
+    def _note_stored(self, member: Member, next_offset: int | None) -> None:
+        if self.traced is not None:
+            self.traced.on_written()
+        member.on_stored(trio.current_time(), next_offset=next_offset)
 
-    async def _make(self, step: StorageStep) -> int | None:
+    def _on_done(
+        self,
+        member: Member,
+        step: StorageStep,
+        begun_s: float,
+        next_offset: int | None,
+        error: BaseException | None,
+    ) -> None:
+        """The thread has made this step, or could not. Acted on here and now, by no task: that
+        would be one more turn of the scheduler for each command."""
+        self._is_writing = False
+        try:
+            if error is not None:
+                self._step, self._failure = step, error
+            elif not self.is_dead:
+                if isinstance(step, Write):
+                    self._inline.came_back(begun_s)
+                self._note_stored(member, next_offset)
+                self._act()
+                return
+        except BaseException as failure:  # noqa: BLE001 - the task raises it, which ends the node
+            self._failure = failure
+        self._storage_work.set()
+
+    async def _run_storage(self, member: Member) -> None:
+        """What cannot be done at once. A write that has begun is waited for."""
+        try:
+            while True:
+                await self._storage_work.wait()
+                lack = self._take_failure()
+                while (step := self._step) is not None:
+                    self._step = None
+                    next_offset = await self._make(step, lack)
+                    lack = None
+                    await trio.lowlevel.checkpoint_if_cancelled()
+                    self._note_stored(member, next_offset)
+                    self._act()
+        finally:
+            if self._is_writing:
+                self.kill("left")
+                with trio.CancelScope(shield=True):
+                    while self._is_writing:
+                        await self._storage_work.wait()
+                self._take_failure()
+
+    def _take_failure(self) -> ResourceExhausted | None:
+        """What the thread lacked for the step that waits, if it did; whatever else was wrong is
+        raised."""
+        failure, self._failure = self._failure, None
+        if failure is None or isinstance(failure, ResourceExhausted):
+            return failure
+        raise failure
+
+    async def _make(self, step: StorageStep, lack: ResourceExhausted | None) -> int | None:
         """Have the step done by a thread; an append to a log that nodes share, with theirs."""
         if not (isinstance(step, Write) and self._calls.is_joint):
-            return await self._until_there_is_room(partial(self._do, step))
+            return await self._until_there_is_room(partial(self._do, step), lack=lack)
         begun_s = time.perf_counter()
-        await self._until_there_is_room(partial(self._append, step), self._calls.append)
+        await self._until_there_is_room(partial(self._append, step), self._calls.append, lack)
         if self.meter is not None:
             self.meter.write.add(time.perf_counter() - begun_s)
         return None
@@ -846,17 +918,22 @@ class NodeRunner:
         self._storage.append(write.hard_state, write.entries, write.replace_from, write.identity)
 
     async def _until_there_is_room(
-        self, call: Callable[[], T], how: Callable[[Callable[[], T]], Awaitable[T]] | None = None
+        self,
+        call: Callable[[], T],
+        how: Callable[[Callable[[], T]], Awaitable[T]] | None = None,
+        lack: ResourceExhausted | None = None,
     ) -> T:
         """A full disk is waited out, and so is a lack of descriptors or threads (hazard G5);
         nothing is acknowledged meanwhile. Every other failure ends the node; a failed fsync is
-        never tried again (hazard D5)."""
+        never tried again (hazard D5). `lack` is what was missing when it was tried before."""
         while True:
+            if lack is not None:
+                self._input(partial(_write_waits, lack.lacking))
+                await trio.sleep(DISK_FULL_RETRY_S)
             try:
                 return await (how or self._calls.write)(call)
             except ResourceExhausted as exhausted:
-                self._input(partial(_write_waits, exhausted.lacking))
-            await trio.sleep(DISK_FULL_RETRY_S)
+                lack = exhausted
 
     async def _until_it_can_be_read(self, call: Callable[[], T]) -> T:
         """As for a write, but what the log does not wait for: a leader goes on leading. Before the
@@ -917,10 +994,15 @@ class NodeRunner:
                 self._act()
 
     async def _restore_machine(self, meta: SnapshotMeta) -> int | None:
+        """At the start as fast as it can be; while others wait for heartbeats, by turns."""
         machine, storage = self._machine, self._storage
-        return await self._until_it_can_be_read(
-            lambda: restore(machine, storage.read_snapshot(meta))
-        )
+        takes_turns = self.member is not None and storage.blocking and self._calls.in_threads
+
+        def read() -> int | None:
+            chunks = storage.read_snapshot(meta)
+            return restore(machine, _by_turns(chunks) if takes_turns else chunks)
+
+        return await self._until_it_can_be_read(read)
 
     def _save_snapshot(self, save: SaveSnapshot) -> None:
         if self._nursery is not None:
@@ -929,8 +1011,10 @@ class NodeRunner:
     async def _write_snapshot(self, save: SaveSnapshot) -> None:
         storage, chunks = self._storage, self._while_alive(save.chunks)
         is_wanted = self.member is not None and self.member.applies.is_wanted
-        if is_wanted and not self._in_haste and storage.blocking and self._calls.in_threads:
-            chunks = _paced(chunks)
+        if storage.blocking and self._calls.in_threads:
+            chunks = _by_turns(chunks)
+            if is_wanted and not self._in_haste:
+                chunks = _paced(chunks)
         begun_s = time.perf_counter()
         try:
             meta = await self._calls.beside(
@@ -1082,6 +1166,19 @@ def _paced(chunks: Iterable[bytes]) -> Iterator[bytes]:
         ahead_s = due_s - time.monotonic()
         if ahead_s > SNAPSHOT_AHEAD_S:
             time.sleep(ahead_s)  # noqa: TID251 - in a worker thread, which has nothing else to do
+
+
+def _by_turns(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Chunks in a worker thread, which rests as long as it has worked: what it does in Python and
+    in the encoder holds up the loop, what the disk does not."""
+    begun_s = time.thread_time()
+    for chunk in chunks:
+        if chunk:
+            yield chunk
+        worked_s = time.thread_time() - begun_s
+        if worked_s >= TURN_S:
+            time.sleep(min(worked_s, REST_S_MAX))  # noqa: TID251 - as below, for others' sake
+            begun_s = time.thread_time()
 
 
 def _write_waits(lacking: str | None, member: Member, now: float) -> None:

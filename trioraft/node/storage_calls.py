@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from copy import copy
 from functools import partial
@@ -13,8 +13,9 @@ from weakref import WeakKeyDictionary, ref
 import attrs
 import trio
 
-from ..core.errors import InvariantViolation, ThreadsExhausted
+from ..core.errors import InvariantViolation, StorageError, ThreadsExhausted
 from ..storage.base import Storage, Together
+from .disk_thread import DiskThread, Done
 
 T = TypeVar("T")
 
@@ -45,11 +46,17 @@ numbers that can be repeated in its place."""
 
 @final
 class StorageCalls:
-    """Runs storage calls where they belong: in worker threads of this node's own, or inline."""
+    """Runs storage calls where they belong: in threads of this node's own, or inline.
 
-    def __init__(self, storage: Storage) -> None:
+    Args:
+        storage: whose calls.
+        name: of the thread that writes.
+    """
+
+    def __init__(self, storage: Storage, name: str) -> None:
         self.storage = storage
         self._run_blocking = RUN_BLOCKING.get()
+        self._writer = DiskThread(name)
         self._writes = trio.CapacityLimiter(1)  # no other code can hold these up
         self._snapshots = trio.CapacityLimiter(1)
         together: Together | None = getattr(storage, "together", None)
@@ -57,8 +64,30 @@ class StorageCalls:
 
     @property
     def in_threads(self) -> bool:
-        """Whether calls that block run in worker threads, in the time of this machine."""
+        """Whether calls that block run in threads, in the time of this machine."""
         return self._run_blocking is _in_a_thread
+
+    @property
+    def has_own_thread(self) -> bool:
+        """Whether there is a thread for this storage's writes alone. Where many share a log there
+        is none: nobody needs a thread for each group."""
+        return self.storage.blocking and self.in_threads and self._joint is None
+
+    def begin_write(self, call: Callable[[], object], done: Done) -> None:
+        """As `write`, for who does not wait, of a storage that blocks: `done` is told, in the Trio
+        thread, what became of it. Only where it `has_own_thread`.
+
+        Args:
+            call: one of the calls that the storage wants one at a time.
+            done: what is told of it; it must not raise.
+
+        Raises:
+            ThreadsExhausted: it was not called.
+        """
+        try:
+            self._writer.begin(call, done)
+        except (RuntimeError, MemoryError) as error:
+            raise _no_thread(error) from error
 
     async def write(self, call: Callable[[], T]) -> T:
         """One of the calls that the storage wants one at a time. Cannot be cancelled: half a write
@@ -67,6 +96,8 @@ class StorageCalls:
         Raises:
             ThreadsExhausted: it was not called.
         """
+        if self.has_own_thread:
+            return await _called(self._writer.run, call)
         return await self._run(call, self._writes)
 
     @property
@@ -96,23 +127,28 @@ class StorageCalls:
         return await self._run(call, self._snapshots)
 
     async def close(self) -> None:
-        """Close the storage, in this very thread if there is no other."""
+        """Close the storage, in this very thread if there is no other, after all that was begun;
+        and end the thread."""
         try:
             await self.write(self.storage.close)
         except ThreadsExhausted:
             self.storage.close()
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """End the thread; there is nothing to close. Idempotent."""
+        self._writer.end()
 
     async def _run(self, call: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
         if not self.storage.blocking:
             return call()
         with trio.CancelScope(shield=True):
-            return await _called(self._run_blocking, call, limiter)
+            return await _called(partial(self._run_blocking, limiter=limiter), call)
         raise InvariantViolation("a shielded storage call was cancelled")
 
 
-async def _called(
-    run_blocking: RunBlocking, call: Callable[[], T], limiter: trio.CapacityLimiter
-) -> T:
+async def _called(how: Callable[[Callable[[], T]], Awaitable[T]], call: Callable[[], T]) -> T:
     """Have it called by a thread, or know that it was not called.
 
     Raises:
@@ -126,15 +162,18 @@ async def _called(
         return call()
 
     try:
-        return await run_blocking(begun, limiter=limiter)
+        return await how(begun)
     except (RuntimeError, MemoryError) as error:
         if has_begun:
             raise
-        raise ThreadsExhausted(
-            f"no thread can be started to call the storage: {error}. Raise the number of threads "
-            "that this process, its user or its container may have (ulimit -u, pids.max), or its "
-            "memory"
-        ) from error
+        raise _no_thread(error) from error
+
+
+def _no_thread(error: BaseException) -> ThreadsExhausted:
+    return ThreadsExhausted(
+        f"no thread can be started to call the storage: {error}. Raise the number of threads that "
+        "this process, its user or its container may have (ulimit -u, pids.max), or its memory"
+    )
 
 
 @attrs.define(eq=False)
@@ -178,17 +217,20 @@ class _JointAppends:
         self._has_leader = True
         all_waiting, self._waiting = self._waiting, []
         calls = [each.call for each in all_waiting]
-        errors: list[BaseException | None]
+        broken_off = StorageError("a write was broken off; what of it is stored is unknown")
+        errors: list[BaseException | None] = [copy(broken_off) for _ in calls]
         try:
-            errors = await _called(self._run_blocking, partial(self._make, calls), self._limiter)
+            how = partial(self._run_blocking, limiter=self._limiter)
+            errors = await _called(how, partial(self._make, calls))
         except Exception as error:  # noqa: BLE001 - it is told to each of them
             errors = [copy(error) for _ in calls]
-        for each, outcome in zip(all_waiting, errors, strict=True):
-            each.is_made, each.error = True, outcome
-            each.has_turn.set()
-        self._has_leader = bool(self._waiting)
-        if self._waiting:
-            self._waiting[0].has_turn.set()
+        finally:  # whatever came, nobody goes on waiting
+            for each, outcome in zip(all_waiting, errors, strict=True):
+                each.is_made, each.error = True, outcome
+                each.has_turn.set()
+            self._has_leader = bool(self._waiting)
+            if self._waiting:
+                self._waiting[0].has_turn.set()
 
     def _make(self, calls: Sequence[Callable[[], object]]) -> list[BaseException | None]:
         together = self._together()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, final
 import attrs
 import trio
 
-from ..core.config import FRAME_BYTES_LIMIT
+from ..core.config import FRAME_BYTES_LIMIT, check_bounds
 from ..core.errors import ConfigError
 from ..core.types import Address, NodeId
 from ..logs.loggers import TraceLogger
@@ -50,7 +50,7 @@ class ServiceLimits:
     """Every bound of a client port. Reaching one slows or refuses; it never grows memory.
 
     Raises:
-        ConfigError: a bound is not positive.
+        ConfigError: a bound is not a positive number, or a number of things not a whole one.
     """
 
     connections_max: int = 1024
@@ -102,13 +102,7 @@ class ServiceLimits:
     """Shortest time between two statuses of a subscription, whatever was asked, in seconds."""
 
     def __attrs_post_init__(self) -> None:
-        for field in attrs.fields(ServiceLimits):
-            value = getattr(self, field.name)
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not is_number or not value > 0:
-                raise ConfigError(
-                    f"ServiceLimits.{field.name} is {value!r}: give a positive number"
-                )
+        check_bounds(self)
         if self.frame_bytes_max > FRAME_BYTES_LIMIT:
             raise ConfigError(
                 f"ServiceLimits.frame_bytes_max is {self.frame_bytes_max}: the length of a frame "

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from contextlib import suppress
 from functools import partial
@@ -100,7 +101,9 @@ class ReplyQueue:
         self._connection = connection
         self._limits = limits
         self._unsent = bytearray()
-        self._is_sending = False
+        self._is_sending = self._is_gathering = False
+        stream = connection.stream
+        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._work = Wakeup()
         self._drained = trio.lowlevel.ParkingLot()
 
@@ -122,7 +125,31 @@ class ReplyQueue:
             self._put_too_large(answer, size_bytes)
         if len(self._unsent) > SMALL_BYTES:
             self._count()
-        self._work.set()
+        if not self._is_gathering:
+            self._work.set()
+
+    def gather(self) -> None:
+        """More answers are about to be put down, all before the next wait: `leave` has them sent
+        together."""
+        self._is_gathering = True
+
+    def leave(self) -> None:
+        """What was gathered leaves: at once if nothing is before it and the kernel takes it, which
+        spares it a turn of the scheduler. A broken connection is noticed by those who wait on it.
+        Idempotent."""
+        self._is_gathering = False
+        unsent = self._unsent
+        if not unsent:
+            return
+        socket = self._socket
+        if socket is not None and not self._is_sending and len(unsent) <= SMALL_BYTES:
+            with suppress(OSError):  # it is full, broken or closed: the sender finds out
+                # Asked each time: a number that was closed may be another connection's by now.
+                del unsent[: os.write(socket.fileno(), unsent)]
+        if unsent:
+            self._work.set()
+        elif self._drained:
+            self._drained.unpark_all()
 
     def put_value(self, request_id: int, value: object, kind: type[Result | Item] = Result) -> None:
         """Put a result (or an item) down; what cannot be encoded becomes a failure."""
@@ -246,7 +273,7 @@ class Conversation:
         self.permission: Permission = admitted.permission
         """Goes with what it showed; changed by who reloads the roles."""
         self._turn = Turn(context.slices)
-        self._queries = Queries(context, self._answer, self._fail, self._outbox.room, self._turn)
+        self._queries = Queries(context, self._answer, self._fail, self._outbox, self._turn)
         self._nursery: trio.Nursery | None = None
         self._name = ""
         self._reason = ""
@@ -511,11 +538,15 @@ class Conversation:
 
     async def _collect(self) -> None:
         """Answer the commands. Their outcomes come in the order of the log."""
-        proposals = self._proposals
+        proposals, outbox = self._proposals, self._outbox
         while True:
             await self._proposed.wait()
             while proposals:
                 request_id, proposal = proposals[0]
+                if not proposal.is_done:
+                    outbox.leave()
+                    await proposal.settled()
+                outbox.gather()
                 try:
                     value = await proposal.result()
                 except Exception as error:  # noqa: BLE001 - the command's result, whatever it is
@@ -524,8 +555,10 @@ class Conversation:
                     self._answer(request_id, value)
                 proposals.popleft()
                 del proposal  # its error refers to this frame
-                if self._outbox.is_full:  # many large answers must not pile up
-                    await self._outbox.room()
+                if outbox.is_full:  # many large answers must not pile up
+                    outbox.leave()
+                    await outbox.room()
+            outbox.leave()
 
     def _take(self, request: Request, size_bytes: int) -> None:
         """Answer what can be answered at once, and give the rest to a task."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol, final
 
 import trio
@@ -20,6 +20,19 @@ class _Fail(Protocol):
     def __call__(self, request_id: int, error: Exception, *, by_machine: bool = False) -> None: ...
 
 
+class _Outbox(Protocol):
+    """Where answers are put down."""
+
+    @property
+    def is_full(self) -> bool: ...
+
+    def gather(self) -> None: ...
+
+    def leave(self) -> None: ...
+
+    async def room(self) -> None: ...
+
+
 @final
 class Queries:
     """The questions of one connection that wait.
@@ -28,7 +41,7 @@ class Queries:
         context: the node, and its state machine.
         answer: called with a request's id and what it returned.
         fail: called with a request's id, what went wrong, and whether the machine raised it.
-        room: waits until the client has taken enough of the answers.
+        outbox: where answers go, which may be full.
         turn: the connection's, for the event loop.
     """
 
@@ -37,13 +50,13 @@ class Queries:
         context: ServiceContext,
         answer: Callable[[int, object], None],
         fail: _Fail,
-        room: Callable[[], Awaitable[None]],
+        outbox: _Outbox,
         turn: Turn,
     ) -> None:
         self._context = context
         self._answer = answer
         self._fail = fail
-        self._room = room
+        self._outbox = outbox
         self._turn = turn
         self._waiting: dict[Consistency, dict[int, bytes]] = {"linearizable": {}, "lease": {}}
         self._asking: dict[Consistency, dict[int, bytes]] = {}  # the round that is under way
@@ -96,19 +109,24 @@ class Queries:
             del self._asking[consistency]
 
     async def _answer_round(self, round_: dict[int, bytes]) -> None:
-        turn = self._turn
+        turn, outbox = self._turn, self._outbox
         turn.begin()
         while round_:  # shrinks under us where a question is called back
             request_id = next(iter(round_))
             data = round_.pop(request_id)
             self.bytes -= len(data)
+            outbox.gather()
             self._ask_machine(request_id, data)
             if turn.is_over():
+                outbox.leave()
                 await turn.next()
-            turn.end()
-            await self._room()
-            turn.begin()
+            if outbox.is_full:
+                outbox.leave()
+                turn.end()
+                await outbox.room()
+                turn.begin()
         turn.end()
+        outbox.leave()
 
     def _fail_all(self, queries: dict[int, bytes], error: Exception) -> None:
         while queries:

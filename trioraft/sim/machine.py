@@ -113,9 +113,10 @@ class Machine:
         """Whether what `apply` raised last is a result."""
         return self._sessions.is_result(error)
 
-    def snapshot(self) -> bytes:
-        """Sessions and registers."""
-        return b"".join(self._sessions.snapshot())
+    def snapshot(self) -> Iterable[bytes]:
+        """Sessions and registers: a view, which is read later, when further commands have been
+        applied."""
+        return self._sessions.snapshot()
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """As it was when the snapshot was made."""

@@ -57,7 +57,8 @@ class Storage(Protocol):
 
     A blocking one may have an attribute or property `append_is_short`: whether the next `append`
     does nothing but one write and one sync, and waits for no lock. The node makes such a call in
-    its own thread where this disk is measured to be quick (`trioraft.node.inline_writes`).
+    its own thread where few wait, and this disk is measured to be quick
+    (`trioraft.node.inline_writes`).
 
     A blocking one that shares its log with others may have an attribute or property `together`, the
     same `Together` for all of them: the nodes then have their appends made at once.

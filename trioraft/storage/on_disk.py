@@ -221,12 +221,12 @@ class OnDisk:
         opened.check()
         path = opened.received.complete(meta)
         needed = needed_by(meta.configuration)
-        if log.term_at(meta.index) == meta.term:
-            log.compact(meta.index, meta.term, identity, needed)
-        else:
-            log.start_over(meta.index, meta.term, identity, needed)
-        opened.note()
-        opened.snapshots.adopt(path, meta)
+        with opened.snapshots.adopting(path, meta):
+            if log.term_at(meta.index) == meta.term:
+                log.compact(meta.index, meta.term, identity, needed)
+            else:
+                log.start_over(meta.index, meta.term, identity, needed)
+            opened.note()
         opened.received.was_adopted()
         opened.check()
 

@@ -433,6 +433,11 @@ class _GroupStorage(OnDisk):
         return self._group
 
     @property
+    def directory(self) -> Path:
+        """Where it is one of many."""
+        return self._shared.directory
+
+    @property
     def together(self) -> SharedLog:
         """Who makes appends of several at once; see `Storage`."""
         return self._shared

@@ -67,7 +67,8 @@ FORMAT: Final = 1
 """Of a database of many groups; a count of its own."""
 
 TRANSACTION_BYTES_MAX: Final = 8 * 1024 * 1024
-"""What waits beyond this many bytes is written next: nobody waits long for others' bytes."""
+"""What would be beyond this many bytes is written next, and what is more by itself goes alone:
+nobody waits long for others' bytes."""
 
 INSERT_ROWS_MAX: Final = 256
 """So many rows go with one statement: for each statement Python's global lock is given away."""
@@ -480,9 +481,11 @@ class SharedDatabase:
         """Write what waits, as much as goes into one transaction."""
         with self._guard:
             waiting = self._waiting
-            taken = size_bytes = 0
-            while taken < len(waiting) and (not taken or size_bytes < TRANSACTION_BYTES_MAX):
+            taken, size_bytes = 1, waiting[0].size_bytes
+            while taken < len(waiting):
                 size_bytes += waiting[taken].size_bytes
+                if size_bytes > TRANSACTION_BYTES_MAX:
+                    break
                 taken += 1
             jobs, self._waiting = waiting[:taken], waiting[taken:]
         error: StorageError | None = StorageError(

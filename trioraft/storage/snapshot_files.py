@@ -17,7 +17,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, final
 
@@ -258,11 +258,24 @@ class SnapshotFiles:
 
     def adopt(self, path: Path, meta: SnapshotMeta) -> None:
         """Give a complete, durable file its name; then remove what is too old."""
+        with self.adopting(path, meta):
+            pass
+
+    @contextmanager
+    def adopting(self, path: Path, meta: SnapshotMeta) -> Iterator[None]:
+        """As `adopt`, after what is done within; what it takes is opened before that.
+
+        Raises:
+            DescriptorsExhausted: before anything was done within.
+            StorageError: the disk failed. What is done within has errors of its own.
+        """
         name = file_name(meta)
         self._health.check()
-        with self._health.watching(f"renaming {path}"), self._held.syncing(), self._guard:
-            os.rename(path, self.directory / name)
-            self._known[name] = meta
+        with self._health.watching(f"renaming {path}"), self._held.syncing():
+            yield
+            with self._guard:
+                os.rename(path, self.directory / name)
+                self._known[name] = meta
         self.prune()
 
     def prune(self) -> None:

@@ -92,9 +92,9 @@ class SQLiteStorage(OnDisk):
         log_bytes_max: bound on the log's database file, in bytes; `append` raises `DiskFull`
             beyond it, until compaction makes room. None: as much as the disk has. SQLite's
             write-ahead log (about 4 MiB) and the snapshots come on top.
-        writes_inline: let the node make small writes in its own thread while this disk is
-            measured to be quick: a fifth and more to gain where few wait and the processor has
-            time. Where it has none, writes that take its time make it worse.
+        writes_inline: let the node make small writes in its own thread while few wait, this disk
+            is measured to be quick, and the event loop is not late. False: a disk that hangs
+            never holds up more than its own thread.
 
     Raises:
         ConfigError: the bound is too small.
@@ -107,7 +107,7 @@ class SQLiteStorage(OnDisk):
         directory: str | os.PathLike[str],
         *,
         log_bytes_max: int | None = None,
-        writes_inline: bool = False,
+        writes_inline: bool = True,
     ) -> None:
         if log_bytes_max is not None and log_bytes_max < LOG_BYTES_MIN:
             raise ConfigError(

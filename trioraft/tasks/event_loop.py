@@ -51,6 +51,16 @@ def running_event_loop() -> EventLoop | None:
     return "trio" if trio is not None and trio.in_trio_run() else None
 
 
+def running_clock() -> Callable[[], float]:
+    """What says the time by the clock of the event loop that runs here, in seconds: for those who
+    ask so often that they had better not ask each time which one runs."""
+    if running_event_loop() == "trio":
+        current_time: Callable[[], float] = sys.modules["trio"].current_time
+        return current_time
+    loop_time: Callable[[], float] = sys.modules["asyncio"].get_running_loop().time
+    return loop_time
+
+
 def require_event_loop(what: str, *wanted: EventLoop | None) -> None:
     """Refuse what is used under the wrong event loop.
 

@@ -33,6 +33,12 @@ QUANTUM_S: Final = 0.00025
 """How long one may, while others of the kind wait."""
 OWED_S_MAX: Final = 0.250
 """What is owed at most, in seconds of CPU time."""
+SHORT_S: Final = 0.00025
+"""What kept the loop no longer is taken for work, whatever it was."""
+CPU_READ_S: Final = 0.005
+"""How old a reading of the thread's CPU time may be, in seconds. To read it is a call of the
+system, at which the kernel looks whether others are to have the processor: on a full machine half
+of the time of a read was lost there, in the middle of it."""
 FORGOTTEN_S: Final = 0.100
 """After what time half of what somebody has used is forgotten."""
 
@@ -70,6 +76,23 @@ class Slices:
         self._waiting: list[tuple[float, int, _Waiter]] = []  # a heap: who has used least first
         self._numbers = count()
         self._is_renewing = False
+        self._cpu_s = self._cpu_read_s = 0.0  # of this thread, as of when
+
+    def begin(self, now_s: float) -> None:
+        """Somebody's work begins."""
+        if now_s - self._cpu_read_s > CPU_READ_S:
+            self._cpu_s, self._cpu_read_s = thread_time(), now_s
+
+    def worked(self, since_s: float, now_s: float) -> float:
+        """How much CPU time somebody has taken since then, in seconds: at most what has passed, and
+        what this thread has taken since it was last read. Where others take the core away, that is
+        nobody's debt."""
+        for_s = now_s - since_s
+        if for_s <= SHORT_S:
+            return for_s
+        before_s = self._cpu_s
+        self._cpu_s, self._cpu_read_s = thread_time(), now_s
+        return min(for_s, self._cpu_s - before_s)
 
     def is_over(self, since_s: float) -> bool:
         """Whether who has kept the loop for so long is to let others go on."""
@@ -140,20 +163,20 @@ class Turn:
     def __init__(self, slices: Slices) -> None:
         self._slices = slices
         self._began_s = 0.0
-        self._began_cpu_s = 0.0
         self._used_s = 0.0
         self._used_at_s = 0.0
         self._expected_s = 2 * SLICE_S  # nothing is known yet
 
     def begin(self) -> None:
         """Work begins, or goes on after a wait."""
-        self._began_s, self._began_cpu_s = perf_counter(), thread_time()
+        self._began_s = now_s = perf_counter()
+        self._slices.begin(now_s)
 
     def end(self) -> None:
         """Work pauses, or is done."""
-        now_s, cpu_s = perf_counter(), thread_time()
-        for_s, worked_s = now_s - self._began_s, cpu_s - self._began_cpu_s
-        self._began_s, self._began_cpu_s = now_s, cpu_s
+        now_s = perf_counter()
+        for_s, worked_s = now_s - self._began_s, self._slices.worked(self._began_s, now_s)
+        self._began_s = now_s
         self._slices.spend(for_s, worked_s)
         self._expected_s = max(worked_s, self._expected_s / 2)
         self._used_s *= 0.5 ** ((now_s - self._used_at_s) / FORGOTTEN_S)

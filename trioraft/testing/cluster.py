@@ -462,7 +462,7 @@ class Cluster:
             other: another.
         """
         self._say(f"Drop connection {one} {other}")
-        self.network.cuts.drop_connection(one, other)
+        self.network.drop_connection(one, other)
 
     async def crash(self, node_id: NodeId) -> None:
         """Kill a node; when this returns, nothing of it is left but its storage."""

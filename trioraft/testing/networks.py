@@ -9,18 +9,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, Protocol, final
 
 import attrs
-import trio
 
-from ..core.config import Limits, Timing
 from ..core.errors import ConfigError
-from ..core.messages import Introduction, Message
-from ..core.types import Address, Incarnation, NodeId
-from ..transport.base import Transport, TransportEvent, TransportOwner
+from ..core.types import Address, NodeId
+from ..transport.base import Transport
+from ..transport.cuttable import CuttableTransport
 from ..transport.memory import MemoryNetwork
 from ..transport.tcp import TcpTransport
 
@@ -34,7 +32,6 @@ class Cuts:
         self._group_of: dict[NodeId, int] = {}
         self._sends_left: dict[NodeId, int] = {}
         self._pairs: set[frozenset[NodeId]] = set()
-        self._owners: dict[NodeId, TransportOwner] = {}
 
     def disconnect(self, node_id: NodeId) -> None:
         """Cut a node off from everyone, in both directions."""
@@ -63,21 +60,6 @@ class Cuts:
         self._pairs.clear()
         self._sends_left.clear()
 
-    def drop_connection(self, one: NodeId, other: NodeId) -> None:
-        """The connection between two nodes breaks, and is there again at once: both are told."""
-        for node_id, peer in ((one, other), (other, one)):
-            if node_id in self._owners:
-                self._owners[node_id].on_peer_lost(peer)
-
-    @contextmanager
-    def knowing(self, node_id: NodeId, owner: TransportOwner) -> Iterator[None]:
-        """Whom to tell of dropped connections, for as long as this node runs."""
-        self._owners[node_id] = owner
-        try:
-            yield
-        finally:
-            del self._owners[node_id]
-
     def lets_send(self, sender: NodeId, receiver: NodeId) -> bool:
         """Whether this message may leave; counts it."""
         if self.is_cut(sender, receiver):
@@ -88,6 +70,10 @@ class Cuts:
         self._sends_left[sender] = max(0, left - 1)
         return left > 0
 
+    def lets_receive(self, sender: NodeId, receiver: NodeId) -> bool:
+        """Whether what comes on this way may be heard."""
+        return not self.is_cut(sender, receiver)
+
     def is_cut(self, sender: NodeId, receiver: NodeId) -> bool:
         """Whether messages from `sender` to `receiver` vanish."""
         if sender in self._isolated or receiver in self._isolated:
@@ -95,97 +81,6 @@ class Cuts:
         if self._pairs and frozenset((sender, receiver)) in self._pairs:
             return True
         return self._group_of.get(sender, -1) != self._group_of.get(receiver, -1)
-
-
-@final
-class CuttableTransport:
-    """Wraps a transport; what is cut is neither sent nor received."""
-
-    def __init__(self, inner: Transport, cuts: Cuts) -> None:
-        self._inner = inner
-        self._cuts = cuts
-
-    @property
-    def node_id(self) -> NodeId:
-        return self._inner.node_id
-
-    async def run(
-        self,
-        owner: TransportOwner,
-        *,
-        cluster_id: str,
-        limits: Limits,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        with self._cuts.knowing(self.node_id, owner):
-            await self._inner.run(
-                _CuttableOwner(owner, self._cuts, self.node_id),
-                cluster_id=cluster_id,
-                limits=limits,
-                task_status=task_status,
-            )
-
-    @property
-    def given_peers(self) -> Collection[NodeId]:
-        return self._inner.given_peers
-
-    def send(self, message: Message) -> None:
-        if self._cuts.lets_send(message.sender, message.receiver):
-            self._inner.send(message)
-
-    def set_peer(self, peer: NodeId, address: Address | None) -> None:
-        self._inner.set_peer(peer, address)
-
-    def address_of(self, peer: NodeId) -> Address | None:
-        return self._inner.address_of(peer)
-
-    async def check_reachable(self, peer: NodeId, address: Address) -> None:
-        """As the one inside, if it has addresses."""
-        check = getattr(self._inner, "check_reachable", None)
-        if check is None:
-            await trio.lowlevel.checkpoint()
-        else:
-            await check(peer, address)
-
-
-class _CuttableOwner:
-    def __init__(self, owner: TransportOwner, cuts: Cuts, node_id: NodeId) -> None:
-        self._owner = owner
-        self._cuts = cuts
-        self._node_id = node_id
-
-    @property
-    def timing(self) -> Timing:
-        return self._owner.timing
-
-    def introduction(self, peer: NodeId) -> Introduction:
-        return self._owner.introduction(peer)
-
-    def disk_of(self, peer: NodeId) -> Incarnation | None:
-        return self._owner.disk_of(peer)
-
-    def on_introduction(self, said: Introduction) -> None:
-        self._owner.on_introduction(said)
-
-    def on_message(self, message: Message, origin: Introduction) -> None:
-        if not self._cuts.is_cut(message.sender, message.receiver):
-            self._owner.on_message(message, origin)
-
-    def on_batch_end(self) -> None:
-        self._owner.on_batch_end()
-
-    def on_peer_lost(self, peer: NodeId) -> None:
-        if not self._cuts.is_cut(peer, self._node_id):
-            self._owner.on_peer_lost(peer)
-
-    def on_seen_at(self, peer: NodeId, address: Address) -> None:
-        self._owner.on_seen_at(peer, address)
-
-    def addresses_told_of(self, peer: NodeId) -> Collection[Address]:
-        return self._owner.addresses_told_of(peer)
-
-    def on_transport_event(self, event: TransportEvent) -> None:
-        self._owner.on_transport_event(event)
 
 
 LOSS_CHANCE = 0.1
@@ -207,10 +102,25 @@ class ClusterNetwork:
     def __init__(self, carrier: _Carrier) -> None:
         self.cuts: Cuts = Cuts()
         self._carrier = carrier
+        self._transports: dict[NodeId, CuttableTransport] = {}
 
     def transport(self, node_id: NodeId) -> Transport:
         """This node's transport, with its messages cut as `cuts` says."""
-        return CuttableTransport(self._carrier.transport(node_id), self.cuts)
+        cuttable = CuttableTransport(self._carrier.transport(node_id), self.cuts)
+        self._transports[node_id] = cuttable
+        return cuttable
+
+    def drop_connection(self, one: NodeId, other: NodeId) -> None:
+        """The connection between two nodes breaks, and is there again at once: both are told.
+
+        Args:
+            one: of the pair; nothing happens to a node that does not run.
+            other: likewise.
+        """
+        for node_id, peer in ((one, other), (other, one)):
+            owner = self._transports[node_id].owner if node_id in self._transports else None
+            if owner is not None:
+                owner.on_peer_lost(peer)
 
     def set_faults(
         self, *, delay_s: tuple[float, float] | None = None, loss: float | None = None

@@ -12,6 +12,7 @@ from typing import Any
 from trioraft.core.raft import Raft
 from trioraft.core.types import NodeId, SnapshotMeta
 from trioraft.machines.sessions import SessionCommand, SessionMachine
+from trioraft.machines.viewed import ViewedDict
 
 from .bug import broken_core, patched
 
@@ -29,11 +30,16 @@ class AppliesPastASnapshot(Raft):
 
 def leaves_sessions_out(machine: SessionMachine) -> Iterator[bytes]:
     """Hazard S5: the session table is not in the snapshot."""
-    sessions, machine._sessions = machine._sessions, {}
+    sessions, machine._sessions = machine._sessions, ViewedDict()
     try:
         return chain(list(SNAPSHOT(machine)))
     finally:
         machine._sessions = sessions
+
+
+def forgets_to_put_aside(sessions: ViewedDict[Any, Any], key: Any) -> None:
+    """Hazard S7: what is changed while a snapshot is written is not put aside before, and stands in
+    it as it was later."""
 
 
 def leaves_results_out(machine: SessionMachine) -> Iterator[bytes]:
@@ -59,4 +65,5 @@ BUGS = (
     patched("S5", SessionMachine, "snapshot", leaves_sessions_out),
     patched("S5", SessionMachine, "snapshot", leaves_results_out),
     patched("S6", SessionMachine, "_apply_once", applies_a_retry_again),
+    patched("S7", ViewedDict, "_put_aside", forgets_to_put_aside),
 )

@@ -19,13 +19,36 @@ import attrs
 import msgspec
 
 from ...core.config import Timing
+from ...core.types import NodeId
+from ...transport.cuttable import CuttableTransport
 from ...transport.tcp import TcpTransport
 from ..application import main
 from .lab_orders import NO_PRE_VOTE, MemberOrder
-from .lab_transport import Cuts, CuttableTransport
 from .member import PATIENCE_S
 
 LINE_BYTES_MAX: Final = 64 * 1024
+
+
+NOBODY: Final[frozenset[NodeId]] = frozenset()
+
+
+@final
+@attrs.define(eq=False)
+class MemberCuts:
+    """Which ways of this member are cut. Replaced as a whole, from whatever thread."""
+
+    to: frozenset[NodeId] = NOBODY
+    """What it sends to these does not leave."""
+    come_from: frozenset[NodeId] = NOBODY
+    """What these send does not get to it."""
+
+    def lets_send(self, sender: NodeId, receiver: NodeId) -> bool:
+        """See `Scissors`."""
+        return receiver not in self.to
+
+    def lets_receive(self, sender: NodeId, receiver: NodeId) -> bool:
+        """See `Scissors`."""
+        return sender not in self.come_from
 
 
 @final
@@ -33,7 +56,7 @@ LINE_BYTES_MAX: Final = 64 * 1024
 class LabServer:
     """What is different in a server of a laboratory (see `serve.run.Surroundings`)."""
 
-    cuts: Cuts
+    cuts: MemberCuts
     has_pre_vote: bool = True
 
     def transport(self, transport: TcpTransport) -> CuttableTransport:
@@ -45,7 +68,7 @@ class LabServer:
         return timing if self.has_pre_vote else attrs.evolve(timing, pre_vote=False)
 
 
-def _obey(cuts: Cuts) -> None:
+def _obey(cuts: MemberCuts) -> None:
     decoder = msgspec.json.Decoder(MemberOrder)
     rest = b""
     while piece := os.read(0, 4096):
@@ -65,6 +88,6 @@ if __name__ == "__main__":
     has_pre_vote: bool = sys.argv[1:2] != [NO_PRE_VOTE]
     if not has_pre_vote:
         del sys.argv[1]
-    server: LabServer = LabServer(Cuts(), has_pre_vote)
+    server: LabServer = LabServer(MemberCuts(), has_pre_vote)
     threading.Thread(target=_obey, args=(server.cuts,), name="cluster.obey", daemon=True).start()
     main(server)

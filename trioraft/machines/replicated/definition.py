@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar, final, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Final, TypeVar, final, get_args, get_origin, get_type_hints
 
 import attrs
 import msgspec
 
 from ...core.errors import ConfigError
+from ..items import ItemReader
+from ..msgpack_heads import array_head, head_bytes, map_head
 from ..nesting import NESTING_MAX
+from ..viewed import (
+    PIECE_ENTRIES_FIRST,
+    DictView,
+    ViewedDict,
+    ViewedDictOfMutable,
+    next_entries,
+)
 from .calls import MethodMark, mark_of
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -108,6 +117,75 @@ def _unknown_type(info: object, seen: set[int] | None = None) -> str | None:
     else:
         return None
     return next((found for part in parts if (found := _unknown_type(part, seen))), None)
+
+
+def _cannot_change(info: object, seen: frozenset[int] = frozenset()) -> bool:
+    """Whether no value of this type, as msgspec tells it, can be changed in place."""
+    if id(info) in seen:
+        return True  # it has itself within it: what else it has, decides
+    parts: tuple[object, ...]
+    match info:
+        case msgspec.inspect.Metadata(type=inner):
+            parts = (inner,)
+        case msgspec.inspect.UnionType(types=types):
+            parts = types
+        case msgspec.inspect.TupleType(item_types=types):
+            parts = types
+        case (
+            msgspec.inspect.VarTupleType(item_type=item)
+            | msgspec.inspect.FrozenSetType(item_type=item)
+        ):
+            parts = (item,)
+        case msgspec.inspect.NamedTupleType(fields=fields):
+            parts = tuple(field.type for field in fields)
+        case msgspec.inspect.StructType(cls=cls, fields=fields):
+            if not cls.__struct_config__.frozen:
+                return False
+            parts = tuple(field.type for field in fields)
+        case msgspec.inspect.DataclassType(cls=cls, fields=fields):
+            if not getattr(getattr(cls, "__dataclass_params__", None), "frozen", False):
+                return False
+            parts = tuple(field.type for field in fields)
+        case _:
+            return isinstance(info, _UNCHANGING)
+    return all(_cannot_change(part, seen | {id(info)}) for part in parts)
+
+
+_UNCHANGING: Final = (
+    msgspec.inspect.NoneType,
+    msgspec.inspect.BoolType,
+    msgspec.inspect.IntType,
+    msgspec.inspect.FloatType,
+    msgspec.inspect.StrType,
+    msgspec.inspect.BytesType,
+    msgspec.inspect.DateTimeType,
+    msgspec.inspect.DateType,
+    msgspec.inspect.TimeType,
+    msgspec.inspect.TimeDeltaType,
+    msgspec.inspect.UUIDType,
+    msgspec.inspect.DecimalType,
+    msgspec.inspect.EnumType,
+    msgspec.inspect.LiteralType,
+)
+_DICT, _ITEMS = (
+    msgspec.inspect.DictType,
+    (
+        msgspec.inspect.ListType,
+        msgspec.inspect.SetType,
+        msgspec.inspect.FrozenSetType,
+        msgspec.inspect.VarTupleType,
+    ),
+)
+
+
+def _frozen(value: Any) -> Any:
+    """A value as it is now, in a form that nobody changes."""
+    if type(value) in _IMMUTABLE:
+        return value
+    try:
+        return msgspec.Raw(_ENCODER.encode(value))
+    except Exception:  # noqa: BLE001 - no command fails for it: whoever writes the snapshot is told
+        return value
 
 
 def _shown(annotation: object) -> str:
@@ -210,6 +288,78 @@ class Field:
 
     codec: Codec
     _default: Any = NO_DEFAULT
+    _info: Any = attrs.field(init=False)
+    """Its type, as msgspec tells it."""
+
+    @_info.default
+    def _(self) -> Any:
+        return msgspec.inspect.type_info(self.codec.annotation)
+
+    @property
+    def is_dict(self) -> bool:
+        """Whether views can be taken of it."""
+        return isinstance(self._info, _DICT)
+
+    def viewed(self, value: Any) -> Any:
+        """A value that is a plain dict, as one of which views can be taken."""
+        if not self.is_dict or type(value) is not dict:
+            return value
+        if _cannot_change(self._info.value_type):
+            return ViewedDict(value)
+        return ViewedDictOfMutable(value, _frozen)
+
+    def view(self, value: Any) -> Iterator[bytes]:
+        """The value as it is now, whatever becomes of it: as msgpack, in pieces that are encoded
+        one by one, in any thread. What is neither a dict nor a list of what cannot change is
+        encoded here and now.
+
+        Raises:
+            ConfigError: it is not what the annotation says; also while it is gone through.
+        """
+        if isinstance(value, ViewedDict):
+            return self._dict_pieces(value.view())
+        is_plain = type(value) in (list, set, frozenset, tuple)
+        if is_plain and isinstance(self._info, _ITEMS) and _cannot_change(self._info.item_type):
+            return self._item_pieces(list(value))
+        return iter((self.codec.encode(value),))
+
+    def read(self, reader: ItemReader) -> Any:
+        """A value that `view` wrote; dicts and lists piece by piece.
+
+        Raises:
+            MsgspecError: it is none of this field's.
+        """
+        if self.is_dict and (count := reader.count(is_map=True)) is not None:
+            entries = self.viewed({})
+            for piece in reader.pieces(count, 2, map_head):
+                entries.update(self.codec.decode(piece))
+            return entries
+        if isinstance(self._info, msgspec.inspect.ListType):
+            count = reader.count(is_map=False)
+            if count is not None:
+                items: list[Any] = []
+                for piece in reader.pieces(count, 1, array_head):
+                    items += self.codec.decode(piece)
+                return items
+        return self.codec.decode(reader.one())
+
+    def _dict_pieces(self, view: DictView[Any]) -> Iterator[bytes]:
+        def encode(keys: list[Any], values: list[Any]) -> bytes:
+            piece = self.codec.encode(dict(zip(keys, values, strict=True)))
+            return piece[head_bytes(len(keys)) :]
+
+        yield map_head(len(view))
+        yield from view.pieces(encode)
+
+    def _item_pieces(self, items: list[Any]) -> Iterator[bytes]:
+        yield array_head(len(items))
+        start, most = 0, PIECE_ENTRIES_FIRST
+        while start < len(items):
+            some = items[start : start + most]
+            piece = self.codec.encode(some)[head_bytes(len(some)) :]
+            start += len(some)
+            most = next_entries(most, len(piece))
+            yield piece
 
     @property
     def has_default(self) -> bool:
@@ -253,6 +403,12 @@ class Definition:
     version: int
     methods: Mapping[str, Method]
     fields: Mapping[str, Field]
+    dicts: Sequence[tuple[str, Field]] = attrs.field(init=False)
+    """Those of which views can be taken."""
+
+    @dicts.default
+    def _(self) -> Sequence[tuple[str, Field]]:
+        return tuple((name, field) for name, field in self.fields.items() if field.is_dict)
 
     def name_of(self, method: object) -> str | None:
         """The name of this command or query, as it stands in the class or one above it; None: it is

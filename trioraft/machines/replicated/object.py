@@ -126,6 +126,7 @@ class ReplicatedObject:
         replica = self._replica
         if replica.around is None:
             replica.around = around(self)
+        replica.keep_views()
         return replica.around
 
     @overload

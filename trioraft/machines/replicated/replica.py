@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeAlias, final
 
 import msgspec
@@ -24,11 +24,14 @@ from ...member.state_machine import StateMachine, is_local
 from ...tasks.event_loop import require_event_loop
 from ...tasks.monotonic import monotonic_s
 from ..chunks import ChunkReader, framed
+from ..items import ItemReader
 from ..log_clock import LogClock, LogTime
+from ..msgpack_heads import map_head
 from ..nesting import NESTING_MAX, check_nesting, check_result_nesting, is_deeper
 from ..sessions import CommandFailed, SessionMachine, UnknownCommand, error_from
+from ..viewed import Discarded
 from .calls import Way
-from .definition import BadArguments, Definition, Method
+from .definition import BadArguments, Definition, Field, Method
 
 RAISED_MAX = 256
 """Kinds of exceptions that are remembered, to raise them again."""
@@ -97,7 +100,6 @@ _ENCODER = msgspec.msgpack.Encoder()
 _COMMANDS: msgspec.msgpack.Decoder[_Command] = msgspec.msgpack.Decoder(_Command)
 _QUESTIONS = msgspec.msgpack.Decoder(Question)
 _HEADS = msgspec.msgpack.Decoder(_ObjectHead)
-_STATES = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
 
 
 @final
@@ -121,6 +123,7 @@ class Replica:
         self._node: object = None
         self._raised: dict[str, type[Exception]] = {}  # by commands, here, by name
         self._instance = instance
+        self._discarded = Discarded()
         self._log_index: LogIndex | None = None  # of the command that runs
         self._declared: tuple[type[Exception], ...] = ()  # by the command that was run last
 
@@ -259,6 +262,8 @@ class Replica:
             Exception: whatever the method raised.
         """
         self._declared = ()
+        if self._discarded:
+            self._discarded.let_go()
         command = self._decoded(data)
         if isinstance(command, Activate) or (
             self.active_version is None and isinstance(command, MethodCall)
@@ -369,6 +374,7 @@ class Replica:
         finally:
             self.is_running = False
             self.is_writable = self.port is None
+            self.keep_views()
         self._declared = ()
         encoded = method.result.encode(result)
         check_result_nesting(encoded)
@@ -402,13 +408,19 @@ class Replica:
         head = _ObjectHead(HEAD_FORMAT, self.active_version, version, self.clock.log_time_s)
         return framed(_MAGIC, _ENCODER.encode(head))
 
-    def dump(self) -> bytes:
-        """All fields, as they are."""
-        state = {
-            name: msgspec.Raw(field.codec.encode(getattr(self._instance, name)))
-            for name, field in self.definition.fields.items()
-        }
-        return _ENCODER.encode(state)
+    def dump(self) -> Iterator[bytes]:
+        """All fields, as they are now; they are encoded later, piece by piece."""
+        self.keep_views()
+        fields = self.definition.fields
+        views = [(name, each.view(getattr(self._instance, name))) for name, each in fields.items()]
+        return _encoded_state(views)
+
+    def keep_views(self) -> None:
+        """See to it that views can be taken of the dicts that the state has by now."""
+        state = vars(self._instance)
+        for name, field in self.definition.dicts:
+            if type(state.get(name)) is dict:
+                state[name] = field.viewed(state[name])
 
     def read_head(self, chunks: Iterable[bytes]) -> tuple[_ObjectHead, Iterator[bytes]]:
         """The head of a snapshot, and the state after it.
@@ -446,21 +458,50 @@ class Replica:
         Raises:
             ConfigError: the snapshot is not one of this class.
         """
-        name = self.definition.cls_name
+        name, fields = self.definition.cls_name, self.definition.fields
+        reader = ItemReader(chunks)
         try:
-            stored = _STATES.decode(b"".join(chunks))
-            state = {
-                field_name: field.codec.decode(stored[field_name])
-                if field_name in stored
-                else _default(name, field_name, self.definition)
-                for field_name, field in self.definition.fields.items()
-            }
+            stored = dict(_fields_read(reader, fields))
         except UNREADABLE as error:
             raise ConfigError(
                 f"the snapshot does not fit {name}: {error}. A field may be added, with a default, "
                 "or removed; to change its type, give it another name"
             ) from error
+        state = {
+            field_name: stored[field_name]
+            if field_name in stored
+            else fields[field_name].viewed(_default(name, field_name, self.definition))
+            for field_name in fields
+        }
+        before = [vars(self._instance).get(field_name) for field_name in state]
         vars(self._instance).update(state)
+        self._discarded.add(*(each for each in before if isinstance(each, dict | list)))
+
+
+def _encoded_state(views: list[tuple[str, Iterator[bytes]]]) -> Iterator[bytes]:
+    yield map_head(len(views))
+    for name, pieces in views:
+        yield _ENCODER.encode(name)
+        yield from pieces
+
+
+def _fields_read(reader: ItemReader, fields: Mapping[str, Field]) -> Iterator[tuple[str, Any]]:
+    """Those of the stored fields that there still are, with their values.
+
+    Raises:
+        MsgspecError: it is no such state.
+    """
+    count = reader.count(is_map=True)
+    if count is None:
+        raise msgspec.DecodeError("the state is no map")
+    for _ in range(count):
+        name: str = msgspec.msgpack.decode(reader.one(), type=str)
+        if name in fields:
+            yield name, fields[name].read(reader)
+        else:
+            reader.one()
+    if not reader.is_at_end():
+        raise msgspec.DecodeError("something follows the state")
 
 
 def _default(cls_name: str, name: str, definition: Definition) -> Any:

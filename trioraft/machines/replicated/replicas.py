@@ -8,7 +8,7 @@ object that it lacks applies nothing from there on (see `replica`).
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, final
@@ -19,8 +19,10 @@ from ...core.decoding import UNREADABLE
 from ...core.errors import ConfigError, OutcomeUnknown
 from ...core.types import LogIndex
 from ...member.state_machine import is_local
-from ..chunks import ChunkReader, framed
+from ..chunks import ChunkReader, head_of
+from ..items import ItemReader
 from ..local import TIMEOUT_S
+from ..msgpack_heads import bytes_head, map_head
 from ..nesting import NESTING_MAX, check_nesting, is_deeper
 from ..numbering import SPREAD_MAX
 from ..sessions import SessionMachine, UnknownCommand
@@ -103,6 +105,8 @@ class Replicas:
         snapshots from before there were any are read."""
         if self._around is None:
             self._around = around(self)
+        for part in self._objects.values():
+            part._replica.keep_views()
         return self._around
 
     def apply(self, index: LogIndex, data: bytes) -> bytes:
@@ -184,16 +188,15 @@ class Replicas:
         first = min(self._expiring, key=due_s)
         return _ENCODER.encode(ForPart(first, self._expiring[first].command_when_due(now_s)))
 
-    def snapshot(self) -> bytes:
-        """Every object's snapshot; called by the node.
+    def snapshot(self) -> Iterator[bytes]:
+        """Every object's snapshot, as it is now; called by the node.
 
         Raises:
             ConfigError: something that a snapshot or the log named is lacking here.
         """
         if self._lacking is not None:
             raise ConfigError(self._lacking_message())
-        states = {name: b"".join(part.snapshot()) for name, part in self._objects.items()}
-        return framed(_MAGIC, _ENCODER.encode(states))
+        return _encoded_states({name: part.snapshot() for name, part in self._objects.items()})
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the state of every object; called by the node.
@@ -201,16 +204,24 @@ class Replicas:
         Raises:
             ConfigError: the snapshot is none of ours, or has objects that this node lacks.
         """
+        reader = ItemReader(ChunkReader(chunks).head_chunks(_MAGIC, "Replicas"))
         try:
-            states = _STATES.decode(ChunkReader(chunks).head(_MAGIC, "Replicas"))
+            count = reader.count(is_map=True)
+            if count is None:
+                raise msgspec.DecodeError("it is no map")
+            for _ in range(count):  # an object that the snapshot lacks is new: as it began
+                name: str = msgspec.msgpack.decode(reader.one(), type=str)
+                if name not in self._objects:
+                    self._lacking = name
+                    raise ConfigError(self._lacking_message())
+                state = reader.binary()
+                self._objects[name].restore(state)
+                for _ in state:
+                    pass  # what its own `load_state` has left
+            if not reader.is_at_end():
+                raise msgspec.DecodeError("something follows it")
         except UNREADABLE as error:
             raise ConfigError(f"a snapshot of Replicas cannot be read: {error}") from error
-        lacking = sorted(states.keys() - self._objects.keys())
-        if lacking:
-            self._lacking = lacking[0]
-            raise ConfigError(self._lacking_message())
-        for name, state in states.items():  # an object that the snapshot lacks is new: as it began
-            self._objects[name].restore((state,))
 
     def _lacking_message(self) -> str:
         return (
@@ -218,6 +229,22 @@ class Replicas:
             f"{sorted(self._objects)}: restart it with the release that has it; its log has "
             "everything that it missed"
         )
+
+
+def _encoded_states(states: dict[str, Iterable[bytes]]) -> Iterator[bytes]:
+    """Each state stands behind its length, and all behind theirs: so nothing can be handed out
+    before everything is encoded. An empty chunk for each piece lets others have their turn."""
+    pieces = [map_head(len(states))]
+    for name, chunks in states.items():
+        state: list[bytes] = []
+        for chunk in chunks:
+            state.append(chunk)
+            yield b""
+        pieces += [_ENCODER.encode(name), bytes_head(sum(map(len, state))), *state]
+    yield head_of(_MAGIC, sum(map(len, pieces)))
+    pieces.reverse()
+    while pieces:
+        yield pieces.pop()
 
 
 def read_part(data: bytes) -> ForPart | None:

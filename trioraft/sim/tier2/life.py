@@ -464,7 +464,7 @@ class WatchedMachine:
 
     def snapshot(self) -> bytes:
         """See `StateMachine.snapshot`."""
-        return self._digest.to_bytes(_DIGEST_BYTES, "big") + self._machine.snapshot()
+        return self._digest.to_bytes(_DIGEST_BYTES, "big") + b"".join(self._machine.snapshot())
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """See `StateMachine.restore`."""

@@ -1,4 +1,4 @@
-"""CuttableTransport: a member's transport, of which a laboratory can cut ways.
+"""CuttableTransport: a transport of which ways can be cut, for tests and laboratories.
 
 Rules of this file:
 
@@ -11,28 +11,24 @@ Rules of this file:
 
 from __future__ import annotations
 
-from typing import Any, Final, final
+from typing import Any, Protocol, final
 
-import attrs
 import trio
 
-from ...core.config import Limits
-from ...core.messages import Introduction, Message
-from ...core.types import NodeId
-from ...transport.tcp import TcpTransport
-
-NOBODY: Final[frozenset[NodeId]] = frozenset()
+from ..core.config import Limits
+from ..core.messages import Introduction, Message
+from ..core.types import NodeId
+from .base import Transport, TransportOwner
 
 
-@final
-@attrs.define(eq=False)
-class Cuts:
-    """Which ways of this member are cut. Replaced as a whole, from whatever thread."""
+class Scissors(Protocol):
+    """Which ways are cut. Asked for every message."""
 
-    to: frozenset[NodeId] = NOBODY
-    """What it sends to these does not leave."""
-    come_from: frozenset[NodeId] = NOBODY
-    """What these send does not get to it."""
+    def lets_send(self, sender: NodeId, receiver: NodeId) -> bool:
+        """Whether this message may leave."""
+
+    def lets_receive(self, sender: NodeId, receiver: NodeId) -> bool:
+        """Whether what came on this way may be heard."""
 
 
 @final
@@ -41,33 +37,37 @@ class CuttableTransport:
 
     Args:
         transport: the real one.
-        cuts: looked at for every message.
+        scissors: which ways are cut.
     """
 
-    def __init__(self, transport: TcpTransport, cuts: Cuts) -> None:
+    def __init__(self, transport: Transport, scissors: Scissors) -> None:
+        self.owner: TransportOwner | None = None
+        """Whose it is while it runs."""
         self._transport = transport
-        self._cuts = cuts
+        self._scissors = scissors
 
     def send(self, message: Message) -> None:
         """Send it, unless that way is cut."""
-        if message.receiver not in self._cuts.to:
+        if self._scissors.lets_send(message.sender, message.receiver):
             self._transport.send(message)
 
     async def run(
         self,
-        owner: Any,
+        owner: TransportOwner,
         *,
         cluster_id: str,
         limits: Limits,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Run the real one, for an owner who is not told what came a way that is cut."""
-        await self._transport.run(
-            _Behind(owner, self._cuts),
-            cluster_id=cluster_id,
-            limits=limits,
-            task_status=task_status,
-        )
+        behind: Any = _Behind(owner, self._transport.node_id, self._scissors)
+        self.owner = owner
+        try:
+            await self._transport.run(
+                behind, cluster_id=cluster_id, limits=limits, task_status=task_status
+            )
+        finally:
+            self.owner = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -76,16 +76,17 @@ class CuttableTransport:
 class _Behind:
     """The node, as its transport sees it behind the cuts."""
 
-    def __init__(self, owner: Any, cuts: Cuts) -> None:
+    def __init__(self, owner: TransportOwner, node_id: NodeId, scissors: Scissors) -> None:
         self._owner = owner
-        self._cuts = cuts
+        self._node_id = node_id
+        self._scissors = scissors
 
     def on_message(self, message: Message, origin: Introduction) -> None:
-        if message.sender not in self._cuts.come_from:
+        if self._scissors.lets_receive(message.sender, message.receiver):
             self._owner.on_message(message, origin)
 
     def on_peer_lost(self, peer: NodeId) -> None:
-        if peer not in self._cuts.come_from:
+        if self._scissors.lets_receive(peer, self._node_id):
             self._owner.on_peer_lost(peer)
 
     def __getattr__(self, name: str) -> Any:

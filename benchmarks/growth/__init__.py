@@ -1,0 +1,1 @@
+"""What a proposal costs while something grows: `python -m benchmarks.growth`."""

@@ -1,0 +1,1 @@
+"""trioraft beside PySyncObj, etcd and hashicorp/raft: `python -m benchmarks.peers`."""

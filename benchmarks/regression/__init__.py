@@ -1,0 +1,1 @@
+"""Has anything become slower since the last commit? `python -m benchmarks.regression`."""
