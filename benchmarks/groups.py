@@ -37,6 +37,9 @@ from trioraft import (
     Groups,
     MemoryGroupStorages,
     MemoryNetwork,
+    NotLeader,
+    OutcomeUnknown,
+    ProposalDropped,
     SharedLog,
     TcpTransport,
     open_group,
@@ -129,7 +132,10 @@ class Worker:
             nonlocal done
             async with group.awake() as node:
                 while True:
-                    await node.propose(COMMAND)
+                    try:
+                        await node.propose(COMMAND)
+                    except (NotLeader, OutcomeUnknown, ProposalDropped):
+                        return  # it is led elsewhere now: what is done there is not counted
                     done += 1
 
         led = []

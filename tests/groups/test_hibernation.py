@@ -4,6 +4,7 @@ message, with its state machine as it was."""
 from __future__ import annotations
 
 import random
+from contextvars import ContextVar
 
 import pytest
 import trio
@@ -14,11 +15,12 @@ from tests.groups.support import IDS, Counting, all_asleep, open_processes, unti
 from trioleaks import walk_tasks
 from trioraft.core.errors import NodeDead
 from trioraft.core.messages import GroupNote
-from trioraft.core.types import Role
+from trioraft.core.types import Recovered, Role
 from trioraft.groups import notes
 from trioraft.groups.group import GroupPhase
 from trioraft.groups.host import open_group, open_groups
 from trioraft.storage.groups import MemoryGroupStorages
+from trioraft.storage.memory import MemoryStorage
 from trioraft.testing.leaks import check_roles
 from trioraft.transport.memory import MemoryNetwork
 
@@ -196,3 +198,28 @@ async def test_a_group_that_was_left_is_over(autojump_clock: MockClock) -> None:
         with pytest.raises(NodeDead):
             await group.propose(b"2")
         assert len(groups) == 0
+
+
+WHOSE: ContextVar[str] = ContextVar("whose", default="the caller's")
+
+
+async def test_a_node_lives_in_the_context_of_its_process(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever happens to wake a group does not decide how its node calls the storage."""
+    seen: list[str] = []
+    plain = MemoryStorage.open
+
+    def looking(storage: MemoryStorage, **owner: str) -> Recovered | None:
+        seen.append(WHOSE.get())
+        return plain(storage, **owner)
+
+    monkeypatch.setattr(MemoryStorage, "open", looking)
+    storages, token = MemoryGroupStorages(), WHOSE.set("the process's")
+    async with open_groups("a", storage=storages, transport=network().transport("a")) as groups:
+        WHOSE.reset(token)
+        async with open_group(groups, "x", voters=("a",), machine=Counting()) as group:
+            with trio.fail_after(60):
+                await groups.wait(all_asleep)
+            await group.propose(b"1")
+    assert seen == ["the process's"] * 2

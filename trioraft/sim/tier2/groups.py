@@ -539,6 +539,12 @@ class GroupsSimulation:
                     await self._until_answered(life, name)
         async with self._in_time("fallen asleep everywhere"):
             await self._until_all_asleep()
+        rng = self.chance("woken")
+        async with self._in_time("answered when all slept"):
+            for name in GROUPS:
+                await self._until_answered(self.lives[rng.choice(IDS)], name)
+        async with self._in_time("fallen asleep again"):
+            await self._until_all_asleep()
         await self._lose_a_leader()
 
     @asynccontextmanager
