@@ -6,6 +6,9 @@ late: that is what a heartbeat waits for. Where others use the processors too, a
 late because it does not run: so what it worked itself in that time is told beside it, as far as it
 was late; no stall of its own making is longer. *Quiet* is the same load without a snapshot, in the
 same run. Each process ends with its node opened again from the snapshot, timed.
+
+`--pieces` needs no quiet machine: CPU time of one thread, which goes through a snapshot and
+restores it. What it does between two rests is what others can have to wait for.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +34,7 @@ from trioraft import Limits, Node, RaftError, SQLiteStorage, TcpTransport, open_
 from trioraft.kv.commands import Put, encode
 from trioraft.kv.machine import KvMachine
 from trioraft.machines.sessions import SessionMachine, encode_command, encode_open, encode_plain
+from trioraft.member.state_machine import hosted
 from trioraft.structures import Dict
 
 KINDS: Final = ("object", "kv", "sessions")
@@ -39,6 +43,8 @@ IDS: Final = ("0", "1", "2")
 VALUE: Final = "x" * 100
 CALLERS: Final = 64
 SLEEP_S: Final = 0.001
+CHUNK_BYTES: Final = 256 * 1024
+"""As a storage hands them out."""
 
 
 class Big(Dict[str, str]):
@@ -236,6 +242,42 @@ async def one(kind: str, size: int, me: str, directory: str, port: int, rounds: 
     os._exit(0)
 
 
+def longest_ms(pieces: Iterator[bytes]) -> tuple[list[bytes], float]:
+    """All of them, and how long the one took that took longest, in ms of CPU time."""
+    found: list[bytes] = []
+    worst_s = 0.0
+    while True:
+        begun_s = time.thread_time()
+        piece = next(pieces, None)
+        worst_s = max(worst_s, time.thread_time() - begun_s)
+        if piece is None:
+            return found, 1000 * worst_s
+        found.append(piece)
+
+
+def in_pieces(kind: str, size: int) -> str:
+    """A row of the table of `--pieces`."""
+    machine, anew = hosted(built(kind, size).machine), hosted(built(kind, size, empty=True).machine)
+    list(machine.snapshot())  # as there has been one before
+    gc.collect()
+    gc.freeze()
+    begun_s = time.thread_time()
+    content = machine.snapshot()
+    viewed_s = time.thread_time() - begun_s
+    pieces, worst_ms = longest_ms(iter((content,) if isinstance(content, bytes) else content))
+    written_s = time.thread_time() - begun_s
+    whole = b"".join(pieces)
+    chunks = [whole[at : at + CHUNK_BYTES] for at in range(0, len(whole), CHUNK_BYTES)]
+    begun_s = time.thread_time()
+    anew.restore(chunks)
+    restored_s = time.thread_time() - begun_s
+    gc.unfreeze()
+    return (
+        f"| {kind} | {size:,} | {1000 * viewed_s:.2f} | {worst_ms:.1f} | {written_s:.2f} | "
+        f"{restored_s:.2f} | {len(whole) / size:.0f} |"
+    )
+
+
 def run(kind: str, size: int, rounds: int) -> list[dict[str, Any]]:
     """Three processes; what each has found."""
     port = random.randrange(26_000, 30_000)
@@ -285,6 +327,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--kind", choices=KINDS, action="append")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--rounds", type=int, default=2, help="snapshots, one after the other")
+    parser.add_argument("--pieces", action="store_true", help="CPU time of one thread alone")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--at", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args(words)
@@ -292,6 +335,15 @@ def main(words: Sequence[str]) -> None:
         directory, port, me = options.at
         [kind], [size] = options.kind, options.sizes
         trio.run(one, kind, size, me, directory, int(port), options.rounds)
+        return
+    if options.pieces:
+        print(
+            "| state | entries | view ms | longest piece ms | written CPU s | restored CPU s | "
+            "bytes an entry |\n|---|---|---|---|---|---|---|"
+        )
+        for kind in options.kind or KINDS:
+            for size in options.sizes:
+                print(in_pieces(kind, size), flush=True)
         return
     print(
         "| state | entries | stall ms (own work), quiet | with snapshots | p50 / p99 ms, quiet | "

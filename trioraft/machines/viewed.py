@@ -111,7 +111,7 @@ class DictView(Generic[K]):
             raise _changed_otherwise(f"a view of {self._size} entries has {count}")
         state.dropped = sum(map(len, state.chunks)) - count
         state.compact = compact
-        for kept in (state.saved, state.held or {}):
+        for kept in (state.saved, state.held or {}, state.stale):  # of no use from here on
             yield from emptied(kept)
 
     def _current_keys(self) -> Iterator[list[K]]:
@@ -131,7 +131,7 @@ class DictView(Generic[K]):
                     if before != places:
                         continue
                 keys.append(key)
-            yield keys
+            yield keys if len(keys) < len(chunk) else chunk
 
     def _encoded(self, keys: list[K], encode: Callable[[list[K], list[Any]], bytes]) -> bytes:
         """What these entries were, whatever becomes of them meanwhile."""
@@ -228,12 +228,13 @@ class ViewedDict(dict[K, V]):
             None: nobody can.
     """
 
-    __slots__ = ("_before", "_chunks", "_freeze", "_gone", "_stale", "_views")
+    __slots__ = ("_before", "_chunks", "_freeze", "_gone", "_retired", "_stale", "_views")
     _views: tuple[_Open[K], ...]
     _chunks: list[list[K]]
     _stale: dict[K, int]  # places since the last view
     _before: dict[K, int]  # places before it, as long as nobody has gone through it
     _gone: int  # how many places those are
+    _retired: list[list[K]]  # chunks that others stand for: they go one by one
 
     def __init__(
         self, entries: dict[K, V] | None = None, freeze: Callable[[V], Any] | None = None
@@ -241,6 +242,7 @@ class ViewedDict(dict[K, V]):
         super().__init__(() if entries is None else entries)
         self._freeze = freeze
         self._views = ()
+        self._retired = []
         self._rebuild()
 
     # -- views -----------------------------------------------------------------------------
@@ -284,6 +286,7 @@ class ViewedDict(dict[K, V]):
         """Those that are over; and take the chunks of one that was gone through."""
         for state in self._views:
             if state.compact is not None and state.stale is self._before:
+                self._retired += self._chunks[: len(state.chunks)]
                 self._chunks[: len(state.chunks)] = [keys for keys in state.compact if keys]
                 self._before = {}
                 self._gone -= state.dropped
@@ -312,6 +315,8 @@ class ViewedDict(dict[K, V]):
     def _note_deleted(self, key: K) -> None:
         self._stale[key] = self._stale.get(key, 0) + 1
         self._gone += 1
+        if self._retired:
+            self._retired.pop()
         if self._gone > len(self) + STALE_MIN:
             self._rebuild()
 
