@@ -179,6 +179,7 @@ async def test_a_node_writes_inline_and_goes_back_to_its_thread(
 ) -> None:
     monkeypatch.setattr(inline_writes, "QUICK_S", 10.0)  # the machine of this test may be busy
     monkeypatch.setattr(inline_writes, "NEAR_S", 10.0)
+    monkeypatch.setattr(inline_writes, "LOOKED_AT", 10**9)
     storage = Watched(SQLiteStorage(tmp_path, writes_inline=True))
     async with open_single(storage=storage) as node:
         await node.wait(leads)
@@ -201,6 +202,7 @@ async def test_the_write_ahead_log_is_never_copied_inline(
 ) -> None:
     monkeypatch.setattr(inline_writes, "QUICK_S", 10.0)
     monkeypatch.setattr(inline_writes, "NEAR_S", 10.0)
+    monkeypatch.setattr(inline_writes, "LOOKED_AT", 10**9)
     copied: list[bool] = []
     storage = Watched(SQLiteStorage(tmp_path, writes_inline=True))
     async with open_single(storage=storage) as node:

@@ -45,10 +45,13 @@ SMALL_BYTES: Final = 256 * 1024
 FEW: Final = 4
 """Commands in such a write."""
 NEAR_S: Final = 0.0007
-"""How late the thread's word may be heard, as usual lately, in seconds."""
+"""How late the thread's word may be heard lately, in seconds."""
 LATELY: Final = 1 / 8
-"""What each write counts for in that."""
-LOOKED_AT: Final = 128
+"""What each word that is heard sooner than those before counts for in that; one that is heard later
+counts for all."""
+LATE_MAX: Final = 10
+"""So many times that late, and it makes no difference any more how late."""
+LOOKED_AT: Final = 32
 """Of so many writes that could be made inline one is not, to see how late that is by now."""
 
 
@@ -122,5 +125,5 @@ class InlineWrites:
         Args:
             begun_s: when the step was given to it, as `time.perf_counter` says.
         """
-        late_s = time.perf_counter() - begun_s - self._wrote_s
-        self._late_s += LATELY * (min(late_s, 10 * NEAR_S) - self._late_s)
+        late_s = min(time.perf_counter() - begun_s - self._wrote_s, LATE_MAX * NEAR_S)
+        self._late_s = max(late_s, self._late_s + LATELY * (late_s - self._late_s))
