@@ -73,7 +73,8 @@ def test_a_weight_is_that_of_the_largest_step() -> None:
 
 
 def test_one_table_and_one_picture_have_all_curves(tmp_path: Path) -> None:
-    text = markdown(POINTS)
+    text = markdown(POINTS, 0.4)
+    assert "Load average of the machine meanwhile: up to 0.4." in text
     assert "| sessions | 0 | 200 |  | 1.00 |" in text
     assert "|  | 1,000 | 300 | 1.50 | 1.00 |" in text
     assert "| members of the cluster | 3 | 100 |  | 1.00 |" in text
@@ -178,9 +179,23 @@ def test_ctrl_c_delivers_what_there_is(tmp_path: Path) -> None:
     assert len(written["points"]) >= 5
 
 
+def test_a_page_is_brought_up_to_date_from_a_file(tmp_path: Path) -> None:
+    file, page = tmp_path / "g.json", tmp_path / "g.md"
+    content = command.document(POINTS, 1.0, 0.4, interrupted=False)
+    file.write_text(json.dumps(content), encoding="utf-8")
+    page.write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
+    assert command.main(["--from", str(file), "--update", str(page)]) == 0
+    assert "| sessions | 0 |" in page.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [["--only", "nothing"], ["--rounds", "0"], ["--json", "/nowhere/at/all.json"]],
+    [
+        ["--only", "nothing"],
+        ["--from", "/nowhere/at/all.json"],
+        ["--rounds", "0"],
+        ["--json", "/nowhere/at/all.json"],
+    ],
 )
 def test_what_cannot_work_is_said_before_anything_is_measured(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
