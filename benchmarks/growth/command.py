@@ -14,6 +14,7 @@ import fnmatch
 import itertools
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,10 +60,16 @@ def measure(
     arguments = [curve.key, f"{number}", f"{seconds}", *map(str, counts)]
     command = python("benchmarks.growth.curve", *arguments)
     with Process(command, name=f"the curve {curve.key}", is_guarded=True) as process:
-        for _ in counts:
-            while (said := json.loads(process.next_line())) is None:
-                pass  # it is at it
-            points.append(Point(**said))
+        try:
+            for _ in counts:
+                while (said := json.loads(process.next_line())) is None:
+                    pass  # it is at it
+                points.append(Point(**said))
+        except KeyboardInterrupt:
+            process.signal(signal.SIGINT)  # it has a server and a directory to put away
+            process.rest()
+            process.wait()
+            raise
         if code := process.wait():
             raise ProcessError(f"{process.name} ended with {code}:\n{process.complaints()}")
 

@@ -7,7 +7,9 @@ by a little, for real; nothing here asserts a speed.
 from __future__ import annotations
 
 import json
+import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -166,17 +168,25 @@ def test_every_curve_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "what grows" in capsys.readouterr().out
 
 
-def test_ctrl_c_delivers_what_there_is(tmp_path: Path) -> None:
-    file = tmp_path / "growth.json"
-    options = ["--only", "waiters", "--rounds", "1000", "--seconds", "0.02", "--json", str(file)]
-    with Process(python("benchmarks.growth", *options), joins_errors=True) as process:
+def test_ctrl_c_delivers_what_there_is_and_leaves_nothing(tmp_path: Path) -> None:
+    file, folder = tmp_path / "growth.json", tmp_path / "temporary"
+    folder.mkdir()
+    options = ["--only", "waiters", "status", "--rounds", "1000", "--seconds", "0.02"]
+    with Process(
+        python("benchmarks.growth", *options, "--json", str(file)),
+        joins_errors=True,
+        environment=os.environ | {"TMPDIR": str(folder)},
+    ) as process:
         process.next_line()
+        while not any(path.is_dir() for path in folder.glob("growth-*/0")):
+            time.sleep(0.01)  # the server of the next curve has a directory
         process.signal(signal.SIGINT)
         process.rest()
         assert process.wait() == EXIT_INTERRUPTED
     written = json.loads(file.read_text(encoding="utf-8"))
     assert written["interrupted"]
     assert len(written["points"]) >= 5
+    assert not list(folder.glob("growth-*"))
 
 
 def test_a_page_is_brought_up_to_date_from_a_file(tmp_path: Path) -> None:
