@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from . import in_process, process_trials
 from .cases import Setup, Trial
 
 
-async def measure(setup: Setup, trials: int, note: Callable[[Trial], None]) -> None:
+async def measure(
+    setup: Setup, trials: int, note: Callable[[Trial], None], directory: Path | None = None
+) -> None:
     """Run trials, one after the other.
 
     Args:
         setup: the case, the number of nodes, the timing, the seed.
         trials: how many.
         note: called after each, with its result; may take its time, nothing is measured then.
+        directory: where disks are put, if nodes have any; default: among temporary files.
 
     Raises:
         NoElectionError: an election took absurdly long.
@@ -22,5 +26,7 @@ async def measure(setup: Setup, trials: int, note: Callable[[Trial], None]) -> N
 
     Cancelling it closes the cluster; what was noted stands.
     """
-    where = process_trials if setup.case.has_processes else in_process
-    await where.measure(setup, trials, note)
+    if setup.case.has_processes:
+        await process_trials.measure(setup, trials, note, directory)
+    else:
+        await in_process.measure(setup, trials, note)

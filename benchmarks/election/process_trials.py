@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Final, TypeAlias
 
 import trio
@@ -36,10 +37,10 @@ LOAD_TASKS: Final = 8
 Note: TypeAlias = Callable[[Trial], None]
 
 
-async def measure(setup: Setup, trials: int, note: Note) -> None:
+async def measure(setup: Setup, trials: int, note: Note, where: Path | None = None) -> None:
     """Run trials of a case that needs processes; see `cases.measure`."""
     phases = random.Random(f"{setup.name}/phase")
-    with tempfile.TemporaryDirectory(prefix="trioraft-election-") as directory:
+    with tempfile.TemporaryDirectory(prefix="trioraft-election-", dir=where) as directory:
         async with process_cluster(_node_setup(setup, directory)) as cluster:
             if setup.case is Case.KILL:
                 for _ in range(trials):

@@ -13,6 +13,8 @@ import argparse
 import fnmatch
 import itertools
 import json
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +43,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--most", type=int, metavar="N", help="leave out what is more than this")
     add("--json", type=Path, metavar="FILE", help="write all points")
     add("--plot", type=Path, metavar="FILE.png", help="draw all curves")
+    add("--from", dest="earlier", type=Path, metavar="FILE.json",
+        help="measure nothing: tell what this has")  # fmt: skip
     add("--update", type=Path, metavar="FILE.md", help="put the tables between the marks in it")
     return parser
 
@@ -56,20 +60,29 @@ def measure(
     arguments = [curve.key, f"{number}", f"{seconds}", *map(str, counts)]
     command = python("benchmarks.growth.curve", *arguments)
     with Process(command, name=f"the curve {curve.key}", is_guarded=True) as process:
-        for _ in counts:
-            while (said := json.loads(process.next_line())) is None:
-                pass  # it is at it
-            points.append(Point(**said))
+        try:
+            for _ in counts:
+                while (said := json.loads(process.next_line())) is None:
+                    pass  # it is at it
+                points.append(Point(**said))
+        except KeyboardInterrupt:
+            process.signal(signal.SIGINT)  # it has a server and a directory to put away
+            process.rest()
+            process.wait()
+            raise
         if code := process.wait():
             raise ProcessError(f"{process.name} ended with {code}:\n{process.complaints()}")
 
 
-def document(points: Sequence[Point], seconds: float, *, interrupted: bool) -> dict[str, Any]:
+def document(
+    points: Sequence[Point], seconds: float, load_average: float, *, interrupted: bool
+) -> dict[str, Any]:
     """The content of the JSON file."""
     return {
         "benchmark": "growth",
         "seconds": seconds,
         "machine": machine(),
+        "load_average": round(load_average, 1),
         "interrupted": interrupted,
         "points": [attrs.asdict(point) for point in points],
     }
@@ -97,8 +110,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):
         if path is not None and (said := complaint(path)) is not None:
             parser.error(said)
+    if options.earlier is not None:
+        try:
+            earlier = json.loads(options.earlier.read_text(encoding="utf-8"))
+            points = [Point(**fields) for fields in earlier["points"]]
+            _deliver(options, points, earlier["load_average"], 0)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            parser.error(f"{options.earlier} is no file of benchmarks.growth: {error}")
+        return 0
+    return _measure_all(options, curves)
+
+
+def _measure_all(options: argparse.Namespace, curves: Sequence[Curve]) -> int:
     points: list[Point] = []
-    code = 0
+    code, load_average = 0, os.getloadavg()[0]
     try:
         for number, curve in itertools.product(range(options.rounds), curves):
             counts = [n for n in curve.counts if options.most is None or n <= options.most]
@@ -108,23 +133,27 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _say(str(error))
                 code = EXIT_FAILED
                 continue
+            load_average = max(load_average, os.getloadavg()[0])
             _say(f"round {number + 1}: {curve.name}, up to {max(counts, default=0):,}")
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
     if points:
-        _deliver(options, points, code)
+        _deliver(options, points, load_average, code)
     return code
 
 
-def _deliver(options: argparse.Namespace, points: Sequence[Point], code: int) -> None:
-    print(markdown(points))
+def _deliver(
+    options: argparse.Namespace, points: Sequence[Point], load_average: float, code: int
+) -> None:
+    print(markdown(points, load_average))
     for sentence in steep(points):
         print(f"Not flat: {sentence}.")
     if options.json is not None:
-        content = document(points, options.seconds, interrupted=code != 0)
+        content = document(points, options.seconds, load_average, interrupted=code != 0)
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if options.plot is not None:
         save_plot(points, options.plot)
     if options.update is not None and not code:
-        text = updated(options.update.read_text(encoding="utf-8"), markdown(points))
+        block = markdown(points, load_average)
+        text = updated(options.update.read_text(encoding="utf-8"), block)
         options.update.write_text(text, encoding="utf-8")

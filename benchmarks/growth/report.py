@@ -71,8 +71,13 @@ def steep(points: Sequence[Point]) -> list[str]:
     return found
 
 
-def markdown(points: Sequence[Point]) -> str:
-    """The tables."""
+def markdown(points: Sequence[Point], load_average: float) -> str:
+    """The tables.
+
+    Args:
+        points: all that were measured.
+        load_average: the machine's, at the most.
+    """
     rounds = 1 + max(point.round for point in points)
     lines = [
         "| what grows | how many | CPU µs a proposal | to none | p50 ms |",
@@ -90,7 +95,8 @@ def markdown(points: Sequence[Point]) -> str:
             )
     lines += [
         "",
-        f"Medians of {rounds} rounds; *to none*: CPU time, for status watches the median latency.",
+        f"Medians of {rounds} rounds; *to none*: CPU time, for status watches the median latency. "
+        f"Load average of the machine meanwhile: up to {load_average:.1f}.",
         "",
     ]
     weights = [*_weights(points)]

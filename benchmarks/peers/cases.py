@@ -91,7 +91,21 @@ LOADS: Final = (
     ),
     Load("library/window", "window 10,000", Level.LIBRARY, _QUICK_LIBRARIES, Mode.WINDOW, 10_000),
     Load("library/open", "open loop, 2,000/s", Level.LIBRARY, _LIBRARIES, Mode.OPEN, 2000),
-    Load("library/big", BIG, Level.LIBRARY, _QUICK_LIBRARIES, concurrency=64, command_bytes=MIB),
+    *(
+        Load(
+            key,
+            name,
+            Level.LIBRARY,
+            _QUICK_LIBRARIES,
+            concurrency=callers,
+            command_bytes=size_bytes,
+        )
+        for key, name, callers, size_bytes in (
+            ("library/big", BIG, 64, MIB),
+            ("library/big/16", "16 callers, 8 MiB each", 16, 8 * MIB),
+            ("library/big/1000", "1,000 callers, 64 KiB each", 1000, MIB // 16),
+        )
+    ),
     *(
         Load(
             f"service/{call}/{n}",

@@ -90,8 +90,16 @@ async def measure(load: Load, peer: Peer, number: int, settings: Settings) -> Sa
         return await _library(load, peer, number, settings)
     if load.level is Level.SERVICE:
         return await _service(load, peer, number, settings)
-    trials_ms = await TRIALS[peer](number, settings)
-    return Sample(number, load.key, peer, trials_ms=tuple(trials_ms), ops=len(trials_ms))
+    load_average = os.getloadavg()[0]
+    trials_ms = tuple(await TRIALS[peer](number, settings))
+    return Sample(
+        number,
+        load.key,
+        peer,
+        trials_ms=trials_ms,
+        ops=len(trials_ms),
+        load_average=load_average,
+    )
 
 
 # -- libraries ---------------------------------------------------------------------------------
@@ -257,7 +265,7 @@ class _News(Listener):
 async def _ours(number: int, settings: Settings) -> list[float]:
     trials: list[election.Trial] = []
     setup = election.Setup(election.Case.KILL, NODES, Timing(), number)
-    await measure_elections(setup, settings.trials, trials.append)
+    await measure_elections(setup, settings.trials, trials.append, settings.directory)
     return [trial.took_s * 1000 for trial in trials]
 
 

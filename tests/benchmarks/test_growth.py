@@ -7,7 +7,9 @@ by a little, for real; nothing here asserts a speed.
 from __future__ import annotations
 
 import json
+import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -73,7 +75,8 @@ def test_a_weight_is_that_of_the_largest_step() -> None:
 
 
 def test_one_table_and_one_picture_have_all_curves(tmp_path: Path) -> None:
-    text = markdown(POINTS)
+    text = markdown(POINTS, 0.4)
+    assert "Load average of the machine meanwhile: up to 0.4." in text
     assert "| sessions | 0 | 200 |  | 1.00 |" in text
     assert "|  | 1,000 | 300 | 1.50 | 1.00 |" in text
     assert "| members of the cluster | 3 | 100 |  | 1.00 |" in text
@@ -165,22 +168,44 @@ def test_every_curve_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "what grows" in capsys.readouterr().out
 
 
-def test_ctrl_c_delivers_what_there_is(tmp_path: Path) -> None:
-    file = tmp_path / "growth.json"
-    options = ["--only", "waiters", "--rounds", "1000", "--seconds", "0.02", "--json", str(file)]
-    with Process(python("benchmarks.growth", *options), joins_errors=True) as process:
+def test_ctrl_c_delivers_what_there_is_and_leaves_nothing(tmp_path: Path) -> None:
+    file, folder = tmp_path / "growth.json", tmp_path / "temporary"
+    folder.mkdir()
+    options = ["--only", "waiters", "status", "--rounds", "1000", "--seconds", "0.02"]
+    with Process(
+        python("benchmarks.growth", *options, "--json", str(file)),
+        joins_errors=True,
+        environment=os.environ | {"TMPDIR": str(folder)},
+    ) as process:
         process.next_line()
+        while not any(path.is_dir() for path in folder.glob("growth-*/0")):
+            time.sleep(0.01)  # the server of the next curve has a directory
         process.signal(signal.SIGINT)
         process.rest()
         assert process.wait() == EXIT_INTERRUPTED
     written = json.loads(file.read_text(encoding="utf-8"))
     assert written["interrupted"]
     assert len(written["points"]) >= 5
+    assert not list(folder.glob("growth-*"))
+
+
+def test_a_page_is_brought_up_to_date_from_a_file(tmp_path: Path) -> None:
+    file, page = tmp_path / "g.json", tmp_path / "g.md"
+    content = command.document(POINTS, 1.0, 0.4, interrupted=False)
+    file.write_text(json.dumps(content), encoding="utf-8")
+    page.write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
+    assert command.main(["--from", str(file), "--update", str(page)]) == 0
+    assert "| sessions | 0 |" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--only", "nothing"], ["--rounds", "0"], ["--json", "/nowhere/at/all.json"]],
+    [
+        ["--only", "nothing"],
+        ["--from", "/nowhere/at/all.json"],
+        ["--rounds", "0"],
+        ["--json", "/nowhere/at/all.json"],
+    ],
 )
 def test_what_cannot_work_is_said_before_anything_is_measured(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
