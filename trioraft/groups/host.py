@@ -151,7 +151,7 @@ class Groups:
     @property
     def leads(self) -> int:
         """How many of them this process leads, or led when they fell asleep."""
-        return self._host.leads()
+        return self._host.count_led()
 
     def is_there(self, peer: NodeId) -> bool:
         """Whether that process was heard lately."""
@@ -224,6 +224,7 @@ class Host:
         self._lost = Wakeup()
         self._gone: set[NodeId] = set()  # whose groups are to be woken
         self._beat_s = timing.heartbeat_interval_s / BEATS_ALIGNED
+        self._led = 0
         self._context = copy_context()
         self._storage_limiter = trio.CapacityLimiter(1)
 
@@ -387,8 +388,14 @@ class Host:
     # -- the multiplexer's host ------------------------------------------------------------
 
     def leads(self) -> int:
-        """How many groups this process leads, or led when they fell asleep."""
-        return sum(group.is_led_here for group in self.groups.values())
+        """How many groups this process leads, as counted with the last pulse: each frame says it,
+        and to count a thousand takes longer than to send one."""
+        return self._led
+
+    def count_led(self) -> int:
+        """How many it leads now, or led when they fell asleep."""
+        self._led = sum(group.is_led_here for group in self.groups.values())
+        return self._led
 
     def has_member(self, peer: NodeId) -> bool:
         """See `MultiplexerHost`."""
@@ -580,6 +587,7 @@ class Host:
         while True:
             await trio.sleep(self.presence.pulse_s)  # a time has to pass, and nothing else
             peers = set().union(*self._members.values()) - {self.node_id}
+            self.count_led()
             for peer in sorted(peers):
                 self.multiplexer.send_pulse(peer)
             for peer in self.presence.newly_silent(trio.current_time()):
@@ -636,7 +644,7 @@ class Host:
     def _spread(self, now: float) -> set[str]:
         """Give leaderships away, where this process leads more than its share. Returns of which."""
         others = self.presence.leads()
-        own = self.leads()
+        own = self.count_led()
         moved: set[str] = set()
         left = min(MOVES_MAX, surplus(own, others))
         for group in list(self._awake.values()):
