@@ -41,6 +41,9 @@ nitpick_ignore_regex = [
     # What a node hands to its meter, which is not for users to call.
     ("py:class", r"trioraft\.core\.raft\.Raft"),
     ("py:class", r"trioraft\.tasks\.byte_budget\.ByteBudget"),
+    # What a process keeps of its group, which is not for users to touch.
+    ("py:class", r"trioraft\.(node\.runner\.NodeRunner|node\.hosting\.MachineAt)"),
+    ("py:class", r"trioraft\.groups\.group\.Slept"),
     # Private stand-ins in the signatures of what is made for its users.
     ("py:attr", r"trioraft\.testing\.linearizability\.models\.Unseen\.UNSEEN"),
     ("py:class", r"trioraft\.testing\.networks\.(_Carrier|Cuts)"),

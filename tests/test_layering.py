@@ -64,7 +64,7 @@ FLOORS: Mapping[str, tuple[str, str]] = {
         "anyio attrs msgspec trio outcome trioleaks pytest pytest_trio pluggy",
     ),
     "sim": (
-        "core member storage transport scenario machines logs node groups testing",
+        "core tasks member storage transport scenario machines logs node groups testing",
         "attrs msgspec trio outcome distributed",
     ),
     "live": ("core tasks viz net rpc client http", "anyio msgspec attrs starlette trio"),

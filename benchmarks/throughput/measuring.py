@@ -222,6 +222,8 @@ class Endurance:
         first = self.mean_speed(0, part)
         last = self.mean_speed(-1 - part, -1)
         million = min(self.first_million, len(self.marks) - 2)
+        # A run that was looked at twice only is told as a whole, both times.
+        until, since = (million, million) if million > 0 else (-1, 0)
         return {
             "system": System.TRIORAFT.value,
             "storage": self.storage.value,
@@ -231,8 +233,8 @@ class Endurance:
             "change_percent": round((last / first - 1) * 100, 1),
             "first_fifth_cpu_us": round(self.cpu_us(0, part), 2),
             "last_fifth_cpu_us": round(self.cpu_us(-1 - part, -1), 2),
-            "first_million": self._part(0, million),
-            "after_first_million": self._part(million, -1),
+            "first_million": self._part(0, until),
+            "after_first_million": self._part(since, -1),
             "rss_mb_max": round(max(mark.rss_mb for mark in self.marks), 1),
             "rss_mb_end": round(self.marks[-1].rss_mb, 1),
             "ops_per_s": [round(speed, 1) for speed in self.speeds],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from trioraft.cli.application import application
 from trioraft.scenario import load, parse
 from trioraft.sim.outcomes import RunOptions
 from trioraft.sim.tiers import run_seed_of
+from trioraft.tasks.slices import Turn
 from trioraft.viz.analysis import analyse_log
 
 FAILING = "3 nodes\ndisconnect everyone\nexpect one leader within 1s\n"
@@ -59,6 +61,20 @@ def test_the_same_seed_is_the_same_run(name: str, tier: int) -> None:
     run = run_seed_of(tier, options)
     assert run(5, options) == run(5, options)
     assert run(5, options).digest != run(6, options).digest
+
+
+def test_a_seed_is_one_run_however_slow_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What shares a slice of the loop is measured by virtual time."""
+    options = RunOptions(scenario=load("kv-append-after-crash"))
+    run, end = run_seed_of(2, options), Turn.end
+
+    def slowly(turn: Turn) -> None:
+        time.sleep(0.006)
+        end(turn)
+
+    quick = run(5, options)
+    monkeypatch.setattr(Turn, "end", slowly)
+    assert run(5, options) == quick
 
 
 def test_only_cores_can_stand_still() -> None:

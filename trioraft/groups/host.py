@@ -307,7 +307,9 @@ class Host:
         if self._nursery is None:
             raise NodeDead(f"process {self.node_id!r} is over: open no groups in it")
         if name in self.groups:
-            raise ConfigError(f"group {name!r} is open in process {self.node_id!r} already")
+            raise ConfigError(
+                f"group {name!r} is open in process {self.node_id!r} already: leave that one first"
+            )
         group = self.groups[name] = Group(self, name, options.voters, options.machine)
         self._options[name] = options
         self._members[name] = frozenset(options.voters)

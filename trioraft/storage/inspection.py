@@ -160,7 +160,9 @@ def inspect_directory(
                 if _is_shared(connection):
                     _read_shared(found, connection, wanted, group, find, verify=verify)
                 elif group is not None:
-                    raise StorageError(f"{path} holds the log of one node, and no groups")
+                    raise StorageError(
+                        f"{path} holds the log of one node, and no groups: leave --group out"
+                    )
                 else:
                     _read_database(found, connection, wanted, verify=verify)
         except CorruptStorage as error:

@@ -17,6 +17,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from heapq import heappop, heappush
 from itertools import count
 from time import perf_counter, thread_time
@@ -41,6 +42,13 @@ system, at which the kernel looks whether others are to have the processor: on a
 of the time of a read was lost there, in the middle of it."""
 FORGOTTEN_S: Final = 0.100
 """After what time half of what somebody has used is forgotten."""
+
+SLICE_CLOCK: ContextVar[Callable[[], float]] = ContextVar(
+    "trioraft slice_clock", default=perf_counter
+)
+"""By which slices that are made in this context are measured. What a machine takes for the same
+work is never twice the same; a simulation, of which a seed is one run, puts its own clock in its
+place, by which no work takes any time."""
 
 
 @final
@@ -67,6 +75,7 @@ class Slices:
         quantum_s: float = QUANTUM_S,
         is_pressed: Callable[[], bool] = lambda: False,
     ) -> None:
+        self.clock: Callable[[], float] = SLICE_CLOCK.get()
         self._longest_s = self._slice_s = slice_s
         self._is_pressed = is_pressed
         self._quantum_s = quantum_s
@@ -105,7 +114,7 @@ class Slices:
         core away, that is nobody's debt."""
         self._spent_s += for_s
         self._owed_s += max(0.0, cpu_s - self._longest_s)
-        self._calm_since_s = perf_counter()
+        self._calm_since_s = self.clock()
 
     async def wait(self, used_s: float, expected_s: float = SLICE_S) -> None:
         """Wait for a later pass, behind those who have used less. Cancellable.
@@ -125,7 +134,7 @@ class Slices:
     def _renew_soon(self) -> None:
         if not self._is_renewing:
             self._is_renewing = True
-            self._owed_s = max(0.0, self._owed_s - (perf_counter() - self._calm_since_s))
+            self._owed_s = max(0.0, self._owed_s - (self.clock() - self._calm_since_s))
             trio.lowlevel.current_trio_token().run_sync_soon(self._renew)
 
     def _renew(self) -> None:
@@ -141,7 +150,7 @@ class Slices:
             if not waiter.has_left:
                 waiter.woken.set()
                 room_s -= max(self._quantum_s, waiter.expected_s)
-        self._calm_since_s = perf_counter()
+        self._calm_since_s = self.clock()
         if self._waiting:
             self._renew_soon()
 
@@ -169,12 +178,12 @@ class Turn:
 
     def begin(self) -> None:
         """Work begins, or goes on after a wait."""
-        self._began_s = now_s = perf_counter()
+        self._began_s = now_s = self._slices.clock()
         self._slices.begin(now_s)
 
     def end(self) -> None:
         """Work pauses, or is done."""
-        now_s = perf_counter()
+        now_s = self._slices.clock()
         for_s, worked_s = now_s - self._began_s, self._slices.worked(self._began_s, now_s)
         self._began_s = now_s
         self._slices.spend(for_s, worked_s)
@@ -185,7 +194,7 @@ class Turn:
 
     def is_over(self) -> bool:
         """Whether others should go on now."""
-        return self._slices.is_over(perf_counter() - self._began_s)
+        return self._slices.is_over(self._slices.clock() - self._began_s)
 
     async def next(self) -> None:
         """Wait until everybody else has had a turn. Cancellable."""

@@ -12,6 +12,7 @@ from trio.testing import MockClock
 from ...core.events import CommitAdvanced, MessageReceived, RoleChanged, TraceEvent
 from ...core.types import LogIndex, Role, Term
 from ...scenario import Scenario, ScenarioError
+from ...tasks.slices import SLICE_CLOCK
 from ...testing.cluster import open_cluster
 from ...testing.leaks import no_leaks
 from ...testing.scenarios import play
@@ -79,6 +80,7 @@ class _Told:
         self.commit_index: LogIndex = 0
 
     async def tell(self, scenario: Scenario, seed: int) -> None:
+        SLICE_CLOCK.set(trio.current_time)
         async with no_leaks():
             opening = partial(open_cluster, seed=seed, logger=self)
             await play(scenario, opening=opening, picture=picture_of(scenario, seed, TIER))
