@@ -93,7 +93,7 @@ class SQLiteStorage(OnDisk):
             beyond it, until compaction makes room. None: as much as the disk has. SQLite's
             write-ahead log (about 4 MiB) and the snapshots come on top.
         writes_inline: let the node make small writes in its own thread while few wait, this disk
-            is measured to be quick, and the event loop is not late. False: a disk that hangs
+            is measured to be quick, and the event loop is not late. Otherwise a disk that hangs
             never holds up more than its own thread.
 
     Raises:
@@ -107,7 +107,7 @@ class SQLiteStorage(OnDisk):
         directory: str | os.PathLike[str],
         *,
         log_bytes_max: int | None = None,
-        writes_inline: bool = True,
+        writes_inline: bool = False,
     ) -> None:
         if log_bytes_max is not None and log_bytes_max < LOG_BYTES_MIN:
             raise ConfigError(
