@@ -248,7 +248,7 @@ if child == 0:
     sys.exit(7)  # and Python tears down what is left
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 storage.append(None, entries(6, 1), 6)
-print(sorted(os.listdir(sys.argv[1])))
+print(sorted(os.listdir(sys.argv[1])), flush=True)  # nobody else writes it out
 os._exit(0)  # as if it were killed
 """
 
