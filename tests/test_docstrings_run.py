@@ -213,6 +213,7 @@ GIVEN: dict[str, Setting] = {
     "RateLimiter": a_structure("limiter", partial(RateLimiter, 100, 20)),
     "Semaphore.hold": a_structure("semaphore", partial(Semaphore, 2)),
     "ReplicatedObject.through": a_served_counter,
+    "SharedLog": in_real_time,
     "SQLiteStorage": in_real_time,
 }
 """By the example's owner: what is there. For all others: a `node` that leads, a `machine` and a
