@@ -8,6 +8,8 @@ Rules of this file:
   and a path in the text is as long as the temporary directory. So typer's width is larger than any
   text, and nothing is coloured, here and in every process that a test starts.
 * A test of something narrow, coloured or interactive says so itself, in what it starts.
+* A shell starts what it puts into the background with SIGINT ignored, and everything below inherits
+  that: here it is an interrupt again, or what tests end by it would go on.
 * Nothing else of the environment is changed: what must not matter, must not matter
   (`python -m tests.odd_environments`).
 """
@@ -15,6 +17,7 @@ Rules of this file:
 from __future__ import annotations
 
 import os
+import signal
 from typing import Final
 
 import pytest
@@ -40,6 +43,8 @@ def pytest_configure() -> None:
         del os.environ[name]
     os.environ.update(TERMINAL)
     os.environ["PYTEST_ADDOPTS"] = WITHOUT_ASYNCIO
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 CHOSEN = ("keyword", "markexpr", "lf", "failedfirst", "stepwise", "trace", "raftlog", "collectonly")

@@ -121,7 +121,7 @@ async def test_a_page_that_was_closed_costs_nothing() -> None:
         hub_module_linger_s = hub_module.LINGER_S
         assert hub_module_linger_s < PATIENCE_S
         await until(lambda: not raft.tracing)
-        assert service.connections == 0
+        await until(lambda: service.connections == 0)
 
 
 async def test_who_takes_too_little_is_told_everything_anew(autojump_clock: object) -> None:
