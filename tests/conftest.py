@@ -1,5 +1,5 @@
-"""How the suite is run: whole, on all cores; a part of it, in this process and at once. And one
-terminal for it, whatever the one is like in which it runs.
+"""How the suite is run: whole, by a worker more than there are cores; a part of it, in this process
+and at once. And one terminal for it, whatever the one is like in which it runs.
 
 Rules of this file:
 
@@ -50,8 +50,8 @@ def pytest_configure() -> None:
 CHOSEN = ("keyword", "markexpr", "lf", "failedfirst", "stepwise", "trace", "raftlog", "collectonly")
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """None for as many workers as there are cores, 0 for none.
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores, since tests wait for other processes; 0 for none.
 
     Who names files, or selects tests, wants few of them soon, in the process that a debugger sees,
     that prints what it prints, and that writes one raftlog.
@@ -59,4 +59,4 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     is_whole = config.args_source is not pytest.Config.ArgsSource.ARGS
     is_seen = config.getoption("capture", None) == "no"
     is_chosen = any(config.getoption(name, None) for name in CHOSEN)
-    return None if is_whole and not is_seen and not is_chosen else 0
+    return (os.cpu_count() or 1) + 1 if is_whole and not is_seen and not is_chosen else 0
