@@ -45,7 +45,7 @@ CURVES: Final = (
     Curve(
         "subscriptions/one",
         "subscriptions on one connection",
-        DECADES,  # of a connection's requests, 1,024 may be open
+        (0, 1, 10, 100, 1000, 4000),
         is_served=True,
         weighs="subscription on a connection that is there",
     ),

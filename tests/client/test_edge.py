@@ -283,6 +283,20 @@ async def test_g3_subscriptions_have_a_bound_and_the_next_is_told_so() -> None:
         await until_item(raw, 9)
 
 
+async def test_g3_subscriptions_take_no_room_from_the_requests_of_their_connection() -> None:
+    """More than a connection may have requests that are unanswered, and all get what is told."""
+    limits = ServiceLimits(requests_max=4)
+    async with (
+        serving(Appends(), limits=limits) as (_, service),
+        raw_client(service.address) as raw,
+    ):
+        await raw.send(*(Watch(number, b"0") for number in range(6)), Ping(6))
+        assert isinstance(await ends(raw.answer()), Result)
+        await raw.send(Propose(7, b"one"))
+        told = [await ends(raw.answer()) for _ in range(7)]
+        assert {answer.id for answer in told if isinstance(answer, Item)} == {*range(6)}
+
+
 async def test_g3_changes_of_the_cluster_have_a_bound() -> None:
     limits = ServiceLimits(changes_max=1)
     async with serving(Appends(), limits=limits) as (node, service), client_of(service) as client:

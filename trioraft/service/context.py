@@ -87,7 +87,8 @@ class ServiceLimits:
     it shows nothing. As sessions that are not used are forgotten some day, a six hundredth of this
     number comes back each second. (How many there are of all, the state machine bounds.)"""
     requests_max: int = 1024
-    """Unanswered requests of one connection; then it is not read any further."""
+    """Unanswered requests of one connection, without its subscriptions; then it is not read any
+    further."""
     frame_bytes_max: int = FRAME_BYTES_MAX
     """Largest request; checked before anything is allocated."""
     unsent_bytes_max: int = 4 * 1024 * 1024

@@ -445,9 +445,10 @@ class Conversation:
     @property
     def _has_too_many(self) -> bool:
         limits = self._context.limits
-        return (
-            self._unanswered >= limits.requests_max or self._queries.bytes > limits.unsent_bytes_max
-        )
+        # A subscription is answered when it ends; those of all connections have their own bound.
+        if self._unanswered - len(self._watches) >= limits.requests_max:
+            return True
+        return self._queries.bytes > limits.unsent_bytes_max
 
     async def _catch_up(self) -> None:
         self._connection.stop_the_clock()
