@@ -204,6 +204,12 @@ class Outbox:
         self._reset()
         return ready
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to hand out but what the log and the hard state say."""
+        waiting = self._messages or self._messages_after_persist or self._events or self.reads
+        return not (waiting or self._has_snapshot_work())
+
     def _has_snapshot_work(self) -> bool:
         return bool(self.chunks or self.chunk_requests or self.install is not None or self.compact)
 

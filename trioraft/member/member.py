@@ -155,13 +155,15 @@ class Member:
         if lineage is None or origin is None:
             self._step(message, now, None)
             return
-        is_known = lineage.met.get(origin.sender) is origin
-        if not is_known and not self.meet(origin, now, is_live=False):
-            return
+        if lineage.met.get(origin.sender) is not origin:
+            self._has_news = True
+            if not self.meet(origin, now, is_live=False):
+                return
         if type(message) is Introduction:
             return
         formed = lineage.identity.formed
         if not lineage.admits(message, origin):
+            self._has_news = True
             return
         if lineage.identity.formed is not formed:
             self._on_formed(now)
@@ -177,7 +179,9 @@ class Member:
                     f"{message.sender!r} sent a frame of many groups to a member of one"
                 )
             raft.step(message, now, 0 if origin is None else origin.incarnation)
+            self._has_news = self._has_news or not raft.brought_nothing
             return
+        self._has_news = True
         if message.receiver != raft.node_id or message.sender == raft.node_id:
             raise BadMessage(
                 f"{kind.__name__} from {message.sender!r} to {message.receiver!r} arrived at "
@@ -421,8 +425,11 @@ class Member:
 
     @property
     def is_settled(self) -> bool:
-        """Whether `run` would do nothing: no input, and nothing that was done, asks for more."""
-        return not (self._actions or self._has_news or self._must_save)
+        """Whether `run` would do nothing: no message, no write that is durable, and nothing that
+        was done asks for more. (Every other input does.)"""
+        if self._actions or self._has_news or self._must_save:
+            return False
+        return self.lineage is None or not self.lineage.has_news
 
     def run(self, now: float) -> None:
         """Carry out all that the inputs so far ask for, and all that this brings about."""
@@ -683,7 +690,7 @@ class Member:
                 for ready in group:
                     self._actions.extend(ready.messages_after_persist)
                 self.raft.on_persisted(group[-1].number, now)
-                self._has_news = True
+                self._has_news = self._has_news or not self.raft.brought_nothing
             if not writes.begin_group():
                 return
 
