@@ -8,6 +8,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.support import open_single
 from trioraft import InvariantViolation, MemoryStorage, Node, NodeDead, OutcomeUnknown, Role, Status
+from trioraft.node.proposal import Proposal
 from trioraft.node.unwaited import afterwards, begin_read
 from trioraft.testing import FaultyStorage
 from trioraft.testing.cluster import open_cluster
@@ -84,7 +85,7 @@ async def test_a_command_out_of_a_predicate_waits_until_the_member_stands_still(
 ) -> None:
     async with open_single() as node:
         await node.wait(leads)
-        submitted = []
+        submitted: list[Proposal] = []
 
         def looks(status: Status) -> bool:
             if not submitted and status.last_index > 1:
