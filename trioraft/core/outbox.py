@@ -193,7 +193,7 @@ class Outbox:
             reads=tuple(self.reads),
             events=tuple(self._events),
         )
-        if ready.must_persist:
+        if to_save is not None or replace_from is not None or self.install is not None:
             log.handed_index = log.last_index
             self._writes.append((self._number, log.last_index, vote_term, now))
         if to_save is not None:

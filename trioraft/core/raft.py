@@ -2022,7 +2022,7 @@ class Raft:
 
     def ready(self) -> Ready | None:
         """Everything to do since the last call, or None."""
-        if self._open_reads:
+        if self._open_reads.unconfirmed:
             self._ask_for_reads()
         leadership = self._leadership
         if leadership is not None:

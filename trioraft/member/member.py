@@ -129,6 +129,8 @@ class Member:
     def deadline(self) -> float | None:
         """When `on_timeout` wants to be called; None: there is nothing to wait for."""
         earliest_s = self.raft.deadline
+        if not self.outcomes.deposed and self.forwards.deadline_s is None:
+            return earliest_s
         for other_s in (self.outcomes.deadline_s, self.forwards.deadline_s):
             if other_s is not None and (earliest_s is None or other_s < earliest_s):
                 earliest_s = other_s
@@ -359,7 +361,10 @@ class Member:
         """
         applies = self.applies
         if applies.queue and self.to_restore is None:
-            self._on_applied(applies.apply())
+            index = applies.apply()
+            self.raft.on_applied(index)
+            if self.reads:
+                self.reads.on_applied(index)
             self._maybe_save()
         applies.is_busy = bool(applies.queue)
         return applies.is_busy
@@ -375,7 +380,8 @@ class Member:
         applies.checksum.restart(checksum)
         self.raft.agreement.forget()
         applies.restored(meta)
-        self._on_applied(meta.index)
+        self.raft.on_applied(meta.index)
+        self.reads.on_applied(meta.index)
         applies.is_busy = bool(applies.queue)
 
     def on_chunk_read(self, request: ChunkRequest, data: bytes, now: float) -> None:
@@ -479,7 +485,7 @@ class Member:
         if self._waiting_term is not None and self._waiting_term != self._followed_term(raft):
             self._leadership_lost(now)
         is_forwarding = False
-        if self.forwards or self.outcomes.kept is not None:
+        if self.forwards.open or self.forwards.queue or self.outcomes.kept is not None:
             is_forwarding = self._go_on_forwarding(now)
         if leading_term != self.leading_term:
             self._leadership_changed(leading_term, now)
@@ -702,10 +708,6 @@ class Member:
     def _on_results(self, index: LogIndex, checksum: int) -> None:
         self._has_news = True
         self.raft.on_results(index, checksum)
-
-    def _on_applied(self, index: LogIndex) -> None:
-        self.raft.on_applied(index)
-        self.reads.on_applied(index)
 
     def _maybe_save(self) -> None:
         if not self.applies.should_save():
