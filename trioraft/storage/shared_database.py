@@ -25,7 +25,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
@@ -89,6 +89,9 @@ READ_RECORDS_MAX: Final = 512
 
 FORGOTTEN: Final = 2**62
 """No record of a group comes so late: all of a forgotten group's are to be removed."""
+
+ANY_TEXT: Final = partial(str, encoding="utf-8", errors="replace")
+"""A payload that damage has made a text is one group's trouble, and no failure of the disk."""
 
 _OPENINGS: Final = "openings"
 _LINK: Final = struct.Struct("<7q")
@@ -293,6 +296,7 @@ def scan(
     Raises:
         CorruptStorage: of one it is not known whose it is.
     """
+    connection.text_factory = ANY_TEXT
     with closing(connection.execute("SELECT * FROM records ORDER BY number")) as rows:
         _scan(rows, database, by_id, loaded)
     for state in loaded.groups.values():
@@ -326,7 +330,7 @@ def _scan(
             state.problem = (
                 f"misses a record: number {sequence} of it comes where {expected} should be"
             )
-        elif zlib.crc32(payload) != crc and state.problem is None:
+        elif state.problem is None and not _is_as_written(payload, crc):
             state.problem = (
                 f"has a record, number {sequence} of it (entries {first_index} to {last_index}), "
                 "that does not match its CRC-32: it was changed after it was written, by a "
@@ -334,6 +338,11 @@ def _scan(
             )
         state.newest = number
         state.records += 1
+
+
+def _is_as_written(payload: object, crc: int) -> bool:
+    """Of a payload that after damage may be of any type."""
+    return isinstance(payload, bytes) and zlib.crc32(payload) == crc
 
 
 @cache
@@ -397,6 +406,7 @@ class SharedDatabase:
             self._connection = open_for_writing(
                 self._path, bytes_max, statements_max=2 * INSERT_ROWS_MAX
             )
+            self._connection.text_factory = ANY_TEXT
             limit_of = self._connection.getlimit
             self._length_max = limit_of(sqlite3.SQLITE_LIMIT_LENGTH)
             variables_max = limit_of(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
