@@ -234,6 +234,23 @@ def test_a_full_log_is_full_for_all_and_goes_on_after_any_compaction(tmp_path: P
         assert first == (last[group] - 9 if group == "us" else 1)
 
 
+def test_what_is_too_much_for_the_disk_holds_up_nobody_else(tmp_path: Path) -> None:
+    """They come again together, after the same pause: a vote would wait for as long as another
+    group has more than there is room for."""
+    with opened(tmp_path, log_bytes_max=512 * 1024) as (shared, storages):
+        fill(storages, 1, 2)
+        calls = [
+            partial(append, storages["eu"], "eu", 3),
+            partial(storages["us"].append, None, entries_of("us", 3, 6000), 3),
+            partial(append, storages["as"], "as", 3),
+        ]
+        outcomes = shared.write_together(calls)
+        assert [type(outcome) for outcome in outcomes] == [type(None), DiskFull, type(None)]
+    for group, count in {"eu": 3, "us": 2, "as": 3}.items():
+        found = content(tmp_path)[group]
+        assert found == Recovered(HardState(1, group), tuple(entries_of(group, 1, count)))
+
+
 def test_a_full_disk_is_rolled_back_and_goes_on_when_there_is_room(small_disk: Path) -> None:
     (small_disk / "ballast").write_bytes(b"x" * 1024 * 1024)
     with opened(small_disk / "shared") as (shared, storages):
@@ -247,6 +264,27 @@ def test_a_full_disk_is_rolled_back_and_goes_on_when_there_is_room(small_disk: P
     for group in GROUPS:
         expected = tuple(entries_of(group, 1, last[group] + 50))
         assert found[group] == Recovered(HardState(1, group), expected)
+
+
+def test_a_folder_that_is_there_is_made_durable_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever made it may have been killed, or be another group's thread, before it was."""
+    fsync, synced = os.fsync, list[int]()
+
+    def noting(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    with opened(tmp_path) as (_, storages):
+        fill(storages, 1, 20)
+        for group in ("eu", "us"):
+            (tmp_path / "groups" / str(GROUPS.index(group) + 1)).mkdir(parents=True, exist_ok=True)
+            synced.clear()
+            storages[group].write_snapshot(15, 1, VOTERS, [b"x"])
+            for path in (tmp_path, tmp_path / "groups"):
+                assert path.stat().st_ino in synced, f"{path} for {group}"
 
 
 def test_files_that_were_taken_away_are_missed_by_the_next_write(tmp_path: Path) -> None:

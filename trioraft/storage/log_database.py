@@ -615,6 +615,11 @@ class LogDatabase:
             if isinstance(trouble, ResourceExhausted):
                 self._checkpoint()  # what room there is in the write-ahead log can be used again
             raise trouble from error
+        except StorageError:
+            raise  # nothing was begun
+        except BaseException as broken:
+            self._health.broken_off("appending to the log", broken)
+            raise
         self._hard_state = record.hard_state
         self._format = max(self._format, needed)
         if notices is not None:
@@ -724,6 +729,11 @@ class LogDatabase:
             if connection.in_transaction:
                 self._roll_back(connection)
             raise self._health.error(doing, error) from error
+        except StorageError:
+            raise  # nothing was begun
+        except BaseException as broken:
+            self._health.broken_off(doing, broken)
+            raise
         self._format = max(self._format, needed)
         self._took(rows)
         self._based_on(base)

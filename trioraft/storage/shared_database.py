@@ -498,21 +498,30 @@ class SharedDatabase:
                     break
                 taken += 1
             jobs, self._waiting = waiting[:taken], waiting[taken:]
-        error: StorageError | None = StorageError(
-            f"a write to {self._path} was broken off; what of it is stored is unknown"
-        )
+        self._try(jobs)
+        if len(jobs) > 1 and isinstance(jobs[0].error, DiskFull):
+            for job in jobs:  # what is too much for the disk holds up nobody else
+                self._try([job])
+        if self._is_sweep_due:
+            self._sweep_slice()
+
+    def _try(self, jobs: Sequence[Job]) -> None:
+        """Write these in one transaction, or tell each of them why not."""
+        error: StorageError | None = None
         try:
             self._commit(jobs)
-            error = None
         except StorageError as failed:
             error = failed
+        except BaseException as broken:
+            # Out of memory, or Ctrl-C. A transaction may be open still: what others wrote next
+            # would be in it, and be acknowledged without ever being committed.
+            error = self.health.broken_off("appending to the log", broken)
+            raise
         finally:
             for job in jobs:
                 job.is_done = True
                 # One object for each: each is raised in a thread of its own.
                 job.error = None if error is None else _copy_of(error)
-        if self._is_sweep_due:
-            self._sweep_slice()
 
     def _commit(self, jobs: Sequence[Job]) -> None:
         self.health.check()
@@ -741,6 +750,11 @@ class SharedDatabase:
         """Look whether the files are in the directory; see `Directory.check`."""
         with self._turn:
             self._directory.check()
+
+    def wait(self) -> None:
+        """Wait until what is being written is written; nothing is begun once `health` refuses."""
+        with self._turn:
+            pass
 
     def close(self) -> None:
         """Copy the write-ahead log into the database, and let go."""
