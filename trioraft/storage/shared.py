@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final, final
@@ -73,17 +73,20 @@ class GroupFolder:
     def __init__(self, held: Directory, group_id: int) -> None:
         self.path: Path = folder_of(held.path, group_id)
         self._held = held
+        self._is_durable = False
 
     def make(self) -> None:
         """See `Folder.make`."""
-        if self.path.is_dir():
+        if self._is_durable and self.path.is_dir():
             return
         above = self.path.parent
-        if not above.is_dir():
-            make_private(above)
-            self._held.sync()
+        make_private(above)
+        # Also of what is there already: another group may have made it a moment ago, or a process
+        # that was killed before it came to this.
+        self._held.sync()
         make_private(self.path)
         sync_directory(above)
+        self._is_durable = True
 
     def names(self) -> list[str]:
         """See `Folder.names`."""
@@ -267,8 +270,11 @@ class SharedLog:
             return
         opened.health.end()
         self._why_not_open = "is closed: open it first"
-        self._let_go()
         directory, database = opened.directory, opened.database
+        database.wait()  # or what is being written would note that it is open, after the last word
+        with self._guard:  # others may be opening some
+            groups = list(self._open_groups)
+        _let_go(groups)
         try:
             if not directory.is_lost:
                 # SQLite removes its write-ahead log now. The note goes first: a crash in between
@@ -296,13 +302,9 @@ class SharedLog:
             "opened, or start another program; and give each process a directory of its own"
         )
         opened.health.fail(f"the storage in {self._path} {self._why_not_open}")
-        self._let_go()
+        _let_go(list(self._open_groups))  # whoever held the guard is not here: nobody waits for it
         opened.database.abandon()
         opened.directory.release()
-
-    def _let_go(self) -> None:
-        for group in list(self._open_groups):
-            group.let_go()
 
     def _use(self) -> _OpenedShared:
         opened = self._opened
@@ -412,7 +414,8 @@ class SharedLog:
         except BaseException:
             state.is_open = False
             raise
-        self._open_groups.add(storage)
+        with self._guard:
+            self._open_groups.add(storage)
         opened = _OpenedGroup(health, log, snapshots, received, database, state)
         return opened, recovered, problems
 
@@ -487,6 +490,11 @@ class _GroupStorage(OnDisk):
             )
         opened.health.check()
         return opened
+
+
+def _let_go(groups: Iterable[_GroupStorage]) -> None:
+    for group in groups:
+        group.let_go()
 
 
 def _load(
