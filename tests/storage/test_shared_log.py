@@ -14,6 +14,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import attrs
 import pytest
 
 from trioraft import ConfigError, CorruptStorage, Entry, SharedLog, SQLiteStorage, StorageError
@@ -479,6 +480,20 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
         connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", meta_row("format", 2))
     with pytest.raises(StorageError, match="in format 2, written by a newer trioraft"):
         open_shared(tmp_path)
+
+
+def test_a_group_of_before_a_field_was_added_is_read(tmp_path: Path) -> None:
+    """Fields are only ever appended, so a row may have fewer than are known now."""
+    with opened(tmp_path) as (_, storages):
+        fill(storages, 1, 2)
+    expected = content(tmp_path)
+    group = [1, "eu", [CLUSTER, "0"], [0, 0, 1], b"identity"]
+    _, crc, payload = meta_row("group 1", group)
+    with closing(sqlite3.connect(tmp_path / DATABASE, isolation_level=None)) as connection:
+        connection.execute("INSERT OR REPLACE INTO groups VALUES (?, ?, ?)", (1, crc, payload))
+    here = expected["eu"]
+    assert isinstance(here, Recovered)
+    assert content(tmp_path) == {**expected, "eu": attrs.evolve(here, identity=b"identity")}
 
 
 def test_a_snapshot_of_another_group_is_not_taken(tmp_path: Path) -> None:

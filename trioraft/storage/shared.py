@@ -180,7 +180,7 @@ class SharedLog:
         self._why_not_open = "is not open: open it first"
         self._notices: tuple[str, ...] = ()
         self._guard = threading.Lock()  # of who has which group
-        self._open_groups: WeakSet[_GroupStorage] = WeakSet()
+        self._open_groups: WeakSet[GroupStorage] = WeakSet()
 
     @property
     def directory(self) -> Path:
@@ -326,7 +326,7 @@ class SharedLog:
             raise ConfigError(
                 f"{group!r} cannot be the name of a group: give 1 to 64 printable characters"
             )
-        return _GroupStorage(self, group)
+        return GroupStorage(self, group)
 
     def forget(self, group: str) -> None:
         """Remove a group with all that it has here, for ever: one that is not wanted any more, or
@@ -385,7 +385,7 @@ class SharedLog:
         return state
 
     def _open_group(
-        self, storage: _GroupStorage, name: str, owner: Owner
+        self, storage: GroupStorage, name: str, owner: Owner
     ) -> tuple[_OpenedGroup, Recovered | None, tuple[str, ...]]:
         """What a group's storage has while it is open, what it holds, and what is to be said."""
         shared = self._use()
@@ -410,6 +410,7 @@ class SharedLog:
                 if is_to_be_named and snapshot is not None:
                     snapshots.adopt(received.path, snapshot)
                     received.was_adopted()
+                problems = (*loaded.notices, *problems)
                 recovered = recovered_of(loaded, snapshot)
         except BaseException:
             state.is_open = False
@@ -421,7 +422,7 @@ class SharedLog:
 
 
 @final
-class _GroupStorage(OnDisk):
+class GroupStorage(OnDisk):
     """The storage of one group of a `SharedLog`. All methods are as `Storage` has them."""
 
     def __init__(self, shared: SharedLog, group: str) -> None:
@@ -492,7 +493,7 @@ class _GroupStorage(OnDisk):
         return opened
 
 
-def _let_go(groups: Iterable[_GroupStorage]) -> None:
+def _let_go(groups: Iterable[GroupStorage]) -> None:
     for group in groups:
         group.let_go()
 

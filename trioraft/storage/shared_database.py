@@ -24,7 +24,7 @@ import threading
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias, final
@@ -48,6 +48,7 @@ from .log_database import (
     check_owner,
     check_settings,
     check_structure,
+    meta_crc,
     meta_row,
     open_for_writing,
     read_meta,
@@ -99,6 +100,12 @@ _SET_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?, ?)"
 _SET_GROUP: Final = "INSERT OR REPLACE INTO groups VALUES (?, ?, ?)"
 _SET_FIRST: Final = "INSERT OR REPLACE INTO temp.firsts VALUES (?, ?)"
 
+GROUP_ROWS_SQL: Final = (
+    "SELECT sequence, first_index, last_index, crc, payload FROM records "
+    "WHERE group_id = ? AND sequence >= ? ORDER BY number"
+)
+"""All records of a group, where there is no link to go by yet; it reads the whole table."""
+
 _SLICE: Final = """
 SELECT max(number) FROM (
     SELECT number, sum(bytes) OVER (ORDER BY number) - bytes AS before FROM (
@@ -145,6 +152,8 @@ class StoredGroup(msgspec.Struct, frozen=True, array_like=True):
     identity: bytes | None = None
     is_forgotten: bool = False
     """Its records are to be removed; the number stays taken."""
+    notices: tuple[str, ...] = ()
+    """What a tool did to its log, for the next node that opens it to say."""
 
 
 @attrs.define
@@ -198,8 +207,12 @@ def link_checksum(
 
 def group_row(group: StoredGroup) -> tuple[int, int, bytes]:
     """The row of a group."""
-    _, crc, payload = meta_row(f"group {group.id}", group)
+    _, crc, payload = meta_row(_key_of(group.id), group)
     return group.id, crc, payload
+
+
+def _key_of(number: object) -> str:
+    return f"group {number}"
 
 
 def group_of(row: tuple[Any, Any, Any], database: Path) -> StoredGroup:
@@ -208,13 +221,14 @@ def group_of(row: tuple[Any, Any, Any], database: Path) -> StoredGroup:
     Raises:
         CorruptStorage: it is not what was written.
     """
-    try:
-        group = msgspec.msgpack.decode(row[2], type=StoredGroup)
-    except (TypeError, *UNREADABLE):
-        group = None
-    if group is None or group_row(group) != row:
+    number, crc, payload = row  # after damage they may be of any type
+    group: StoredGroup | None = None
+    if isinstance(payload, bytes) and crc == meta_crc(_key_of(number), payload):
+        with suppress(*UNREADABLE):  # the same error as a wrong checksum, below
+            group = msgspec.msgpack.decode(payload, type=StoredGroup)
+    if group is None or group.id != number:
         raise CorruptStorage(
-            f"{database}: the row of group number {row[0]} is not what was written, and so it is "
+            f"{database}: the row of group number {number} is not what was written, and so it is "
             f"not known which group that was. {KEEP_AND_REPLACE}"
         )
     return group
