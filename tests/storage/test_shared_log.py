@@ -382,6 +382,40 @@ def test_the_table_does_not_grow_and_a_group_that_sleeps_keeps_what_it_has(
         assert [entry.data for entry in here.entries] == [group.encode()] * 9
 
 
+def bytes_in(path: Path) -> int:
+    with closing(sqlite3.connect(path / DATABASE)) as connection:
+        query = "SELECT sum(length(payload)) FROM records"
+        return int(connection.execute(query).fetchone()[0])
+
+
+@pytest.mark.parametrize("asleep", [0, 400])
+def test_the_table_does_not_grow_by_large_records_beside_many_small_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asleep: int
+) -> None:
+    """Few records may be nearly all that there is: bytes count as well."""
+    module = "trioraft.storage.shared_database"
+    monkeypatch.setattr(f"{module}.SWEEP_BYTES_MAX", 64 * 1024)
+    monkeypatch.setattr(f"{module}.SWEEP_EVERY_BYTES", 32 * 1024)
+    monkeypatch.setattr(f"{module}.SWEEP_DEAD_BYTES_MIN", 128 * 1024)
+    with opened(tmp_path) as (_, storages):
+        fill({"as": storages["as"]}, 1, asleep)
+        storages["as"].close()
+        us = storages["us"]
+        for index in range(1, 501):
+            us.append(None, [Entry(index, 1, b"x" * 8192)], index)
+            if index % 10 == 0:
+                us.write_snapshot(index, 1, VOTERS, [b"us"])
+                us.compact(index - 2, 1)
+    assert bytes_in(tmp_path) < 1024 * 1024, "of 4 MiB"
+    found = content(tmp_path)
+    assert found["as"] == Recovered(
+        HardState(1, "as") if asleep else HardState(), tuple(entries_of("as", 1, asleep))
+    )
+    here = found["us"]
+    assert isinstance(here, Recovered)
+    assert [entry.index for entry in here.entries] == [499, 500]
+
+
 def test_a_forgotten_group_is_new_and_its_records_go(tmp_path: Path) -> None:
     with opened(tmp_path) as (shared, storages):
         fill(storages, 1, 30)

@@ -80,10 +80,14 @@ COLUMNS: Final = 9
 _ROW: Final = f"({', '.join('?' * COLUMNS)})"
 
 SWEEP_EVERY: Final = SWEEP_RECORDS_MAX // 2
-"""After so many new records a slice of a pass is due: it goes twice as fast as the table grows."""
+"""After so many new records a slice of a pass is due, …"""
+
+SWEEP_EVERY_BYTES: Final = SWEEP_BYTES_MAX // 2
+"""… or after so many bytes in them: it goes twice as fast as the table grows, in either measure."""
 
 SWEEP_DEAD_MIN: Final = 2 * SWEEP_RECORDS_MAX
-"""A pass for fewer is not worth it."""
+SWEEP_DEAD_BYTES_MIN: Final = 4 * SWEEP_BYTES_MAX
+"""A pass for fewer records is not worth it, unless there are more bytes in them."""
 
 READ_RECORDS_MAX: Final = 512
 """Records of a group that are read at a time; the others' writes go between."""
@@ -168,6 +172,8 @@ class GroupState:
     """The number of its newest record."""
     records: int = 0
     """How many there are that are not compacted."""
+    size_bytes: int = 0
+    """What is in those; about, once some were compacted: nobody looks at each for that."""
     problem: str | None = None
     """Why it cannot be opened."""
     is_open: bool = False
@@ -188,6 +194,7 @@ class LoadedGroups:
     last_number: int = 0
     dead: int = 0
     """Compacted records that are there still."""
+    dead_bytes: int = 0
     openings: int = 0
 
 
@@ -335,8 +342,10 @@ def _scan(
                 f"by a failing disk or by hand. {KEEP_AND_REPLACE}"
             )
         loaded.last_number = number
+        size_bytes = len(payload) if isinstance(payload, bytes) else 0
         if sequence < state.first:
             loaded.dead += 1
+            loaded.dead_bytes += size_bytes
             continue
         expected = state.first + state.records
         is_next = sequence == expected and (not state.records or previous == state.newest)
@@ -352,6 +361,7 @@ def _scan(
             )
         state.newest = number
         state.records += 1
+        state.size_bytes += size_bytes
 
 
 def _is_as_written(payload: object, crc: int) -> bool:
@@ -408,10 +418,12 @@ class SharedDatabase:
         self._together = threading.local()
         self._last_group = loaded.last_group
         self._last_number = loaded.last_number
-        self._dead = loaded.dead
-        self._live = sum(state.records for state in loaded.groups.values())
+        self._dead, self._dead_bytes = loaded.dead, loaded.dead_bytes
+        states = loaded.groups.values()
+        self._live = sum(state.records for state in states)
+        self._live_bytes = sum(state.size_bytes for state in states)
         self._openings = loaded.openings
-        self._unswept = 0
+        self._unswept = self._unswept_bytes = 0
         self._sweeps_from: int | None = None  # while a pass is on its way
         self._sweeps_to = 0
         self._wal_bytes = 0
@@ -596,21 +608,33 @@ class SharedDatabase:
             number += len(job.rows)
             state = job.state
             if job.rows:
+                added_bytes = sum(len(row[4]) for row in job.rows)
                 state.newest = number
                 state.records += len(job.rows)
+                state.size_bytes += added_bytes
                 self._live += len(job.rows)
+                self._live_bytes += added_bytes
             if job.group is not None and first_of(job.group) > state.first:
-                gone = min(state.records, first_of(job.group) - state.first)
-                self._dead += gone
-                self._live -= gone
-                state.records -= gone
-                state.first = first_of(job.group)
+                self._compacted(state, first_of(job.group))
             job.took()
         self._last_number = number
-        self._unswept += len(rows)
         payload_bytes = sum(len(row[8]) for row in rows)
+        self._unswept += len(rows)
+        self._unswept_bytes += payload_bytes
         pages = 2 + sum(job.group is not None for job in jobs)
         self._wal_bytes += payload_bytes + 96 * len(rows) + pages * PAGE_BYTES
+
+    def _compacted(self, state: GroupState, first: int) -> None:
+        """All records of a group before this one are to be removed."""
+        gone = min(state.records, first - state.first)
+        gone_bytes = state.size_bytes * gone // state.records if gone else 0
+        state.first = first
+        state.records -= gone
+        state.size_bytes -= gone_bytes
+        self._live -= gone
+        self._live_bytes -= gone_bytes
+        self._dead += gone
+        self._dead_bytes += gone_bytes
 
     def _failed(self, error: sqlite3.Error | OSError | OverflowError) -> StorageError:
         connection = self._connection
@@ -658,12 +682,16 @@ class SharedDatabase:
 
     @property
     def _is_sweep_due(self) -> bool:
-        if self._unswept < SWEEP_EVERY or self.health.has_failed:
+        has_grown = self._unswept >= SWEEP_EVERY or self._unswept_bytes >= SWEEP_EVERY_BYTES
+        if not has_grown or self.health.has_failed:
             return False
-        if self._sweeps_from is None and self._dead > max(self._live, SWEEP_DEAD_MIN):
+        is_mostly_dead = self._dead > max(self._live, SWEEP_DEAD_MIN) or (
+            self._dead_bytes > max(self._live_bytes, SWEEP_DEAD_BYTES_MIN)
+        )
+        if self._sweeps_from is None and is_mostly_dead:
             self._begin_pass()
         if self._sweeps_from is None:
-            self._unswept = 0
+            self._unswept = self._unswept_bytes = 0
         return self._sweeps_from is not None
 
     def _begin_pass(self) -> None:
@@ -679,7 +707,7 @@ class SharedDatabase:
             "records_max": SWEEP_RECORDS_MAX,
             "bytes_max": SWEEP_BYTES_MAX,
         }
-        self._unswept = 0
+        self._unswept = self._unswept_bytes = 0
         try:
             (end,) = self._connection.execute(_SLICE, limits).fetchone()
             if end is None:
@@ -691,6 +719,8 @@ class SharedDatabase:
             self._sweeps_from = None
             return
         self._sweeps_from = end + 1 if end < self._sweeps_to else None
+        if removed:
+            self._dead_bytes -= self._dead_bytes * removed // self._dead
         self._dead -= removed
         self._wal_bytes += removed * 96 + 4 * PAGE_BYTES
 
