@@ -13,10 +13,10 @@ import pytest
 import trio
 import trio.testing
 
-from trioraft import MemoryNetwork, MemoryStorage, SharedLog, open_node
+from trioraft import Entry, MemoryNetwork, MemoryStorage, Node, Role, SharedLog, open_node
 from trioraft.core.errors import DiskFull, StorageError, ThreadsExhausted
 from trioraft.core.types import Recovered
-from trioraft.node.storage_calls import RUN_BLOCKING, StorageCalls
+from trioraft.node.storage_calls import JOINT_BYTES_MAX, RUN_BLOCKING, StorageCalls
 
 T = TypeVar("T")
 
@@ -72,9 +72,11 @@ def disk() -> Iterable[Disk]:
     RUN_BLOCKING.reset(token)
 
 
-async def append(calls: StorageCalls, name: str, outcomes: dict[str, object]) -> None:
+async def append(
+    calls: StorageCalls, name: str, outcomes: dict[str, object], size_bytes: int = 0
+) -> None:
     try:
-        await calls.append(lambda: name)  # type: ignore[arg-type] # to know them
+        await calls.append(lambda: name, size_bytes)  # type: ignore[arg-type] # to know them
     except StorageError as error:
         outcomes[name] = error
     else:
@@ -171,6 +173,25 @@ async def test_a_cancelled_append_is_made_all_the_same(disk: Disk) -> None:
     assert outcomes == dict.fromkeys("abc", "stored")
 
 
+async def test_small_ones_do_not_wait_for_all_large_ones(disk: Disk) -> None:
+    """Whoever waits longest goes in any case, so that nobody waits for ever."""
+    log, outcomes = Log(), dict[str, object]()
+    third = JOINT_BYTES_MAX // 3
+    async with trio.open_nursery() as nursery:
+        for name in ("begins", "L1", "L2", "L3", "L4", "L5", "s1", "s2"):
+            size_bytes = third if name.startswith("L") else 100
+            calls = StorageCalls(OneOfMany(log), "disk")
+            nursery.start_soon(append, calls, name, outcomes, size_bytes)
+            await until_all_wait()
+        disk.may_go_on.set()
+    assert [sorted(names) for names in log.made] == [
+        ["begins"],
+        ["L1", "L2", "s1", "s2"],
+        ["L3", "L4", "L5"],
+    ]
+    assert set(outcomes.values()) == {"stored"}
+
+
 async def test_two_logs_do_not_wait_for_each_other(disk: Disk) -> None:
     one, other, outcomes = Log(), Log(), dict[str, object]()
     disk.may_go_on.set()
@@ -238,3 +259,114 @@ async def test_nodes_of_one_process_write_together(tmp_path: Path) -> None:
         assert isinstance(recovered, Recovered)
         assert [entry.data for entry in recovered.entries if entry.data in expected] == expected
     shared.close()
+
+
+# -- a disk that is slow because of others -----------------------------------------------------
+
+BIG = bytes(256 * 1024)
+
+
+class SlowDisk:
+    """So many bytes a second of virtual time, until it hangs."""
+
+    def __init__(self, bytes_per_s: float) -> None:
+        self.bytes_per_s = bytes_per_s
+        self.appended_bytes = 0
+        self.goes_on = trio.Event()
+        self.goes_on.set()
+
+    async def __call__(self, call: Callable[[], T], /, *, limiter: trio.CapacityLimiter) -> T:
+        async with limiter:
+            came_to = call()
+            taken_s, self.appended_bytes = self.appended_bytes / self.bytes_per_s, 0
+            await trio.sleep(taken_s)
+            await self.goes_on.wait()
+            return came_to
+
+    def write_together(self, calls: Sequence[Callable[[], object]]) -> list[BaseException | None]:
+        for call in calls:
+            call()
+        return [None] * len(calls)
+
+
+class OneOnASlowDisk:
+    """A storage that shares its log, and its disk, with others."""
+
+    blocking = True
+
+    def __init__(self, disk: SlowDisk) -> None:
+        self.together = disk
+        self._inner = MemoryStorage()
+
+    def append(
+        self, hard_state: Any, entries: Sequence[Entry], replace_from: Any, identity: Any = None
+    ) -> None:
+        self.together.appended_bytes += 4096 + sum(len(entry.data) for entry in entries)
+        self._inner.append(hard_state, entries, replace_from, identity)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+async def test_a_disk_that_is_busy_with_others_is_not_taken_for_one_that_hangs(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Fourteen groups keep it busy for two seconds with each round of their writes. One with small
+    commands waits for its turn as they do, and its leader goes on leading; once the disk does
+    nothing at all, that is noticed as ever."""
+    disk = SlowDisk(16 * 1024 * 1024)
+    token = RUN_BLOCKING.set(disk)
+    network = MemoryNetwork(random.Random(1))
+    async with AsyncExitStack() as stack:
+        stack.callback(RUN_BLOCKING.reset, token)
+
+        async def opened(node_id: str, voters: Sequence[str], storage: Any, network: Any) -> Node:
+            return await stack.enter_async_context(
+                open_node(
+                    node_id,
+                    voters=voters,
+                    machine=Ledger(),
+                    storage=storage,
+                    transport=network.transport(node_id),
+                )
+            )
+
+        small = [
+            await opened(node_id, ["a", "b", "c"], storage, network)
+            for node_id, storage in (
+                ("a", OneOnASlowDisk(disk)),
+                ("b", MemoryStorage()),
+                ("c", MemoryStorage()),
+            )
+        ]
+        big = [
+            await opened("a", ["a"], OneOnASlowDisk(disk), MemoryNetwork(random.Random(number)))
+            for number in range(14)
+        ]
+        for node in (*small, *big):
+            await node.wait(lambda status: status.leader_id is not None)
+        leader = next(node for node in small if node.status.role is Role.LEADER)
+        if leader is not small[0]:
+            await leader.transfer_leadership("a")
+        await small[0].wait(lambda status: status.role is Role.LEADER)
+        term = small[0].status.term
+
+        async def keep_busy(node: Node) -> None:
+            while True:
+                await node.propose(BIG)
+
+        async with trio.open_nursery() as nursery:
+            for node in big:
+                for _ in range(8):
+                    nursery.start_soon(keep_busy, node)
+            until_s = trio.current_time() + 20
+            while trio.current_time() < until_s:
+                await small[0].propose(b"small")
+            assert small[0].status.term == term
+            disk.goes_on = trio.Event()
+            small[0].submit(b"never")
+            with trio.move_on_after(10):
+                await small[1].wait(lambda status: status.term > term)
+            disk.goes_on.set()
+            assert small[1].status.term > term
+            nursery.cancel_scope.cancel()

@@ -28,6 +28,7 @@ FILES: Final = (
     "tests/storage/test_shared_full.py",
     "tests/storage/test_sqlite_crash.py",
     "tests/storage/test_sqlite_damage.py",
+    "tests/storage/test_sqlite_full_again.py",
     "tests/test_node.py",
 )
 

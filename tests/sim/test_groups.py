@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -18,7 +18,7 @@ from trioraft.groups.group import GroupPhase
 from trioraft.groups.host import Host
 from trioraft.node.hosting import MachineAt
 from trioraft.node.runner import NodeRunner
-from trioraft.sim.tier2.groups import Mount, run_groups_seed
+from trioraft.sim.tier2.groups import Mount, SharedDisk, run_groups_seed
 
 SEEDS = range(3)
 PLANTED_SEEDS = range(12)
@@ -33,9 +33,25 @@ def test_nothing_is_wrong(seed: int) -> None:
     assert min(counts.crashes, counts.partitions, counts.woken, counts.answered) > 0, outcome
 
 
-def test_a_seed_is_one_run() -> None:
+def test_nothing_is_wrong_where_they_share_a_log() -> None:
+    broken_off = 0
+    for seed in SEEDS:
+        print("seed", seed)
+        outcome = run_groups_seed(seed, shares_log=True)
+        if outcome.failure is not None:
+            raise outcome.failure
+        broken_off += outcome.counts.broken_off
+        assert outcome.counts.answered > 0, outcome
+    assert broken_off > 0
+
+
+@pytest.mark.parametrize("shares_log", [False, True])
+def test_a_seed_is_one_run(shares_log: bool) -> None:
     """In processes of their own: pytest's plugins take steps of tasks, too."""
-    source = "from trioraft.sim.tier2.groups import run_groups_seed; print(run_groups_seed(7))"
+    source = (
+        "from trioraft.sim.tier2.groups import run_groups_seed; "
+        f"print(run_groups_seed(7, shares_log={shares_log}))"
+    )
     told = {
         subprocess.run(
             [sys.executable, "-c", source],
@@ -91,6 +107,16 @@ def keeps_no_entry(mount: Mount, hard_state: Any, *rest: Any) -> None:
     APPEND(mount, hard_state, (), None, rest[2])
 
 
+def goes_on_in_what_was_broken_off(_: SharedDisk) -> None:
+    """For `SharedDisk.check`: what is written next is in a transaction that nobody commits."""
+
+
+def tells_all_that_it_is_stored(_: SharedDisk, calls: Sequence[Callable[[], object]]) -> list[None]:
+    """For `SharedDisk.write_together`: only the first one is."""
+    calls[0]()
+    return [None for _ in calls]
+
+
 Broken = Iterable[tuple[type, str, Callable[..., Any]]]
 
 
@@ -112,3 +138,19 @@ def test_what_is_broken_is_found(broken: Broken, monkeypatch: pytest.MonkeyPatch
     for owner, name, planted in broken:
         monkeypatch.setattr(owner, name, planted)
     assert any(run_groups_seed(seed).failure is not None for seed in PLANTED_SEEDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "planted"),
+    [
+        ("check", goes_on_in_what_was_broken_off),
+        ("write_together", tells_all_that_it_is_stored),
+    ],
+    ids=lambda planted: getattr(planted, "__name__", ""),
+)
+def test_what_is_broken_in_a_shared_log_is_found(
+    name: str, planted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SharedDisk, name, planted)
+    outcomes = (run_groups_seed(seed, shares_log=True) for seed in PLANTED_SEEDS)
+    assert any(outcome.failure is not None for outcome in outcomes)

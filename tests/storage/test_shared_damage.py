@@ -166,6 +166,23 @@ def test_where_it_is_not_known_whose_it_was_nothing_is_opened(
         open_shared(work)
 
 
+@pytest.mark.parametrize(
+    "payload", ["NULL", "7", "CAST(payload AS TEXT)", "CAST(x'ff00fe' AS TEXT)", "1.5", "''"]
+)
+def test_a_payload_that_is_none_any_more_costs_its_group_and_no_other(
+    payload: str, closed: Path, tmp_path: Path
+) -> None:
+    """A flipped bit in a row's header makes another type of it."""
+    work = tmp_path / "d"
+    shutil.copytree(closed, work)
+    expected = content(work)
+    with closing(sqlite3.connect(work / DATABASE)) as connection:
+        row = connection.execute("SELECT group_id FROM records WHERE number = 100").fetchone()
+    statement = f"UPDATE records SET payload = {payload} WHERE number = 100"  # noqa: S608 - ours
+    change(work, statement)
+    assert content(work) == {**expected, GROUPS[row[0] - 1]: "refused"}
+
+
 def test_a_missing_record_is_missed(closed: Path, tmp_path: Path) -> None:
     work = tmp_path / "d"
     shutil.copytree(closed, work)

@@ -44,11 +44,16 @@ class Model:
     def appended(self, count: int, term: int) -> None:
         self.last, self.term = self.last + count, term
 
-    def compact(self) -> None:
+    def compact(self) -> bool:
+        """Returns whether there was room for it."""
         if self.last > self.base:
-            self.storage.write_snapshot(self.last, 1, VOTERS, [b"x" * 100])
-            self.storage.compact(self.last, 1)
+            try:
+                self.storage.write_snapshot(self.last, 1, VOTERS, [b"x" * 100])
+                self.storage.compact(self.last, 1)
+            except DiskFull:
+                return False
             self.base = self.last
+        return True
 
     def check(self, found: Recovered | str) -> None:
         assert isinstance(found, Recovered)
@@ -88,7 +93,7 @@ def one_round(disk: Path, copy: Path, seed: int) -> int:
     for step in range(STEPS):
         full += append_some(shared, models, rng, step + 1)
         if rng.random() < 0.15 and not full:
-            rng.choice(models).compact()
+            full += not rng.choice(models).compact()
         if full > ROOM_AFTER:
             ballast.unlink(missing_ok=True)
         if full > 4 * ROOM_AFTER:

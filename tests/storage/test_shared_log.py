@@ -14,6 +14,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import attrs
 import pytest
 
 from trioraft import ConfigError, CorruptStorage, Entry, SharedLog, SQLiteStorage, StorageError
@@ -234,6 +235,23 @@ def test_a_full_log_is_full_for_all_and_goes_on_after_any_compaction(tmp_path: P
         assert first == (last[group] - 9 if group == "us" else 1)
 
 
+def test_what_is_too_much_for_the_disk_holds_up_nobody_else(tmp_path: Path) -> None:
+    """They come again together, after the same pause: a vote would wait for as long as another
+    group has more than there is room for."""
+    with opened(tmp_path, log_bytes_max=512 * 1024) as (shared, storages):
+        fill(storages, 1, 2)
+        calls = [
+            partial(append, storages["eu"], "eu", 3),
+            partial(storages["us"].append, None, entries_of("us", 3, 6000), 3),
+            partial(append, storages["as"], "as", 3),
+        ]
+        outcomes = shared.write_together(calls)
+        assert [type(outcome) for outcome in outcomes] == [type(None), DiskFull, type(None)]
+    for group, count in {"eu": 3, "us": 2, "as": 3}.items():
+        found = content(tmp_path)[group]
+        assert found == Recovered(HardState(1, group), tuple(entries_of(group, 1, count)))
+
+
 def test_a_full_disk_is_rolled_back_and_goes_on_when_there_is_room(small_disk: Path) -> None:
     (small_disk / "ballast").write_bytes(b"x" * 1024 * 1024)
     with opened(small_disk / "shared") as (shared, storages):
@@ -247,6 +265,27 @@ def test_a_full_disk_is_rolled_back_and_goes_on_when_there_is_room(small_disk: P
     for group in GROUPS:
         expected = tuple(entries_of(group, 1, last[group] + 50))
         assert found[group] == Recovered(HardState(1, group), expected)
+
+
+def test_a_folder_that_is_there_is_made_durable_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever made it may have been killed, or be another group's thread, before it was."""
+    fsync, synced = os.fsync, list[int]()
+
+    def noting(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    with opened(tmp_path) as (_, storages):
+        fill(storages, 1, 20)
+        for group in ("eu", "us"):
+            (tmp_path / "groups" / str(GROUPS.index(group) + 1)).mkdir(parents=True, exist_ok=True)
+            synced.clear()
+            storages[group].write_snapshot(15, 1, VOTERS, [b"x"])
+            for path in (tmp_path, tmp_path / "groups"):
+                assert path.stat().st_ino in synced, f"{path} for {group}"
 
 
 def test_files_that_were_taken_away_are_missed_by_the_next_write(tmp_path: Path) -> None:
@@ -341,6 +380,40 @@ def test_the_table_does_not_grow_and_a_group_that_sleeps_keeps_what_it_has(
         assert isinstance(here, Recovered)
         assert here.base_index == 59 * 20 + 11
         assert [entry.data for entry in here.entries] == [group.encode()] * 9
+
+
+def bytes_in(path: Path) -> int:
+    with closing(sqlite3.connect(path / DATABASE)) as connection:
+        query = "SELECT sum(length(payload)) FROM records"
+        return int(connection.execute(query).fetchone()[0])
+
+
+@pytest.mark.parametrize("asleep", [0, 400])
+def test_the_table_does_not_grow_by_large_records_beside_many_small_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asleep: int
+) -> None:
+    """Few records may be nearly all that there is: bytes count as well."""
+    module = "trioraft.storage.shared_database"
+    monkeypatch.setattr(f"{module}.SWEEP_BYTES_MAX", 64 * 1024)
+    monkeypatch.setattr(f"{module}.SWEEP_EVERY_BYTES", 32 * 1024)
+    monkeypatch.setattr(f"{module}.SWEEP_DEAD_BYTES_MIN", 128 * 1024)
+    with opened(tmp_path) as (_, storages):
+        fill({"as": storages["as"]}, 1, asleep)
+        storages["as"].close()
+        us = storages["us"]
+        for index in range(1, 501):
+            us.append(None, [Entry(index, 1, b"x" * 8192)], index)
+            if index % 10 == 0:
+                us.write_snapshot(index, 1, VOTERS, [b"us"])
+                us.compact(index - 2, 1)
+    assert bytes_in(tmp_path) < 1024 * 1024, "of 4 MiB"
+    found = content(tmp_path)
+    assert found["as"] == Recovered(
+        HardState(1, "as") if asleep else HardState(), tuple(entries_of("as", 1, asleep))
+    )
+    here = found["us"]
+    assert isinstance(here, Recovered)
+    assert [entry.index for entry in here.entries] == [499, 500]
 
 
 def test_a_forgotten_group_is_new_and_its_records_go(tmp_path: Path) -> None:
@@ -441,6 +514,20 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
         connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", meta_row("format", 2))
     with pytest.raises(StorageError, match="in format 2, written by a newer trioraft"):
         open_shared(tmp_path)
+
+
+def test_a_group_of_before_a_field_was_added_is_read(tmp_path: Path) -> None:
+    """Fields are only ever appended, so a row may have fewer than are known now."""
+    with opened(tmp_path) as (_, storages):
+        fill(storages, 1, 2)
+    expected = content(tmp_path)
+    group = [1, "eu", [CLUSTER, "0"], [0, 0, 1], b"identity"]
+    _, crc, payload = meta_row("group 1", group)
+    with closing(sqlite3.connect(tmp_path / DATABASE, isolation_level=None)) as connection:
+        connection.execute("INSERT OR REPLACE INTO groups VALUES (?, ?, ?)", (1, crc, payload))
+    here = expected["eu"]
+    assert isinstance(here, Recovered)
+    assert content(tmp_path) == {**expected, "eu": attrs.evolve(here, identity=b"identity")}
 
 
 def test_a_snapshot_of_another_group_is_not_taken(tmp_path: Path) -> None:

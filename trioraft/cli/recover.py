@@ -41,7 +41,9 @@ Without --voters it shows what the node has, and changes nothing. With --voters 
 can be lost, asks, and writes the new configuration at the end of the node's log. The whole story \
 is in docs/lost-quorum.md.
 
-Example:  trioraft recover /var/lib/trioraft --voters 0
+Examples:  trioraft recover /var/lib/trioraft --voters 0
+
+           trioraft recover /var/lib/trioraft --group eu --voters 0
 
 Exit code: 0 shown, or recovered; 1 it cannot be done, or was not confirmed; 2 a wrong option. \
 After 1 and 2 nothing was changed, unless the message says that the disk failed.
@@ -76,6 +78,12 @@ def recover(
             help="Where this node is reached, if that is new.",
         ),
     ] = None,
+    group: Annotated[
+        str | None,
+        Option(
+            metavar="NAME", show_default=False, help="Of many groups in one directory, this one."
+        ),
+    ] = None,
     skip: Annotated[
         int | None,
         Option(
@@ -97,7 +105,7 @@ def recover(
     if voters is None and (address or yes or skip is not None):
         _refuse("name the voters that shall be, with --voters")
     try:
-        found = find(directory.absolute())
+        found = find(directory.absolute(), group)
         if voters is None or show:
             _show(found, as_json=as_json)
             return
@@ -195,6 +203,7 @@ def _shown(found: StoppedNode) -> str:
     first = recovered.base_index + 1
     rows = [
         ("directory", str(found.directory)),
+        *([] if found.stored.group is None else [("group", found.stored.group)]),
         ("cluster", found.stored.cluster_id),
         ("node", found.node_id),
         ("term", f"{found.hard_state.term}, voted for {voted_for or 'nobody'}"),
@@ -226,6 +235,7 @@ def _as_json(found: StoppedNode) -> dict[str, Any]:
     snapshot = recovered.snapshot
     return {
         "directory": str(found.directory),
+        **({} if found.stored.group is None else {"group": found.stored.group}),
         "cluster_id": found.stored.cluster_id,
         "node_id": found.node_id,
         "term": found.hard_state.term,
@@ -281,17 +291,28 @@ def _warning(plan: Plan) -> str:
             "this only if every member ends with ApplyFailed at this entry. If one of "
             "them has applied it, recover that one, without --skip."
         )
-    if left_out:
+    if left_out and found.stored.group is None:
         paragraphs.append(
             f"Nodes {', '.join(left_out)} must never be started again with their old directories: "
             "this node refuses them from then on, but together they could go on as the cluster "
             "that was. To take one back, empty its directory and add it as a new node."
+        )
+    elif left_out:
+        paragraphs.append(
+            f"Processes {', '.join(left_out)} must never open this group again with what they have "
+            "of it: this one refuses them from then on, but together they could go on as the group "
+            "that was. To take one back, call SharedLog.forget there and add it as a new member."
         )
     return "\n\n".join(map(escaped, paragraphs))
 
 
 def _done(plan: Plan) -> str:
     """What comes next."""
+    if plan.found.stored.group is not None:
+        return (
+            f"Start process {plan.found.node_id}. Then add members until the group has as many as "
+            "before: node.add_learner and node.change_voters, on the node of Group.awake."
+        )
     return (
         f"Start node {plan.found.node_id}. Then add nodes until the cluster has as many as before: "
         "trioraft admin add-learner and promote, or node.add_learner and node.change_voters."

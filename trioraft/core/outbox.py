@@ -62,7 +62,8 @@ class Outbox:
         # Writes under way: (number, last index of the log then, did it carry a vote for us, when
         # it was handed out).
         self._writes: deque[tuple[int, LogIndex, Term | None, float]] = deque()
-        # The last Ready of the write under way; since when; how long it may take for its size.
+        # The last Ready of the write under way; since when; how long it may take for its size, and
+        # for what is before it.
         self._begun: tuple[int, float, float] | None = None
         self._messages: list[Message] = []
         self._messages_after_persist: list[Message] = []
@@ -108,6 +109,12 @@ class Outbox:
     def on_write_begun(self, number: int, now: float, size_bytes: int) -> None:
         """The disk is busy with writes of this Ready, and of all before it; again for each part."""
         self._begun = number, now, size_bytes / SLOWEST_DISK_BYTES_PER_S
+
+    def on_disk_works(self, now: float, size_bytes: int) -> None:
+        """The disk, which others share, has finished what it had, and is busy with so much now."""
+        if self._begun is not None:
+            number, begun_s, _ = self._begun
+            self._begun = number, begun_s, now - begun_s + size_bytes / SLOWEST_DISK_BYTES_PER_S
 
     def on_disk_full(self) -> None:
         """How long the write takes now says nothing of the disk."""

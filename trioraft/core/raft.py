@@ -498,6 +498,15 @@ class Raft:
         """
         self._out.on_write_begun(number, now, size_bytes)
 
+    def on_disk_works(self, now: float, size_bytes: int) -> None:
+        """A write waits for a disk that others share: that goes on, with what is theirs or ours.
+
+        Args:
+            now: the time.
+            size_bytes: what it is busy with from now on.
+        """
+        self._out.on_disk_works(now, size_bytes)
+
     def on_persisted(self, number: int, now: float) -> None:
         """The Ready of this number, and all before it, are durable."""
         if self.role is Role.DEAD:

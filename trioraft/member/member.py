@@ -348,6 +348,10 @@ class Member:
         self._has_news = True
         self.raft.on_disk_full(now, lacking)
 
+    def on_disk_works(self, now: float, size_bytes: int) -> None:
+        """The disk that this member shares with others goes on: `Raft.on_disk_works`."""
+        self.raft.on_disk_works(now, size_bytes)
+
     def on_storage_waits(self, lacking: str | None, now: float) -> None:
         """Something that the log does not wait for could not be read; it will be tried again."""
         if self.raft.tracing:

@@ -1015,10 +1015,16 @@ class NodeRunner:
         if not (isinstance(step, Write) and self._calls.is_joint):
             return await self._until_there_is_room(partial(self._do, step), lack=lack)
         begun_s = time.perf_counter()
-        await self._until_there_is_room(partial(self._append, step), self._calls.append, lack)
+        how = partial(self._calls.append, size_bytes=step.size_bytes, works=self._disk_works)
+        await self._until_there_is_room(partial(self._append, step), how, lack)
         if self.meter is not None:
             self.meter.write.add(time.perf_counter() - begun_s)
         return None
+
+    def _disk_works(self, size_bytes: int) -> None:
+        """Nothing follows from it but that the disk is given more time."""
+        if self.member is not None and not self.is_dead:
+            self.member.on_disk_works(trio.current_time(), size_bytes)
 
     def _append(self, write: Write) -> None:
         self._storage.append(write.hard_state, write.entries, write.replace_from, write.identity)

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from copy import copy
 from functools import partial
-from typing import Protocol, TypeVar, final
+from operator import attrgetter
+from typing import Final, Protocol, TypeVar, final
 from weakref import WeakKeyDictionary, ref
 
 import attrs
@@ -105,9 +106,20 @@ class StorageCalls:
         """Whether appends are made with those of other nodes."""
         return self._joint is not None
 
-    async def append(self, call: Callable[[], None]) -> None:
+    async def append(
+        self,
+        call: Callable[[], None],
+        size_bytes: int = 0,
+        works: Callable[[int], object] | None = None,
+    ) -> None:
         """A call of the storage's `append`, with those that other nodes of this process make to the
         same log meanwhile. Otherwise as `write`.
+
+        Args:
+            call: it.
+            size_bytes: what it writes, about.
+            works: told, for as long as this waits, with how many bytes of all of them the disk is
+                busy from now on.
 
         Raises:
             ThreadsExhausted: it was not called.
@@ -116,7 +128,7 @@ class StorageCalls:
             await self.write(call)
         else:
             with trio.CancelScope(shield=True):
-                await self._joint.append(call)
+                await self._joint.append(_Waiting(call, size_bytes, works))
 
     async def beside(self, call: Callable[[], T]) -> T:
         """A snapshot call that may run beside the writes. Cannot be cancelled.
@@ -176,15 +188,26 @@ def _no_thread(error: BaseException) -> ThreadsExhausted:
     )
 
 
+JOINT_BYTES_MAX: Final = 8 * 1024 * 1024
+"""So many bytes are written together, or one append: with more, whoever waits would hear nothing of
+the disk for long."""
+
+
 @attrs.define(eq=False)
 class _Waiting:
     """A node whose append waits."""
 
     call: Callable[[], None]
+    size_bytes: int = 0
+    works: Callable[[int], object] | None = None
     has_turn: trio.Event = attrs.field(factory=trio.Event)
     """It is made; or it is this node's turn to have what waits made."""
     is_made: bool = False
     error: BaseException | None = None
+
+    def disk_works(self, size_bytes: int) -> None:
+        if self.works is not None:
+            self.works(size_bytes)
 
 
 @final
@@ -193,6 +216,9 @@ class _JointAppends:
 
     (A thread for each node, each of which waits for the same fsync, costs each of them two changes
     of threads, and wakes them one after the other.)
+
+    What others have brought is no fault of the disk: whoever waits hears of each step that it does,
+    and takes only one that does none for one that hangs.
     """
 
     def __init__(self, together: Together) -> None:
@@ -201,21 +227,38 @@ class _JointAppends:
         self._limiter = trio.CapacityLimiter(1)
         self._waiting: list[_Waiting] = []
         self._has_leader = False
+        self._busy_bytes = 0  # with what is being made
 
-    async def append(self, call: Callable[[], None]) -> None:
-        own = _Waiting(call)
+    async def append(self, own: _Waiting) -> None:
         self._waiting.append(own)
         if self._has_leader:
+            own.disk_works(self._busy_bytes)
             await own.has_turn.wait()
         if not own.is_made:
             await self._make_all()
         if own.error is not None:
             raise own.error
 
+    def _take(self) -> list[_Waiting]:
+        """Those whose turn it is: whoever waits longest, and of the others the small ones before
+        the large ones. (A vote would wait for whatever all other groups have to write.)"""
+        oldest, *others = self._waiting
+        taken, self._busy_bytes = [oldest], oldest.size_bytes
+        for each in sorted(others, key=attrgetter("size_bytes")):
+            if self._busy_bytes + each.size_bytes > JOINT_BYTES_MAX:
+                break
+            self._busy_bytes += each.size_bytes
+            taken.append(each)
+        for each in self._waiting:
+            each.disk_works(self._busy_bytes)
+        are_taken = frozenset(taken)
+        self._waiting = [each for each in self._waiting if each not in are_taken]
+        return taken
+
     async def _make_all(self) -> None:
         """Have made what waits; then the first of those that came meanwhile has the turn."""
         self._has_leader = True
-        all_waiting, self._waiting = self._waiting, []
+        all_waiting = self._take()
         calls = [each.call for each in all_waiting]
         broken_off = StorageError("a write was broken off; what of it is stored is unknown")
         errors: list[BaseException | None] = [copy(broken_off) for _ in calls]

@@ -10,7 +10,8 @@ Rules of this file:
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import final
 
@@ -20,16 +21,71 @@ import msgspec
 from ..core.errors import CorruptStorage, StorageError
 from ..core.types import Entry, HardState, LogIndex, Term
 from .formats import OLDEST
-from .log_database import Base, LoadedLog, Owner, RecordEnds, replay
+from .log_database import Base, LoadedLog, Owner, RecordEnds, read_owner, reading, replay
 from .records import Row, StoredWrite, from_row, to_rows
-from .shared_database import REPLACE_GROUP, GroupState, Job, SharedDatabase, StoredGroup
+from .shared_database import (
+    GROUP_ROWS_SQL,
+    REPLACE_GROUP,
+    SCHEMA,
+    GroupState,
+    Job,
+    SharedDatabase,
+    StoredGroup,
+    group_of,
+    load_shared,
+)
+
+
+@attrs.frozen
+class StoppedGroup:
+    """A group in a directory that nobody has open."""
+
+    process: Owner
+    """Whose directory that is."""
+    stored: StoredGroup
+    loaded: LoadedLog
+
+
+def read_group(path: Path, name: str) -> StoppedGroup:
+    """Read and check a group, and all that is checked with it, without changing anything.
+
+    Args:
+        path: of the database.
+        name: of the group.
+
+    Raises:
+        StorageError: there is no such group; or as `load_shared`.
+        CorruptStorage: it is not what was written.
+    """
+    process = read_owner(path, SCHEMA)
+    state = load_shared(path, process).groups.get(name)
+    if state is None:
+        raise StorageError(f"{path}: there is no group {name!r}; trioraft inspect lists them")
+    if state.problem is not None:
+        raise _damaged(path, state)
+    with reading(path) as connection:
+        rows = connection.execute(
+            "SELECT id, crc, payload FROM groups WHERE id = ?", (state.id,)
+        ).fetchall()
+        stored = group_of(rows[0], path)
+        bounds = (state.id, stored.base.first_record)
+        with closing(connection.execute(GROUP_ROWS_SQL, bounds)) as records:
+            return StoppedGroup(process, stored, _replayed(records, path, stored))
+
+
+def _replayed(rows: Iterable[Row], path: Path, stored: StoredGroup) -> LoadedLog:
+    named = path.with_name(f"{path.name}, group {stored.name!r}")
+    loaded = replay(rows, named, stored.base)
+    return attrs.evolve(loaded, identity=stored.identity, notices=stored.notices)
+
+
+def _damaged(path: Path, state: GroupState) -> CorruptStorage:
+    return CorruptStorage(f"{path}: group {state.name!r} {state.problem}. {REPLACE_GROUP}")
 
 
 @final
 class GroupLog:
     """The log of one group. One call at a time, as `Log` has them."""
-
-    notices: tuple[str, ...] = ()
 
     def __init__(self, database: SharedDatabase, state: GroupState, stored: StoredGroup) -> None:
         """Of a new group, which is not stored yet: `begin` is called next."""
@@ -59,7 +115,7 @@ class GroupLog:
             CorruptStorage: it is not what was written.
         """
         if state.problem is not None:
-            raise CorruptStorage(f"{path}: group {state.name!r} {state.problem}. {REPLACE_GROUP}")
+            raise _damaged(path, state)
         stored = database.stored_group(state)
         if stored.owner != owner:
             raise StorageError(
@@ -68,14 +124,18 @@ class GroupLog:
                 f"{owner.cluster_id!r}: give each node a directory of its own; nothing was changed"
             )
         rows, numbers = database.records_of(state)
-        named = path.with_name(f"{path.name}, group {state.name!r}")
-        loaded = attrs.evolve(replay(rows, named, stored.base), identity=stored.identity)
+        loaded = _replayed(rows, path, stored)
         log = cls(database, state, stored)
         log.last_index = loaded.last_index
         log._hard_state = loaded.hard_state
         log._ends = loaded.ends
         log._numbers = numbers
         return log, loaded
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a tool did, and no node has said yet."""
+        return self._stored.notices
 
     def begin(self) -> None:
         """Store the new group. Its hard state is never missing: a record that says "new" is there
@@ -96,15 +156,18 @@ class GroupLog:
         *,
         notices: tuple[str, ...] | None = None,
     ) -> None:
-        """See `Storage.append`; nobody leaves notices here."""
-        del notices
+        """See `Log.append`."""
         state = self._hard_state if hard_state is None else hard_state
         record = StoredWrite(self._ends.last_record + 1, state, replace_from, tuple(entries))
         rows = list(to_rows(record, self.last_index))
         self._database.check_rows(rows)
         stored = None
-        if identity is not None:
-            stored = msgspec.structs.replace(self._stored, identity=identity)
+        if identity is not None or notices is not None:
+            stored = msgspec.structs.replace(
+                self._stored,
+                identity=self._stored.identity if identity is None else identity,
+                notices=self._stored.notices if notices is None else notices,
+            )
         self._write(rows, state, stored)
 
     def _write(

@@ -11,6 +11,8 @@ Rules of this file:
 * Every other failure of a read, write or fsync is final. An fsync that failed once tells nothing
   when it is called again, because the kernel may have dropped the pages (hazard D5): so nothing
   is retried, and everything after it is refused.
+* So is what was broken off half-way, for want of memory or by Ctrl-C: a transaction may be open
+  still, and the next write would be in it, and never be committed.
 * A disk that became read-only is one that failed: the kernel does that after errors of its own.
 """
 
@@ -155,6 +157,14 @@ class Health:
         """The error to raise for what is no error of a call, and final all the same."""
         self._refusal = f"failed earlier and is not used any more: {why}"
         return StorageError(why)
+
+    def broken_off(self, doing: str, error: BaseException) -> StorageError:
+        """The error to tell others when what was being written was left half-way, by want of memory
+        or by Ctrl-C: it is final, since nobody knows what is in the transaction that is open."""
+        return self.fail(
+            f"{doing} was broken off ({type(error).__name__}); what of it is stored is unknown. "
+            "Close it, and open it anew"
+        )
 
     def _is_read_only(self) -> bool:
         try:

@@ -35,11 +35,12 @@ from ..core.types import (
 from . import formats
 from .directory import DATABASE, LOCK, WRITE_AHEAD_LOG, describe_holder, lock_for_reading
 from .health import describe
-from .log_database import NOTICES, Base, Owner, StoredIdentity, read_meta, reading
+from .log_database import NOTICES, Base, Owner, StoredIdentity, is_shared, read_meta, reading
 from .received_snapshot import RECEIVED
 from .records import Row, from_row
 from .shared import folder_of
 from .shared_database import (
+    GROUP_ROWS_SQL,
     GroupState,
     LoadedGroups,
     check_shared_format,
@@ -55,10 +56,6 @@ T = TypeVar("T")
 ROWS_SQL: Final = (
     "SELECT number, first_index, last_index, crc, payload FROM records WHERE number >= ? "
     "ORDER BY number"
-)
-GROUP_ROWS_SQL: Final = (
-    "SELECT sequence, first_index, last_index, crc, payload FROM records "
-    "WHERE group_id = ? AND sequence >= ? ORDER BY number"
 )
 PROBLEMS_MAX: Final = 20
 """So many are told; the first is what matters."""
@@ -157,7 +154,7 @@ def inspect_directory(
         _check_files(found)
         try:
             with reading(path / DATABASE, has_no_wal=_has_no_wal(path)) as connection:
-                if _is_shared(connection):
+                if is_shared(connection):
                     _read_shared(found, connection, wanted, group, find, verify=verify)
                 elif group is not None:
                     raise StorageError(
@@ -276,11 +273,6 @@ def _read_database(
         _verify(found, connection)
     base = found.base or Base()
     _read_log(found, partial(connection.execute, ROWS_SQL, (base.first_record,)), wanted)
-
-
-def _is_shared(connection: sqlite3.Connection) -> bool:
-    query = "SELECT count(*) FROM sqlite_schema WHERE name = 'groups'"
-    return bool(connection.execute(query).fetchone()[0])
 
 
 def _read_shared(

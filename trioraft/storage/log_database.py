@@ -179,16 +179,28 @@ def load(database: Path, owner: Owner) -> LoadedLog:
             )
 
 
-def read_owner(database: Path) -> Owner:
+def read_owner(database: Path, schema: Mapping[str, str] = SCHEMA) -> Owner:
     """Whose database it is, when that is not known beforehand.
 
+    Args:
+        database: its file.
+        schema: of what kind it is; by default, the log of one node.
+
     Raises:
-        StorageError: it is of another format, or cannot be read.
+        StorageError: it is of another kind or format, or cannot be read.
         CorruptStorage: it does not say, or it is not what was written.
     """
     with reading(database) as connection:
-        _check_format(connection, database)
+        check_settings(connection, database, schema)
+        if schema is SCHEMA:
+            _check_format(connection, database)
         return read_meta(connection, database, "owner", Owner)
+
+
+def is_shared(connection: sqlite3.Connection) -> bool:
+    """Whether a database holds the logs of many groups."""
+    query = "SELECT count(*) FROM sqlite_schema WHERE name = 'groups'"
+    return bool(connection.execute(query).fetchone()[0])
 
 
 def read_identity(database: Path) -> bytes | None:
@@ -292,14 +304,15 @@ def check_owner(connection: sqlite3.Connection, database: Path, owner: Owner) ->
         )
 
 
-def _meta_crc(key: str, payload: bytes) -> int:
+def meta_crc(key: str, payload: bytes) -> int:
+    """CRC-32 of a row of the meta table."""
     return zlib.crc32(payload, zlib.crc32(key.encode()))
 
 
 def meta_row(key: str, value: object) -> MetaRow:
     """The row of the meta table for a value."""
     payload = msgspec.msgpack.encode(value)
-    return key, _meta_crc(key, payload), payload
+    return key, meta_crc(key, payload), payload
 
 
 def _identity_rows(identity: bytes | None) -> list[MetaRow]:
@@ -333,7 +346,7 @@ def read_meta(
         return missing
     if len(rows) == 1:
         crc, payload = rows[0]
-        if isinstance(payload, bytes) and crc == _meta_crc(key, payload):
+        if isinstance(payload, bytes) and crc == meta_crc(key, payload):
             try:
                 return msgspec.msgpack.decode(payload, type=kind)
             except UNREADABLE:
@@ -615,6 +628,11 @@ class LogDatabase:
             if isinstance(trouble, ResourceExhausted):
                 self._checkpoint()  # what room there is in the write-ahead log can be used again
             raise trouble from error
+        except StorageError:
+            raise  # nothing was begun
+        except BaseException as broken:
+            self._health.broken_off("appending to the log", broken)
+            raise
         self._hard_state = record.hard_state
         self._format = max(self._format, needed)
         if notices is not None:
@@ -724,6 +742,11 @@ class LogDatabase:
             if connection.in_transaction:
                 self._roll_back(connection)
             raise self._health.error(doing, error) from error
+        except StorageError:
+            raise  # nothing was begun
+        except BaseException as broken:
+            self._health.broken_off(doing, broken)
+            raise
         self._format = max(self._format, needed)
         self._took(rows)
         self._based_on(base)

@@ -164,6 +164,30 @@ class OnDisk:
         log.append(hard_state, entries, replace_from, identity, notices=notices)
         opened.after_append()
 
+    def append_with_notice(
+        self,
+        hard_state: HardState,
+        entries: Sequence[Entry],
+        replace_from: LogIndex,
+        notice: str,
+        identity: bytes | None = None,
+    ) -> None:
+        """For a tool that changes a stopped node's log: as `append`, and in the same transaction
+        a sentence that is among the `notices` of the next opening, until a node writes.
+
+        Args:
+            hard_state: as for `append`, but never None.
+            entries: as for `append`.
+            replace_from: as for `append`, but never None.
+            notice: the sentence.
+            identity: as for `append`.
+
+        Raises:
+            As `append`.
+        """
+        notices = (*self._use().log.notices, notice)
+        self._append(hard_state, entries, replace_from, identity, notices)
+
     def compact(self, base_index: LogIndex, base_term: Term) -> None:
         """Forget entries up to `base_index`; see `Storage.compact`.
 

@@ -17,7 +17,8 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -38,11 +39,13 @@ from ..core.types import (
     Recovered,
     Term,
 )
-from .directory import DATABASE, LOCK, Directory
+from .directory import DATABASE, LOCK, Directory, Folder
+from .group_log import read_group
 from .health import DISK_TROUBLE, Health
-from .log_database import load, read_owner
-from .on_disk import match_snapshot, recovered_of
+from .log_database import LoadedLog, Owner, is_shared, load, read_owner, reading
+from .on_disk import OnDisk, match_snapshot, recovered_of
 from .received_snapshot import ReceivedSnapshot
+from .shared import GroupFolder, GroupStorage, SharedLog, snapshots_of
 from .snapshot_files import SnapshotFiles
 from .sqlite import SQLiteStorage
 from .wal_check import check_database_files
@@ -57,17 +60,22 @@ class StoredNode:
     recovered: Recovered
     notices: tuple[str, ...]
     """What the next opening would say."""
+    group: str | None = None
+    """Which of the groups that share the directory it is about; None: it is one node's."""
+    process: Owner | None = None
+    """Whose directory that is, then."""
 
 
-def look_into(path: Path) -> StoredNode:
+def look_into(path: Path, group: str | None = None) -> StoredNode:
     """Read and check everything in a storage's directory.
 
     Args:
         path: of a node that does not run.
+        group: of a log that many groups share, which one.
 
     Raises:
-        StorageError: a process has it open, there is no storage, it is of another format, or it
-            cannot be read.
+        StorageError: a process has it open, there is no storage, or no such group, it is of another
+            format, or it cannot be read.
         CorruptStorage: it holds something else than what was written.
     """
     if not path.is_dir() or not {DATABASE, LOCK} & {file.name for file in path.iterdir()}:
@@ -89,13 +97,50 @@ def look_into(path: Path) -> StoredNode:
             )
         except DISK_TROUBLE as error:
             raise health.error("looking into the storage", error) from error
-        owner = read_owner(directory.database)
-        loaded = load(directory.database, owner)
-        snapshots = SnapshotFiles(directory, owner.cluster_id, health)
-        received = ReceivedSnapshot(directory, owner.cluster_id, health)
-        snapshot, _, problems = match_snapshot(loaded, snapshots, received)
+        _check_kind(directory.database, group)
+        if group is None:
+            return _look_into_one(directory, health)
+        return _look_into_group(directory, health, group)
     finally:
         directory.release()
+
+
+def _check_kind(database: Path, group: str | None) -> None:
+    """Refuse one node's log for that of many groups, and the other way round."""
+    with reading(database) as connection:
+        if is_shared(connection) == (group is not None):
+            return
+    if group is None:
+        raise StorageError(
+            f"{database.parent} holds the logs of many groups: name the one that is meant, with "
+            "--group (trioraft inspect lists them). Nothing was changed"
+        )
+    raise StorageError(
+        f"{database.parent} holds the log of one node, and no groups: leave --group out"
+    )
+
+
+def _look_into_one(directory: Directory, health: Health) -> StoredNode:
+    owner = read_owner(directory.database)
+    loaded = load(directory.database, owner)
+    return _stored(loaded, owner, directory, owner.cluster_id, health)
+
+
+def _look_into_group(directory: Directory, health: Health, group: str) -> StoredNode:
+    found = read_group(directory.database, group)
+    owner = found.stored.owner
+    folder = GroupFolder(directory, found.stored.id)
+    label = snapshots_of(owner.cluster_id, group)
+    stored = _stored(found.loaded, owner, folder, label, health)
+    return attrs.evolve(stored, group=group, process=found.process)
+
+
+def _stored(
+    loaded: LoadedLog, owner: Owner, folder: Folder, label: str, health: Health
+) -> StoredNode:
+    snapshots = SnapshotFiles(folder, label, health)
+    received = ReceivedSnapshot(folder, label, health)
+    snapshot, _, problems = match_snapshot(loaded, snapshots, received)
     recovered = recovered_of(loaded, snapshot)
     notices = (*loaded.notices, *problems)
     return StoredNode(owner.cluster_id, owner.node_id, recovered, notices)
@@ -162,14 +207,18 @@ class Plan:
         ]
 
 
-def find(directory: Path) -> StoppedNode:
+def find(directory: Path, group: str | None = None) -> StoppedNode:
     """Look at the directory of a stopped node; changes nothing.
+
+    Args:
+        directory: its.
+        group: of a log that many groups share, which one.
 
     Raises:
         StorageError: the node runs, or there is no storage, or it cannot be read.
         CorruptStorage: it is damaged, and is no base to go on from.
     """
-    stored = look_into(directory)
+    stored = look_into(directory, group)
     recovered = stored.recovered
     membership = Membership(recovered.configuration, recovered.entries)
     return StoppedNode(directory, stored, membership.current)
@@ -275,9 +324,7 @@ def carry_out(plan: Plan, at: datetime) -> str:
             the disk failed.
     """
     found = plan.found
-    storage = SQLiteStorage(found.directory)
-    recovered = storage.open(cluster_id=found.stored.cluster_id, node_id=found.node_id)
-    try:
+    with _opened(found) as (storage, recovered):
         if recovered != found.stored.recovered:
             raise StorageError(
                 f"node {found.node_id!r} has run since its directory was looked at: nothing was "
@@ -288,9 +335,25 @@ def carry_out(plan: Plan, at: datetime) -> str:
         storage.append_with_notice(
             plan.hard_state, entries, entries[0].index, notice, plan.identity
         )
-    finally:
-        storage.close()
     return notice
+
+
+@contextmanager
+def _opened(found: StoppedNode) -> Iterator[tuple[OnDisk, Recovered | None]]:
+    """Its storage, as the node would open it."""
+    stored = found.stored
+    storage: SQLiteStorage | GroupStorage
+    with ExitStack() as undo:
+        if stored.group is None or stored.process is None:
+            storage = SQLiteStorage(found.directory)
+        else:
+            shared, process = SharedLog(found.directory), stored.process
+            shared.open(cluster_id=process.cluster_id, node_id=process.node_id)
+            undo.callback(shared.close)
+            storage = GroupStorage(shared, stored.group)
+        recovered = storage.open(cluster_id=stored.cluster_id, node_id=stored.node_id)
+        undo.callback(storage.close)
+        yield storage, recovered
 
 
 def _notice(plan: Plan, at: datetime) -> str:

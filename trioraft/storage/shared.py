@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final, final
@@ -73,17 +73,20 @@ class GroupFolder:
     def __init__(self, held: Directory, group_id: int) -> None:
         self.path: Path = folder_of(held.path, group_id)
         self._held = held
+        self._is_durable = False
 
     def make(self) -> None:
         """See `Folder.make`."""
-        if self.path.is_dir():
+        if self._is_durable and self.path.is_dir():
             return
         above = self.path.parent
-        if not above.is_dir():
-            make_private(above)
-            self._held.sync()
+        make_private(above)
+        # Also of what is there already: another group may have made it a moment ago, or a process
+        # that was killed before it came to this.
+        self._held.sync()
         make_private(self.path)
         sync_directory(above)
+        self._is_durable = True
 
     def names(self) -> list[str]:
         """See `Folder.names`."""
@@ -177,7 +180,7 @@ class SharedLog:
         self._why_not_open = "is not open: open it first"
         self._notices: tuple[str, ...] = ()
         self._guard = threading.Lock()  # of who has which group
-        self._open_groups: WeakSet[_GroupStorage] = WeakSet()
+        self._open_groups: WeakSet[GroupStorage] = WeakSet()
 
     @property
     def directory(self) -> Path:
@@ -267,8 +270,11 @@ class SharedLog:
             return
         opened.health.end()
         self._why_not_open = "is closed: open it first"
-        self._let_go()
         directory, database = opened.directory, opened.database
+        database.wait()  # or what is being written would note that it is open, after the last word
+        with self._guard:  # others may be opening some
+            groups = list(self._open_groups)
+        _let_go(groups)
         try:
             if not directory.is_lost:
                 # SQLite removes its write-ahead log now. The note goes first: a crash in between
@@ -296,13 +302,9 @@ class SharedLog:
             "opened, or start another program; and give each process a directory of its own"
         )
         opened.health.fail(f"the storage in {self._path} {self._why_not_open}")
-        self._let_go()
+        _let_go(list(self._open_groups))  # whoever held the guard is not here: nobody waits for it
         opened.database.abandon()
         opened.directory.release()
-
-    def _let_go(self) -> None:
-        for group in list(self._open_groups):
-            group.let_go()
 
     def _use(self) -> _OpenedShared:
         opened = self._opened
@@ -324,7 +326,7 @@ class SharedLog:
             raise ConfigError(
                 f"{group!r} cannot be the name of a group: give 1 to 64 printable characters"
             )
-        return _GroupStorage(self, group)
+        return GroupStorage(self, group)
 
     def forget(self, group: str) -> None:
         """Remove a group with all that it has here, for ever: one that is not wanted any more, or
@@ -383,7 +385,7 @@ class SharedLog:
         return state
 
     def _open_group(
-        self, storage: _GroupStorage, name: str, owner: Owner
+        self, storage: GroupStorage, name: str, owner: Owner
     ) -> tuple[_OpenedGroup, Recovered | None, tuple[str, ...]]:
         """What a group's storage has while it is open, what it holds, and what is to be said."""
         shared = self._use()
@@ -408,17 +410,19 @@ class SharedLog:
                 if is_to_be_named and snapshot is not None:
                     snapshots.adopt(received.path, snapshot)
                     received.was_adopted()
+                problems = (*loaded.notices, *problems)
                 recovered = recovered_of(loaded, snapshot)
         except BaseException:
             state.is_open = False
             raise
-        self._open_groups.add(storage)
+        with self._guard:
+            self._open_groups.add(storage)
         opened = _OpenedGroup(health, log, snapshots, received, database, state)
         return opened, recovered, problems
 
 
 @final
-class _GroupStorage(OnDisk):
+class GroupStorage(OnDisk):
     """The storage of one group of a `SharedLog`. All methods are as `Storage` has them."""
 
     def __init__(self, shared: SharedLog, group: str) -> None:
@@ -487,6 +491,11 @@ class _GroupStorage(OnDisk):
             )
         opened.health.check()
         return opened
+
+
+def _let_go(groups: Iterable[GroupStorage]) -> None:
+    for group in groups:
+        group.let_go()
 
 
 def _load(

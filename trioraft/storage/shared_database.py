@@ -24,8 +24,8 @@ import threading
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
-from functools import cache
+from contextlib import closing, suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
@@ -48,6 +48,7 @@ from .log_database import (
     check_owner,
     check_settings,
     check_structure,
+    meta_crc,
     meta_row,
     open_for_writing,
     read_meta,
@@ -79,10 +80,14 @@ COLUMNS: Final = 9
 _ROW: Final = f"({', '.join('?' * COLUMNS)})"
 
 SWEEP_EVERY: Final = SWEEP_RECORDS_MAX // 2
-"""After so many new records a slice of a pass is due: it goes twice as fast as the table grows."""
+"""After so many new records a slice of a pass is due, …"""
+
+SWEEP_EVERY_BYTES: Final = SWEEP_BYTES_MAX // 2
+"""… or after so many bytes in them: it goes twice as fast as the table grows, in either measure."""
 
 SWEEP_DEAD_MIN: Final = 2 * SWEEP_RECORDS_MAX
-"""A pass for fewer is not worth it."""
+SWEEP_DEAD_BYTES_MIN: Final = 4 * SWEEP_BYTES_MAX
+"""A pass for fewer records is not worth it, unless there are more bytes in them."""
 
 READ_RECORDS_MAX: Final = 512
 """Records of a group that are read at a time; the others' writes go between."""
@@ -90,11 +95,20 @@ READ_RECORDS_MAX: Final = 512
 FORGOTTEN: Final = 2**62
 """No record of a group comes so late: all of a forgotten group's are to be removed."""
 
+ANY_TEXT: Final = partial(str, encoding="utf-8", errors="replace")
+"""A payload that damage has made a text is one group's trouble, and no failure of the disk."""
+
 _OPENINGS: Final = "openings"
 _LINK: Final = struct.Struct("<7q")
 _SET_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?, ?)"
 _SET_GROUP: Final = "INSERT OR REPLACE INTO groups VALUES (?, ?, ?)"
 _SET_FIRST: Final = "INSERT OR REPLACE INTO temp.firsts VALUES (?, ?)"
+
+GROUP_ROWS_SQL: Final = (
+    "SELECT sequence, first_index, last_index, crc, payload FROM records "
+    "WHERE group_id = ? AND sequence >= ? ORDER BY number"
+)
+"""All records of a group, where there is no link to go by yet; it reads the whole table."""
 
 _SLICE: Final = """
 SELECT max(number) FROM (
@@ -142,6 +156,8 @@ class StoredGroup(msgspec.Struct, frozen=True, array_like=True):
     identity: bytes | None = None
     is_forgotten: bool = False
     """Its records are to be removed; the number stays taken."""
+    notices: tuple[str, ...] = ()
+    """What a tool did to its log, for the next node that opens it to say."""
 
 
 @attrs.define
@@ -156,6 +172,8 @@ class GroupState:
     """The number of its newest record."""
     records: int = 0
     """How many there are that are not compacted."""
+    size_bytes: int = 0
+    """What is in those; about, once some were compacted: nobody looks at each for that."""
     problem: str | None = None
     """Why it cannot be opened."""
     is_open: bool = False
@@ -176,6 +194,7 @@ class LoadedGroups:
     last_number: int = 0
     dead: int = 0
     """Compacted records that are there still."""
+    dead_bytes: int = 0
     openings: int = 0
 
 
@@ -195,8 +214,12 @@ def link_checksum(
 
 def group_row(group: StoredGroup) -> tuple[int, int, bytes]:
     """The row of a group."""
-    _, crc, payload = meta_row(f"group {group.id}", group)
+    _, crc, payload = meta_row(_key_of(group.id), group)
     return group.id, crc, payload
+
+
+def _key_of(number: object) -> str:
+    return f"group {number}"
 
 
 def group_of(row: tuple[Any, Any, Any], database: Path) -> StoredGroup:
@@ -205,13 +228,14 @@ def group_of(row: tuple[Any, Any, Any], database: Path) -> StoredGroup:
     Raises:
         CorruptStorage: it is not what was written.
     """
-    try:
-        group = msgspec.msgpack.decode(row[2], type=StoredGroup)
-    except (TypeError, *UNREADABLE):
-        group = None
-    if group is None or group_row(group) != row:
+    number, crc, payload = row  # after damage they may be of any type
+    group: StoredGroup | None = None
+    if isinstance(payload, bytes) and crc == meta_crc(_key_of(number), payload):
+        with suppress(*UNREADABLE):  # the same error as a wrong checksum, below
+            group = msgspec.msgpack.decode(payload, type=StoredGroup)
+    if group is None or group.id != number:
         raise CorruptStorage(
-            f"{database}: the row of group number {row[0]} is not what was written, and so it is "
+            f"{database}: the row of group number {number} is not what was written, and so it is "
             f"not known which group that was. {KEEP_AND_REPLACE}"
         )
     return group
@@ -293,6 +317,7 @@ def scan(
     Raises:
         CorruptStorage: of one it is not known whose it is.
     """
+    connection.text_factory = ANY_TEXT
     with closing(connection.execute("SELECT * FROM records ORDER BY number")) as rows:
         _scan(rows, database, by_id, loaded)
     for state in loaded.groups.values():
@@ -317,8 +342,10 @@ def _scan(
                 f"by a failing disk or by hand. {KEEP_AND_REPLACE}"
             )
         loaded.last_number = number
+        size_bytes = len(payload) if isinstance(payload, bytes) else 0
         if sequence < state.first:
             loaded.dead += 1
+            loaded.dead_bytes += size_bytes
             continue
         expected = state.first + state.records
         is_next = sequence == expected and (not state.records or previous == state.newest)
@@ -326,7 +353,7 @@ def _scan(
             state.problem = (
                 f"misses a record: number {sequence} of it comes where {expected} should be"
             )
-        elif zlib.crc32(payload) != crc and state.problem is None:
+        elif state.problem is None and not _is_as_written(payload, crc):
             state.problem = (
                 f"has a record, number {sequence} of it (entries {first_index} to {last_index}), "
                 "that does not match its CRC-32: it was changed after it was written, by a "
@@ -334,6 +361,12 @@ def _scan(
             )
         state.newest = number
         state.records += 1
+        state.size_bytes += size_bytes
+
+
+def _is_as_written(payload: object, crc: int) -> bool:
+    """Of a payload that after damage may be of any type."""
+    return isinstance(payload, bytes) and zlib.crc32(payload) == crc
 
 
 @cache
@@ -385,10 +418,12 @@ class SharedDatabase:
         self._together = threading.local()
         self._last_group = loaded.last_group
         self._last_number = loaded.last_number
-        self._dead = loaded.dead
-        self._live = sum(state.records for state in loaded.groups.values())
+        self._dead, self._dead_bytes = loaded.dead, loaded.dead_bytes
+        states = loaded.groups.values()
+        self._live = sum(state.records for state in states)
+        self._live_bytes = sum(state.size_bytes for state in states)
         self._openings = loaded.openings
-        self._unswept = 0
+        self._unswept = self._unswept_bytes = 0
         self._sweeps_from: int | None = None  # while a pass is on its way
         self._sweeps_to = 0
         self._wal_bytes = 0
@@ -397,6 +432,7 @@ class SharedDatabase:
             self._connection = open_for_writing(
                 self._path, bytes_max, statements_max=2 * INSERT_ROWS_MAX
             )
+            self._connection.text_factory = ANY_TEXT
             limit_of = self._connection.getlimit
             self._length_max = limit_of(sqlite3.SQLITE_LIMIT_LENGTH)
             variables_max = limit_of(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
@@ -488,21 +524,30 @@ class SharedDatabase:
                     break
                 taken += 1
             jobs, self._waiting = waiting[:taken], waiting[taken:]
-        error: StorageError | None = StorageError(
-            f"a write to {self._path} was broken off; what of it is stored is unknown"
-        )
+        self._try(jobs)
+        if len(jobs) > 1 and isinstance(jobs[0].error, DiskFull):
+            for job in jobs:  # what is too much for the disk holds up nobody else
+                self._try([job])
+        if self._is_sweep_due:
+            self._sweep_slice()
+
+    def _try(self, jobs: Sequence[Job]) -> None:
+        """Write these in one transaction, or tell each of them why not."""
+        error: StorageError | None = None
         try:
             self._commit(jobs)
-            error = None
         except StorageError as failed:
             error = failed
+        except BaseException as broken:
+            # Out of memory, or Ctrl-C. A transaction may be open still: what others wrote next
+            # would be in it, and be acknowledged without ever being committed.
+            error = self.health.broken_off("appending to the log", broken)
+            raise
         finally:
             for job in jobs:
                 job.is_done = True
                 # One object for each: each is raised in a thread of its own.
                 job.error = None if error is None else _copy_of(error)
-        if self._is_sweep_due:
-            self._sweep_slice()
 
     def _commit(self, jobs: Sequence[Job]) -> None:
         self.health.check()
@@ -563,21 +608,33 @@ class SharedDatabase:
             number += len(job.rows)
             state = job.state
             if job.rows:
+                added_bytes = sum(len(row[4]) for row in job.rows)
                 state.newest = number
                 state.records += len(job.rows)
+                state.size_bytes += added_bytes
                 self._live += len(job.rows)
+                self._live_bytes += added_bytes
             if job.group is not None and first_of(job.group) > state.first:
-                gone = min(state.records, first_of(job.group) - state.first)
-                self._dead += gone
-                self._live -= gone
-                state.records -= gone
-                state.first = first_of(job.group)
+                self._compacted(state, first_of(job.group))
             job.took()
         self._last_number = number
-        self._unswept += len(rows)
         payload_bytes = sum(len(row[8]) for row in rows)
+        self._unswept += len(rows)
+        self._unswept_bytes += payload_bytes
         pages = 2 + sum(job.group is not None for job in jobs)
         self._wal_bytes += payload_bytes + 96 * len(rows) + pages * PAGE_BYTES
+
+    def _compacted(self, state: GroupState, first: int) -> None:
+        """All records of a group before this one are to be removed."""
+        gone = min(state.records, first - state.first)
+        gone_bytes = state.size_bytes * gone // state.records if gone else 0
+        state.first = first
+        state.records -= gone
+        state.size_bytes -= gone_bytes
+        self._live -= gone
+        self._live_bytes -= gone_bytes
+        self._dead += gone
+        self._dead_bytes += gone_bytes
 
     def _failed(self, error: sqlite3.Error | OSError | OverflowError) -> StorageError:
         connection = self._connection
@@ -625,12 +682,16 @@ class SharedDatabase:
 
     @property
     def _is_sweep_due(self) -> bool:
-        if self._unswept < SWEEP_EVERY or self.health.has_failed:
+        has_grown = self._unswept >= SWEEP_EVERY or self._unswept_bytes >= SWEEP_EVERY_BYTES
+        if not has_grown or self.health.has_failed:
             return False
-        if self._sweeps_from is None and self._dead > max(self._live, SWEEP_DEAD_MIN):
+        is_mostly_dead = self._dead > max(self._live, SWEEP_DEAD_MIN) or (
+            self._dead_bytes > max(self._live_bytes, SWEEP_DEAD_BYTES_MIN)
+        )
+        if self._sweeps_from is None and is_mostly_dead:
             self._begin_pass()
         if self._sweeps_from is None:
-            self._unswept = 0
+            self._unswept = self._unswept_bytes = 0
         return self._sweeps_from is not None
 
     def _begin_pass(self) -> None:
@@ -646,7 +707,7 @@ class SharedDatabase:
             "records_max": SWEEP_RECORDS_MAX,
             "bytes_max": SWEEP_BYTES_MAX,
         }
-        self._unswept = 0
+        self._unswept = self._unswept_bytes = 0
         try:
             (end,) = self._connection.execute(_SLICE, limits).fetchone()
             if end is None:
@@ -658,6 +719,8 @@ class SharedDatabase:
             self._sweeps_from = None
             return
         self._sweeps_from = end + 1 if end < self._sweeps_to else None
+        if removed:
+            self._dead_bytes -= self._dead_bytes * removed // self._dead
         self._dead -= removed
         self._wal_bytes += removed * 96 + 4 * PAGE_BYTES
 
@@ -731,6 +794,11 @@ class SharedDatabase:
         """Look whether the files are in the directory; see `Directory.check`."""
         with self._turn:
             self._directory.check()
+
+    def wait(self) -> None:
+        """Wait until what is being written is written; nothing is begun once `health` refuses."""
+        with self._turn:
+            pass
 
     def close(self) -> None:
         """Copy the write-ahead log into the database, and let go."""

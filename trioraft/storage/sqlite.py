@@ -10,7 +10,6 @@ Rules of this file:
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import final
@@ -18,13 +17,7 @@ from typing import final
 import attrs
 
 from ..core.errors import ConfigError, ResourceExhausted, StorageError
-from ..core.types import (
-    Entry,
-    HardState,
-    LogIndex,
-    NodeId,
-    Recovered,
-)
+from ..core.types import NodeId, Recovered
 from .directory import Directory, DirectoryState
 from .forks import tell_when_forked
 from .health import DISK_TROUBLE, Health
@@ -239,32 +232,6 @@ class SQLiteStorage(OnDisk):
             raise StorageError(f"the storage in {self._path} {self._why_not_open}")
         opened.health.check()
         return opened
-
-    # -- tools -----------------------------------------------------------------------------
-
-    def append_with_notice(
-        self,
-        hard_state: HardState,
-        entries: Sequence[Entry],
-        replace_from: LogIndex,
-        notice: str,
-        identity: bytes | None = None,
-    ) -> None:
-        """For a tool that changes a stopped node's log: as `append`, and in the same transaction
-        a sentence that is among the `notices` of the next opening, until a node writes.
-
-        Args:
-            hard_state: as for `append`, but never None.
-            entries: as for `append`.
-            replace_from: as for `append`, but never None.
-            notice: the sentence.
-            identity: as for `append`.
-
-        Raises:
-            As `append`.
-        """
-        notices = (*self._use().log.notices, notice)
-        self._append(hard_state, entries, replace_from, identity, notices)
 
 
 def _leave_alone(opened: _Opened) -> None:

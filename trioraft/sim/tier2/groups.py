@@ -29,7 +29,7 @@ from trio.lowlevel import Task
 from trio.testing import MockClock
 
 from ...core.config import Limits, Timing
-from ...core.errors import InvariantViolation, RaftError
+from ...core.errors import InvariantViolation, RaftError, StorageError
 from ...core.invariants import ClusterInvariants
 from ...core.messages import Introduction, Message
 from ...core.raft import Raft
@@ -69,6 +69,8 @@ AGAIN_S: Final = 0.05
 RUN_S: Final = 600.0
 CRASH_STEPS_MAX: Final = 400
 """A crash comes after so many steps of the process at most."""
+BREAKS_OFF: Final = 0.004
+"""How many writes of a shared log are broken off."""
 
 
 @final
@@ -144,6 +146,8 @@ class Mount:
         self.blocking: bool = True
         self._disk = disk
         self._life = life
+        if life.shared is not None:
+            self.together = life.shared
 
     def open(self, *, cluster_id: str, node_id: NodeId) -> Recovered | None:
         """See `Storage.open`."""
@@ -181,6 +185,40 @@ class Mount:
         """See `Storage.install_snapshot`."""
         if not self._life.is_fenced:
             self._disk.install_snapshot(meta, identity)
+
+
+@final
+class SharedDisk:
+    """Where all groups of one life of a process write together, one transaction at a time. Now and
+    then one is broken off, for want of memory: it stays open, and nothing of it is kept."""
+
+    def __init__(self, life: ProcessLife, rng: random.Random) -> None:
+        self.is_broken_off: bool = False
+        self._life = life
+        self._rng = rng
+
+    def write_together(self, calls: Sequence[Callable[[], object]]) -> list[BaseException | None]:
+        """See `Together.write_together`."""
+        self.check()
+        if self.is_broken_off:
+            return [None for _ in calls]  # in the transaction that is open, and never committed
+        if self._rng.random() < BREAKS_OFF and self._life.is_in_a_storm:
+            self.is_broken_off = True
+            raise MemoryError("a write was broken off (on purpose)")
+        outcomes: list[BaseException | None] = []
+        for call in calls:
+            call()
+            outcomes.append(None)
+        return outcomes
+
+    def check(self) -> None:
+        """Refuse everything after a transaction that was broken off.
+
+        Raises:
+            StorageError: one was.
+        """
+        if self.is_broken_off:
+            raise StorageError("a write was broken off earlier (on purpose)")
 
 
 @final
@@ -308,6 +346,14 @@ class ProcessLife:
         self._leave = trio.Event()
         self._scope = trio.CancelScope()
         self._rng = world.chance("life", self.name)
+        self.shared: SharedDisk | None = None
+        if world.shares_log:
+            self.shared = SharedDisk(self, world.chance("shared", self.name))
+
+    @property
+    def is_in_a_storm(self) -> bool:
+        """Whether anything may fail."""
+        return self._world.storms
 
     @property
     def is_open(self) -> bool:
@@ -356,12 +402,39 @@ class ProcessLife:
                     rng=world.chance("process", self.name),
                 )
             )
+            if self.shared is not None:
+                await self._live_apart(self.groups)
+                return
             for name in GROUPS:
                 machine = Commands(world.orders[name], world)
                 self.open[name] = await stack.enter_async_context(
                     open_group(self.groups, name, voters=IDS, machine=machine)
                 )
             await self._leave.wait()
+
+    async def _live_apart(self, groups: Groups) -> None:
+        """Each group by itself: when one ends of a write that was broken off, the others do not."""
+        async with trio.open_nursery() as nursery:
+            for name in GROUPS:
+                await nursery.start(self._hold, groups, name)
+
+    async def _hold(self, groups: Groups, name: str, *, task_status: trio.TaskStatus[None]) -> None:
+        machine = Commands(self._world.orders[name], self._world)
+        has_started = False
+        try:
+            async with open_group(groups, name, voters=IDS, machine=machine) as group:
+                self.open[name] = group
+                has_started = True
+                task_status.started()
+                await self._leave.wait()
+        except Exception:
+            if self.shared is None or not self.shared.is_broken_off or self.is_fenced:
+                raise
+            if self.steps_left is None:  # the machine goes on for a while
+                self._world.counts.broken_off += 1
+                self.steps_left = self._rng.randrange(1, CRASH_STEPS_MAX)
+            if not has_started:
+                task_status.started()
 
     async def _run_blocking(self, call: Callable[[], T], /, *, limiter: trio.CapacityLimiter) -> T:
         """As a worker thread would, in virtual time."""
@@ -392,6 +465,8 @@ class Counts:
     woken: int = 0
     """Nodes that were opened with a machine that was in memory."""
     answered: int = 0
+    broken_off: int = 0
+    """Writes of a shared log."""
 
 
 @attrs.frozen
@@ -473,8 +548,10 @@ class _Steps(Instrument):
 class GroupsSimulation:
     """One run. All that happens follows from the seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, shares_log: bool = False) -> None:
         self.seed = seed
+        self.shares_log: bool = shares_log
+        self.storms: bool = True
         self.failure: Exception | None = None
         self.counts: Counts = Counts()
         self.timing: Timing = Timing()
@@ -529,6 +606,7 @@ class GroupsSimulation:
             storm.start_soon(self._disturb)
             await trio.sleep(STORM_S)
             storm.cancel_scope.cancel()
+        self.storms = False
         self.network.heal()
         self.network.faults = NetworkFaults((0.0005, 0.004))
         for node_id in IDS:
@@ -574,6 +652,8 @@ class GroupsSimulation:
     async def _bring_back(self, node_id: NodeId) -> None:
         life = self.lives[node_id]
         life.steps_left = None
+        if life.shared is not None and life.shared.is_broken_off:
+            life.crash()
         if life.is_fenced:
             await life.gone.wait()
             self._start(node_id)
@@ -640,7 +720,7 @@ class GroupsSimulation:
             if not life.is_fenced:
                 self.fail(error)
             return False
-        except (RaftError, OSError):
+        except (RaftError, OSError, MemoryError):
             return False  # a process that died, or an outcome that nobody knows
         return not life.is_fenced
 
@@ -679,16 +759,17 @@ class GroupsSimulation:
                     await self._until_answered(self.lives[node_id], name)
 
 
-def run_groups_seed(seed: int) -> GroupsOutcome:
+def run_groups_seed(seed: int, *, shares_log: bool = False) -> GroupsOutcome:
     """Run one seed of many groups.
 
     Args:
         seed: any whole number.
+        shares_log: the groups of a process write together.
 
     Returns:
         What came of it. Whatever a run raises is its failure, and is not raised.
     """
-    simulation = GroupsSimulation(seed)
+    simulation = GroupsSimulation(seed, shares_log=shares_log)
     try:
         return simulation.run()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what this seed has found
