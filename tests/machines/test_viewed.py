@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import weakref
@@ -269,9 +270,114 @@ def test_what_was_replaced_goes_bit_by_bit_but_not_what_somebody_has() -> None:
     discarded.add(kept)
     discarded.let_go()
     assert len(kept) == 9
-    for _ in range(2):
+    for _ in range(5):  # the last ones let go of its chunk of keys
         discarded.let_go()
     assert not discarded
+
+
+def test_the_keys_of_what_was_replaced_go_bit_by_bit_too() -> None:
+    discarded = Discarded(each=300)
+    keys = [Held() for _ in range(1000)]
+    gone = [weakref.ref(key) for key in keys]
+    entries: ViewedDict[Held, None] = ViewedDict(dict.fromkeys(keys))
+    discarded.add(entries)
+    del entries, keys
+    left = [1000]
+    while discarded:
+        discarded.let_go()
+        left.append(sum(held() is not None for held in gone))
+    assert max(before - after for before, after in itertools.pairwise(left)) <= 300
+    assert left[-1] == 0
+
+
+def renamed(entries: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
+    """What takes out what it gives back under another name."""
+    for key in list(entries):
+        yield key // 2, entries.pop(key)
+
+
+def moved(entries: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
+    """What changes more than it gives."""
+    yield 100, [1]
+    entries[101] = [2]
+    entries.pop(1)
+
+
+class Watched(dict[Any, Any]):
+    """A dict that changes another one while it is read."""
+
+    def __init__(self, entries: dict[Any, Any]) -> None:
+        super().__init__()
+        self.entries = entries
+
+    def keys(self) -> Any:
+        self.entries.pop(2)
+        return [7, 8]
+
+    def __getitem__(self, key: Any) -> Any:
+        self.entries.pop(key - 6)
+        return [key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([7, 8])
+
+
+@pytest.mark.parametrize("what", [renamed, moved, Watched])
+@pytest.mark.parametrize("size", [3, 4, 40])
+def test_s7_an_update_by_what_changes_the_dict_is_as_of_any(
+    what: Callable[[dict[Any, Any]], Any], size: int
+) -> None:
+    plain = {key: [key] for key in range(size)}
+    ours: ViewedDict[int, Any] = ViewedDictOfMutable({key: [key] for key in range(size)})
+    before, view = expected(plain), ours.view()
+    assert outcome_of(lambda d: d.update(what(d)), ours) == outcome_of(
+        lambda d: d.update(what(d)), plain
+    )
+    assert list(ours.items()) == list(plain.items())
+    assert content(view) == before
+    assert sum(map(len, ours._chunks)) - ours._gone == len(plain)  # nothing is missing there
+    assert content(ours.view()) == expected(plain)
+
+
+def test_s7_a_view_taken_while_another_is_let_go_of_knows_what_is_stale(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The other is gone through in a thread, and ends just when this one has looked whether it is
+    over."""
+    entries: ViewedDict[int, int] = ViewedDict({key: key for key in range(50)})
+    for key in range(50):
+        entries[key] = entries.pop(key)
+    first = entries.view()
+    looks = 0
+
+    def forget_views() -> None:
+        nonlocal looks
+        forget(entries)
+        looks += 1
+        if looks == 1:
+            content(first)
+
+    forget = ViewedDict._forget_views
+    monkeypatch.setattr(ViewedDict, "_forget_views", lambda _: forget_views())
+    assert content(entries.view()) == expected(dict(entries))
+
+
+def test_a_dict_made_by_one_has_its_values_put_aside_too() -> None:
+    first: ViewedDict[int, Any] = ViewedDictOfMutable({1: [1]}, freeze)
+    for entries in (first.fromkeys([1, 2]), type(first)({1: [5], 2: [5]})):
+        assert isinstance(entries, ViewedDictOfMutable)
+        entries[1] = [1]
+        before, view = expected(entries), entries.view()
+        entries[1].append(2)
+        assert content(view) == before
+
+
+def test_what_could_not_be_put_aside_is_not_written_as_what_it_has_become() -> None:
+    entries: ViewedDict[int, Any] = ViewedDictOfMutable({1: [1, object()]})
+    view = entries.view()
+    entries[1].pop()
+    with pytest.raises(TypeError, match="_Unencodable"):
+        content(view)
 
 
 class Held:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain
 from typing import Annotated, Any, Final, TypeAlias, final
 
 import msgspec
@@ -30,6 +29,7 @@ from ..member.state_machine import (
     KeyedCommands,
     StateMachine,
     Timed,
+    chained,
     contents_of,
     is_local,
     is_result,
@@ -623,8 +623,7 @@ class SessionMachine:
         """The session table, then what the inner machine says. Of both a view is taken now; they
         are encoded later, piece by piece, so that nobody waits for all of it."""
         table = _encoded_table(self._bounds, self._sessions.view())
-        content = self.machine.snapshot()
-        return chain(table, (content,) if isinstance(content, bytes) else content)
+        return chained(table, self.machine.snapshot())
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the sessions, and have the inner machine replace its state.

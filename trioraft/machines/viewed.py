@@ -24,6 +24,8 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any, Final, Generic, Self, TypeVar, final
 
+import msgspec
+
 from ..core.errors import InvariantViolation
 
 CHUNK_KEYS: Final = 4096
@@ -42,6 +44,8 @@ once: no view has been gone through for long."""
 K = TypeVar("K")
 V = TypeVar("V")
 _ABSENT: Final[Any] = object()
+_ENCODER = msgspec.msgpack.Encoder()
+_IMMUTABLE: Final = (type(None), bool, int, float, str, bytes)
 
 
 @final
@@ -164,8 +168,16 @@ def emptied(entries: dict[Any, Any]) -> Iterator[bytes]:
 
 DISCARDED_EACH: Final = 256
 """Entries of a state that was replaced which each command lets go of."""
-_OUR_REFERENCES: Final = 3
-"""To what is discarded: the list's, that of whoever looks, and the one by which it is counted."""
+
+
+def _references(containers: list[Any]) -> int:
+    """How many there are to what stands last, with the list's, and those of whoever counts."""
+    last = containers[-1]
+    return sys.getrefcount(last)
+
+
+_OUR_REFERENCES: Final = _references([{}])
+"""To what nobody has but us: as many as this Python counts, which differs from one to the next."""
 
 
 @final
@@ -194,14 +206,18 @@ class Discarded:
         last = self._containers[-1]
         if isinstance(last, ViewedDict) and last.is_viewed:
             return  # a snapshot of it is still being written
-        if sys.getrefcount(last) > _OUR_REFERENCES:
+        del last
+        if _references(self._containers) > _OUR_REFERENCES:
             self._containers.pop()  # somebody has it, and lets go of it as a whole some time
             return
+        last = self._containers[-1]
         pop = partial(dict.popitem, last) if isinstance(last, dict) else last.pop
         for _ in range(min(len(last), self._each)):
             pop()
         if not last:
             self._containers.pop()
+            if isinstance(last, ViewedDict):
+                self._containers += last.taken_apart()
 
 
 def _changed_otherwise(what: str) -> InvariantViolation:
@@ -213,6 +229,30 @@ def next_entries(entries: int, size_bytes: int) -> int:
     if 2 * size_bytes > PIECE_BYTES:
         return max(1, entries * PIECE_BYTES // size_bytes)
     return min(PIECE_ENTRIES_MAX, 2 * entries)
+
+
+@final
+class _Unencodable:
+    """Stands for a value that could not be encoded when it was to be put aside. No command fails
+    for it; but what it has become since is not written in its place either."""
+
+    __slots__ = ("_what",)
+
+    def __init__(self, value: object, error: Exception) -> None:
+        self._what = f"<a {type(value).__name__} that could not be encoded: {error}>"
+
+    def __repr__(self) -> str:
+        return self._what
+
+
+def frozen(value: Any) -> Any:
+    """A value as it is now, in a form that nobody changes."""
+    if type(value) in _IMMUTABLE:
+        return value
+    try:
+        return msgspec.Raw(_ENCODER.encode(value))
+    except Exception as error:  # noqa: BLE001 - whatever it is, whoever writes the snapshot is told
+        return _Unencodable(value, error)
 
 
 _get, _set, _delete = dict.get, dict.__setitem__, dict.__delitem__
@@ -252,9 +292,11 @@ class ViewedDict(dict[K, V]):
         self._forget_views()
         if sum(map(len, self._chunks)) - self._gone != len(self):
             self._rebuild()  # it was changed by other ways than its methods
-        stale = self._stale
-        if self._before:  # the view before this one was not gone through
-            stale = self._before.copy()
+        stale, before = self._stale, self._before
+        copied = before.copy()  # that of a view that was not gone through; it is empty otherwise
+        self._forget_views()
+        if copied and self._before is before:  # nor was it meanwhile: who has, empties it then
+            stale = copied
             for key, places in self._stale.items():
                 stale[key] = stale.get(key, 0) + places
         self._before, self._stale = stale, {}
@@ -267,6 +309,10 @@ class ViewedDict(dict[K, V]):
     def is_viewed(self) -> bool:
         """Whether somebody has a view that is not gone through."""
         return any(state.is_open for state in self._views)
+
+    def taken_apart(self) -> list[list[K]]:
+        """Its chunks of keys: nobody uses it any more, and they go one by one."""
+        return [chunk for chunk in self._chunks if chunk]
 
     def value_of(self, key: K) -> Any:
         """The value, for a view: it is not to be changed."""
@@ -372,36 +418,37 @@ class ViewedDict(dict[K, V]):
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         """As of a dict."""
-        before = len(self)
-        try:
-            if self._views:
-                self._putting_aside(kwargs)
-                args = tuple(map(self._putting_aside, args))
-            dict.update(self, *args, **kwargs)
-        finally:
-            added = list(islice(dict.__reversed__(self), len(self) - before))
-            added.reverse()
-            self._chunks[-1] += added[:CHUNK_KEYS]
-            for start in range(CHUNK_KEYS, len(added), CHUNK_KEYS):
-                self._chunks.append(added[start : start + CHUNK_KEYS])
-            if len(self._chunks[-1]) >= CHUNK_KEYS:
-                self._chunks.append([])
+        if len(args) > 1:
+            dict.update(self, *args)  # it refuses them
+        for other in args:
+            if type(other) is dict or isinstance(other, ViewedDict):
+                self._merge(other)
+            else:
+                dict.update(self, self._pairs(other))
+        if kwargs:
+            self._merge(kwargs)
 
-    def _putting_aside(self, other: Any) -> Any:
-        """What a dict is to be updated by, one after the other as a dict does it: what is given may
-        look at what has been changed so far."""
-        if isinstance(other, dict):
-            for key in other:
+    def _merge(self, other: dict[Any, Any]) -> None:
+        """All of a dict in one go: no code of anybody's runs meanwhile."""
+        before = len(self)
+        if self._views:
+            for key in dict.keys(other):
                 self._put_aside(key)
-            return other
-        return self._pairs(other)
+        dict.update(self, other)
+        added = list(islice(dict.__reversed__(self), len(self) - before))
+        added.reverse()
+        self._chunks[-1] += added[:CHUNK_KEYS]
+        for start in range(CHUNK_KEYS, len(added), CHUNK_KEYS):
+            self._chunks.append(added[start : start + CHUNK_KEYS])
+        if len(self._chunks[-1]) >= CHUNK_KEYS:
+            self._chunks.append([])
 
     def _pairs(self, other: Any) -> Iterator[Any]:
+        """What a dict is to be updated by, one after the other as a dict does it: what is given may
+        look at what has been changed so far, and change it too."""
         if hasattr(other, "keys"):
             for key in other.keys():  # noqa: SIM118 - what has keys need not be iterable
-                value = other[key]
-                self._put_aside(key)
-                yield key, value
+                yield from self._noted((key, other[key]))
             return
         for pair in other:
             try:
@@ -409,9 +456,16 @@ class ViewedDict(dict[K, V]):
             except TypeError:
                 yield pair  # it is refused, as a dict refuses it
                 continue
-            if len(given) == 2:
-                self._put_aside(given[0])
-            yield given
+            yield from self._noted(given)
+
+    def _noted(self, given: tuple[Any, ...]) -> Iterator[Any]:
+        """A pair that is set when it was handed out, and before another is asked for."""
+        is_new = len(given) == 2 and given[0] not in self
+        if self._views and len(given) == 2 and not is_new:
+            self._put_aside(given[0])
+        yield given
+        if is_new:
+            self._note_added(given[0])
 
     def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc] # it has overloads
         self.update(other)
@@ -428,6 +482,13 @@ class ViewedDictOfMutable(ViewedDict[K, V]):
     up by a snapshot would not have it.)"""
 
     __slots__ = ()
+
+    def __init__(
+        self,
+        entries: dict[K, V] | None = None,
+        freeze: Callable[[V], Any] = frozen,
+    ) -> None:
+        super().__init__(entries, freeze)
 
     def __getitem__(self, key: K) -> V:
         if self._views:

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import Context
-from itertools import chain
 from typing import Any, Final, Protocol, TypeAlias, final
 
 from ..core.agreement import POINTS_EVERY
@@ -26,7 +25,7 @@ from ..core.log import RaftLog
 from ..core.types import Entry, EntryKind, LogIndex, SnapshotMeta
 from .outcomes import Outcomes
 from .results import PLAIN, RunningChecksum
-from .state_machine import StateMachine, is_result
+from .state_machine import StateMachine, chained, is_result
 
 CAUSE_CHARS_MAX = 500
 """What is told of the message of an exception that ends the node."""
@@ -259,8 +258,7 @@ class ApplyQueue:
         self.is_saving, self.is_pressed = True, False
         self._entries_since = self._bytes_since = 0
         head = self.checksum.head()
-        content = self._machine.snapshot()
-        return chain((head,), (content,) if isinstance(content, bytes) else content)
+        return chained(head, self._machine.snapshot())
 
     def saved(self, index: LogIndex) -> None:
         """The view is durable."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Protocol, runtime_checkable
 
 from ..core.errors import InvariantViolation
@@ -122,6 +122,24 @@ class Timed(Protocol):
         Args:
             now_s: the node's monotonic clock, in seconds.
         """
+
+
+def chained(*parts: bytes | Iterable[bytes]) -> Iterator[bytes]:
+    """What `snapshot` returns, of several, one after the other. Whoever goes through it no further
+    closes it (`close_chunks`), and so all that it is made of: views of the state are not kept by an
+    error whose traceback leads to them."""
+    for part in parts:
+        if isinstance(part, bytes):
+            yield part
+        else:
+            yield from part
+
+
+def close_chunks(chunks: Iterable[bytes]) -> None:
+    """Nobody goes through these any more."""
+    close = getattr(chunks, "close", None)
+    if close is not None:
+        close()
 
 
 def timed(machine: StateMachine) -> Timed | None:

@@ -71,7 +71,7 @@ from ..member.identity import encode_identity, opened
 from ..member.lineage import Lineage
 from ..member.member import Member, voters_ignored
 from ..member.results import restore
-from ..member.state_machine import StateMachine, timed
+from ..member.state_machine import StateMachine, close_chunks, timed
 from ..member.status import Status, status_before_start, status_of
 from ..storage.base import Storage
 from ..tasks.byte_budget import ByteBudget
@@ -1143,6 +1143,8 @@ class NodeRunner:
             error = exhausted
             self._input(lambda member, now: member.on_snapshot_unsaved(error, now))
             return
+        finally:
+            close_chunks(save.chunks)
         if self.meter is not None:
             self.meter.snapshot.add(time.perf_counter() - begun_s)
         self._input(lambda member, now: member.on_snapshot_saved(meta, now))

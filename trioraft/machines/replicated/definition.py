@@ -139,7 +139,7 @@ def _cannot_change(info: object, seen: frozenset[int] = frozenset()) -> bool:
         case msgspec.inspect.NamedTupleType(fields=fields):
             parts = tuple(field.type for field in fields)
         case msgspec.inspect.StructType(cls=cls, fields=fields):
-            if not cls.__struct_config__.frozen:
+            if not (get_origin(cls) or cls).__struct_config__.frozen:
                 return False
             parts = tuple(field.type for field in fields)
         case msgspec.inspect.DataclassType(cls=cls, fields=fields):
@@ -167,6 +167,9 @@ _UNCHANGING: Final = (
     msgspec.inspect.EnumType,
     msgspec.inspect.LiteralType,
 )
+_FROZEN_SET: Final = msgspec.inspect.FrozenSetType
+_SETS: Final = (msgspec.inspect.SetType, _FROZEN_SET)
+_DICTS: Final = (dict, ViewedDict, ViewedDictOfMutable)
 _DICT, _ITEMS = (
     msgspec.inspect.DictType,
     (
@@ -176,16 +179,6 @@ _DICT, _ITEMS = (
         msgspec.inspect.VarTupleType,
     ),
 )
-
-
-def _frozen(value: Any) -> Any:
-    """A value as it is now, in a form that nobody changes."""
-    if type(value) in _IMMUTABLE:
-        return value
-    try:
-        return msgspec.Raw(_ENCODER.encode(value))
-    except Exception:  # noqa: BLE001 - no command fails for it: whoever writes the snapshot is told
-        return value
 
 
 def _shown(annotation: object) -> str:
@@ -290,23 +283,31 @@ class Field:
     _default: Any = NO_DEFAULT
     _info: Any = attrs.field(init=False)
     """Its type, as msgspec tells it."""
+    viewed_type: type[ViewedDict[Any, Any]] | None = attrs.field(init=False)
+    """What dict it has, for views to be taken of it; None: it has none."""
 
     @_info.default
     def _(self) -> Any:
-        return msgspec.inspect.type_info(self.codec.annotation)
+        info = msgspec.inspect.type_info(self.codec.annotation)
+        return info.type if isinstance(info, msgspec.inspect.Metadata) else info
+
+    @viewed_type.default
+    def _(self) -> type[ViewedDict[Any, Any]] | None:
+        if not isinstance(self._info, _DICT) or not self._is_piecewise:
+            return None
+        return ViewedDict if _cannot_change(self._info.value_type) else ViewedDictOfMutable
 
     @property
-    def is_dict(self) -> bool:
-        """Whether views can be taken of it."""
-        return isinstance(self._info, _DICT)
+    def _is_piecewise(self) -> bool:
+        """Whether a piece of it is what the annotation says, too: no bound on its length is."""
+        return self._info.min_length is None and self._info.max_length is None
 
     def viewed(self, value: Any) -> Any:
-        """A value that is a plain dict, as one of which views can be taken."""
-        if not self.is_dict or type(value) is not dict:
+        """A dict as one of which views can be taken: a plain one, or one that was made so for
+        another field, whose values may be of another kind."""
+        if self.viewed_type is None or type(value) not in _DICTS:
             return value
-        if _cannot_change(self._info.value_type):
-            return ViewedDict(value)
-        return ViewedDictOfMutable(value, _frozen)
+        return value if type(value) is self.viewed_type else self.viewed_type(value)
 
     def view(self, value: Any) -> Iterator[bytes]:
         """The value as it is now, whatever becomes of it: as msgpack, in pieces that are encoded
@@ -316,12 +317,18 @@ class Field:
         Raises:
             ConfigError: it is not what the annotation says; also while it is gone through.
         """
-        if isinstance(value, ViewedDict):
+        if isinstance(value, ViewedDict) and type(value) is self.viewed_type:
             return self._dict_pieces(value.view())
-        is_plain = type(value) in (list, set, frozenset, tuple)
-        if is_plain and isinstance(self._info, _ITEMS) and _cannot_change(self._info.item_type):
+        if type(value) in (list, set, frozenset, tuple) and self._has_pieces:
             return self._item_pieces(list(value))
         return iter((self.codec.encode(value),))
+
+    @property
+    def _has_pieces(self) -> bool:
+        """Whether it has items, which can be written one after the other."""
+        if not isinstance(self._info, _ITEMS) or not self._is_piecewise:
+            return False
+        return _cannot_change(self._info.item_type)
 
     def read(self, reader: ItemReader) -> Any:
         """A value that `view` wrote; dicts and lists piece by piece.
@@ -329,18 +336,25 @@ class Field:
         Raises:
             MsgspecError: it is none of this field's.
         """
-        if self.is_dict and (count := reader.count(is_map=True)) is not None:
+        if self.viewed_type is not None and (count := reader.count(is_map=True)) is not None:
             entries = self.viewed({})
             for piece in reader.pieces(count, 2, map_head):
                 entries.update(self.codec.decode(piece))
             return entries
-        if isinstance(self._info, msgspec.inspect.ListType):
+        if isinstance(self._info, msgspec.inspect.ListType) and self._is_piecewise:
             count = reader.count(is_map=False)
             if count is not None:
                 items: list[Any] = []
                 for piece in reader.pieces(count, 1, array_head):
                     items += self.codec.decode(piece)
                 return items
+        if isinstance(self._info, _SETS) and self._is_piecewise:
+            count = reader.count(is_map=False)
+            if count is not None:
+                members: set[Any] = set()
+                for piece in reader.pieces(count, 1, array_head):
+                    members |= self.codec.decode(piece)
+                return frozenset(members) if isinstance(self._info, _FROZEN_SET) else members
         return self.codec.decode(reader.one())
 
     def _dict_pieces(self, view: DictView[Any]) -> Iterator[bytes]:
@@ -408,7 +422,7 @@ class Definition:
 
     @dicts.default
     def _(self) -> Sequence[tuple[str, Field]]:
-        return tuple((name, field) for name, field in self.fields.items() if field.is_dict)
+        return tuple((name, field) for name, field in self.fields.items() if field.viewed_type)
 
     def name_of(self, method: object) -> str | None:
         """The name of this command or query, as it stands in the class or one above it; None: it is

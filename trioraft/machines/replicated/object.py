@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import chain
 from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
 import trio
 
 from ...core.errors import ConfigError
 from ...core.types import LogIndex
+from ...member.state_machine import chained
 from ...tasks.event_loop import require_event_loop
 from ..local import TIMEOUT_S
 from ..numbering import SPREAD_MAX
@@ -265,8 +265,7 @@ class ReplicatedObject:
 
     def snapshot(self) -> Iterable[bytes]:
         """Version, log time and state; called by the node."""
-        head, state = self._replica.head(), self.dump_state()
-        return chain((head,), (state,) if isinstance(state, bytes) else state)
+        return chained(self._replica.head(), self.dump_state())
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace version, log time and state; called by the node."""

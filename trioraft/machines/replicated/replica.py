@@ -419,8 +419,9 @@ class Replica:
         """See to it that views can be taken of the dicts that the state has by now."""
         state = vars(self._instance)
         for name, field in self.definition.dicts:
-            if type(state.get(name)) is dict:
-                state[name] = field.viewed(state[name])
+            held = state.get(name)
+            if held is not None and type(held) is not field.viewed_type:
+                state[name] = field.viewed(held)
 
     def read_head(self, chunks: Iterable[bytes]) -> tuple[_ObjectHead, Iterator[bytes]]:
         """The head of a snapshot, and the state after it.
