@@ -155,7 +155,8 @@ class GroupTransport:
             await trio.sleep_forever()
         finally:
             self.owner = None
-            del self._multiplexer.running[self.group]
+            if self._multiplexer.running.get(self.group) is self:
+                del self._multiplexer.running[self.group]
 
     # -- to others -------------------------------------------------------------------------
 
