@@ -24,8 +24,8 @@ from trioraft.core.messages import (
 )
 from trioraft.core.types import Address, Entry, Incarnation, NodeId
 from trioraft.groups import notes
-from trioraft.groups.host import open_group, open_groups
-from trioraft.groups.multiplexer import KEPT_MAX, GroupTransport, Multiplexer
+from trioraft.groups.host import GROUPS_OVERHEAD_BYTES, open_group, open_groups
+from trioraft.groups.multiplexer import KEPT_BYTES_MAX, KEPT_MAX, GroupTransport, Multiplexer
 from trioraft.storage.groups import MemoryGroupStorages
 from trioraft.transport.base import ConnectionRejected, TransportEvent, TransportOwner
 from trioraft.transport.codec import encode_message
@@ -136,11 +136,13 @@ class Owner:
         pass
 
 
-def opened(*groups: str) -> tuple[Multiplexer, Line, Table, dict[str, Owner]]:
+def opened(
+    *groups: str, limits: Limits | None = None
+) -> tuple[Multiplexer, Line, Table, dict[str, Owner]]:
     """A multiplexer with nodes of these groups."""
     line, table = Line(), Table()
     multiplexer = Multiplexer(
-        line, table, timing=Timing(), limits=Limits(), life=7, rng=random.Random(1)
+        line, table, timing=Timing(), limits=limits or Limits(), life=7, rng=random.Random(1)
     )
     owners = {}
     for group in groups:
@@ -193,6 +195,42 @@ async def test_urgent_messages_go_first_and_small_groups_before_large_ones() -> 
     assert [one.is_bulk for one in frames] == [False, True, True, True]
     order = [part.group for one in frames if one.is_bulk for part in one.messages]
     assert order == ["y", "x", "x"]  # and the empty one does not overtake what it asks about
+
+
+async def test_no_frame_is_larger_than_any_process_takes() -> None:
+    """Neither by what is in it, nor by the names of many groups, nor by notes."""
+    limits = Limits(
+        frame_bytes_max=32 * 1024,
+        append_bytes_max=8 * 1024,
+        command_bytes_max=8 * 1024,
+        snapshot_chunk_bytes=8 * 1024,
+    )
+    names = [f"{number:064}" for number in range(1500)]
+    multiplexer, line, _, _ = opened(*names, limits=limits)
+    for group in names:
+        entry = Entry(2, 3, bytes(8 * 1024 if group in names[:20] else 10))
+        multiplexer.running[group].send(AppendEntries("a", "b", 3, 1, 1, (entry,), 1))
+        multiplexer.running[group].send(vote("a", "b"))
+        multiplexer.note("b", GroupNote(group, notes.WAKE, 3, 1))
+    multiplexer.flush()
+    frames = [sent for sent in line.sent if isinstance(sent, GroupsFrame)]
+    taken_bytes = limits.frame_bytes_max + GROUPS_OVERHEAD_BYTES
+    assert max(len(encode_message(one)) for one in frames) <= taken_bytes
+    assert sorted(note.group for one in frames for note in one.notes) == names
+    sent = sorted(part.group for one in frames for part in one.messages)
+    assert sent == sorted(3 * names)  # what each says of itself, too
+
+
+async def test_what_waits_for_a_node_is_bounded_in_bytes() -> None:
+    multiplexer, _, _, owners = opened()
+    multiplexer.keep("b", GroupMessage("x", 1, encode_message(introduction("b", "a"))))
+    large = AppendEntries("b", "a", 3, 1, 1, (Entry(2, 3, bytes(KEPT_BYTES_MAX)),), 1)
+    for _ in range(3):
+        multiplexer.keep("b", GroupMessage("x", 1, encode_message(large)))
+    transport = multiplexer.running["x"] = GroupTransport(multiplexer, "x")
+    transport.owner = owners["x"] = Owner("x")
+    multiplexer.hand_over_kept("x")
+    assert len(owners["x"].heard) == 2  # one alone may always wait: it is needed
 
 
 async def test_the_trouble_of_one_group_is_no_other_groups() -> None:

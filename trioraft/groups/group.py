@@ -7,7 +7,7 @@ Rules of this file:
   and applied; the state machine stays in memory. To wake is to open a node again from its storage:
   votes, terms and log are what a crash would have left, and so every rule of safety holds.
 * The life of a node runs in the host's nursery, one after the other, never two at a time. Whoever
-  calls holds the group awake for as long as the call takes.
+  calls holds the group awake for as long as the call takes. Once it is being left, nobody wakes it.
 * What is kept of a group that hibernates is this object, its machine and its closed storage: no
   task, no file, no timer.
 """
@@ -84,8 +84,14 @@ class GroupHost(Protocol):
     def on_awake(self, group: Group) -> None:
         """Its node is there."""
 
+    def on_falling(self, group: Group) -> None:
+        """Its node takes part no more, and is about to end."""
+
     def on_asleep(self, group: Group) -> None:
         """Its node has ended, and it hibernates."""
+
+    def on_over(self, group: Group) -> None:
+        """There will be no node of it any more."""
 
     def wants_awake(self, group: Group) -> bool:
         """A call has woken it. Returns whether it is this process that is to lead it."""
@@ -104,7 +110,9 @@ class Group:
         "_goes_first",
         "_holds",
         "_host",
+        "_is_left",
         "_is_wanted",
+        "_life",
         "_node",
         "_opened",
         "asked_sleep",
@@ -144,7 +152,8 @@ class Group:
         self._host = host
         self._node: Node | None = None
         self._holds = 0
-        self._is_wanted = self._goes_first = False
+        self._is_wanted = self._goes_first = self._is_left = False
+        self._life: trio.CancelScope | None = None  # of its node, while there is one
         self._opened: trio.Event | None = None
         self._ended: trio.Event | None = None
         self._failure: Exception | None = None
@@ -158,8 +167,8 @@ class Group:
     def status(self) -> GroupStatus:
         """What the group is at this moment, awake or not; wakes nobody."""
         runner, slept = self.runner, self.slept
-        if runner is not None and runner.raft is not None:
-            raft = runner.raft
+        raft = None if runner is None else runner.raft
+        if raft is not None and self.phase is not GroupPhase.FALLING:
             leader_id, term, applied = raft.leader_id, raft.term, raft.log.applied_index
         elif slept is not None:
             leader_id, term, applied = slept.leader_id, slept.term, slept.last_index
@@ -227,7 +236,9 @@ class Group:
         while True:
             if self._failure is not None:
                 raise self._failure
-            if self.phase is GroupPhase.OVER:
+            if self.phase is GroupPhase.OVER or (
+                self._is_left and self.phase is not GroupPhase.AWAKE
+            ):
                 raise NodeDead(f"group {self.name!r} is over in process {self._host.node_id!r}")
             if self.phase is GroupPhase.AWAKE and self._node is not None:
                 await trio.lowlevel.checkpoint_if_cancelled()
@@ -245,7 +256,7 @@ class Group:
     @property
     def is_led_here(self) -> bool:
         """Whether this process leads it, or did when it fell asleep."""
-        if self.runner is not None:
+        if self.runner is not None and self.phase is not GroupPhase.FALLING:
             raft = self.runner.raft
             return raft is not None and raft.leadership is not None
         return self.slept is not None and self.slept.leader_id == self._host.node_id
@@ -256,21 +267,31 @@ class Group:
         return self._goes_first
 
     def awake_for(self) -> str | None:
-        """Why it may not hibernate now, as far as this process knows."""
+        """Why it may not hibernate now, as far as this process knows. Never raises what its machine
+        does when it is asked: that ends this group, and not whoever looks at all of them."""
+        if self._is_left:
+            return "who leaves it"
         if self._holds or self._is_wanted:
             return "a caller"
-        return "no node" if self.runner is None else self.runner.unfinished()
+        try:
+            return "no node" if self.runner is None else self.runner.unfinished()
+        except Exception as error:  # noqa: BLE001 - a user's code may raise anything
+            self.fail(error)
+            return "no node"
 
     def touch(self) -> None:
         """It was used just now."""
         self.quiet_at = None
 
     def wake(self, *, goes_first: bool) -> None:
-        """Have a node opened, unless there is one; after the present one has ended, if need be.
+        """Have a node opened, unless there is one, or it is being left; after the present one has
+        ended, if need be.
 
         Args:
             goes_first: it campaigns as soon as it is there.
         """
+        if self._is_left:
+            return
         if self.phase is GroupPhase.ASLEEP:
             self._goes_first = goes_first
             self._begin()
@@ -299,6 +320,7 @@ class Group:
             self.phase, self._goes_first = GroupPhase.FALLING, False
             self._node = self.asked_sleep = None
             runner.kill("hibernates")
+            self._host.on_falling(self)
 
     def started(self, _value: None = None) -> None:
         """Its node has been opened: what a `trio.TaskStatus` is told."""
@@ -317,31 +339,36 @@ class Group:
 
         Cancelling ends the group.
         """
-        try:
-            while True:
-                runner = self.runner = self._host.new_runner(self)
-                await runner.run(task_status=self)
-                if self.phase is not GroupPhase.FALLING:  # killed by its user, or left
-                    self._be_over()
-                    return
-                self.hosting_at = runner.machine_at()
-                self.runner = None
-                if not self._is_wanted:
-                    break
-                self._begin()
-            self.phase = GroupPhase.ASLEEP
-            self._opened = None
-            self._host.on_asleep(self)
-        except BaseException as error:
-            self._be_over()
-            failure = uncancelled(error)
-            if not isinstance(failure, Exception):
-                raise
-            self.fail(root_cause(failure))
-        finally:
-            if self._ended is not None:
-                self._ended.set()
-                self._ended = None
+        with trio.CancelScope() as self._life:
+            try:
+                await self._live()
+            except BaseException as error:
+                self._be_over()
+                failure = uncancelled(error)
+                if not isinstance(failure, Exception):
+                    raise
+                self.fail(root_cause(failure))
+            finally:
+                self._life = None
+                if self._ended is not None:
+                    self._ended.set()
+                    self._ended = None
+
+    async def _live(self) -> None:
+        while True:
+            runner = self.runner = self._host.new_runner(self)
+            await runner.run(task_status=self)
+            if self.phase is not GroupPhase.FALLING:  # killed by its user, or left
+                self._be_over()
+                return
+            self.hosting_at = runner.machine_at()
+            self.runner = None
+            if not self._is_wanted or self._is_left:
+                break
+            self._begin()
+        self.phase = GroupPhase.ASLEEP
+        self._tell_opened()  # whoever waits for it while it is left
+        self._host.on_asleep(self)
 
     def fail(self, error: Exception) -> None:
         """Its node has failed: so do those who call, and whoever has opened the group."""
@@ -355,6 +382,7 @@ class Group:
     def _be_over(self) -> None:
         self.phase, self._node = GroupPhase.OVER, None
         self._tell_opened()
+        self._host.on_over(self)
 
     def _tell_opened(self) -> None:
         if self._opened is not None:
@@ -371,12 +399,13 @@ class Group:
 
         Cancelling would leave half of that: call it shielded, it ends soon by itself.
         """
-        if self.phase is GroupPhase.WAKING and self._opened is not None:
-            await self._opened.wait()
+        self._is_left = True
         if self.phase is GroupPhase.AWAKE and self.runner is not None:
             await Administration(self.runner).leave()
-        was_falling, ended = self.phase is GroupPhase.FALLING, self._ended
-        if self.runner is not None and not was_falling:
+        elif self.phase is GroupPhase.WAKING and self._life is not None:
+            self._life.cancel()  # it has nothing to hand over, and may wait for room on its disk
+        ended = self._ended
+        if self.runner is not None and self.phase is not GroupPhase.FALLING:
             self.phase = GroupPhase.OVER
             self.runner.kill("left")
         if ended is not None:

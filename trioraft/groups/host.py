@@ -88,6 +88,8 @@ MOVE_AGAIN_S: Final = 30.0
 GROUPS_OVERHEAD_BYTES: Final = 64 * 1024
 """By so much a frame of groups may exceed what one group's may have."""
 
+WITH_NODE: Final = (GroupPhase.WAKING, GroupPhase.AWAKE, GroupPhase.FALLING)
+
 CALLS: Final = (
     AppendEntries,
     InstallSnapshot,
@@ -146,7 +148,7 @@ class Groups:
     @property
     def awake(self) -> int:
         """How many of them have a node at the moment."""
-        return sum(group.phase is not GroupPhase.ASLEEP for group in self._host.groups.values())
+        return sum(group.phase in WITH_NODE for group in self._host.groups.values())
 
     @property
     def leads(self) -> int:
@@ -158,8 +160,8 @@ class Groups:
         return self._host.presence.is_there(peer)
 
     async def wait(self, predicate: Callable[[Groups], bool]) -> None:
-        """Wait until `predicate` holds of these groups; it is asked whenever one of them has woken
-        or fallen asleep. Returns at once if it does.
+        """Wait until `predicate` holds of these groups; it is asked whenever one of them has woken,
+        has fallen asleep, is over, or was left. Returns at once if it does.
 
         Raises:
             NodeDead: the process is over.
@@ -321,6 +323,7 @@ class Host:
         self._awake.pop(group.name, None)
         del self.groups[group.name], self._options[group.name], self._members[group.name]
         self.multiplexer.forget_kept(group.name)
+        self.changed.unpark_all()
 
     def new_runner(self, group: Group) -> NodeRunner:
         """See `GroupHost`."""
@@ -361,6 +364,14 @@ class Host:
         self._context.run(partial(self._nursery.start_soon, group.live, name=f"raft[{label}]"))
 
     def on_awake(self, group: Group) -> None:
+        """See `GroupHost`."""
+        self.changed.unpark_all()
+
+    def on_falling(self, group: Group) -> None:
+        """See `GroupHost`: what comes from now on may wake it."""
+        self.multiplexer.running.pop(group.name, None)
+
+    def on_over(self, group: Group) -> None:
         """See `GroupHost`."""
         self.changed.unpark_all()
 
@@ -469,6 +480,7 @@ class Host:
         elif note.kind == notes.WAKE:
             if group.phase is GroupPhase.AWAKE:
                 group.touch()
+                self._stay_awake(group)  # whoever agreed to sleep is awake again
             led_here = group.slept is not None and group.slept.leader_id == self.node_id
             group.wake(goes_first=led_here)
 

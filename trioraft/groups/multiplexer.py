@@ -52,6 +52,12 @@ from . import notes
 
 KEPT_MAX: Final = 64
 """Messages that wait for one group's node to be opened; further ones are lost, as on any line."""
+KEPT_BYTES_MAX: Final = 1024 * 1024
+"""And so many bytes of them, or less than one message more: one alone must be able to wait."""
+PART_BYTES_MAX: Final = 96
+"""What a message or a note of a group takes in a frame beside its payload: its name, most of it."""
+NOTES_MAX: Final = 256
+"""Most notes in one frame, beside messages: less than `GROUPS_OVERHEAD_BYTES` of them."""
 MUTED_TIMEOUTS: Final = 1.0
 """For so many of the longest election timeouts a member is not listened to that has said what no
 member says."""
@@ -155,7 +161,8 @@ class GroupTransport:
             await trio.sleep_forever()
         finally:
             self.owner = None
-            del self._multiplexer.running[self.group]
+            if self._multiplexer.running.get(self.group) is self:
+                del self._multiplexer.running[self.group]
 
     # -- to others -------------------------------------------------------------------------
 
@@ -259,7 +266,8 @@ class Multiplexer:
         self.running: Final[dict[str, GroupTransport]] = {}
         """Those whose node is there."""
         self._host = host
-        self._timing, self._limits = timing, limits
+        self._timing = timing
+        self._frame_bytes = min(notes.BULK_BYTES, limits.frame_bytes_max)  # a frame is no larger
         self._life = life
         self._said: dict[NodeId, Introduction] = {}
         self._admitted: dict[NodeId, Introduction] = {}
@@ -439,13 +447,14 @@ class Multiplexer:
         self.real.send(GroupsFrame(self.node_id, peer, 0, leads=self._host.leads()))
 
     def _frames(self, peer: NodeId, waiting: _Pass, leads: int) -> Iterator[GroupsFrame]:
-        said = tuple(waiting.notes[:GROUPS_IN_FRAME_MAX])
-        for parts in _in_frames(waiting.urgent):
-            yield GroupsFrame(self.node_id, peer, 0, parts, said, leads)
-            said = ()
-        if said:
-            yield GroupsFrame(self.node_id, peer, 0, (), said, leads)
-        for parts in _in_frames(_fairly(waiting.bulk)):
+        size_bytes = self._frame_bytes
+        urgent = _in_frames(waiting.urgent, size_bytes)
+        for at in range(0, len(waiting.notes), NOTES_MAX):
+            said = tuple(waiting.notes[at : at + NOTES_MAX])
+            yield GroupsFrame(self.node_id, peer, 0, next(urgent, ()), said, leads)
+        for parts in urgent:
+            yield GroupsFrame(self.node_id, peer, 0, parts, (), leads)
+        for parts in _in_frames(_fairly(waiting.bulk), size_bytes):
             yield GroupsFrame(self.node_id, peer, 0, parts, (), leads, is_bulk=True)
 
     # -- messages that wait for a node -----------------------------------------------------
@@ -453,7 +462,8 @@ class Multiplexer:
     def keep(self, peer: NodeId, part: GroupMessage) -> None:
         """Until the group's node is there."""
         kept = self._kept.setdefault(part.group, deque())
-        if len(kept) < KEPT_MAX:
+        kept_bytes = sum(len(each.payload) for _, each in kept)
+        if len(kept) < KEPT_MAX and kept_bytes < KEPT_BYTES_MAX:
             kept.append((peer, part))
 
     def hand_over_kept(self, group: str) -> None:
@@ -485,14 +495,15 @@ class Multiplexer:
         self._host.on_transport_event(event)
 
 
-def _in_frames(parts: Collection[GroupMessage]) -> Iterator[tuple[GroupMessage, ...]]:
+def _in_frames(
+    parts: Collection[GroupMessage], bytes_max: int
+) -> Iterator[tuple[GroupMessage, ...]]:
+    """In frames of so many bytes at most, or of one part."""
     frame: list[GroupMessage] = []
     size_bytes = 0
     for part in parts:
-        part_bytes = len(part.payload)
-        if frame and (
-            size_bytes + part_bytes > notes.BULK_BYTES or len(frame) >= GROUPS_IN_FRAME_MAX
-        ):
+        part_bytes = len(part.payload) + PART_BYTES_MAX
+        if frame and (size_bytes + part_bytes > bytes_max or len(frame) >= GROUPS_IN_FRAME_MAX):
             yield tuple(frame)
             frame, size_bytes = [], 0
         frame.append(part)
