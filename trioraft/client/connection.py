@@ -55,7 +55,12 @@ from ..rpc.protocol import (
     decode_welcome,
     frame,
 )
-from ..tasks.event_loop import running_clock, running_event_loop, wait_readable_under_trio
+from ..tasks.event_loop import (
+    event_maker,
+    running_clock,
+    running_event_loop,
+    wait_readable_under_trio,
+)
 
 T = TypeVar("T")
 
@@ -353,7 +358,7 @@ class ServerConnection:
         self._unsent = bytearray()
         self._to_write: anyio.Event | None = None  # there while the writer sleeps
         self._owing: anyio.Event | None = None  # there while the server owes nothing
-        self._new_event: Callable[[], anyio.Event] = type(anyio.Event())  # this event loop's
+        self._new_event: Callable[[], anyio.Event] = event_maker()
         self._now_s = running_clock()
         self._look_s = math.inf  # when somebody's time may be up
         self._look_sooner = self._new_event()
