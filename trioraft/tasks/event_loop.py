@@ -21,8 +21,6 @@ EVENT_LOOPS: Final[tuple[EventLoop, EventLoop]] = ("trio", "asyncio")
 if TYPE_CHECKING:
     import socket
 
-    import anyio
-
 T_co = TypeVar("T_co", covariant=True)
 P = ParamSpec("P")
 
@@ -64,15 +62,6 @@ def running_clock() -> Callable[[], float]:
         return current_time
     loop_time: Callable[[], float] = sys.modules["asyncio"].get_running_loop().time
     return loop_time
-
-
-def event_maker() -> Callable[[], anyio.Event]:
-    """What makes events of the event loop that runs here: Trio's own, where that is Trio, without
-    anyio's around them; for those who make one for each call."""
-    if running_event_loop() == "trio":
-        make: Callable[[], anyio.Event] = sys.modules["trio"].Event
-        return make
-    return type(sys.modules["anyio"].Event())
 
 
 def wait_readable_under_trio() -> Callable[[socket.socket], Awaitable[None]]:
