@@ -181,6 +181,27 @@ def test_the_least_recently_used_session_goes_first() -> None:
     assert len(log.machine) == 2
 
 
+def test_of_the_session_that_was_used_last_nothing_is_left_when_it_goes() -> None:
+    """It is found without a look among all."""
+    log = Log(sessions_max=2)
+    first, second = log.open(1), log.open(2)
+    for sequence in (1, 2, 3):
+        log.send(second, sequence, b"a")
+    log.send(first, 1, b"a")
+    log.apply(encode_close(first))
+    with pytest.raises(SessionExpired):
+        log.send(first, 2, b"b")
+    result = log.send(second, 4, b"a")
+    restored = Log()
+    restored.machine.restore(log.machine.snapshot())
+    log.machine.restore(restored.machine.snapshot())
+    assert log.send(second, 4, b"another") == result
+    log.open(3)
+    log.open(4)
+    with pytest.raises(SessionExpired):
+        log.send(second, 5, b"b")
+
+
 def test_a_closed_session_is_gone_and_closing_again_is_no_error() -> None:
     log = Log()
     session = log.open()
@@ -406,11 +427,14 @@ def test_s5_sessions_are_in_the_snapshot() -> None:
 def test_a_snapshot_is_a_view_that_later_commands_do_not_change() -> None:
     log = Log()
     session = log.open()
+    log.send(session, 1, b"before")  # it is the one that was used last
     chunks = log.machine.snapshot()
-    log.send(session, 1, b"a")
+    log.send(session, 2, b"a", 2)
+    log.send(session, 3, b"a")
     other = Log()
     other.machine.restore(chunks)
-    assert other.send(session, 1, b"b") == b"b"
+    assert other.send(session, 1, b"b") == b"before"
+    assert other.send(session, 2, b"b") == b"beforeb"
 
 
 def test_eviction_goes_on_alike_after_a_snapshot() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import socket
 import ssl
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final, TypeAlias, TypeVar, final
@@ -55,7 +56,11 @@ from ..rpc.protocol import (
     decode_welcome,
     frame,
 )
-from ..tasks.event_loop import running_clock, running_event_loop, wait_readable_under_trio
+from ..tasks.event_loop import (
+    running_clock,
+    running_event_loop,
+    wait_readable_under_trio,
+)
 
 T = TypeVar("T")
 
@@ -292,6 +297,15 @@ async def in_time(waiting: Awaitable[T], until_s: float) -> T:
     raise NoAnswerInTime
 
 
+def _event_maker() -> Callable[[], anyio.Event]:
+    """What makes events of the event loop that runs here: Trio's own, where that is Trio, without
+    anyio's around them."""
+    if running_event_loop() == "trio":
+        make: Callable[[], anyio.Event] = sys.modules["trio"].Event
+        return make
+    return type(anyio.Event())
+
+
 @final
 class _Pending:
     """A request without an answer yet."""
@@ -353,7 +367,7 @@ class ServerConnection:
         self._unsent = bytearray()
         self._to_write: anyio.Event | None = None  # there while the writer sleeps
         self._owing: anyio.Event | None = None  # there while the server owes nothing
-        self._new_event: Callable[[], anyio.Event] = type(anyio.Event())  # this event loop's
+        self._new_event: Callable[[], anyio.Event] = _event_maker()
         self._now_s = running_clock()
         self._look_s = math.inf  # when somebody's time may be up
         self._look_sooner = self._new_event()

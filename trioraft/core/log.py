@@ -129,7 +129,9 @@ class RaftLog:
     @property
     def memory_bytes(self) -> int:
         """What all of that takes, about."""
-        return self.held_bytes + (self.last_index - self.base_index) * ENTRY_OVERHEAD_BYTES
+        ends = self._ends_bytes  # asked with each command
+        held_bytes = ends[-1] - self._bytes_at_base if ends else 0
+        return held_bytes + len(ends) * ENTRY_OVERHEAD_BYTES
 
     def _end_bytes(self, index: LogIndex) -> int:
         offset = index - self.base_index - 1

@@ -2058,7 +2058,8 @@ class Raft:
 
     def _send(self, message: Message) -> None:
         self._out.send(message)
-        self._trace_sent(message)
+        if self.tracing:
+            self._trace_sent(message)
 
     def _send_after_persist(self, message: Message) -> None:
         self._out.send_after_persist(message)

@@ -40,7 +40,7 @@ from ..member.state_machine import (
 from .chunks import ChunkReader, head_of
 from .items import ItemReader
 from .msgpack_heads import array_head, head_bytes
-from .nesting import check_nesting, check_result_nesting, result_too_deep
+from .nesting import NESTING_MAX, check_nesting, check_result_nesting, result_too_deep
 from .viewed import DictView, Discarded, ViewedDict
 
 CLIENT_ID_BYTES = 16
@@ -404,6 +404,9 @@ class SessionMachine:
         self._id_of: dict[bytes, SessionId] = {}
         self._discarded = Discarded()
         self._is_inside = False  # what was raised last came out of the inner machine
+        # The session that was used last: it stands last among all, and need not be put there.
+        self._latest_id: SessionId | None = None
+        self._latest: _Session | None = None
 
     @property
     def machine_kind(self) -> str:
@@ -499,7 +502,7 @@ class SessionMachine:
     # -- opening and closing ---------------------------------------------------------------
 
     def _open(self, index: LogIndex, opening: OpenSession) -> SessionId:
-        client_id = opening.client_id
+        client_id, self._latest_id = opening.client_id, None
         self._bounds = opening.bounds or self._bounds
         known = self._id_of.get(client_id)
         if known is not None:
@@ -524,6 +527,7 @@ class SessionMachine:
         return session_id
 
     def _forget(self, session_id: SessionId) -> None:
+        self._latest_id = self._latest = None
         session = self._sessions.pop(session_id, None)
         if session is not None:
             del self._id_of[session.client_id]
@@ -559,11 +563,12 @@ class SessionMachine:
     # -- commands --------------------------------------------------------------------------
 
     def _apply_once(self, index: LogIndex, command: SessionCommand) -> Any:
-        session = self._use(command.session_id)
+        session = self._latest
+        if command.session_id != self._latest_id or session is None or self._sessions.is_viewed:
+            session = self._use(command.session_id)  # otherwise it is the most recent one already
+            self._latest_id, self._latest = command.session_id, session
         if command.acknowledged_below > session.acknowledged_below:
-            before_bytes = _weight_bytes(session)
-            _acknowledge(session, command.acknowledged_below)
-            self._results_bytes += _weight_bytes(session) - before_bytes
+            self._results_bytes -= _acknowledge(session, command.acknowledged_below)
         stored = session.results.get(command.sequence)
         if stored is not None:
             return self._repeat(stored)
@@ -573,7 +578,12 @@ class SessionMachine:
                 f"{session.acknowledged_below}, which the client has acknowledged: its result is "
                 "not kept. Number commands upwards, and acknowledge only what is answered"
             )
-        self._check_room(session, command)
+        bounds = self._bounds
+        if (
+            len(session.results) >= bounds.results_max
+            or session.results_bytes >= bounds.results_bytes_max
+        ):
+            raise self._is_full(session, command)
         try:
             result = self._apply_inside(index, command.data)
             outcome = _encoded(result)
@@ -589,23 +599,24 @@ class SessionMachine:
         self._keep(session, command.sequence, outcome)
         return result
 
-    def _check_room(self, session: _Session, command: SessionCommand) -> None:
-        results_max = self._bounds.results_max
-        results_bytes_max = self._bounds.results_bytes_max
-        if len(session.results) >= results_max or session.results_bytes >= results_bytes_max:
-            raise SessionFull(
-                f"this session has {len(session.results)} results of "
-                f"{session.results_bytes} bytes that its client has not acknowledged (bounds: "
-                f"{results_max}, {results_bytes_max} bytes); sequence {command.sequence} was not "
-                "applied: raise acknowledged_below, or have fewer commands on their way"
-            )
+    def _is_full(self, session: _Session, command: SessionCommand) -> SessionFull:
+        bounds = self._bounds
+        return SessionFull(
+            f"this session has {len(session.results)} results of "
+            f"{session.results_bytes} bytes that its client has not acknowledged (bounds: "
+            f"{bounds.results_max}, {bounds.results_bytes_max} bytes); sequence "
+            f"{command.sequence} was not applied: raise acknowledged_below, or have fewer commands "
+            "on their way"
+        )
 
     def _keep(self, session: _Session, sequence: Sequence, outcome: _Outcome) -> None:
         size_bytes = _size_bytes(outcome)
         session.results[sequence] = outcome
         session.results_bytes += size_bytes
         self._results_bytes += size_bytes + RESULT_OVERHEAD_BYTES
-        self._keep_within_total()
+        total_max = self._bounds.results_total_bytes_max
+        if total_max is not None and self._results_bytes > total_max:
+            self._keep_within_total()
 
     def _repeat(self, stored: _Outcome) -> Any:
         if isinstance(stored, _Success):
@@ -646,6 +657,7 @@ class SessionMachine:
         self._discarded.add(self._sessions, self._id_of)
         self._bounds, self._sessions, self._id_of = bounds, sessions, id_of
         self._results_bytes = results_bytes
+        self._latest_id = self._latest = None
         self.machine.restore(reader.rest())
 
 
@@ -662,10 +674,9 @@ def sessions_in(reader: ChunkReader) -> int | None:
     return sum(map(len, pieces))
 
 
-def _acknowledge(session: _Session, below: int) -> None:
-    """Forget the results that the client has."""
-    if below <= session.acknowledged_below:
-        return
+def _acknowledge(session: _Session, below: int) -> int:
+    """Forget the results that the client has; returns what they have counted in the total."""
+    freed_bytes = 0
     results, begin = session.results, session.acknowledged_below
     session.acknowledged_below = below
     acknowledged: Iterable[int] = range(begin, below)  # mostly one or two, of hundreds
@@ -674,7 +685,10 @@ def _acknowledge(session: _Session, below: int) -> None:
     for sequence in acknowledged:
         outcome = results.pop(sequence, None)
         if outcome is not None:
-            session.results_bytes -= _size_bytes(outcome)
+            size_bytes = _size_bytes(outcome)
+            session.results_bytes -= size_bytes
+            freed_bytes += size_bytes + RESULT_OVERHEAD_BYTES
+    return freed_bytes
 
 
 def _size_bytes(outcome: _Outcome) -> int:
@@ -718,7 +732,8 @@ def _encoded(result: object) -> _Success:
     """
     try:
         value = _ENCODER.encode(result)
-        check_result_nesting(value)
+        if len(value) > NESTING_MAX:  # what is shorter cannot be deeper
+            check_result_nesting(value)
     except RecursionError:
         raise result_too_deep() from None  # of the result's, not of this machine's: see `nesting`
     except (TypeError, ValueError, OverflowError) as error:

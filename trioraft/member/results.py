@@ -70,7 +70,8 @@ class RunningChecksum:
         if type(value) in PLAIN:
             self.plain.extend((index, value))
             return
-        self._chain_plain()
+        if self.plain:
+            self._chain_plain()
         try:  # at once: what changes later is no longer the result
             encoded = self._encode((index, value))
         except Exception:  # noqa: BLE001 - an encoder's, or of code in the value itself

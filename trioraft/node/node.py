@@ -110,22 +110,35 @@ class Node:
 
         Cancelling the wait does not undo the command: it may still be applied.
         """
-        require_event_loop("Node.propose", "trio")
-        check_is_bytes(data)
-        traced = self._runner.traced
-        if traced is None:
-            return await self._propose(data)
-        with traced.spans.inside("trioraft.propose", command_bytes=len(data)):
-            return await self._propose(data)
+        if not trio.lowlevel.in_trio_task() or type(data) is not bytes:
+            require_event_loop("Node.propose", "trio")
+            check_is_bytes(data)
+        runner = self._runner
+        if runner.traced is None:  # each further coroutine costs two calls
+            try:
+                proposal = self._begun(data) or await self._begun_later(data)
+            except RaftError as error:
+                runner.note_refused(error)
+                raise
+            return await proposal.result()
+        with runner.traced.spans.inside("trioraft.propose", command_bytes=len(data)):
+            try:
+                proposal = await self._begun_later(data)
+            except RaftError as error:
+                runner.note_refused(error)
+                raise
+            return await proposal.result()
 
-    async def _propose(self, data: bytes) -> Any:
-        try:
-            member = await self._with_room(data, self._check)
-            proposal = self._runner.propose(member, data)
-        except RaftError as error:
-            self._runner.note_refused(error)
-            raise
-        return await proposal.result()
+    def _begun(self, data: bytes) -> Proposal | None:
+        """The command in the log; None: it has to wait for that."""
+        runner = self._runner
+        if runner.is_transferring:
+            return None
+        member = self._check(data)
+        return runner.propose(member, data) if runner.budget.take(len(data)) else None
+
+    async def _begun_later(self, data: bytes) -> Proposal:
+        return self._runner.propose(await self._with_room(data, self._check), data)
 
     async def forward(self, data: bytes, *, attempt: Attempt | None = None) -> Any:
         """As `propose`, but on any node: whoever leads takes the command, and it is applied here
@@ -643,8 +656,10 @@ class Node:
     def _check(self, data: bytes) -> Member:
         """The member, if it leads and the command can be taken at all."""
         member = self._check_leads()
-        check_size(data, self._runner.limits)
-        self._runner.check_log_room()
+        runner = self._runner
+        if len(data) > runner.limits.command_bytes_max:
+            check_size(data, runner.limits)
+        runner.check_log_room()
         return member
 
     def _check_leads(self) -> Member:

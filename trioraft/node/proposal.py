@@ -70,7 +70,11 @@ class Proposal:
 
         Cancelling the wait does not undo the command.
         """
-        await self.settled()
+        if self._waiter is None and not self.is_done:  # as `settled`, without another coroutine
+            self._waiter = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._give_up)
+        else:
+            await self.settled()
         error, value = self._error, self._value
         if error is None:
             return value

@@ -217,11 +217,11 @@ class NodeRunner:
         self._is_writing, self._failure = False, None  # in the thread; for the storage task
         self._admits, self._in_haste = False, 0  # a new leader's clients; who awaits a snapshot
         self._batch_s, self._press_again_s = 0.0, -math.inf  # the latter: for the log's length
+        self._log_bytes_max = limits.log_memory_bytes_bound
         self._step: StorageStep | None = None  # for the storage task
-        self._storage_work, self._restore_work = Wakeup(), Wakeup()
         self._readers: dict[bool, Readers] = {}  # by the kind of batch, the latest one
         self._chunk_requests: deque[ChunkRequest] = deque()
-        self._chunk_work, self._work = Wakeup(), Wakeup()
+        self._work, self._storage_work, self._restore_work, self._chunk_work = _wakeups()
 
     @property
     def raft(self) -> Raft | None:
@@ -573,13 +573,14 @@ class NodeRunner:
         Raises:
             Overloaded: it is.
         """
-        held_bytes, bound = self.log_bytes
-        if held_bytes <= bound:
+        member = self.member
+        if member is None or member.raft.log.memory_bytes <= self._log_bytes_max:
             return
+        held_bytes, bound = self.log_bytes
         now_s = trio.current_time()
-        if self.member is not None and now_s >= self._press_again_s:
+        if now_s >= self._press_again_s:
             self._press_again_s = now_s + PRESS_AGAIN_S
-            self.member.press_snapshot()
+            member.press_snapshot()
             self._ask()
         raise Overloaded(
             f"the log in memory has {held_bytes} bytes, more than Limits.log_memory_bytes_max "
@@ -1281,6 +1282,10 @@ class _WantedSnapshot:
     def fail(self, error: ResourceExhausted | None) -> None:
         self.failure = error
         self.done.set()
+
+
+def _wakeups() -> tuple[Wakeup, Wakeup, Wakeup, Wakeup]:
+    return Wakeup(), Wakeup(), Wakeup(), Wakeup()
 
 
 def _paced(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..core.errors import RaftError
 from .node import Node
+from .proposal import Proposal
 from .readers import ToldOfRead
 
 
@@ -21,6 +23,15 @@ def afterwards(node: Node, call: Callable[[], None]) -> None:
         call: it must not raise.
     """
     node._runner.afterwards.append(call)
+
+
+def submit(node: Node, data: bytes) -> Proposal:
+    """As `Node.submit`, for who is in a task of Trio's and has bytes for certain."""
+    try:
+        return node._submit(data)
+    except RaftError as error:
+        node._runner.note_refused(error)
+        raise
 
 
 def begin_read(node: Node, then: ToldOfRead, *, lease: bool) -> Callable[[], None]:

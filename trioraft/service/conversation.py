@@ -26,7 +26,7 @@ from ..net.handshake import in_time
 from ..net.holdings import Holdings
 from ..node.node import Node
 from ..node.proposal import Proposal, outcome_of, when_settled
-from ..node.unwaited import afterwards
+from ..node.unwaited import afterwards, submit
 from ..rpc.errors import ServerLeaving
 from ..rpc.failures import failure_of
 from ..rpc.protocol import (
@@ -67,7 +67,7 @@ from .context import ServiceContext, ServiceLimits
 from .event_feed import tell_events
 from .feed import Watcher
 from .queries import Queries
-from .roles import Credentials, Permission
+from .roles import UNLIMITED, Credentials, Permission
 
 if TYPE_CHECKING:
     from ..tracing.spans import Span, Spans
@@ -404,11 +404,12 @@ class Conversation:
                     continue
                 self._unanswered += 1
                 connection.idle_since_s = None
-                self._begin_to_answer()
+                if not connection.has_asked:
+                    self._begin_to_answer()
                 has_waited = False
                 if self._spans is not None and isinstance(request, Propose | Query):
                     self._begin_span(self._spans, request)
-                if not self._may(request):
+                if self.permission is not UNLIMITED and not self._may(request):
                     pass
                 elif type(request) is Propose:
                     has_waited = await self._propose(request)
@@ -447,7 +448,7 @@ class Conversation:
 
     @property
     def _is_behind(self) -> bool:
-        return self._has_too_many or self._outbox.is_full
+        return self._outbox.is_full or self._has_too_many
 
     @property
     def _has_too_many(self) -> bool:
@@ -481,7 +482,8 @@ class Conversation:
         if self._context.is_leaving:
             self._fail(request.id, ServerLeaving(_LEAVING))
             return False
-        if not self._may_open(request):
+        opens = self._context.has_sessions and opens_session(request.data)
+        if opens and not self._may_open(request):
             return False
         while True:
             try:
@@ -496,7 +498,7 @@ class Conversation:
             else:
                 # Who can send it again shall do so as soon as another leads, and not wait here.
                 proposal.is_repeatable = self._context.has_sessions and is_repeatable(request.data)
-                self._note_session(request.data)
+                self._note_session(request.data, opens=opens)
                 self._proposed += 1
                 if proposal.is_done:  # the node has died of it
                     self._settled.append((request.id, proposal))
@@ -513,15 +515,13 @@ class Conversation:
     def _submit(self, request: Propose) -> Proposal:
         span = self._traced.get(request.id) if self._traced else None
         if span is None or self._spans is None:
-            return self._context.node.submit(request.data)
+            return submit(self._context.node, request.data)
         with self._spans.below(span):
-            return self._context.node.submit(request.data)
+            return submit(self._context.node, request.data)
 
     def _may_open(self, request: Propose) -> bool:
-        """Whether it may open a session, if that is what it wants; if not, that is the answer."""
+        """Whether it may open a session; if not, that is the answer."""
         context = self._context
-        if not (context.has_sessions and opens_session(request.data)):
-            return True
         if context.openings.may_open(self._client, trio.current_time()):
             return True
         self._fail(
@@ -533,10 +533,10 @@ class Conversation:
         )
         return False
 
-    def _note_session(self, data: bytes) -> None:
+    def _note_session(self, data: bytes, *, opens: bool) -> None:
         """Count what it has opened or closed."""
         openings = self._context.openings
-        if self._context.has_sessions and opens_session(data):
+        if opens:
             openings.on_opened(self._client, trio.current_time())
         elif self._context.has_sessions and closes_session(data):
             openings.on_closed(self._client)

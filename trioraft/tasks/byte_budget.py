@@ -40,10 +40,10 @@ class ByteBudget:
 
     def take(self, size_bytes: int) -> bool:
         """Take room for a command of this size at once; False if it must wait."""
-        cost = size_bytes + COMMAND_OVERHEAD_BYTES
-        if self._queue or not self._fits(cost):
-            return False
-        self.taken_bytes += cost
+        taken_bytes = self.taken_bytes + size_bytes + COMMAND_OVERHEAD_BYTES
+        if self._queue or (taken_bytes > self.bytes_max and self.taken_bytes):
+            return False  # one command alone always fits
+        self.taken_bytes = taken_bytes
         return True
 
     async def wait(self, size_bytes: int) -> bool:
