@@ -304,14 +304,30 @@ def check_shared_format(connection: sqlite3.Connection, database: Path) -> int:
     return number
 
 
-def stored_groups(connection: sqlite3.Connection, database: Path) -> Iterator[StoredGroup]:
+def _raised(damage: CorruptStorage) -> None:
+    raise damage
+
+
+def stored_groups(
+    connection: sqlite3.Connection,
+    database: Path,
+    on_damage: Callable[[CorruptStorage], None] = _raised,
+) -> Iterator[StoredGroup]:
     """All groups, forgotten ones too, by their numbers.
 
+    Args:
+        connection: of the database.
+        database: its file.
+        on_damage: told of a row that is not what was written, which is left out then.
+
     Raises:
-        CorruptStorage: at the first whose row is not what was written.
+        CorruptStorage: at the first such row, unless somebody is told.
     """
     for row in connection.execute("SELECT id, crc, payload FROM groups ORDER BY id").fetchall():
-        yield group_of(row, database)
+        try:
+            yield group_of(row, database)
+        except CorruptStorage as damage:
+            on_damage(damage)
 
 
 def scan(
@@ -319,22 +335,34 @@ def scan(
     database: Path,
     by_id: dict[int, GroupState],
     loaded: LoadedGroups,
+    on_damage: Callable[[CorruptStorage], None] = _raised,
 ) -> None:
     """Go once through the records of all groups, in the order in which they were written.
 
+    Args:
+        connection: of the database.
+        database: its file.
+        by_id: the groups, forgotten ones too.
+        loaded: where it is noted what is found.
+        on_damage: told of a record of which it is not known whose it is, which is left out then.
+
     Raises:
-        CorruptStorage: of one it is not known whose it is.
+        CorruptStorage: at the first such record, unless somebody is told.
     """
     connection.text_factory = ANY_TEXT
     with closing(connection.execute("SELECT * FROM records ORDER BY number")) as rows:
-        _scan(rows, database, by_id, loaded)
+        _scan(rows, database, by_id, loaded, on_damage)
     for state in loaded.groups.values():
         if state.problem is None and not state.records:
             state.problem = "has no record, so term and vote are lost"
 
 
 def _scan(
-    rows: Iterable[FullRow], database: Path, by_id: dict[int, GroupState], loaded: LoadedGroups
+    rows: Iterable[FullRow],
+    database: Path,
+    by_id: dict[int, GroupState],
+    loaded: LoadedGroups,
+    on_damage: Callable[[CorruptStorage], None],
 ) -> None:
     for row in rows:
         number, group_id, sequence, previous, first_index, last_index, link_crc, crc, payload = row
@@ -344,11 +372,13 @@ def _scan(
             link = None
         state = by_id.get(group_id)
         if link is None or link != link_crc or state is None:
-            raise CorruptStorage(
+            damage = CorruptStorage(
                 f"{database}: what says whose record {number} is was changed after it was written "
                 f"(group number {group_id}, entries {first_index} to {last_index} by its columns), "
                 f"by a failing disk or by hand. {KEEP_AND_REPLACE}"
             )
+            on_damage(damage)
+            continue
         loaded.last_number = number
         size_bytes = len(payload) if isinstance(payload, bytes) else 0
         if sequence < state.first:
