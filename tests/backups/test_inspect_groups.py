@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,28 @@ def test_a_damaged_group_is_told_and_hides_no_other(directory: Path) -> None:
     found = told(str(directory), "--group", "us", code=3)
     assert [each["index"] for each in found["entries"]] == [12, 10, 9]
     assert told(str(directory), "--group", "as", code=3)["last_index"] == 14
+
+
+@pytest.mark.parametrize(
+    ("statement", "names", "what"),
+    [
+        ("UPDATE groups SET payload = 3 WHERE id = 2", ["as"], "the row of group number 2"),
+        ("UPDATE records SET link_crc = 3 WHERE number = 20", ["as", "us"], "whose record 20 is"),
+    ],
+)
+def test_what_keeps_the_directory_from_being_opened_hides_nothing_else(
+    directory: Path, statement: str, names: list[str], what: str
+) -> None:
+    with opened(directory, ("as", "us")):
+        pass
+    with closing(sqlite3.connect(directory / DATABASE, isolation_level=None)) as connection:
+        connection.execute(statement)
+    found = told(str(directory), code=3)
+    assert [each["name"] for each in found["groups"]] == names
+    assert what in found["problems"][0]
+    found = told(str(directory), "--group", "as", code=3)
+    assert found["last_index"] == 14
+    assert [each["index"] for each in found["entries"]][:2] == [14, 13]
 
 
 def test_a_group_that_is_not_there(directory: Path, tmp_path: Path) -> None:

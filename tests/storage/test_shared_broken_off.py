@@ -44,7 +44,7 @@ def append(
 
 
 @pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt()])
-def test_nobody_writes_into_a_transaction_that_was_broken_off(
+def test_d5_nobody_writes_into_a_transaction_that_was_broken_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     """What others wrote next would be in it, and acknowledged, and never be committed."""

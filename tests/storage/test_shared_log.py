@@ -447,6 +447,40 @@ def test_a_forgotten_group_is_new_and_its_records_go(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "groups") == []
 
 
+def rows_of_groups(path: Path) -> list[int]:
+    with closing(sqlite3.connect(path / DATABASE)) as connection:
+        return [row[0] for row in connection.execute("SELECT id FROM groups ORDER BY id")]
+
+
+@pytest.mark.parametrize("is_swept", [False, True])
+def test_groups_that_come_and_go_leave_nothing_and_no_number_is_given_twice(
+    tmp_path: Path, is_swept: bool
+) -> None:
+    """Neither to one of the same name, nor after the row of the last one is gone."""
+    with opened(tmp_path) as (shared, storages):
+        fill(storages, 1, 2)
+        for number in range(20):
+            storage, recovered = open_group(shared, f"room {number % 4}")
+            assert recovered is None
+            append(storage, "room", 1)
+            storage.write_snapshot(1, 1, VOTERS, [b"x"])
+            storage.close()
+            shared.forget(f"room {number % 4}")
+        if is_swept:
+            database_of(shared)._make_room()
+            fill(storages, 3, 1)
+    assert len(rows_of_groups(tmp_path)) == (3 if is_swept else 23)
+    for _ in range(2):  # the records, and then the rows
+        shared = open_shared(tmp_path)
+        database_of(shared)._make_room()
+        shared.close()
+    assert rows_of_groups(tmp_path) == [1, 2, 3]
+    with opened(tmp_path, (*GROUPS, "room 0")) as (shared, storages):
+        append(storages["room 0"], "room", 1)
+    assert rows_of_groups(tmp_path) == [1, 2, 3, 24]
+    assert set(content(tmp_path)) == {*GROUPS, "room 0"}
+
+
 def test_thousand_groups_take_no_descriptor_and_no_thread(tmp_path: Path) -> None:
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0

@@ -44,8 +44,9 @@ class StateMachine(Protocol):
         """The whole state, as it is between two commands; called in the Trio thread, so be quick.
 
         A large state may be handed out piece by piece: the iterable is consumed in a worker
-        thread (if the storage blocks) while further commands are applied, so it must be a view
-        that they do not change: of a copy, or of a structure that is never changed in place.
+        thread, or in turns with the event loop if the storage does not block, while further
+        commands are applied. So it must be a view that they do not change: of a copy, or of a
+        structure that is never changed in place.
         """
 
     def restore(self, chunks: Iterable[bytes]) -> None:

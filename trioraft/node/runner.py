@@ -127,6 +127,10 @@ TURN_S = 0.0005
 the loop, when it wakes, waits for an interpreter that is busy until the thread lets go of it, which
 it does by itself after 5 ms."""
 
+TURN_BYTES = 64 * 1024
+"""Where there is no thread, others have their turn after so much of it: time would not be the same
+twice in a simulation."""
+
 REST_S_MAX = 0.01
 """So long it pauses at most, in seconds: as long as it has worked."""
 
@@ -1127,7 +1131,8 @@ class NodeRunner:
             self._nursery.start_soon(self._write_snapshot, save, name=f"{self.name}.snapshot")
 
     async def _write_snapshot(self, save: SaveSnapshot) -> None:
-        storage, chunks = self._storage, self._while_alive(save.chunks)
+        storage = self._storage
+        chunks: Iterable[bytes] = self._while_alive(save.chunks)
         is_wanted = self.member is not None and self.member.applies.is_wanted
         if storage.blocking and self._calls.in_threads:
             chunks = _by_turns(chunks)
@@ -1135,6 +1140,8 @@ class NodeRunner:
                 chunks = _paced(chunks)
         begun_s = time.perf_counter()
         try:
+            if not storage.blocking:
+                chunks = await _gathered(chunks)
             meta = await self._calls.beside(
                 lambda: storage.write_snapshot(save.index, save.term, save.configuration, chunks)
             )
@@ -1310,6 +1317,18 @@ def _by_turns(chunks: Iterable[bytes]) -> Iterator[bytes]:
         if worked_s >= TURN_S:
             time.sleep(min(worked_s, REST_S_MAX))  # noqa: TID251 - as below, for others' sake
             begun_s = time.thread_time()
+
+
+async def _gathered(chunks: Iterable[bytes]) -> list[bytes]:
+    """All chunks, for a storage that is called in the loop: others have their turn between them."""
+    gathered, so_far_bytes = list[bytes](), 0
+    for chunk in chunks:
+        gathered.append(chunk)
+        so_far_bytes += len(chunk)
+        if so_far_bytes >= TURN_BYTES:
+            so_far_bytes = 0
+            await trio.lowlevel.checkpoint()
+    return gathered
 
 
 def _write_waits(lacking: str | None, member: Member, now: float) -> None:

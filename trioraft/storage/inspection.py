@@ -290,17 +290,18 @@ def _read_shared(
     found.owner = read_meta(connection, database, "owner", Owner)
     if verify:
         _verify(found, connection)
-    stored = {each.id: each for each in stored_groups(connection, database)}
+
+    def note(damage: CorruptStorage) -> None:
+        found.note(str(damage))
+
+    stored = {each.id: each for each in stored_groups(connection, database, note)}
     loaded = LoadedGroups()
     by_id: dict[int, GroupState] = {}
     for each in stored.values():
         by_id[each.id] = state = GroupState(each.id, each.name, first_of(each))
         if not each.is_forgotten:
             loaded.groups[each.name] = state
-    try:
-        scan(connection, database, by_id, loaded)
-    except CorruptStorage as error:
-        found.note(str(error))
+    scan(connection, database, by_id, loaded, note)
     states = sorted(loaded.groups.values(), key=attrgetter("name"))
     found.groups = [FoundGroup(state.name, state.records) for state in states]
     for state in states:
@@ -311,12 +312,8 @@ def _read_shared(
     if group not in loaded.groups:
         raise StorageError(f"there is no group {group!r} in {found.directory}")
     this = stored[loaded.groups[group].id]
-    found.group, found.owner, found.base, found.identity = (
-        group,
-        this.owner,
-        this.base,
-        this.identity,
-    )
+    found.group, found.owner, found.base = group, this.owner, this.base
+    found.identity, found.notices = this.identity, this.notices
     folder = folder_of(found.directory, this.id)
     if folder.is_dir():
         find(folder)

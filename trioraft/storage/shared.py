@@ -250,6 +250,8 @@ class SharedLog:
             with health.watching("removing the folders of forgotten groups"):
                 for group_id in loaded.forgotten:
                     _remove(folder_of(self._path, group_id))
+                    database.forget_folder_of(group_id)
+            database.remove_groups(set(loaded.forgotten) - loaded.left_behind)
             undo.pop_all()
         self._notices = tuple(
             f"group {state.name!r} is damaged and cannot be opened: it {state.problem}"
@@ -353,6 +355,7 @@ class SharedLog:
             state.is_open = False
         with opened.health.watching("removing the folder of a forgotten group"):
             _remove(folder_of(self._path, state.id))
+        database.forget_folder_of(state.id)
 
     def write_together(self, calls: Sequence[Callable[[], object]]) -> list[BaseException | None]:
         """Make these calls in this thread, each of which appends to another group's storage, and

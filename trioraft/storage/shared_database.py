@@ -23,7 +23,7 @@ import struct
 import threading
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from functools import cache, partial
 from pathlib import Path
@@ -99,6 +99,8 @@ ANY_TEXT: Final = partial(str, encoding="utf-8", errors="replace")
 """A payload that damage has made a text is one group's trouble, and no failure of the disk."""
 
 _OPENINGS: Final = "openings"
+_LAST_GROUP: Final = "last group"
+"""The highest number that a group has had whose row is gone; few databases have it."""
 _LINK: Final = struct.Struct("<7q")
 _SET_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?, ?)"
 _SET_GROUP: Final = "INSERT OR REPLACE INTO groups VALUES (?, ?, ?)"
@@ -190,6 +192,9 @@ class LoadedGroups:
 
     groups: dict[str, GroupState] = attrs.field(factory=dict)
     forgotten: list[int] = attrs.field(factory=list)
+    """Groups whose rows are there still."""
+    left_behind: set[int] = attrs.field(factory=set)
+    """Those of them of which there are records, too."""
     last_group: int = 0
     last_number: int = 0
     dead: int = 0
@@ -265,10 +270,13 @@ def load_shared(database: Path, owner: Owner) -> LoadedGroups:
         check_shared_format(connection, database)
         check_owner(connection, database, owner)
         check_structure(connection, database)
-        loaded = LoadedGroups(openings=read_meta(connection, database, _OPENINGS, int))
+        loaded = LoadedGroups(
+            openings=read_meta(connection, database, _OPENINGS, int),
+            last_group=read_meta(connection, database, _LAST_GROUP, int, missing=0),
+        )
         by_id: dict[int, GroupState] = {}
         for group in stored_groups(connection, database):
-            loaded.last_group = group.id
+            loaded.last_group = max(loaded.last_group, group.id)
             first = FORGOTTEN if group.is_forgotten else group.base.first_record
             by_id[group.id] = state = GroupState(group.id, group.name, first)
             if group.is_forgotten:
@@ -296,14 +304,30 @@ def check_shared_format(connection: sqlite3.Connection, database: Path) -> int:
     return number
 
 
-def stored_groups(connection: sqlite3.Connection, database: Path) -> Iterator[StoredGroup]:
+def _raised(damage: CorruptStorage) -> None:
+    raise damage
+
+
+def stored_groups(
+    connection: sqlite3.Connection,
+    database: Path,
+    on_damage: Callable[[CorruptStorage], None] = _raised,
+) -> Iterator[StoredGroup]:
     """All groups, forgotten ones too, by their numbers.
 
+    Args:
+        connection: of the database.
+        database: its file.
+        on_damage: told of a row that is not what was written, which is left out then.
+
     Raises:
-        CorruptStorage: at the first whose row is not what was written.
+        CorruptStorage: at the first such row, unless somebody is told.
     """
     for row in connection.execute("SELECT id, crc, payload FROM groups ORDER BY id").fetchall():
-        yield group_of(row, database)
+        try:
+            yield group_of(row, database)
+        except CorruptStorage as damage:
+            on_damage(damage)
 
 
 def scan(
@@ -311,22 +335,34 @@ def scan(
     database: Path,
     by_id: dict[int, GroupState],
     loaded: LoadedGroups,
+    on_damage: Callable[[CorruptStorage], None] = _raised,
 ) -> None:
     """Go once through the records of all groups, in the order in which they were written.
 
+    Args:
+        connection: of the database.
+        database: its file.
+        by_id: the groups, forgotten ones too.
+        loaded: where it is noted what is found.
+        on_damage: told of a record of which it is not known whose it is, which is left out then.
+
     Raises:
-        CorruptStorage: of one it is not known whose it is.
+        CorruptStorage: at the first such record, unless somebody is told.
     """
     connection.text_factory = ANY_TEXT
     with closing(connection.execute("SELECT * FROM records ORDER BY number")) as rows:
-        _scan(rows, database, by_id, loaded)
+        _scan(rows, database, by_id, loaded, on_damage)
     for state in loaded.groups.values():
         if state.problem is None and not state.records:
             state.problem = "has no record, so term and vote are lost"
 
 
 def _scan(
-    rows: Iterable[FullRow], database: Path, by_id: dict[int, GroupState], loaded: LoadedGroups
+    rows: Iterable[FullRow],
+    database: Path,
+    by_id: dict[int, GroupState],
+    loaded: LoadedGroups,
+    on_damage: Callable[[CorruptStorage], None],
 ) -> None:
     for row in rows:
         number, group_id, sequence, previous, first_index, last_index, link_crc, crc, payload = row
@@ -336,16 +372,20 @@ def _scan(
             link = None
         state = by_id.get(group_id)
         if link is None or link != link_crc or state is None:
-            raise CorruptStorage(
+            damage = CorruptStorage(
                 f"{database}: what says whose record {number} is was changed after it was written "
                 f"(group number {group_id}, entries {first_index} to {last_index} by its columns), "
                 f"by a failing disk or by hand. {KEEP_AND_REPLACE}"
             )
+            on_damage(damage)
+            continue
         loaded.last_number = number
         size_bytes = len(payload) if isinstance(payload, bytes) else 0
         if sequence < state.first:
             loaded.dead += 1
             loaded.dead_bytes += size_bytes
+            if state.first == FORGOTTEN:
+                loaded.left_behind.add(group_id)
             continue
         expected = state.first + state.records
         is_next = sequence == expected and (not state.records or previous == state.newest)
@@ -426,6 +466,8 @@ class SharedDatabase:
         self._unswept = self._unswept_bytes = 0
         self._sweeps_from: int | None = None  # while a pass is on its way
         self._sweeps_to = 0
+        self._gone: set[int] = set()  # forgotten groups that have no folder any more
+        self._going: frozenset[int] = frozenset()  # those whose last records this pass removes
         self._wal_bytes = 0
         self._is_noted = False
         with health.watching("opening the database"):
@@ -697,6 +739,7 @@ class SharedDatabase:
     def _begin_pass(self) -> None:
         # It ends where the table does now: it would never catch up with what is written meanwhile.
         self._sweeps_from, self._sweeps_to = 0, self._last_number
+        self._going = frozenset(self._gone)
 
     def _sweep_slice(self) -> None:
         """Go on with a pass: remove what is compacted in the next slice of the table. Trouble with
@@ -723,6 +766,39 @@ class SharedDatabase:
             self._dead_bytes -= self._dead_bytes * removed // self._dead
         self._dead -= removed
         self._wal_bytes += removed * 96 + 4 * PAGE_BYTES
+        if self._sweeps_from is None:
+            self._remove_groups(self._going)
+
+    def forget_folder_of(self, group_id: int) -> None:
+        """Of a forgotten group nothing is left but records: its row goes after those."""
+        with self._turn:
+            self._gone.add(group_id)
+
+    def remove_groups(self, group_ids: Collection[int]) -> None:
+        """Remove the rows of forgotten groups that have neither folder nor records. Trouble with
+        the disk is for those who write next."""
+        with self._turn:
+            self._remove_groups(group_ids)
+
+    def _remove_groups(self, group_ids: Collection[int]) -> None:
+        if not group_ids or self.health.has_failed:
+            return
+        connection, rows = self._connection, [(group_id,) for group_id in group_ids]
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany("DELETE FROM groups WHERE id = ?", rows)
+            connection.executemany("DELETE FROM temp.firsts WHERE id = ?", rows)
+            # No number is ever given to two groups.
+            connection.execute(_SET_META, meta_row(_LAST_GROUP, self._last_group))
+            connection.execute("COMMIT")
+        except DISK_TROUBLE as error:
+            self._failed(error)
+            return
+        except BaseException as broken:
+            self.health.broken_off("removing the rows of forgotten groups", broken)
+            raise
+        self._gone.difference_update(group_ids)
+        self._wal_bytes += (2 + len(rows)) * PAGE_BYTES
 
     def _make_room(self) -> None:
         """The disk is full: what is compacted goes now, and the write-ahead log is used again."""
