@@ -51,16 +51,24 @@ class SortedMap(Generic[V]):
     """A mapping from bytes, ordered by them.
 
     Args:
-        pairs: what it holds at first, by key, each key once.
+        parts: what it holds at first, some pairs at a time, by key, each key once.
     """
 
-    def __init__(self, pairs: Iterable[tuple[bytes, V]] = ()) -> None:
+    def __init__(self, parts: Iterable[list[tuple[bytes, V]]] = ()) -> None:
         self._chunks: list[_Chunk[V]] = []
         self._firsts: list[bytes] = []
         self._epoch = 0
         self._size = 0
-        for key, value in pairs:
-            self._add_last(key, value)
+        keys: list[bytes] = []
+        values: list[V] = []
+        for part in parts:
+            keys += [key for key, _ in part]
+            values += [value for _, value in part]
+            while len(keys) > CHUNK_PAIRS_MAX:
+                self._add_chunk(keys[:CHUNK_PAIRS_MAX], values[:CHUNK_PAIRS_MAX])
+                del keys[:CHUNK_PAIRS_MAX], values[:CHUNK_PAIRS_MAX]
+        if keys:
+            self._add_chunk(keys, values)
 
     def __len__(self) -> int:
         return self._size
@@ -79,7 +87,7 @@ class SortedMap(Generic[V]):
     def set(self, key: bytes, value: V) -> None:
         """Add the pair, or replace the value."""
         if not self._chunks:
-            self._add_last(key, value)
+            self._add_chunk([key], [value])
             return
         number = max(bisect_right(self._firsts, key) - 1, 0)
         chunk = self._own(number)
@@ -157,13 +165,11 @@ class SortedMap(Generic[V]):
         it at this moment has a list of its own of what it wants.)"""
         return self._chunks.copy()
 
-    def _add_last(self, key: bytes, value: V) -> None:
-        if not self._chunks or len(self._chunks[-1].keys) >= CHUNK_PAIRS_MAX:
-            self._chunks.append(_Chunk([], [], self._epoch))
-            self._firsts.append(key)
-        self._chunks[-1].keys.append(key)
-        self._chunks[-1].values.append(value)
-        self._size += 1
+    def _add_chunk(self, keys: list[bytes], values: list[V]) -> None:
+        """Behind all others."""
+        self._chunks.append(_Chunk(keys, values, self._epoch))
+        self._firsts.append(keys[0])
+        self._size += len(keys)
 
     def _own(self, number: int) -> _Chunk[V]:
         """The chunk, shared with no view."""

@@ -435,8 +435,12 @@ class ViewedDict(dict[K, V]):
             for key in dict.keys(other):
                 self._put_aside(key)
         dict.update(self, other)
-        added = list(islice(dict.__reversed__(self), len(self) - before))
-        added.reverse()
+        count = len(self) - before
+        if count == len(other):  # all are new
+            added = list(dict.keys(other))
+        else:
+            added = list(islice(dict.__reversed__(self), count))
+            added.reverse()
         self._chunks[-1] += added[:CHUNK_KEYS]
         for start in range(CHUNK_KEYS, len(added), CHUNK_KEYS):
             self._chunks.append(added[start : start + CHUNK_KEYS])
