@@ -2,7 +2,8 @@
 
 The pairs lie in chunks, in order. Taking a view shares the chunks, and whoever changes a shared
 chunk copies it first: a view costs the number of chunks, not of pairs, and a snapshot of it may be
-written in another thread while commands go on (design, section 6).
+written in another thread while commands go on (design, section 6). Values must not refer to the
+map: the collector does not look for it in them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from typing import Final, Generic, TypeVar, final
+
+from ..tasks.untracked import untracked
 
 CHUNK_PAIRS_MAX: Final = 256
 """A change copies at most one chunk of this size; a chunk that outgrows it becomes two."""
@@ -23,8 +26,8 @@ class _Chunk(Generic[V]):
     __slots__ = ("epoch", "keys", "values")
 
     def __init__(self, keys: list[bytes], values: list[V], epoch: int) -> None:
-        self.keys = keys
-        self.values = values
+        self.keys = untracked(keys)
+        self.values = untracked(values)
         self.epoch = epoch
         """Of the map when it was made; one that is older than the map's is shared with a view."""
 
