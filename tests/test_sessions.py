@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from trioraft import ConfigError, Limits, NotLeader, OutcomeUnknown, ProposalDropped, SessionExpired
+from trioraft.core.errors import InvariantViolation
 from trioraft.machines.sessions import (
     CLIENT_ID_BYTES,
     RESULT_OVERHEAD_BYTES,
@@ -422,6 +423,29 @@ def test_s5_sessions_are_in_the_snapshot() -> None:
         other.send(session, 2, b"bad")
     assert other.inner.text == b"abad"
     assert b"".join(other.machine.snapshot()) == content
+
+
+def test_what_a_session_weighs_is_known_before_it_is_used() -> None:
+    log = Log(results_max=100, sessions_max=3)
+    for results in (0, 1, 2, 20):
+        number = log.open(results)
+        for sequence in range(1, results + 1):
+            log.send(number, sequence, b"x")
+        other = Log(results_max=100, sessions_max=3)
+        other.machine.restore(log.machine.snapshot())
+        assert other.machine.usage() == log.machine.usage()
+
+
+def test_results_that_are_none_end_the_node_once_they_are_asked_for() -> None:
+    log = Log()
+    number = log.open()
+    log.send(number, 1, b"x")
+    content = b"".join(log.machine.snapshot())
+    kept = msgspec.msgpack.encode({1: [0, msgspec.msgpack.encode(b"x")]})
+    other = Log()
+    other.machine.restore([content.replace(kept, kept.replace(b"\x92\x00", b"\x92\x07"))])
+    with pytest.raises(InvariantViolation, match="results of a session"):
+        other.send(number, 2, b"y")
 
 
 def test_a_snapshot_is_a_view_that_later_commands_do_not_change() -> None:

@@ -71,6 +71,7 @@ NEW: Final[dict[str, str]] = {
     "peers.UntracedForward": "A `Forward` as format 1 has it, for what is encoded.",
     "clients.UntracedPropose": "Likewise, a `Propose`.",
     "clients.UntracedQuery": "Likewise, a `Query`.",
+    "sessions._Stored": "A `_Session` as format 1 has it, whose results are not decoded yet.",
     "disk.StoredGroup": "It stands only in directories of many groups, which earlier releases do "
     "not take for theirs.",
 }

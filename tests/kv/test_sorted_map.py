@@ -48,9 +48,11 @@ def test_chunks_are_never_too_large() -> None:
     assert max(len(chunk.keys) for chunk in tested._chunks) <= CHUNK_PAIRS_MAX
 
 
-def test_made_of_pairs() -> None:
+@pytest.mark.parametrize("each", [1, 3, 256, 1000])
+def test_made_of_pairs(each: int) -> None:
     pairs = [(b"%05d" % number, number) for number in range(1000)]
-    tested = SortedMap(pairs)
+    tested = SortedMap([pairs[start : start + each] for start in range(0, 1000, each)])
+    assert [len(chunk.keys) for chunk in tested._chunks] == [256, 256, 256, 232]
     assert list(tested.items_from(b"")) == pairs
     assert tested.get(b"00999") == 999
     assert tested.get(b"") is None
@@ -68,7 +70,7 @@ def test_an_empty_one() -> None:
 
 def test_no_chunk_is_empty() -> None:
     keys = [b"%05d" % number for number in range(3 * CHUNK_PAIRS_MAX)]
-    tested = SortedMap((key, 0) for key in keys)
+    tested = SortedMap([[(key, 0) for key in keys]])
     for key in keys[:-1]:
         tested.delete(key)
         assert all(chunk.keys for chunk in tested._chunks)

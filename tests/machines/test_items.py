@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
 
-from trioraft.machines.items import ItemReader
+from trioraft.machines.items import ALIKE, ItemReader
 from trioraft.machines.msgpack_heads import array_head, bytes_head, head_bytes, map_head
+from trioraft.machines.sessions import (
+    _USUAL,
+    CLIENT_ID_BYTES,
+    SessionMachine,
+    encode_command,
+    encode_open,
+)
 from trioraft.machines.viewed import PIECE_ENTRIES_MAX
 
 encode, decode = msgspec.msgpack.encode, msgspec.msgpack.decode
@@ -112,3 +120,55 @@ def test_a_piece_is_bounded_however_large_the_chunks_are() -> None:
     assert reader.count(is_map=False) == 100_000
     pieces = list(reader.pieces(100_000, 1, array_head))
     assert max(len(decode(piece)) for piece in pieces) == PIECE_ENTRIES_MAX
+
+
+def a_session(rng: random.Random) -> list[Any]:
+    """Something like a session of `SessionMachine`, mostly a usual one."""
+    results: dict[int, Any] = {}
+    for _ in range(rng.choice([0, 1, 1, 1, 1, 1, 1, 20]) if rng.random() < 0.1 else 1):
+        value = bytes(rng.choice([31, 32, 300]) if rng.random() < 0.05 else 2)
+        results[rng.randrange(2 ** rng.choice([7, 8, 16, 62]))] = [0, value]
+    return [rng.randrange(2**62), [rng.randbytes(16), rng.randrange(300), results, 7]]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_looks_alike_is_found_as_what_does_not(seed: int) -> None:
+    print("seed", seed)
+    rng = random.Random(seed)
+    many = [a_session(rng) for _ in range(rng.choice([0, 5, 64, 512, 2000]))]
+    reader = ItemReader(cut(rng, encode(many)))
+    count = reader.count(is_map=False) or 0
+    pieces = list(reader.pieces(count, 1, array_head, _USUAL))
+    assert [item for piece in pieces for item in decode(piece)] == many
+    assert all(len(decode(piece)) <= PIECE_ENTRIES_MAX for piece in pieces)
+    assert reader.is_at_end()
+
+
+@pytest.mark.parametrize("result", [None, 7, "short", list(range(20))])
+def test_a_session_with_a_short_result_looks_as_usual(result: Any) -> None:
+    """As `SessionMachine` writes them now: otherwise reading takes several times as long."""
+    machine = SessionMachine(Answering(result))
+    for number in range(1, ALIKE + 1):
+        opening = encode_open(number.to_bytes(CLIENT_ID_BYTES, "big"))
+        session_id = machine.apply(number, machine.prepare_command(opening))
+        machine.apply(number + 1000, encode_command(session_id, number * 10**9, b""))
+    table = b"".join(machine.snapshot())
+    assert _USUAL.search(table)
+
+
+class Answering:
+    """Says always the same."""
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
+
+    def apply(self, index: int, data: bytes) -> Any:
+        """Say it."""
+        return self.result
+
+    def snapshot(self) -> bytes:
+        """There is no state."""
+        return b""
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """There is none."""

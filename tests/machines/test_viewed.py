@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import random
 import threading
@@ -380,5 +381,48 @@ def test_what_could_not_be_put_aside_is_not_written_as_what_it_has_become() -> N
         content(view)
 
 
+def tracked_in(entries: ViewedDict[Any, Any]) -> list[object]:
+    """What the collector looks into, of what grows with the dict."""
+    return [each for each in (entries, *entries._chunks) if gc.is_tracked(each)]
+
+
+def test_the_collector_looks_into_no_dict_of_what_cannot_change() -> None:
+    entries: ViewedDict[int, Any] = ViewedDict({key: str(key) for key in range(10_000)})
+    assert tracked_in(entries) == []
+    entries[1] = (object(), [])  # the collector knows such a tuple, and so would look for it
+    entries.update({key: (object(), []) for key in range(5_000, 15_000)})
+    entries.setdefault(20_000, (object(), []))
+    for key in range(3_000):
+        del entries[key]
+    view = entries.view()
+    entries[30_000] = "x"
+    list(view.pieces(lambda keys, values: b"x"))
+    entries[3_000] = "y"
+    entries.view()
+    assert tracked_in(entries) == []
+
+
+def test_what_the_collector_does_not_look_into_goes_all_the_same() -> None:
+    held, owner = Held(), Held()
+    gone = [weakref.ref(held), weakref.ref(owner)]
+    entries: ViewedDict[int, Any] = ViewedDict({1: held})
+    owner.has = owner, entries
+    view = entries.view()
+    del held, owner, entries, view
+    gc.collect()
+    assert [each() for each in gone] == [None, None]
+
+
+def test_the_collector_looks_into_a_dict_that_may_be_in_a_cycle() -> None:
+    entries: ViewedDict[int, Any] = ViewedDictOfMutable({1: Held()})
+    gone = weakref.ref(entries[1])
+    entries[1].has = entries
+    del entries
+    gc.collect()
+    assert gone() is None
+
+
 class Held:
     """Something of which is known whether it is still there."""
+
+    has: Any = None

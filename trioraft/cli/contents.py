@@ -28,7 +28,7 @@ def contents(chunks: Iterable[bytes]) -> dict[str, Any]:
         found["sessions"] = sessions
     if reader.begins_with(KV_MAGIC):
         state = decode_state(reader.rest())
-        found["keys"] = sum(1 for _ in state.pairs)
+        found["keys"] = sum(map(len, state.parts))
         found["changes"] = sum(1 for _ in state.changes)
         found["leases"] = sum(1 for _ in state.leases)
         found["last_command"] = state.index

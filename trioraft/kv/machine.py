@@ -667,13 +667,12 @@ class KvMachine:
         restored = decode_state(chunks)
         ending: list[tuple[bytes, Record]] = []
 
-        def pairs() -> Iterator[tuple[bytes, Record]]:
-            for pair in restored.pairs:
-                if may_end(pair[1]):
-                    ending.append(pair)
-                yield pair
+        def parts() -> Iterator[list[tuple[bytes, Record]]]:
+            for pairs in restored.parts:
+                ending.extend([pair for pair in pairs if may_end(pair[1])])
+                yield pairs
 
-        records = SortedMap(pairs())
+        records = SortedMap(parts())
         kept = ChangeHistory(
             self._changes_max,
             self._changes_bytes_max,

@@ -8,7 +8,7 @@ cannot be read is refused before anything of the old state is gone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import attrs
 import msgspec
@@ -96,7 +96,8 @@ class Restored:
     index: LogIndex
     oldest_index: LogIndex
     log_time_s: float
-    pairs: Iterator[tuple[bytes, Record]]
+    parts: Iterator[list[tuple[bytes, Record]]]
+    """Keys with what is kept of them, some at a time."""
     changes: Iterator[Change]
     leases: Iterator[LeaseRecord]
 
@@ -124,18 +125,22 @@ def decode_state(chunks: Iterable[bytes]) -> Restored:
         head.index,
         head.oldest_index,
         head.log_time_s,
-        map(_with_revision, frames.items(_PAIRS, head.records)),
+        map(_with_revisions, frames.parts(_PAIRS, head.records)),
         frames.items(_CHANGES, head.changes),
         frames.items(_LEASES, head.leases),
     )
 
 
-def _with_revision(pair: tuple[bytes, Record]) -> tuple[bytes, Record]:
+def _with_revisions(pairs: _Pairs) -> _Pairs:
     """Before there were revisions, it was not kept how old a key is."""
-    key, record = pair
-    if record.version:
-        return pair
-    return key, Record(record.value, record.changed_index, record.changed_index, 1)
+    if all(record.version for _, record in pairs):
+        return pairs
+    return [
+        (key, record)
+        if record.version
+        else (key, Record(record.value, record.changed_index, record.changed_index, 1))
+        for key, record in pairs
+    ]
 
 
 def _parts(items: Iterable[T], size_bytes: Callable[[T], int]) -> Iterator[bytes]:
@@ -171,12 +176,17 @@ class _Frames:
         except UNREADABLE as error:
             raise ConfigError(f"the key-value snapshot cannot be read: {error}") from error
 
-    def items(self, decoder: msgspec.msgpack.Decoder[Any], count: int) -> Iterator[Any]:
+    def items(self, decoder: msgspec.msgpack.Decoder[list[T]], count: int) -> Iterator[T]:
         """So many items, from as many frames as hold them."""
+        for part in self.parts(decoder, count):
+            yield from part
+
+    def parts(self, decoder: msgspec.msgpack.Decoder[list[T]], count: int) -> Iterator[list[T]]:
+        """Likewise, frame by frame."""
         missing = count
         while missing > 0:
             part = self.next(decoder)
             if not part:
                 raise ConfigError("the key-value snapshot cannot be read: it has an empty part")
             missing -= len(part)
-            yield from part
+            yield part

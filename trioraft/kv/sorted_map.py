@@ -2,7 +2,8 @@
 
 The pairs lie in chunks, in order. Taking a view shares the chunks, and whoever changes a shared
 chunk copies it first: a view costs the number of chunks, not of pairs, and a snapshot of it may be
-written in another thread while commands go on (design, section 6).
+written in another thread while commands go on (design, section 6). Values must not refer to the
+map: the collector does not look for it in them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from typing import Final, Generic, TypeVar, final
+
+from ..tasks.untracked import untracked
 
 CHUNK_PAIRS_MAX: Final = 256
 """A change copies at most one chunk of this size; a chunk that outgrows it becomes two."""
@@ -23,8 +26,8 @@ class _Chunk(Generic[V]):
     __slots__ = ("epoch", "keys", "values")
 
     def __init__(self, keys: list[bytes], values: list[V], epoch: int) -> None:
-        self.keys = keys
-        self.values = values
+        self.keys = untracked(keys)
+        self.values = untracked(values)
         self.epoch = epoch
         """Of the map when it was made; one that is older than the map's is shared with a view."""
 
@@ -51,16 +54,24 @@ class SortedMap(Generic[V]):
     """A mapping from bytes, ordered by them.
 
     Args:
-        pairs: what it holds at first, by key, each key once.
+        parts: what it holds at first, some pairs at a time, by key, each key once.
     """
 
-    def __init__(self, pairs: Iterable[tuple[bytes, V]] = ()) -> None:
+    def __init__(self, parts: Iterable[list[tuple[bytes, V]]] = ()) -> None:
         self._chunks: list[_Chunk[V]] = []
         self._firsts: list[bytes] = []
         self._epoch = 0
         self._size = 0
-        for key, value in pairs:
-            self._add_last(key, value)
+        keys: list[bytes] = []
+        values: list[V] = []
+        for part in parts:
+            keys += [key for key, _ in part]
+            values += [value for _, value in part]
+            while len(keys) > CHUNK_PAIRS_MAX:
+                self._add_chunk(keys[:CHUNK_PAIRS_MAX], values[:CHUNK_PAIRS_MAX])
+                del keys[:CHUNK_PAIRS_MAX], values[:CHUNK_PAIRS_MAX]
+        if keys:
+            self._add_chunk(keys, values)
 
     def __len__(self) -> int:
         return self._size
@@ -79,7 +90,7 @@ class SortedMap(Generic[V]):
     def set(self, key: bytes, value: V) -> None:
         """Add the pair, or replace the value."""
         if not self._chunks:
-            self._add_last(key, value)
+            self._add_chunk([key], [value])
             return
         number = max(bisect_right(self._firsts, key) - 1, 0)
         chunk = self._own(number)
@@ -157,13 +168,11 @@ class SortedMap(Generic[V]):
         it at this moment has a list of its own of what it wants.)"""
         return self._chunks.copy()
 
-    def _add_last(self, key: bytes, value: V) -> None:
-        if not self._chunks or len(self._chunks[-1].keys) >= CHUNK_PAIRS_MAX:
-            self._chunks.append(_Chunk([], [], self._epoch))
-            self._firsts.append(key)
-        self._chunks[-1].keys.append(key)
-        self._chunks[-1].values.append(value)
-        self._size += 1
+    def _add_chunk(self, keys: list[bytes], values: list[V]) -> None:
+        """Behind all others."""
+        self._chunks.append(_Chunk(keys, values, self._epoch))
+        self._firsts.append(keys[0])
+        self._size += len(keys)
 
     def _own(self, number: int) -> _Chunk[V]:
         """The chunk, shared with no view."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 
 def array_head(count: int) -> bytes:
     """What stands before so many items."""
@@ -33,3 +35,20 @@ def bytes_head(size_bytes: int) -> bytes:
 def head_bytes(count: int) -> int:
     """How long the head of an array or of a map of so many items is."""
     return 1 if count < 16 else 3 if count < 2**16 else 5
+
+
+def map_count(encoded: msgspec.Raw) -> int:
+    """How many keys a map has.
+
+    Raises:
+        DecodeError: it is none.
+    """
+    head = memoryview(encoded)
+    first = head[0]
+    if first & 0xF0 == 0x80:
+        return first & 0x0F
+    if first == 0xDE:
+        return int.from_bytes(head[1:3], "big")
+    if first == 0xDF:
+        return int.from_bytes(head[1:5], "big")
+    raise msgspec.DecodeError(f"no map begins with {first:#x}")

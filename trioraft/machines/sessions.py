@@ -17,13 +17,21 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Final, TypeAlias, final
 
 import msgspec
 
 from ..core.decoding import UNREADABLE
-from ..core.errors import ConfigError, OutcomeUnknown, Overloaded, RaftError, SessionExpired
+from ..core.errors import (
+    ConfigError,
+    InvariantViolation,
+    OutcomeUnknown,
+    Overloaded,
+    RaftError,
+    SessionExpired,
+)
 from ..core.types import Count, LogIndex
 from ..member.state_machine import (
     KeyedCommands,
@@ -38,8 +46,8 @@ from ..member.state_machine import (
     timed,
 )
 from .chunks import ChunkReader, head_of
-from .items import ItemReader
-from .msgpack_heads import array_head, head_bytes
+from .items import NUMBER, SHORT_BYTES, ItemReader, alike
+from .msgpack_heads import array_head, head_bytes, map_count, map_head
 from .nesting import NESTING_MAX, check_nesting, check_result_nesting, result_too_deep
 from .viewed import DictView, Discarded, ViewedDict
 
@@ -309,6 +317,19 @@ class _Session(msgspec.Struct, array_like=True, gc=False):
     results_bytes: int = 0
 
 
+class _Stored(msgspec.Struct, array_like=True, gc=False):
+    """A `_Session` as it came out of a snapshot, and as it stands in one, until it is used: of a
+    million few are, and the results of all would take longest of what there is to restore."""
+
+    client_id: bytes
+    acknowledged_below: int
+    results: msgspec.Raw
+    results_bytes: int
+
+
+_Kept: TypeAlias = _Session | _Stored
+
+
 class _SessionTable(msgspec.Struct, frozen=True, array_like=True):
     """The sessions as they stand in a snapshot, least recently used first. (It is written, and
     read, piece by piece: see `_encoded_table` and `_read_table`.)"""
@@ -322,8 +343,19 @@ TABLE_VERSION = 1
 """Version of the session table in a snapshot."""
 _TABLE_MAGIC = b"trioraft sessions\n"
 _TABLE_FIELDS = len(_SessionTable.__struct_fields__)
-_Listed: TypeAlias = list[tuple[int, _Session]]
+_Listed: TypeAlias = list[tuple[int, _Stored]]
 _LISTED: msgspec.msgpack.Decoder[_Listed] = msgspec.msgpack.Decoder(_Listed)
+_RESULTS: msgspec.msgpack.Decoder[dict[int, _Outcome]] = msgspec.msgpack.Decoder(
+    dict[int, _Outcome]
+)
+_FIRST_BYTE = struct.Struct("B").unpack_from
+_NO_RESULTS, _FEW_RESULTS = map_head(0)[0], map_head(15)[0]
+_USUAL_RESULT = NUMBER + rb"\x92\x00" + SHORT_BYTES
+_USUAL = alike(
+    rb"\x92%s\x94\xc4\x10.{%d}%s(?:\x80|\x81%s)%s"
+    % (NUMBER, CLIENT_ID_BYTES, NUMBER, _USUAL_RESULT, NUMBER)
+)
+"""A session, with its id, that has a short result, or none."""
 
 
 @final
@@ -400,7 +432,7 @@ class SessionMachine:
         self._bounds = DEFAULT_BOUNDS  # as the log has them
         self._results_bytes = 0  # what all sessions weigh
         # Least recently used first. Whoever changes a session takes it out, and puts it in again.
-        self._sessions: ViewedDict[SessionId, _Session] = ViewedDict(freeze=_as_it_is)
+        self._sessions: ViewedDict[SessionId, _Kept] = ViewedDict(freeze=_as_it_is)
         self._id_of: dict[bytes, SessionId] = {}
         self._discarded = Discarded()
         self._is_inside = False  # what was raised last came out of the inner machine
@@ -549,14 +581,15 @@ class SessionMachine:
 
     def _use(self, session_id: SessionId) -> _Session:
         """The session, which is the most recently used one now."""
-        session: _Session | None = self._sessions.pop(session_id, None)
-        if session is None:
+        kept: _Kept | None = self._sessions.pop(session_id, None)
+        if kept is None:
             raise SessionExpired(
                 "this session is not open (any more): of more than "
                 f"{self._bounds.sessions_max} the least recently used one goes, and where the "
                 "results of all grow too large, the one that holds most. Whether commands without "
                 "an answer were applied is not known: ask the state machine, and open a new session"
             )
+        session = _unpacked(kept) if isinstance(kept, _Stored) else kept
         self._sessions[session_id] = session
         return session
 
@@ -622,7 +655,7 @@ class SessionMachine:
         if isinstance(stored, _Success):
             try:
                 return self._results.decode(stored.value)
-            except msgspec.ValidationError as error:  # kept by a release with other results
+            except UNREADABLE as error:  # kept by a release with other results
                 raise OutcomeUnknown(
                     f"it was applied; what it returned is of old: {error}"
                 ) from None
@@ -643,17 +676,16 @@ class SessionMachine:
             ConfigError: the snapshot is not one of a `SessionMachine`.
         """
         reader = ChunkReader(chunks)
-        bounds, sessions = DEFAULT_BOUNDS, ViewedDict[SessionId, _Session](freeze=_as_it_is)
+        bounds, sessions = DEFAULT_BOUNDS, ViewedDict[SessionId, _Kept](freeze=_as_it_is)
         id_of: dict[bytes, SessionId] = {}
         results_bytes = 0
         if not self._reads_bare or reader.begins_with(_TABLE_MAGIC):
             head = reader.head_chunks(_TABLE_MAGIC, "a SessionMachine")
             bounds, pieces = _read_table(head)
-            for piece in pieces:
-                sessions.update(piece)
-                for number, session in piece:
-                    id_of[session.client_id] = number
-                    results_bytes += _weight_bytes(session)
+            for piece, weight_bytes in pieces:
+                results_bytes += weight_bytes
+                id_of.update({session.client_id: number for number, session in piece})
+                sessions.update(dict(piece))
         self._discarded.add(self._sessions, self._id_of)
         self._bounds, self._sessions, self._id_of = bounds, sessions, id_of
         self._results_bytes = results_bytes
@@ -671,7 +703,7 @@ def sessions_in(reader: ChunkReader) -> int | None:
     if not reader.begins_with(_TABLE_MAGIC):
         return None
     _, pieces = _read_table(reader.head_chunks(_TABLE_MAGIC, "a SessionMachine"))
-    return sum(map(len, pieces))
+    return sum(len(piece) for piece, _ in pieces)
 
 
 def _acknowledge(session: _Session, below: int) -> int:
@@ -695,9 +727,39 @@ def _size_bytes(outcome: _Outcome) -> int:
     return len(outcome.value) if isinstance(outcome, _Success) else FAILURE_BYTES
 
 
-def _weight_bytes(session: _Session) -> int:
+def _weight_bytes(session: _Kept) -> int:
     """What it counts in the total."""
-    return session.results_bytes + RESULT_OVERHEAD_BYTES * len(session.results)
+    if isinstance(session, _Session):
+        return session.results_bytes + RESULT_OVERHEAD_BYTES * len(session.results)
+    return session.results_bytes + RESULT_OVERHEAD_BYTES * map_count(session.results)
+
+
+def _weight_of_all(piece: _Listed) -> int:
+    """What they count together. Whoever restores a million of them does it for each.
+
+    Raises:
+        DecodeError: the results of one are none.
+    """
+    heads: list[int] = [
+        head for (head,) in map(_FIRST_BYTE, [session.results for _, session in piece])
+    ]
+    if min(heads) < _NO_RESULTS or max(heads) > _FEW_RESULTS:
+        return sum(_weight_bytes(session) for _, session in piece)
+    count = sum(heads) - _NO_RESULTS * len(heads)
+    return sum([session.results_bytes for _, session in piece]) + RESULT_OVERHEAD_BYTES * count
+
+
+def _unpacked(stored: _Stored) -> _Session:
+    """The session, to be used.
+
+    Raises:
+        InvariantViolation: its results are none, although whoever wrote the snapshot said so.
+    """
+    try:
+        results = _RESULTS.decode(stored.results)
+    except UNREADABLE as error:
+        raise InvariantViolation(f"results of a session in the snapshot: {error}") from error
+    return _Session(stored.client_id, stored.acknowledged_below, results, stored.results_bytes)
 
 
 def _encoded_table(bounds: Bounds, sessions: DictView[SessionId]) -> Iterator[bytes]:
@@ -720,7 +782,7 @@ def _encoded_sessions(ids: list[SessionId], sessions: list[Any]) -> bytes:
     return encoded[head_bytes(len(ids)) :]
 
 
-def _as_it_is(session: _Session) -> msgspec.Raw:
+def _as_it_is(session: _Kept) -> msgspec.Raw:
     return msgspec.Raw(_ENCODER.encode(session))
 
 
@@ -744,8 +806,9 @@ def _encoded(result: object) -> _Success:
     return _Success(value)
 
 
-def _read_table(chunks: Iterator[bytes]) -> tuple[Bounds, Iterator[_Listed]]:
-    """The bounds, and the sessions piece by piece; all of it is to be read.
+def _read_table(chunks: Iterator[bytes]) -> tuple[Bounds, Iterator[tuple[_Listed, int]]]:
+    """The bounds, and the sessions piece by piece, each with its weight in bytes; all of it is to
+    be read.
 
     Raises:
         ConfigError: it cannot be read; also while the sessions are.
@@ -767,18 +830,14 @@ def _read_table(chunks: Iterator[bytes]) -> tuple[Bounds, Iterator[_Listed]]:
     return bounds, _read_sessions(reader, fields - _TABLE_FIELDS)
 
 
-def _read_sessions(reader: ItemReader, further: int) -> Iterator[_Listed]:
+def _read_sessions(reader: ItemReader, further: int) -> Iterator[tuple[_Listed, int]]:
     try:
         count = reader.count(is_map=False)
         if count is None:
             raise msgspec.DecodeError("it has no sessions")
-        for piece in reader.pieces(count, 1, array_head):
+        for piece in reader.pieces(count, 1, array_head, _USUAL):
             sessions = _LISTED.decode(piece)
-            for _, session in sessions:
-                for outcome in session.results.values():
-                    if isinstance(outcome, _Success):
-                        msgspec.msgpack.decode(outcome.value)
-            yield sessions
+            yield sessions, _weight_of_all(sessions)
         for _ in range(further):  # of a later release
             reader.one()
         if not reader.is_at_end():

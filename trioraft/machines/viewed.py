@@ -13,6 +13,8 @@ Rules of this file:
 * A view is gone through in any thread, and nothing is locked: a change first puts the value aside
   and then makes it; whoever goes through first reads the value, and then looks whether one was put
   aside. The chunks, and which views there are, belong to the thread that changes the dict.
+* The collector does not look into chunks, nor into a dict of what cannot change: neither can be in
+  a cycle, and a look takes 50 ms a million entries.
 """
 
 from __future__ import annotations
@@ -22,11 +24,12 @@ from collections.abc import Callable, ItemsView, Iterator, ValuesView
 from functools import partial
 from itertools import islice
 from types import MappingProxyType
-from typing import Any, Final, Generic, Self, TypeVar, final
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar, final
 
 import msgspec
 
 from ..core.errors import InvariantViolation
+from ..tasks.untracked import is_tracked, untracked
 
 CHUNK_KEYS: Final = 4096
 """Keys in one chunk."""
@@ -135,7 +138,7 @@ class DictView(Generic[K]):
                     if before != places:
                         continue
                 keys.append(key)
-            yield keys if len(keys) < len(chunk) else chunk
+            yield untracked(keys) if len(keys) < len(chunk) else chunk
 
     def _encoded(self, keys: list[K], encode: Callable[[list[K], list[Any]], bytes]) -> bytes:
         """What these entries were, whatever becomes of them meanwhile."""
@@ -269,6 +272,8 @@ class ViewedDict(dict[K, V]):
     """
 
     __slots__ = ("_before", "_chunks", "_freeze", "_gone", "_retired", "_stale", "_views")
+    _is_acyclic: ClassVar = True
+    """Whether no value can refer to the dict."""
     _views: tuple[_Open[K], ...]
     _chunks: list[list[K]]
     _stale: dict[K, int]  # places since the last view
@@ -284,6 +289,8 @@ class ViewedDict(dict[K, V]):
         self._views = ()
         self._retired = []
         self._rebuild()
+        if self._is_acyclic:
+            untracked(self)
 
     # -- views -----------------------------------------------------------------------------
 
@@ -301,7 +308,7 @@ class ViewedDict(dict[K, V]):
                 stale[key] = stale.get(key, 0) + places
         self._before, self._stale = stale, {}
         state = _Open(self._chunks.copy(), stale)
-        self._chunks.append([])  # what comes now stands behind it
+        self._chunks.append(untracked([]))  # what comes now stands behind it
         self._views = (*self._views, state)
         return DictView(self, state)
 
@@ -323,8 +330,8 @@ class ViewedDict(dict[K, V]):
         keys = iter(dict.keys(self))
         self._chunks = []
         while some := list(islice(keys, CHUNK_KEYS)):
-            self._chunks.append(some)
-        self._chunks.append([])
+            self._chunks.append(untracked(some))
+        self._chunks.append(untracked([]))
         self._stale, self._before = {}, {}
         self._gone = 0
 
@@ -356,7 +363,7 @@ class ViewedDict(dict[K, V]):
         last = self._chunks[-1]
         last.append(key)
         if len(last) >= CHUNK_KEYS:
-            self._chunks.append([])
+            self._chunks.append(untracked([]))
 
     def _note_deleted(self, key: K) -> None:
         self._stale[key] = self._stale.get(key, 0) + 1
@@ -372,10 +379,12 @@ class ViewedDict(dict[K, V]):
         if key not in self:
             _set(self, key, value)
             self._note_added(key)
-            return
-        if self._views:
-            self._put_aside(key)
-        _set(self, key, value)
+        else:
+            if self._views:
+                self._put_aside(key)
+            _set(self, key, value)
+        if self._is_acyclic and is_tracked(self):  # the collector knows the value
+            untracked(self)
 
     def __delitem__(self, key: K) -> None:
         if self._views:
@@ -435,13 +444,19 @@ class ViewedDict(dict[K, V]):
             for key in dict.keys(other):
                 self._put_aside(key)
         dict.update(self, other)
-        added = list(islice(dict.__reversed__(self), len(self) - before))
-        added.reverse()
+        count = len(self) - before
+        if count == len(other):  # all are new
+            added = list(dict.keys(other))
+        else:
+            added = list(islice(dict.__reversed__(self), count))
+            added.reverse()
         self._chunks[-1] += added[:CHUNK_KEYS]
         for start in range(CHUNK_KEYS, len(added), CHUNK_KEYS):
-            self._chunks.append(added[start : start + CHUNK_KEYS])
+            self._chunks.append(untracked(added[start : start + CHUNK_KEYS]))
         if len(self._chunks[-1]) >= CHUNK_KEYS:
-            self._chunks.append([])
+            self._chunks.append(untracked([]))
+        if self._is_acyclic and is_tracked(self):
+            untracked(self)
 
     def _pairs(self, other: Any) -> Iterator[Any]:
         """What a dict is to be updated by, one after the other as a dict does it: what is given may
@@ -482,6 +497,7 @@ class ViewedDictOfMutable(ViewedDict[K, V]):
     up by a snapshot would not have it.)"""
 
     __slots__ = ()
+    _is_acyclic = False
 
     def __init__(
         self,
