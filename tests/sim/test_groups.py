@@ -13,7 +13,7 @@ import attrs
 import pytest
 
 from trioraft.core.messages import GroupMessage
-from trioraft.core.types import HardState, NodeId, Recovered
+from trioraft.core.types import HardState, LogIndex, NodeId, Recovered
 from trioraft.groups.group import GroupPhase
 from trioraft.groups.host import Host
 from trioraft.node.hosting import MachineAt
@@ -65,7 +65,7 @@ def test_a_seed_is_one_run(shares_log: bool) -> None:
 
 
 MACHINE_AT, ON_ABSENT, OPEN = NodeRunner.machine_at, Host.on_absent, Mount.open
-APPEND = Mount.append
+APPEND, READ = Mount.append, NodeRunner.read_barrier
 
 
 def wakes_one_entry_too_early(runner: NodeRunner) -> MachineAt:
@@ -102,6 +102,12 @@ def forgets_its_vote(mount: Mount, *, cluster_id: str, node_id: NodeId) -> Recov
     return None if recovered is None else attrs.evolve(recovered, hard_state=HardState())
 
 
+async def reads_what_it_woke_with(runner: NodeRunner, *, lease: bool) -> LogIndex:
+    """For `NodeRunner.read_barrier`: a lease outlasts the sleep, whoever has led meanwhile."""
+    at = runner._hosting.machine_at
+    return at.index if lease and at is not None else await READ(runner, lease=lease)
+
+
 def keeps_no_entry(mount: Mount, hard_state: Any, *rest: Any) -> None:
     """For `Mount.append`: entries are acknowledged, and not kept."""
     APPEND(mount, hard_state, (), None, rest[2])
@@ -131,6 +137,7 @@ Broken = Iterable[tuple[type, str, Callable[..., Any]]]
         [(Host, "on_absent", sleeps_through_messages)],
         [(Mount, "open", forgets_its_vote)],
         [(Mount, "append", keeps_no_entry)],
+        [(NodeRunner, "read_barrier", reads_what_it_woke_with)],
     ],
     ids=lambda broken: broken[0][2].__name__,
 )

@@ -3,7 +3,8 @@
 Groups fall asleep and wake while processes crash at any step, lines are cut and lose messages, and
 disks take their time. What must hold of each group is checked at every step; in the end everything
 is healed, every group has to answer in every process, to fall asleep everywhere, and to answer once
-more with the process gone that led it.
+more with the process gone that led it. In every other seed leaders have leases, and are read by
+them.
 
 Rules of this file:
 
@@ -67,6 +68,7 @@ ALIVE_S: Final = 20.0
 """How long anything may take once all is healed."""
 AGAIN_S: Final = 0.05
 RUN_S: Final = 600.0
+LEASES: Final = Timing(lease_clock_drift_max=0.01, fast_failover=False)
 CRASH_STEPS_MAX: Final = 400
 """A crash comes after so many steps of the process at most."""
 BREAKS_OFF: Final = 0.004
@@ -467,6 +469,7 @@ class Counts:
     answered: int = 0
     broken_off: int = 0
     """Writes of a shared log."""
+    lease_reads: int = 0
 
 
 @attrs.frozen
@@ -554,7 +557,8 @@ class GroupsSimulation:
         self.storms: bool = True
         self.failure: Exception | None = None
         self.counts: Counts = Counts()
-        self.timing: Timing = Timing()
+        self.has_leases: bool = seed % 2 == 1
+        self.timing: Timing = LEASES if self.has_leases else Timing()
         self.network: MemoryNetwork = MemoryNetwork(self.chance("network"), (0.0005, 0.004))
         self.disks: dict[NodeId, dict[str, MemoryStorage]] = {node: {} for node in IDS}
         self.orders: dict[str, Order] = {name: Order() for name in GROUPS}
@@ -623,6 +627,8 @@ class GroupsSimulation:
                 await self._until_answered(self.lives[rng.choice(IDS)], name)
         async with self._in_time("fallen asleep again"):
             await self._until_all_asleep()
+        if self.has_leases:
+            await self._wake_a_leader_alone()
         await self._lose_a_leader()
 
     @asynccontextmanager
@@ -705,10 +711,12 @@ class GroupsSimulation:
         before = order.acknowledged
         try:
             if reads:
-                await group.read_barrier()
+                lease = self.has_leases and group.status.leader_id == life.node_id
+                await group.read_barrier(lease=lease)
                 machine = group.machine
                 if not life.is_fenced and machine.count < before:
                     self.fail(InvariantViolation(f"{before} were there, and a read sees fewer"))
+                self.counts.lease_reads += lease
             else:
                 self._commands += 1
                 data = f"{name} {self._commands}".encode()
@@ -742,6 +750,22 @@ class GroupsSimulation:
         while any(awake()):  # noqa: ASYNC110 - of three processes at the same time
             await trio.sleep(AGAIN_S)
         self.counts.slept += len(GROUPS) * len(IDS)
+
+    async def _wake_a_leader_alone(self) -> None:
+        """Everybody sleeps, a leader is cut off, and the others go on: whatever it held when it
+        fell asleep, a read there must not be answered by it."""
+        rng = self.chance("alone")
+        name = rng.choice(GROUPS)
+        leader = self.lives["a"].open[name].status.leader_id
+        others = [node for node in IDS if node != leader]
+        self.network.partition([str(leader)], others)
+        async with self._in_time("answered with the leader cut off"):
+            await self._until_answered(self.lives[rng.choice(others)], name)
+        with trio.move_on_after(CALL_S):
+            await self._call(self.lives[str(leader)], name, reads=True)
+        self.network.heal()
+        async with self._in_time("fallen asleep when the leader was back"):
+            await self._until_all_asleep()
 
     async def _lose_a_leader(self) -> None:
         """Everybody sleeps, and the process that led a group goes: it answers all the same."""
