@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -136,3 +138,27 @@ async def test_afterwards_is_when_the_member_stands_still(autojump_clock: MockCl
         afterwards(node, lambda: seen.append(runner._is_acting))
         await node.propose(b"x")
         assert seen == [False]
+
+
+async def test_nothing_is_acted_on_where_a_caller_has_used_up_the_stack() -> None:
+    """The node would die of it: whoever is so deep waits for the driver, as those do who are many."""
+    storage = FaultyStorage(MemoryStorage(), blocking=True)
+
+    def submitted(frames_left: int) -> Proposal:
+        deep, frame = 1, sys._getframe()
+        while (back := frame.f_back) is not None:
+            deep, frame = deep + 1, back
+
+        def go(down: int) -> Proposal:
+            return go(down - 1) if down else node.submit(b"x")
+
+        return go(sys.getrecursionlimit() - deep - frames_left)
+
+    async with open_single(storage=storage) as node:
+        await node.wait(leads)
+        for frames_left, is_acted_on in ((100, False), (300, True)):
+            assert await node.propose(b"alone") == b"alone"
+            with storage.held():
+                proposal = submitted(frames_left)
+                assert is_written(node) is is_acted_on
+            assert await proposal.result() == b"x"

@@ -102,6 +102,8 @@ then the measurement has settled, and is no hiccup."""
 
 STACK_FRAMES_MIN = 500
 """Room in the stack that commands have at least."""
+ACTING_FRAMES_MAX = 150
+"""Room in the stack without which a node does not act in its caller's task: it needs a third."""
 
 PRESS_AGAIN_S = 5.0
 """Pause, in seconds, between two snapshots that are tried because the log is too long."""
@@ -526,7 +528,8 @@ class NodeRunner:
     def _bring(self, *, is_alone: bool) -> None:
         """As `_ask`; a caller who is alone need not wait for the driver to come round."""
         member = self.member
-        if not is_alone or self._is_acting or member is None or member.applies.is_busy:
+        is_busy = self._is_acting or member is None or member.applies.is_busy
+        if not is_alone or is_busy or _is_deep():
             self._ask()
         else:
             self._act_for_caller()
@@ -1353,6 +1356,15 @@ def _check_stack() -> None:
             f"({sys.getrecursionlimit()}) are left: leave at least {STACK_FRAMES_MIN} to commands, "
             "or raise the limit, on every node alike"
         )
+
+
+def _is_deep() -> bool:
+    """Whether whoever calls stands so deep in the stack that the node could run out of it."""
+    try:
+        sys._getframe(sys.getrecursionlimit() - ACTING_FRAMES_MAX)
+    except ValueError:  # there are not so many
+        return False
+    return True
 
 
 def _or_never(deadline: float | None) -> float:
