@@ -33,6 +33,7 @@ from .support import (
 )
 
 FLIPS = tries(100)
+FRAME_BYTES = 24 + 8192
 
 
 @pytest.fixture
@@ -129,15 +130,21 @@ def test_the_error_names_file_record_and_entries(closed: Path, tmp_path: Path) -
         open_storage(tmp_path / "d")
 
 
+def end_of_frames(log: Path) -> int:
+    """Where the zeros begin that were written ahead."""
+    content = log.read_bytes()
+    frames = range(32, len(content) - FRAME_BYTES + 1, FRAME_BYTES)
+    return max(start for start in frames if any(content[start : start + 24])) + FRAME_BYTES
+
+
 def test_flips_in_the_write_ahead_log(crashed: Path, tmp_path: Path, work: Path) -> None:
     shutil.copytree(crashed, tmp_path / "whole")
     expected = content(tmp_path / "whole")
     assert isinstance(expected, Recovered)
     without_last = expected.entries[:-1]
     rng = random.Random(2)
-    size = (crashed / WRITE_AHEAD_LOG).stat().st_size
-    frame_bytes = 24 + 8192
-    frames = range(32, size, frame_bytes)
+    size = end_of_frames(crashed / WRITE_AHEAD_LOG)
+    frames = range(32, size, FRAME_BYTES)
     places = [rng.randrange(32) for _ in range(20)]
     places += [start + offset for start in frames for offset in (0, 5, 8, 16, 4000)]
     places += [rng.randrange(size) for _ in range(FLIPS)]
@@ -165,10 +172,28 @@ def test_an_unfinished_transaction_is_no_damage(crashed: Path, tmp_path: Path) -
         shutil.copytree(crashed, work)
         log = work / WRITE_AHEAD_LOG
         with log.open("r+b") as file:
-            file.truncate(log.stat().st_size - cut_bytes)
+            file.truncate(end_of_frames(log) - cut_bytes)
         found = content(work)
         assert found is not None
         assert found.entries == expected.entries[:-1]
+
+
+def test_zeros_behind_the_last_frame_are_no_damage(
+    crashed: Path, tmp_path: Path, work: Path
+) -> None:
+    """They are written ahead, and nothing is missed where they are cut, or were never written."""
+    shutil.copytree(crashed, tmp_path / "whole")
+    expected = content(tmp_path / "whole")
+    end, size = end_of_frames(crashed / WRITE_AHEAD_LOG), (crashed / WRITE_AHEAD_LOG).stat().st_size
+    assert size > end
+    for position in (end, end + 24, (end + size) // 2, size - 1):
+        assert damage(crashed, work, WRITE_AHEAD_LOG, position, 3) == expected
+    for cut_at in (end, end + 1, end + 5000):
+        copy = tmp_path / f"cut at {cut_at}"
+        shutil.copytree(crashed, copy)
+        with (copy / WRITE_AHEAD_LOG).open("r+b") as file:
+            file.truncate(cut_at)
+        assert content(copy) == expected
 
 
 def test_older_rounds_of_the_write_ahead_log_are_no_damage(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ from ..rpc.protocol import (
     decode_welcome,
     frame,
 )
-from ..tasks.event_loop import running_clock, running_event_loop
+from ..tasks.event_loop import running_clock, running_event_loop, wait_readable_under_trio
 
 T = TypeVar("T")
 
@@ -365,6 +365,8 @@ class ServerConnection:
         self._plain: socket.socket | None = (
             reached.stream.extra(SocketAttribute.raw_socket) if is_plain else None  # noqa: S610 - as above
         )
+        self._until_readable = None if self._plain is None else wait_readable_under_trio()
+        self._is_drained = False  # what was received last was less than was asked for
         self._scope = anyio.CancelScope()
 
     def __repr__(self) -> str:
@@ -521,10 +523,31 @@ class ServerConnection:
             while True:
                 while (payload := deframer.next_payload()) is not None:
                     self._on_answer(decode_answer(payload))
-                deframer.feed(await self._stream.receive(RECEIVE_BYTES_MAX))
+                deframer.feed(await self._receive())
                 self._note_life()
         except (*BREAKAGES, BadMessage) as error:
             self.close(sentence_of(error))
+
+    async def _receive(self) -> bytes:
+        """The next bytes. A socket that has just been emptied is waited for before it is read: the
+        other way round is a call of the system, and an error, in vain for each answer.
+
+        Raises:
+            The `BREAKAGES`: the connection ended.
+        """
+        plain, until_readable = self._plain, self._until_readable
+        if plain is None or until_readable is None or not self._is_drained:
+            data = await self._stream.receive(RECEIVE_BYTES_MAX)
+        else:
+            await until_readable(plain)
+            try:
+                data = plain.recv(RECEIVE_BYTES_MAX)
+            except BlockingIOError:  # it was readable for another reason
+                data = await self._stream.receive(RECEIVE_BYTES_MAX)
+            if not data:
+                raise anyio.EndOfStream
+        self._is_drained = len(data) < RECEIVE_BYTES_MAX
+        return data
 
     def _on_answer(self, answer: Result | Failure | Item | GoingAway) -> None:
         if isinstance(answer, GoingAway):

@@ -242,7 +242,10 @@ class Leadership:
 
     def _all_know_commit(self) -> bool:
         commit_index = self.log.commit_index
-        return all(p.sent_commit_index >= commit_index for p in self.progress.values())
+        for progress in self.progress.values():
+            if progress.sent_commit_index < commit_index:
+                return False
+        return True
 
     def _message(
         self, peer: NodeId, progress: Progress, prev_index: LogIndex, last: LogIndex
@@ -358,7 +361,9 @@ class Leadership:
         if node_id == self.node_id:
             # Not last_index: our own disk counts like any (hazard A8), if it is the one named.
             return self.log.stable_index if self._is_named else 0
-        return self.progress[node_id].counted_index
+        progress = self.progress[node_id]
+        # As `counted_index`: this is asked of everybody with each answer.
+        return progress.match_index if progress.match_index >= progress.lost_index else 0
 
     def on_answered(self, reply: AppendEntriesReply, now: float) -> None:
         """A follower answered in this term."""

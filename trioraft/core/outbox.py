@@ -193,7 +193,7 @@ class Outbox:
             reads=tuple(self.reads),
             events=tuple(self._events),
         )
-        if ready.must_persist:
+        if to_save is not None or replace_from is not None or self.install is not None:
             log.handed_index = log.last_index
             self._writes.append((self._number, log.last_index, vote_term, now))
         if to_save is not None:
@@ -203,6 +203,12 @@ class Outbox:
             self._install_number = self._number
         self._reset()
         return ready
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to hand out but what the log and the hard state say."""
+        waiting = self._messages or self._messages_after_persist or self._events or self.reads
+        return not (waiting or self._has_snapshot_work())
 
     def _has_snapshot_work(self) -> bool:
         return bool(self.chunks or self.chunk_requests or self.install is not None or self.compact)

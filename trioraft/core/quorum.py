@@ -58,5 +58,5 @@ def agreed(configuration: Configuration, value_of: Callable[[NodeId], T]) -> T:
 
 
 def _agreed_half(voters: Sequence[NodeId], value_of: Callable[[NodeId], T]) -> T:
-    values = sorted([value_of(voter) for voter in voters], reverse=True)
-    return values[majority(len(values)) - 1]
+    values = sorted(map(value_of, voters), reverse=True)
+    return values[len(values) // 2]  # the smallest of a majority

@@ -52,6 +52,7 @@ from .log import RaftLog
 from .messages import Message
 from .outbox import Outbox
 from .pace import Pace
+from .progress import ProgressState
 from .quorum import Outcome, tally
 from .reads import ConfirmedRead, OpenReads, ReadRequest
 from .ready import ChunkRequest, Ready, SnapshotChunk
@@ -151,6 +152,11 @@ class Raft:
     goes_first: bool = False
     """Whether it campaigns as soon as it starts, or has formed, and may: others are known to wait,
     so that votes do not split."""
+    _chunk_under_way: bool
+    """Handed to the storage."""
+    brought_nothing: bool
+    """Whether nothing follows from the last message, or write that is durable: who has no other
+    reason to ask what is to be done can leave it."""
 
     def __init__(
         self,
@@ -210,7 +216,7 @@ class Raft:
         self._promised_ms = recovered.hard_state.promised_ms  # durable before it is promised
         self._inherited_until_s = NEVER  # what an earlier life may have promised ends then
         self._applying_index = self.log.applied_index  # handed out: applied_index <= it <= commit
-        self._chunk_under_way = self._disk_is_full = False  # the former: handed to the storage
+        self._chunk_under_way = self._disk_is_full = self.brought_nothing = False
         self._received: tuple[SnapshotMeta, int] | None = None  # from where more was wanted last
 
     # -- what the caller may look at ------------------------------------------------------
@@ -331,7 +337,7 @@ class Raft:
         """
         if self.role is Role.DEAD:
             return
-        self._now = now
+        self._now, self.brought_nothing = now, False
         if message.receiver != self.node_id or message.sender == self.node_id:
             raise BadMessage(
                 f"{type(message).__name__} from {message.sender!r} to {message.receiver!r} "
@@ -496,14 +502,16 @@ class Raft:
         """The Ready of this number, and all before it, are durable."""
         if self.role is Role.DEAD:
             return
-        self._now = now
+        self._now, self.brought_nothing = now, False
         self._disk_is_full = False
         begun_s = self._out.begun_s
         vote_term = self._out.on_persisted(number, self.log)
         if begun_s is not None:
             self.pace.on_written(now - begun_s)
         if self._leadership is not None:
+            committed_index = self.log.commit_index
             self._change_role(self._maybe_commit(self._leadership))
+            self.brought_nothing = self._is_idle(committed_index)
         elif self._election is not None and vote_term == self._election.term == self.term:
             # Our own vote counts like any other: once it is durable (hazard V1).
             own = self._record_vote(self._election, self.node_id, self.disk, granted=True)
@@ -1161,10 +1169,37 @@ class Raft:
             return self._on_matched(leadership, reply.sender)
         elif leadership.change is not None:
             self._on_joining_heard(leadership, reply.sender)
+        else:
+            self.brought_nothing = self._is_idle(self.log.commit_index, reply.sender)
         return None
+
+    def _is_idle(self, committed_index: LogIndex, peer: NodeId | None = None) -> bool:
+        """Whether this leader has nothing to do but what it had before.
+
+        Args:
+            committed_index: what was committed before.
+            peer: the follower that was heard, if that is what has happened.
+        """
+        leadership, log = self._leadership, self.log
+        if leadership is None or self.tracing or log.commit_index != committed_index:
+            return False
+        if log.handed_index < log.last_index or not self._out.is_empty:
+            return False
+        if min(committed_index, log.stable_index) > self._applying_index:
+            return False
+        if leadership.change is not None or leadership.transfer is not None:
+            return False
+        if leadership.reads.want_round:
+            return False
+        progress = None if peer is None else leadership.progress[peer]
+        if progress is None:
+            return True
+        is_fed = progress.state is ProgressState.REPLICATE
+        return is_fed and progress.next_index > log.last_index
 
     def _on_matched(self, leadership: Leadership, peer: NodeId) -> Transition | None:
         """A follower holds more than before."""
+        committed_index = self.log.commit_index
         transition = self._maybe_commit(leadership)
         if transition is None:  # whoever steps down begins nothing more
             if leadership.change is not None:
@@ -1172,6 +1207,7 @@ class Raft:
             elif peer in self.configuration.returning:
                 self._maybe_return(leadership, peer)
             self._advance_transfer(leadership)
+            self.brought_nothing = self._is_idle(committed_index, peer)
         return transition
 
     def _watch_leadership(self, leadership: Leadership) -> Transition | None:
@@ -1986,7 +2022,7 @@ class Raft:
 
     def ready(self) -> Ready | None:
         """Everything to do since the last call, or None."""
-        if self._open_reads:
+        if self._open_reads.unconfirmed:
             self._ask_for_reads()
         leadership = self._leadership
         if leadership is not None:

@@ -66,16 +66,17 @@ class OpenReads:
         patience_s: how long another node may take to answer, in seconds.
     """
 
-    __slots__ = ("_last_number", "_open", "_patience_s", "_rng")
+    __slots__ = ("_last_number", "_patience_s", "_rng", "unconfirmed")
 
     def __init__(self, rng: random.Random, patience_s: float) -> None:
         self._rng = rng
         self._patience_s = patience_s
-        self._open: dict[int, OpenRead] = {}
+        self.unconfirmed: dict[int, OpenRead] = {}
+        """By number; not to be changed from outside."""
         self._last_number: int | None = None  # None: no read was asked in this life
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self.unconfirmed)
 
     def new_number(self) -> int:
         """A number that this node has never used, not even in an earlier life: the first one is
@@ -87,15 +88,15 @@ class OpenReads:
 
     def open(self, number: int) -> None:
         """It waits to be confirmed."""
-        self._open[number] = OpenRead()
+        self.unconfirmed[number] = OpenRead()
 
     def close(self, number: int) -> bool:
         """It is confirmed, or nobody wants it any more. True if it was open."""
-        return self._open.pop(number, None) is not None
+        return self.unconfirmed.pop(number, None) is not None
 
     def to_ask(self, leader_id: NodeId, term: Term, now: float, *, is_own: bool) -> Iterator[int]:
         """The numbers of those to be passed to this leader now; `is_own`: it is this node."""
-        for number, read in self._open.items():
+        for number, read in self.unconfirmed.items():
             is_patient = is_own or now - read.asked_s < self._patience_s
             if read.asked == leader_id and read.asked_term == term and is_patient:
                 continue

@@ -560,9 +560,10 @@ class SessionMachine:
 
     def _apply_once(self, index: LogIndex, command: SessionCommand) -> Any:
         session = self._use(command.session_id)
-        before_bytes = _weight_bytes(session)
-        _acknowledge(session, command.acknowledged_below)
-        self._results_bytes += _weight_bytes(session) - before_bytes
+        if command.acknowledged_below > session.acknowledged_below:
+            before_bytes = _weight_bytes(session)
+            _acknowledge(session, command.acknowledged_below)
+            self._results_bytes += _weight_bytes(session) - before_bytes
         stored = session.results.get(command.sequence)
         if stored is not None:
             return self._repeat(stored)

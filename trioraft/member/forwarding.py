@@ -62,24 +62,25 @@ class Forwards:
         self._node_id = node_id
         self._rng = rng
         self._last_number: int | None = None
-        self._queue: deque[tuple[bytes, Proposed]] = deque()
+        self.queue: Final[deque[tuple[bytes, Proposed]]] = deque()
+        """What waits to be sent."""
         self._leader: tuple[NodeId, Term] | None = None
         self.deadline_s: float | None = None
         """When `due` and `expire` want to be called, or earlier; None: nothing waits."""
 
     def __bool__(self) -> bool:
         """Whether any of them waits."""
-        return bool(self.open or self._queue)
+        return bool(self.open or self.queue)
 
     def put(self, data: bytes, proposed: Proposed) -> None:
         """A command that the next `take` may send."""
-        self._queue.append((data, proposed))
+        self.queue.append((data, proposed))
 
     def forget(self, proposed: Proposed) -> bool:
         """Nobody waits for it any more. Returns whether it had not been sent, and never will be."""
-        for waiting in self._queue:
+        for waiting in self.queue:
             if waiting[1] is proposed:
-                self._queue.remove(waiting)
+                self.queue.remove(waiting)
                 return True
         return False
 
@@ -92,8 +93,8 @@ class Forwards:
             wait_s: when to ask again, in seconds from now.
         """
         messages = []
-        while self._queue and len(self.open) < FORWARDS_MAX:
-            data, proposed = self._queue.popleft()
+        while self.queue and len(self.open) < FORWARDS_MAX:
+            data, proposed = self.queue.popleft()
             number = self._new_number()
             message = Forward(self._node_id, leader[0], leader[1], number, data, proposed.trace)
             self.open[number] = OpenForward(message, proposed, now + wait_s, wait_s)
@@ -105,7 +106,7 @@ class Forwards:
     @property
     def pending(self) -> int:
         """How many commands wait to be sent, or for an answer."""
-        return len(self.open) + len(self._queue)
+        return len(self.open) + len(self.queue)
 
     def _new_number(self) -> int:
         if self._last_number is None:
@@ -156,8 +157,8 @@ class Forwards:
         if leader == self._leader:
             return
         self._leader = leader
-        queue = [*self._queue]
-        self._queue.clear()
+        queue = [*self.queue]
+        self.queue.clear()
         for _, proposed in queue:
             proposed.fail(NotLeader(None if leader is None else leader[0]))
         for number, each in [*self.open.items()]:
@@ -192,9 +193,9 @@ class Forwards:
 
     def _pop_all(self) -> Iterator[Proposed]:
         everybody = [each.proposed for each in self.open.values()]
-        everybody += [proposed for _, proposed in self._queue]
+        everybody += [proposed for _, proposed in self.queue]
         self.open.clear()
-        self._queue.clear()
+        self.queue.clear()
         yield from everybody
 
 

@@ -129,6 +129,8 @@ class Member:
     def deadline(self) -> float | None:
         """When `on_timeout` wants to be called; None: there is nothing to wait for."""
         earliest_s = self.raft.deadline
+        if not self.outcomes.deposed and self.forwards.deadline_s is None:
+            return earliest_s
         for other_s in (self.outcomes.deadline_s, self.forwards.deadline_s):
             if other_s is not None and (earliest_s is None or other_s < earliest_s):
                 earliest_s = other_s
@@ -155,13 +157,15 @@ class Member:
         if lineage is None or origin is None:
             self._step(message, now, None)
             return
-        is_known = lineage.met.get(origin.sender) is origin
-        if not is_known and not self.meet(origin, now, is_live=False):
-            return
+        if lineage.met.get(origin.sender) is not origin:
+            self._has_news = True
+            if not self.meet(origin, now, is_live=False):
+                return
         if type(message) is Introduction:
             return
         formed = lineage.identity.formed
         if not lineage.admits(message, origin):
+            self._has_news = True
             return
         if lineage.identity.formed is not formed:
             self._on_formed(now)
@@ -177,7 +181,9 @@ class Member:
                     f"{message.sender!r} sent a frame of many groups to a member of one"
                 )
             raft.step(message, now, 0 if origin is None else origin.incarnation)
+            self._has_news = self._has_news or not raft.brought_nothing
             return
+        self._has_news = True
         if message.receiver != raft.node_id or message.sender == raft.node_id:
             raise BadMessage(
                 f"{kind.__name__} from {message.sender!r} to {message.receiver!r} arrived at "
@@ -355,7 +361,10 @@ class Member:
         """
         applies = self.applies
         if applies.queue and self.to_restore is None:
-            self._on_applied(applies.apply())
+            index = applies.apply()
+            self.raft.on_applied(index)
+            if self.reads:
+                self.reads.on_applied(index)
             self._maybe_save()
         applies.is_busy = bool(applies.queue)
         return applies.is_busy
@@ -371,7 +380,8 @@ class Member:
         applies.checksum.restart(checksum)
         self.raft.agreement.forget()
         applies.restored(meta)
-        self._on_applied(meta.index)
+        self.raft.on_applied(meta.index)
+        self.reads.on_applied(meta.index)
         applies.is_busy = bool(applies.queue)
 
     def on_chunk_read(self, request: ChunkRequest, data: bytes, now: float) -> None:
@@ -421,8 +431,11 @@ class Member:
 
     @property
     def is_settled(self) -> bool:
-        """Whether `run` would do nothing: no input, and nothing that was done, asks for more."""
-        return not (self._actions or self._has_news or self._must_save)
+        """Whether `run` would do nothing: no message, no write that is durable, and nothing that
+        was done asks for more. (Every other input does.)"""
+        if self._actions or self._has_news or self._must_save:
+            return False
+        return self.lineage is None or not self.lineage.has_news
 
     def run(self, now: float) -> None:
         """Carry out all that the inputs so far ask for, and all that this brings about."""
@@ -472,7 +485,7 @@ class Member:
         if self._waiting_term is not None and self._waiting_term != self._followed_term(raft):
             self._leadership_lost(now)
         is_forwarding = False
-        if self.forwards or self.outcomes.kept is not None:
+        if self.forwards.open or self.forwards.queue or self.outcomes.kept is not None:
             is_forwarding = self._go_on_forwarding(now)
         if leading_term != self.leading_term:
             self._leadership_changed(leading_term, now)
@@ -683,7 +696,7 @@ class Member:
                 for ready in group:
                     self._actions.extend(ready.messages_after_persist)
                 self.raft.on_persisted(group[-1].number, now)
-                self._has_news = True
+                self._has_news = self._has_news or not self.raft.brought_nothing
             if not writes.begin_group():
                 return
 
@@ -695,10 +708,6 @@ class Member:
     def _on_results(self, index: LogIndex, checksum: int) -> None:
         self._has_news = True
         self.raft.on_results(index, checksum)
-
-    def _on_applied(self, index: LogIndex) -> None:
-        self.raft.on_applied(index)
-        self.reads.on_applied(index)
 
     def _maybe_save(self) -> None:
         if not self.applies.should_save():

@@ -80,7 +80,11 @@ class WriteQueue:
             self.identity = None
             write = attrs.evolve(write or Write(None, (), None), identity=identity)
         if write is not None:
-            steps.extend(self._parts(write))
+            size_bytes = sum([len(entry.data) for entry in write.entries])
+            if size_bytes <= self._write_bytes_max:
+                steps.append(_part(write, 0, len(write.entries), size_bytes))
+            else:
+                steps.extend(self._parts(write))
         steps.extend(first.chunks)
         if first.compact is not None:
             steps.append(Compact(*first.compact))

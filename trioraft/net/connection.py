@@ -67,6 +67,8 @@ class Connection:
     """Why it was ended from our side, for others' sake."""
     _frame_timeout_s: float = math.inf
     _patience: trio.CancelScope = attrs.Factory(trio.CancelScope)
+    _is_timed: bool = False
+    """Whether that has a deadline."""
     _pieces: int = 0
     """Of the deframer, when its bytes were last waited for."""
     _is_drained: bool = False
@@ -170,6 +172,7 @@ class Connection:
         """To be called by a reader who waits for something else, and so does not read: the frame
         that is half there has its whole time again."""
         self._patience.deadline = math.inf
+        self._is_timed = False
 
     async def receive(self, *, took_frames: bool) -> bool:
         """Wait for bytes and feed them to the deframer, which must have nothing whole left.
@@ -186,15 +189,16 @@ class Connection:
         Raises:
             trio.BrokenResourceError, trio.ClosedResourceError: the connection broke.
         """
-        patience, deframer = self._patience, self.deframer
+        deframer = self.deframer
         if not deframer.pending:
-            if patience.deadline != math.inf:
-                patience.deadline = math.inf
+            if self._is_timed:
+                self.stop_the_clock()
                 if self.half_frames is not None:
                     self.half_frames.let_go(self)
         else:
-            if took_frames or patience.deadline == math.inf or deframer.pieces != self._pieces:
-                patience.deadline = trio.current_time() + self._frame_timeout_s
+            if took_frames or not self._is_timed or deframer.pieces != self._pieces:
+                self._patience.deadline = trio.current_time() + self._frame_timeout_s
+                self._is_timed = True
                 self._pieces = deframer.pieces
                 if self.half_frames is not None:
                     self.half_frames.on_progress(self)

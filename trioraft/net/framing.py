@@ -103,14 +103,18 @@ class Deframer:
         """
         while True:
             start = self._at + LENGTH_BYTES
-            if len(self._buffer) < start:
+            buffer = self._buffer
+            if len(buffer) < start:
                 return None
-            size = int.from_bytes(self._buffer[self._at : start], "big")
+            size = int.from_bytes(buffer[self._at : start], "big")
             if size <= self.frame_bytes_max:
                 if not size and self.takes_pieces:
                     self._take(start, 0)
                     continue
-                return self._take(start, size)
+                if start + size != len(buffer):
+                    return self._take(start, size)
+                self._buffer, self._at = b"", 0  # the common case: the last frame, and whole
+                return buffer[start:]
             if not (size & PIECE and self.takes_pieces):
                 raise BadMessage(
                     f"a frame declares {size} bytes, at most {self.frame_bytes_max} are accepted"

@@ -85,6 +85,13 @@ def figures_of(node: Node) -> Figures:
     )
 
 
+def commit_index_of(node: Node) -> LogIndex:
+    """How far it knows the log to be committed: without the rest of its status, which costs a
+    hundred times as much. Only in its own thread."""
+    raft = node._runner.raft
+    return 0 if raft is None else raft.log.commit_index
+
+
 def begin_measuring(node: Node) -> None:
     """Have a node counted and timed from here on. Only in its own thread.
 

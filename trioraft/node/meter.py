@@ -218,7 +218,7 @@ class _MeasuredProposal(Proposal):
         self._meter = meter
         self._begun_s = perf_counter()
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: Exception) -> None:
         if not self.was_applied:
             if isinstance(error, OutcomeUnknown):
                 self._meter.unknown += 1

@@ -249,11 +249,6 @@ class Node:
         Cancelling the wait disturbs nobody.
         """
         require_event_loop("Node.read_barrier", "trio")
-        if lease and self._runner.timing.lease_clock_drift_max is None:
-            raise ConfigError(
-                "lease=True needs Timing(lease_clock_drift_max=…, fast_failover=False): say how "
-                "far clocks may part, or read without a lease"
-            )
         return await self._runner.read_barrier(lease=lease)
 
     async def transfer_leadership(

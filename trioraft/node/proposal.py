@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -21,6 +22,7 @@ class Proposal:
         "_budget",
         "_error",
         "_event",
+        "_then",
         "_value",
         "_waiter",
         "index",
@@ -49,9 +51,10 @@ class Proposal:
         """Where it is traced."""
         self._budget = budget
         self._value: Any = None
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
         self._waiter: trio.lowlevel.Task | None = None  # the common case: just one
         self._event: trio.Event | None = None  # further ones
+        self._then: Callable[[Proposal], None] | None = None  # who waits in no task
 
     async def result(self) -> Any:
         """Wait for the outcome. It can be asked for again, by any number of tasks.
@@ -97,12 +100,12 @@ class Proposal:
         self._value = value
         self._finish()
 
-    def reject(self, error: BaseException) -> None:
+    def reject(self, error: Exception) -> None:
         """It was applied, and raised this."""
         self.was_applied = True
         self.fail(error)
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: Exception) -> None:
         """It has this error as its outcome, and was not applied here."""
         self._error = error
         self._finish()
@@ -126,3 +129,22 @@ class Proposal:
             self._waiter = None
         if self._event is not None:
             self._event.set()
+        if self._then is not None:
+            then, self._then = self._then, None
+            then(self)
+
+
+def when_settled(proposal: Proposal, then: Callable[[Proposal], None]) -> None:
+    """Have something called as soon as there is an outcome: for who has no task that waits.
+
+    Args:
+        proposal: one without an outcome.
+        then: called in the middle of whatever brings the outcome about: it notes it, no more. It
+            must not raise.
+    """
+    proposal._then = then
+
+
+def outcome_of(proposal: Proposal) -> tuple[Any, Exception | None]:
+    """What `apply` returned, or the error that `result` would raise, of one that is done."""
+    return proposal._value, proposal._error

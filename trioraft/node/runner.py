@@ -32,7 +32,6 @@ from ..core.errors import (
     InvariantViolation,
     NodeDead,
     NotLeader,
-    NotMember,
     Overloaded,
     ProposalDropped,
     RaftError,
@@ -71,7 +70,6 @@ from ..member.actions import (
 from ..member.identity import encode_identity, opened
 from ..member.lineage import Lineage
 from ..member.member import Member, voters_ignored
-from ..member.reads import ReadBatch
 from ..member.results import restore
 from ..member.state_machine import StateMachine, timed
 from ..member.status import Status, status_before_start, status_of
@@ -86,6 +84,7 @@ from .inline_writes import InlineWrites
 from .meter import Meter
 from .peers import MemberLinks
 from .proposal import Proposal
+from .readers import Readers, ToldOfRead
 from .status_waits import StatusWaits
 from .storage_calls import DISK_NUMBERS, StorageCalls
 from .suspension import Suspension
@@ -149,7 +148,17 @@ class NodeRunner:
     traced: TracedCommands | None
     """What follows single commands, if anybody gave a tracer."""
     cluster_id: str
+    afterwards: list[Callable[[], None]]
+    """What is to be done as soon as the member stands still, for who waits in no task. It must not
+    raise."""
+    status_changed: trio.lowlevel.ParkingLot
+    """For a wait that looks at more than the status, and so for itself."""
+    before_leaving: list[Callable[[], Awaitable[None]]]
+    """What is to be done when the node leaves, while it still takes part."""
+    links: dict[NodeId, bool]
+    """Whether the connection to each peer is up, as the transport tells."""
     _failure: BaseException | None
+    _broken: BaseException | None
     _leader_scope: trio.CancelScope | None
     _leading_term: Term | None
 
@@ -177,13 +186,9 @@ class NodeRunner:
         self.member: Member | None = None
         """None until the storage is open."""
         self.budget: ByteBudget = ByteBudget(limits.proposals_bytes_max)
-        self.status_changed: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
-        """For a wait that looks at more than the status, and so for itself."""
+        self.status_changed = trio.lowlevel.ParkingLot()
         self.waits: StatusWaits = StatusWaits(self._look_later)
-        self.before_leaving: list[Callable[[], Awaitable[None]]] = []
-        """What is to be done when the node leaves, while it still takes part."""
-        self.links: dict[NodeId, bool] = {}
-        """Whether the connection to each peer is up, as the transport tells."""
+        self.afterwards, self.before_leaving, self.links = [], [], {}
         self.cluster_id, self._rng = cluster_id, rng
         self._suspension = None if timing.lease_clock_drift_max is None else Suspension()
         self._machine, self._timed = machine, timed(machine)
@@ -203,14 +208,18 @@ class NodeRunner:
         self._streams: list[EventStream] = []
         self._nursery: trio.Nursery | None = None
         self._timer_scope, self._heartbeat_scope = trio.CancelScope(), trio.CancelScope()
+        self._timer_s = self._heartbeat_s = -math.inf  # until when they sleep at most
         self._leader_scope, self._leading_term = None, None
+        self._now: Callable[[], float] = trio.current_time
         self._is_asked = False  # a caller brought something since the driver last came round
+        self._is_acting, self._broken = False, None  # what a caller has found broken: the driver's
+        self._answered = self._answered_readers = 0  # in one go, the last time that anybody was
         self._is_writing, self._failure = False, None  # in the thread; for the storage task
         self._admits, self._in_haste = False, 0  # a new leader's clients; who awaits a snapshot
         self._batch_s, self._press_again_s = 0.0, -math.inf  # the latter: for the log's length
         self._step: StorageStep | None = None  # for the storage task
         self._storage_work, self._restore_work = Wakeup(), Wakeup()
-        self._readers: dict[bool, tuple[ReadBatch, trio.lowlevel.ParkingLot]] = {}
+        self._readers: dict[bool, Readers] = {}  # by the kind of batch, the latest one
         self._chunk_requests: deque[ChunkRequest] = deque()
         self._chunk_work, self._work = Wakeup(), Wakeup()
 
@@ -230,6 +239,7 @@ class NodeRunner:
             InvariantViolation: a bug in trioraft.
         """
         storage, bootstrap = self._storage, Recovered(configuration=self._bootstrap)
+        self._now = trio.lowlevel.current_clock().current_time  # a third of the calls
         try:
             recovered = await self._calls.write(
                 lambda: storage.open(cluster_id=self.cluster_id, node_id=self.node_id)
@@ -328,6 +338,7 @@ class NodeRunner:
         self.status_changed.unpark_all()
         if self.waits:
             self.waits.on_dead(self.status())
+        self._do_afterwards()
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
@@ -375,7 +386,8 @@ class NodeRunner:
         member = self.member
         if member is None or self.is_dead:
             return
-        now = trio.current_time()
+        self._is_acting = True
+        now = self._now()
         if self._suspension is not None and self._suspension.is_over():  # before a read trusts it
             member.on_woken(now)
         member.run(now)
@@ -383,25 +395,49 @@ class NodeRunner:
             return  # a command of the user's has killed its own node
         raft = member.raft
         deadline, heartbeat = member.deadline, raft.heartbeat_deadline
-        self._timer_scope.deadline = math.inf if deadline is None else deadline
-        if heartbeat is not None:
+        if deadline is not None and deadline < self._timer_s:
+            self._timer_scope.deadline = self._timer_s = deadline
+        if heartbeat is not None and heartbeat < self._heartbeat_s:
+            self._heartbeat_s = heartbeat
             self._heartbeat_scope.deadline = self._hosting.beat_at(heartbeat)
         if member.leading_term != self._leading_term:
             self._change_leader_tasks(member)
-        if self.lineage is not None and self.lineage.is_forming:
-            self._say_whom_it_waits_for(self.lineage, now)
+        lineage = self.lineage
+        if lineage is not None and not lineage.identity.formed and lineage.is_forming:
+            self._say_whom_it_waits_for(lineage, now)
         self._member_links.follow(raft)
         if member.reads.new and raft.leader_id is not None:
             self._ask()
         if self.meter is not None:
             self.meter.on_acted(raft, now, self._batch_s)
         self._wake(raft, now)
+        self._is_acting = False
+        if self.afterwards:
+            self._do_afterwards()
+
+    def _act_if_needed(self) -> None:
+        """As `_act`, after what may well have brought about nothing, and moved no timer ahead."""
+        member = self.member
+        if (
+            member is None
+            or not member.is_settled
+            or self.waits.waiting
+            or self.status_changed
+            or self.meter is not None
+        ):
+            self._act()
+
+    def _do_afterwards(self) -> None:
+        while self.afterwards:
+            calls, self.afterwards = self.afterwards, []
+            for call in calls:
+                call()
 
     def _wake(self, raft: Raft, now: float) -> None:
         """Whoever waits for something of this node looks again."""
         if self.status_changed:
             self.status_changed.unpark_all()
-        if self.waits:
+        if self.waits.waiting:
             self.waits.on_input(raft, now, self.status)
 
     def status(self) -> Status:
@@ -452,6 +488,8 @@ class NodeRunner:
         _check_stack()
         while True:
             await self._work.wait()
+            if self._broken is not None:
+                raise self._broken
             if self._admits:
                 await trio.lowlevel.checkpoint()  # those who waited for a leader run meanwhile
                 self._admits = False
@@ -470,15 +508,33 @@ class NodeRunner:
 
     def _follow_applied(self) -> None:
         """Act on what the state machine has done; mostly that brings about nothing."""
-        if self.member is not None and not self.member.is_settled:
+        member = self.member
+        if member is not None and not member.is_settled:
             self._act()
-        elif self.raft is not None:
-            self._wake(self.raft, trio.current_time())
+        elif member is not None:
+            self._wake(member.raft, self._now())
 
     def _ask(self) -> None:
         """A caller has brought something."""
         self._is_asked = True
         self._work.set()
+
+    def _bring(self, *, is_alone: bool) -> None:
+        """As `_ask`; a caller who is alone need not wait for the driver to come round."""
+        member = self.member
+        if not is_alone or self._is_acting or member is None or member.applies.is_busy:
+            self._ask()
+        else:
+            self._act_for_caller()
+
+    @trio.lowlevel.enable_ki_protection
+    def _act_for_caller(self) -> None:
+        """Act in a caller's task, which neither breaks the node by Ctrl-C nor by its own end."""
+        try:
+            self._act()
+        except BaseException as failure:  # noqa: BLE001 - the driver raises it, as if it were its own
+            self._broken = failure
+            self._ask()
 
     def _admit_clients(self, _: AdmitClients) -> None:
         self._admits = True
@@ -561,11 +617,12 @@ class NodeRunner:
         """A message arrived. Raises BadMessage if no correct peer sends it."""
         member = self.member
         if member is not None and not self.is_dead:
-            member.receive(message, trio.current_time(), origin)
+            member.receive(message, self._now(), origin)
 
     def on_batch_end(self) -> None:
-        """What had arrived was handed over."""
-        self._act()
+        """What had arrived was handed over. Mostly a leader needs only the first of its followers'
+        answers."""
+        self._act_if_needed()
 
     def on_peer_lost(self, peer: NodeId) -> None:
         """A connection with this peer ended."""
@@ -608,9 +665,9 @@ class NodeRunner:
 
     def propose(self, member: Member, data: bytes) -> Proposal:
         """Put a command into the leader's log; its place in the budget is taken already."""
-        if not self._is_asked:
-            self._batch_s = trio.current_time()  # one look at the clock for the whole batch
-            self._ask()
+        is_first = not self._is_asked
+        if is_first:
+            self._batch_s = self._now()  # one look at the clock for the whole batch
         proposal = self._new_proposal(len(data), self.budget)
         if self.traced is not None:
             self.traced.begin(proposal)
@@ -621,6 +678,9 @@ class NodeRunner:
             if self.traced is not None:
                 self.traced.refused(proposal, error)
             raise
+        if is_first:
+            # Those who were answered in one go come again in one go.
+            self._bring(is_alone=self._answered <= 1 and len(member.outcomes.waiting) == 1)
         return proposal
 
     def _take_back(self, size_bytes: int) -> None:
@@ -727,30 +787,76 @@ class NodeRunner:
 
     async def read_barrier(self, *, lease: bool) -> LogIndex:
         """Wait until the state machine has all that was committed before this call."""
+        begun_s = 0.0 if self.meter is None else trio.current_time()
+        member, readers = self._join_readers(lease=lease)
+        readers.tasks += 1
+        self._bring_reader(member, readers)
+        try:
+            await readers.wait()
+        except trio.Cancelled:
+            readers.tasks -= 1
+            readers.leave(member)
+            raise
+        error = readers.why_unread(member)
+        if error is not None:
+            raise error
+        self._note_read(begun_s)
+        return readers.batch.index or 0
+
+    def begin_read(self, then: ToldOfRead, *, lease: bool) -> Callable[[], None]:
+        """As `read_barrier`, for who waits in no task.
+
+        Args:
+            then: called when the member stands still, with what `read_barrier` would raise.
+            lease: as there.
+
+        Returns:
+            What gives it up: then it is not called. Idempotent.
+
+        Raises:
+            NodeDead, ConfigError: nothing can be read here, or not so.
+        """
+        begun_s = 0.0 if self.meter is None else trio.current_time()
+        member, readers = self._join_readers(lease=lease)
+
+        def told(error: RaftError | None) -> None:
+            if error is None:
+                self._note_read(begun_s)
+            then(error)
+
+        readers.calls[told] = None
+        self._bring_reader(member, readers)
+        return partial(readers.give_up, told, member)
+
+    def _join_readers(self, *, lease: bool) -> tuple[Member, Readers]:
         member = self.member
+        if lease and self.timing.lease_clock_drift_max is None:
+            raise ConfigError(
+                "lease=True needs Timing(lease_clock_drift_max=…, fast_failover=False): say how "
+                "far clocks may part, or read without a lease"
+            )
         if self.is_dead or member is None:
             raise NodeDead(f"node {self.node_id!r} is Dead; nothing can be read here any more")
-        begun_s = 0.0 if self.meter is None else trio.current_time()
-        self._ask()
         batch = member.reads.join(lease=lease)
-        known, lot = self._readers.get(lease, (None, self.status_changed))
-        if known is not batch:
-            lot = trio.lowlevel.ParkingLot()
-            batch.wake = lot.unpark_all
-            self._readers[lease] = (batch, lot)
-        try:
-            await lot.park()
-        except trio.Cancelled:
-            if not lot:
-                member.leave_reads(batch)
-            raise
-        if batch.is_refused:
-            raise NotMember(self.node_id, member.raft.removed_index or 0)
-        if batch.index is None:
-            raise NodeDead(f"node {self.node_id!r} is Dead; nothing can be read here any more")
+        readers = self._readers.get(lease)
+        if readers is None or readers.batch is not batch:
+            readers = self._readers[lease] = Readers(batch)
+            batch.wake = partial(self._on_read, member, readers)
+        return member, readers
+
+    def _bring_reader(self, member: Member, readers: Readers) -> None:
+        is_alone = readers.count == len(member.reads) == 1 and self._answered_readers <= 1
+        self._bring(is_alone=is_alone)
+
+    def _on_read(self, member: Member, readers: Readers) -> None:
+        self._answered_readers = readers.count
+        readers.lot.unpark_all()
+        if readers.calls:
+            self.afterwards.append(partial(readers.tell, member))
+
+    def _note_read(self, begun_s: float) -> None:
         if self.meter is not None and begun_s:
             self.meter.read.add(trio.current_time() - begun_s)
-        return batch.index
 
     async def take_snapshot(self, *, in_haste: bool = True) -> LogIndex:
         """Have a snapshot taken of at least what is applied now, and wait until it is durable.
@@ -849,7 +955,7 @@ class NodeRunner:
     def _note_stored(self, member: Member, next_offset: int | None) -> None:
         if self.traced is not None:
             self.traced.on_written()
-        member.on_stored(trio.current_time(), next_offset=next_offset)
+        member.on_stored(self._now(), next_offset=next_offset)
 
     def _on_done(
         self,
@@ -869,7 +975,7 @@ class NodeRunner:
                 if isinstance(step, Write):
                     self._inline.came_back(begun_s)
                 self._note_stored(member, next_offset)
-                self._act()
+                self._act_if_needed()
                 return
         except BaseException as failure:  # noqa: BLE001 - the task raises it, which ends the node
             self._failure = failure
@@ -972,11 +1078,16 @@ class NodeRunner:
             self.traced.on_applying(member)
         meter = self.meter
         begun_s = 0.0 if meter is None else time.perf_counter()
+        waiting = member.outcomes.waiting
+        before = len(waiting)
         try:
             has_more = member.apply_next()
         except BaseException:
             self.kill("a command could not be applied")  # before anybody acts on half of it
             raise
+        self._answered = before - len(waiting) or self._answered
+        if self.afterwards:
+            self._do_afterwards()
         if meter is not None:
             meter.apply.add(time.perf_counter() - begun_s)
         if has_more:
@@ -1039,10 +1150,14 @@ class NodeRunner:
     # -- timers and leading ----------------------------------------------------------------
 
     async def _watch_timer(self, member: Member) -> None:
-        """Sleep until the member's deadline, wherever it moves, and then tell it."""
+        """Sleep until the member's deadline, wherever it moves, and then tell it. It moves with
+        every input, mostly to later; that is seen on waking, and costs nothing before."""
         while True:
-            with trio.CancelScope(deadline=_or_never(member.deadline)) as self._timer_scope:
+            self._timer_s = _or_never(member.deadline)
+            with trio.CancelScope(deadline=self._timer_s) as self._timer_scope:
                 await trio.sleep_forever()
+            if _or_never(member.deadline) > trio.current_time():
+                continue
             for _ in range(DRAIN_PASSES):
                 await trio.lowlevel.checkpoint()
             member.on_timeout(trio.current_time())
@@ -1063,10 +1178,13 @@ class NodeRunner:
     async def _beat(self, member: Member) -> None:
         too_short = 0
         while True:
-            deadline_s = self._hosting.beat_at(_or_never(member.raft.heartbeat_deadline))
+            self._heartbeat_s = _or_never(member.raft.heartbeat_deadline)
+            deadline_s = self._hosting.beat_at(self._heartbeat_s)
             with trio.CancelScope(deadline=deadline_s) as scope:
                 self._heartbeat_scope = scope
                 await trio.sleep_forever()
+            if _or_never(member.raft.heartbeat_deadline) > trio.current_time():
+                continue  # it has moved since
             member.on_heartbeat_due(trio.current_time())
             self._act()
             too_short = too_short + 1 if member.raft.pace.stretch > 1 else 0

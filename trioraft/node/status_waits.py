@@ -50,14 +50,15 @@ class StatusWaits:
     """
 
     def __init__(self, look_later: Callable[[float], None]) -> None:
-        self._waiting: dict[_Wait, None] = {}
+        self.waiting: dict[_Wait, None] = {}
+        """Who waits; not to be changed from outside."""
         self._look_later = look_later
         self._not_before_s = 0.0
         self._is_due_later = False
         self._seen: tuple[Role, Term, NodeId | None, LogIndex] | None = None
 
     def __bool__(self) -> bool:
-        return bool(self._waiting)
+        return bool(self.waiting)
 
     async def add(self, predicate: Callable[[Status], bool]) -> Status:
         """Wait until it holds of a status that is looked at; returns that.
@@ -69,10 +70,10 @@ class StatusWaits:
         It can be cancelled.
         """
         wait = _Wait(predicate, trio.lowlevel.current_task())
-        self._waiting[wait] = None
+        self.waiting[wait] = None
 
         def give_up(_: object) -> trio.lowlevel.Abort:
-            self._waiting.pop(wait, None)
+            self.waiting.pop(wait, None)
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(give_up)
@@ -89,9 +90,9 @@ class StatusWaits:
             status: makes the whole status.
         """
         seen = (raft.role, raft.term, raft.leader_id, raft.configuration.index)
-        if seen != self._seen or len(self._waiting) <= FEW_MAX or now >= self._not_before_s:
+        if seen != self._seen or len(self.waiting) <= FEW_MAX or now >= self._not_before_s:
             self._seen = seen
-            self._not_before_s = now + EACH_S * len(self._waiting)
+            self._not_before_s = now + EACH_S * len(self.waiting)
             self.look(status())
         elif not self._is_due_later:
             self._is_due_later = True
@@ -101,13 +102,13 @@ class StatusWaits:
         """Sleep until then, and look: a task of the node."""
         await trio.sleep_until(until_s)
         self._is_due_later = False
-        self._not_before_s = trio.current_time() + EACH_S * len(self._waiting)
+        self._not_before_s = trio.current_time() + EACH_S * len(self.waiting)
         self.look(status())
 
     def look(self, status: Status) -> None:
         """Wake all those whose predicate holds of this."""
-        for wait in [*self._waiting]:
-            if wait not in self._waiting:
+        for wait in [*self.waiting]:
+            if wait not in self.waiting:
                 continue  # a predicate has cancelled it
             try:
                 if not wait.predicate(status):
@@ -115,13 +116,13 @@ class StatusWaits:
                 wait.told = status
             except Exception as error:  # noqa: BLE001 - its own, raised where it waits
                 wait.told = error
-            if self._waiting.pop(wait, _GONE) is None:
+            if self.waiting.pop(wait, _GONE) is None:
                 trio.lowlevel.reschedule(wait.task)
 
     def on_dead(self, status: Status) -> None:
         """The node is Dead: nothing else will ever hold."""
         self.look(status)
-        waiting, self._waiting = self._waiting, {}
+        waiting, self.waiting = self.waiting, {}
         for wait in waiting:
             wait.told = never(status.node_id)
             trio.lowlevel.reschedule(wait.task)

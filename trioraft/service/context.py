@@ -23,6 +23,7 @@ from ..net.holdings import Holdings
 from ..net.rejections import Rejections
 from ..net.tls import ServerTls, TlsContexts
 from ..net.visitors import Visitors
+from ..node.figures import commit_index_of
 from ..node.node import Node
 from ..rpc.protocol import (
     FRAME_BYTES_MAX,
@@ -233,7 +234,7 @@ class ServiceContext:
 
     def _is_writing(self) -> bool:
         """Whether the cluster has committed something lately, so that others may wait for more."""
-        index, now_s = self.node.status.commit_index, trio.current_time()
+        index, now_s = commit_index_of(self.node), trio.current_time()
         if index != self._commit_index:
             self._commit_index, self._committed_s = index, now_s
         return now_s - self._committed_s < WRITING_S

@@ -1,8 +1,9 @@
 """One client's connection: its requests in, answers out, in whatever order they come.
 
 * Every request that was read is answered, or the connection ends; none waits unanswered for good.
-* No task per command: what arrived together is proposed together, and one task collects the
-  outcomes, which come in the order of the log.
+* No task per command: what arrived together is proposed together, and what has its outcome
+  together is answered together, where the node stands still after it. A task only answers what
+  waits because the client takes nothing.
 * Backpressure is not reading: with too much unanswered or untaken, the socket is left alone, and
   TCP makes the client wait.
 """
@@ -24,7 +25,8 @@ from ..net.connection import BROKEN, Connection
 from ..net.handshake import in_time
 from ..net.holdings import Holdings
 from ..node.node import Node
-from ..node.proposal import Proposal
+from ..node.proposal import Proposal, outcome_of, when_settled
+from ..node.unwaited import afterwards
 from ..rpc.errors import ServerLeaving
 from ..rpc.failures import failure_of
 from ..rpc.protocol import (
@@ -262,8 +264,10 @@ class Conversation:
         self._outbox = ReplyQueue(connection, context.limits, context.unsent)
         self._outbox.frame_bytes_max = admitted.frame_bytes_max
         self._version = admitted.version
-        self._proposals: deque[tuple[int, Proposal]] = deque()
-        self._proposed = Wakeup()
+        self._proposed = 0  # commands on their way
+        self._settled: deque[tuple[int, Proposal]] = deque()  # they are not answered yet
+        self._work = Wakeup()  # for the task that answers those
+        self._failure: Exception | None = None  # likewise: what to raise
         self._unanswered = 0
         self._answered = trio.lowlevel.ParkingLot()
         self._scopes: dict[int, trio.CancelScope] = {}  # of requests that have a task
@@ -342,6 +346,7 @@ class Conversation:
             self._reason = str(errors.exceptions[0])
         finally:
             self._outbox.abandon()
+            self._queries.leave()
             for request_id in [*self._traced]:
                 self._end_span(request_id, _GONE)
             self._unanswered = 0
@@ -415,6 +420,8 @@ class Conversation:
                 if has_waited:  # which is no work
                     turn.begin()
             turn.end()
+            if self._nursery is not None:
+                self._queries.ask(self._nursery)
             is_open = await connection.receive(took_frames=took_frames)
             # A byte at a time, or a thousand that close at once, is work too.
             turn.begin()
@@ -425,7 +432,7 @@ class Conversation:
         """Have the tasks that answer: who never asks for anything needs none. Idempotent."""
         if not self._connection.has_asked and self._nursery is not None:
             self._connection.note_use()
-            self._nursery.start_soon(self._collect, name=f"{self._name}.outcomes")
+            self._nursery.start_soon(self._answer_later, name=f"{self._name}.outcomes")
             whole = self._nursery.cancel_scope
             self._nursery.start_soon(self._send, whole, name=f"{self._name}.answers")
 
@@ -480,7 +487,7 @@ class Conversation:
             try:
                 proposal = self._submit(request)
             except Overloaded as error:
-                if not self._proposals:  # others fill the room: the client shall come again
+                if not self._proposed:  # others fill the room: the client shall come again
                     self._fail(request.id, error)
                     return has_waited
             except RaftError as error:
@@ -490,8 +497,12 @@ class Conversation:
                 # Who can send it again shall do so as soon as another leads, and not wait here.
                 proposal.is_repeatable = self._context.has_sessions and is_repeatable(request.data)
                 self._note_session(request.data)
-                self._proposals.append((request.id, proposal))
-                self._proposed.set()
+                self._proposed += 1
+                if proposal.is_done:  # the node has died of it
+                    self._settled.append((request.id, proposal))
+                    self._answer_settled()
+                else:
+                    when_settled(proposal, partial(self._on_settled, request.id))
                 return has_waited
             has_waited = True
             self._connection.stop_the_clock()
@@ -537,29 +548,44 @@ class Conversation:
             return self.shown
         return self.shown.names or self._connection.remote_host
 
-    async def _collect(self) -> None:
-        """Answer the commands. Their outcomes come in the order of the log."""
-        proposals, outbox = self._proposals, self._outbox
-        while True:
-            await self._proposed.wait()
-            while proposals:
-                request_id, proposal = proposals[0]
-                if not proposal.is_done:
-                    outbox.leave()
-                    await proposal.settled()
-                outbox.gather()
-                try:
-                    value = await proposal.result()
-                except Exception as error:  # noqa: BLE001 - the command's result, whatever it is
-                    self._fail(request_id, error, by_machine=proposal.was_applied)
-                else:
+    def _on_settled(self, request_id: int, proposal: Proposal) -> None:
+        """One of our commands has its outcome; those of a slice are answered together."""
+        if not self._settled:
+            afterwards(self._context.node, self._answer_settled)
+        self._settled.append((request_id, proposal))
+
+    def _answer_settled(self) -> None:
+        """Answer the commands that have their outcome, as far as the client takes the answers. What
+        goes wrong is this connection's affair, and not of the node that calls."""
+        settled, outbox = self._settled, self._outbox
+        if self._nursery is None:  # nobody is there any more
+            settled.clear()
+            return
+        try:
+            outbox.gather()
+            while settled and not outbox.is_full:
+                request_id, proposal = settled.popleft()
+                self._proposed -= 1
+                value, error = outcome_of(proposal)
+                if error is None:
                     self._answer(request_id, value)
-                proposals.popleft()
-                del proposal  # its error refers to this frame
-                if outbox.is_full:  # many large answers must not pile up
-                    outbox.leave()
-                    await outbox.room()
+                else:
+                    self._fail(request_id, error, by_machine=proposal.was_applied)
             outbox.leave()
+        except Exception as failure:  # noqa: BLE001 - the task raises it
+            self._failure = failure
+        if settled or self._failure is not None:
+            self._work.set()
+
+    async def _answer_later(self) -> None:
+        """Answer what waits until the client has taken some: many large answers must not pile
+        up."""
+        while True:
+            await self._work.wait()
+            if self._failure is not None:
+                raise self._failure
+            await self._outbox.room()
+            self._answer_settled()
 
     def _take(self, request: Request, size_bytes: int) -> None:
         """Answer what can be answered at once, and give the rest to a task."""
@@ -576,9 +602,8 @@ class Conversation:
         elif self._context.is_leaving:
             self._fail(request.id, ServerLeaving(_LEAVING))
         elif isinstance(request, Query):
-            if self._nursery is not None:
-                self._queries.put(request, self._nursery)
-                self._note_waiting()
+            self._queries.put(request)
+            self._note_waiting()
         elif isinstance(request, Watch | WatchStatus):
             self._subscribe(request)
         elif isinstance(request, ReadBackup):

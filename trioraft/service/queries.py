@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, final
+from functools import partial
+from typing import Final, Protocol, final
 
 import trio
 
 from ..core.errors import BadMessage, ConfigError, RaftError
 from ..machines.questions import queryable
+from ..node.unwaited import begin_read
 from ..rpc.protocol import Consistency, Query
 from ..tasks.slices import Turn
 from .context import ServiceContext
+
+AT_ONCE_MAX: Final = 4
+"""So many questions are answered where the word of their barrier arrives; for more there is a task,
+which lets others have their turn."""
 
 
 class _Fail(Protocol):
@@ -60,12 +66,16 @@ class Queries:
         self._turn = turn
         self._waiting: dict[Consistency, dict[int, bytes]] = {"linearizable": {}, "lease": {}}
         self._asking: dict[Consistency, dict[int, bytes]] = {}  # the round that is under way
+        self._give_up: dict[Consistency, Callable[[], None]] = {}  # its barrier
+        self._nursery: trio.Nursery | None = None
+        self._name = ""  # of the connection's task
         self.bytes: int = 0
         """Of the questions that wait."""
 
-    def put(self, query: Query, nursery: trio.Nursery) -> None:
-        """Answer this, now or after the next barrier, by a task in this nursery."""
+    def put(self, query: Query) -> None:
+        """Answer this: now, or after the next barrier, for which `ask` asks."""
         if query.consistency == "stale":
+            self.bytes += len(query.data)
             self._ask_machine(query.id, query.data)
             return
         waiting = self._waiting[query.consistency]
@@ -73,10 +83,22 @@ class Queries:
             raise BadMessage(f"request id {query.id} is in use already")
         waiting[query.id] = query.data
         self.bytes += len(query.data)
-        if query.consistency not in self._asking:
-            self._asking[query.consistency] = {}
-            name = f"{trio.lowlevel.current_task().name}.queries"
-            nursery.start_soon(self._answer_all, query.consistency, name=name)
+
+    def ask(self, nursery: trio.Nursery) -> None:
+        """All that came together is there: begin the next barrier, unless one is under way. What
+        takes long is answered by a task in this nursery."""
+        if self._nursery is None:
+            self._nursery, self._name = nursery, trio.lowlevel.current_task().name
+        for consistency, waiting in self._waiting.items():
+            if waiting and consistency not in self._asking:
+                self._begin(consistency)
+
+    def leave(self) -> None:
+        """The connection is over. Idempotent."""
+        self._nursery = None
+        for give_up in self._give_up.values():
+            give_up()
+        self._give_up.clear()
 
     def cancel(self, request_id: int) -> bool:
         """Nobody waits for this any more; returns whether anybody did."""
@@ -92,29 +114,57 @@ class Queries:
         for queries in (*self._waiting.values(), *self._asking.values()):
             self._fail_all(queries, error)
 
-    async def _answer_all(self, consistency: Consistency) -> None:
-        """One barrier after the other until nothing waits; each answers what came before it began,
-        and never from an earlier state."""
+    def _begin(self, consistency: Consistency) -> None:
+        """A barrier for all that wait: it answers what came before it began, and never from an
+        earlier state."""
         waiting = self._waiting[consistency]
+        self._asking[consistency] = dict(waiting)
+        waiting.clear()
         try:
-            while waiting:
-                round_ = self._asking[consistency] = dict(waiting)
-                waiting.clear()
-                try:
-                    await self._context.node.read_barrier(lease=consistency == "lease")
-                except RaftError as error:
-                    self._fail_all(round_, error)
-                await self._answer_round(round_)
-        finally:
-            del self._asking[consistency]
+            give_up = begin_read(
+                self._context.node,
+                partial(self._on_barrier, consistency),
+                lease=consistency == "lease",
+            )
+        except RaftError as error:
+            self._on_barrier(consistency, error)
+        else:
+            if consistency in self._asking:
+                self._give_up[consistency] = give_up
 
-    async def _answer_round(self, round_: dict[int, bytes]) -> None:
-        turn, outbox = self._turn, self._outbox
+    def _on_barrier(self, consistency: Consistency, error: RaftError | None) -> None:
+        """Called where the member stands still; what goes wrong here is no affair of the node's."""
+        self._give_up.pop(consistency, None)
+        round_, nursery, turn = self._asking[consistency], self._nursery, self._turn
+        if error is not None:
+            self._fail_all(round_, error)
+        if nursery is None:
+            return
+        turn.begin()
+        is_much = len(round_) > AT_ONCE_MAX or self._outbox.is_full or turn.is_over()
+        if not is_much:
+            self._outbox.gather()
+            while round_:
+                self._ask_machine(*round_.popitem())
+            self._outbox.leave()
+        turn.end()
+        if is_much:
+            nursery.start_soon(self._answer_round, consistency, name=f"{self._name}.queries")
+        else:
+            self._end_round(consistency)
+
+    def _end_round(self, consistency: Consistency) -> None:
+        """Begin the next one, if anything waits."""
+        del self._asking[consistency]
+        if self._waiting[consistency] and self._nursery is not None:
+            self._begin(consistency)
+
+    async def _answer_round(self, consistency: Consistency) -> None:
+        turn, outbox, round_ = self._turn, self._outbox, self._asking[consistency]
         turn.begin()
         while round_:  # shrinks under us where a question is called back
             request_id = next(iter(round_))
             data = round_.pop(request_id)
-            self.bytes -= len(data)
             outbox.gather()
             self._ask_machine(request_id, data)
             if turn.is_over():
@@ -127,6 +177,7 @@ class Queries:
                 turn.begin()
         turn.end()
         outbox.leave()
+        self._end_round(consistency)
 
     def _fail_all(self, queries: dict[int, bytes], error: Exception) -> None:
         while queries:
@@ -135,6 +186,7 @@ class Queries:
             self._fail(request_id, error)
 
     def _ask_machine(self, request_id: int, data: bytes) -> None:
+        self.bytes -= len(data)
         try:
             machine = queryable(self._context.machine)
         except ConfigError as error:

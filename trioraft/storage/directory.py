@@ -45,6 +45,8 @@ BEING_CREATED = "log.sqlite3.new"
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 """What is in the log is nobody else's business."""
+ROOM_AHEAD_BYTES_MAX = 1024 * 1024
+"""Zeros that are written ahead at a time, at most: about a millisecond."""
 
 _NOTE_BYTES = 256
 CREATION_LEFTOVERS = (
@@ -219,6 +221,7 @@ class Directory:
         self._itself: int | None = None  # open, so that its names become durable without opening it
         self._locked_by = 0  # the process that did
         self._files: tuple[_HeldFile, ...] = ()  # the one that is written to comes last
+        self._ahead_bytes = 0  # how long zeros have made it
         self.is_lost: bool = False
         """What stands under the names of this directory is not what is open."""
 
@@ -324,6 +327,31 @@ class Directory:
             StorageError: it was taken away or cut; final.
         """
         self._check(self._files[-1])
+
+    def make_room_ahead(self, bytes_max: int) -> None:
+        """Where the file that is written to has become longer since, write zeros behind it: then it
+        need not become longer with each write. A file system writes down such a change in a journal
+        of its own, for which all that sync wait together; 1 % of the appends took 10 ms, and
+        without it 0.4 ms. SQLite ends its recovery at zeros as at an older frame. They become
+        durable with the next write, and nothing is missed if they do not.
+
+        Args:
+            bytes_max: so long at most.
+        """
+        held = self._files[-1]
+        size_bytes = held.size_bytes
+        if size_bytes == self._ahead_bytes or size_bytes >= bytes_max:
+            return
+        more_bytes = min(size_bytes, ROOM_AHEAD_BYTES_MAX, bytes_max - size_bytes)
+        with suppress(OSError):  # there is no room, or no descriptor: then there is none ahead
+            descriptor = os.open(held.path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                if _file_of(os.fstat(descriptor)) == held.file:
+                    os.pwrite(descriptor, bytes(more_bytes), size_bytes)
+                    held.size_bytes = os.fstat(descriptor).st_size
+            finally:
+                os.close(descriptor)
+        self._ahead_bytes = held.size_bytes
 
     def _check(self, held: _HeldFile) -> None:
         try:

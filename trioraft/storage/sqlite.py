@@ -28,7 +28,14 @@ from ..core.types import (
 from .directory import Directory, DirectoryState
 from .forks import tell_when_forked
 from .health import DISK_TROUBLE, Health
-from .log_database import LoadedLog, LogDatabase, Owner, create_database, load
+from .log_database import (
+    WAL_BYTES_MAX,
+    LoadedLog,
+    LogDatabase,
+    Owner,
+    create_database,
+    load,
+)
 from .on_disk import OnDisk, Opened, match_snapshot, recovered_of
 from .received_snapshot import ReceivedSnapshot
 from .records import PAGE_BYTES
@@ -70,6 +77,7 @@ class _Opened(Opened):
     def after_append(self) -> None:
         self.note()
         self.directory.check()
+        self.directory.make_room_ahead(WAL_BYTES_MAX)
 
 
 @final

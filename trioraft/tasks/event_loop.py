@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, ParamSpec, TypeAlias, TypeVar, final
@@ -17,6 +17,9 @@ from ..core.errors import ConfigError, WrongEventLoop
 
 EventLoop: TypeAlias = Literal["trio", "asyncio"]
 EVENT_LOOPS: Final[tuple[EventLoop, EventLoop]] = ("trio", "asyncio")
+
+if TYPE_CHECKING:
+    import socket
 
 T_co = TypeVar("T_co", covariant=True)
 P = ParamSpec("P")
@@ -59,6 +62,12 @@ def running_clock() -> Callable[[], float]:
         return current_time
     loop_time: Callable[[], float] = sys.modules["asyncio"].get_running_loop().time
     return loop_time
+
+
+def wait_readable_under_trio() -> Callable[[socket.socket], Awaitable[None]]:
+    """Trio's `wait_readable`; only where Trio runs. (anyio's has another name in each release.)"""
+    wait: Callable[[socket.socket], Awaitable[None]] = sys.modules["trio"].lowlevel.wait_readable
+    return wait
 
 
 def require_event_loop(what: str, *wanted: EventLoop | None) -> None:

@@ -89,8 +89,16 @@ class Slices:
 
     def begin(self, now_s: float) -> None:
         """Somebody's work begins."""
+        if not self._waiting:
+            self._rest_until(now_s)
         if now_s - self._cpu_read_s > CPU_READ_S:
             self._cpu_s, self._cpu_read_s = thread_time(), now_s
+
+    def _rest_until(self, now_s: float) -> None:
+        """All others could have their turn since the last piece of work, and nobody waits."""
+        rested_s, self._calm_since_s = now_s - self._calm_since_s, now_s
+        self._spent_s = max(0.0, self._spent_s - rested_s)
+        self._owed_s = max(0.0, self._owed_s - rested_s)
 
     def worked(self, since_s: float, now_s: float) -> float:
         """How much CPU time somebody has taken since then, in seconds: at most what has passed, and
@@ -134,7 +142,7 @@ class Slices:
     def _renew_soon(self) -> None:
         if not self._is_renewing:
             self._is_renewing = True
-            self._owed_s = max(0.0, self._owed_s - (self.clock() - self._calm_since_s))
+            self._rest_until(self.clock())
             trio.lowlevel.current_trio_token().run_sync_soon(self._renew)
 
     def _renew(self) -> None:

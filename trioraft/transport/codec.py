@@ -13,7 +13,7 @@ import msgspec
 from ..core.decoding import UNREADABLE
 from ..core.errors import BadMessage
 from ..core.messages import Forward, Message, UntracedForward
-from ..net.framing import frame_of
+from ..net.framing import LENGTH_BYTES
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
@@ -21,7 +21,8 @@ _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
 def encode_frame(message: Message) -> bytes:
     """Return the message as one frame, length included."""
-    return frame_of(encode_message(message))
+    payload = encode_message(message)
+    return len(payload).to_bytes(LENGTH_BYTES, "big") + payload  # as `frame_of`, often called
 
 
 def encode_message(message: Message) -> bytes:

@@ -244,7 +244,8 @@ class Inbound:
                     except Exception as error:
                         raise OwnerFailed(error) from error
                     took_frames = True
-                    connection.note_use()
+                    if not connection.has_asked:
+                        connection.note_use()
             finally:
                 if took_frames:
                     self._end_batch()
