@@ -141,7 +141,7 @@ async def test_afterwards_is_when_the_member_stands_still(autojump_clock: MockCl
 
 
 async def test_nothing_is_acted_on_where_a_caller_has_used_up_the_stack() -> None:
-    """The node would die of it: whoever is so deep waits for the driver, as those do who are many."""
+    """The node would die of it: who is so deep waits for the driver, as those do who are many."""
     storage = FaultyStorage(MemoryStorage(), blocking=True)
 
     def submitted(frames_left: int) -> Proposal:

@@ -52,9 +52,9 @@ CURVES: Final = (
     Curve(
         "subscriptions",
         "subscriptions of a `Client`",
-        (0, 1, 10, 100, 700),
+        (0, 1, 10, 100, 1000, 4000),
         is_served=True,
-        weighs="subscription of a `Client`, with its connection",
+        weighs="subscription of a `Client`",
     ),
     Curve(
         "status",

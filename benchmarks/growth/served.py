@@ -124,7 +124,7 @@ async def _on_one_connection(stack: AsyncExitStack, servers: ServerProcesses) ->
     client = await stack.enter_async_context(_client(servers))
     await KvClient(client).put(b"first", b"")
     nursery = await _reading(stack)
-    # A client gives each subscription a connection of its own; a server does not ask for it.
+    # By hand, without the windows of a client's: what the server has of one alone.
     reached = await client._dialer.dial(servers.addresses[0], "")
     stack.push_async_callback(anyio.aclose_forcefully, reached.stream)
 

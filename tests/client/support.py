@@ -29,7 +29,7 @@ from trioraft.machines.sessions import (
 from trioraft.net.framing import Deframer
 from trioraft.rpc.protocol import (
     MAGIC,
-    PROTOCOL_VERSION,
+    PROTOCOL,
     Answer,
     ClientHello,
     Failure,
@@ -40,6 +40,7 @@ from trioraft.rpc.protocol import (
     Request,
     Result,
     ServerStatus,
+    Take,
     Welcome,
     decode_hello,
     decode_request,
@@ -194,6 +195,8 @@ class FakeServer:
             return result(request)
         if isinstance(request, GetStatus):
             return result(request, self.status())
+        if isinstance(request, Take):
+            raise Hang  # it has no answer
         if self.handler is not None:
             return self.handler(self, request)
         return echo(self, request)
@@ -219,7 +222,7 @@ class FakeServer:
     def _welcome(self) -> Welcome:
         return Welcome(
             MAGIC,
-            PROTOCOL_VERSION,
+            PROTOCOL[1],
             node_id=self.node_id,
             requests_max=self.requests_max,
         )

@@ -22,7 +22,7 @@ from tests.client.support import (
     open_client,
 )
 from trioraft import Client, CommandFailed, DeadlineExceeded, ServerLost
-from trioraft.client.subscription import SUBSCRIPTION_SILENCE_S
+from trioraft.client.watches import SUBSCRIPTION_SILENCE_S
 from trioraft.rpc.protocol import (
     Answer,
     GoingAway,

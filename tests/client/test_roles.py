@@ -104,7 +104,8 @@ def test_every_kind_of_request_needs_a_role_and_unknown_ones_the_highest() -> No
         assert needed is {
             "Propose": ClientRole.WRITE,
             **dict.fromkeys(
-                ("Ping", "GetStatus", "Cancel", "WatchStatus", "Query", "Watch"), ClientRole.READ
+                ("Ping", "GetStatus", "Cancel", "Take", "WatchStatus", "Query", "Watch"),
+                ClientRole.READ,
             ),
         }.get(kind.__name__, ClientRole.ADMIN)
 

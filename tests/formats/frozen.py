@@ -49,6 +49,8 @@ ADDED: Final[dict[str, str]] = {
     "peers.Forward.trace": "It means nothing to the protocol; None takes no byte.",
     "clients.Propose.trace": "Likewise.",
     "clients.Query.trace": "Likewise.",
+    "clients.Watch.window_bytes": "Whoever passes over it sends as much as the connection takes; "
+    "one is asked for of servers that speak version 3.",
     "clients.WatchStatus.events_every": "Whoever passes over it tells of no events.",
 }
 """Fields that format 1 does not have, and why it may pass over them."""
@@ -60,6 +62,7 @@ WIDENED: Final[dict[str, str]] = {
 
 NEW: Final[dict[str, str]] = {
     "clients.SwitchOnRequest": "It is asked of servers that speak version 2.",
+    "clients.Take": "It is said to servers that speak version 3.",
     "clients.ReadBackup": "Servers that do not know it say so, by the request's number.",
     "clients.EventNews": "It is told only to who asked for events.",
     "clients.EventsNews": "Likewise.",

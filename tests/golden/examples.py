@@ -253,6 +253,7 @@ REQUESTS: Final[tuple[protocol.Request, ...]] = (
     protocol.Watch(9, b"watched"),
     protocol.WatchStatus(10, 0.25),
     protocol.Cancel(9),
+    protocol.Take(9, 32768),
     protocol.Ping(11),
 )
 
@@ -289,6 +290,8 @@ def client_frames() -> Iterable[Example]:
     watching = protocol.WatchStatus(10, 0.25, 16)
     decode = _after_length(protocol.decode_request)
     yield Example("WatchStatus, with events", watching, protocol.frame(watching), decode)
+    shared = protocol.Watch(9, b"watched", 65536)
+    yield Example("Watch, with a window", shared, protocol.frame(shared), decode)
     for traced in (
         protocol.Propose(1, b"command", TRACE),
         protocol.Query(2, b"question", "lease", TRACE),

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
@@ -104,7 +106,7 @@ def recover(
         _refuse("--json only shows: leave out --voters, or add --show")
     if voters is None and (address or yes or skip is not None):
         _refuse("name the voters that shall be, with --voters")
-    try:
+    with _failures_told():
         found = find(directory.absolute(), group)
         if voters is None or show:
             _show(found, as_json=as_json)
@@ -114,11 +116,17 @@ def recover(
         if not yes and not _is_confirmed(found):
             _fail("not confirmed: nothing was changed")
         say(carry_out(planned, datetime.now(UTC)))
+    say(_done(planned))
+
+
+@contextmanager
+def _failures_told() -> Iterator[None]:
+    try:
+        yield
     except ConfigError as error:
         _refuse(str(error))
     except StorageError as error:
         _fail(str(error))
-    say(_done(planned))
 
 
 def _voters(text: str) -> list[NodeId]:

@@ -52,7 +52,6 @@ from ..rpc.protocol import (
     ReadBackup,
     UntracedPropose,
     UntracedQuery,
-    Watch,
     WatchStatus,
 )
 from ..tasks.event_loop import refuse_plain_with, running_clock, running_event_loop
@@ -82,7 +81,7 @@ from .connection import (
     in_time,
 )
 from .servers import Servers
-from .subscription import open_subscription
+from .subscription import Subscriber
 
 _T = TypeVar("_T")
 
@@ -166,8 +165,7 @@ class Client(ClusterAdministration):
             if not value > 0:
                 raise ConfigError(f"{name} is {value!r}: give a positive number")
         self._sessions, self._spread_max = sessions, spread_max
-        self._read_patience_s = read_patience_s
-        rng = rng or random.Random()
+        self._read_patience_s, rng = read_patience_s, rng or random.Random()
         self._error_types = checked_error_types(error_types)
         self._dialer = Dialer(
             ClientHello(
@@ -190,6 +188,7 @@ class Client(ClusterAdministration):
             resolver=_resolver(resolver, given, rng) if connect is None or resolver else None,
         )
         super().__init__(servers, timeout_s, rng)
+        self._subscriber = Subscriber(self._dialer, servers, self._error_types)
         self._tasks: TaskGroup | None = None
         self._session: Numbering | None = None
         self._client_id, self._spans = b"", spans_of(tracer)
@@ -206,6 +205,7 @@ class Client(ClusterAdministration):
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._servers.open(self._tasks)
+        self._subscriber.shared.open(self._tasks)
         return self
 
     async def __aexit__(
@@ -225,6 +225,7 @@ class Client(ClusterAdministration):
                     await self._close_session()
             finally:
                 self._servers.close()
+                self._subscriber.shared.close()
                 self._session = self._tasks = None
                 tasks.cancel_scope.cancel()
                 # The body's own error is not this group's affair: it goes on as it is, ungrouped.
@@ -530,7 +531,8 @@ class Client(ClusterAdministration):
     def watch(
         self, data: bytes, *, at: NodeId | Address | None = None, item_type: Any = Any
     ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
-        """Subscribe to the state machine (its `watch(data)`), over a connection of its own.
+        """Subscribe to the state machine (its `watch(data)`). Those at the same server share a
+        connection.
 
         ```python
         async with client.watch(b"0") as items:
@@ -550,9 +552,11 @@ class Client(ClusterAdministration):
             ServerLeaving: it is shutting down; likewise.
             Exception: whatever the state machine raised.
 
-        A reader that is slow makes the server wait, not the client's calls.
+        A reader that is slow makes the server wait, for this subscription alone: neither the
+        client's calls nor its other subscriptions. Up to 64 KiB wait here, and one item more.
         """
-        return self._subscribe(at, (Watch, data), item_type)
+        self._check_event_loop()
+        return self._subscriber.watch(at, data, self._decoder(item_type))
 
     def watch_status(
         self,
@@ -561,7 +565,8 @@ class Client(ClusterAdministration):
         interval_s: float = 0.1,
         events_every: int = 0,
     ) -> AbstractAsyncContextManager[AsyncIterator[NodeNews]]:
-        """Subscribe to a node: its status now and whenever it changed, and its role changes.
+        """Subscribe to a node: its status now and whenever it changed, and its role changes; over a
+        connection of its own.
 
         Args:
             at: at which server, by id or address; default: the leader's if it is known, else any.
@@ -671,10 +676,7 @@ class Client(ClusterAdministration):
         self, at: NodeId | Address | None, request: tuple[Any, ...], item_type: Any
     ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
         self._check_event_loop()
-        decoder = self._decoder(item_type)
-        return open_subscription(
-            self._dialer, self._servers, at, request, decoder, self._error_types
-        )
+        return self._subscriber.own(at, request, self._decoder(item_type))
 
 
 def _resolver(resolver: Resolver | None, given: Iterable[Address], rng: random.Random) -> Resolver:

@@ -39,11 +39,16 @@ MAGIC: Final = "trioraft-client"
 """What every connection opens with; not what peers say, so that no port takes the wrong ones."""
 PROTOCOL_VERSION: Final = 1
 """The lowest that is spoken. It goes up when a release no longer speaks as the first one did."""
-PROTOCOL: Final[Versions] = (PROTOCOL_VERSION, 2)
+PROTOCOL: Final[Versions] = (PROTOCOL_VERSION, 3)
 """From which to which version is spoken: the highest that both sides know. (2: there is
-`SwitchOnRequest`.)"""
+`SwitchOnRequest`; 3: `Take`, and windows of `Watch`.)"""
 SWITCHES_ON: Final = 2
 """The version from which on a server can be asked to switch features on."""
+WINDOWS: Final = 3
+"""The version from which on a server heeds the windows of subscriptions, so that many may share a
+connection."""
+ITEM_BYTES: Final = 64
+"""What an `Item` counts in a window beside its value: many small ones need room too."""
 FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
 """Largest frame accepted afterwards, unless said otherwise."""
 
@@ -116,7 +121,7 @@ class _Tagged(msgspec.Struct, frozen=True, array_like=True):
 
 # -- requests ------------------------------------------------------------------------------
 
-REQUEST_KIND_MAX: Final = 20
+REQUEST_KIND_MAX: Final = 21
 """Largest tag of a request that this release knows."""
 
 
@@ -190,6 +195,9 @@ class Watch(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):
 
     id: RequestId
     data: bytes
+    window_bytes: Count = 0
+    """Not 0: an item comes only while those that came and were not taken (`Take`) are less than
+    this, each with `ITEM_BYTES` more. 0: as many come as the connection takes. Of version 3."""
 
 
 class WatchStatus(msgspec.Struct, frozen=True, array_like=True, tag=9, gc=False):
@@ -207,6 +215,14 @@ class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=10, gc=False):
     """Nobody waits for that request any more. It has no answer of its own, and may come late."""
 
     id: RequestId
+
+
+class Take(msgspec.Struct, frozen=True, array_like=True, tag=21, gc=False):
+    """So much of that subscription was taken, since the last time: there is room in its window. It
+    has no answer of its own, and may come late. Of version 3."""
+
+    id: RequestId
+    taken_bytes: Count
 
 
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag=11, gc=False):
@@ -270,6 +286,7 @@ Request: TypeAlias = (
     | Watch
     | WatchStatus
     | Cancel
+    | Take
     | Ping
     | ReplaceNode
     | SwitchOnRequest
@@ -526,6 +543,11 @@ def encode_value(value: Any) -> msgspec.Raw:
         TypeError, ValueError, OverflowError: msgspec cannot encode it.
     """
     return msgspec.Raw(_encoder.encode(value))
+
+
+def weight_bytes(value: msgspec.Raw) -> int:
+    """What an `Item` of this value counts in a window."""
+    return len(value) + ITEM_BYTES
 
 
 def decode_hello(payload: bytes | bytearray) -> ClientHello:

@@ -49,6 +49,7 @@ from ..rpc.protocol import (
     Request,
     Result,
     SwitchOnRequest,
+    Take,
     TakeSnapshot,
     TransferLeadership,
     Watch,
@@ -58,6 +59,7 @@ from ..rpc.protocol import (
     encode_value,
     frame,
     id_of_unknown,
+    weight_bytes,
 )
 from ..tasks.slices import Turn
 from ..tasks.wakeup import Wakeup
@@ -68,6 +70,7 @@ from .event_feed import tell_events
 from .feed import Watcher
 from .queries import Queries
 from .roles import UNLIMITED, Credentials, Permission
+from .windows import Window
 
 if TYPE_CHECKING:
     from ..tracing.spans import Span, Spans
@@ -153,8 +156,9 @@ class ReplyQueue:
         elif self._drained:
             self._drained.unpark_all()
 
-    def put_value(self, request_id: int, value: object, kind: type[Result | Item] = Result) -> None:
-        """Put a result (or an item) down; what cannot be encoded becomes a failure."""
+    def put_value(self, request_id: int, value: object, kind: type[Result | Item] = Result) -> int:
+        """Put a result (or an item) down; what cannot be encoded becomes a failure. Returns what it
+        counts in a subscription's window, in bytes."""
         try:
             answer = kind(request_id, encode_value(value))
         except Exception as error:  # noqa: BLE001 - an encoder's, or of code in the value itself
@@ -168,8 +172,9 @@ class ReplyQueue:
                     ),
                 )
             )
-            return
+            return 0
         self.put(answer)
+        return weight_bytes(answer.value)
 
     async def room(self) -> None:
         """Wait until the client has taken enough."""
@@ -272,6 +277,7 @@ class Conversation:
         self._answered = trio.lowlevel.ParkingLot()
         self._scopes: dict[int, trio.CancelScope] = {}  # of requests that have a task
         self._watches: set[int] = set()  # those of them that end only with one side's will
+        self._windows: dict[int, Window] = {}  # of those of them that have one
         self._backups: set[int] = set()  # those that take longer than a server may that leaves
         self.shown: Credentials = admitted.shown
         self.permission: Permission = admitted.permission
@@ -599,6 +605,10 @@ class Conversation:
             self._answer(request.id, self._context.server_status(self._context.node.status))
         elif isinstance(request, Cancel):
             self._cancel(request)
+        elif isinstance(request, Take):
+            self._forget_one()  # it has no answer of its own
+            if (window := self._windows.get(request.id)) is not None:
+                window.on_taken(request.taken_bytes)
         elif self._context.is_leaving:
             self._fail(request.id, ServerLeaving(_LEAVING))
         elif isinstance(request, Query):
@@ -628,7 +638,10 @@ class Conversation:
         if context.subscriptions >= limits.subscriptions_max:
             too_many = f"this server has {limits.subscriptions_max} subscriptions"
         elif isinstance(request, Watch):
-            self._start(request.id, watch_machine, context, self._outbox, request)
+            window = Window(request.window_bytes)
+            if window.is_bounded:
+                self._windows[request.id] = window
+            self._start(request.id, watch_machine, context, self._outbox, request, window)
         elif context.status_watches >= limits.status_watches_max:
             too_many = f"{limits.status_watches_max} watch the status of this server"
         else:
@@ -690,6 +703,7 @@ class Conversation:
             self._backups.discard(request_id)
             if request_id in self._watches:
                 self._watches.discard(request_id)
+                self._windows.pop(request_id, None)
                 self._context.subscriptions -= 1
 
     def _cancel(self, request: Cancel) -> None:
@@ -787,8 +801,11 @@ async def administer(node: Node, request: Any) -> Any:
     )
 
 
-async def watch_machine(context: ServiceContext, outbox: ReplyQueue, request: Watch) -> None:
-    """Send what the state machine's subscription yields, until it ends.
+async def watch_machine(
+    context: ServiceContext, outbox: ReplyQueue, request: Watch, window: Window
+) -> None:
+    """Send what the state machine's subscription yields, until it ends. The machine is asked for
+    the next item when there is room for it: nothing is kept here that waits for room.
 
     Raises:
         ConfigError: the machine cannot be watched.
@@ -796,8 +813,9 @@ async def watch_machine(context: ServiceContext, outbox: ReplyQueue, request: Wa
     """
     async with watchable(context.machine).watch(request.data) as items:
         async for item in items:
-            outbox.put_value(request.id, item, Item)
+            window.on_sent(outbox.put_value(request.id, item, Item))
             await outbox.room()
+            await window.room()
 
 
 async def watch_node(context: ServiceContext, outbox: ReplyQueue, request: WatchStatus) -> None:

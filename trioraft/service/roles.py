@@ -35,6 +35,7 @@ from ..rpc.protocol import (
     Query,
     ReadBackup,
     Request,
+    Take,
     Watch,
     WatchStatus,
 )
@@ -64,6 +65,7 @@ NEEDED: Final[Mapping[type, ClientRole]] = {
     Ping: ClientRole.READ,
     GetStatus: ClientRole.READ,
     Cancel: ClientRole.READ,
+    Take: ClientRole.READ,
     WatchStatus: ClientRole.READ,
     Query: ClientRole.READ,
     Watch: ClientRole.READ,
